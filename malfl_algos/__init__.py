@@ -1,0 +1,5 @@
+"""Learners, observers and scores for games of agents that learn."""
+
+from malfl_algos.trace import LearningTrace
+
+__all__ = ["LearningTrace"]

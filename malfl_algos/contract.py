@@ -1,0 +1,108 @@
+"""The two kinds of plugin: learners, which make a learning trace, and observers, which read one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+from pettingzoo import ParallelEnv
+
+from malfl_algos.trace import LearningTrace, Stage
+from malfl_env.markov_game import MarkovGame
+
+__all__ = ["API_VERSION", "LearnedStage", "Learner", "Observer", "RecoveredRewards"]
+
+API_VERSION = (1, 0)
+"""(major, minor): a plugin states the version it was written for; another major is refused."""
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class LearnedStage:
+    """One stage of a learner.
+
+    Args:
+        observed: all that goes into a learning trace.
+        joint_policy: per agent id `(n_states, n_actions)`: the policies played in this stage.
+            Ground truth, for scoring alone.
+    """
+
+    observed: Stage
+    joint_policy: Mapping[str, FloatArray]
+
+
+@dataclass(frozen=True, eq=False)
+class RecoveredRewards:
+    """What an observer says.
+
+    Args:
+        rewards: per agent id `(n_states,)`, or `(n_states, *n_actions)`.
+        diagnostics: per agent id what JSON can hold: rank, what is not identified, noise and so on.
+        estimated_policies: per agent id `(n_stages, n_states, n_actions)`, where the method has
+            them.
+        targets: per agent id `(n_stages - 1, n_states, n_actions)`, equation (11), likewise.
+        potentials: per agent id `(n_stages - 1, n_states)`, the g_h of (12), likewise.
+        sd: per agent id, posterior standard deviations in the shape of the reward.
+        covariance: per agent id, `(n_values, n_values)` over the flattened reward.
+    """
+
+    rewards: Mapping[str, FloatArray]
+    diagnostics: Mapping[str, Any] = field(default_factory=dict)
+    estimated_policies: Mapping[str, FloatArray] | None = None
+    targets: Mapping[str, FloatArray] | None = None
+    potentials: Mapping[str, FloatArray] | None = None
+    sd: Mapping[str, FloatArray] | None = None
+    covariance: Mapping[str, FloatArray] | None = None
+
+
+@runtime_checkable
+class Learner(Protocol):
+    """Agents that improve in stages. A frozen dataclass whose fields are its options."""
+
+    def learn(
+        self, env: ParallelEnv[str, Any, Any], *, n_stages: int, rng: np.random.Generator
+    ) -> Iterator[LearnedStage]:
+        """Yield the stages one by one; the first is played under the initial joint policy.
+
+        Args:
+            env: the game; not shared with anyone while the generator lives.
+            n_stages: how many stages to yield.
+            rng: the only source of randomness: one seed, one result, byte for byte.
+        """
+        ...
+
+
+@runtime_checkable
+class Observer(Protocol):
+    """A reader of learning traces. A frozen dataclass whose fields are its options.
+
+    A class attribute `needs_transitions = True` asks the pipeline for ordered transitions.
+    """
+
+    def recover(
+        self,
+        trace: LearningTrace,
+        *,
+        game: MarkovGame | None,
+        discount: float | None,
+        temperature: float,
+        known_policies: Mapping[str, FloatArray] | None = None,
+    ) -> RecoveredRewards:
+        """Recover every agent's reward.
+
+        Args:
+            trace: the stages seen.
+            game: the dynamics, stripped of rewards; None: estimate them from the trace.
+            discount: in [0, 1); None: profile it.
+            temperature: the learners' entropy weight, > 0.
+            known_policies: agent id to `(n_stages, n_states, n_actions)`: policies known for
+                certain, used in place of estimates.
+
+        Raises:
+            ValueError: where the trace does not fit the game or is too short for the method.
+        """
+        ...

@@ -1,0 +1,1 @@
+"""MA-LfL: recover the rewards of agents from the sequence of their improving policies."""

@@ -1,0 +1,190 @@
+"""The paper's observer as plugins: `ma-lfl` and its variants (Algorithm 2).
+
+Estimate everyone's policy in every stage by (10), form the targets (11), and solve (12) for a
+reward and one free potential per stage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from malfl_algos.contract import API_VERSION, RecoveredRewards
+from malfl_algos.ma_lfl.adam import adam_policy, adam_regression
+from malfl_algos.ma_lfl.policy_estimation import entropy_regularised_policy
+from malfl_algos.ma_lfl.published import published_design
+from malfl_algos.ma_lfl.recovery import Improvements, recover_by_regression
+from malfl_algos.ma_lfl.regression import (
+    Fit,
+    RewardModel,
+    design_matrix,
+    least_squares,
+    potential_matrix,
+    reward_blocks,
+)
+from malfl_algos.trace import LearningTrace
+from malfl_env.markov_game import MarkovGame
+
+__all__ = ["MaLfl", "MaLflFaithful", "MaLflOwnAction", "MaLflState"]
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class MaLfl:
+    """The paper's observer, (10) and (12) both solved exactly.
+
+    Args:
+        reward_model: `joint` r(s, a^1..a^n), `own_action` r(s, a^i) or `state` r(s).
+        entropy_coefficient: lambda >= 0 of (10).
+    """
+
+    reward_model: RewardModel = "joint"
+    entropy_coefficient: float = 0.3
+
+    api_version: ClassVar[tuple[int, int]] = API_VERSION
+
+    def __post_init__(self) -> None:
+        if self.reward_model not in ("joint", "own_action", "state"):
+            raise ValueError(
+                f"reward_model must be joint, own_action or state, got {self.reward_model!r}"
+            )
+        if not 0 <= self.entropy_coefficient < np.inf:
+            raise ValueError(
+                f"entropy_coefficient must be >= 0 and finite, got {self.entropy_coefficient}"
+            )
+
+    def recover(
+        self,
+        trace: LearningTrace,
+        *,
+        game: MarkovGame | None,
+        discount: float | None,
+        temperature: float,
+        known_policies: Mapping[str, FloatArray] | None = None,
+    ) -> RecoveredRewards:
+        """Recover every agent's reward; see `malfl_algos.contract.Observer`.
+
+        Raises:
+            ValueError: also for an unknown discount: free potentials cannot tell it.
+        """
+        return recover_by_regression(
+            trace,
+            game=game,
+            discount=discount,
+            temperature=temperature,
+            known_policies=known_policies,
+            model=self.reward_model,
+            estimate=self._estimate,
+            regress=self._regress,
+        )
+
+    def _estimate(self, counts: NDArray[np.int64], agent_index: int, stage: int) -> FloatArray:
+        return entropy_regularised_policy(counts, entropy_coefficient=self.entropy_coefficient)
+
+    def _regress(self, improvements: Improvements) -> tuple[Fit, dict[str, Any]]:
+        return _exact_fit(improvements, self.reward_model), {}
+
+
+@dataclass(frozen=True)
+class MaLflOwnAction(MaLfl):
+    """The paper's observer with a reward of the state and the agent's own action."""
+
+    reward_model: RewardModel = "own_action"
+
+
+@dataclass(frozen=True)
+class MaLflState(MaLfl):
+    """The paper's observer with a reward of the state alone."""
+
+    reward_model: RewardModel = "state"
+
+
+@dataclass(frozen=True)
+class MaLflFaithful(MaLfl):
+    """The paper's observer as its code runs it: both fits by full-batch Adam.
+
+    Args:
+        policy_epochs, policy_learning_rate: Adam's for (10).
+        reward_epochs, reward_learning_rate: Adam's for (12).
+        design: `equations`: the unknowns enter as in (12); `published_code`: as they enter in the
+            code that the paper's authors published, which misplaces indices (see
+            `malfl_algos.ma_lfl.published`); two agents and the reward model `joint` only.
+        seed: of the random first logits.
+    """
+
+    policy_epochs: int = 10
+    policy_learning_rate: float = 0.1
+    reward_epochs: int = 1000
+    reward_learning_rate: float = 0.01
+    design: Literal["equations", "published_code"] = "equations"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("policy_epochs", "reward_epochs"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be >= 1, got {getattr(self, name)}")
+        for name in ("policy_learning_rate", "reward_learning_rate"):
+            if not 0 < getattr(self, name) < np.inf:
+                raise ValueError(f"{name} must be > 0 and finite, got {getattr(self, name)}")
+        if self.design not in ("equations", "published_code"):
+            raise ValueError(f"design must be equations or published_code, got {self.design!r}")
+        if self.design == "published_code" and self.reward_model != "joint":
+            raise ValueError(
+                f"design published_code has the reward model joint only, got {self.reward_model}"
+            )
+        if self.seed < 0:
+            raise ValueError(f"seed must be >= 0, got {self.seed}")
+
+    def _estimate(self, counts: NDArray[np.int64], agent_index: int, stage: int) -> FloatArray:
+        sequence = np.random.SeedSequence(self.seed, spawn_key=(agent_index, stage))
+        return adam_policy(
+            counts,
+            entropy_coefficient=self.entropy_coefficient,
+            learning_rate=self.policy_learning_rate,
+            epochs=self.policy_epochs,
+            rng=np.random.default_rng(sequence),
+        )
+
+    def _regress(self, improvements: Improvements) -> tuple[Fit, dict[str, Any]]:
+        exact = _exact_fit(improvements, self.reward_model)
+        if self.design == "published_code":
+            design = published_design(improvements)
+        else:
+            design = design_matrix(*_equations(improvements, self.reward_model))
+        used = np.repeat(improvements.seen.ravel(), improvements.targets.shape[2])
+        design, targets = design[used], improvements.targets.ravel()[used]
+        unknowns = adam_regression(
+            design, targets, learning_rate=self.reward_learning_rate, epochs=self.reward_epochs
+        )
+        fit = Fit(
+            unknowns[: exact.reward.size].reshape(exact.reward.shape),
+            unknowns[exact.reward.size :].reshape(exact.potentials.shape),
+            rank=exact.rank,
+            residual=float(np.sqrt(np.mean((design @ unknowns - targets) ** 2))),
+        )
+        return fit, {
+            "representative": f"where Adam stood after {self.reward_epochs} epochs from zero",
+            "least_squares_residual": exact.residual,
+            "design": self.design,
+        }
+
+
+def _equations(improvements: Improvements, model: RewardModel) -> tuple[FloatArray, sp.csr_array]:
+    """Left side of (12): reward blocks and potential matrix."""
+    n_actions = improvements.targets.shape[2]
+    return (
+        reward_blocks(model, improvements.others, n_actions),
+        potential_matrix(improvements.transitions, discount=improvements.discount),
+    )
+
+
+def _exact_fit(improvements: Improvements, model: RewardModel) -> Fit:
+    blocks, potentials = _equations(improvements, model)
+    return least_squares(blocks, potentials, improvements.targets, improvements.seen)

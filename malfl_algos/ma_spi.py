@@ -1,0 +1,139 @@
+"""MA-SPI: agents that improve by soft policy iteration, all at once (the paper's Algorithm 1)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pettingzoo import ParallelEnv
+
+from malfl_algos.contract import API_VERSION, LearnedStage
+from malfl_algos.sampling import StageSample, sample_stage
+from malfl_algos.soft import log_soft_improvement, soft_evaluation
+from malfl_algos.trace import NextStateCounts, Stage, Transitions
+from malfl_env import markov_game
+from malfl_env.markov_game import MarkovGame
+
+__all__ = ["MaSpi"]
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class MaSpi:
+    """Soft policy iteration by every agent at once, from the uniform policy.
+
+    Each stage the agents play `episodes` episodes under their current policies, evaluate the joint
+    policy by (5), each with the others averaged out, and improve by (6).
+
+    Args:
+        discount: gamma in [0, 1).
+        temperature: alpha > 0, shared by all agents.
+        evaluation: `td`, the paper's protocol: sampled updates of q, 0 at the start of every stage,
+            along the stage's episodes; or `exact`: a linear solve (the episodes are played all the
+            same, for the observer).
+        episodes: episodes a stage.
+        episode_length: steps an episode; there is no other end.
+        step_size: beta in (0, 1] of the td update.
+        keep_transitions: whether the trace keeps the steps in their order.
+
+    Raises:
+        ValueError: for an option out of its range; the message names it.
+    """
+
+    discount: float
+    temperature: float
+    evaluation: Literal["td", "exact"] = "td"
+    episodes: int = 3000
+    episode_length: int = 1000
+    step_size: float = 0.1
+    keep_transitions: bool = False
+
+    api_version: ClassVar[tuple[int, int]] = API_VERSION
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.discount < 1:
+            raise ValueError(f"discount must be in [0, 1), got {self.discount}")
+        if not 0 < self.temperature < np.inf:
+            raise ValueError(f"temperature must be > 0 and finite, got {self.temperature}")
+        if self.evaluation not in ("td", "exact"):
+            raise ValueError(f"evaluation must be 'td' or 'exact', got {self.evaluation!r}")
+        for name in ("episodes", "episode_length"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be >= 1, got {getattr(self, name)}")
+        if not 0 < self.step_size <= 1:
+            raise ValueError(f"step_size must be in (0, 1], got {self.step_size}")
+
+    def learn(
+        self, env: ParallelEnv[str, Any, Any], *, n_stages: int, rng: np.random.Generator
+    ) -> Iterator[LearnedStage]:
+        """Yield stages; see `malfl_algos.contract.Learner`.
+
+        Args:
+            env: a grid world, or any environment that `malfl_env.markov_game` knows.
+            n_stages: how many stages, >= 1.
+            rng: one 64-bit seed is drawn from it per stage.
+        """
+        game = markov_game(env)
+        log_policies = [np.full((game.n_states, n), -np.log(n)) for n in game.n_actions]
+        for _ in range(n_stages):
+            joint_policy = [np.exp(log_policy) for log_policy in log_policies]
+            sample = sample_stage(
+                game,
+                log_policies,
+                seed=int(rng.integers(2**64, dtype=np.uint64)),
+                episodes=self.episodes,
+                episode_length=self.episode_length,
+                discount=self.discount,
+                temperature=self.temperature,
+                step_size=self.step_size if self.evaluation == "td" else 0.0,
+                keep_steps=self.keep_transitions or not game.deterministic,
+            )
+            yield LearnedStage(
+                _observed(game, sample, keep_transitions=self.keep_transitions),
+                dict(zip(game.agents, joint_policy, strict=True)),
+            )
+            q = sample.q if self.evaluation == "td" else self._exact_q(game, joint_policy)
+            log_policies = [log_soft_improvement(own, temperature=self.temperature) for own in q]
+
+    def _exact_q(self, game: MarkovGame, joint_policy: Sequence[FloatArray]) -> list[FloatArray]:
+        return [
+            soft_evaluation(
+                game, joint_policy, index, discount=self.discount, temperature=self.temperature
+            )[0]
+            for index in range(game.n_agents)
+        ]
+
+
+def _observed(game: MarkovGame, sample: StageSample, *, keep_transitions: bool) -> Stage:
+    """What a trace keeps of a stage's sample."""
+    if sample.steps is None:
+        return Stage(sample.joint_counts)
+    states, joint_actions, next_states, episode_ends = sample.steps
+    seen = None
+    if not game.deterministic:
+        keys, counts = np.unique(
+            np.stack([states * int(np.prod(game.n_actions)) + joint_actions, next_states]),
+            axis=1,
+            return_counts=True,
+        )
+        seen = NextStateCounts(keys[0], keys[1], counts.astype(np.int64))
+    transitions = None
+    if keep_transitions:
+        own_actions = np.stack(np.unravel_index(joint_actions, game.n_actions), axis=-1)
+        transitions = Transitions(
+            states=_narrow(states, game.n_states),
+            joint_actions=_narrow(own_actions, max(game.n_actions)),
+            next_states=_narrow(next_states, game.n_states),
+            episode_ends=episode_ends,
+            complete=True,
+        )
+    return Stage(sample.joint_counts, seen, transitions)
+
+
+def _narrow(numbers: NDArray[Any], limit: int) -> NDArray[Any]:
+    """The numbers, all below `limit`, in the smallest unsigned type that holds them."""
+    return numbers.astype(np.min_scalar_type(limit - 1))

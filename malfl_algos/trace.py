@@ -1,0 +1,326 @@
+"""The learning trace: what an observer may see of agents that were learning, and the ground truth,
+which only scoring reads.
+
+A trace is a sequence of stages; the data of a stage were gathered under one fixed joint policy. It
+holds no rewards and no true policies. Those are a `GroundTruth`, in a file of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from malfl_algos.files import read_arrays, write_arrays
+
+__all__ = ["GroundTruth", "LearningTrace", "NextStateCounts", "Stage", "Transitions"]
+
+FORMAT_VERSION = 1
+
+IntArray = NDArray[np.int64]
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Transitions:
+    """The steps of one stage in the order in which they were learned from.
+
+    Args:
+        states: int `(n_steps,)`: joint state before each step; None in a game that cannot be
+            enumerated.
+        joint_actions: int `(n_steps, n_agents)`.
+        next_states: int `(n_steps,)`; None likewise.
+        episode_ends: bool `(n_steps,)`: the episode was cut or ended after this step.
+        complete: whether these are all the transitions that the learners learned from.
+        observations, next_observations: per agent id, arrays `(n_steps, ...)`: where states cannot
+            be enumerated, or beside them.
+    """
+
+    states: NDArray[Any] | None
+    joint_actions: NDArray[Any]
+    next_states: NDArray[Any] | None
+    episode_ends: NDArray[np.bool_]
+    complete: bool
+    observations: Mapping[str, NDArray[Any]] | None = None
+    next_observations: Mapping[str, NDArray[Any]] | None = None
+
+    def __post_init__(self) -> None:
+        n_steps = len(self.joint_actions)
+        columns = {
+            "states": self.states,
+            "next_states": self.next_states,
+            "episode_ends": self.episode_ends,
+        }
+        for kind in ("observations", "next_observations"):
+            columns |= {
+                f"{kind}[{agent}]": array for agent, array in (getattr(self, kind) or {}).items()
+            }
+        for name, column in columns.items():
+            if column is not None and len(column) != n_steps:
+                raise ValueError(f"{name} has {len(column)} entries for {n_steps} steps")
+        if (self.states is None) != (self.next_states is None):
+            raise ValueError("states and next_states are given both or not at all")
+        if self.states is None and self.observations is None:
+            raise ValueError("transitions need states or observations")
+
+
+@dataclass(frozen=True, eq=False)
+class NextStateCounts:
+    """How often each (joint state, joint action) led to each next state, the seen ones only.
+
+    Args:
+        rows: int `(n_seen,)`: flat index of (joint state, joint action) in an array `(n_states,
+            *n_actions)`.
+        next_states: int `(n_seen,)`.
+        counts: int `(n_seen,)`, positive.
+    """
+
+    rows: IntArray
+    next_states: IntArray
+    counts: IntArray
+
+    def __post_init__(self) -> None:
+        if not len(self.rows) == len(self.next_states) == len(self.counts):
+            raise ValueError("rows, next_states and counts must have one length")
+
+
+@dataclass(frozen=True, eq=False)
+class Stage:
+    """What was seen of one policy-improvement round.
+
+    Args:
+        joint_counts: int64 `(n_states, *n_actions)`: how often each joint action was played in each
+            joint state.
+        next_state_counts: where the game is stochastic.
+        transitions: the steps themselves, when they were kept.
+    """
+
+    joint_counts: IntArray
+    next_state_counts: NextStateCounts | None = None
+    transitions: Transitions | None = None
+
+    def __post_init__(self) -> None:
+        counts = self.joint_counts
+        if counts.ndim < 2 or counts.dtype != np.int64:
+            raise ValueError(
+                "joint_counts must be int64 (n_states, *n_actions), "
+                f"got {counts.dtype} {counts.shape}"
+            )
+        if np.any(counts < 0):
+            raise ValueError(f"joint_counts must be >= 0, got {counts.min()}")
+
+    def action_counts(self, agent_index: int) -> IntArray:
+        """Counts of one agent's actions, `(n_states, n_actions)`, summed over the others'
+        actions.
+        """
+        others = tuple(axis for axis in range(1, self.joint_counts.ndim) if axis != agent_index + 1)
+        return np.asarray(self.joint_counts.sum(axis=others), dtype=np.int64)
+
+    @property
+    def state_counts(self) -> IntArray:
+        """Visits of each joint state, `(n_states,)`."""
+        return np.asarray(
+            self.joint_counts.sum(axis=tuple(range(1, self.joint_counts.ndim))), dtype=np.int64
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class LearningTrace:
+    """Everything an observer may see: the stages in order, all of one game.
+
+    Args:
+        stages: at least one; counts of one shape.
+
+    Raises:
+        ValueError: for no stages, or stages of different games.
+    """
+
+    stages: tuple[Stage, ...]
+
+    def __post_init__(self) -> None:
+        if not self.stages:
+            raise ValueError("a learning trace needs at least one stage, got none")
+        shapes = {stage.joint_counts.shape for stage in self.stages}
+        if len(shapes) > 1:
+            raise ValueError(
+                f"the stages are of different games: their counts have shapes {sorted(shapes)}"
+            )
+
+    @property
+    def n_stages(self) -> int:
+        """Number of stages."""
+        return len(self.stages)
+
+    @property
+    def n_states(self) -> int:
+        """Number of joint states."""
+        return self.stages[0].joint_counts.shape[0]
+
+    @property
+    def n_actions(self) -> tuple[int, ...]:
+        """Number of actions of each agent."""
+        return self.stages[0].joint_counts.shape[1:]
+
+    @property
+    def n_agents(self) -> int:
+        """Number of agents."""
+        return len(self.n_actions)
+
+    @property
+    def agents(self) -> tuple[str, ...]:
+        """Agent ids `agent_0`, `agent_1`, ... in agent order."""
+        return tuple(f"agent_{index}" for index in range(self.n_agents))
+
+    def first(self, n_stages: int) -> LearningTrace:
+        """The trace cut after its first stages."""
+        if not 1 <= n_stages <= self.n_stages:
+            raise ValueError(f"n_stages must be 1..{self.n_stages}, got {n_stages}")
+        return LearningTrace(self.stages[:n_stages])
+
+    def save(self, path: str | Path) -> None:
+        """Write one npz with a JSON manifest inside, atomically, without pickle."""
+        arrays: dict[str, NDArray[Any]] = {
+            "joint_counts": np.stack([s.joint_counts for s in self.stages])
+        }
+        complete = []
+        for index, stage in enumerate(self.stages):
+            arrays |= {f"stage_{index}/{name}": array for name, array in _stage_arrays(stage)}
+            complete.append(None if stage.transitions is None else stage.transitions.complete)
+        manifest = {
+            "format": "malfl learning trace",
+            "version": FORMAT_VERSION,
+            "n_stages": self.n_stages,
+            "n_states": self.n_states,
+            "n_actions": list(self.n_actions),
+            "transitions_complete": complete,
+        }
+        write_arrays(Path(path), arrays, manifest=manifest)
+
+    @classmethod
+    def load(cls, path: str | Path) -> LearningTrace:
+        """Read a trace written by `save`.
+
+        Raises:
+            ValueError: where the file is missing, cut, damaged or no trace; the message names it.
+        """
+        arrays, manifest = read_arrays(Path(path))
+        _check_manifest(Path(path), manifest, "malfl learning trace")
+        try:
+            complete = manifest["transitions_complete"]
+            counts = arrays["joint_counts"]
+            if counts.dtype != np.int64 or list(counts.shape) != [
+                manifest["n_stages"],
+                manifest["n_states"],
+                *manifest["n_actions"],
+            ]:
+                raise ValueError(
+                    f"its counts are {counts.dtype} {counts.shape}, its manifest says otherwise"
+                )
+            return cls(
+                tuple(
+                    _stage_from_arrays(counts[h], arrays, h, complete[h])
+                    for h in range(len(counts))
+                )
+            )
+        except (KeyError, IndexError, TypeError, ValueError) as fault:
+            raise ValueError(f"{path}: not a learning trace: {fault}") from fault
+
+
+@dataclass(frozen=True, eq=False)
+class GroundTruth:
+    """What only an evaluator may see: true rewards, and the policies that were played.
+
+    Args:
+        rewards: per agent id `(n_states,)` or `(n_states, *n_actions)`.
+        joint_policies: per agent id `(n_stages, n_states, n_actions)`.
+    """
+
+    rewards: Mapping[str, FloatArray]
+    joint_policies: Mapping[str, FloatArray]
+
+    def save(self, path: str | Path) -> None:
+        """Write one npz with a JSON manifest inside, atomically, without pickle."""
+        arrays = {f"reward/{agent}": array for agent, array in self.rewards.items()}
+        arrays |= {f"policy/{agent}": array for agent, array in self.joint_policies.items()}
+        write_arrays(
+            Path(path), arrays, manifest={"format": "malfl ground truth", "version": FORMAT_VERSION}
+        )
+
+    @classmethod
+    def load(cls, path: str | Path) -> GroundTruth:
+        """Read a file written by `save`. Raises `ValueError` that names the file if it is none."""
+        arrays, manifest = read_arrays(Path(path))
+        _check_manifest(Path(path), manifest, "malfl ground truth")
+        parts: dict[str, dict[str, FloatArray]] = {"reward": {}, "policy": {}}
+        for name, array in arrays.items():
+            kind, _, agent = name.partition("/")
+            if kind not in parts or array.dtype != np.float64 or not np.all(np.isfinite(array)):
+                raise ValueError(f"{path}: {name!r} is not a finite float64 reward or policy")
+            parts[kind][agent] = array
+        if not parts["reward"] or parts["reward"].keys() != parts["policy"].keys():
+            raise ValueError(
+                f"{path}: rewards and policies must be of the same agents, at least one"
+            )
+        return cls(parts["reward"], parts["policy"])
+
+
+def _check_manifest(path: Path, manifest: Mapping[str, Any], kind: str) -> None:
+    if manifest.get("format") != kind or manifest.get("version") != FORMAT_VERSION:
+        raise ValueError(
+            f"{path}: expected a {kind} of version {FORMAT_VERSION}, its manifest says "
+            f"{manifest.get('format', 'nothing')!r} version {manifest.get('version', 'none')!r}"
+        )
+
+
+_OBSERVED = ("observations", "next_observations")
+_STEP_COLUMNS = ("states", "joint_actions", "next_states", "episode_ends")
+
+
+def _stage_arrays(stage: Stage) -> Iterator[tuple[str, NDArray[Any]]]:
+    if stage.next_state_counts is not None:
+        seen = stage.next_state_counts
+        yield "next_state_counts", np.stack([seen.rows, seen.next_states, seen.counts])
+    if stage.transitions is not None:
+        for name in _STEP_COLUMNS:
+            column = getattr(stage.transitions, name)
+            if column is not None:
+                yield f"transitions/{name}", column
+        for kind in _OBSERVED:
+            for agent, array in (getattr(stage.transitions, kind) or {}).items():
+                yield f"transitions/{kind}/{agent}", array
+
+
+def _stage_from_arrays(
+    counts: IntArray, arrays: Mapping[str, NDArray[Any]], index: int, complete: bool | None
+) -> Stage:
+    prefix = f"stage_{index}/"
+    own = {
+        name.removeprefix(prefix): array
+        for name, array in arrays.items()
+        if name.startswith(prefix)
+    }
+    seen = own.get("next_state_counts")
+    transitions = None
+    if complete is not None:
+        observed = {
+            kind: {
+                name.rpartition("/")[2]: array
+                for name, array in own.items()
+                if name.startswith(f"transitions/{kind}/")
+            }
+            or None
+            for kind in _OBSERVED
+        }
+        transitions = Transitions(
+            states=own.get("transitions/states"),
+            joint_actions=own["transitions/joint_actions"],
+            next_states=own.get("transitions/next_states"),
+            episode_ends=own["transitions/episode_ends"],
+            complete=bool(complete),
+            **observed,
+        )
+    return Stage(counts, None if seen is None else NextStateCounts(*seen), transitions)

@@ -1,0 +1,30 @@
+"""Exact MA-SPI as a plain recursion, apart from the learner that the package ships."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from malfl_algos.soft import soft_evaluation, soft_improvement
+from malfl_env import MarkovGame
+
+Policies = list[list[np.ndarray]]
+
+
+def exact_policies(
+    game: MarkovGame, n_stages: int, *, discount: float, temperature: float
+) -> Policies:
+    """Joint policies of exact MA-SPI, `[stage][agent]`, from the uniform policy."""
+    stages = [[np.full((game.n_states, n), 1 / n) for n in game.n_actions]]
+    while len(stages) < n_stages:
+        stages.append(
+            [
+                soft_improvement(
+                    soft_evaluation(
+                        game, stages[-1], index, discount=discount, temperature=temperature
+                    )[0],
+                    temperature=temperature,
+                )
+                for index in range(game.n_agents)
+            ]
+        )
+    return stages
