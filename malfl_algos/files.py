@@ -7,6 +7,7 @@ import json
 import os
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -73,7 +74,7 @@ def read_arrays(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         KeyError,
         EOFError,
         zipfile.BadZipFile,
-        zipfile.zlib.error,
+        zlib.error,
     ) as fault:
         raise ValueError(
             f"{path}: not a readable npz of plain arrays (cut, damaged or of another kind): {fault}"

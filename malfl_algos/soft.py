@@ -160,12 +160,14 @@ def discounted_sum(transition: sp.csr_array, gain: FloatArray, *, discount: floa
     """
     n_states = len(gain)
     if n_states <= DENSE_STATES:
-        return np.linalg.solve(np.eye(n_states) - discount * transition.toarray(), gain)
-    system = LinearOperator(
+        system = np.eye(n_states) - discount * transition.toarray()
+        return np.asarray(np.linalg.solve(system, gain), dtype=np.float64)
+    operator = LinearOperator(
         (n_states, n_states), matvec=lambda x: x - discount * (transition @ x), dtype=np.float64
     )
-    value, _ = gmres(system, gain, rtol=RESIDUAL / 10, restart=50, maxiter=100)
-    residual = np.linalg.norm(gain - system.matvec(value)) / max(np.linalg.norm(gain), 1e-300)
+    value, _ = gmres(operator, gain, rtol=RESIDUAL / 10, restart=50, maxiter=100)
+    scale = max(float(np.linalg.norm(gain)), 1e-300)
+    residual = float(np.linalg.norm(gain - operator.matvec(value))) / scale
     if not residual <= RESIDUAL:
         raise ArithmeticError(
             f"the soft value did not converge: relative residual {residual:.1e}, wanted {RESIDUAL}"

@@ -158,7 +158,7 @@ class LearningTrace:
     @property
     def n_states(self) -> int:
         """Number of joint states."""
-        return self.stages[0].joint_counts.shape[0]
+        return int(self.stages[0].joint_counts.shape[0])
 
     @property
     def n_actions(self) -> tuple[int, ...]:

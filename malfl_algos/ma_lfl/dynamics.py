@@ -50,7 +50,7 @@ def estimated_game(trace: LearningTrace) -> tuple[MarkovGame, NDArray[np.bool_]]
 
 def _seen(trace: LearningTrace) -> list[tuple[NDArray[np.int64], ...]]:
     """Per stage (flat (state, joint action), next state, count)."""
-    parts = []
+    parts: list[tuple[NDArray[np.int64], ...]] = []
     for index, stage in enumerate(trace.stages):
         seen, steps = stage.next_state_counts, stage.transitions
         if seen is not None:

@@ -43,7 +43,7 @@ def entropy_regularised_policy(
     visits = counts.sum(axis=-1, keepdims=True)
     frequency = np.where(visits > 0, counts / np.maximum(visits, 1), 1 / n_actions)
     if entropy_coefficient == 0:
-        return frequency
+        return np.asarray(frequency)
     multiplier = frequency.max(axis=-1, keepdims=True)
     for _ in range(NEWTON_STEPS):
         policy = _stationary(frequency, multiplier, entropy_coefficient)

@@ -51,7 +51,7 @@ def published_design(improvements: Improvements) -> sp.csr_array:
             next_read = read
         else:
             weights = np.einsum("sa,ab,o->sabo", other[h], np.eye(n_actions), np.ones(n_actions))
-            next_read = sp.diags_array(other[h].ravel()) @ spread @ read
+            next_read = sp.csr_array(sp.diags_array(other[h].ravel()) @ spread @ read)
         blocks = weights.reshape(n_states, n_actions, n_actions**2)
         stages.append(sp.block_diag(list(blocks), format="csr"))
         potentials.append(read - improvements.discount * next_read)

@@ -81,7 +81,7 @@ def reward_blocks(model: RewardModel, others: FloatArray, n_actions: int) -> Flo
         np.moveaxis(others, 0, 1) if model == "joint" else np.ones((n_states, n_improvements, 1))
     )
     blocks = np.einsum("sho,ab->shabo", per_action, np.eye(n_actions))
-    return blocks.reshape(n_states, n_improvements, n_actions, -1)
+    return np.asarray(blocks.reshape(n_states, n_improvements, n_actions, -1))
 
 
 def potential_matrix(transitions: Sequence[sp.csr_array], *, discount: float) -> sp.csr_array:

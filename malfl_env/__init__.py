@@ -1,0 +1,23 @@
+"""Games of several learning agents: a grid world for PettingZoo and its exact tabular model.
+
+Importing this package registers `malfl/grid_world-v0` in PettingZoo's registries, where it has any.
+"""
+
+from importlib import import_module
+from types import ModuleType
+
+from malfl_env import grid_world_v0
+from malfl_env.markov_game import MarkovGame
+from malfl_env.registration import register_environments
+from malfl_env.single_agent import single_agent_env
+from malfl_env.tabular import markov_game
+
+__all__ = ["MarkovGame", "grid_world_v0", "markov_game", "single_agent_env"]
+
+register_environments()
+
+
+def __getattr__(name: str) -> ModuleType:
+    if name == "testing":  # only tests need it
+        return import_module("malfl_env.testing")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

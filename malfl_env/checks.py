@@ -1,0 +1,120 @@
+"""Checks of what people pass in.
+
+Each returns the plain Python value, or raises a `ValueError` that names the option, the value and
+what is allowed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from decimal import Decimal
+from difflib import get_close_matches
+from math import isfinite
+from numbers import Real
+from typing import Any, TypeGuard
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = [
+    "MAX_TABLE_BYTES",
+    "check_choice",
+    "check_count",
+    "check_fraction",
+    "check_numbers",
+    "check_table_bytes",
+    "is_sequence",
+    "is_whole",
+]
+
+MAX_TABLE_BYTES = 2 * 2**30
+"""Largest joint table, in bytes, that is built without complaint: 2 GiB on every machine, so that
+a game refused on one is refused on all. May be assigned to."""
+
+
+def is_whole(value: object) -> TypeGuard[int]:
+    """Whether a value is a whole number: a Python or NumPy integer, but no boolean."""
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
+def is_sequence(value: object) -> TypeGuard[Sequence[Any]]:
+    """Whether a value is a list, a tuple or an array with at least one axis."""
+    return isinstance(value, (list, tuple)) or (isinstance(value, np.ndarray) and value.ndim > 0)
+
+
+def check_count(name: str, value: object, *, minimum: int) -> int:
+    """A whole number that is at least `minimum`, as an int.
+
+    Raises:
+        ValueError: for any other value; booleans and floats such as 3.0 are no whole numbers.
+    """
+    if not is_whole(value) or value < minimum:
+        raise ValueError(f"{name} must be a whole number >= {minimum}, got {value!r}")
+    return int(value)
+
+
+def check_fraction(name: str, value: object) -> float:
+    """A number in [0, 1], as a float.
+
+    Raises:
+        ValueError: for any other value, NaN and booleans among them.
+    """
+    if isinstance(value, Real) and not isinstance(value, bool):
+        number = float(value)
+        if isfinite(number) and 0.0 <= number <= 1.0:
+            return number
+    raise ValueError(f"{name} must be a number from 0 to 1, got {value!r}")
+
+
+def check_choice(name: str, value: object, choices: Iterable[str]) -> str:
+    """One of the given strings.
+
+    Raises:
+        ValueError: for any other value; it lists the choices and suggests the nearest one.
+    """
+    known = list(choices)
+    if isinstance(value, str) and value in known:
+        return value
+    near = get_close_matches(value, known, n=1) if isinstance(value, str) else []
+    hint = f" (did you mean {near[0]!r}?)" if near else ""
+    allowed = ", ".join(repr(choice) for choice in known)
+    raise ValueError(f"{name} must be one of {allowed}; got {value!r}{hint}")
+
+
+def check_numbers(name: str, values: object, *, allowed: str) -> NDArray[np.float64]:
+    """A float64 copy of an array of whole or real numbers.
+
+    Raises:
+        ValueError: for anything else (strings, booleans, complex numbers, one number alone, rows of
+            different lengths); `allowed` says what would do.
+    """
+    try:
+        array = np.asarray(values)
+    except ValueError:  # rows of different lengths
+        array = np.asarray(None)
+    if array.dtype.kind not in "iuf" or array.ndim == 0:
+        raise ValueError(f"{name} must be {allowed}, got {values!r}")
+    return array.astype(np.float64)
+
+
+def check_table_bytes(n_bytes: int, what: str) -> None:
+    """Refuse a joint table before any memory is taken for it.
+
+    Raises:
+        ValueError: if it needs more than `MAX_TABLE_BYTES`; it states how much it would take.
+    """
+    if n_bytes > MAX_TABLE_BYTES:
+        raise ValueError(
+            f"{what} would take {_readable(n_bytes)} of memory, the limit is "
+            f"{_readable(MAX_TABLE_BYTES)}; choose a smaller game, or raise "
+            f"malfl_env.checks.MAX_TABLE_BYTES if this machine has the memory"
+        )
+
+
+def _readable(n_bytes: int) -> str:
+    """Bytes in the unit that suits their size, for numbers of any length."""
+    if n_bytes < 2**20:
+        return f"{n_bytes} bytes"
+    if n_bytes < 2**60:
+        return f"{n_bytes / 2**30:.3g} GiB ({n_bytes} bytes)"
+    return f"{Decimal(n_bytes):.1e} bytes"

@@ -1,0 +1,280 @@
+"""The grid world as a PettingZoo parallel environment.
+
+The class translates dictionaries, seeds and spaces; the rules are in `rules`, the rewards in
+`rewards`, the pictures in `rendering`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from operator import index
+from typing import Any, NoReturn
+
+import gymnasium
+import numpy as np
+from gymnasium.spaces import Discrete, MultiDiscrete
+from numpy.typing import NDArray
+from pettingzoo.utils.env import ParallelEnv
+
+from malfl_env.checks import check_choice, check_count
+from malfl_env.markov_game import MarkovGame
+from malfl_env.rendering import render_ansi, render_rgb
+from malfl_env.rewards import Reward, grid_rewards
+from malfl_env.rules import ACTIONS, Cells, grid_rules
+from malfl_env.state_records import StateRecords, move_lists
+from malfl_env.tabular import grid_game
+
+__all__ = ["GridWorld"]
+
+IntArray = NDArray[np.int64]
+
+RENDER_MODES = ("human", "ansi", "rgb_array")
+_TRAIL_LENGTH = 12  # steps a trail shows
+
+
+class GridWorld(ParallelEnv):  # type: ignore[misc]  # pettingzoo ships no types
+    """Agents walk a grid towards their goals and mind how near the others are.
+
+    Agents `agent_0`, `agent_1`, ... choose at the same time from five actions: down, up, left,
+    right, stay. A move into the border or a wall leaves an agent where it is; from its goal any
+    action takes it back to its start. Agents may share a cell. Everyone observes the row and the
+    column of every agent, in agent order. Nothing terminates; after `max_cycles` steps the episode
+    is truncated for all.
+
+    Args:
+        size: number of rows and of columns, at least 2.
+        n_agents: number of agents, at least 2.
+        rewards: a family name ("homogeneous": all avoid; "heterogeneous": approach and avoid in
+            turn), or one entry per agent: "approach", "avoid", a callable `f(positions,
+            agent_index)` from int64 `(n, n_agents, 2)` to `(n,)`, or an array `(n_states,)` or
+            `(n_states, *n_actions)`. The reward of a step belongs to the joint state before the
+            move and to the actions chosen, not to those a slip put in their place. A callable must
+            depend on its arguments alone: values are remembered.
+        starts: one (row, column) for all agents, or one per agent; None: the top left cell.
+        goals: the same for the goals; None: the bottom right cell.
+        walls: (row, column) of the cells nobody can enter.
+        slip: probability from 0 to 1, for each agent on its own, that its action is replaced by
+            one drawn uniformly from all five.
+        max_cycles: steps until an episode is truncated.
+        render_mode: None, "human" (prints the board at every step), "ansi" or "rgb_array".
+
+    Raises:
+        ValueError: for options that make no game; it says which, its value and what is allowed.
+    """
+
+    metadata: dict[str, Any] = {  # noqa: RUF012  # PettingZoo's wrappers expect a plain dict here
+        "name": "grid_world_v0",
+        "render_modes": list(RENDER_MODES),
+        "is_parallelizable": True,
+        "render_fps": 4,
+    }
+
+    _cells: tuple[int, ...]
+    _observation: IntArray
+    _rewards: dict[str, float]
+    _trail: tuple[tuple[int, ...], ...]
+
+    def __init__(
+        self,
+        *,
+        size: int = 3,
+        n_agents: int = 2,
+        rewards: str | Sequence[Reward] = "homogeneous",
+        starts: Cells | None = None,
+        goals: Cells | None = None,
+        walls: Collection[Sequence[int]] | IntArray = (),
+        slip: float = 0.0,
+        max_cycles: int = 1000,
+        render_mode: str | None = None,
+    ) -> None:
+        self.rules = grid_rules(
+            size=size, n_agents=n_agents, starts=starts, goals=goals, walls=walls, slip=slip
+        )
+        self.agent_rewards = grid_rewards(rewards, self.rules)
+        self.max_cycles = max_cycles
+        if render_mode is not None:
+            check_choice("render_mode (if not None)", render_mode, RENDER_MODES)
+        self.render_mode = render_mode
+        self.possible_agents = [f"agent_{index}" for index in range(n_agents)]
+        self.agents: list[str] = []
+        digits = [self.rules.size] * (2 * self.rules.n_agents)
+        self.state_space = MultiDiscrete(digits)
+        self.observation_spaces = {agent: MultiDiscrete(digits) for agent in self.possible_agents}
+        self.action_spaces = {agent: Discrete(len(ACTIONS)) for agent in self.possible_agents}
+        self.np_random = np.random.default_rng()
+        self._moves = move_lists(self.rules)
+        self._records = StateRecords(self.rules, self.agent_rewards)
+        self._action_tables = tuple(
+            (agent, reward)
+            for agent, reward in zip(self.possible_agents, self.agent_rewards, strict=True)
+            if isinstance(reward, np.ndarray) and reward.ndim > 1
+        )
+        self._begin()
+
+    @property
+    def max_cycles(self) -> int:
+        """Steps until an episode is truncated; a new value holds from the next `reset`."""
+        return self._max_cycles
+
+    @max_cycles.setter
+    def max_cycles(self, value: int) -> None:
+        self._max_cycles = check_count("max_cycles", value, minimum=1)
+
+    def observation_space(self, agent: str) -> MultiDiscrete:
+        """Rows and columns of all agents; the same object at every call."""
+        return self.observation_spaces[agent]
+
+    def action_space(self, agent: str) -> Discrete:
+        """The five actions; the same object at every call."""
+        return self.action_spaces[agent]
+
+    def reset(
+        self, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, IntArray], dict[str, dict[str, Any]]]:
+        """Put every agent on its start.
+
+        Args:
+            seed: starts the random generator anew; None lets it run on. Without slip nothing is
+                random.
+            options: not used.
+
+        Returns:
+            Observations and empty infos of all agents.
+
+        Raises:
+            ValueError: for a seed that is not a whole number >= 0.
+        """
+        if seed is not None:
+            self.np_random = np.random.default_rng(check_count("seed", seed, minimum=0))
+        self.agents = self.possible_agents[:]
+        self._begin()
+        if self.render_mode == "human":
+            self.render()
+        infos: dict[str, dict[str, Any]] = {agent: {} for agent in self.agents}
+        return {agent: self._observation.copy() for agent in self.agents}, infos
+
+    def step(
+        self, actions: Mapping[str, int]
+    ) -> tuple[
+        dict[str, IntArray],
+        dict[str, float],
+        dict[str, bool],
+        dict[str, bool],
+        dict[str, dict[str, Any]],
+    ]:
+        """Move all agents at once.
+
+        Args:
+            actions: one action 0..4 for every agent; their order in the dictionary is irrelevant.
+
+        Returns:
+            Observations after the move, rewards of the joint state before it, terminations (always
+            False), truncations and empty infos, each by agent. Nothing in them is shared.
+
+        Raises:
+            ValueError: for a missing or unknown agent, or an action that is not 0..4.
+            RuntimeError: after the end of an episode, or before the first `reset`.
+        """
+        agents = self.agents
+        if not agents:
+            raise RuntimeError("no episode is under way: call reset() before step()")
+        try:
+            chosen = [actions[agent] for agent in agents]
+            if min(chosen) < 0 or len(actions) != len(agents):
+                raise IndexError
+            moved = chosen if self.rules.slip == 0.0 else self._slip(chosen)
+            steps = zip(self._moves, self._cells, moved, strict=True)
+            cells = tuple([moves[cell][action] for moves, cell, action in steps])
+        except (KeyError, IndexError, TypeError, ValueError):
+            self._refuse(actions)
+        rewards = self._rewards.copy()
+        for agent, table in self._action_tables:
+            entry = (self.rules.joint_state(self._cells), *chosen)
+            rewards[agent] = float(table[entry])
+        self._observation, self._rewards = self._records[cells]
+        self._cells = cells
+        self._cycle += 1
+        truncated = self._cycle >= self._horizon
+        if truncated:
+            self.agents = []
+        if self.render_mode is not None:
+            self._trail = (*self._trail[-_TRAIL_LENGTH:], cells)
+            if self.render_mode == "human":
+                self.render()
+        observation = self._observation
+        return (
+            {agent: observation.copy() for agent in agents},
+            rewards,
+            dict.fromkeys(agents, False),
+            dict.fromkeys(agents, truncated),
+            {agent: {} for agent in agents},
+        )
+
+    def state(self) -> IntArray:
+        """Row and column of every agent, int64 `(2 * n_agents,)`; what everyone observes."""
+        observation: IntArray = self._observation.copy()
+        return observation
+
+    def render(self) -> str | NDArray[np.uint8] | None:
+        """The board as text ("ansi"), as a picture ("rgb_array"), or printed ("human")."""
+        if self.render_mode is None:
+            gymnasium.logger.warn("render() without a render_mode: give one to the environment")
+            return None
+        if self.render_mode == "rgb_array":
+            return render_rgb(self.rules, self._trail)
+        board = render_ansi(
+            self.rules, self._cells, caption=f"step {self._cycle} of {self._horizon}"
+        )
+        if self.render_mode == "ansi":
+            return board
+        print(board)
+        return None
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+    def markov_game(self) -> MarkovGame:
+        """The tabular model of this game.
+
+        Raises:
+            ValueError: if its reward tables would not fit into memory.
+        """
+        return grid_game(self.rules, self.agent_rewards)
+
+    def _begin(self) -> None:
+        self._cycle = 0
+        self._horizon = self._max_cycles
+        self._cells = self.rules.start_cells
+        self._observation, self._rewards = self._records[self._cells]
+        self._trail = (self._cells,)
+
+    def _slip(self, chosen: list[int]) -> list[int]:
+        """The actions after each may have slipped; one random number per agent and step.
+
+        A number below `slip` is uniform there, so that it also says which action comes instead.
+        """
+        slip = self.rules.slip
+        for action in chosen:
+            ACTIONS[action]  # an action that is none is refused even where another takes its place
+        draws = self.np_random.random(len(chosen)).tolist()
+        return [
+            int(draw / slip * len(ACTIONS)) if draw < slip else action
+            for draw, action in zip(draws, chosen, strict=True)
+        ]
+
+    def _refuse(self, actions: Any) -> NoReturn:
+        """Say what is wrong with the actions."""
+        if not isinstance(actions, Mapping):
+            raise ValueError(f"actions must be a dictionary by agent id, got {actions!r}")
+        for agent in self.agents:
+            if agent not in actions:
+                raise ValueError(f"actions has none for {agent}; agents are {self.agents}")
+            allowed = f"a whole number from 0 to {len(ACTIONS) - 1} {ACTIONS}"
+            try:
+                fits = 0 <= index(actions[agent]) < len(ACTIONS)
+            except TypeError:
+                fits = False
+            if not fits:
+                raise ValueError(f"the action of {agent} must be {allowed}, got {actions[agent]!r}")
+        unknown = sorted(set(actions) - set(self.agents), key=str)
+        raise ValueError(f"actions has agents {unknown}, which are not in {self.agents}")

@@ -1,0 +1,270 @@
+"""The tabular model of a multi-agent game: the only thing that algorithms read of it.
+
+A `MarkovGame` is a product of *factors*. A factor has local states and a transition table that
+depends on its own local state and on the actions of some of the agents; factors move independently
+of each other. The grid world has one factor per agent (its cell, its action); a game known only as
+one big table, or estimated from data, is a single factor that depends on everyone's action. A joint
+state is the tuple of local states, numbered in mixed radix with factor 0 most significant: with two
+factors of m local states, `state = local_0 * m + local_1`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import prod
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from malfl_env.checks import check_table_bytes
+from malfl_env.factor import Factor
+
+__all__ = ["Factor", "MarkovGame", "deterministic_game"]
+
+IntArray = NDArray[np.int64]
+FloatArray = NDArray[np.float64]
+Number = TypeVar("Number", np.int64, np.float64)
+
+
+@dataclass(frozen=True, eq=False)
+class MarkovGame:
+    """A finite multi-agent game: dynamics as a product of factors, one reward table per agent.
+
+    Args:
+        n_actions: number of actions of each agent, in agent order.
+        factors: the independently moving parts; every agent moves exactly one of them.
+        start: joint state in which every episode begins.
+        observation_shape: the digits of an observation: a joint state is its mixed-radix number
+            over this shape (grid world: size, size per agent). Its product is `n_states`. Left out:
+            one digit per factor.
+        rewards: per agent `(n_states,)` when it depends on the state alone, else
+            `(n_states, *n_actions)`; None in a game stripped of its rewards, which is what an
+            observer is given.
+
+    The reward of a step is a function of the joint state before the move and of the joint action.
+
+    Raises:
+        ValueError: where the parts do not fit together, or a reward is not finite.
+    """
+
+    n_actions: tuple[int, ...]
+    factors: tuple[Factor, ...]
+    start: int
+    observation_shape: tuple[int, ...] = ()
+    rewards: tuple[FloatArray, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if not self.observation_shape:
+            object.__setattr__(self, "observation_shape", self.n_local)
+        self._check_dynamics()
+        if prod(self.observation_shape) != self.n_states:
+            raise ValueError(
+                f"observation_shape {self.observation_shape} numbers "
+                f"{prod(self.observation_shape)} states, the game has {self.n_states}"
+            )
+        if not 0 <= self.start < self.n_states:
+            raise ValueError(
+                f"start must be a joint state 0..{self.n_states - 1}, got {self.start}"
+            )
+        if self.rewards is not None:
+            self._check_rewards(self.rewards)
+
+    def _check_dynamics(self) -> None:
+        movers = sorted(agent for factor in self.factors for agent in factor.agents)
+        if movers != list(range(self.n_agents)):
+            raise ValueError(
+                f"every agent must move exactly one factor, but the factors are moved by {movers}"
+            )
+        for factor in self.factors:
+            expected = tuple(self.n_actions[agent] for agent in factor.agents)
+            if factor.successors.shape[1:-1] != expected:
+                raise ValueError(
+                    f"the factor of agents {factor.agents} has tables for "
+                    f"{factor.successors.shape[1:-1]} actions, expected {expected}"
+                )
+
+    def _check_rewards(self, rewards: Sequence[FloatArray]) -> None:
+        if len(rewards) != self.n_agents:
+            raise ValueError(
+                f"{self.n_agents} agents need {self.n_agents} rewards, got {len(rewards)}"
+            )
+        allowed = ((self.n_states,), (self.n_states, *self.n_actions))
+        for agent_index, table in enumerate(rewards):
+            if table.shape not in allowed:
+                raise ValueError(
+                    f"the reward of agent {agent_index} has shape {table.shape}, "
+                    f"expected {allowed[0]} or {allowed[1]}"
+                )
+            if not np.all(np.isfinite(table)):
+                raise ValueError(
+                    f"the reward of agent {agent_index} has values that are not finite"
+                )
+
+    @property
+    def n_agents(self) -> int:
+        """Number of agents."""
+        return len(self.n_actions)
+
+    @property
+    def n_local(self) -> tuple[int, ...]:
+        """Number of local states of each factor."""
+        return tuple(factor.n_local for factor in self.factors)
+
+    @property
+    def n_states(self) -> int:
+        """Number of joint states, reachable or not."""
+        return prod(self.n_local)
+
+    @property
+    def agents(self) -> tuple[str, ...]:
+        """Agent ids `agent_0`, `agent_1`, ... in agent order."""
+        return tuple(f"agent_{index}" for index in range(self.n_agents))
+
+    @property
+    def deterministic(self) -> bool:
+        """Whether every joint state and joint action has one next state."""
+        return all(factor.deterministic for factor in self.factors)
+
+    def state_index(self, observation: ArrayLike) -> int | IntArray:
+        """Joint state of an observation.
+
+        Args:
+            observation: whole numbers `(..., len(observation_shape))`: one digit per entry of
+                `observation_shape`; in the grid world the row and column of every agent.
+
+        Returns:
+            The joint state: an int for one observation, else an int64 array `(...)`.
+
+        Raises:
+            ValueError: for a wrong number of digits, or a digit out of its range or not whole.
+        """
+        digits = np.asarray(observation)
+        shape = self.observation_shape
+        if digits.dtype.kind not in "iuf" or digits.shape[-1:] != (len(shape),):
+            fits = False
+        else:
+            fits = bool(np.all((digits >= 0) & (digits < shape) & (digits == np.floor(digits))))
+        if not fits:
+            raise ValueError(
+                f"an observation must have {len(shape)} whole numbers >= 0 and below {shape}; "
+                f"got {observation!r}"
+            )
+        columns = np.moveaxis(digits.astype(np.int64), -1, 0)
+        index = np.asarray(np.ravel_multi_index(tuple(columns), shape), dtype=np.int64)
+        return int(index) if digits.ndim == 1 else index
+
+    def observation(self, states: int | IntArray) -> IntArray:
+        """Observations of joint states, int64 `(..., len(observation_shape))`.
+
+        The inverse of `state_index`.
+        """
+        digits = np.unravel_index(np.asarray(states), self.observation_shape)
+        return np.stack(digits, axis=-1).astype(np.int64)
+
+    def local_states(self, states: int | IntArray) -> IntArray:
+        """Local state of every factor for joint states, int64 `(..., n_factors)`."""
+        digits = np.unravel_index(np.asarray(states), self.n_local)
+        return np.stack(digits, axis=-1).astype(np.int64)
+
+    @property
+    def next_states(self) -> IntArray:
+        """Next joint state of every joint state and joint action, int64 `(n_states, *n_actions)`.
+
+        Raises:
+            ValueError: if the game is stochastic, where `factors` hold the transition
+                probabilities, or if the table would be larger than `MAX_TABLE_BYTES`.
+        """
+        if not self.deterministic:
+            raise ValueError(
+                "next_states exists for deterministic games only; this one is stochastic: "
+                "use joint_successors() or factors"
+            )
+        return self._joint_next_states()[..., 0]
+
+    def joint_successors(self) -> tuple[IntArray, FloatArray]:
+        """All next joint states and their probabilities.
+
+        Returns:
+            int64 and float64, each `(n_states, *n_actions, n_joint_successors)`. The last axis runs
+            over the product of the factors' successors; a next state may stand there more than
+            once. Memory grows with that product: algorithms on large games contract one factor at
+            a time instead.
+
+        Raises:
+            ValueError: if the tables would be larger than `MAX_TABLE_BYTES`.
+        """
+        successors = self._joint_next_states()
+        probabilities = np.ones(1)
+        for position, factor in enumerate(self.factors):
+            own = self._spread(position, factor.probabilities)
+            probabilities = probabilities[..., :, None] * own
+            probabilities = probabilities.reshape(*probabilities.shape[:-2], -1)
+        return successors, probabilities
+
+    def _joint_next_states(self) -> IntArray:
+        """Next joint states of all combinations of successors; the last axis as above."""
+        n_joint = prod(factor.successors.shape[-1] for factor in self.factors)
+        n_bytes = 16 * self.n_states * prod(self.n_actions) * n_joint
+        check_table_bytes(n_bytes, f"the joint transitions of {self.n_states} joint states")
+        successors = np.zeros(1, dtype=np.int64)
+        for position, factor in enumerate(self.factors):
+            own = self._spread(position, factor.successors)
+            successors = successors[..., :, None] * factor.n_local + own
+            successors = successors.reshape(*successors.shape[:-2], -1)
+        return successors
+
+    def _spread(self, position: int, table: NDArray[Number]) -> NDArray[Number]:
+        """A factor's table over joint states, an axis per agent, one new axis, its successors."""
+        local = np.unravel_index(np.arange(self.n_states), self.n_local)[position]
+        axes = [1] * self.n_agents
+        for agent in self.factors[position].agents:
+            axes[agent] = self.n_actions[agent]
+        return table[local].reshape(self.n_states, *axes, 1, table.shape[-1])
+
+    def reward(self, agent_index: int) -> FloatArray:
+        """Reward table of one agent, read-only.
+
+        Returns:
+            `(n_states,)` when it depends on the state alone, else `(n_states, *n_actions)`.
+
+        Raises:
+            ValueError: if the game was stripped of its rewards, or there is no such agent.
+        """
+        if self.rewards is None:
+            raise ValueError("this game was stripped of its rewards: observers may not read them")
+        if not 0 <= agent_index < self.n_agents:
+            raise ValueError(f"agent_index must be 0..{self.n_agents - 1}, got {agent_index}")
+        table: FloatArray = self.rewards[agent_index].view()
+        table.flags.writeable = False
+        return table
+
+    def without_rewards(self) -> MarkovGame:
+        """The same dynamics with the rewards removed: what an observer may see."""
+        return replace(self, rewards=None)
+
+    def with_rewards(self, rewards: Sequence[FloatArray]) -> MarkovGame:
+        """The same dynamics with other rewards, one table per agent; the tables are copied."""
+        return replace(self, rewards=tuple(np.array(table, dtype=np.float64) for table in rewards))
+
+
+def deterministic_game(
+    next_states: IntArray, *, start: int, rewards: Sequence[FloatArray] | None = None
+) -> MarkovGame:
+    """A game given as one table of next states.
+
+    Args:
+        next_states: int `(n_states, *n_actions)`: the next joint state of every joint state and
+            joint action.
+        start: joint state in which every episode begins.
+        rewards: per agent `(n_states,)` or `(n_states, *n_actions)`.
+
+    Raises:
+        ValueError: as `Factor` and `MarkovGame`.
+    """
+    table = np.array(next_states)[..., None]
+    n_actions = table.shape[1:-1]
+    factor = Factor(tuple(range(len(n_actions))), table, np.ones(table.shape))
+    game = MarkovGame(n_actions, (factor,), start)
+    return game if rewards is None else game.with_rewards(rewards)

@@ -1,0 +1,112 @@
+"""A stricter test of PettingZoo parallel environments than PettingZoo's own.
+
+`check_parallel_env` looks for the faults that `parallel_api_test` and `parallel_seed_test` let
+through: they accept observations outside their space, NaN rewards, seeds that hold for one step and
+shared buffers. It is meant to be run beside them, on any parallel environment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from malfl_env.testing.hash_seed import check_hash_seeds
+from malfl_env.testing.isolation import check_action_order, check_copies, check_scribbling
+from malfl_env.testing.plan import Plan
+from malfl_env.testing.run import global_random_state, restore_global_random_state
+from malfl_env.testing.seeding import check_one_seed, check_streams
+
+__all__ = ["check_parallel_env"]
+
+
+def check_parallel_env(
+    factory: Callable[[], Any],
+    *,
+    seeds: Sequence[int] = (0, 1),
+    n_steps: int = 100,
+    episode_limit: int = 1000,
+    n_episodes: int = 3,
+    compare_infos: bool = True,
+    stochastic: bool | None = None,
+    hash_seeds: Sequence[int] = (),
+) -> None:
+    """Raise an AssertionError that names the first fault of a parallel environment.
+
+    Actions are drawn by the test itself from copies of the action spaces; an `action_mask` in an
+    agent's observation or info is obeyed. The global generators of numpy and `random` are left as
+    they were found. A message reads `fault: what and which value (step and seed)`; these are the
+    faults looked for:
+
+    - *Declaration*: "not a parallel environment"; "factory returned one object twice"; "no name in
+      metadata"; "possible_agents repeats or is empty"; "not a space"; "space is a new object" (each
+      agent's spaces must be one object at every call, also after a reset).
+    - *Returned values*, at every reset and step: "call raised"; "wrong return value" (a reset
+      returns two dicts, a step five); "agent missing from ..." and "agent too many in ..."
+      observations, rewards, terminations, truncations or infos (extra keys in infos are
+      allowed if they name no agent); "observation outside its space" (type, shape, dtype or value);
+      "reward is not a number" (text, bools, arrays), "reward is not finite"; "flag in ... is not a
+      bool"; "info is not a dict"; "state() outside state_space" where there is one.
+    - *Agents*: "no agents after reset"; "agent outside possible_agents"; "possible_agents changed";
+      "agent listed twice"; "finished agent still in agents"; "finished agent came back"; "agent
+      left without an end".
+    - *Memory*: "observation shared between agents" (with `state()` as well; read-only memory may be
+      shared); "info shared between agents"; "returned value overwritten later"; "writing to an
+      observation changes the environment"; "step() changed the action dict".
+    - *Randomness*: "global random state touched" (numpy or `random`, at construction, reset, step
+      or state()); "reset observations differ for one seed"; "seed ignored" (from the first step);
+      "seed holds for N steps only"; "reset() without a seed is not reproducible" (a later episode
+      after one seed differs between two new environments: the generator was replaced); "used
+      environment cannot be re-seeded"; "reset() repeats the seeded episode"; "reset() returns to a
+      fixed stream"; "every seed gives the same episode"; "environments share state".
+    - *Order*: "order of the action dict matters"; "PYTHONHASHSEED changes the results"
+      ("episode in another process failed" where it cannot be found out).
+    - *Copies*, by copy.deepcopy and pickle, each where the environment allows it: "copy (...)
+      shares state with the original"; "copy (...) cannot be re-seeded".
+
+    Args:
+        factory: makes a new environment at each call.
+        seeds: at least two different integers >= 0.
+        n_steps: longest episode played in most checks. A fault that shows later is missed.
+        episode_limit: longest first episode, which should reach the environment's own end.
+        n_episodes: episodes in a row after one seed.
+        compare_infos: False where infos carry what may differ, such as wall times, or are rewritten
+            later, as in PettingZoo's turn_based_aec_to_parallel.
+        stochastic: whether chance plays a part. None finds out: an environment whose episodes never
+            differ is free of chance. True makes equal episodes for a dozen seeds a fault. False
+            makes different ones a fault ("declared free of chance") and lets `reset()` without a
+            seed start differently by design.
+        hash_seeds: values of PYTHONHASHSEED to compare, say (0, 1, 2); each plays one episode in a
+            process of its own (seconds, not milliseconds), which must be able to import `factory`
+            by its module and name.
+
+    Raises:
+        AssertionError: with the first fault found.
+        ValueError: for options that make no sense, or hash seeds with a factory defined locally.
+
+    Passing is evidence from a few episodes of random play, not a proof. The faults of
+    chance ("reset() repeats ...", "... fixed stream", "every seed ...") are raised where a sound
+    environment would look like that about once in a million times or less.
+    """
+    plan = Plan(
+        factory=factory,
+        seeds=tuple(seeds),
+        n_steps=n_steps,
+        episode_limit=episode_limit,
+        n_episodes=n_episodes,
+        infos=compare_infos,
+        stochastic=stochastic,
+    )
+    before = global_random_state()
+    try:
+        for check in (
+            check_one_seed,
+            check_action_order,
+            check_scribbling,
+            check_streams,
+            check_copies,
+        ):
+            check(plan)
+        if hash_seeds:
+            check_hash_seeds(plan, hash_seeds)
+    finally:
+        restore_global_random_state(before)

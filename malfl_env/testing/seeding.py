@@ -1,0 +1,159 @@
+"""What a seed has to do: fix everything that follows, and only once."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+from malfl_env.testing.plan import Plan
+from malfl_env.testing.protocol import fail
+from malfl_env.testing.run import Run, episode_fingerprints, in_step, moment_difference, opened
+
+__all__ = ["check_one_seed", "check_streams"]
+
+Episode = tuple[str, ...]
+
+# Below this chance a repetition is no coincidence.
+COINCIDENCE = 1e-6
+# An environment that has shown the same episode for this many seeds counts as free of chance.
+ENOUGH_TO_LOOK_DETERMINISTIC = 12
+MOST_SEEDS = 64
+
+
+def check_one_seed(plan: Plan) -> None:
+    """Two new environments with one seed agree, moment by moment and episode after episode.
+
+    The first seed's first episode goes to its end (or to `plan.episode_limit`). Afterwards an
+    environment that has been used agrees with a new one when both get a seed.
+    """
+    for index, seed in enumerate(plan.seeds):
+        with opened(plan.factory, 2) as envs:
+            left, right = (Run(env, infos=plan.infos) for env in envs)
+            for episode in range(plan.n_episodes):
+                pairs = in_step(
+                    left,
+                    right,
+                    seed=seed if episode == 0 else None,
+                    n_steps=plan.n_steps if index or episode else plan.episode_limit,
+                    action_seed=seed + episode,
+                )
+                for one, other in pairs:
+                    gap = moment_difference(one, other, infos=plan.infos)
+                    if gap:
+                        _fail_reproduction(plan, seed, episode, one.step, gap)
+        _check_used(plan, left_seed=seed, right_seed=plan.seeds[index - 1])
+
+
+def _fail_reproduction(plan: Plan, seed: int, episode: int, step: int, gap: str) -> None:
+    where = f"step {step} of episode {episode + 1}, seed {seed}, two new environments"
+    if _agree_one_after_the_other(plan, seed):
+        fail("environments share state", where, f"they differ only when run side by side; {gap}")
+    if episode > 0:
+        fail("reset() without a seed is not reproducible", where, gap)
+    if step == 0:
+        fail("reset observations differ for one seed", where, gap)
+    if step == 1:
+        fail("seed ignored", where, gap)
+    plural = "s" * (step > 2)
+    fail(f"seed holds for {step - 1} step{plural} only", where, gap)
+
+
+def _agree_one_after_the_other(plan: Plan, seed: int) -> bool:
+    """Whether new environments agree when each has left before the next one comes."""
+    histories = []
+    # Four, since noise of small effect lets two agree by accident.
+    for _ in range(4):
+        with opened(plan.factory) as (env,):
+            run = Run(env, infos=plan.infos)
+            histories.append(
+                [
+                    episode_fingerprints(
+                        run,
+                        seed=None if episode else seed,
+                        n_steps=plan.n_steps if episode else plan.episode_limit,
+                        action_seed=seed + episode,
+                        infos=plan.infos,
+                    )
+                    for episode in range(plan.n_episodes)
+                ]
+            )
+    return all(history == histories[0] for history in histories)
+
+
+def _check_used(plan: Plan, *, left_seed: int, right_seed: int) -> None:
+    """An environment that has played agrees with a new one after `reset(seed)`."""
+    with opened(plan.factory, 2) as envs:
+        used, new = (Run(env, infos=plan.infos) for env in envs)
+        # Stop in mid-episode: a reset has to work there too.
+        episode_fingerprints(used, seed=right_seed, n_steps=plan.n_steps // 2, action_seed=1)
+        for one, other in in_step(used, new, seed=left_seed, n_steps=plan.n_steps, action_seed=2):
+            gap = moment_difference(one, other, infos=plan.infos)
+            if gap:
+                where = f"step {one.step} after reset(seed={left_seed}) on a used environment"
+                fail("used environment cannot be re-seeded", where, gap)
+
+
+def check_streams(plan: Plan) -> None:
+    """Different seeds give different episodes, and so do successive resets after one seed.
+
+    Every episode is played with the same actions, so that only chance tells episodes apart. Each
+    seed gives a first episode, after `reset(seed)`, and a second, after `reset()`. In a sound
+    environment all are independent draws from one distribution. If they never differ, the
+    environment is free of chance and nothing is wrong. Otherwise a suspicious repetition is a fault
+    once its chance, estimated from how often the other episodes coincide, is below 1e-6; until then
+    more seeds are tried, at most 64.
+    """
+    firsts: list[Episode] = []
+    seconds: list[Episode] = []
+    with opened(plan.factory) as (env,):
+        run = Run(env, infos=plan.infos)
+        for seed in range(MOST_SEEDS):
+            firsts.append(episode_fingerprints(run, seed=seed, n_steps=plan.n_steps, action_seed=0))
+            seconds.append(
+                episode_fingerprints(run, seed=None, n_steps=plan.n_steps, action_seed=0)
+            )
+            if _settled(plan, firsts, seconds):
+                return
+
+
+def _settled(plan: Plan, firsts: list[Episode], seconds: list[Episode]) -> bool:
+    """Whether these episodes clear the environment of every suspicion; raises when one holds."""
+    where = f"first two episodes of seeds 0 to {len(firsts) - 1}, same actions"
+    same_firsts, same_seconds = len(set(firsts)) == 1, len(set(seconds)) == 1
+    if plan.stochastic is False:
+        if not same_firsts:
+            fail("declared free of chance", where, "two seeds give different episodes")
+        return len(firsts) >= ENOUGH_TO_LOOK_DETERMINISTIC
+    if not (same_firsts or same_seconds or firsts == seconds):
+        return True
+    if same_firsts:
+        enough = len(firsts) >= ENOUGH_TO_LOOK_DETERMINISTIC
+        return enough and _free_of_chance(plan, firsts, seconds, where)
+    if _chance_to_coincide(firsts) < COINCIDENCE:
+        if firsts == seconds:
+            fail("reset() repeats the seeded episode", where, "the stream starts over each time")
+        if same_seconds:
+            fail("reset() returns to a fixed stream", where, "all second episodes are the same")
+    return False
+
+
+def _free_of_chance(plan: Plan, firsts: list[Episode], seconds: list[Episode], where: str) -> bool:
+    """Whether equal first episodes mean that nothing is random; raises when they are a fault."""
+    if plan.stochastic:
+        fail("every seed gives the same episode", where, "the environment is to be stochastic")
+    if firsts == seconds:
+        return True
+    if len(set(seconds)) == 1 or _chance_to_coincide(seconds) < COINCIDENCE:
+        detail = (
+            "yet reset() without a seed gives another: seeds do not reach the generator"
+            " (stochastic=False if this is meant)"
+        )
+        fail("every seed gives the same episode", where, detail)
+    return False
+
+
+def _chance_to_coincide(episodes: list[Episode]) -> float:
+    """A cautious estimate of how likely as many independent pairs of episodes all coincide."""
+    pairs = list(combinations(episodes, 2))
+    equal = sum(one == other for one, other in pairs)
+    rate: float = (equal + 1) / (len(pairs) + 1)
+    return rate ** (len(episodes) - 1)

@@ -1,0 +1,33 @@
+"""A zoo of parallel environments, each with one deliberate fault, around one that has none.
+
+`Line` is sound: two agents walk on a line, now and then a step goes astray, one agent stays longer
+than the other. Each broken environment changes one thing; `FAULTS` says what must be said about it.
+"""
+
+from broken_envs import agents, chance, copies, declaration, memory, order, returned
+from broken_envs.line import Line
+from broken_envs.sound import SOUND
+
+__all__ = ["FAULTS", "PASS_API_TEST", "PASS_BOTH_TESTS", "SOUND", "Line"]
+
+FAULTS = [
+    fault
+    for module in (declaration, returned, agents, memory, chance, order, copies)
+    for fault in module.FAULTS
+]
+
+# What PettingZoo's own tests let through: `parallel_api_test`, and both tests of a parallel env.
+PASS_API_TEST = [
+    returned.BadLateObservation,
+    returned.NanReward,
+    returned.TextReward,
+    chance.SeedIgnored,
+    chance.NumpyGlobalFromStepTwo,
+]
+PASS_BOTH_TESTS = [
+    memory.OneBufferForAll,
+    memory.OneBufferForEver,
+    chance.FreshEntropyAtReset,
+    order.DictOrder,
+    copies.CopyIsItself,
+]
