@@ -1,0 +1,299 @@
+"""The configuration of an experiment: what is run, with the paper's settings as defaults.
+
+The fields are the YAML keys. What can be checked without building anything is
+checked here; `malfl_algos.experiments.parts` builds the parts and so checks the rest.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from pettingzoo import ParallelEnv
+
+from malfl_algos.experiments.families import check_families, family_rewards
+from malfl_algos.experiments.yaml_files import read_mapping
+from malfl_algos.options import check_keys, coerce, coerce_options, option_hints
+from malfl_env import MarkovGame, grid_world_v0, markov_game
+from malfl_env.checks import check_table_bytes
+from malfl_env.rules import ACTIONS, GridRules, grid_rules
+
+__all__ = [
+    "ExperimentConfig",
+    "GameConfig",
+    "PluginConfig",
+    "from_mapping",
+    "load_config",
+    "merge",
+    "to_mapping",
+]
+
+_LABEL = re.compile(r"[a-z0-9-]+")
+_MAX_COUNT = 10**9
+_MAX_SEED = 2**63 - 1
+
+
+@dataclass(frozen=True)
+class GameConfig:
+    """The grid world, as keywords of `malfl_env.grid_world_v0.parallel_env`.
+
+    Args:
+        size: rows and columns of the board.
+        n_agents: number of agents, >= 2.
+        starts: (row, column) where agents begin, one for all or one per agent; None: top left.
+        goals: likewise; None: bottom right.
+        walls: (row, column) of cells that can't be entered.
+        slip: probability in [0, 1] that a move is replaced by a random one.
+    """
+
+    size: int = 3
+    n_agents: int = 2
+    starts: Any = None
+    goals: Any = None
+    walls: Any = ()
+    slip: float = 0.0
+
+
+@dataclass(frozen=True)
+class PluginConfig:
+    """A learner or an observer with its options.
+
+    Args:
+        name: of the plugin.
+        label: names folders and table rows; unique, of lower-case letters, digits and hyphens.
+        options: fields of the plugin's dataclass; those left out that are named like a key of the
+            experiment are filled from it.
+    """
+
+    name: str
+    label: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+_OBSERVERS = tuple(
+    PluginConfig(name, name)
+    for name in ("ma-lfl", "ma-lfl-own-action", "ma-lfl-state", "ma-lfl-faithful")
+)
+
+
+@dataclass(frozen=True)
+class ExperimentConfig:
+    """An experiment: families x seeds, one learner, several observers.
+
+    Args:
+        game: the grid world.
+        reward_families: names of the families to run.
+        families: further families by name, per agent a reward name or a table of numbers.
+        iterations: stages of learning, >= 2.
+        episodes: a stage.
+        episode_length: steps of an episode.
+        discount: in [0, 1).
+        temperature: entropy weight, > 0.
+        seeds: each gives one run of every family.
+        learner: who learns.
+        observers: who recover rewards from what was seen.
+        seat: "external": the observer estimates every policy; "agent": it is one of the agents and
+            knows its own.
+        trend: whether rewards are also recovered from the first 2, 3, ... stages only.
+
+    Raises:
+        ValueError: naming the key, the value and what is allowed.
+    """
+
+    game: GameConfig = GameConfig()
+    reward_families: tuple[str, ...] = ("homogeneous", "heterogeneous")
+    families: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    iterations: int = 10
+    episodes: int = 3000
+    episode_length: int = 1000
+    discount: float = 0.9
+    temperature: float = 3.0
+    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    learner: PluginConfig = PluginConfig("ma-spi", "ma-spi")
+    observers: tuple[PluginConfig, ...] = _OBSERVERS
+    seat: Literal["external", "agent"] = "external"
+    trend: bool = True
+
+    def __post_init__(self) -> None:
+        for key, minimum in (("iterations", 2), ("episodes", 1), ("episode_length", 1)):
+            _check_within(key, getattr(self, key), minimum, _MAX_COUNT)
+        _check_within("game.size", self.game.size, 1, 1000)
+        _check_within("game.n_agents", self.game.n_agents, 2, 20)
+        _check_memory(self.game, n_stages=self.iterations)
+        if not 0 <= self.discount < 1:
+            raise ValueError(f"discount must be in [0, 1), got {self.discount}")
+        if not self.temperature > 0:
+            raise ValueError(f"temperature must be > 0, got {self.temperature}")
+        _check_distinct("seeds", self.seeds)
+        for seed in self.seeds:
+            _check_within("seeds", seed, 0, _MAX_SEED)
+        _check_distinct("reward_families", self.reward_families)
+        check_families(self.reward_families, self.families, n_agents=self.game.n_agents)
+        labels = [plugin.label for plugin in self.observers]
+        _check_distinct("observers", labels)
+        if self.learner.label in labels:
+            raise ValueError(
+                f"observers: the label {self.learner.label!r} is the learner's, choose another"
+            )
+
+    def rules(self) -> GridRules:
+        """The rules of the grid world. Raises `ValueError` that names what is not allowed."""
+        with _naming("game"):
+            return grid_rules(**asdict(self.game))
+
+    def environment(self, family: str) -> ParallelEnv[str, Any, Any]:
+        """The environment of a family; an episode is cut after `episode_length` steps.
+
+        Raises:
+            ValueError: naming what in the game or in the family's rewards is not allowed.
+        """
+        self.rules()
+        with _naming(f"families.{family}"):
+            return grid_world_v0.parallel_env(
+                **asdict(self.game),
+                rewards=family_rewards(family, self.families),
+                max_cycles=self.episode_length,
+            )
+
+    def markov_game(self, family: str) -> MarkovGame:
+        """The tabular game of a family, with its true rewards. Errors as in `environment`."""
+        env = self.environment(family)
+        with _naming("game"):
+            return markov_game(env)
+
+
+def load_config(path: str | Path) -> ExperimentConfig:
+    """Read a YAML file; keys left out have the paper's settings.
+
+    Raises:
+        ValueError: naming the file and, where there is one, the key, its value and what is allowed.
+    """
+    given = read_mapping(Path(path))
+    with _naming(str(path)):
+        return from_mapping(given)
+
+
+def from_mapping(given: Mapping[str, Any]) -> ExperimentConfig:
+    """A configuration from plain YAML values; keys left out have the paper's settings.
+
+    Raises:
+        ValueError: for an unknown key, a wrong type or a value out of its range, naming the key.
+    """
+    hints = option_hints(ExperimentConfig)
+    check_keys(given, hints, where="configuration")
+    values: dict[str, Any] = {}
+    for key, value in given.items():
+        if key == "game":
+            values[key] = _game(value)
+        elif key == "families":
+            values[key] = _families(value)
+        elif key == "learner":
+            values[key] = _plugin(value, where="learner")
+        elif key == "observers":
+            entries = coerce(value, tuple[Any, ...], where="observers")
+            values[key] = tuple(
+                _plugin(entry, where=f"observers[{index}]") for index, entry in enumerate(entries)
+            )
+        else:
+            values[key] = coerce(value, hints[key], where=key)
+    return ExperimentConfig(**values)
+
+
+def to_mapping(config: ExperimentConfig) -> dict[str, Any]:
+    """The configuration in plain values that YAML and JSON hold; `from_mapping` is its inverse."""
+    plain = _plain(asdict(config))
+    assert isinstance(plain, dict)
+    return plain
+
+
+def merge(config: ExperimentConfig, overrides: Mapping[str, Any]) -> ExperimentConfig:
+    """The configuration with some top-level keys replaced, checked as a whole."""
+    return from_mapping({**to_mapping(config), **overrides})
+
+
+def _game(value: Any) -> GameConfig:
+    given = coerce_options(GameConfig, _mapping(value, where="game"), where="game")
+    for key in ("starts", "goals", "walls"):
+        if key in given and not (given[key] is None and key != "walls"):
+            given[key] = _nested_tuples(coerce(given[key], tuple[Any, ...], where=f"game: {key}"))
+    return GameConfig(**given)
+
+
+def _families(value: Any) -> dict[str, tuple[Any, ...]]:
+    return {
+        coerce(name, str, where="families: a name"): _nested_tuples(
+            coerce(entries, tuple[Any, ...], where=f"families.{name}")
+        )
+        for name, entries in _mapping(value, where="families").items()
+    }
+
+
+def _plugin(value: Any, *, where: str) -> PluginConfig:
+    if isinstance(value, str):
+        value = {"name": value}
+    given = _mapping(value, where=where)
+    check_keys(given, option_hints(PluginConfig), where=where)
+    if "name" not in given:
+        raise ValueError(f"{where}: the key 'name' is missing")
+    name = coerce(given["name"], str, where=f"{where}: name")
+    label = coerce(given.get("label", name.rpartition(":")[2]), str, where=f"{where}: label")
+    if not _LABEL.fullmatch(label):
+        raise ValueError(
+            f"{where}: label must be of lower-case letters, digits and hyphens, got {label!r}"
+        )
+    options = _mapping(given.get("options", {}), where=f"{where}: options")
+    for key in options:
+        coerce(key, str, where=f"{where}: options: a key")
+    return PluginConfig(name, label, {key: _nested_tuples(v) for key, v in options.items()})
+
+
+def _mapping(value: Any, *, where: str) -> Mapping[Any, Any]:
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{where} must be a mapping of keys to values, got {value!r}")
+    return value
+
+
+def _check_within(key: str, value: int, minimum: int, maximum: int) -> None:
+    if not minimum <= value <= maximum:
+        raise ValueError(f"{key} must be a whole number from {minimum} to {maximum}, got {value}")
+
+
+def _check_memory(game: GameConfig, *, n_stages: int) -> None:
+    """Refuse a game whose joint counts would not fit, before any table of it is built."""
+    n_states, n_joint_actions = game.size ** (2 * game.n_agents), len(ACTIONS) ** game.n_agents
+    check_table_bytes(
+        8 * n_stages * n_states * n_joint_actions,
+        f"game: the joint counts of {n_stages} stages with {n_states} joint states and "
+        f"{n_joint_actions} joint actions",
+    )
+
+
+def _check_distinct(key: str, values: Sequence[Any]) -> None:
+    if not values:
+        raise ValueError(f"{key} must not be empty, got []")
+    for value in values:
+        if values.count(value) > 1:
+            raise ValueError(f"{key} must be distinct, {value!r} stands there twice")
+
+
+@contextmanager
+def _naming(where: str) -> Iterator[None]:
+    """Put the name of the part at fault before the message of a `ValueError`."""
+    try:
+        yield
+    except ValueError as fault:
+        raise ValueError(f"{where}: {fault}") from fault
+
+
+def _nested_tuples(value: Any) -> Any:
+    return tuple(map(_nested_tuples, value)) if isinstance(value, (list, tuple)) else value
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(entry) for key, entry in value.items()}
+    return [_plain(entry) for entry in value] if isinstance(value, (list, tuple)) else value

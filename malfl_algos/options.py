@@ -1,0 +1,152 @@
+"""Checks of values from outside (YAML, the command line) against the annotations of a dataclass.
+
+A frozen dataclass is the one place where the options of something stand; what is allowed is read
+off its fields.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
+from difflib import get_close_matches
+from math import isfinite
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+__all__ = ["check_keys", "coerce", "coerce_options", "option_hints", "suggestion"]
+
+_WORDS = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a finite number",
+    str: "text",
+    type(None): "null",
+}
+
+
+def suggestion(name: object, known: Iterable[str]) -> str:
+    """`, did you mean 'x'?` for the nearest known name, or nothing where none is near."""
+    near = get_close_matches(str(name), list(known), n=1)
+    return f", did you mean {near[0]!r}?" if near else ""
+
+
+def check_keys(given: Iterable[object], known: Iterable[str], *, where: str) -> None:
+    """Refuse keys that are not known.
+
+    Raises:
+        ValueError: naming the key, the nearest known one and all that are allowed.
+    """
+    allowed = list(known)
+    for key in given:
+        if key not in allowed:
+            hint = suggestion(key, allowed) or ";"
+            raise ValueError(f"{where}: unknown key {key!r}{hint} allowed: {', '.join(allowed)}")
+
+
+def describe(hint: Any) -> str:
+    """An annotation in plain words."""
+    if get_origin(hint) is Literal:
+        return "one of " + ", ".join(repr(value) for value in get_args(hint))
+    if get_origin(hint) in (Union, types.UnionType):
+        return " or ".join(describe(option) for option in get_args(hint))
+    if get_origin(hint) is tuple:
+        return f"a list, each entry {describe(get_args(hint)[0])}"
+    return _WORDS.get(hint, f"{getattr(hint, '__name__', hint)}")
+
+
+def coerce(value: Any, hint: Any, *, where: str) -> Any:
+    """A value in the form that an annotation asks for.
+
+    Args:
+        value: what was given. A whole number is taken for a float, a list for a tuple; true is no
+            number.
+        hint: bool, int, float, str, None, Literal, a union of these, or `tuple[X, ...]`; any other
+            annotation lets everything pass.
+        where: name of the value, for the message.
+
+    Raises:
+        ValueError: naming the value and what is allowed.
+    """
+    try:
+        return _coerced(value, hint)
+    except _Unfit:
+        message = f"{where} must be {describe(hint)}, got {value!r}"
+        if isinstance(value, str) and _is_number(value):
+            message += (
+                " (text, not a number: YAML wants a number without quotes, as 0.001 or 1.0e-3)"
+            )
+        raise ValueError(message) from None
+
+
+def option_hints(cls: type) -> dict[str, Any]:
+    """Names and annotations of the options of a dataclass, in order."""
+    try:
+        hints = get_type_hints(cls)
+    except (NameError, TypeError):  # an annotation that exists for the type checker only
+        hints = dict.fromkeys((field.name for field in fields(cls)), Any)
+    return {field.name: hints[field.name] for field in fields(cls) if field.init}
+
+
+def coerce_options(cls: type, given: Mapping[str, Any], *, where: str) -> dict[str, Any]:
+    """The given options of a dataclass, each checked against its field.
+
+    Raises:
+        ValueError: for an unknown option or a value of the wrong type.
+    """
+    hints = option_hints(cls)
+    check_keys(given, hints, where=where)
+    return {key: coerce(value, hints[key], where=f"{where}: {key}") for key, value in given.items()}
+
+
+class _Unfit(Exception):
+    """The value does not fit the annotation."""
+
+
+def _coerced(value: Any, hint: Any) -> Any:
+    origin = get_origin(hint)
+    if origin is Literal:
+        for allowed in get_args(hint):
+            if value == allowed and type(value) is type(allowed):
+                return value
+        raise _Unfit
+    if origin in (Union, types.UnionType):
+        return _coerced_to_any_of(value, get_args(hint))
+    if origin is tuple and len(get_args(hint)) == 2 and get_args(hint)[1] is Ellipsis:
+        if not isinstance(value, (list, tuple)):
+            raise _Unfit
+        return tuple(_coerced(entry, get_args(hint)[0]) for entry in value)
+    if hint is float:
+        return _finite(value)
+    # bool is a subclass of int, hence the exact comparison
+    if hint in _WORDS and type(value) is not hint:
+        raise _Unfit
+    return value
+
+
+def _coerced_to_any_of(value: Any, hints: Iterable[Any]) -> Any:
+    for hint in hints:
+        try:
+            return _coerced(value, hint)
+        except _Unfit:
+            continue
+    raise _Unfit
+
+
+def _finite(value: Any) -> float:
+    if type(value) not in (int, float):
+        raise _Unfit
+    try:
+        number = float(value)
+    except OverflowError:
+        raise _Unfit from None
+    if not isfinite(number):
+        raise _Unfit
+    return number
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

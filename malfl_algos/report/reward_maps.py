@@ -1,0 +1,128 @@
+"""True beside recovered reward: one map per agent and side, own cell by the other's cell."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from malfl_algos.report.arrays import standardise
+from malfl_algos.report.board import draw_board_key, number_ticks
+from malfl_algos.report.style import house_style, new_figure, set_title
+from malfl_algos.scores.correlation import state_values
+from malfl_env.rules import GridRules
+
+__all__ = ["reward_figure", "reward_map"]
+
+FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
+
+COLOUR_MAP = "RdBu_r"
+EMPTY_GREY = "#c9c9c9"
+
+
+def reward_map(
+    reward: FloatArray, *, rules: GridRules, agent_index: int, states: BoolArray
+) -> FloatArray:
+    """A reward as a map over the agent's own cell and the cell of one other agent.
+
+    The other is the next agent in agent order (the last agent's is agent 0). A reward over joint
+    actions is averaged over them, and with more than two agents over the cells of the rest, both
+    uniformly.
+
+    Args:
+        reward: `(n_states,)` or `(n_states, *n_actions)`.
+        rules: the board, which numbers cells and joint states.
+        agent_index: whose reward, 0..n_agents-1.
+        states: bool `(n_states,)`: the joint states that count.
+
+    Returns:
+        `(n_cells, n_cells)`, own cell by the other's cell; NaN where no state counts.
+    """
+    other = (agent_index + 1) % rules.n_agents
+    rest = tuple(axis for axis in range(rules.n_agents) if axis not in (agent_index, other))
+    shape = (rules.n_cells,) * rules.n_agents
+    values = np.where(states, state_values(reward), 0.0).reshape(shape).sum(axis=rest)
+    counted = states.reshape(shape).sum(axis=rest)
+    pairs = np.where(counted > 0, values / np.maximum(counted, 1), np.nan)
+    return pairs if agent_index < other else pairs.T
+
+
+@house_style
+def reward_figure(
+    true_rewards: Sequence[FloatArray],
+    recovered_rewards: Sequence[FloatArray],
+    *,
+    rules: GridRules,
+    states: BoolArray,
+    scores: Sequence[tuple[float, float]],
+    title: str,
+) -> Figure:
+    """Draw every agent's true reward beside the recovered one, on one diverging colour scale.
+
+    Args:
+        true_rewards, recovered_rewards: per agent as `reward_map` takes them.
+        rules: the board: the key to the cell numbers.
+        states: bool `(n_states,)`: the joint states that count; cells without any are grey.
+        scores: per agent Pearson's and Spearman's correlation; NaN = not defined.
+        title: the figure's; what was averaged is added below it.
+    """
+    pairs = [
+        tuple(
+            standardise(reward_map(reward, rules=rules, agent_index=agent_index, states=states))
+            for reward in pair
+        )
+        for agent_index, pair in enumerate(zip(true_rewards, recovered_rewards, strict=True))
+    ]
+    limit = max(1.0, float(np.nanmax(np.abs(pairs))))
+    scale = Normalize(-limit, limit)
+    n_agents = len(pairs)
+    figure = new_figure(8.4, 0.6 + 3.75 * n_agents)
+    halves = figure.add_gridspec(1, 2, width_ratios=(1, 0.17))
+    grid = halves[0].subgridspec(n_agents, 2)
+    for agent_index, (true, recovered) in enumerate(pairs):
+        pearson, spearman = scores[agent_index]
+        titles = ("true", f"recovered\nPCC {_number(pearson)}, SCC {_number(spearman)}")
+        for column, values in enumerate((true, recovered)):
+            axes = figure.add_subplot(grid[agent_index, column])
+            _draw_map(axes, values, scale, (agent_index, (agent_index + 1) % n_agents))
+            axes.set_title(f"agent {agent_index}: {titles[column]}")
+    _draw_margin(figure.add_subplot(halves[1]), scale, rules)
+    averaged = [
+        "joint actions" if any(table.ndim > 1 for table in recovered_rewards) else "",
+        "the cells of the remaining agents" if n_agents > 2 else "",
+    ]
+    over = " and ".join(filter(None, averaged))
+    set_title(figure, title, f"rewards averaged uniformly over {over}" if over else "")
+    return figure
+
+
+def _draw_margin(host: Axes, scale: Normalize, rules: GridRules) -> None:
+    """Put the key to the cell numbers and the colour bar into one narrow column."""
+    host.set_axis_off()
+    key_height = 0.28 / rules.n_agents
+    draw_board_key(host.inset_axes((0.0, 1.0 - key_height, 1.0, key_height)), rules)
+    host.figure.colorbar(
+        ScalarMappable(scale, COLOUR_MAP),
+        cax=host.inset_axes((0.2, 0.0, 0.2, 1.0 - 1.7 * key_height)),
+        label="reward, standardised (mean 0, sd 1)",
+    )
+
+
+def _draw_map(
+    axes: Axes, values: FloatArray, scale: Normalize, own_and_other: tuple[int, int]
+) -> None:
+    axes.set_facecolor(EMPTY_GREY)
+    axes.imshow(values, cmap=COLOUR_MAP, norm=scale, aspect="auto", interpolation="nearest")
+    number_ticks(axes, len(values))
+    axes.set_xlabel(f"cell of agent {own_and_other[1]}")
+    axes.set_ylabel(f"cell of agent {own_and_other[0]} (own)")
+
+
+def _number(value: float) -> str:
+    return "not defined" if np.isnan(value) else f"{value:.3f}"

@@ -1,0 +1,8 @@
+"""`python scripts/reproduce.py ...` is `malfl reproduce ...`."""
+
+import sys
+
+from malfl_algos.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main(["reproduce", *sys.argv[1:]]))

@@ -1,0 +1,303 @@
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from fake_plugins import install
+
+from malfl_algos.cli import main, make_parser
+from malfl_algos.commands import FAST
+from malfl_algos.experiments.config import ExperimentConfig
+
+SMALL = ["--learner", "fake", "--observers", "counting", "--iterations", "3", "--seeds", "0"]
+REPOSITORY = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(tmp_path / "plugins", monkeypatch)
+    monkeypatch.setattr("malfl_algos.experiments.pipeline.write_figures", lambda _: [])
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+
+
+def _files() -> set[str]:
+    return {path.as_posix() for path in Path().rglob("*")}
+
+
+def _option_help(command: str) -> str:
+    (commands,) = (a for a in make_parser()._actions if a.dest == "command")
+    assert commands.choices is not None
+    text = commands.choices[command].format_help()  # type: ignore[call-overload]
+    return re.sub(r"(?<=\w-)\n\s*", "", text)  # argparse breaks lines at hyphens
+
+
+@pytest.mark.parametrize(
+    ("argv", "complaint"),
+    [
+        ("", "the following arguments are required: COMMAND"),
+        ("reprodce", "invalid choice: 'reprodce'"),
+        ("reproduce --episode 3", "unknown argument '--episode', did you mean '--episodes'?"),
+        ("reproduce --episodes abc", "--episodes: must be a whole number, got 'abc'"),
+        ("reproduce --episodes 1.5", "--episodes: must be a whole number, got '1.5'"),
+        ("reproduce --episodes 0", "episodes must be a whole number from 1 to .* got 0"),
+        ("reproduce --episodes -3", "episodes must be a whole number from 1 to .* got -3"),
+        ("reproduce --iterations 1", "iterations must be a whole number from 2"),
+        ("reproduce --seeds 1 1", "seeds must be distinct, 1 stands there twice"),
+        ("reproduce --seeds", "--seeds: expected at least one argument"),
+        ("reproduce --jobs 0", "jobs must be a whole number >= 1, got 0"),
+        ("reproduce --seat inside", "--seat: invalid choice: 'inside'"),
+        ("reproduce --reward-families homogenous", "'homogenous', did you mean 'homogeneous'"),
+        ("reproduce --learner fak", "unknown learner 'fak', did you mean 'fake'"),
+        ("reproduce --observers countin", "unknown observer 'countin', did you mean 'counting'"),
+        ("reproduce --config absent.yaml", "absent.yaml: cannot be read"),
+        ("reproduce --config ../empty.yaml", "the file is empty"),
+        ("reproduce --config ../list.yaml", "expected a mapping"),
+        ("reproduce --config ../misspelt.yaml", "unknown key 'sedes', did you mean 'seeds'"),
+        ("reproduce --config ../discount.yaml", r"discount must be in \[0, 1\), got 1.5"),
+        ("reproduce --config ../wall.yaml", "game: .*wall"),
+        ("reproduce --config ../shape.yaml", r"families.mine.*\(81,"),
+        ("reproduce --config ../option.yaml", "observer 'counting': unknown key 'shft'.*'shift'"),
+        ("reproduce --config ../refused.yaml", "learner 'fake': scale must be > 0, got -1"),
+        ("reproduce --output-dir ../list.yaml", "list.yaml is a file"),
+        ("reproduce --output-dir ..", "not empty and not the folder of a run"),
+        ("learn fak --output-dir out", "unknown learner 'fak'"),
+        ("learn fake", "required: --output-dir"),
+        ("learn fake --output-dir out --option scale", "--option must be KEY=VALUE, got 'scale'"),
+        ("learn fake --output-dir out --option scale=[", "--option scale: not valid YAML"),
+        ("learn fake --output-dir out --option scale=x", "scale must be a finite number, got 'x'"),
+        ("learn fake --output-dir out --seed -1", "seeds must be a whole number from 0"),
+        ("learn fake --output-dir out --reward-family x", "unknown family 'x'"),
+        ("recover absent.npz --observer counting --output-dir out", "absent.npz: no such file"),
+        ("recover ../cut.npz --observer counting --output-dir out", "cut.npz: not a readable npz"),
+        ("recover ../list.yaml --observer x --output-dir out", "unknown observer 'x'"),
+        ("score ../list.yaml --ground-truth absent.npz", "list.yaml: not a readable npz"),
+        ("plugins docter", "invalid choice: 'docter'"),
+    ],
+)
+def test_bad_input_is_one_line_and_writes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], argv: str, complaint: str
+) -> None:
+    own: dict[str, Any] = {"learner": "fake", "observers": ["counting"]}
+    for name, content in {
+        "empty": "",
+        "list": "[1, 2]",
+        "misspelt": {"sedes": [1]},
+        "discount": {"discount": 1.5},
+        "wall": own | {"game": {"walls": [[0, 0]]}},
+        "shape": own | {"families": {"mine": [[1.0], "avoid"]}, "reward_families": ["mine"]},
+        "option": own | {"observers": [{"name": "counting", "options": {"shft": 1}}]},
+        "refused": own | {"learner": {"name": "fake", "options": {"scale": -1}}},
+    }.items():
+        text = content if isinstance(content, str) else yaml.safe_dump(content)
+        (tmp_path / f"{name}.yaml").write_text(text)
+    (tmp_path / "cut.npz").write_bytes(b"PK\x03\x04 and no more")
+    assert main(argv.split()) == 2
+    out, err = capsys.readouterr()
+    assert re.fullmatch(f"malfl: .*{complaint}.*\n", err)
+    assert out == ""
+    assert _files() == set()
+
+
+@pytest.mark.parametrize("command", ["", "reproduce", "learn", "recover", "score", "plugins"])
+def test_help_is_light(command: str) -> None:
+    program = (
+        "import sys\nfrom malfl_algos.cli import main\n"
+        "try: main([*sys.argv[1:], '--help'])\n"
+        "except SystemExit as end: assert end.code == 0\n"
+        "heavy = {'numba', 'matplotlib', 'scipy', 'torch', 'pandas', 'pygame'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, *command.split()], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "usage: malfl" in done.stdout
+
+
+def test_help_tells_the_defaults_that_hold():
+    text, default = _option_help("reproduce"), ExperimentConfig()
+    for option, value in {
+        "--reward-families": " ".join(default.reward_families),
+        "--iterations": default.iterations,
+        "--episodes": default.episodes,
+        "--episode-length": default.episode_length,
+        "--seeds": " ".join(map(str, default.seeds)),
+        "--learner": default.learner.name,
+        "--observers": " ".join(observer.name for observer in default.observers),
+        "--seat": default.seat,
+    }.items():
+        assert re.search(rf"{option} [^(]*\(default: {value}\)", " ".join(text.split())), option
+    assert FAST == {"iterations": 4, "episodes": 100, "episode_length": 200, "seeds": [0]}
+    assert "4 iterations, 100 episodes of 200 steps, seed 0" in " ".join(text.split())
+
+
+def test_reproduce_prints_the_table_and_where_things_are(capsys):
+    assert main(["reproduce", *SMALL, "--output-dir", "out", "--jobs", "1"]) == 0
+    out, err = capsys.readouterr()
+    lines = [line.split() for line in out.splitlines()]
+    summary = json.loads(Path("out/summary.json").read_text())
+    first = summary["results"][0]
+    assert lines[2][:3] == ["homogeneous", "counting", "agent_0"]
+    assert lines[2][3:] == [f"{first['pearson']:.3f}", f"{first['spearman']:.3f}"]
+    assert "Cross-correlation" in out
+    assert out.splitlines()[-1] == "Tables: out; pictures: out/figures"
+    assert "learning: 1 of 2: family homogeneous, seed 0, learner 'fake': done" in err
+
+
+def test_a_second_call_into_the_same_folder(capsys):
+    argv = ["reproduce", *SMALL, "--output-dir", "out", "--jobs", "1"]
+    assert main(argv) == 0
+    before = {path: path.read_bytes() for path in Path("out").rglob("*.npz")}
+    assert main(argv) == 0
+    assert "learning: nothing is missing" in capsys.readouterr().err
+    assert main([*argv, "--episodes", "9"]) == 2
+    assert re.fullmatch(
+        "malfl: out holds another run: episodes is 3000 there, 9 is asked for; .*--overwrite\n",
+        capsys.readouterr().err,
+    )
+    assert {path: path.read_bytes() for path in Path("out").rglob("*.npz")} == before
+    assert main([*argv, "--episodes", "9", "--overwrite"]) == 0
+
+
+def test_fast_goes_before_the_file_and_gives_way_to_options():
+    Path("own.yaml").write_text("{iterations: 7, episodes: 77, discount: 0.5}")
+    argv = ["reproduce", "--config", "own.yaml", "--fast", *SMALL, "--jobs", "1"]
+    assert main([*argv, "--output-dir", "out", "--iterations", "5"]) == 0
+    config = yaml.safe_load(Path("out/config.yaml").read_text())
+    assert (config["iterations"], config["episodes"], config["discount"]) == (5, 100, 0.5)
+    assert (config["episode_length"], config["seeds"]) == (200, [0])
+
+
+def test_observers_are_picked_by_label_from_the_file():
+    Path("own.yaml").write_text(
+        "observers: [{name: counting, label: mine, options: {shift: 2.5}}, needy]"
+    )
+    argv = ["reproduce", "--config", "own.yaml", *SMALL, "--jobs", "1", "--output-dir", "out"]
+    argv[argv.index("counting")] = "mine"
+    assert main(argv) == 0
+    config = yaml.safe_load(Path("out/config.yaml").read_text())
+    assert config["observers"] == [{"name": "counting", "label": "mine", "options": {"shift": 2.5}}]
+
+
+def test_a_failing_unit_ends_with_status_1(capsys):
+    argv = ["reproduce", *SMALL, "--output-dir", "out", "--jobs", "1"]
+    argv[argv.index("counting")] = "failing"
+    argv[argv.index("--seeds") + 1] = "1"
+    assert main(argv) == 1
+    assert capsys.readouterr().err.splitlines()[-2:] == [
+        f"malfl: family {family}, seed 1, observer 'failing': RuntimeError: the disk is on fire"
+        for family in ("homogeneous", "heterogeneous")
+    ]
+
+
+def test_learn_recover_score_step_by_step_is_the_same_as_reproduce(capsys):
+    assert main(["reproduce", *SMALL, "--output-dir", "whole", "--jobs", "1"]) == 0
+    counts = ["--iterations", "3"]
+    family = ["--reward-family", "heterogeneous"]
+    assert main(["learn", "fake", "--output-dir", "trace", *counts, *family]) == 0
+    unit = Path("whole/heterogeneous/seed_0")
+    for name in ("trace.npz", "ground_truth.npz"):
+        assert Path("trace", name).read_bytes() == (unit / "fake" / name).read_bytes()
+    recover = ["recover", "trace/trace.npz", "--observer", "counting", "--output-dir", "rewards"]
+    assert main(recover) == 0
+    for name in ("rewards.npz", "diagnostics.json", "posterior.npz"):
+        assert Path("rewards", name).read_bytes() == (unit / "counting" / name).read_bytes()
+    assert json.loads(Path("rewards/diagnostics.json").read_text())["agent_0"]["noise"] is None
+    capsys.readouterr()
+    score = ["score", "rewards/rewards.npz", "--ground-truth", "trace/ground_truth.npz"]
+    assert main([*score, "--json", "scores.json"]) == 0
+    rows = json.loads(Path("scores.json").read_text())
+    whole = json.loads(Path("whole/summary.json").read_text())["results"]
+    expected = [row for row in whole if row["family"] == "heterogeneous"]
+    assert [row["pearson"] for row in rows] == [row["pearson"] for row in expected]
+    assert f"agent_1  {rows[1]['pearson']:.3f}" in capsys.readouterr().out
+
+
+def test_files_are_not_replaced_unasked(capsys):
+    argv = ["learn", "fake", "--output-dir", "out", "--iterations", "2"]
+    assert main(argv) == 0
+    before = Path("out/trace.npz").read_bytes()
+    assert main([*argv, "--seed", "4"]) == 2
+    assert "out/trace.npz exists: choose another folder, or --overwrite" in capsys.readouterr().err
+    assert Path("out/trace.npz").read_bytes() == before
+    assert main([*argv, "--seed", "4", "--overwrite"]) == 0
+    assert Path("out/trace.npz").read_bytes() != before
+
+
+def test_a_trace_of_another_game_is_refused(capsys):
+    assert main(["learn", "fake", "--output-dir", "out", "--iterations", "2"]) == 0
+    Path("own.yaml").write_text("game: {size: 2}")
+    argv = ["recover", "out/trace.npz", "--observer", "counting", "--output-dir", "rewards"]
+    assert main([*argv, "--config", "own.yaml"]) == 2
+    assert "is of a game with 81 joint states" in capsys.readouterr().err
+    assert not Path("rewards").exists()
+
+
+def test_plugins_are_listed_with_where_they_come_from(capsys):
+    assert main(["plugins"]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["observer", "counting", "fakes", "1.2", "fake_plugins:CountingObserver"] in lines
+
+
+def test_doctor_tells_the_sound_from_the_broken(tmp_path, monkeypatch, capsys):
+    broken = {"malfl.observers": {"broken": "no_such_module_here:Thing"}}
+    assert main(["plugins", "doctor"]) == 0
+    install(tmp_path / "plugins", monkeypatch, broken, name="others")
+    assert main(["plugins", "doctor"]) == 1
+    out = capsys.readouterr().out
+    assert "ok      learner 'fake' of distribution 'fakes' 1.2" in out
+    assert "broken  observer 'broken' of distribution 'others' 1.2" in out
+    assert "ModuleNotFoundError: No module named 'no_such_module_here'" in out
+    assert "Traceback" in out
+
+
+def test_a_missing_extra_names_the_command_that_installs_it(monkeypatch, capsys):
+    monkeypatch.setattr(
+        "malfl_algos.cli.find_spec", lambda name: None if name == "numba" else object()
+    )
+    assert main(["reproduce", *SMALL]) == 2
+    assert capsys.readouterr().err == (
+        'malfl: malfl reproduce needs numba: pip install "malfl-env[algos]"\n'
+    )
+    assert _files() == set()
+
+
+def test_interrupted_by_a_person(tmp_path):
+    """Ctrl-C reaches the workers, too; of all of them only one line is heard."""
+    (tmp_path / "slow_plugin.py").write_text(
+        "import time\nfrom dataclasses import dataclass\n"
+        "from fake_plugins import CountingObserver\n"
+        "@dataclass(frozen=True)\nclass Slow(CountingObserver):\n"
+        "    def recover(self, trace, **given):\n        time.sleep(60)\n"
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        slow = {"malfl.observers": {"slow": "slow_plugin:Slow"}}
+        install(tmp_path, patch, slow, name="others")
+        paths = os.pathsep.join([str(tmp_path), str(REPOSITORY / "tests"), *filter(None, sys.path)])
+    argv = [*SMALL, "--jobs", "2", "--output-dir", "out"]
+    argv[argv.index("counting")] = "slow"
+    process = subprocess.Popen(
+        [sys.executable, REPOSITORY / "scripts" / "reproduce.py", *argv],
+        env={**os.environ, "PYTHONPATH": paths},
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    while len(list(Path("out").rglob(".slow.partial"))) < 2 and process.poll() is None:
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert err.splitlines()[-1] == (
+        "malfl: interrupted; the same command again finishes what is missing"
+    )
+    assert process.returncode == 130
+    assert "Traceback" not in err
+    assert len(list(Path("out").rglob("trace.npz"))) == 2

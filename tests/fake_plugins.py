@@ -1,0 +1,149 @@
+"""Small learners and observers, and a way to install them as a distribution of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import pytest
+
+from malfl_algos.contract import LearnedStage, RecoveredRewards
+from malfl_algos.trace import LearningTrace, Stage, Transitions
+from malfl_env import markov_game
+
+ENTRIES = {
+    "malfl.learners": {"fake": "fake_plugins:FakeLearner"},
+    "malfl.observers": {
+        "counting": "fake_plugins:CountingObserver",
+        "needy": "fake_plugins:NeedyObserver",
+        "failing": "fake_plugins:FailingObserver",
+    },
+}
+
+
+def install(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    entries: Mapping[str, Mapping[str, str]] = ENTRIES,
+    *,
+    name: str = "fakes",
+    version: str = "1.2",
+) -> None:
+    """Put a distribution with these entry points on the path: group to name to value."""
+    metadata = folder / name / f"{name}-{version}.dist-info"
+    metadata.mkdir(parents=True)
+    (metadata / "METADATA").write_text(
+        f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n", encoding="utf-8"
+    )
+    text = "".join(
+        f"[{group}]\n" + "".join(f"{key} = {value}\n" for key, value in own.items())
+        for group, own in entries.items()
+    )
+    (metadata / "entry_points.txt").write_text(text, encoding="utf-8")
+    monkeypatch.syspath_prepend(folder / name)
+
+
+@dataclass(frozen=True)
+class FakeLearner:
+    """Random counts and policies; nothing is learned."""
+
+    discount: float
+    episodes: int
+    scale: float = 1.0
+    mode: Literal["well", "short", "misshapen"] = "well"
+    keep_transitions: bool = False
+
+    api_version: ClassVar[tuple[int, int]] = (1, 0)
+
+    def __post_init__(self) -> None:
+        if self.scale <= 0:
+            raise ValueError(f"scale must be > 0, got {self.scale}")
+
+    def learn(self, env: Any, *, n_stages: int, rng: np.random.Generator) -> Iterator[LearnedStage]:
+        game = markov_game(env)
+        n_states = game.n_states - (self.mode == "misshapen")
+        for _ in range(n_stages - (self.mode == "short")):
+            counts = rng.integers(1, 50, size=(n_states, *game.n_actions))
+            policies = {
+                agent: rng.dirichlet(np.ones(n_actions), size=game.n_states)
+                for agent, n_actions in zip(game.agents, game.n_actions, strict=True)
+            }
+            yield LearnedStage(
+                Stage(counts, transitions=self._transitions(game.n_agents)), policies
+            )
+
+    def _transitions(self, n_agents: int) -> Transitions | None:
+        if not self.keep_transitions:
+            return None
+        steps = np.zeros(3, dtype=np.int64)
+        return Transitions(
+            states=steps,
+            joint_actions=np.zeros((3, n_agents), dtype=np.int64),
+            next_states=steps,
+            episode_ends=np.array([False, False, True]),
+            complete=True,
+        )
+
+
+@dataclass(frozen=True)
+class CountingObserver:
+    """The reward of a state is how often an action was seen in it, less what is known of others."""
+
+    shift: float = 0.0
+    joint: bool = False
+    seed: int = 0
+
+    api_version: ClassVar[tuple[int, int]] = (1, 0)
+
+    def recover(
+        self,
+        trace: LearningTrace,
+        *,
+        game: Any,
+        discount: float | None,
+        temperature: float,
+        known_policies: Mapping[str, Any] | None = None,
+    ) -> RecoveredRewards:
+        assert game is None or game.rewards is None
+        rewards = {}
+        for index, agent in enumerate(trace.agents):
+            reward = trace.stages[-1].action_counts(index)[:, 0] + self.shift + index + self.seed
+            for policies in (known_policies or {}).values():
+                assert len(policies) == trace.n_stages
+                reward = reward - policies[-1][:, 0]
+            if self.joint:
+                reward = np.einsum("s,...->s...", reward, np.ones(trace.n_actions))
+            rewards[agent] = reward
+        return RecoveredRewards(
+            rewards=rewards,
+            diagnostics={agent: {"n_stages": trace.n_stages, "noise": np.nan} for agent in rewards},
+            sd={agent: np.ones_like(reward) for agent, reward in rewards.items()},
+        )
+
+
+@dataclass(frozen=True)
+class NeedyObserver(CountingObserver):
+    """Needs the steps in their order."""
+
+    needs_transitions: ClassVar[bool] = True
+
+    def recover(self, trace: LearningTrace, **given: Any) -> RecoveredRewards:
+        assert all(stage.transitions is not None for stage in trace.stages)
+        return super().recover(trace, **given)
+
+
+@dataclass(frozen=True)
+class FailingObserver(CountingObserver):
+    """Fails on one seed; refuses traces that are too short for it."""
+
+    fails_on: int = 1
+
+    def recover(self, trace: LearningTrace, **given: Any) -> RecoveredRewards:
+        if trace.n_stages < 3:
+            raise ValueError("three stages, please")
+        if self.seed == self.fails_on:
+            raise RuntimeError("the disk\nis on fire")
+        return super().recover(trace, **given)
