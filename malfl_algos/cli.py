@@ -246,6 +246,12 @@ def _add_recover(command: argparse.ArgumentParser) -> None:
     _add_config(command)
     _add_output(command, "rewards.npz, diagnostics.json and what else the observer has")
     command.add_argument(
+        "--stages",
+        type=_whole,
+        metavar="N",
+        help="recover from the first N stages alone; malfl score tries the others (default: all)",
+    )
+    command.add_argument(
         "--estimate-dynamics",
         action="store_true",
         help="do not tell the observer the game's dynamics (default: those of the configuration)",
@@ -256,12 +262,21 @@ def _add_recover(command: argparse.ArgumentParser) -> None:
 def _add_score(command: argparse.ArgumentParser) -> None:
     command.add_argument("rewards", metavar="REWARDS", help="rewards.npz of an observer")
     command.add_argument(
-        "--ground-truth", metavar="FILE", required=True, help="ground_truth.npz of the learner"
+        "--ground-truth",
+        metavar="FILE",
+        help="ground_truth.npz of the learner: for correlation, distance (EPIC, STARC), regret and "
+        "calibration, the last from posterior.npz beside REWARDS",
+    )
+    command.add_argument(
+        "--trace",
+        metavar="FILE",
+        help="trace.npz of the learner: predict stages from those before them, which needs no "
+        "truth: stages new to the rewards (malfl recover --stages), else the last",
     )
     command.add_argument(
         "--config",
         metavar="FILE",
-        help="score only joint states that can occur in this configuration's game (default: all)",
+        help="YAML file; only joint states that can occur in its game count (default: the paper's)",
     )
     command.add_argument("--json", metavar="FILE", help="write the scores there, too")
 
@@ -280,6 +295,6 @@ _COMMANDS: tuple[tuple[str, str, Callable[[argparse.ArgumentParser], None]], ...
     ("reproduce", "Run the paper, or an experiment like it, from end to end.", _add_reproduce),
     ("learn", "Let a learner learn; keep what may be seen apart from the truth.", _add_learn),
     ("recover", "Recover rewards from a learning trace.", _add_recover),
-    ("score", "Compare recovered rewards with the true ones.", _add_score),
+    ("score", "Judge recovered rewards, with the true ones or without.", _add_score),
     ("plugins", "List the learners and observers that are installed.", _add_plugins),
 )

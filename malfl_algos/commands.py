@@ -17,15 +17,16 @@ from malfl_algos.experiments.config import (
     load_config,
     merge,
 )
-from malfl_algos.experiments.parts import make_learner, make_observer, reachable_states
+from malfl_algos.experiments.judgement import judged_rows, read_judged
+from malfl_algos.experiments.parts import make_learner, make_observer
 from malfl_algos.experiments.pipeline import reproduce as run_experiment
-from malfl_algos.experiments.recovery import Problem, recover, score_rows, write_recovered
+from malfl_algos.experiments.recovery import Problem, recover, write_recovered
 from malfl_algos.experiments.run_folder import check_writable
 from malfl_algos.experiments.text import score_text, summary_text
 from malfl_algos.experiments.units import learn as run_learner
 from malfl_algos.experiments.yaml_files import parse_yaml
-from malfl_algos.files import read_arrays, write_json
-from malfl_algos.trace import GroundTruth, LearningTrace
+from malfl_algos.files import write_json
+from malfl_algos.trace import LearningTrace
 
 __all__ = ["COMMANDS", "FAST"]
 
@@ -97,6 +98,13 @@ def recover_rewards(arguments: argparse.Namespace) -> int:
             f"{arguments.trace} is of a game with {trace.n_states} joint states and actions "
             f"{trace.n_actions}, the configuration's has {game.n_states} and {game.n_actions}"
         )
+    if arguments.stages is not None:
+        if not 1 <= arguments.stages <= trace.n_stages:
+            raise ValueError(
+                f"--stages must be 1..{trace.n_stages}, the stages of {arguments.trace}; "
+                f"got {arguments.stages}"
+            )
+        trace = trace.first(arguments.stages)
     folder = _output(arguments, "rewards.npz", "diagnostics.json")
     problem = Problem(
         None if arguments.estimate_dynamics else game, config.discount, config.temperature
@@ -109,20 +117,17 @@ def recover_rewards(arguments: argparse.Namespace) -> int:
 
 
 def score(arguments: argparse.Namespace) -> int:
-    """Correlate recovered with true rewards."""
-    rewards = read_arrays(Path(arguments.rewards))[0]
-    truth = GroundTruth.load(arguments.ground_truth).rewards
-    if not rewards or not set(rewards) <= set(truth):
-        raise ValueError(
-            f"{arguments.rewards} has rewards of {', '.join(rewards) or 'nobody'}, "
-            f"{arguments.ground_truth} of {', '.join(truth)}"
-        )
-    states = None
-    if arguments.config is not None:
-        config = load_config(arguments.config)
-        states = reachable_states(config.markov_game(config.reward_families[0]))
+    """Score recovered rewards by the true ones, by what the agents went on to do, or both."""
+    judged = read_judged(
+        Path(arguments.rewards),
+        ground_truth=_path(arguments.ground_truth),
+        trace=_path(arguments.trace),
+        config=_config(arguments),
+        config_given=arguments.config is not None,
+    )
     try:
-        rows = list(score_rows({"": rewards}, truth, states))
+        with threadpool_limits(1):
+            rows = judged_rows(judged)
     except (ValueError, IndexError) as fault:
         raise ValueError(f"{arguments.rewards} does not fit: {fault}") from fault
     if arguments.json is not None:
@@ -142,6 +147,10 @@ COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = {
 
 def _config(arguments: argparse.Namespace) -> ExperimentConfig:
     return ExperimentConfig() if arguments.config is None else load_config(arguments.config)
+
+
+def _path(name: str | None) -> Path | None:
+    return None if name is None else Path(name)
 
 
 def _picked(name: str, defined: Iterable[PluginConfig]) -> dict[str, Any]:

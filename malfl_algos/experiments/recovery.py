@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -163,7 +163,12 @@ def _checked(
                 f"the observer returned {table.dtype} {table.shape} as the reward of {agent}, "
                 f"expected numbers of shape {allowed[0]} or {allowed[1]}"
             )
-    return result
+    told = {agent: result.diagnostics.get(agent, {}) for agent in given}
+    if not all(isinstance(of_agent, Mapping) for of_agent in told.values()):
+        return result
+    # scoring has to know which stages are new to these rewards
+    noted = {agent: {**of_agent, "n_stages": trace.n_stages} for agent, of_agent in told.items()}
+    return replace(result, diagnostics={**result.diagnostics, **noted})
 
 
 def _of_agents(result: RecoveredRewards, agents: tuple[str, ...]) -> RecoveredRewards:

@@ -12,11 +12,20 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from malfl_algos.experiments.config import ExperimentConfig
 from malfl_algos.experiments.cross_correlation import in_order, verdicts
 from malfl_algos.experiments.parts import reachable_states
 from malfl_algos.experiments.recovery import score_rows
+from malfl_algos.experiments.scoring import (
+    TRUTH_MEASURES,
+    Judge,
+    columns,
+    judge,
+    truth_scores,
+    with_policies,
+)
 from malfl_algos.files import read_arrays, write_bytes, write_json
 from malfl_algos.scores.correlation import mean_interval
 from malfl_algos.trace import GroundTruth
@@ -36,7 +45,8 @@ def write_tables(root: Path, config: ExperimentConfig) -> dict[str, Any]:
     """Write the tables of a run all of whose units are done.
 
     Returns:
-        The content of `summary.json`: `results`, one row per family, observer, seed and agent;
+        The content of `summary.json`: `results`, one row per family, observer, seed and agent, with
+        the correlations, the scores in `TRUTH_MEASURES`, and `reasons` for those that are null;
         `aggregate`, one row per family and observer with the mean over seeds and its 95 % interval,
         agents averaged within a seed, and the same per agent; `cross_correlation`, one verdict per
         observer and agent.
@@ -44,8 +54,14 @@ def write_tables(root: Path, config: ExperimentConfig) -> dict[str, Any]:
     states = reachable_states(config.markov_game(config.reward_families[0]))
     truths = _truths(root, config)
     crossed = list(_crossed_rows(root, config, truths, states))
+    with threadpool_limits(1):  # sums must not depend on how many processors share them
+        further = _further_scores(root, config, states)
     results = [
-        {"family": row["true_family"], **{k: row[k] for k in row if not k.endswith("_family")}}
+        {
+            "family": row["true_family"],
+            **{k: row[k] for k in row if not k.endswith("_family")},
+            **further[_key(row["true_family"], row)],
+        }
         for row in crossed
         if row["true_family"] == row["recovered_family"]
     ]
@@ -69,7 +85,7 @@ def aggregate(results: Rows) -> list[dict[str, Any]]:
     """Mean and 95 % interval over seeds for every family and observer.
 
     Args:
-        results: rows with `family, observer, seed, agent` and the measures.
+        results: rows with `family, observer, seed, agent` and some of the measures, all alike.
 
     Returns:
         Rows `family, observer`, per measure `{mean, interval, n_seeds, reason}`, and `agents` with
@@ -86,7 +102,7 @@ def aggregate(results: Rows) -> list[dict[str, Any]]:
 def _means(rows: Rows) -> dict[str, Any]:
     seeds = [seed for (seed,) in _distinct(rows, "seed")]
     means = {}
-    for measure in MEASURES:
+    for measure in (m for m in (*MEASURES, *TRUTH_MEASURES) if m in rows[0]):
         by_seed = {seed: [row[measure] for row in _where(rows, seed=seed)] for seed in seeds}
         found = mean_interval(by_seed)
         means[measure] = {
@@ -120,10 +136,9 @@ def _crossed_rows(
 ) -> Iterable[dict[str, Any]]:
     """Every recovered reward against the true rewards of every family."""
     for family, observer, seed in product(truths, config.observers, config.seeds):
-        folder = root / family / f"seed_{seed}" / observer.label
         recovered = {
-            "" if path.parent == folder else path.parent.name: read_arrays(path)[0]
-            for path in sorted([*folder.glob("rewards.npz"), *folder.glob("*/rewards.npz")])
+            observing: read_arrays(path)[0]
+            for observing, path in _rewards_files(root / family / f"seed_{seed}" / observer.label)
         }
         for true_family, truth in truths.items():
             for row in score_rows(recovered, truth, states):
@@ -134,6 +149,46 @@ def _crossed_rows(
                     "true_family": true_family,
                     **row,
                 }
+
+
+def _further_scores(
+    root: Path, config: ExperimentConfig, states: BoolArray
+) -> dict[tuple[Any, ...], dict[str, Any]]:
+    """What there is beside correlation against the family's own truth, by `_key`."""
+    found = {}
+    for family in config.reward_families:
+        game = config.markov_game(family)
+        of_family = judge(
+            game, discount=config.discount, temperature=config.temperature, states=states
+        )
+        for seed in config.seeds:
+            folder = root / family / f"seed_{seed}"
+            truth = GroundTruth.load(folder / config.learner.label / "ground_truth.npz")
+            of_seed = with_policies(of_family, truth.joint_policies)
+            for observer in config.observers:
+                unit = {"observer": observer.label, "seed": seed}
+                for row in _judged(folder / observer.label, of_seed):
+                    found[_key(family, {**unit, **row})] = row["scores"]
+    return found
+
+
+def _judged(folder: Path, base: Judge) -> Iterable[dict[str, Any]]:
+    """Rows `observing, agent, scores` of one unit."""
+    for observing, path in _rewards_files(folder):
+        posterior = path.with_name("posterior.npz")
+        further = read_arrays(posterior)[0] if posterior.exists() else {}
+        for agent, scores in truth_scores(base, read_arrays(path)[0], further).items():
+            yield {"observing": observing, "agent": agent, "scores": columns(scores)}
+
+
+def _key(family: str, row: Mapping[str, Any]) -> tuple[Any, ...]:
+    return family, row["observer"], row["seed"], row.get("observing", ""), row["agent"]
+
+
+def _rewards_files(folder: Path) -> list[tuple[str, Path]]:
+    """The files of an observer's rewards, by observing agent ("" for none)."""
+    paths = sorted([*folder.glob("rewards.npz"), *folder.glob("*/rewards.npz")])
+    return [("" if path.parent == folder else path.parent.name, path) for path in paths]
 
 
 def _trend_rows(root: Path, config: ExperimentConfig) -> Iterable[dict[str, Any]]:

@@ -23,7 +23,7 @@ REPOSITORY = Path(__file__).parents[2]
 @pytest.fixture(autouse=True)
 def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install(tmp_path / "plugins", monkeypatch)
-    monkeypatch.setattr("malfl_algos.experiments.pipeline.write_figures", lambda _: [])
+    monkeypatch.setattr("malfl_algos.experiments.pipeline.write_figures", lambda *_, **__: [])
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
 

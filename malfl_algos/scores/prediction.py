@@ -1,0 +1,182 @@
+"""Judging rewards without any truth: do they foretell how the agents go on learning?
+
+Soft policy iteration under the recovered rewards turns the policies of one stage into those of the
+next. What the agents then really did is compared with that, beside two predictions that need no
+reward: that nothing changes, and uniform play. The comparison is honest only for stages that the
+rewards were not recovered from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import xlogy
+
+from malfl_algos.scores.correlation import Score
+from malfl_algos.soft import log_soft_improvement, soft_evaluation
+from malfl_algos.trace import LearningTrace, Stage
+from malfl_env.markov_game import MarkovGame
+
+__all__ = [
+    "PREDICTIONS",
+    "Prediction",
+    "estimated_policy",
+    "predicted_log_policies",
+    "prediction_score",
+    "prediction_scores",
+]
+
+FloatArray = NDArray[np.float64]
+
+PREDICTIONS = ("predicted", "no_change", "uniform")
+"""By the rewards, and the two baselines."""
+
+PSEUDO_COUNT = 0.3
+"""Dirichlet prior of an estimated policy, in visits of each action."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """How well policies foretold what was played.
+
+    Args:
+        log_likelihood: mean over the steps of log pi(a | s), in nats; <= 0, higher is better.
+        divergence: KL(observed frequencies || pi), mean over the steps, in nats; >= 0, 0 is best.
+            It is the log-likelihood short of the best that policies could reach on these steps.
+        n_steps: steps compared.
+    """
+
+    log_likelihood: Score
+    divergence: Score
+    n_steps: int
+
+
+def estimated_policy(counts: NDArray[np.int64]) -> FloatArray:
+    """(n(s, a) + c) / (N(s) + c * n_actions), c = 0.3: `(n_states, n_actions)`, all > 0."""
+    smoothed = counts + PSEUDO_COUNT
+    return np.asarray(smoothed / smoothed.sum(axis=-1, keepdims=True))
+
+
+def predicted_log_policies(
+    game: MarkovGame, joint_policy: Sequence[FloatArray], *, discount: float, temperature: float
+) -> list[FloatArray]:
+    """Log-policies after one step of soft policy iteration by all agents at once, (5) and (6).
+
+    Args:
+        game: dynamics and rewards.
+        joint_policy: `(n_states, n_actions)` per agent: the policies of the stage before.
+        discount: gamma in [0, 1).
+        temperature: alpha > 0.
+
+    Returns:
+        `(n_states, n_actions)` per agent. The level of a reward does not matter; its scale does.
+
+    Raises:
+        ValueError, ArithmeticError: as `soft_evaluation`.
+    """
+    return [
+        log_soft_improvement(
+            soft_evaluation(game, joint_policy, index, discount=discount, temperature=temperature)[
+                0
+            ],
+            temperature=temperature,
+        )
+        for index in range(game.n_agents)
+    ]
+
+
+def prediction_score(
+    log_policies: Sequence[FloatArray], counts: Sequence[NDArray[np.int64]]
+) -> Prediction:
+    """Score predicted policies of one agent, stage by stage, on what it played.
+
+    Args:
+        log_policies: per stage log pi(a | s), `(n_states, n_actions)`.
+        counts: per stage the visits of (s, a), int `(n_states, n_actions)`.
+
+    Returns:
+        Means over all steps of all stages. None with a reason where there are no steps, or where
+        an action was played to which the prediction gives no chance.
+    """
+    n_steps = int(sum(own.sum() for own in counts))
+    if not n_steps:
+        nothing = Score(None, "nothing was observed in the stages to predict")
+        return Prediction(nothing, nothing, 0)
+    total = best = 0.0
+    for log_policy, own in zip(log_policies, counts, strict=True):
+        played = own > 0
+        total += float((own[played] * log_policy[played]).sum())
+        visits = np.maximum(own.sum(axis=1, keepdims=True), 1)
+        best += float(xlogy(own, own / visits).sum())
+    if not np.isfinite(total):
+        impossible = Score(None, "an action was played to which the prediction gives no chance")
+        return Prediction(impossible, impossible, n_steps)
+    return Prediction(Score(total / n_steps), Score(max((best - total) / n_steps, 0.0)), n_steps)
+
+
+def prediction_scores(
+    game: MarkovGame,
+    rewards: Mapping[str, FloatArray],
+    trace: LearningTrace,
+    *,
+    first_stage: int,
+    discount: float,
+    temperature: float,
+) -> dict[str, dict[str, Prediction]]:
+    """Predict every stage from `first_stage` on from the one before it, and score the predictions.
+
+    The policies of the stage before are estimated from its counts (`estimated_policy`).
+
+    Args:
+        game: the dynamics.
+        rewards: per agent id `(n_states,)` or `(n_states, *n_actions)`; the agents to predict.
+        trace: the stages seen; those from `first_stage` on should be new to the rewards.
+        first_stage: number of the first stage to predict, counted from 0; 1..n_stages - 1.
+        discount, temperature: the learners'.
+
+    Returns:
+        Per agent id and per name in `PREDICTIONS` its score.
+
+    Raises:
+        ValueError: for a trace of another game, a stage that has none before it or is not in the
+            trace, or a reward that is not finite or of another shape.
+    """
+    if (trace.n_states, trace.n_actions) != (game.n_states, game.n_actions):
+        raise ValueError(
+            f"the trace is of a game with {trace.n_states} joint states and actions "
+            f"{trace.n_actions}, the game given has {game.n_states} and {game.n_actions}"
+        )
+    if not 1 <= first_stage < trace.n_stages:
+        raise ValueError(
+            f"first_stage must be 1..{trace.n_stages - 1}: a stage to predict has one before it; "
+            f"got {first_stage}"
+        )
+    silent = np.zeros(game.n_states)
+    rewarded = game.with_rewards([rewards.get(agent, silent) for agent in game.agents])
+    before, after = trace.stages[first_stage - 1 : -1], trace.stages[first_stage:]
+    joint_policies = [_estimated_joint_policy(stage, game.n_agents) for stage in before]
+    predicted = [
+        predicted_log_policies(rewarded, policies, discount=discount, temperature=temperature)
+        for policies in joint_policies
+    ]
+    scores = {}
+    for index in (index for index, agent in enumerate(game.agents) if agent in rewards):
+        counts = [stage.action_counts(index) for stage in after]
+        n_actions = game.n_actions[index]
+        candidates = (
+            [policies[index] for policies in predicted],
+            [np.log(policies[index]) for policies in joint_policies],
+            [np.full((game.n_states, n_actions), -np.log(n_actions))] * len(after),
+        )
+        scores[game.agents[index]] = {
+            name: prediction_score(candidate, counts)
+            for name, candidate in zip(PREDICTIONS, candidates, strict=True)
+        }
+    return scores
+
+
+def _estimated_joint_policy(stage: Stage, n_agents: int) -> list[FloatArray]:
+    return [estimated_policy(stage.action_counts(index)) for index in range(n_agents)]

@@ -1,0 +1,202 @@
+"""`malfl score`, with the true rewards, with a trace, with both; and the same scores in a run."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from exact import exact_policies
+from fake_plugins import install
+
+from malfl_algos.cli import main
+from malfl_algos.experiments.scoring import PREDICTION_MEASURES, TRUTH_MEASURES
+from malfl_algos.files import read_arrays, write_arrays
+from malfl_algos.trace import GroundTruth, LearningTrace, Stage
+from malfl_env import grid_world_v0, markov_game
+
+CALIBRATION = [name for name in TRUTH_MEASURES if "sd" in name]
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(tmp_path / "plugins", monkeypatch)
+    monkeypatch.setattr("malfl_algos.experiments.pipeline.write_figures", lambda *_, **__: [])
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+
+
+@pytest.fixture
+def game():
+    """The paper's game, whose exact learners are in `trace.npz`, their truth in `truth.npz`."""
+    game = markov_game(grid_world_v0.parallel_env(rewards="heterogeneous"))
+    policies = exact_policies(game, 4, discount=0.9, temperature=3.0)
+    LearningTrace(
+        tuple(
+            Stage(np.rint(1e6 * one[:, :, None] * other[:, None, :]).astype(np.int64))
+            for one, other in policies
+        )
+    ).save("trace.npz")
+    GroundTruth(
+        {agent: game.reward(index) for index, agent in enumerate(game.agents)},
+        {agent: np.stack([stage[i] for stage in policies]) for i, agent in enumerate(game.agents)},
+    ).save("truth.npz")
+    write_rewards({agent: game.reward(index) for index, agent in enumerate(game.agents)})
+    return game
+
+
+def write_rewards(rewards, folder="r"):
+    write_arrays(Path(folder, "rewards.npz"), rewards)
+
+
+def score(*options):
+    assert main(["score", "r/rewards.npz", *options, "--json", "scores.json"]) == 0
+    return json.loads(Path("scores.json").read_text())
+
+
+def test_the_truth_is_perfect_in_every_way(game, capsys):
+    write_arrays(
+        Path("r/posterior.npz"), {f"{agent}_covariance": np.eye(81) for agent in game.agents}
+    )
+    Path("r/diagnostics.json").write_text(
+        '{"agent_0": {"n_stages": 2}, "agent_1": {"n_stages": 3}}'
+    )
+    rows = score("--ground-truth", "truth.npz", "--trace", "trace.npz")
+    for row in rows:
+        assert (row["pearson"], row["spearman"]) == pytest.approx((1, 1))
+        for name in ("epic", "starc", "epic_averaged", "starc_averaged", "regret"):
+            assert row[name] == pytest.approx(0, abs=1e-12)
+        assert [row[f"coverage_{k}sd"] for k in (1, 2, 3)] == [1, 1, 1]
+        assert row["predicted_divergence"] < 1e-6 < row["no_change_divergence"]
+        # one agent's reward knows three stages, so only the last is new to both
+        assert row["prediction"] == {"stages": [3], "in_sample": False}
+        assert row["reasons"] == {}
+    assert "Left out" not in capsys.readouterr().out
+
+
+def test_without_any_truth(game, capsys):
+    """It says what is in sample, and what the rest needs."""
+    rows = score("--trace", "trace.npz")
+    for row in rows:
+        assert {row[name] for name in ("pearson", "spearman", *TRUTH_MEASURES)} == {None}
+        assert row["predicted_log_likelihood"] > row["no_change_log_likelihood"]
+        assert row["prediction"] == {"stages": [3], "in_sample": True}
+        assert {row["reason"], *row["reasons"].values()} == {
+            "needs the true rewards: --ground-truth FILE"
+        }
+    out = capsys.readouterr().out
+    assert "in sample" in out
+    assert "  pearson, spearman, epic, starc, epic_averaged" in out
+    assert out.endswith(": needs the true rewards: --ground-truth FILE\n")
+
+
+def test_without_a_trace_or_a_posterior(game, capsys):
+    write_arrays(Path("r/posterior.npz"), {"agent_0_sd": np.ones(81)})
+    rows = score("--ground-truth", "truth.npz")
+    for row in rows:
+        assert {row[name] for name in (*PREDICTION_MEASURES, *CALIBRATION)} == {None}
+        assert row["prediction"] is None
+        assert row["reasons"]["predicted_divergence"] == "needs the trace: --trace FILE"
+    assert "keep the posterior covariance" in rows[0]["reasons"]["sd_ratio"]
+    assert rows[1]["reasons"]["sd_ratio"] == "no posterior covariance is given"
+    assert "coverage_1sd (agent_1), " in capsys.readouterr().out
+
+
+def test_rewards_that_say_nothing(game):
+    write_rewards({"agent_1": np.zeros((81, 5, 5))})
+    (row,) = score("--ground-truth", "truth.npz", "--trace", "trace.npz")
+    assert row["agent"] == "agent_1"
+    assert row["pearson"] is row["epic"] is row["starc_averaged"] is None
+    assert row["reason"] == "the estimate is constant"
+    assert row["reasons"]["epic"].startswith("the estimate is constant up to shaping")
+    # with agent_0 learning from its own, true reward
+    assert 0.5 < row["regret"] < 1.5
+
+
+def test_rewards_with_holes(game):
+    holed = np.where(np.arange(81) == 40, np.nan, game.reward(0))
+    write_rewards({"agent_0": holed, "agent_1": game.reward(1)})
+    broken, sound = score("--ground-truth", "truth.npz", "--trace", "trace.npz")
+    assert sound["pearson"] == pytest.approx(1)
+    assert sound["epic"] == pytest.approx(0, abs=1e-12)
+    assert all(broken[name] is None for name in ("pearson", *TRUTH_MEASURES, *PREDICTION_MEASURES))
+    # everybody learns together, so that there is no regret of the other either
+    assert "agent_0's reward has values that are not finite" in sound["reasons"]["regret"]
+
+
+def test_another_game_needs_its_configuration(game, capsys):
+    small = markov_game(grid_world_v0.parallel_env(size=2))
+    policies = exact_policies(small, 3, discount=0.9, temperature=3.0)
+    GroundTruth(
+        {agent: small.reward(index) for index, agent in enumerate(small.agents)},
+        {agent: np.stack([s[i] for s in policies]) for i, agent in enumerate(small.agents)},
+    ).save("small.npz")
+    write_rewards({agent: small.reward(index) for index, agent in enumerate(small.agents)})
+    row = score("--ground-truth", "small.npz")[0]
+    assert (row["pearson"], row["epic"]) == (pytest.approx(1), None)
+    assert row["reasons"]["epic"].endswith("--config FILE")
+    Path("small.yaml").write_text("game: {size: 2}")
+    row = score("--ground-truth", "small.npz", "--config", "small.yaml")[0]
+    assert row["epic"] == pytest.approx(0, abs=1e-12)
+    capsys.readouterr()
+    argv = ["score", "r/rewards.npz", "--config", "small.yaml", "--trace", "trace.npz"]
+    assert main(argv) == 2
+    assert "trace.npz is of a game with 81 joint states" in capsys.readouterr().err
+    argv = ["score", "r/rewards.npz", "--ground-truth", "truth.npz"]
+    assert main(argv) == 2
+    assert capsys.readouterr().err.startswith("malfl: r/rewards.npz does not fit: ")
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ([], "nothing to judge by: give --ground-truth FILE (the true rewards), --trace FILE"),
+        (["--trace", "truth.npz"], "truth.npz: expected a malfl learning trace"),
+        (["--ground-truth", "trace.npz"], "trace.npz: expected a malfl ground truth"),
+        (["--trace", "absent.npz"], "absent.npz: no such file"),
+    ],
+)
+def test_bad_input_is_one_line_and_writes_nothing(game, capsys, options, complaint):
+    assert main(["score", "r/rewards.npz", *options, "--json", "scores.json"]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert complaint in err
+    assert not Path("scores.json").exists()
+
+
+def test_recovering_from_the_first_stages_makes_the_others_new(capsys):
+    assert main(["learn", "fake", "--output-dir", "t", "--iterations", "4"]) == 0
+    recover = ["recover", "t/trace.npz", "--observer", "counting"]
+    assert main([*recover, "--output-dir", "r", "--stages", "2"]) == 0
+    first = LearningTrace.load("t/trace.npz").first(2)
+    expected = first.stages[-1].action_counts(0)[:, 0]
+    np.testing.assert_array_equal(read_arrays(Path("r/rewards.npz"))[0]["agent_0"], expected)
+    row = score("--trace", "t/trace.npz")[0]
+    assert row["prediction"] == {"stages": [2, 3], "in_sample": False}
+    capsys.readouterr()
+    for n_stages in ("0", "5"):
+        assert main([*recover, "--output-dir", "other", "--stages", n_stages]) == 2
+        assert "--stages must be 1..4, the stages of t/trace.npz; got" in capsys.readouterr().err
+    assert not Path("other").exists()
+
+
+def test_a_run_has_the_same_scores(capsys):
+    options = ["--learner", "fake", "--observers", "counting", "--iterations", "3", "--seeds", "0"]
+    assert main(["reproduce", *options, "--output-dir", "whole", "--jobs", "1"]) == 0
+    assert "EPIC avg" in capsys.readouterr().out
+    summary = json.loads(Path("whole/summary.json").read_text())
+    rows = [row for row in summary["results"] if row["family"] == "heterogeneous"]
+    Path("het.yaml").write_text("reward_families: [heterogeneous]")
+    unit = Path("whole/heterogeneous/seed_0")
+    argv = ["score", str(unit / "counting" / "rewards.npz"), "--config", "het.yaml"]
+    truth = str(unit / "fake" / "ground_truth.npz")
+    assert main([*argv, "--ground-truth", truth, "--json", "s.json"]) == 0
+    for row, alone in zip(rows, json.loads(Path("s.json").read_text()), strict=True):
+        for name in ("agent", "pearson", *TRUTH_MEASURES):
+            assert row[name] == alone[name], name
+        assert 0 < row["epic"] <= 1
+        assert row["regret"] > 0
+        assert set(row["reasons"]) == set(CALIBRATION)
+    aggregated = summary["aggregate"][1]
+    assert aggregated["epic"]["mean"] == pytest.approx(np.mean([row["epic"] for row in rows]))
+    assert aggregated["agents"]["agent_0"]["regret"]["mean"] == rows[0]["regret"]
+    assert aggregated["sd_ratio"]["mean"] is None
