@@ -38,11 +38,10 @@ def adam(
     first, second = np.zeros_like(point), np.zeros_like(point)
     for epoch in range(1, epochs + 1):
         slope = gradient(point)
-        first = 0.9 * first + 0.1 * slope
-        second = 0.999 * second + 0.001 * slope**2
-        unbiased = first / (1 - 0.9**epoch)
+        first += 0.1 * (slope - first)
+        second += 0.001 * (slope**2 - second)
         scale = np.sqrt(second / (1 - 0.999**epoch)) + 1e-8
-        point = point - learning_rate * unbiased / scale
+        point -= (learning_rate / (1 - 0.9**epoch)) * first / scale
     return point
 
 

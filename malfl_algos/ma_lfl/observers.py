@@ -88,7 +88,8 @@ class MaLfl:
         return entropy_regularised_policy(counts, entropy_coefficient=self.entropy_coefficient)
 
     def _regress(self, improvements: Improvements) -> tuple[Fit, dict[str, Any]]:
-        return _exact_fit(improvements, self.reward_model), {}
+        blocks, potentials = _equations(improvements, self.reward_model)
+        return least_squares(blocks, potentials, improvements.targets, improvements.seen), {}
 
 
 @dataclass(frozen=True)
@@ -153,11 +154,12 @@ class MaLflFaithful(MaLfl):
         )
 
     def _regress(self, improvements: Improvements) -> tuple[Fit, dict[str, Any]]:
-        exact = _exact_fit(improvements, self.reward_model)
+        blocks, potentials = _equations(improvements, self.reward_model)
+        exact = least_squares(blocks, potentials, improvements.targets, improvements.seen)
         if self.design == "published_code":
             design = published_design(improvements)
         else:
-            design = design_matrix(*_equations(improvements, self.reward_model))
+            design = design_matrix(blocks, potentials)
         used = np.repeat(improvements.seen.ravel(), improvements.targets.shape[2])
         design, targets = design[used], improvements.targets.ravel()[used]
         unknowns = adam_regression(
@@ -183,8 +185,3 @@ def _equations(improvements: Improvements, model: RewardModel) -> tuple[FloatArr
         reward_blocks(model, improvements.others, n_actions),
         potential_matrix(improvements.transitions, discount=improvements.discount),
     )
-
-
-def _exact_fit(improvements: Improvements, model: RewardModel) -> Fit:
-    blocks, potentials = _equations(improvements, model)
-    return least_squares(blocks, potentials, improvements.targets, improvements.seen)

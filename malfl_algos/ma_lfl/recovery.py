@@ -22,7 +22,14 @@ from malfl_algos.soft import averaged_transition
 from malfl_algos.trace import LearningTrace
 from malfl_env.markov_game import MarkovGame
 
-__all__ = ["Estimator", "Improvements", "Regression", "recover_by_regression"]
+__all__ = [
+    "Estimator",
+    "Improvements",
+    "Regression",
+    "check_fits",
+    "in_joint_order",
+    "recover_by_regression",
+]
 
 FloatArray = NDArray[np.float64]
 
@@ -66,6 +73,7 @@ def recover_by_regression(
     model: RewardModel,
     estimate: Estimator,
     regress: Regression,
+    as_seen_by_others: Callable[[FloatArray], FloatArray] = lambda policies: policies,
 ) -> RecoveredRewards:
     """Recover every agent's reward; arguments as in `malfl_algos.contract.Observer.recover`.
 
@@ -73,6 +81,8 @@ def recover_by_regression(
         model: what the reward depends on.
         estimate: how a policy is estimated from counts.
         regress: how (12) is solved.
+        as_seen_by_others: an agent's policies `(n_stages, n_states, n_actions)` -> those, in the
+            same shape, by which it is averaged into the dynamics that the others see.
 
     Raises:
         ValueError: for fewer than two stages, a trace of another game, an unknown discount, or
@@ -92,14 +102,15 @@ def recover_by_regression(
     if game is None:
         game, covered = estimated_game(trace)
     known = known_policies or {}
-    _check_fits(trace, game, known)
+    check_fits(trace, game, known)
     policies = _policies(trace, known, estimate)
+    seen_by_others = [as_seen_by_others(own) for own in policies]
     visited = np.stack([stage.state_counts > 0 for stage in trace.stages])
     seen = visited[:-1] & visited[1:] & covered
     fits, targets, diagnostics = {}, {}, {}
     for index, agent in enumerate(trace.agents):
         steps = [
-            averaged_transition(game, [policy[stage] for policy in policies], index)
+            averaged_transition(game, [own[stage] for own in seen_by_others], index)
             for stage in range(trace.n_stages - 1)
         ]
         targets[agent] = np.stack(
@@ -117,7 +128,7 @@ def recover_by_regression(
         diagnostics[agent] = _diagnose(fits[agent], model, seen) | further
     return RecoveredRewards(
         rewards={
-            agent: _in_joint_order(fit.reward, model, index, trace.n_actions)
+            agent: in_joint_order(fit.reward, model, index, trace.n_actions)
             for index, (agent, fit) in enumerate(fits.items())
         },
         diagnostics=diagnostics,
@@ -127,11 +138,11 @@ def recover_by_regression(
     )
 
 
-def _check_fits(
-    trace: LearningTrace, game: MarkovGame, known_policies: Mapping[str, FloatArray]
+def check_fits(
+    trace: LearningTrace, game: MarkovGame | None, known_policies: Mapping[str, FloatArray]
 ) -> None:
     """Refuse a trace of another game, and policies that are none."""
-    if (trace.n_states, trace.n_actions) != (game.n_states, game.n_actions):
+    if game is not None and (trace.n_states, trace.n_actions) != (game.n_states, game.n_actions):
         raise ValueError(
             f"the trace is of a game with {trace.n_states} joint states and actions "
             f"{trace.n_actions}, the game given has {game.n_states} and {game.n_actions}"
@@ -176,7 +187,7 @@ def _others(policies: Sequence[FloatArray], agent_index: int) -> FloatArray:
     return others
 
 
-def _in_joint_order(
+def in_joint_order(
     reward: FloatArray, model: RewardModel, agent_index: int, n_actions: tuple[int, ...]
 ) -> FloatArray:
     """`(n_states,)` for `state`, else `(n_states, *n_actions)` with actions in agent order."""

@@ -1,21 +1,22 @@
 """Equation (12): the regression of the targets on a reward and one free potential per stage.
 
 E[r(s, a)] + g_h(s) - gamma E[g_h(s')] = Y_h(s, a^i) for every stage h, joint state s and own action
-a^i is linear in the unknowns. The rows of a state share the reward unknowns of that state and of no
-other, so the reward is eliminated state by state, and what is left is a least-squares problem in
-the potentials alone.
+a^i is linear in the unknowns. Its rows fall into groups, by state or by state and own action, and
+every reward unknown belongs to one group. So the reward is eliminated group by group, and what is
+left is a least-squares problem in the potentials alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import scipy.linalg
 import scipy.sparse as sp
 from numpy.typing import NDArray
+from scipy.linalg import cho_solve, solve_triangular
+from scipy.linalg.lapack import dpstrf
 
 from malfl_env.checks import check_table_bytes
 
@@ -32,10 +33,9 @@ FloatArray = NDArray[np.float64]
 RewardModel = Literal["joint", "own_action", "state"]
 
 BLOCK_TOLERANCE = 1e-10
-"""Singular values of a state's reward block below this share of its largest count as zero."""
-POTENTIAL_TOLERANCE = 1e-11
-"""Eigenvalues of the potentials' normal matrix count as zero below this share of its largest entry
-before the rewards are eliminated."""
+"""Singular values of a group's reward block below this share of its largest count as zero."""
+PIVOT_TOLERANCE = 1e-11
+"""Pivots of the normal matrix count as zero below this, columns of potentials having length one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +62,7 @@ class Fit:
 
 
 def reward_blocks(model: RewardModel, others: FloatArray, n_actions: int) -> FloatArray:
-    """Coefficients of a state's reward unknowns in that state's rows.
+    """Coefficients of the reward unknowns in the rows of (12), by group of rows.
 
     Args:
         model: `joint` r(s, a^1..a^n), `own_action` r(s, a^i) or `state` r(s).
@@ -71,17 +71,17 @@ def reward_blocks(model: RewardModel, others: FloatArray, n_actions: int) -> Flo
         n_actions: own actions.
 
     Returns:
-        `(n_states, n_improvements, n_actions, n_unknowns)`; the unknowns of a state are numbered by
-        own action, then by the others' joint action (`joint`), by own action, or are a single one.
+        `(n_states, n_groups, n_improvements, n_actions // n_groups, n_unknowns)`. `state`: one
+        group of rows per state, with a single unknown. Else a group per state and own action, with
+        an unknown for each of the others' joint actions (`joint`) or a single one. Read-only.
     """
-    n_improvements, n_states, _ = others.shape
+    n_improvements, n_states, n_others = others.shape
     if model == "state":
-        return np.ones((n_states, n_improvements, n_actions, 1))
-    per_action = (
-        np.moveaxis(others, 0, 1) if model == "joint" else np.ones((n_states, n_improvements, 1))
-    )
-    blocks = np.einsum("sho,ab->shabo", per_action, np.eye(n_actions))
-    return np.asarray(blocks.reshape(n_states, n_improvements, n_actions, -1))
+        return np.broadcast_to(1.0, (n_states, 1, n_improvements, n_actions, 1))
+    if model == "own_action":
+        return np.broadcast_to(1.0, (n_states, n_actions, n_improvements, 1, 1))
+    by_state = np.moveaxis(others, 0, 1)[:, None, :, None, :]
+    return np.broadcast_to(by_state, (n_states, n_actions, n_improvements, 1, n_others))
 
 
 def potential_matrix(transitions: Sequence[sp.csr_array], *, discount: float) -> sp.csr_array:
@@ -95,20 +95,21 @@ def potential_matrix(transitions: Sequence[sp.csr_array], *, discount: float) ->
         Sparse `(n_improvements * n_states * n_actions, n_improvements * n_states)`.
     """
     n_rows, n_states = transitions[0].shape
-    own = sp.kron(sp.eye_array(n_states), np.ones((n_rows // n_states, 1)), format="csr")
-    return sp.csr_array(
-        sp.block_diag([own - discount * step for step in transitions], format="csr")
-    )
+    here = sp.eye_array(len(transitions) * n_states)
+    own = sp.kron(here, np.ones((n_rows // n_states, 1)), format="csr")
+    return sp.csr_array(own - discount * sp.block_diag(transitions, format="csr"))
 
 
 def design_matrix(blocks: FloatArray, potentials: sp.csr_array) -> sp.csr_array:
-    """All unknowns of (12) as one matrix: rewards by state, then potentials by improvement.
+    """All unknowns of (12) as one matrix: rewards by state and group, then potentials by
+    improvement.
 
     Returns:
         Sparse `(n_improvements * n_states * n_actions, n_rewards + n_improvements * n_states)`.
     """
-    stages = [sp.block_diag(list(blocks[:, h]), format="csr") for h in range(blocks.shape[1])]
-    return sp.csr_array(sp.hstack([sp.vstack(stages), potentials], format="csr"))
+    rows = _rows_by_group(blocks)
+    rewards = _scatter(blocks.reshape(*rows.shape, -1), rows)
+    return sp.csr_array(sp.hstack([rewards, potentials], format="csr"))
 
 
 def least_squares(
@@ -117,7 +118,7 @@ def least_squares(
     """Solve (12) by least squares, every row weighted alike.
 
     Args:
-        blocks: `reward_blocks`, `(n_states, n_improvements, n_actions, n_unknowns)`.
+        blocks: `reward_blocks`.
         potentials: `potential_matrix`.
         targets: Y, `(n_improvements, n_states, n_actions)`.
         seen: `(n_improvements, n_states)`: whether the rows of a stage and state are used.
@@ -126,81 +127,132 @@ def least_squares(
         The fit whose reward has the smallest norm of all that fit best; its rank counts directions
         of the reward that no potential can imitate.
     """
-    n_states, n_improvements, n_actions, n_unknowns = blocks.shape
+    n_improvements, n_states, n_actions = targets.shape
     check_table_bytes(
         3 * 8 * (n_improvements * n_states) ** 2,
         f"the regression (12) with {n_improvements} potentials over {n_states} joint states",
     )
-    rows = _rows_by_state(n_states, n_improvements, n_actions)
-    used = np.repeat(seen.T, n_actions, axis=1)
-    design = blocks.reshape(n_states, -1, n_unknowns) * used[..., None]
-    basis, inverse, block_rank = _factorise(design)
-    keep = sp.diags_array(used.ravel().astype(np.float64))
-    by_state = sp.csr_array(keep @ potentials[rows.ravel()])
-    y = np.moveaxis(targets, 0, 1).reshape(n_states, -1) * used
+    rows = _rows_by_group(blocks)
+    used = np.repeat(seen.ravel(), n_actions).astype(np.float64)
+    rewards = blocks.reshape(*rows.shape, -1) * used[rows][..., None]
+    design, lengths = _unit_columns(sp.csr_array(sp.diags_array(used) @ potentials))
+    y = targets.ravel() * used
 
-    explained = sp.csr_array(basis.T @ by_state)
-    gram = by_state.T @ by_state
-    normal = (gram - explained.T @ explained).toarray()
-    moment = by_state.T @ y.ravel() - explained.T @ (basis.T @ y.ravel())
-    values, vectors = scipy.linalg.eigh(normal, overwrite_a=True)
-    determined = values > POTENTIAL_TOLERANCE * gram.max()
-    chosen = vectors[:, determined]
-    g = chosen @ ((chosen.T @ moment) / values[determined])
-    reward = inverse @ (y.ravel() - by_state @ g)
+    basis, inverse, block_rank = _factorise(rewards, rows)
+    unexplained = design - basis @ (basis.T @ design)
+    solve, loose = _semidefinite((design.T @ unexplained).toarray())
+    # forming the normal matrix cost digits, which this gives back
+    loose = loose - solve(unexplained.T @ (unexplained @ loose))
+    g = solve(unexplained.T @ y)
+    reward = inverse @ (y - design @ g)
 
-    loose = vectors[:, ~determined]
-    imitated = -(inverse @ (by_state @ loose))
-    mixture = scipy.linalg.lstsq(imitated, reward)[0] if loose.size else np.zeros(0)
-    reward, g = reward - imitated @ mixture, g - loose @ mixture
-    residual = (design @ reward.reshape(n_states, n_unknowns, 1))[..., 0].ravel()
-    residual = residual + by_state @ g - y.ravel()
+    imitated = -(inverse @ (design @ loose))
+    mix, _ = _semidefinite(imitated.T @ imitated)
+    for _ in range(2):  # the second time for the digits
+        mixture = mix(imitated.T @ reward)
+        reward, g = reward - imitated @ mixture, g - loose @ mixture
+    residual = _scatter(rewards, rows) @ reward + design @ g - y
+    rank = block_rank + g.size - loose.shape[1] - _rank_of_potentials(design, seen)
     return Fit(
-        reward.reshape(n_states, n_unknowns),
-        g.reshape(n_improvements, n_states),
-        rank=block_rank + int(determined.sum()) - _rank_of_potentials(seen, potentials, n_actions),
-        residual=float(np.sqrt(np.sum(residual**2) / max(int(used.sum()), 1))),
+        reward.reshape(n_states, -1),
+        (g / lengths).reshape(n_improvements, n_states),
+        rank=rank,
+        residual=float(np.sqrt(np.sum(residual**2) / max(used.sum(), 1))),
     )
 
 
-def _rows_by_state(n_states: int, n_improvements: int, n_actions: int) -> NDArray[np.int64]:
-    """Row numbers (h, s, a), ordered by state: `(n_states, n_improvements * n_actions)`."""
-    rows = np.arange(n_improvements * n_states * n_actions)
-    by_stage = rows.reshape(n_improvements, n_states, n_actions)
-    return np.moveaxis(by_stage, 0, 1).reshape(n_states, -1)
+def _rows_by_group(blocks: FloatArray) -> NDArray[np.int64]:
+    """Row numbers (h, s, a) of every group: `(n_states * n_groups, rows of a group)`."""
+    n_states, n_groups, n_improvements, n_own, _ = blocks.shape
+    rows = np.arange(n_improvements * n_states * n_groups * n_own)
+    by_stage = rows.reshape(n_improvements, n_states, n_groups, n_own)
+    return np.moveaxis(by_stage, 0, 2).reshape(n_states * n_groups, -1)
 
 
-def _factorise(design: FloatArray) -> tuple[sp.csr_array, sp.csr_array, int]:
-    """Orthonormal basis of each block's range and its pseudo-inverse, as block-diagonal matrices.
+def _scatter(blocks: FloatArray, rows: NDArray[np.int64]) -> sp.csr_array:
+    """Sparse matrix of blocks `(n_blocks, n_rows, n_columns)`: columns by block, rows where told.
 
     Args:
-        design: `(n_blocks, n_rows, n_unknowns)`.
+        rows: `(n_blocks, n_rows)`; all rows of the matrix, each once.
+    """
+    n_blocks, _, n_columns = blocks.shape
+    columns = np.arange(n_blocks * n_columns).reshape(n_blocks, 1, n_columns)
+    places = np.broadcast_arrays(rows[..., None], columns)
+    shape = (rows.size, n_blocks * n_columns)
+    indices = tuple(place.ravel() for place in places)
+    return sp.csr_array(sp.coo_array((blocks.ravel(), indices), shape=shape))
+
+
+def _factorise(
+    blocks: FloatArray, rows: NDArray[np.int64]
+) -> tuple[sp.csr_array, sp.csr_array, int]:
+    """Orthonormal basis of the range of a matrix given by blocks, pseudo-inverse and rank.
+
+    Args:
+        blocks, rows: as `_scatter` takes them.
 
     Returns:
-        Basis `(n_blocks * n_rows, rank)`, pseudo-inverse `(n_blocks * n_unknowns, n_blocks *
-        n_rows)` and rank.
+        Basis, in which columns beyond the rank are 0; pseudo-inverse `(n_columns, n_rows)`; rank.
     """
-    left, sizes, right = np.linalg.svd(design, full_matrices=False)
+    left, sizes, right = np.linalg.svd(blocks, full_matrices=False)
     kept = sizes > BLOCK_TOLERANCE * sizes[:, :1]
-    inverse_sizes = np.where(kept, 1 / np.where(kept, sizes, 1), 0)
-    inverse = np.einsum("bku,bk,brk->bur", right, inverse_sizes, left)
-    basis = sp.csr_array(sp.block_diag(list(left), format="csr"))[:, kept.ravel()]
-    return basis, sp.csr_array(sp.block_diag(list(inverse), format="csr")), int(kept.sum())
+    basis = left * kept[:, None, :]
+    shrunk = right * np.where(kept, 1 / np.where(kept, sizes, 1), 0)[..., None]
+    inverse = _scatter(basis @ shrunk, rows)
+    return _scatter(basis, rows), sp.csr_array(inverse.T), int(kept.sum())
 
 
-def _rank_of_potentials(seen: NDArray[np.bool_], potentials: sp.csr_array, n_actions: int) -> int:
-    """Rank of the potentials' own columns over the used rows.
+def _unit_columns(matrix: sp.csr_array) -> tuple[sp.csr_array, FloatArray]:
+    """The matrix with its columns scaled to length one (but for zero columns), and what they were.
+
+    What a potential weighs must not depend on how likely its state is to be entered.
+    """
+    lengths = np.sqrt(np.asarray((matrix * matrix).sum(axis=0)))
+    lengths[lengths == 0] = 1.0
+    return sp.csr_array(matrix @ sp.diags_array(1 / lengths)), lengths
+
+
+def _semidefinite(matrix: FloatArray) -> tuple[Callable[[FloatArray], FloatArray], FloatArray]:
+    """Cholesky factorisation, with pivoting, of a positive semidefinite matrix `(n, n)`.
+
+    Returns:
+        Function from the right side, `(n,)` or `(n, k)`, of a consistent system to a solution; and
+        a basis of the null space, `(n, nullity)`, not orthogonal.
+    """
+    rank, order, factor = 0, np.arange(len(matrix)), matrix
+    if matrix.diagonal().max(initial=0) > PIVOT_TOLERANCE:  # LAPACK takes the first pivot unseen
+        factor, order, rank, _ = dpstrf(matrix, tol=PIVOT_TOLERANCE, lower=1)
+        order = order - 1
+    bound, triangle = order[:rank], factor[:rank, :rank]
+
+    def solve(right: FloatArray) -> FloatArray:
+        solution = np.zeros_like(right)
+        if rank:
+            solution[bound] = cho_solve((triangle, True), right[bound])
+        return solution
+
+    free = order[rank:]
+    null = np.zeros((len(order), len(free)))
+    null[free, np.arange(len(free))] = 1.0
+    if rank:
+        below = factor[rank:, :rank].T
+        null[bound] = -solve_triangular(triangle, below, lower=True, trans="T")
+    return solve, null
+
+
+def _rank_of_potentials(design: sp.csr_array, seen: NDArray[np.bool_]) -> int:
+    """Rank of the potentials' columns alone, stage by stage.
 
     A stage whose states are all seen has full rank, because I - gamma P is regular.
     """
-    n_states = seen.shape[1]
+    n_improvements, n_states = seen.shape
+    n_rows = design.shape[0] // n_improvements
     rank = 0
     for stage, states in enumerate(seen):
         if states.all():
             rank += n_states
             continue
-        first = stage * n_states
-        rows = (first + np.flatnonzero(states))[:, None] * n_actions + np.arange(n_actions)
-        block = potentials[rows.ravel()][:, first : first + n_states].toarray()
-        rank += int(np.linalg.matrix_rank(block)) if block.size else 0
+        block = design[stage * n_rows : (stage + 1) * n_rows]
+        block = block[:, stage * n_states : (stage + 1) * n_states]
+        rank += int(np.linalg.matrix_rank(block.toarray()))
     return rank

@@ -80,6 +80,38 @@ def test_rows_left_out_do_not_matter(paper_game):
     assert np.abs(everything.reward - clean.reward).max() > 1e-3
 
 
+@pytest.mark.parametrize("reward_model", ["joint", "own_action", "state"])
+def test_states_that_are_hardly_ever_entered_do_not_spoil_the_fit(paper_game, reward_model):
+    """Against dense algebra: potentials of unseen states have tiny coefficients, or none at all."""
+    game = paper_game(size=2)
+    others, steps, targets = noisy_problem(game, 5, 4)
+    others = others**12 / (others**12).sum(axis=-1, keepdims=True)
+    rng = np.random.default_rng(5)
+    own = [rng.dirichlet(np.ones(5), size=game.n_states) for _ in others]
+    steps = [averaged_transition(game, list(pair), 0) for pair in zip(own, others, strict=True)]
+    seen = np.ones(targets.shape[:2], dtype=bool)
+    seen[:, [3, 6, 7]] = seen[2, 9:14] = False
+    blocks = reward_blocks(reward_model, others, 5)
+    potentials = potential_matrix(steps, discount=0.9)
+    fit = least_squares(blocks, potentials, targets, seen)
+
+    used = np.repeat(seen.ravel(), 5)
+    design = design_matrix(blocks, potentials).toarray()[used]
+    rewards, shifts = np.split(design, [fit.reward.size], axis=1)
+    left, sizes, _ = np.linalg.svd(
+        shifts / np.maximum(np.linalg.norm(shifts, axis=0), 1e-300), full_matrices=False
+    )
+    left = left[:, sizes > 1e-9]
+    apart = rewards - left @ (left.T @ rewards)
+    assert fit.rank == np.linalg.matrix_rank(apart, tol=1e-9)
+    best = np.linalg.pinv(apart, rcond=1e-9) @ targets.ravel()[used]
+    scale = np.abs(best).max()
+    np.testing.assert_allclose(fit.reward.ravel(), best, atol=1e-5 * scale)
+    ours = np.concatenate([fit.reward.ravel(), fit.potentials.ravel()])
+    rows = design @ ours - targets.ravel()[used]
+    assert np.sqrt(np.mean(rows**2)) == pytest.approx(fit.residual, rel=1e-9, abs=1e-9)
+
+
 def test_a_state_never_seen_is_unidentified(paper_game):
     game = paper_game(size=2)
     others, steps, targets = noisy_problem(game, 6, 2)
@@ -186,7 +218,7 @@ def test_bad_input_is_named(paper_game):
             observer().recover(trace, game=game, discount=None, temperature=3.0)
     with pytest.raises(ValueError, match="temperature must be > 0"):
         MaLfl().recover(trace, game=game, discount=0.9, temperature=0.0)
-    with pytest.raises(ValueError, match="81 joint states.*has 16"):
+    with pytest.raises(ValueError, match=r"81 joint states.*has 16"):
         MaLfl().recover(
             trace, game=paper_game(size=2).without_rewards(), discount=0.9, temperature=3.0
         )

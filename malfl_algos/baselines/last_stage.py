@@ -1,0 +1,113 @@
+"""What the baselines that look at the last stage alone have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from malfl_algos.ma_lfl.recovery import check_fits
+from malfl_algos.trace import LearningTrace
+from malfl_env.markov_game import MarkovGame
+
+__all__ = ["LastStage", "check_pseudo_count", "last_stage", "smoothed_policy", "without_data"]
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class LastStage:
+    """Everyone's behaviour in the last stage.
+
+    Args:
+        policies: per agent `(n_states, n_actions)`, positive where estimated; in a state without
+            visits an estimate is uniform and means nothing.
+        weights: per agent `(n_states, n_actions)`: how often each action was played; for a policy
+            known for certain its expectation, visits times probability.
+        visits: of each state, `(n_states,)`; at least one in all.
+        known: per agent whether its policies are known for certain.
+    """
+
+    policies: tuple[FloatArray, ...]
+    weights: tuple[FloatArray, ...]
+    visits: NDArray[np.int64]
+    known: tuple[bool, ...]
+
+
+def last_stage(
+    trace: LearningTrace,
+    *,
+    game: MarkovGame | None,
+    temperature: float,
+    known_policies: Mapping[str, FloatArray] | None,
+    pseudo_count: float,
+) -> LastStage:
+    """Read the last stage of a trace; arguments as in `malfl_algos.contract.Observer.recover`.
+
+    Args:
+        pseudo_count: of `smoothed_policy`.
+
+    Raises:
+        ValueError: for an empty last stage, a trace of another game, policies that are none, or a
+            temperature out of range.
+    """
+    if not 0 < temperature < np.inf:
+        raise ValueError(f"temperature must be > 0 and finite, got {temperature}")
+    known = known_policies or {}
+    check_fits(trace, game, known)
+    stage = trace.stages[-1]
+    visits = stage.state_counts
+    if not visits.any():
+        raise ValueError(
+            f"the last stage, number {trace.n_stages - 1}, is empty, and this method reads no "
+            "other: cut the trace after a stage with data (LearningTrace.first)"
+        )
+    policies: list[FloatArray] = []
+    weights: list[FloatArray] = []
+    for index, agent in enumerate(trace.agents):
+        counts = stage.action_counts(index)
+        if agent in known:
+            policies.append(known[agent][-1])
+            weights.append(visits[:, None] * known[agent][-1])
+        else:
+            policies.append(smoothed_policy(counts, pseudo_count=pseudo_count))
+            weights.append(counts.astype(np.float64))
+    return LastStage(
+        tuple(policies),
+        tuple(weights),
+        visits,
+        tuple(agent in known for agent in trace.agents),
+    )
+
+
+def smoothed_policy(counts: NDArray[np.int64], *, pseudo_count: float) -> FloatArray:
+    """Posterior mean of a policy under a Dirichlet prior, (n(s, a) + c) / (N(s) + |A| c).
+
+    Args:
+        counts: int `(..., n_actions)`, >= 0.
+        pseudo_count: c > 0; its bias towards uniform dies out as 1 / N.
+
+    Returns:
+        `(..., n_actions)`, positive, rows sum to 1; uniform where there are no counts.
+    """
+    raised = counts + pseudo_count
+    return np.asarray(raised / raised.sum(axis=-1, keepdims=True))
+
+
+def check_pseudo_count(pseudo_count: float) -> None:
+    """Refuse a pseudo-count that would let an estimated probability be 0."""
+    if not 0 < pseudo_count < np.inf:
+        raise ValueError(f"pseudo_count must be > 0 and finite, got {pseudo_count}")
+
+
+def without_data(informed: NDArray[np.bool_]) -> dict[str, Any]:
+    """Diagnostics of the states that say nothing; `informed` is bool `(n_states,)`."""
+    missing = np.flatnonzero(~informed)
+    return {
+        "rows": len(informed),
+        "rows_left_out": len(missing),
+        "states_without_data": missing.tolist(),
+    }

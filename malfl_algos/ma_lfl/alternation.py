@@ -1,0 +1,222 @@
+"""Fitting a learner model: reward from policies, policies from the reward, in turn.
+
+Counts alone estimate a rarely played action's probability badly, and that estimate enters twice: as
+what is to be explained, and, with the stage before it, in the model itself. A fitted learner
+predicts every next policy, so each pass estimates the policies anew from counts and prediction
+together, weighs both by their variance, and fits the reward again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from malfl_algos.ma_lfl.inference import Posterior, Rows, fit
+from malfl_algos.ma_lfl.learner_models import LearnerModel
+from malfl_algos.ma_lfl.replay import ReplayedTd
+from malfl_algos.ma_lfl.response import working_response
+from malfl_algos.trace import LearningTrace
+
+__all__ = ["AgentFit", "alternate", "smoothed_policies"]
+
+FloatArray = NDArray[np.float64]
+
+CONCENTRATION = 0.3
+"""Pseudo-count per action of the first policy estimates."""
+SETTLED = 0.1
+"""A reward has settled when it moves by less than this many posterior deviations, root mean
+square.
+"""
+KNOWN_VARIANCE = 1e-10
+"""Variance of log pi where the policy is known."""
+FIRST_EVALUATIONS, LATER_EVALUATIONS = 12, 16
+"""Noise settings tried in the first pass and in each later one."""
+
+
+@dataclass(frozen=True, eq=False)
+class AgentFit:
+    """One agent's reward under one learner model.
+
+    Args:
+        posterior: of the reward unknowns, or of the feature weights.
+        policies: estimated with the fit, `(n_stages, n_states, n_actions)`.
+        model: the learner model.
+        passes: how many were made.
+        settled: whether the last pass moved the reward by less than a tenth of its deviation, in
+            the metric of the posterior.
+    """
+
+    posterior: Posterior
+    policies: FloatArray
+    model: LearnerModel
+    passes: int
+    settled: bool
+
+
+def smoothed_policies(trace: LearningTrace, agent_index: int) -> FloatArray:
+    """(n + c) / (N + c A) with c = 0.3: a Dirichlet estimate, `(n_stages, n_states, n_actions)`."""
+    counts = np.stack([stage.action_counts(agent_index) for stage in trace.stages])
+    smooth = counts + CONCENTRATION
+    return np.asarray(smooth / smooth.sum(axis=-1, keepdims=True))
+
+
+def alternate(
+    trace: LearningTrace,
+    models: Sequence[LearnerModel],
+    *,
+    known_policies: Mapping[str, FloatArray],
+    features: Sequence[FloatArray | None],
+    temperature: float,
+    passes: int,
+) -> list[AgentFit]:
+    """Fit every agent's reward, all agents pass by pass, since each one's policies enter the
+    others'.
+
+    Args:
+        trace: at least two stages.
+        models: the learner model of each agent.
+        known_policies: agent id to `(n_stages, n_states, n_actions)`.
+        features: per agent `(n_unknowns, n_features)`, reward = features @ weights; None: every
+            unknown is free.
+        temperature: alpha > 0.
+        passes: at most so many.
+
+    Returns:
+        One fit per agent.
+    """
+    models = list(models)
+    known = [agent in known_policies for agent in trace.agents]
+    policies = [
+        known_policies[agent] if agent in known_policies else smoothed_policies(trace, index)
+        for index, agent in enumerate(trace.agents)
+    ]
+    states: list[_State | None] = [None] * trace.n_agents
+    for _ in range(passes):
+        before = [state.posterior.mean if state else None for state in states]
+        for index in range(trace.n_agents):
+            states[index] = _pass(
+                trace,
+                models[index],
+                policies,
+                index,
+                features=features[index],
+                temperature=temperature,
+                earlier=states[index],
+                known=known[index],
+            )
+        for index, state in enumerate(states):
+            assert state is not None
+            model = models[index]
+            if isinstance(model, ReplayedTd) and model.bootstrap == "soft_q":
+                models[index] = replace(model, reward=state.reward)
+            if not known[index]:
+                policies[index] = np.concatenate([policies[index][:1], state.predicted])
+        if all(_settled(b, s) for b, s in zip(before, states, strict=True)):
+            break
+    return [
+        AgentFit(s.posterior, policies[i], models[i], s.number, _settled(before[i], s))
+        for i, s in enumerate(states)
+        if s is not None
+    ]
+
+
+@dataclass(frozen=True, eq=False)
+class _State:
+    """One agent after a pass.
+
+    Args:
+        posterior: of the unknowns or weights.
+        reward: the unknowns.
+        predicted: policies from the second stage on.
+        response, variance, log_constant: the working response for the next pass.
+        model_variance: the learner's noise as predicted with this fit.
+        number: how many passes were made.
+    """
+
+    posterior: Posterior
+    reward: FloatArray
+    predicted: FloatArray
+    response: FloatArray
+    variance: FloatArray
+    log_constant: float
+    model_variance: FloatArray
+    number: int
+
+
+def _pass(
+    trace: LearningTrace,
+    model: LearnerModel,
+    policies: Sequence[FloatArray],
+    index: int,
+    *,
+    features: FloatArray | None,
+    temperature: float,
+    earlier: _State | None,
+    known: bool,
+) -> _State:
+    stages = list(enumerate(trace.stages[:-1]))
+    joint = [[policy[h] for policy in policies] for h, _ in stages]
+    q = np.stack([model.coefficients(stage, joint[h], index) for h, stage in stages])
+    base = features
+    k = q[..., :-1] if base is None else q[..., :-1] @ base
+    n_unknowns = k.shape[-1]
+    counts = np.stack([stage.action_counts(index) for stage in trace.stages[1:]]).astype(float)
+    level = np.full((n_unknowns, n_unknowns), 1 / n_unknowns) if base is None else 0.0
+    if earlier is None:
+        response = temperature * np.log(np.maximum(policies[index][1:], 1e-300))
+        variance = temperature**2 / (counts + 0.5)
+        variance = np.where(counts.sum(axis=-1, keepdims=True) > 0, variance, np.inf)
+        constant, predicted = 0.0, np.zeros(counts.shape)
+    else:
+        response, variance = earlier.response, earlier.variance
+        constant, predicted = earlier.log_constant, earlier.model_variance
+    if known:
+        response = temperature * np.log(np.maximum(policies[index][1:], 1e-300))
+        certain = KNOWN_VARIANCE * temperature**2
+        variance, constant = np.where(policies[index][1:] > 1e-300, certain, np.inf), 0.0
+    rows = Rows(
+        coefficients=k,
+        response=response - q[..., -1],
+        response_variance=variance,
+        model_variance=predicted,
+        prior=np.eye(n_unknowns) - level,
+        log_constant=constant,
+        temperature=temperature,
+    )
+    posterior = fit(
+        rows,
+        start=earlier.posterior.evidence if earlier else None,
+        evaluations=LATER_EVALUATIONS if earlier else FIRST_EVALUATIONS,
+        scaled=bool(predicted.any()),
+    )
+    reward = posterior.mean if base is None else base @ posterior.mean
+    noise = np.stack([model.variance(stage, joint[h], index, reward, q[h]) for h, stage in stages])
+    evidence = posterior.evidence
+    scale = evidence.noise_scale or 1.0
+    answer, policy = working_response(
+        q[..., :-1] @ reward + q[..., -1],
+        evidence.noise_variance + scale * noise,
+        counts,
+        temperature=temperature,
+    )
+    return _State(
+        posterior,
+        reward,
+        policy,
+        answer.mean,
+        answer.variance,
+        answer.log_constant,
+        noise,
+        number=earlier.number + 1 if earlier else 1,
+    )
+
+
+def _settled(before: FloatArray | None, state: _State | None) -> bool:
+    if before is None or state is None:
+        return False
+    moved = state.posterior.mean - before
+    distance = np.sqrt(moved @ state.posterior.precision @ moved / len(moved))
+    return bool(distance < SETTLED)

@@ -1,0 +1,308 @@
+"""The estimator behind `ma-lfl-bellman` and `ma-lfl-replay`, whatever the learner model.
+
+Checks what it is given, chooses by evidence what was left open, fits every agent's reward and says
+how far it can be trusted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
+
+from malfl_algos.contract import API_VERSION, RecoveredRewards
+from malfl_algos.ma_lfl.alternation import (
+    CONCENTRATION,
+    KNOWN_VARIANCE,
+    AgentFit,
+    alternate,
+)
+from malfl_algos.ma_lfl.dynamics import estimated_game
+from malfl_algos.ma_lfl.features import feature_maps
+from malfl_algos.ma_lfl.inference import MEAN_VARIANCE
+from malfl_algos.ma_lfl.learner_models import SWEEPS, LearnerModel
+from malfl_algos.ma_lfl.recovery import check_fits, in_joint_order
+from malfl_algos.ma_lfl.regression import RewardModel
+from malfl_algos.ma_lfl.replay_loops import SIGNS
+from malfl_algos.trace import LearningTrace
+from malfl_env.checks import check_table_bytes
+from malfl_env.markov_game import MarkovGame
+
+__all__ = ["BayesianObserver", "Settings"]
+
+FloatArray = NDArray[np.float64]
+
+DISCOUNTS = (0.0, 0.3, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.925, 0.95, 0.97, 0.99)
+"""Grid over which an unknown discount is profiled."""
+STEP_SIZES = (0.005, 0.8)
+"""Bounds of the search for an unknown step size."""
+SEARCH_STAGES, SEARCH_PASSES = 4, 2
+"""An unknown step size or rule is chosen on the first stages, with few passes."""
+RANK_TOLERANCE = 1e-9
+"""Eigenvalues of the information below this share of its largest count as zero."""
+
+Settings = Mapping[str, Any]
+"""What is chosen by evidence: discount, rule, step_size."""
+
+
+@dataclass(frozen=True)
+class BayesianObserver:
+    """What both observers share; see `MaLflBellman` and `MaLflReplay` for the options.
+
+    A subclass names its learners' rules, the first being the one to begin with, and makes the
+    learner model of a rule.
+    """
+
+    reward_model: Literal["state", "own_action", "joint", "features"] = "state"
+    features: Any = field(default=None, compare=False)
+    step_size: float | None = 0.1
+    passes: int = 8
+    covariance: bool = False
+
+    api_version: ClassVar[tuple[int, int]] = API_VERSION
+    rules: ClassVar[tuple[str, ...]] = ()
+    needs_game: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        models = ("state", "own_action", "joint", "features")
+        if self.reward_model not in models:
+            raise ValueError(
+                f"reward_model must be one of {', '.join(models)}, got {self.reward_model!r}"
+            )
+        if (self.features is not None) != (self.reward_model == "features"):
+            raise ValueError("features are given with reward_model 'features', and only with it")
+        if self.step_size is not None and not 0 < self.step_size < 1:
+            raise ValueError(f"step_size must be in (0, 1) or None, got {self.step_size}")
+        if self.passes < 1:
+            raise ValueError(f"passes must be >= 1, got {self.passes}")
+
+    def _rule(self) -> str:
+        raise NotImplementedError
+
+    def _model(self, game: MarkovGame | None, settings: Settings) -> LearnerModel:
+        raise NotImplementedError
+
+    def recover(
+        self,
+        trace: LearningTrace,
+        *,
+        game: MarkovGame | None,
+        discount: float | None,
+        temperature: float,
+        known_policies: Mapping[str, FloatArray] | None = None,
+    ) -> RecoveredRewards:
+        """Recover every agent's reward; see `malfl_algos.contract.Observer`.
+
+        The reward returned is the posterior mean, with mean zero over states (or over states and
+        actions): its level is not claimed. Standard deviations are those of the mean-removed
+        reward. An unknown discount is profiled over a grid; what was chosen by evidence stands in
+        the diagnostics with the evidence of every choice.
+        """
+        known = known_policies or {}
+        self._check(trace, game, known, discount=discount, temperature=temperature)
+        base: RewardModel
+        maps: Sequence[FloatArray | None] = [None] * trace.n_agents
+        if self.reward_model == "features":
+            base, maps = feature_maps(self.features, trace)
+        else:
+            base = self.reward_model
+        n_unknowns = _count(base, trace)
+        if self.covariance:
+            _check_covariance(base, trace)
+        check_table_bytes(
+            8 * trace.n_stages * trace.n_states * max(trace.n_actions) * n_unknowns,
+            f"the coefficients of {n_unknowns} reward unknowns over {trace.n_states} joint states",
+        )
+        covered = np.ones(trace.n_states, dtype=bool)
+        if game is None and self.needs_game:
+            game, covered = estimated_game(trace)
+
+        def fits(settings: Settings, *, part: LearningTrace, passes: int) -> list[AgentFit]:
+            return alternate(
+                part,
+                [self._model(game, {"reward_model": base, "temperature": temperature, **settings})]
+                * trace.n_agents,
+                known_policies={a: p[: part.n_stages] for a, p in known.items()},
+                features=maps,
+                temperature=temperature,
+                passes=passes,
+            )
+
+        settings, searches = self._choose(trace, discount, fits)
+        final = fits(settings, part=trace, passes=self.passes)
+        diagnostics = {
+            agent: _diagnose(one, self.reward_model, settings, temperature=temperature)
+            | {"states_without_dynamics": int((~covered).sum()), "searches": searches}
+            for agent, one in zip(trace.agents, final, strict=True)
+        }
+        return self._answer(trace, final, base, maps, diagnostics)
+
+    def _check(
+        self,
+        trace: LearningTrace,
+        game: MarkovGame | None,
+        known: Mapping[str, FloatArray],
+        *,
+        discount: float | None,
+        temperature: float,
+    ) -> None:
+        if trace.n_stages < 2:
+            raise ValueError(
+                "recovery needs at least two stages (one improvement), "
+                f"the trace has {trace.n_stages}"
+            )
+        if discount is not None and not 0 <= discount < 1:
+            raise ValueError(f"discount must be in [0, 1) or None, got {discount}")
+        if not 0 < temperature < np.inf:
+            raise ValueError(f"temperature must be > 0 and finite, got {temperature}")
+        for number, stage in enumerate(trace.stages):
+            if not stage.joint_counts.any() and set(known) != set(trace.agents):
+                raise ValueError(
+                    f"stage {number} holds no data: recover from the stages before it "
+                    "(LearningTrace.first), or leave it out"
+                )
+        check_fits(trace, game, known)
+
+    def _choose(
+        self,
+        trace: LearningTrace,
+        discount: float | None,
+        fits: Callable[..., list[AgentFit]],
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Settings that were left open, one after the other, each by the agents' summed
+        evidence.
+        """
+        rule, step_size = self._rule(), self.step_size
+        settings: dict[str, Any] = {
+            "discount": 0.9 if discount is None else discount,
+            "rule": self.rules[0] if rule == "auto" else rule,
+            "step_size": 0.1 if step_size is None else step_size,
+        }
+        searches: dict[str, Any] = {}
+        part = trace.first(min(SEARCH_STAGES, trace.n_stages))
+
+        def evidence(**changed: Any) -> float:
+            found = fits({**settings, **changed}, part=part, passes=SEARCH_PASSES)
+            return sum(one.posterior.evidence.log_evidence for one in found)
+
+        for name, choices, is_open in [
+            ("rule", self.rules, rule == "auto"),
+            ("discount", DISCOUNTS, discount is None),
+        ]:
+            if is_open:
+                table = {choice: evidence(**{name: choice}) for choice in choices}
+                settings[name] = max(table, key=table.__getitem__)
+                searches[name] = {str(choice): value for choice, value in table.items()}
+        if step_size is None and settings["rule"] != "exact":
+            tried: dict[str, float] = {}
+
+            def loss(log_size: float) -> float:
+                size = float(np.exp(log_size))
+                tried[f"{size:.4g}"] = evidence(step_size=size)
+                return -tried[f"{size:.4g}"]
+
+            found = minimize_scalar(
+                loss,
+                bounds=(np.log(STEP_SIZES[0]), np.log(STEP_SIZES[1])),
+                method="bounded",
+                options={"xatol": 0.05},
+            )
+            settings["step_size"] = float(np.exp(found.x))
+            searches["step_size"] = tried
+        return settings, searches
+
+    def _answer(
+        self,
+        trace: LearningTrace,
+        fits: Sequence[AgentFit],
+        base: RewardModel,
+        maps: Sequence[FloatArray | None],
+        diagnostics: Mapping[str, Any],
+    ) -> RecoveredRewards:
+        rewards, sds, covariances = {}, {}, {}
+        for index, (agent, one) in enumerate(zip(trace.agents, fits, strict=True)):
+            mean, covariance = one.posterior.mean, one.posterior.covariance()
+            own = maps[index]
+            if own is not None:
+                mean, covariance = own @ mean, own @ covariance @ own.T
+            covariance = _centred(covariance)
+            numbers = np.arange(len(mean), dtype=np.float64).reshape(trace.n_states, -1)
+            place = in_joint_order(numbers, base, index, trace.n_actions).astype(np.int64)
+            rewards[agent] = (mean - mean.mean())[place]
+            sds[agent] = np.sqrt(np.maximum(np.diag(covariance), 0))[place]
+            if self.covariance:
+                covariances[agent] = covariance[np.ix_(place.ravel(), place.ravel())]
+        return RecoveredRewards(
+            rewards=rewards,
+            diagnostics=diagnostics,
+            estimated_policies={a: one.policies for a, one in zip(trace.agents, fits, strict=True)},
+            sd=sds,
+            covariance=covariances if self.covariance else None,
+        )
+
+
+def _count(model: RewardModel, trace: LearningTrace) -> int:
+    joint = int(np.prod(trace.n_actions))
+    per_state = {"state": 1, "own_action": max(trace.n_actions), "joint": joint}
+    return trace.n_states * per_state[model]
+
+
+def _check_covariance(model: RewardModel, trace: LearningTrace) -> None:
+    n_values = trace.n_states * (1 if model == "state" else int(np.prod(trace.n_actions)))
+    check_table_bytes(8 * n_values**2, f"the covariance of {n_values} reward values")
+
+
+def _centred(covariance: FloatArray) -> FloatArray:
+    """J C J with J = I - 11'/n: the covariance of what is left when the mean is taken out."""
+    rows = covariance - covariance.mean(axis=0)
+    return np.asarray(rows - rows.mean(axis=1, keepdims=True))
+
+
+def _verdict(reward_model: str, free: int, n_unknowns: int) -> str:
+    if reward_model == "state" and free == 1:
+        return "identified up to one additive constant"
+    if free == 0:
+        return "identified; the level is known faintly at best, and is not claimed"
+    return (
+        f"not identified: {free} of {n_unknowns} directions leave no trace in the data; along them "
+        "the reward is the prior's, deviations of mean zero with the prior's variance"
+    )
+
+
+def _diagnose(
+    one: AgentFit, reward_model: str, settings: Settings, *, temperature: float
+) -> dict[str, Any]:
+    chosen, posterior = one.posterior.evidence, one.posterior
+    values = np.linalg.eigvalsh(posterior.information)
+    rank = int((values > RANK_TOLERANCE * max(values[-1], 1e-300)).sum())
+    free = len(values) - rank
+    spread = np.trace(np.linalg.solve(posterior.precision, posterior.information))
+    return {
+        "learner_model": one.model.name,
+        "reward_model": reward_model,
+        **settings,
+        "n_unknowns": len(values),
+        "rank": rank,
+        "n_unidentified": free,
+        "identification": _verdict(reward_model, free, len(values)),
+        "effective_parameters": float(spread),
+        "representative": "posterior mean, mean removed",
+        "log_evidence": chosen.log_evidence,
+        "noise_variance": chosen.noise_variance,
+        "noise_scale": chosen.noise_scale,
+        "prior_variance": chosen.prior_variance,
+        "bounds_hit": list(chosen.bounds_hit),
+        "passes": one.passes,
+        "settled": one.settled,
+        "fixed": {
+            "concentration": CONCENTRATION,
+            "known_variance": KNOWN_VARIANCE * temperature**2,
+            "mean_variance": MEAN_VARIANCE * temperature**2,
+            "sweeps": SWEEPS,
+            "signs": SIGNS,
+        },
+    }

@@ -1,0 +1,255 @@
+"""Gaussian inference of a reward from action values that are affine in it.
+
+A learner model says that the action values of stage h are q_h = K_h theta + b_h + noise, theta
+being the unknown reward values or weights. The next policy is exp(q_h / alpha) up to a constant per
+state, so what is seen of it is linear in theta but for that constant, which is integrated out.
+Whatever the learner model, the posterior, its evidence and the search for noise and prior are the
+same and stand here, once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.linalg
+from numpy.typing import NDArray
+from scipy.optimize import minimize, minimize_scalar
+
+__all__ = ["Evidence", "Posterior", "Rows", "fit", "posterior"]
+
+FloatArray = NDArray[np.float64]
+
+NOISE_BOUNDS = (1e-7, 1.0)
+"""Variance that every row has beside what its learner model predicts, in units of alpha squared,
+like the variances below: so a reward and a temperature that are both doubled change nothing else.
+"""
+SCALE_BOUNDS = (0.1, 10.0)
+"""Factor on the variance that the learner model predicts."""
+PRIOR_BOUNDS = (1e-4, 1e3)
+"""Prior variance of a reward value about the mean of all."""
+SCANNED_NOISE = (1e-5, 1e-3, 1e-2, 0.1)
+"""Where a search without an earlier choice looks first."""
+MEAN_VARIANCE = 1e5
+"""Prior variance of the mean of all reward values, nearly flat: the level is not claimed."""
+FIRST_STEP = 1.5
+"""Of the search for the noise, in the logarithm."""
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """All that the data say, one row per stage, state and action.
+
+    Args:
+        coefficients: K, `(n_stages, n_states, n_actions, n_unknowns)`.
+        response: alpha log pi minus b, `(n_stages, n_states, n_actions)`, up to a constant per
+            state.
+        response_variance: of the response; infinite where nothing was seen.
+        model_variance: the learner's noise as its model predicts it.
+        prior: precision matrix of theta for a prior variance of one, `(n_unknowns, n_unknowns)`, a
+            projection; what it leaves free (the level of the reward) has variance `MEAN_VARIANCE`.
+        log_constant: what the evidence lacks, see `Response`.
+        temperature: alpha, the unit of all bounds.
+    """
+
+    coefficients: FloatArray
+    response: FloatArray
+    response_variance: FloatArray
+    model_variance: FloatArray
+    prior: FloatArray
+    log_constant: float
+    temperature: float
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """Chosen noise and prior, and how well they explain the data.
+
+    Args:
+        log_evidence: log marginal likelihood of the counts.
+        noise_variance, noise_scale: row variance = noise_variance + noise_scale * model variance.
+        prior_variance: of a reward value about the mean of all.
+        bounds_hit: names of those that ended on a bound of their search.
+    """
+
+    log_evidence: float
+    noise_variance: float
+    noise_scale: float
+    prior_variance: float
+    bounds_hit: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Posterior:
+    """Posterior of theta.
+
+    Args:
+        mean: `(n_unknowns,)`.
+        precision: `(n_unknowns, n_unknowns)`.
+        information: the data's share of the precision.
+        evidence: how it was chosen.
+    """
+
+    mean: FloatArray
+    precision: FloatArray
+    information: FloatArray
+    evidence: Evidence
+
+    def covariance(self) -> FloatArray:
+        """Posterior covariance, `(n_unknowns, n_unknowns)`."""
+        factor = scipy.linalg.cho_factor(self.precision)
+        return np.asarray(scipy.linalg.cho_solve(factor, np.eye(len(self.mean))))
+
+
+def fit(rows: Rows, *, start: Evidence | None, evaluations: int, scaled: bool) -> Posterior:
+    """Posterior of theta with noise and prior of largest evidence.
+
+    The prior variance is searched for every noise; the noise by a bounded Nelder-Mead search in the
+    logarithm, from a coarse scan or from an earlier choice.
+
+    Args:
+        rows: the data.
+        start: an earlier choice to start from; None: scan first.
+        evaluations: how many noise settings to try at most.
+        scaled: whether the model's variance is used (and its factor searched), or the rows share
+            one variance.
+    """
+    tried: dict[tuple[float, float], tuple[float, float]] = {}
+    unit = rows.temperature**2
+    bounds = {
+        "noise_variance": (NOISE_BOUNDS[0] * unit, NOISE_BOUNDS[1] * unit),
+        "noise_scale": SCALE_BOUNDS,
+    }
+    low, high = np.log(list(bounds.values())[: 2 if scaled else 1]).T
+
+    def loss(logs: FloatArray) -> float:
+        noise, *scale = (float(x) for x in np.exp(np.clip(logs, low, high)))
+        setting = (noise, scale[0] if scaled else 0.0)
+        if setting not in tried:
+            tried[setting] = _best_prior(_normal_equations(rows, *setting), rows)
+        return -tried[setting][0]
+
+    if start is None:
+        scan = [np.log([level * unit, 1.0])[: len(low)] for level in SCANNED_NOISE]
+        begin = scan[int(np.argmin([loss(logs) for logs in scan]))]
+    else:
+        begin = np.log([start.noise_variance, start.noise_scale or 1.0])[: len(low)]
+    begin = np.clip(begin, low, high)
+    aside = np.where(begin + FIRST_STEP > high, -FIRST_STEP, FIRST_STEP)
+    minimize(
+        loss,
+        begin,
+        method="Nelder-Mead",
+        bounds=list(zip(low, high, strict=True)),
+        options={
+            "initial_simplex": np.vstack([begin, begin + np.diag(aside)]),
+            "maxfev": evaluations,
+            "xatol": 0.05,
+            "fatol": 0.05,
+        },
+    )
+    noise, scale = max(tried, key=lambda setting: tried[setting][0])
+    log_evidence, prior_variance = tried[noise, scale]
+    at = {"noise_variance": noise} | ({"noise_scale": scale} if scaled else {})
+    at["prior_variance"] = prior_variance
+    bounds["prior_variance"] = (PRIOR_BOUNDS[0] * unit, PRIOR_BOUNDS[1] * unit)
+    hit = tuple(
+        name for name, x in at.items() if x <= bounds[name][0] * 1.05 or x >= bounds[name][1] / 1.05
+    )
+    evidence = Evidence(
+        log_evidence + rows.log_constant, noise, scale, prior_variance, bounds_hit=hit
+    )
+    return posterior(rows, evidence)
+
+
+def posterior(rows: Rows, evidence: Evidence) -> Posterior:
+    """Posterior of theta for given noise and prior."""
+    normal = _normal_equations(rows, evidence.noise_variance, evidence.noise_scale)
+    precision = normal.information + rows.prior / evidence.prior_variance + _level(rows)
+    factor = scipy.linalg.cho_factor(precision)
+    mean = scipy.linalg.cho_solve(factor, normal.moment)
+    return Posterior(np.asarray(mean), precision, normal.information, evidence)
+
+
+@dataclass(frozen=True, eq=False)
+class _Normal:
+    """Normal equations: theta' information theta / 2 - moment' theta + squares / 2 - log_norm."""
+
+    information: FloatArray
+    moment: FloatArray
+    squares: float
+    log_norm: float
+
+
+def _normal_equations(rows: Rows, noise: float, scale: float) -> _Normal:
+    """Weighted normal equations with the constant of every state integrated out.
+
+    A constant with a flat prior leaves each row minus the weighted mean over its state's actions.
+    """
+    variance = noise + scale * rows.model_variance + rows.response_variance
+    weight = 1 / variance
+    total = weight.sum(axis=-1, keepdims=True)
+    share = weight / np.where(total > 0, total, 1)
+    n_unknowns = rows.coefficients.shape[-1]
+    information = np.zeros((n_unknowns, n_unknowns))
+    moment = np.zeros(n_unknowns)
+    squares = 0.0
+    for k, y, w, m in zip(rows.coefficients, rows.response, weight, share, strict=True):
+        root = np.sqrt(w)[..., None]
+        centred = (root * (k - (m[..., None] * k).sum(axis=1, keepdims=True))).reshape(
+            -1, n_unknowns
+        )
+        residual = (root[..., 0] * (y - (m * y).sum(axis=1, keepdims=True))).ravel()
+        information += centred.T @ centred
+        moment += centred.T @ residual
+        squares += float(residual @ residual)
+    seen = weight > 0
+    log_norm = np.log(weight[seen]).sum() - np.log(total[total > 0]).sum()
+    degrees = int(seen.sum()) - int((total > 0).sum())
+    log_norm = (log_norm - degrees * np.log(2 * np.pi)) / 2
+    return _Normal(information, moment, squares, float(log_norm))
+
+
+def _level(rows: Rows) -> FloatArray:
+    """Prior precision of the level: of what `prior` leaves free."""
+    return (np.eye(len(rows.prior)) - rows.prior) / (MEAN_VARIANCE * rows.temperature**2)
+
+
+def _best_prior(normal: _Normal, rows: Rows) -> tuple[float, float]:
+    """Largest log evidence over prior variances, and where it is.
+
+    Without a level one eigendecomposition of the information serves every variance.
+    """
+    prior, level, unit = rows.prior, _level(rows), rows.temperature**2
+    free = round(len(prior) - float(np.trace(prior)))
+    evidence: Callable[[float], float]
+    if free == 0:
+        values, vectors = scipy.linalg.eigh(normal.information)
+        along = vectors.T @ normal.moment
+        values = np.maximum(values, 0)
+
+        def evidence(log_variance: float) -> float:
+            precision = values + np.exp(-log_variance)
+            gain = (along**2 / precision).sum() - normal.squares
+            return float(
+                normal.log_norm + (gain - np.log(precision).sum() - len(values) * log_variance) / 2
+            )
+    else:
+
+        def evidence(log_variance: float) -> float:
+            precision = normal.information + level + prior * np.exp(-log_variance)
+            factor = scipy.linalg.cholesky(precision, lower=True)
+            along = scipy.linalg.solve_triangular(factor, normal.moment, lower=True)
+            spread = 2 * np.log(np.diag(factor)).sum()
+            spread += (len(prior) - free) * log_variance + free * np.log(MEAN_VARIANCE * unit)
+            return float(normal.log_norm + (along @ along - normal.squares - spread) / 2)
+
+    low, high = np.log(PRIOR_BOUNDS) + np.log(unit)
+    grid = np.linspace(low, high, 9)
+    best = int(np.argmax([evidence(point) for point in grid]))
+    inside = (grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)])
+    found = minimize_scalar(
+        lambda point: -evidence(point), bounds=inside, method="bounded", options={"xatol": 0.02}
+    )
+    return -float(found.fun), float(np.exp(found.x))
