@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-import joblib
-
 from malfl_algos.experiments.config import ExperimentConfig
+from malfl_algos.experiments.parallel import in_parallel
 from malfl_algos.experiments.parts import check_parts, needs_transitions
 from malfl_algos.experiments.progress import Progress
 from malfl_algos.experiments.run_folder import RunFolder, open_run
 from malfl_algos.experiments.tables import write_tables
-from malfl_algos.experiments.units import Outcome, Unit, run_unit, run_unit_in_worker
+from malfl_algos.experiments.units import Unit, run_unit
 from malfl_algos.report.figures import write_figures
 
 __all__ = ["RunFailed", "reproduce"]
@@ -65,10 +64,12 @@ def reproduce(
         for unit in folder.units("observer")
         if unit.learner_folder not in failed and not folder.is_done(unit)
     ]
+    # an observer's units take about as long as each other, so that workers end together
+    observers.sort(key=lambda unit: folder.config.observers.index(unit.plugin))
     _run_phase("recovering", observers, folder, jobs=jobs, log=log)
     if folder.failures:
         raise RunFailed("\n".join(str(outcome.fault) for outcome in folder.failures))
-    return _report(folder, log=log)
+    return _report(folder, jobs=jobs, log=log)
 
 
 def _run_phase(
@@ -83,23 +84,14 @@ def _run_phase(
         log(f"{name}: nothing is missing")
         return
     with Progress(name, len(units), log=log) as progress:
-        for outcome in _outcomes(units, jobs=min(jobs or joblib.cpu_count(), len(units))):
+        for outcome in in_parallel(run_unit, units, jobs=jobs):
             folder.add(outcome)
             progress.step(
                 f"{outcome.unit}: {'failed' if outcome.fault else 'done'} ({outcome.seconds:.1f} s)"
             )
 
 
-def _outcomes(units: Sequence[Unit], *, jobs: int) -> Iterator[Outcome]:
-    """Do all units; outcomes come in the order in which they are done."""
-    if jobs == 1:
-        yield from map(run_unit, units)
-        return
-    pool = joblib.Parallel(n_jobs=jobs, batch_size=1, return_as="generator_unordered")
-    yield from pool(joblib.delayed(run_unit_in_worker)(unit) for unit in units)
-
-
-def _report(folder: RunFolder, *, log: Callable[[str], None]) -> dict[str, Any]:
+def _report(folder: RunFolder, *, jobs: int | None, log: Callable[[str], None]) -> dict[str, Any]:
     started = perf_counter()
     summary = write_tables(folder.root, folder.config)
     tables = ["summary.json", "cross_correlation.csv", *(["trend.csv"] * folder.config.trend)]
@@ -107,7 +99,7 @@ def _report(folder: RunFolder, *, log: Callable[[str], None]) -> dict[str, Any]:
     folder.add_files([folder.root / table for table in tables])
     started = perf_counter()
     log("drawing")
-    figures = write_figures(folder.root)
+    figures = write_figures(folder.root, jobs=jobs)
     folder.add_seconds("figures", perf_counter() - started)
     folder.add_files(figures)
     return summary

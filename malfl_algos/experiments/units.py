@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +19,6 @@ from typing import Literal
 from zlib import crc32
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from malfl_algos.contract import LearnedStage
 from malfl_algos.experiments.checksums import folder_checksums
@@ -101,8 +99,7 @@ def run_unit(unit: Unit) -> Outcome:
     """Do a unit. A failure is an outcome, not an exception, so that other units go on."""
     started = perf_counter()
     try:
-        # the same in every process: results must not depend on how BLAS shares out its sums
-        with threadpool_limits(1), _fresh_folder(unit.folder) as folder:
+        with _fresh_folder(unit.folder) as folder:
             (_learn_unit if unit.kind == "learner" else _observe_unit)(unit, folder)
         checksums = folder_checksums(unit.folder, root=unit.root)
     except Exception as fault:
@@ -110,12 +107,6 @@ def run_unit(unit: Unit) -> Outcome:
         story = traceback.format_exc()
         return Outcome(unit, perf_counter() - started, {}, f"{unit}: {words}", story)
     return Outcome(unit, perf_counter() - started, checksums)
-
-
-def run_unit_in_worker(unit: Unit) -> Outcome:
-    """`run_unit` in a worker process: Ctrl-C is for the process that started it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    return run_unit(unit)
 
 
 def learner_rng(family: str, seed: int) -> np.random.Generator:

@@ -60,7 +60,8 @@ def draw_board_key(axes: Axes, rules: GridRules) -> None:
 
 def number_ticks(axes: Axes, n_cells: int) -> None:
     """Label both axes of a map by cell number: every cell, or round numbers on a large board."""
-    step = next(step for step in (1, 2, 5, 10, 20, 50, 100, n_cells) if n_cells / step <= 13)
+    most = 13 if n_cells <= 100 else 9
+    step = next(step for step in (1, 2, 5, 10, 20, 50, 100, n_cells) if n_cells / step <= most)
     axes.set_xticks(range(0, n_cells, step))
     axes.set_yticks(range(0, n_cells, step))
     axes.tick_params(length=0 if step == 1 else 2)

@@ -1,13 +1,15 @@
 """The pictures of a run, composed from the files of its folder.
 
 Drawing itself is done by free functions of arrays, one module per kind of picture; this one reads,
-calls them and writes. Matplotlib is imported when the first picture is drawn, not before.
+calls them and writes. Every picture is drawn from the files alone, so that any process can do it,
+and only one that does imports Matplotlib.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from malfl_algos.experiments.config import ExperimentConfig, load_config
+from malfl_algos.experiments.parallel import in_parallel
 from malfl_algos.experiments.parts import reachable_states
 from malfl_algos.files import write_bytes
 from malfl_algos.report.run_files import (
@@ -35,7 +38,8 @@ if TYPE_CHECKING:
 __all__ = ["write_figures"]
 
 FloatArray = NDArray[np.float64]
-NamedFigures = Iterator[tuple[str, "Figure"]]
+Picture = tuple[str, Callable[[], "Figure | None"]]
+"""A name, and what draws it: None where there is nothing to draw."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,7 @@ class _Run:
     agents: Sequence[str]
 
 
-def write_figures(output_dir: Path) -> list[Path]:
+def write_figures(output_dir: Path, *, jobs: int | None = 1) -> list[Path]:
     """Draw every picture of a finished run into `output_dir/figures`.
 
     Reads only files of the run folder. A picture whose table is not there (no trend was asked for)
@@ -61,6 +65,7 @@ def write_figures(output_dir: Path) -> list[Path]:
 
     Args:
         output_dir: the folder that `malfl reproduce` wrote.
+        jobs: worker processes; None: one per processor.
 
     Returns:
         The files written, each atomically: correlation.png, trend.png, cross_correlation.png, and
@@ -70,20 +75,39 @@ def write_figures(output_dir: Path) -> list[Path]:
         ValueError: where a file that a picture needs is missing or damaged; the message names it.
         ModuleNotFoundError: without matplotlib; the message says how to install it.
     """
+    pictures = list(_pictures(_open_run(output_dir)))
     try:
-        from malfl_algos.report.style import png_bytes
+        drawn = list(in_parallel(partial(_write, output_dir / "figures"), pictures, jobs=jobs))
     except ModuleNotFoundError as fault:
         raise ModuleNotFoundError(
             f"the figures need {fault.name}: pip install 'malfl-env[algos]'", name=fault.name
         ) from fault
-    run = _open_run(output_dir)
-    written = []
-    for draw in _DRAWERS:
-        for name, figure in draw(run):
-            path = output_dir / "figures" / f"{name}.png"
-            write_bytes(path, png_bytes(figure))
-            written.append(path)
-    return written
+    return sorted(path for path in drawn if path is not None)
+
+
+def _write(folder: Path, picture: Picture) -> Path | None:
+    from malfl_algos.report.style import png_bytes
+
+    name, draw = picture
+    figure = draw()
+    if figure is None:
+        return None
+    path = folder / f"{name}.png"
+    write_bytes(path, png_bytes(figure))
+    return path
+
+
+def _pictures(run: _Run) -> Iterator[Picture]:
+    """All pictures, those that take longest first."""
+    for family in run.families:
+        for observer in run.observers:
+            yield f"rewards_{family}_{observer}", partial(_rewards, run, family, observer)
+    yield "trend", partial(_trend, run)
+    yield "cross_correlation", partial(_cross_correlation, run)
+    yield "correlation", partial(_correlation, run)
+    for family in run.families:
+        yield f"learning_{family}", partial(_learning, run, family)
+        yield f"policies_{family}", partial(_policies, run, family)
 
 
 def _open_run(folder: Path) -> _Run:
@@ -104,7 +128,7 @@ def _open_run(folder: Path) -> _Run:
     )
 
 
-def _correlation(run: _Run) -> NamedFigures:
+def _correlation(run: _Run) -> Figure:
     from malfl_algos.report.correlation import correlation_figure
 
     axes = {"family": run.families, "observer": run.observers, "seed": run.seeds}
@@ -113,15 +137,15 @@ def _correlation(run: _Run) -> NamedFigures:
         family: dict(zip(run.observers, by_observer, strict=True))
         for family, by_observer in zip(run.families, table, strict=True)
     }
-    yield "correlation", correlation_figure(correlations, n_seeds=len(run.seeds))
+    return correlation_figure(correlations, n_seeds=len(run.seeds))
 
 
-def _trend(run: _Run) -> NamedFigures:
+def _trend(run: _Run) -> Figure | None:
     from malfl_algos.report.trend import trend_figure
 
     rows = read_csv(run.folder / "trend.csv", ("family", "observer", "seed", "n_stages"))
     if not rows:
-        return
+        return None
     lengths = sorted(distinct(rows, "n_stages"), key=int)
     observers = distinct(rows, "observer")
     axes = {"family": run.families, "observer": observers, "seed": run.seeds, "n_stages": lengths}
@@ -130,10 +154,10 @@ def _trend(run: _Run) -> NamedFigures:
         family: dict(zip(observers, by_observer, strict=True))
         for family, by_observer in zip(run.families, table, strict=True)
     }
-    yield "trend", trend_figure(curves, [int(h) for h in lengths], n_seeds=len(run.seeds))
+    return trend_figure(curves, [int(h) for h in lengths], n_seeds=len(run.seeds))
 
 
-def _cross_correlation(run: _Run) -> NamedFigures:
+def _cross_correlation(run: _Run) -> Figure | None:
     from malfl_algos.report.cross_correlation import cross_correlation_figure, equal_truths
 
     rows = read_csv(
@@ -141,7 +165,7 @@ def _cross_correlation(run: _Run) -> NamedFigures:
         ("observer", "seed", "agent", "recovered_family", "true_family"),
     )
     if not rows:
-        return
+        return None
     observers = distinct(rows, "observer")
     axes = {
         "observer": observers,
@@ -156,25 +180,18 @@ def _cross_correlation(run: _Run) -> NamedFigures:
     equal = equal_truths(
         [[truth[agent] for truth in truths] for agent in run.agents], states=run.states
     )
-    yield (
-        "cross_correlation",
-        cross_correlation_figure(
-            matrices, run.families, equal_truths=equal, n_seeds=len(distinct(rows, "seed"))
-        ),
+    return cross_correlation_figure(
+        matrices, run.families, equal_truths=equal, n_seeds=len(distinct(rows, "seed"))
     )
 
 
-def _learning(run: _Run) -> NamedFigures:
+def _learning(run: _Run, family: str) -> Figure:
     from malfl_algos.report.learning import learning_figure
 
-    for family in run.families:
-        curves = [_learning_curves(run, family, seed) for seed in run.seeds]
-        returns, entropies = (np.stack(part) for part in zip(*curves, strict=True))
-        title = f"Learning, {family}: return and randomness by stage"
-        yield (
-            f"learning_{family}",
-            learning_figure(returns, entropies, n_actions=len(ACTIONS), title=title),
-        )
+    curves = [_learning_curves(run, family, seed) for seed in run.seeds]
+    returns, entropies = (np.stack(part) for part in zip(*curves, strict=True))
+    title = f"Learning, {family}: return and randomness by stage"
+    return learning_figure(returns, entropies, n_actions=len(ACTIONS), title=title)
 
 
 def _learning_curves(run: _Run, family: str, seed: str) -> tuple[FloatArray, FloatArray]:
@@ -202,50 +219,32 @@ def _first_seed(run: _Run) -> str:
     return f"seed {run.seeds[0]}, the first of {len(run.seeds)}"
 
 
-def _policies(run: _Run) -> NamedFigures:
+def _policies(run: _Run, family: str) -> Figure:
     from malfl_algos.report.policies import policy_figure
 
-    for family in run.families:
-        truth, _ = read_ground_truth(run.folder, family, run.seeds[0])
-        policies = [truth.joint_policies[agent] for agent in run.agents]
-        n_stages = len(policies[0])
-        stages = sorted({0, n_stages // 2, n_stages - 1})
-        title = f"Policies played, {family}: {_first_seed(run)}"
-        yield (
-            f"policies_{family}",
-            policy_figure(policies, rules=run.rules, stages=stages, title=title),
-        )
+    truth, _ = read_ground_truth(run.folder, family, run.seeds[0])
+    policies = [truth.joint_policies[agent] for agent in run.agents]
+    n_stages = len(policies[0])
+    stages = sorted({0, n_stages // 2, n_stages - 1})
+    title = f"Policies played, {family}: {_first_seed(run)}"
+    return policy_figure(policies, rules=run.rules, stages=stages, title=title)
 
 
-def _rewards(run: _Run) -> NamedFigures:
+def _rewards(run: _Run, family: str, observer: str) -> Figure | None:
     from malfl_algos.report.reward_maps import reward_figure
 
     seed = run.seeds[0]
-    axes = {"family": run.families, "observer": run.observers, "agent": run.agents}
-    which = _first_seed(run)
-    scores = averages([row for row in run.results if str(row["seed"]) == seed], axes)
-    for f, family in enumerate(run.families):
-        truth, _ = read_ground_truth(run.folder, family, seed)
-        for o, observer in enumerate(run.observers):
-            recovered = read_recovered(run.folder, family, seed, observer)
-            if not recovered:
-                continue
-            figure = reward_figure(
-                [truth.rewards[agent] for agent in run.agents],
-                [recovered[agent] for agent in run.agents],
-                rules=run.rules,
-                states=run.states,
-                scores=[(pearson, spearman) for pearson, spearman in scores[f, o]],
-                title=f"{observer}, {family}: {which}",
-            )
-            yield f"rewards_{family}_{observer}", figure
-
-
-_DRAWERS: tuple[Callable[[_Run], NamedFigures], ...] = (
-    _correlation,
-    _trend,
-    _cross_correlation,
-    _learning,
-    _policies,
-    _rewards,
-)
+    recovered = read_recovered(run.folder, family, seed, observer)
+    if not recovered:
+        return None
+    truth, _ = read_ground_truth(run.folder, family, seed)
+    axes = {"family": [family], "observer": [observer], "seed": [seed], "agent": run.agents}
+    scores = averages(run.results, axes)[0, 0, 0]
+    return reward_figure(
+        [truth.rewards[agent] for agent in run.agents],
+        [recovered[agent] for agent in run.agents],
+        rules=run.rules,
+        states=run.states,
+        scores=[(pearson, spearman) for pearson, spearman in scores],
+        title=f"{observer}, {family}: {_first_seed(run)}",
+    )

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.gridspec import GridSpec
 from numpy.typing import NDArray
 
 from malfl_algos.report.arrays import standardise
@@ -23,6 +24,8 @@ FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 
 COLOUR_MAP = "RdBu_r"
+WIDTH = 8.4
+"""Of the picture, in inches like all lengths here."""
 EMPTY_GREY = "#c9c9c9"
 
 
@@ -82,17 +85,16 @@ def reward_figure(
     limit = max(1.0, float(np.nanmax(np.abs(pairs))))
     scale = Normalize(-limit, limit)
     n_agents = len(pairs)
-    figure = new_figure(8.4, 0.6 + 3.75 * n_agents)
-    halves = figure.add_gridspec(1, 2, width_ratios=(1, 0.17))
-    grid = halves[0].subgridspec(n_agents, 2)
+    figure = new_figure(WIDTH, 0.6 + 3.75 * n_agents)
+    maps, margin = _places(figure, rules)
     for agent_index, (true, recovered) in enumerate(pairs):
         pearson, spearman = scores[agent_index]
         titles = ("true", f"recovered\nPCC {_number(pearson)}, SCC {_number(spearman)}")
         for column, values in enumerate((true, recovered)):
-            axes = figure.add_subplot(grid[agent_index, column])
+            axes = figure.add_subplot(maps[agent_index, column])
             _draw_map(axes, values, scale, (agent_index, (agent_index + 1) % n_agents))
             axes.set_title(f"agent {agent_index}: {titles[column]}")
-    _draw_margin(figure.add_subplot(halves[1]), scale, rules)
+    _draw_margin(figure.add_subplot(margin[0]), scale, rules)
     averaged = [
         "joint actions" if any(table.ndim > 1 for table in recovered_rewards) else "",
         "the cells of the remaining agents" if n_agents > 2 else "",
@@ -100,6 +102,28 @@ def reward_figure(
     over = " and ".join(filter(None, averaged))
     set_title(figure, title, f"rewards averaged uniformly over {over}" if over else "")
     return figure
+
+
+def _places(figure: Figure, rules: GridRules) -> tuple[GridSpec, GridSpec]:
+    """Fixed places for two columns of maps and for the margin beside them.
+
+    The sizes of all texts are known here, and working out a layout for this many would take longer
+    than drawing them.
+    """
+    figure.set_layout_engine("none")
+    height = figure.get_figheight()
+    ends = {"bottom": 0.5 / height, "top": 0.98 - 0.85 / height}
+    beside = 0.37 + 0.09 * len(str(rules.n_cells - 1))
+    maps = figure.add_gridspec(
+        rules.n_agents,
+        2,
+        left=beside / WIDTH,
+        right=7.0 / WIDTH,
+        wspace=2 * beside / (7.0 - 2 * beside),
+        hspace=0.86 / (3.75 - 0.86),
+        **ends,
+    )
+    return maps, figure.add_gridspec(1, 1, left=7.24 / WIDTH, right=8.28 / WIDTH, **ends)
 
 
 def _draw_margin(host: Axes, scale: Normalize, rules: GridRules) -> None:

@@ -138,5 +138,6 @@ def png_bytes(figure: Figure) -> bytes:
     """Render a figure; equal figures give equal bytes: no version or time is written."""
     buffer = io.BytesIO()
     with _style():
-        figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
+        # unlike savefig, this does not lay out and draw the whole figure twice
+        figure.canvas.print_png(buffer, metadata={"Software": None})  # type: ignore[attr-defined]
     return buffer.getvalue()

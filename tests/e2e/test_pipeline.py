@@ -33,7 +33,7 @@ UNITS = [
 @pytest.fixture(autouse=True)
 def _plugins_without_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install(tmp_path / "plugins", monkeypatch)
-    monkeypatch.setattr("malfl_algos.experiments.pipeline.write_figures", lambda _: [])
+    monkeypatch.setattr("malfl_algos.experiments.pipeline.write_figures", lambda *_, **__: [])
 
 
 def _run(root: Path, *, jobs: int = 1, overwrite: bool = False, **changes: Any) -> dict[str, Any]:
@@ -64,7 +64,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("undisturbed") / "run"
     with pytest.MonkeyPatch.context() as patch:
         install(tmp_path_factory.mktemp("plugins"), patch)
-        patch.setattr("malfl_algos.experiments.pipeline.write_figures", lambda _: [])
+        patch.setattr("malfl_algos.experiments.pipeline.write_figures", lambda *_, **__: [])
         _run(root)
     return root
 

@@ -93,6 +93,7 @@ PICTURES: dict[str, Callable[[], Figure]] = {
     "rewards": rewards,
     "rewards of three agents": lambda: rewards(n_agents=3),
     "rewards on a large board": lambda: rewards(size=7, walls=((1, 1),)),
+    "rewards on a very large board": lambda: rewards(size=11),
     "policies": policies,
     "policies of three agents": lambda: policies(n_agents=3),
     "policies on a large board": lambda: policies(size=7),
