@@ -26,7 +26,8 @@ def entropy_regularised_policy(
     Args:
         counts: int `(..., n_actions)`, >= 0.
         entropy_coefficient: lambda >= 0. With lambda > 0 every probability is positive (one
-            below 1e-308 underflows to 0), and the estimate is biased towards uniform by an amount that more data do not remove.
+            below 1e-308 underflows to 0), and the estimate is biased towards uniform by an amount
+            that more data do not remove.
 
     Returns:
         `(..., n_actions)`, rows sum to 1, stationary to 1e-12. Rows without any visit are uniform:

@@ -1,7 +1,7 @@
 """What exact learners reveal: the figures of the method, on the paper's 3x3 game.
 
-The expected ranks are counts of independent directions in the stacked system of the game, found by a
-dense singular value decomposition in an independent prototype.
+The expected ranks are counts of independent directions in the stacked system of the game, found by
+a dense singular value decomposition in an independent prototype.
 """
 
 from __future__ import annotations

@@ -1,0 +1,7 @@
+"""`python -m malfl_algos` is the `malfl` command."""
+
+import sys
+
+from malfl_algos.cli import main
+
+sys.exit(main())
