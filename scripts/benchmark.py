@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns 0, or 2 for bad input or a missing extra; then nothing is measured or written.
     """
     arguments = _parser().parse_args(argv)
-    fault = _missing(arguments.lines) or _unwritable(arguments.json)
+    fault = _unwritable(arguments.json) or _missing(arguments.lines)
     if fault:
         print(f"benchmark: {fault}", file=sys.stderr)
         return 2
