@@ -80,7 +80,9 @@ class Learner(Protocol):
 class Observer(Protocol):
     """A reader of learning traces. A frozen dataclass whose fields are its options.
 
-    A class attribute `needs_transitions = True` asks the pipeline for ordered transitions.
+    A class attribute `needs_transitions = True` asks the pipeline for ordered transitions. A method
+    `check_size(n_states, n_actions, n_stages)`, where there is one, is called before anything runs
+    and raises `ValueError` for a game too large, stating the memory it would take.
     """
 
     def recover(

@@ -55,8 +55,7 @@ def check_parts(config: ExperimentConfig) -> list[tuple[PluginConfig, Plugin]]:
     Raises:
         ValueError, PluginError: naming the part at fault.
     """
-    for family in config.reward_families:
-        config.markov_game(family)
+    games = [config.markov_game(family) for family in config.reward_families]
     seed = config.seeds[0]
     keep = needs_transitions(config)
     learner = make_learner(config, seed=seed, keep_transitions=keep)
@@ -64,9 +63,18 @@ def check_parts(config: ExperimentConfig) -> list[tuple[PluginConfig, Plugin]]:
         raise ValueError("learner: keep_transitions is false, but an observer needs transitions")
     found = [(config.learner, find_plugin("learner", config.learner.name))]
     for observer in config.observers:
-        make_observer(config, observer, seed=seed)
+        made = make_observer(config, observer, seed=seed)
+        if hasattr(made, "check_size"):
+            _check_size(made, observer.label, games[0], config.iterations)
         found.append((observer, find_plugin("observer", observer.name)))
     return found
+
+
+def _check_size(observer: Any, label: str, game: MarkovGame, n_stages: int) -> None:
+    try:
+        observer.check_size(game.n_states, game.n_actions, n_stages)
+    except ValueError as fault:
+        raise ValueError(f"observer {label}: {fault}") from None
 
 
 def reachable_states(game: MarkovGame) -> NDArray[np.bool_]:

@@ -22,6 +22,7 @@ from malfl_algos.ma_lfl.recovery import Improvements, recover_by_regression
 from malfl_algos.ma_lfl.regression import (
     Fit,
     RewardModel,
+    check_size,
     design_matrix,
     least_squares,
     potential_matrix,
@@ -58,6 +59,10 @@ class MaLfl:
             raise ValueError(
                 f"entropy_coefficient must be >= 0 and finite, got {self.entropy_coefficient}"
             )
+
+    def check_size(self, n_states: int, n_actions: tuple[int, ...], n_stages: int) -> None:
+        """Refuse a game too large for this method; see `malfl_algos.contract.Observer`."""
+        check_size(n_stages - 1, n_states)
 
     def recover(
         self,

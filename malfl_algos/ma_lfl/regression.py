@@ -23,6 +23,7 @@ from malfl_env.checks import check_table_bytes
 __all__ = [
     "Fit",
     "RewardModel",
+    "check_size",
     "design_matrix",
     "least_squares",
     "potential_matrix",
@@ -112,6 +113,18 @@ def design_matrix(blocks: FloatArray, potentials: sp.csr_array) -> sp.csr_array:
     return sp.csr_array(sp.hstack([rewards, potentials], format="csr"))
 
 
+def check_size(n_improvements: int, n_states: int) -> None:
+    """Refuse a regression whose dense matrices over all potentials would not fit.
+
+    Raises:
+        ValueError: stating how much memory it would take.
+    """
+    check_table_bytes(
+        6 * 8 * (n_improvements * n_states) ** 2,
+        f"the regression (12) with {n_improvements} potentials over {n_states} joint states",
+    )
+
+
 def least_squares(
     blocks: FloatArray, potentials: sp.csr_array, targets: FloatArray, seen: NDArray[np.bool_]
 ) -> Fit:
@@ -128,10 +141,7 @@ def least_squares(
         of the reward that no potential can imitate.
     """
     n_improvements, n_states, n_actions = targets.shape
-    check_table_bytes(
-        3 * 8 * (n_improvements * n_states) ** 2,
-        f"the regression (12) with {n_improvements} potentials over {n_states} joint states",
-    )
+    check_size(n_improvements, n_states)
     rows = _rows_by_group(blocks)
     used = np.repeat(seen.ravel(), n_actions).astype(np.float64)
     rewards = blocks.reshape(*rows.shape, -1) * used[rows][..., None]

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -70,3 +71,21 @@ def test_a_single_process_gives_the_same_arrays(run, tmp_path):
     assert main([*argv, "--output-dir", str(tmp_path / "run")]) == 0
     for path in sorted((run / "homogeneous").rglob("*.npz")):
         assert (tmp_path / "run" / path.relative_to(run)).read_bytes() == path.read_bytes(), path
+
+
+@pytest.mark.parametrize("observer", ["ma-lfl", "ma-lfl-state", "ma-lfl-faithful", "lfl"])
+def test_a_game_too_large_for_the_observer_is_refused_before_anything_runs(
+    tmp_path: Path, observer: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "large.yaml").write_text("game: {size: 12}\n")
+    config, out = str(tmp_path / "large.yaml"), str(tmp_path / "out")
+    with pytest.raises(SystemExit) as stopped:
+        sys.exit(
+            main(["reproduce", "--config", config, "--observers", observer, "--output-dir", out])
+        )
+    assert stopped.value.code == 2
+    complaint = capsys.readouterr().err
+    assert complaint.count("\n") == 1
+    assert f"observer {observer}" in complaint
+    assert "GiB" in complaint
+    assert not (tmp_path / "out").exists()
