@@ -13,21 +13,16 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
+from threadpoolctl import threadpool_limits
 
 from malfl_algos.contract import API_VERSION, RecoveredRewards
-from malfl_algos.ma_lfl.alternation import (
-    CONCENTRATION,
-    KNOWN_VARIANCE,
-    AgentFit,
-    alternate,
-)
+from malfl_algos.ma_lfl.alternation import AgentFit, alternate
+from malfl_algos.ma_lfl.diagnosis import diagnose
 from malfl_algos.ma_lfl.dynamics import estimated_game
 from malfl_algos.ma_lfl.features import feature_maps
-from malfl_algos.ma_lfl.inference import MEAN_VARIANCE
-from malfl_algos.ma_lfl.learner_models import SWEEPS, LearnerModel
+from malfl_algos.ma_lfl.learner_models import LearnerModel
 from malfl_algos.ma_lfl.recovery import check_fits, in_joint_order
 from malfl_algos.ma_lfl.regression import RewardModel
-from malfl_algos.ma_lfl.replay_loops import SIGNS
 from malfl_algos.trace import LearningTrace
 from malfl_env.checks import check_table_bytes
 from malfl_env.markov_game import MarkovGame
@@ -42,8 +37,6 @@ STEP_SIZES = (0.005, 0.8)
 """Bounds of the search for an unknown step size."""
 SEARCH_STAGES, SEARCH_PASSES = 4, 2
 """An unknown step size or rule is chosen on the first stages, with few passes."""
-RANK_TOLERANCE = 1e-9
-"""Eigenvalues of the information below this share of its largest count as zero."""
 
 Settings = Mapping[str, Any]
 """What is chosen by evidence: discount, rule, step_size."""
@@ -132,10 +125,11 @@ class BayesianObserver:
                 passes=passes,
             )
 
-        settings, searches = self._choose(trace, discount, fits)
-        final = fits(settings, part=trace, passes=self.passes)
+        with threadpool_limits(1):  # the matrices are small, and sums must not depend on threads
+            settings, searches = self._choose(trace, discount, fits)
+            final = fits(settings, part=trace, passes=self.passes)
         diagnostics = {
-            agent: _diagnose(one, self.reward_model, settings, temperature=temperature)
+            agent: diagnose(one, self.reward_model, settings, temperature=temperature)
             | {"states_without_dynamics": int((~covered).sum()), "searches": searches}
             for agent, one in zip(trace.agents, final, strict=True)
         }
@@ -260,49 +254,3 @@ def _centred(covariance: FloatArray) -> FloatArray:
     """J C J with J = I - 11'/n: the covariance of what is left when the mean is taken out."""
     rows = covariance - covariance.mean(axis=0)
     return np.asarray(rows - rows.mean(axis=1, keepdims=True))
-
-
-def _verdict(reward_model: str, free: int, n_unknowns: int) -> str:
-    if reward_model == "state" and free == 1:
-        return "identified up to one additive constant"
-    if free == 0:
-        return "identified; the level is known faintly at best, and is not claimed"
-    return (
-        f"not identified: {free} of {n_unknowns} directions leave no trace in the data; along them "
-        "the reward is the prior's, deviations of mean zero with the prior's variance"
-    )
-
-
-def _diagnose(
-    one: AgentFit, reward_model: str, settings: Settings, *, temperature: float
-) -> dict[str, Any]:
-    chosen, posterior = one.posterior.evidence, one.posterior
-    values = np.linalg.eigvalsh(posterior.information)
-    rank = int((values > RANK_TOLERANCE * max(values[-1], 1e-300)).sum())
-    free = len(values) - rank
-    spread = np.trace(np.linalg.solve(posterior.precision, posterior.information))
-    return {
-        "learner_model": one.model.name,
-        "reward_model": reward_model,
-        **settings,
-        "n_unknowns": len(values),
-        "rank": rank,
-        "n_unidentified": free,
-        "identification": _verdict(reward_model, free, len(values)),
-        "effective_parameters": float(spread),
-        "representative": "posterior mean, mean removed",
-        "log_evidence": chosen.log_evidence,
-        "noise_variance": chosen.noise_variance,
-        "noise_scale": chosen.noise_scale,
-        "prior_variance": chosen.prior_variance,
-        "bounds_hit": list(chosen.bounds_hit),
-        "passes": one.passes,
-        "settled": one.settled,
-        "fixed": {
-            "concentration": CONCENTRATION,
-            "known_variance": KNOWN_VARIANCE * temperature**2,
-            "mean_variance": MEAN_VARIANCE * temperature**2,
-            "sweeps": SWEEPS,
-            "signs": SIGNS,
-        },
-    }

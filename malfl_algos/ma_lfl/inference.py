@@ -106,11 +106,12 @@ def fit(rows: Rows, *, start: Evidence | None, evaluations: int, scaled: bool) -
     """Posterior of theta with noise and prior of largest evidence.
 
     The prior variance is searched for every noise; the noise by a bounded Nelder-Mead search in the
-    logarithm, from a coarse scan or from an earlier choice.
+    logarithm, from an earlier choice, or from a coarse scan where there is none or it ended on a
+    bound.
 
     Args:
         rows: the data.
-        start: an earlier choice to start from; None: scan first.
+        start: an earlier choice to start from, if any.
         evaluations: how many noise settings to try at most.
         scaled: whether the model's variance is used (and its factor searched), or the rows share
             one variance.
@@ -130,12 +131,13 @@ def fit(rows: Rows, *, start: Evidence | None, evaluations: int, scaled: bool) -
             tried[setting] = _best_prior(_normal_equations(rows, *setting), rows)
         return -tried[setting][0]
 
-    if start is None:
-        scan = [np.log([level * unit, 1.0])[: len(low)] for level in SCANNED_NOISE]
-        begin = scan[int(np.argmin([loss(logs) for logs in scan]))]
-    else:
-        begin = np.log([start.noise_variance, start.noise_scale or 1.0])[: len(low)]
-    begin = np.clip(begin, low, high)
+    places = []
+    if start is not None:
+        places.append([start.noise_variance, start.noise_scale or 1.0])
+    if start is None or {"noise_variance", "noise_scale"} & set(start.bounds_hit):
+        places += [[level * unit, 1.0] for level in SCANNED_NOISE]
+    begins = np.clip(np.log(places)[:, : len(low)], low, high)
+    begin = begins[int(np.argmin([loss(logs) for logs in begins]))]
     aside = np.where(begin + FIRST_STEP > high, -FIRST_STEP, FIRST_STEP)
     minimize(
         loss,

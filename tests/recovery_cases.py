@@ -1,0 +1,46 @@
+"""Traces to recover rewards from, shared by the tests of the Bayesian observers."""
+
+from __future__ import annotations
+
+import numpy as np
+from exact import exact_policies
+
+from malfl_algos.ma_spi import MaSpi
+from malfl_algos.trace import LearningTrace, Stage
+from malfl_env import MarkovGame, grid_world_v0, markov_game
+
+SETTINGS = {"discount": 0.9, "temperature": 3.0}
+
+
+def learn(
+    family: str = "heterogeneous",
+    *,
+    episodes: int = 30,
+    n_stages: int = 4,
+    seed: int = 0,
+    temperature: float = 3.0,
+    evaluation: str = "td",
+    keep: bool = True,
+    **options: object,
+) -> tuple[LearningTrace, MarkovGame]:
+    """A trace of the paper's learners, by default with a hundredth of its data, and their game."""
+    env = grid_world_v0.parallel_env(rewards=family, **options)
+    learner = MaSpi(
+        discount=0.9,
+        temperature=temperature,
+        evaluation=evaluation,
+        episodes=episodes,
+        keep_transitions=keep,
+    )
+    stages = learner.learn(env, n_stages=n_stages, rng=np.random.default_rng(seed))
+    return LearningTrace(tuple(stage.observed for stage in stages)), markov_game(env)
+
+
+def known_exactly(game: MarkovGame, n_stages: int) -> tuple[LearningTrace, dict[str, np.ndarray]]:
+    """Exact learners whose policies are handed over; every joint action was seen once."""
+    stages = exact_policies(game, n_stages, **SETTINGS)
+    ones = Stage(np.ones((game.n_states, *game.n_actions), dtype=np.int64))
+    return LearningTrace((ones,) * n_stages), {
+        agent: np.stack([stage[index] for stage in stages])
+        for index, agent in enumerate(game.agents)
+    }
