@@ -1,0 +1,187 @@
+"""The plan of the study of observers: games x learners x amounts of data x seeds, one cell each.
+
+`malfl_algos.experiments.study_cells` runs the cells, `malfl_algos.experiments.study_tables` makes
+tables of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from zlib import crc32
+
+import numpy as np
+
+from malfl_algos.experiments.config import ExperimentConfig, GameConfig, PluginConfig
+
+__all__ = [
+    "DATA",
+    "DEFAULT_OBSERVERS",
+    "GAMES",
+    "KNOWN_POLICIES",
+    "LEARNERS",
+    "MAIN_GAMES",
+    "OBSERVERS",
+    "Cell",
+    "cell_config",
+    "cells",
+    "left_out",
+]
+
+LEARNERS = ("td", "exact")
+KNOWN_POLICIES = "policies"
+DATA: Mapping[str, int] = {"full": 1, "1/10": 10, "1/100": 100, KNOWN_POLICIES: 100}
+"""What the episodes of a stage are divided by. `policies`: the observer is told the true policies,
+so that no data are needed; for exact learners alone, whose policies follow from the reward."""
+
+FEW_SEEDS = 5
+"""Of the seeds, how many the slow parts of the study take."""
+
+
+@dataclass(frozen=True)
+class StudyGame:
+    """A game of the study.
+
+    Args:
+        game: the board.
+        rewards: for a seed one entry per agent, a reward name or a table; None: the family that
+            is built in under the game's name.
+        large: few seeds, and no replay of the full data.
+    """
+
+    game: GameConfig
+    rewards: Callable[[int], tuple[Any, ...]] | None = None
+    large: bool = False
+
+
+def _random_rewards(seed: int) -> tuple[Any, ...]:
+    """Standard normal in every joint state, for both agents."""
+    sequence = np.random.SeedSequence(seed, spawn_key=(crc32(b"random-rewards"), 1))
+    tables = np.random.default_rng(sequence).standard_normal((2, 81))
+    return tuple(tuple(table) for table in tables.tolist())
+
+
+def _goal_rewards(seed: int) -> tuple[Any, ...]:
+    """1 for an agent that stands on its goal, else 0."""
+    cells = np.indices((9, 9)).reshape(2, -1)
+    return tuple(tuple(own) for own in (cells == 8).astype(float).tolist())
+
+
+_APPROACH_AVOID = ("approach", "avoid")
+
+GAMES: Mapping[str, StudyGame] = {
+    "homogeneous": StudyGame(GameConfig()),
+    "heterogeneous": StudyGame(GameConfig()),
+    "both-approach": StudyGame(GameConfig(), lambda seed: ("approach", "approach")),
+    "random-rewards": StudyGame(GameConfig(), _random_rewards),
+    "sparse-goal": StudyGame(GameConfig(), _goal_rewards),
+    "slip": StudyGame(GameConfig(slip=0.1), lambda seed: _APPROACH_AVOID),
+    "4x4": StudyGame(GameConfig(size=4), lambda seed: _APPROACH_AVOID, large=True),
+    "three-agents": StudyGame(
+        GameConfig(n_agents=3), lambda seed: (*_APPROACH_AVOID, "approach"), large=True
+    ),
+}
+MAIN_GAMES = ("homogeneous", "heterogeneous")
+
+REPLAY, SEARCH = "ma-lfl-replay", "ma-lfl-replay-search"
+OBSERVERS: Mapping[str, PluginConfig] = {
+    **{
+        name: PluginConfig(name, name)
+        for name in ("ma-lfl", "ma-lfl-own-action", "ma-lfl-state", "ma-lfl-faithful")
+    },
+    "ma-lfl-bellman": PluginConfig("ma-lfl-bellman", "ma-lfl-bellman", {"covariance": True}),
+    REPLAY: PluginConfig(REPLAY, REPLAY, {"covariance": True, "step_size": 0.1}),
+    **{name: PluginConfig(name, name) for name in ("lfl", "maxent-irl", "log-policy")},
+    SEARCH: PluginConfig(REPLAY, SEARCH, {"covariance": True, "step_size": None}),
+}
+"""By label. The search leaves the step size of the replay open: run once, on few seeds."""
+JOINT = ("ma-lfl", "ma-lfl-faithful")
+DEFAULT_OBSERVERS = tuple(label for label in OBSERVERS if label != SEARCH)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a learner.
+
+    Args:
+        game: a key of `GAMES`.
+        learner: "td" or "exact", how it evaluates.
+        data: a key of `DATA`.
+        seed: of the learner and of random rewards.
+        full_episodes: episodes of a stage that count as full data.
+        among_first: whether the seed is one of the first few, which the slow parts take.
+    """
+
+    game: str
+    learner: str
+    data: str
+    seed: int
+    full_episodes: int
+    among_first: bool
+
+    @property
+    def episodes(self) -> int:
+        """Episodes of a stage."""
+        return max(1, self.full_episodes // DATA[self.data])
+
+    def path(self, root: Path) -> Path:
+        """Where its rows lie."""
+        folder = root / "cells" / self.game / self.learner / self.data.replace("/", "-")
+        return folder / f"seed_{self.seed}.json"
+
+    def __str__(self) -> str:
+        return f"{self.game}, {self.learner} learners, data {self.data}, seed {self.seed}"
+
+
+def cells(
+    games: Sequence[str],
+    learners: Sequence[str],
+    data: Sequence[str],
+    seeds: Sequence[int],
+    *,
+    full_episodes: int,
+) -> list[Cell]:
+    """The cells of a study, the paper's two games first, and of them td learners with full data."""
+    found = [
+        Cell(game, learner, amount, seed, full_episodes, number < FEW_SEEDS)
+        for learner in (name for name in LEARNERS if name in learners)
+        for amount in (name for name in DATA if name in data)
+        for number, seed in enumerate(seeds)
+        for game in (name for name in GAMES if name in games)
+        if (number < FEW_SEEDS or not GAMES[game].large)
+        and (learner == "exact" or amount != KNOWN_POLICIES)
+    ]
+    names = list(GAMES)
+    found.sort(key=lambda cell: 0 if cell.game in MAIN_GAMES else names.index(cell.game))
+    return found
+
+
+def left_out(cell: Cell, observer: str) -> str | None:
+    """Why the study does not run an observer on a cell; None: it does."""
+    if observer in JOINT and cell.game == "three-agents":
+        return "91125 rewards of joint actions: not done after 8 minutes on one core, with 6 GB"
+    if observer not in (REPLAY, SEARCH):
+        return None
+    if cell.learner != "td":
+        return "replay is of td learners"
+    if GAMES[cell.game].large and cell.data == "full":
+        return "no replay of the full data on the large games"
+    if observer == SEARCH and not (cell.game in MAIN_GAMES and cell.among_first):
+        return "the step size is searched on few seeds of the paper's games alone"
+    return None
+
+
+def cell_config(cell: Cell, observers: Sequence[str]) -> ExperimentConfig:
+    """The experiment that a cell is a run of, with these observers, by label."""
+    wanted = GAMES[cell.game]
+    return ExperimentConfig(
+        game=wanted.game,
+        reward_families=(cell.game,),
+        families={} if wanted.rewards is None else {cell.game: wanted.rewards(cell.seed)},
+        episodes=cell.episodes,
+        seeds=(cell.seed,),
+        learner=PluginConfig("ma-spi", "ma-spi", {"evaluation": cell.learner}),
+        observers=tuple(OBSERVERS[label] for label in observers),
+    )

@@ -1,0 +1,171 @@
+"""The cells of a study: a learner learns, in memory, and observers recover from what was seen.
+
+What remains of a cell is one small JSON file with a row per observer and agent, written whole, so
+that a study can be stopped and gone on with, and observers can be added.
+"""
+
+from __future__ import annotations
+
+import json
+import traceback
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from malfl_algos.contract import RecoveredRewards
+from malfl_algos.experiments.parts import make_observer, needs_transitions, reachable_states
+from malfl_algos.experiments.recovery import score_rows
+from malfl_algos.experiments.scoring import Judge, columns, judge, truth_scores, with_policies
+from malfl_algos.experiments.study import KNOWN_POLICIES, Cell, cell_config, left_out
+from malfl_algos.experiments.units import learn
+from malfl_algos.files import write_json
+from malfl_algos.trace import GroundTruth
+
+__all__ = ["Outcome", "Task", "missing_tasks", "read_cell", "run_task"]
+
+SETTINGS = (
+    "learner_model",
+    "rule",
+    "step_size",
+    "discount",
+    "noise_variance",
+    "noise_scale",
+    "prior_variance",
+    "passes",
+    "settled",
+)
+"""Diagnostics that a row keeps under `settings`."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is missing of a cell: the observers, by label."""
+
+    cell: Cell
+    observers: tuple[str, ...]
+    root: Path
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a task: the seconds it took, and the traceback if it failed."""
+
+    task: Task
+    seconds: float
+    fault: str | None = None
+
+
+def read_cell(path: Path) -> dict[str, Any]:
+    """The file of a cell.
+
+    Raises:
+        ValueError: where it is damaged, naming it.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict) or not {"cell", "rows", "refused"} <= set(content):
+            raise ValueError("no cell of a study")
+    except (OSError, ValueError) as fault:
+        raise ValueError(f"{path}: {fault}; delete it to have it made again") from fault
+    return content
+
+
+def missing_tasks(plan: Iterable[Cell], observers: Iterable[str], root: Path) -> list[Task]:
+    """What is still to be done, in the order of the plan.
+
+    Raises:
+        ValueError: for a damaged file, or one that was made with other numbers of episodes.
+    """
+    tasks = []
+    for cell in plan:
+        wanted = [label for label in observers if left_out(cell, label) is None]
+        path = cell.path(root)
+        if path.exists():
+            content = read_cell(path)
+            made = content["cell"].get("episodes")
+            if made != cell.episodes:
+                raise ValueError(
+                    f"{path} was made with {made} episodes a stage, now {cell.episodes} are asked "
+                    "for: choose another --output-dir"
+                )
+            done = {row["observer"] for row in content["rows"]} | set(content["refused"])
+            wanted = [label for label in wanted if label not in done]
+        if wanted:
+            tasks.append(Task(cell, tuple(wanted), root))
+    return tasks
+
+
+def run_task(task: Task) -> Outcome:
+    """Let the learner of a cell learn, have its observers recover, add their rows to its file.
+
+    A failure is an outcome, so that other cells and observers go on. An observer that refuses the
+    game or the data (a ValueError, an ArithmeticError) is recorded with its words.
+    """
+    started = perf_counter()
+    try:
+        faults = _run(task)
+    except Exception:
+        faults = [traceback.format_exc()]
+    return Outcome(task, perf_counter() - started, "\n".join(faults) or None)
+
+
+def _run(task: Task) -> list[str]:
+    """Do a task; the tracebacks of observers that failed."""
+    started, cell, path = perf_counter(), task.cell, task.cell.path(task.root)
+    content: dict[str, Any] = {"cell": {}, "seconds": 0.0, "rows": [], "refused": {}}
+    if path.exists():
+        content = read_cell(path)
+    content["cell"] = {**asdict(cell), "episodes": cell.episodes}
+    config = cell_config(cell, task.observers)
+    trace, truth = learn(
+        config, family=cell.game, seed=cell.seed, keep_transitions=needs_transitions(config)
+    )
+    content["learning_seconds"] = perf_counter() - started
+    game = config.markov_game(cell.game)
+    scale = {"discount": config.discount, "temperature": config.temperature}
+    base = with_policies(judge(game, **scale, states=reachable_states(game)), truth.joint_policies)
+    faults = []
+    for observer in config.observers:
+        begun = perf_counter()
+        try:
+            recovered = make_observer(config, observer, seed=cell.seed).recover(
+                trace,
+                game=game.without_rewards(),
+                **scale,
+                known_policies=truth.joint_policies if cell.data == KNOWN_POLICIES else None,
+            )
+        except (ValueError, ArithmeticError) as fault:
+            content["refused"][observer.label] = " ".join(str(fault).split())
+            continue
+        except Exception:
+            faults.append(traceback.format_exc())
+            continue
+        told = {"observer": observer.label, "seconds": perf_counter() - begun}
+        content["rows"] += [{**told, **row} for row in _rows(recovered, base, truth)]
+    content["seconds"] += perf_counter() - started
+    write_json(path, content)
+    return faults
+
+
+def _rows(recovered: RecoveredRewards, base: Judge, truth: GroundTruth) -> list[dict[str, Any]]:
+    """One row per agent: every score against the truth, and what the observer says of itself."""
+    posterior = {f"{a}_covariance": array for a, array in (recovered.covariance or {}).items()}
+    further = truth_scores(base, recovered.rewards, posterior)
+    rows = []
+    for row in score_rows({"": recovered.rewards}, truth.rewards, base.states):
+        told = recovered.diagnostics.get(row["agent"], {})
+        kept = {key: _plain(told.get(key)) for key in ("rank", "n_unknowns", "log_evidence")}
+        kept["bounds_hit"] = list(told.get("bounds_hit", ()))
+        kept["settings"] = {key: _plain(told[key]) for key in SETTINGS if key in told}
+        rows.append({**row, **columns(further[row["agent"]]), **kept})
+    return rows
+
+
+def _plain(value: Any) -> Any:
+    """One value in what JSON holds; a number that is not finite becomes null."""
+    value = value.item() if isinstance(value, np.generic) else value
+    return None if isinstance(value, float) and not np.isfinite(value) else value

@@ -1,0 +1,265 @@
+"""Tables of a study, from the files of its cells: means over seeds, targets, what was chosen."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from malfl_algos.experiments.scoring import TRUTH_MEASURES
+from malfl_algos.experiments.study import (
+    DATA,
+    DEFAULT_OBSERVERS,
+    GAMES,
+    LEARNERS,
+    OBSERVERS,
+    Cell,
+    left_out,
+)
+from malfl_algos.experiments.study_cells import read_cell
+from malfl_algos.experiments.study_targets import check_targets
+from malfl_algos.files import write_bytes
+from malfl_algos.scores.calibration import CALIBRATION
+from malfl_algos.scores.correlation import mean_interval
+
+__all__ = ["read_cells", "study_rows", "summarise", "write_study_tables"]
+
+Row = Mapping[str, Any]
+Rows = Sequence[Row]
+
+KEYS = ("game", "learner", "data", "observer")
+MEASURES = ("pearson", "spearman", *TRUTH_MEASURES)
+TITLES: Mapping[str, str] = {
+    "pearson": "Pearson correlation with the true reward: mean [95 % interval], minimum",
+    "spearman": "Spearman correlation: mean [95 % interval], minimum",
+    "starc_averaged": "STARC distance, the others averaged over their last policies: mean",
+    "regret": "Regret of learning from the recovered reward: mean [95 % interval]",
+}
+
+
+def read_cells(root: Path) -> list[dict[str, Any]]:
+    """All cells of a study's folder, in the order of their names. Raises as `read_cell`."""
+    return [read_cell(path) for path in sorted(root.glob("cells/*/*/*/seed_*.json"))]
+
+
+def study_rows(contents: Iterable[Row]) -> list[dict[str, Any]]:
+    """One row per game, learner, data, seed, observer and agent, in the order of the plan."""
+    rows = [
+        {
+            **{
+                key: content["cell"][key] for key in ("game", "learner", "data", "episodes", "seed")
+            },
+            **row,
+        }
+        for content in contents
+        for row in content["rows"]
+    ]
+    places = [list(known) for known in (GAMES, LEARNERS, DATA, OBSERVERS)]
+
+    def place(row: Row) -> list[Any]:
+        at = [known.index(row[key]) for key, known in zip(KEYS, places, strict=True)]
+        return [*at, row["seed"], row["agent"]]
+
+    return sorted(rows, key=place)
+
+
+def summarise(rows: Rows) -> list[dict[str, Any]]:
+    """Means over seeds, agents averaged within a seed.
+
+    Returns:
+        Per game, learner, data, observer and measure a row `mean, low, high` (95 % Student t
+        interval), `min, max` (over seeds and agents), `n_seeds, n_values`; None where there is no
+        value.
+    """
+    return [
+        {**dict(zip(KEYS, names, strict=True)), "measure": measure, **_statistics(group, measure)}
+        for names, group in _groups(rows).items()
+        for measure in MEASURES
+    ]
+
+
+def write_study_tables(root: Path) -> str:
+    """Write `rows.csv`, `summary.csv`, `targets.csv` and `study.md` from the cells in a folder.
+
+    Returns:
+        The table of targets, as Markdown.
+    """
+    contents = read_cells(root)
+    rows = study_rows(contents)
+    summary = summarise(rows)
+    targets = check_targets(summary)
+    flat = [
+        {
+            key: json.dumps(value) if isinstance(value, (dict, list)) else value
+            for key, value in row.items()
+        }
+        for row in rows
+    ]
+    for name, table in (("rows", flat), ("summary", summary), ("targets", targets)):
+        _write_csv(root / f"{name}.csv", table)
+    headline = _markdown(
+        ("target", "game", "measured", "must", "aim", "seeds", "must met", "aim met"),
+        [tuple(row.values()) for row in targets],
+    )
+    parts = [f"## Targets\n\n{_sizes(rows)}\n\n{headline}"]
+    for learner in (name for name in LEARNERS if any(row["learner"] == name for row in rows)):
+        own = [row for row in summary if row["learner"] == learner]
+        for measure, title in TITLES.items():
+            parts.append(f"## {learner} learners. {title}\n\n{_by_data(own, measure)}")
+    parts.append(f"## Calibration: means over seeds and agents\n\n{_calibration(summary)}")
+    parts.append(f"## Settings that the data chose\n\n{_chosen(rows)}")
+    parts.append(f"## Median seconds of a recovery, all agents together\n\n{_seconds(rows)}")
+    refused = _refused(contents)
+    if refused:
+        parts.append(f"## Refused or not run\n\n{refused}")
+    write_bytes(root / "study.md", ("\n\n".join(parts) + "\n").encode())
+    return headline
+
+
+def _sizes(rows: Rows) -> str:
+    """How many episodes the amounts of data are."""
+    sizes = {row["data"]: row["episodes"] for row in rows}
+    told = [f"data {name}: {sizes[name]}" for name in DATA if name in sizes]
+    return f"Episodes a stage, for learner and observer alike: {', '.join(told)}."
+
+
+def _statistics(rows: Rows, measure: str) -> dict[str, Any]:
+    by_seed: dict[int, list[float | None]] = {}
+    for row in rows:
+        by_seed.setdefault(row["seed"], []).append(row[measure])
+    found = mean_interval(by_seed)
+    values = [value for own in by_seed.values() for value in own if value is not None]
+    low, high = found.interval or (None, None)
+    return {
+        "mean": found.mean,
+        "low": low,
+        "high": high,
+        "min": min(values, default=None),
+        "max": max(values, default=None),
+        "n_seeds": found.n_seeds,
+        "n_values": len(values),
+    }
+
+
+def _by_data(summary: Rows, measure: str) -> str:
+    """Games and observers down, amounts of data across."""
+    own = {tuple(row[k] for k in KEYS): row for row in summary if row["measure"] == measure}
+    data = [name for name in DATA if any(key[2] == name for key in own)]
+    lines = []
+    for game, learner, observer in dict.fromkeys((key[0], key[1], key[3]) for key in own):
+        found = [own.get((game, learner, amount, observer)) for amount in data]
+        lines.append((game, observer, *(_spread(row, measure) for row in found)))
+    return _markdown(("game", "observer", *(f"data {name}" for name in data)), lines)
+
+
+def _spread(row: Row | None, measure: str) -> str:
+    if row is None or row["mean"] is None:
+        return ""
+    text = f"{row['mean']:.3f}"
+    if measure == "starc_averaged":
+        return text
+    if row["low"] is not None:
+        text += f" [{row['low']:.3f}, {row['high']:.3f}]"
+    return f"{text}, {row['min']:.3f}" if measure in ("pearson", "spearman") else text
+
+
+def _calibration(summary: Rows) -> str:
+    means: dict[tuple[Any, ...], dict[str, float | None]] = {}
+    for row in summary:
+        if row["measure"] in CALIBRATION and row["mean"] is not None:
+            means.setdefault(tuple(row[k] for k in KEYS), {})[row["measure"]] = row["mean"]
+    return _markdown(
+        (*KEYS, "within 1 sd", "2 sd", "3 sd", "sd ratio"),
+        [(*key, *(_number(own.get(name)) for name in CALIBRATION)) for key, own in means.items()],
+    )
+
+
+def _chosen(rows: Rows) -> str:
+    """What observers chose by evidence, for all rewards of a game, learner and amount of data."""
+    lines = []
+    for key, group in _groups([row for row in rows if row["log_evidence"] is not None]).items():
+        settings = [row["settings"] for row in group]
+        models = Counter(own["learner_model"] for own in settings)
+        hits = Counter(name for row in group for name in row["bounds_hit"])
+        lines.append(
+            (
+                *key,
+                str(len(group)),
+                ", ".join(f"{name} {n}" for name, n in models.most_common()),
+                _range([own["step_size"] for own in settings]),
+                _range([own["prior_variance"] for own in settings]),
+                ", ".join(f"{name} {n}" for name, n in hits.most_common()),
+                str(sum(not own["settled"] for own in settings)),
+            )
+        )
+    heading = ("rewards", "learner model", "step size", "prior variance", "on a bound")
+    return _markdown((*KEYS, *heading, "not settled"), lines)
+
+
+def _seconds(rows: Rows) -> str:
+    """Median seconds of a recovery, all agents together; games and observers down, data across."""
+    found = {key: median(row["seconds"] for row in own) for key, own in _groups(rows).items()}
+    data = [name for name in DATA if any(key[2] == name for key in found)]
+    lines = []
+    for game, learner, observer in dict.fromkeys((key[0], key[1], key[3]) for key in found):
+        own = [found.get((game, learner, amount, observer)) for amount in data]
+        cells = ["" if value is None else f"{value:.2f}" for value in own]
+        lines.append((game, learner, observer, *cells))
+    return _markdown(("game", "learner", "observer", *(f"data {name}" for name in data)), lines)
+
+
+def _groups(rows: Rows) -> dict[tuple[Any, ...], list[Row]]:
+    """Rows by game, learner, data and observer."""
+    groups: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row[key] for key in KEYS), []).append(row)
+    return groups
+
+
+def _refused(contents: Iterable[Row]) -> str:
+    """Observers that would not or were not run, why, and on how many seeds; of several reasons the
+    first."""
+    first: dict[tuple[Any, ...], str] = {}
+    counts: Counter[tuple[Any, ...]] = Counter()
+    for content in contents:
+        cell = Cell(**{key.name: content["cell"][key.name] for key in fields(Cell)})
+        reasons = {label: left_out(cell, label) for label in DEFAULT_OBSERVERS}
+        for observer, reason in {**reasons, **content["refused"]}.items():
+            if reason is not None:
+                key = (cell.game, cell.learner, cell.data, observer)
+                first.setdefault(key, reason)
+                counts[key] += 1
+    lines = [(*key, str(counts[key]), reason) for key, reason in first.items()]
+    return _markdown((*KEYS, "seeds", "why"), lines) if lines else ""
+
+
+def _range(values: Sequence[float]) -> str:
+    if not values:
+        return ""
+    low, high = min(values), max(values)
+    return f"{low:.3g}" if low == high else f"{low:.3g} to {high:.3g}"
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
+
+
+def _markdown(heading: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    table = [heading, ["---"] * len(heading), *lines]
+    return "\n".join("| " + " | ".join(line) + " |" for line in table)
+
+
+def _write_csv(path: Path, rows: Rows) -> None:
+    """Numbers in full precision; nothing where there is none."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    text = io.StringIO()
+    table = csv.DictWriter(text, names, lineterminator="\n")
+    table.writeheader()
+    table.writerows(rows)
+    write_bytes(path, text.getvalue().encode())
