@@ -106,6 +106,8 @@ def recover_by_regression(
     policies = _policies(trace, known, estimate)
     seen_by_others = [as_seen_by_others(own) for own in policies]
     visited = np.stack([stage.state_counts > 0 for stage in trace.stages])
+    if set(known) == set(trace.agents):
+        visited[:] = True  # nothing is estimated, so nothing depends on visits
     seen = visited[:-1] & visited[1:] & covered
     fits, targets, diagnostics = {}, {}, {}
     for index, agent in enumerate(trace.agents):

@@ -220,7 +220,8 @@ def _most_seeds(rows: Rows) -> int:
 def _lowest(coverages: Sequence[FloatArray]) -> float:
     """Lower end of the axis of coverages: a tenth below all means, at most 0.5."""
     means = [student_band(array)[1] for array in coverages]
-    return max(0.0, np.floor(10 * min(float(np.nanmin(m, initial=0.6)) for m in means)) / 10 - 0.1)
+    lowest = min(float(np.nanmin(m, initial=0.6)) for m in means)
+    return max(0.0, float(np.floor(10 * lowest)) / 10 - 0.1)
 
 
 def _fewer(rows: Rows, every: Rows) -> str:

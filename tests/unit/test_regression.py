@@ -273,3 +273,18 @@ def test_a_stage_of_another_shape_is_refused():
 def test_policies_of_the_fixture_improve(paper_game):
     stages = exact_policies(paper_game(), 3, discount=0.9, temperature=3.0)
     assert np.abs(stages[2][0] - stages[1][0]).max() > 1e-2
+
+
+def test_states_never_visited_count_where_every_policy_is_known(paper_game):
+    game = paper_game()
+    stages = exact_policies(game, 4, discount=0.9, temperature=3.0)
+    nothing = Stage(np.zeros((81, 5, 5), dtype=np.int64))
+    result = MaLflState().recover(
+        LearningTrace((nothing,) * 4),
+        game=game.without_rewards(),
+        discount=0.9,
+        temperature=3.0,
+        known_policies={f"agent_{i}": np.stack([stage[i] for stage in stages]) for i in range(2)},
+    )
+    assert result.diagnostics["agent_0"]["rows_left_out"] == 0
+    assert np.corrcoef(result.rewards["agent_0"], game.reward(0))[0, 1] > 0.9999
