@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["read_arrays", "write_arrays", "write_bytes", "write_json"]
+__all__ = ["check_manifest", "read_arrays", "write_arrays", "write_bytes", "write_json"]
 
 MANIFEST = "manifest"
 
@@ -82,6 +82,15 @@ def read_arrays(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     if not isinstance(manifest, dict):
         raise ValueError(f"{path}: its manifest must be a JSON mapping")
     return arrays, manifest
+
+
+def check_manifest(path: Path, manifest: Mapping[str, Any], kind: str, *, version: int) -> None:
+    """Refuse a file that is of another kind, or of a version that is not known."""
+    if manifest.get("format") != kind or manifest.get("version") != version:
+        raise ValueError(
+            f"{path}: expected a {kind} of version {version}, its manifest says "
+            f"{manifest.get('format', 'nothing')!r} version {manifest.get('version', 'none')!r}"
+        )
 
 
 def _umask() -> int:

@@ -1,8 +1,8 @@
-"""The learning trace: what an observer may see of agents that were learning, and the ground truth,
-which only scoring reads.
+"""The learning trace: what an observer may see of agents that were learning.
 
 A trace is a sequence of stages; the data of a stage were gathered under one fixed joint policy. It
-holds no rewards and no true policies. Those are a `GroundTruth`, in a file of its own.
+holds no rewards and no true policies: those are in `malfl_algos.ground_truth`, in a file of their
+own, which only scoring reads.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from malfl_algos.files import read_arrays, write_arrays
+from malfl_algos.files import check_manifest, read_arrays, write_arrays
 
-__all__ = ["GroundTruth", "LearningTrace", "NextStateCounts", "Stage", "Transitions"]
+__all__ = ["LearningTrace", "NextStateCounts", "Stage", "Transitions"]
 
 FORMAT_VERSION = 1
 
@@ -208,7 +208,7 @@ class LearningTrace:
             ValueError: where the file is missing, cut, damaged or no trace; the message names it.
         """
         arrays, manifest = read_arrays(Path(path))
-        _check_manifest(Path(path), manifest, "malfl learning trace")
+        check_manifest(Path(path), manifest, "malfl learning trace", version=FORMAT_VERSION)
         try:
             complete = manifest["transitions_complete"]
             counts = arrays["joint_counts"]
@@ -228,52 +228,6 @@ class LearningTrace:
             )
         except (KeyError, IndexError, TypeError, ValueError) as fault:
             raise ValueError(f"{path}: not a learning trace: {fault}") from fault
-
-
-@dataclass(frozen=True, eq=False)
-class GroundTruth:
-    """What only an evaluator may see: true rewards, and the policies that were played.
-
-    Args:
-        rewards: per agent id `(n_states,)` or `(n_states, *n_actions)`.
-        joint_policies: per agent id `(n_stages, n_states, n_actions)`.
-    """
-
-    rewards: Mapping[str, FloatArray]
-    joint_policies: Mapping[str, FloatArray]
-
-    def save(self, path: str | Path) -> None:
-        """Write one npz with a JSON manifest inside, atomically, without pickle."""
-        arrays = {f"reward/{agent}": array for agent, array in self.rewards.items()}
-        arrays |= {f"policy/{agent}": array for agent, array in self.joint_policies.items()}
-        write_arrays(
-            Path(path), arrays, manifest={"format": "malfl ground truth", "version": FORMAT_VERSION}
-        )
-
-    @classmethod
-    def load(cls, path: str | Path) -> GroundTruth:
-        """Read a file written by `save`. Raises `ValueError` that names the file if it is none."""
-        arrays, manifest = read_arrays(Path(path))
-        _check_manifest(Path(path), manifest, "malfl ground truth")
-        parts: dict[str, dict[str, FloatArray]] = {"reward": {}, "policy": {}}
-        for name, array in arrays.items():
-            kind, _, agent = name.partition("/")
-            if kind not in parts or array.dtype != np.float64 or not np.all(np.isfinite(array)):
-                raise ValueError(f"{path}: {name!r} is not a finite float64 reward or policy")
-            parts[kind][agent] = array
-        if not parts["reward"] or parts["reward"].keys() != parts["policy"].keys():
-            raise ValueError(
-                f"{path}: rewards and policies must be of the same agents, at least one"
-            )
-        return cls(parts["reward"], parts["policy"])
-
-
-def _check_manifest(path: Path, manifest: Mapping[str, Any], kind: str) -> None:
-    if manifest.get("format") != kind or manifest.get("version") != FORMAT_VERSION:
-        raise ValueError(
-            f"{path}: expected a {kind} of version {FORMAT_VERSION}, its manifest says "
-            f"{manifest.get('format', 'nothing')!r} version {manifest.get('version', 'none')!r}"
-        )
 
 
 _OBSERVED = ("observations", "next_observations")

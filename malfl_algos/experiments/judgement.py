@@ -24,9 +24,10 @@ from malfl_algos.experiments.scoring import (
     with_policies,
 )
 from malfl_algos.files import read_arrays
+from malfl_algos.ground_truth import GroundTruth
 from malfl_algos.scores.correlation import Score
 from malfl_algos.scores.prediction import prediction_scores
-from malfl_algos.trace import GroundTruth, LearningTrace
+from malfl_algos.trace import LearningTrace
 from malfl_env import MarkovGame
 
 __all__ = ["Judged", "judged_rows", "read_judged"]

@@ -23,7 +23,7 @@ from malfl_algos.experiments.scoring import Judge, columns, judge, truth_scores,
 from malfl_algos.experiments.study import KNOWN_POLICIES, Cell, cell_config, left_out
 from malfl_algos.experiments.units import learn
 from malfl_algos.files import write_json
-from malfl_algos.trace import GroundTruth
+from malfl_algos.ground_truth import GroundTruth
 
 __all__ = ["Outcome", "Task", "missing_tasks", "read_cell", "run_task"]
 

@@ -27,8 +27,8 @@ from malfl_algos.experiments.scoring import (
     with_policies,
 )
 from malfl_algos.files import read_arrays, write_bytes, write_json
+from malfl_algos.ground_truth import GroundTruth
 from malfl_algos.scores.correlation import mean_interval
-from malfl_algos.trace import GroundTruth
 
 __all__ = ["Rows", "aggregate", "write_tables"]
 

@@ -37,7 +37,8 @@ from malfl_algos.experiments.recovery import (
     write_recovered,
 )
 from malfl_algos.files import write_json
-from malfl_algos.trace import GroundTruth, LearningTrace
+from malfl_algos.ground_truth import GroundTruth
+from malfl_algos.trace import LearningTrace
 from malfl_env import MarkovGame
 
 __all__ = ["Outcome", "Unit", "has_transitions", "learn", "learner_rng", "run_unit"]

@@ -6,6 +6,7 @@ how far it can be trusted.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
@@ -43,7 +44,7 @@ Settings = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class BayesianObserver:
+class BayesianObserver(ABC):
     """What both observers share; see `MaLflBellman` and `MaLflReplay` for the options.
 
     A subclass names its learners' rules, the first being the one to begin with, and makes the
@@ -73,11 +74,13 @@ class BayesianObserver:
         if self.passes < 1:
             raise ValueError(f"passes must be >= 1, got {self.passes}")
 
+    @abstractmethod
     def _rule(self) -> str:
-        raise NotImplementedError
+        """The learners' rule, or `auto`."""
 
+    @abstractmethod
     def _model(self, game: MarkovGame | None, settings: Settings) -> LearnerModel:
-        raise NotImplementedError
+        """The learner model for some settings."""
 
     def recover(
         self,

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from malfl_algos.files import read_arrays
-from malfl_algos.trace import GroundTruth
+from malfl_algos.ground_truth import GroundTruth
 
 __all__ = [
     "averages",

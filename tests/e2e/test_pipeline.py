@@ -12,8 +12,8 @@ from malfl_algos import LearningTrace
 from malfl_algos.experiments.config import from_mapping
 from malfl_algos.experiments.pipeline import RunFailed, reproduce
 from malfl_algos.files import read_arrays
+from malfl_algos.ground_truth import GroundTruth
 from malfl_algos.scores import pearson
-from malfl_algos.trace import GroundTruth
 
 SMALL: dict[str, Any] = {
     "game": {"size": 2},

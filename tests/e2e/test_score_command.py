@@ -11,7 +11,8 @@ from fake_plugins import install
 from malfl_algos.cli import main
 from malfl_algos.experiments.scoring import PREDICTION_MEASURES, TRUTH_MEASURES
 from malfl_algos.files import read_arrays, write_arrays
-from malfl_algos.trace import GroundTruth, LearningTrace, Stage
+from malfl_algos.ground_truth import GroundTruth
+from malfl_algos.trace import LearningTrace, Stage
 from malfl_env import grid_world_v0, markov_game
 
 CALIBRATION = [name for name in TRUTH_MEASURES if "sd" in name]

@@ -19,11 +19,12 @@ import pytest
 
 from malfl_algos.experiments.config import load_config
 from malfl_algos.files import write_arrays
+from malfl_algos.ground_truth import GroundTruth
 from malfl_algos.report import write_figures
 from malfl_algos.report.figures import _learning_curves, _open_run
 from malfl_algos.scores import pearson, spearman
 from malfl_algos.soft import soft_evaluation, soft_improvement
-from malfl_algos.trace import GroundTruth, LearningTrace, Stage
+from malfl_algos.trace import LearningTrace, Stage
 
 N_STAGES = 4
 

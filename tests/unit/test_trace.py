@@ -10,9 +10,9 @@ import zipfile
 import numpy as np
 import pytest
 
+from malfl_algos.ground_truth import GroundTruth
 from malfl_algos.ma_spi import MaSpi
 from malfl_algos.trace import (
-    GroundTruth,
     LearningTrace,
     NextStateCounts,
     Stage,

@@ -1,0 +1,56 @@
+"""What only an evaluator may see of a run, in a file apart from the learning trace."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from malfl_algos.files import check_manifest, read_arrays, write_arrays
+
+__all__ = ["GroundTruth"]
+
+FORMAT_VERSION = 1
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class GroundTruth:
+    """What only an evaluator may see: true rewards, and the policies that were played.
+
+    Args:
+        rewards: per agent id `(n_states,)` or `(n_states, *n_actions)`.
+        joint_policies: per agent id `(n_stages, n_states, n_actions)`.
+    """
+
+    rewards: Mapping[str, FloatArray]
+    joint_policies: Mapping[str, FloatArray]
+
+    def save(self, path: str | Path) -> None:
+        """Write one npz with a JSON manifest inside, atomically, without pickle."""
+        arrays = {f"reward/{agent}": array for agent, array in self.rewards.items()}
+        arrays |= {f"policy/{agent}": array for agent, array in self.joint_policies.items()}
+        write_arrays(
+            Path(path), arrays, manifest={"format": "malfl ground truth", "version": FORMAT_VERSION}
+        )
+
+    @classmethod
+    def load(cls, path: str | Path) -> GroundTruth:
+        """Read a file written by `save`. Raises `ValueError` that names the file if it is none."""
+        arrays, manifest = read_arrays(Path(path))
+        check_manifest(Path(path), manifest, "malfl ground truth", version=FORMAT_VERSION)
+        parts: dict[str, dict[str, FloatArray]] = {"reward": {}, "policy": {}}
+        for name, array in arrays.items():
+            kind, _, agent = name.partition("/")
+            if kind not in parts or array.dtype != np.float64 or not np.all(np.isfinite(array)):
+                raise ValueError(f"{path}: {name!r} is not a finite float64 reward or policy")
+            parts[kind][agent] = array
+        if not parts["reward"] or parts["reward"].keys() != parts["policy"].keys():
+            raise ValueError(
+                f"{path}: rewards and policies must be of the same agents, at least one"
+            )
+        return cls(parts["reward"], parts["policy"])
