@@ -20,9 +20,11 @@ from malfl_env.markov_game import Factor, MarkovGame
 __all__ = [
     "averaged_reward",
     "averaged_transition",
+    "discounted_sum",
     "entropy",
     "expected_next",
     "log_soft_improvement",
+    "others_joint_policy",
     "policy_transition",
     "soft_evaluation",
     "soft_improvement",
@@ -86,6 +88,24 @@ def averaged_reward(game: MarkovGame, joint_policy: JointPolicy, agent_index: in
     agents = tuple(range(game.n_agents))
     averaged = _average_out(table[..., None], agents, joint_policy, keep=agent_index)
     return np.asarray(averaged[..., 0])
+
+
+def others_joint_policy(joint_policy: JointPolicy, agent_index: int) -> FloatArray:
+    """Probabilities of the other agents' joint actions.
+
+    Args:
+        joint_policy: `(..., n_actions)` per agent, leading axes alike.
+        agent_index: whose own policy is left out.
+
+    Returns:
+        `(..., n_others)`: the others' actions in mixed radix, in agent order; 1 for a lone agent.
+    """
+    leading = joint_policy[0].shape[:-1]
+    others = np.ones((*leading, 1))
+    for index, policy in enumerate(joint_policy):
+        if index != agent_index:
+            others = (others[..., :, None] * policy[..., None, :]).reshape(*leading, -1)
+    return others
 
 
 def expected_next(transition: sp.csr_array, values: FloatArray) -> FloatArray:

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from malfl_algos.ma_lfl.policy_estimation import smoothed_policy
 from malfl_algos.ma_lfl.recovery import check_fits
 from malfl_algos.trace import LearningTrace
 from malfl_env.markov_game import MarkovGame
 
-__all__ = ["LastStage", "check_pseudo_count", "last_stage", "smoothed_policy", "without_data"]
+__all__ = ["LastStage", "check_pseudo_count", "last_stage", "without_data"]
 
 FloatArray = NDArray[np.float64]
 
@@ -81,20 +82,6 @@ def last_stage(
         visits,
         tuple(agent in known for agent in trace.agents),
     )
-
-
-def smoothed_policy(counts: NDArray[np.int64], *, pseudo_count: float) -> FloatArray:
-    """Posterior mean of a policy under a Dirichlet prior, (n(s, a) + c) / (N(s) + |A| c).
-
-    Args:
-        counts: int `(..., n_actions)`, >= 0.
-        pseudo_count: c > 0; its bias towards uniform dies out as 1 / N.
-
-    Returns:
-        `(..., n_actions)`, positive, rows sum to 1; uniform where there are no counts.
-    """
-    raised = counts + pseudo_count
-    return np.asarray(raised / raised.sum(axis=-1, keepdims=True))
 
 
 def check_pseudo_count(pseudo_count: float) -> None:

@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 
 from malfl_algos.ma_lfl.inference import Posterior, Rows, fit
 from malfl_algos.ma_lfl.learner_models import LearnerModel
+from malfl_algos.ma_lfl.policy_estimation import smoothed_policy
 from malfl_algos.ma_lfl.replay import ReplayedTd
 from malfl_algos.ma_lfl.response import working_response
 from malfl_algos.trace import LearningTrace
 
-__all__ = ["AgentFit", "alternate", "smoothed_policies"]
+__all__ = ["AgentFit", "alternate"]
 
 FloatArray = NDArray[np.float64]
 
@@ -56,13 +57,6 @@ class AgentFit:
     settled: bool
 
 
-def smoothed_policies(trace: LearningTrace, agent_index: int) -> FloatArray:
-    """(n + c) / (N + c A) with c = 0.3: a Dirichlet estimate, `(n_stages, n_states, n_actions)`."""
-    counts = np.stack([stage.action_counts(agent_index) for stage in trace.stages])
-    smooth = counts + CONCENTRATION
-    return np.asarray(smooth / smooth.sum(axis=-1, keepdims=True))
-
-
 def alternate(
     trace: LearningTrace,
     models: Sequence[LearnerModel],
@@ -90,7 +84,12 @@ def alternate(
     models = list(models)
     known = [agent in known_policies for agent in trace.agents]
     policies = [
-        known_policies[agent] if agent in known_policies else smoothed_policies(trace, index)
+        known_policies[agent]
+        if agent in known_policies
+        else smoothed_policy(
+            np.stack([stage.action_counts(index) for stage in trace.stages]),
+            pseudo_count=CONCENTRATION,
+        )
         for index, agent in enumerate(trace.agents)
     ]
     states: list[_State | None] = [None] * trace.n_agents

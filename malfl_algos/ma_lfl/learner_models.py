@@ -20,7 +20,12 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from malfl_algos.ma_lfl.regression import RewardModel
-from malfl_algos.soft import averaged_transition, entropy, policy_transition
+from malfl_algos.soft import (
+    averaged_transition,
+    entropy,
+    others_joint_policy,
+    policy_transition,
+)
 from malfl_algos.trace import Stage
 from malfl_env.markov_game import MarkovGame
 
@@ -76,7 +81,7 @@ class ExactEvaluation:
         own = joint_policy[agent_index]
         n_states, n_actions = own.shape
         transition = averaged_transition(self.game, joint_policy, agent_index)
-        others = _others_now(joint_policy, agent_index)
+        others = others_joint_policy(joint_policy, agent_index)
         weights = np.broadcast_to(others[:, None], (n_states, n_actions, others.shape[1]))
         immediate = _immediate(self.model, weights)
         gain = np.einsum("sa,sak->sk", own, immediate)
@@ -157,15 +162,6 @@ class ExpectedTd:
         visits = stage.action_counts(agent_index)
         reached = -np.expm1(2 * visits * np.log1p(-self.step_size))
         return np.asarray(self.step_size / (2 - self.step_size) * target * reached)
-
-
-def _others_now(joint_policy: Sequence[FloatArray], agent_index: int) -> FloatArray:
-    """Probabilities of the others' joint actions, `(n_states, n_others)`."""
-    others = np.ones((len(joint_policy[0]), 1))
-    for index, policy in enumerate(joint_policy):
-        if index != agent_index:
-            others = (others[:, :, None] * policy[:, None, :]).reshape(len(policy), -1)
-    return others
 
 
 def _immediate(model: RewardModel, weights: FloatArray) -> FloatArray:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import wrightomega
 
-__all__ = ["entropy_regularised_policy"]
+__all__ = ["entropy_regularised_policy", "smoothed_policy"]
 
 FloatArray = NDArray[np.float64]
 
@@ -57,6 +57,20 @@ def entropy_regularised_policy(
             break
     policy = _stationary(frequency, multiplier, entropy_coefficient)
     return np.asarray(policy / policy.sum(axis=-1, keepdims=True))
+
+
+def smoothed_policy(counts: NDArray[np.int64], *, pseudo_count: float) -> FloatArray:
+    """Posterior mean of a policy under a Dirichlet prior, (n(s, a) + c) / (N(s) + |A| c).
+
+    Args:
+        counts: int `(..., n_actions)`, >= 0.
+        pseudo_count: c > 0; its bias towards uniform dies out as 1 / N.
+
+    Returns:
+        `(..., n_actions)`, positive, rows sum to 1; uniform where there are no counts.
+    """
+    raised = counts + pseudo_count
+    return np.asarray(raised / raised.sum(axis=-1, keepdims=True))
 
 
 def _stationary(frequency: FloatArray, multiplier: FloatArray, coefficient: float) -> FloatArray:

@@ -18,7 +18,7 @@ from malfl_algos.contract import RecoveredRewards
 from malfl_algos.ma_lfl.dynamics import estimated_game
 from malfl_algos.ma_lfl.regression import Fit, RewardModel
 from malfl_algos.ma_lfl.targets import reward_targets
-from malfl_algos.soft import averaged_transition
+from malfl_algos.soft import averaged_transition, others_joint_policy
 from malfl_algos.trace import LearningTrace
 from malfl_env.markov_game import MarkovGame
 
@@ -124,7 +124,7 @@ def recover_by_regression(
             ]
         )
         improvements = Improvements(
-            index, _others(policies, index)[:-1], steps, targets[agent], seen, discount
+            index, others_joint_policy(policies, index)[:-1], steps, targets[agent], seen, discount
         )
         fits[agent], further = regress(improvements)
         diagnostics[agent] = _diagnose(fits[agent], model, seen) | further
@@ -178,15 +178,6 @@ def _policies(
         )
         for index, agent in enumerate(trace.agents)
     ]
-
-
-def _others(policies: Sequence[FloatArray], agent_index: int) -> FloatArray:
-    """Probabilities of the other agents' joint actions, `(n_stages, n_states, n_others)`."""
-    others = np.ones((*policies[0].shape[:2], 1))
-    for index, policy in enumerate(policies):
-        if index != agent_index:
-            others = (others[..., :, None] * policy[..., None, :]).reshape(*others.shape[:2], -1)
-    return others
 
 
 def in_joint_order(

@@ -9,13 +9,13 @@ import pytest
 from exact import exact_policies
 
 from malfl_algos.baselines import soft_optimal as soft_optimal_module
-from malfl_algos.baselines.last_stage import smoothed_policy
 from malfl_algos.baselines.lfl import Lfl, mean_policy
 from malfl_algos.baselines.log_policy import LogPolicy
 from malfl_algos.baselines.maxent_irl import MaxEntIrl
 from malfl_algos.baselines.soft_optimal import identified_rank, log_posterior, soft_optimal
 from malfl_algos.contract import Observer
 from malfl_algos.ma_lfl.observers import MaLflOwnAction, MaLflState
+from malfl_algos.ma_lfl.policy_estimation import smoothed_policy
 from malfl_algos.ma_spi import MaSpi
 from malfl_algos.soft import averaged_transition
 from malfl_algos.trace import LearningTrace, Stage
