@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter
@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from malfl_algos.contract import RecoveredRewards
+from malfl_algos.experiments.config import ExperimentConfig, PluginConfig
 from malfl_algos.experiments.parts import make_observer, needs_transitions, reachable_states
 from malfl_algos.experiments.recovery import score_rows
 from malfl_algos.experiments.scoring import Judge, columns, judge, truth_scores, with_policies
@@ -24,8 +25,19 @@ from malfl_algos.experiments.study import KNOWN_POLICIES, Cell, cell_config, lef
 from malfl_algos.experiments.units import learn
 from malfl_algos.files import write_json
 from malfl_algos.ground_truth import GroundTruth
+from malfl_algos.trace import LearningTrace
+from malfl_env import MarkovGame
 
-__all__ = ["Outcome", "Task", "missing_tasks", "read_cell", "run_task"]
+__all__ = [
+    "Outcome",
+    "Played",
+    "Task",
+    "missing_tasks",
+    "observe",
+    "play",
+    "read_cell",
+    "run_task",
+]
 
 SETTINGS = (
     "learner_model",
@@ -113,6 +125,48 @@ def run_task(task: Task) -> Outcome:
     return Outcome(task, perf_counter() - started, "\n".join(faults) or None)
 
 
+@dataclass(frozen=True, eq=False)
+class Played:
+    """A cell after its learner has learned: all that observers and scores need."""
+
+    cell: Cell
+    config: ExperimentConfig
+    trace: LearningTrace
+    truth: GroundTruth
+    game: MarkovGame
+    base: Judge
+
+
+def play(cell: Cell, observers: Sequence[str]) -> Played:
+    """Let the learner of a cell learn, and keep what these observers need, by label."""
+    config = cell_config(cell, observers)
+    trace, truth = learn(
+        config, family=cell.game, seed=cell.seed, keep_transitions=needs_transitions(config)
+    )
+    game = config.markov_game(cell.game)
+    scale = {"discount": config.discount, "temperature": config.temperature}
+    base = with_policies(judge(game, **scale, states=reachable_states(game)), truth.joint_policies)
+    return Played(cell, config, trace, truth, game, base)
+
+
+def observe(played: Played, observer: PluginConfig) -> list[dict[str, Any]]:
+    """Let an observer recover; one row per agent with every score and what it says of itself.
+
+    Raises:
+        ValueError, ArithmeticError: where it refuses the game or the data.
+    """
+    begun, config, truth = perf_counter(), played.config, played.truth
+    recovered = make_observer(config, observer, seed=played.cell.seed).recover(
+        played.trace,
+        game=played.game.without_rewards(),
+        discount=config.discount,
+        temperature=config.temperature,
+        known_policies=truth.joint_policies if played.cell.data == KNOWN_POLICIES else None,
+    )
+    told = {"observer": observer.label, "seconds": perf_counter() - begun}
+    return [{**told, **row} for row in _rows(recovered, played.base, truth)]
+
+
 def _run(task: Task) -> list[str]:
     """Do a task; the tracebacks of observers that failed."""
     started, cell, path = perf_counter(), task.cell, task.cell.path(task.root)
@@ -120,32 +174,16 @@ def _run(task: Task) -> list[str]:
     if path.exists():
         content = read_cell(path)
     content["cell"] = {**asdict(cell), "episodes": cell.episodes}
-    config = cell_config(cell, task.observers)
-    trace, truth = learn(
-        config, family=cell.game, seed=cell.seed, keep_transitions=needs_transitions(config)
-    )
+    played = play(cell, task.observers)
     content["learning_seconds"] = perf_counter() - started
-    game = config.markov_game(cell.game)
-    scale = {"discount": config.discount, "temperature": config.temperature}
-    base = with_policies(judge(game, **scale, states=reachable_states(game)), truth.joint_policies)
     faults = []
-    for observer in config.observers:
-        begun = perf_counter()
+    for observer in played.config.observers:
         try:
-            recovered = make_observer(config, observer, seed=cell.seed).recover(
-                trace,
-                game=game.without_rewards(),
-                **scale,
-                known_policies=truth.joint_policies if cell.data == KNOWN_POLICIES else None,
-            )
+            content["rows"] += observe(played, observer)
         except (ValueError, ArithmeticError) as fault:
             content["refused"][observer.label] = " ".join(str(fault).split())
-            continue
         except Exception:
             faults.append(traceback.format_exc())
-            continue
-        told = {"observer": observer.label, "seconds": perf_counter() - begun}
-        content["rows"] += [{**told, **row} for row in _rows(recovered, base, truth)]
     content["seconds"] += perf_counter() - started
     write_json(path, content)
     return faults

@@ -1,0 +1,156 @@
+"""How much the fixed constants of the Bayesian observers matter: `python scripts/sensitivity.py`.
+
+Each constant is set to other values, one at a time; every observer then recovers from the very same
+traces as with the shipped constants, and the table shows by how much its scores move.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from malfl_algos.experiments.parallel import in_parallel
+from malfl_algos.experiments.study import MAIN_GAMES, OBSERVERS, Cell
+from malfl_algos.experiments.study_cells import observe, play
+from malfl_algos.scores.correlation import mean_interval
+
+CONSTANTS: Mapping[str, tuple[str, tuple[Any, ...]]] = {
+    "CONCENTRATION": ("alternation", (0.1, 1.0)),
+    "SETTLED": ("alternation", (0.03, 0.3)),
+    "KNOWN_VARIANCE": ("alternation", (1e-12, 1e-8)),
+    "FIRST_EVALUATIONS": ("alternation", (6, 24)),
+    "LATER_EVALUATIONS": ("alternation", (8, 32)),
+    "NOISE_BOUNDS": ("inference", ((1e-8, 10.0),)),
+    "SCALE_BOUNDS": ("inference", ((0.03, 30.0),)),
+    "PRIOR_BOUNDS": ("inference", ((1e-5, 1e4),)),
+    "SCANNED_NOISE": ("inference", ((1e-4, 1e-2),)),
+    "MEAN_VARIANCE": ("inference", (1e4, 1e6)),
+    "FIRST_STEP": ("inference", (0.75, 3.0)),
+    "SWEEPS": ("learner_models", (30, 120)),
+    "SEARCH_STAGES": ("estimator", (3, 6)),
+    "SEARCH_PASSES": ("estimator", (1, 3)),
+    "SIGN_SEED": ("replay", (1, 2)),
+}
+"""Module in `malfl_algos.ma_lfl`, and the values to try."""
+
+CASES = (
+    ("td", "1/10", "ma-lfl-bellman"),
+    ("td", "1/10", "ma-lfl-replay"),
+    ("exact", "policies", "ma-lfl-bellman"),
+)
+"""Learner, data and observer; `policies`: the true ones are known."""
+
+SCORES = ("pearson", "coverage_2sd")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure and write the table. Returns 0."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", nargs="+", type=int, default=list(range(10)))
+    parser.add_argument("--episodes", type=int, default=3000, help="of a stage, full data")
+    parser.add_argument("--jobs", type=int, help="processes (default: one per processor)")
+    parser.add_argument("--output", type=Path, default=Path("sensitivity.md"))
+    given = parser.parse_args(argv)
+    tasks = [
+        (Cell(game, learner, data, seed, given.episodes, True), observer)
+        for learner, data, observer in CASES
+        for game in MAIN_GAMES
+        for seed in given.seeds
+    ]
+    found = in_parallel(measure, tasks, jobs=given.jobs)
+    rows = [row for rows in tqdm(found, total=len(tasks), disable=None) for row in rows]
+    text = table(rows, command=" ".join(["python scripts/sensitivity.py", *(argv or sys.argv[1:])]))
+    given.output.write_text(text, encoding="utf-8")
+    print(text)
+    return 0
+
+
+def measure(task: tuple[Cell, str]) -> list[dict[str, Any]]:
+    """Scores of one observer on one trace, with the shipped constants and with every other value.
+
+    Returns:
+        A row per setting, its scores averaged over agents; `constant` is None for the shipped ones.
+    """
+    cell, observer = task
+    played = play(cell, [observer])
+    settings = [(None, None)] + [(k, v) for k, (_, values) in CONSTANTS.items() for v in values]
+    rows = []
+    for constant, value in settings:
+        shipped = None
+        if constant is not None:
+            module = import_module(f"malfl_algos.ma_lfl.{CONSTANTS[constant][0]}")
+            shipped = getattr(module, constant)
+            setattr(module, constant, value)
+        try:
+            agents = observe(played, OBSERVERS[observer])
+        finally:
+            if constant is not None:
+                setattr(module, constant, shipped)
+        scores = {score: float(np.mean([agent[score] for agent in agents])) for score in SCORES}
+        rows.append(
+            {"case": (cell.learner, cell.data, observer), "cell": str(cell)}
+            | {"constant": constant, "value": value, "shipped": shipped, **scores}
+        )
+    return rows
+
+
+def table(rows: Sequence[Mapping[str, Any]], *, command: str) -> str:
+    """The table in Markdown: paired differences to the shipped constants, over games and seeds."""
+    shipped = {(row["case"], row["cell"]): row for row in rows if row["constant"] is None}
+    lines = [
+        "# Sensitivity to the fixed constants",
+        "",
+        "Written by this command; Pearson and 2-sd coverage with the shipped constants, then how "
+        "they change",
+        "when one constant changes: mean over games, seeds and agents of the paired differences, "
+        "95 % interval.",
+        "",
+        f"```sh\n{command.strip()}\n```",
+    ]
+    for case in CASES:
+        learner, data, observer = case
+        base = [row for key, row in shipped.items() if key[0] == case]
+        stand = ", ".join(
+            f"{score} {np.mean([row[score] for row in base]):.4f}" for score in SCORES
+        )
+        lines += [
+            "",
+            f"## `{observer}`, {learner} learners, data {data}: {stand} ({len(base)} runs)",
+            "",
+            "| constant | shipped | value | Pearson | 2-sd coverage |",
+            "| --- | --- | --- | --- | --- |",
+        ]
+        for constant, (_, values) in CONSTANTS.items():
+            for value in values:
+                own = [
+                    row
+                    for row in rows
+                    if row["case"] == case and (row["constant"], row["value"]) == (constant, value)
+                ]
+                changes = [
+                    _change([row[score] - shipped[case, row["cell"]][score] for row in own])
+                    for score in SCORES
+                ]
+                lines.append(
+                    f"| {constant} | {own[0]['shipped']} | {value} | {' | '.join(changes)} |"
+                )
+    return "\n".join(lines) + "\n"
+
+
+def _change(differences: Sequence[float]) -> str:
+    if not np.any(differences):
+        return "none"
+    found = mean_interval({number: [one] for number, one in enumerate(differences)})
+    interval = "" if found.interval is None else "[{:+.4f}, {:+.4f}]".format(*found.interval)
+    return f"{found.mean:+.4f} {interval}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
