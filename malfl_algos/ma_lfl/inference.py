@@ -27,8 +27,11 @@ like the variances below: so a reward and a temperature that are both doubled ch
 """
 SCALE_BOUNDS = (0.1, 10.0)
 """Factor on the variance that the learner model predicts."""
-PRIOR_BOUNDS = (1e-4, 1e3)
-"""Prior variance of a reward value about the mean of all."""
+PRIOR_BOUNDS = (10**-3.125, 1e3)
+"""Prior variance of a reward value about the mean of all. Where data show no reward at all, evidence
+would have it shrink to nothing, and the deviations with it; but rewards of a few hundredths of the
+temperature leave no trace either, and stay possible.
+"""
 SCANNED_NOISE = (1e-5, 1e-3, 1e-2, 0.1)
 """Where a search without an earlier choice looks first."""
 MEAN_VARIANCE = 1e5
@@ -248,7 +251,7 @@ def _best_prior(normal: _Normal, rows: Rows) -> tuple[float, float]:
             return float(normal.log_norm + (along @ along - normal.squares - spread) / 2)
 
     low, high = np.log(PRIOR_BOUNDS) + np.log(unit)
-    grid = np.linspace(low, high, 9)
+    grid = np.linspace(low, high, 8)
     best = int(np.argmax([evidence(point) for point in grid]))
     inside = (grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)])
     found = minimize_scalar(

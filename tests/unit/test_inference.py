@@ -111,6 +111,15 @@ def test_the_prior_of_largest_evidence_is_found(level):
         assert np.abs(np.log(variance / grid[np.argmax(table)])) < 0.15
 
 
+def test_data_without_a_reward_leave_it_uncertain():
+    """No trace of a reward is no proof that there is none: its deviations do not vanish."""
+    rows = replace(random_rows(0), response=np.zeros((2, 3, 4)))
+    found = fit(rows, start=None, evaluations=12, scaled=True)
+    assert "prior_variance" in found.evidence.bounds_hit
+    sd = np.sqrt(np.diag(rows.prior @ found.covariance() @ rows.prior))
+    assert np.all(sd > 0.01 * rows.temperature)
+
+
 def test_noise_is_found_from_wherever_the_search_starts():
     rng = np.random.default_rng(3)
     k = rng.normal(size=(4, 60, 5, 8))
