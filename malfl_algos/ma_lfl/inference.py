@@ -28,8 +28,8 @@ like the variances below: so a reward and a temperature that are both doubled ch
 SCALE_BOUNDS = (0.1, 10.0)
 """Factor on the variance that the learner model predicts."""
 PRIOR_BOUNDS = (10**-3.125, 1e3)
-"""Prior variance of a reward value about the mean of all. Where data show no reward at all, evidence
-would have it shrink to nothing, and the deviations with it; but rewards of a few hundredths of the
+"""Prior variance of a reward value about the mean of all. Where data show no reward, evidence would
+have it shrink to nothing, and the deviations with it; but rewards of a few hundredths of the
 temperature leave no trace either, and stay possible.
 """
 SCANNED_NOISE = (1e-5, 1e-3, 1e-2, 0.1)
