@@ -21,7 +21,7 @@ from malfl_algos.ma_lfl.replay import ReplayedTd
 from malfl_algos.ma_lfl.response import working_response
 from malfl_algos.trace import LearningTrace
 
-__all__ = ["AgentFit", "alternate"]
+__all__ = ["AgentFit", "alternate", "noise_settings"]
 
 FloatArray = NDArray[np.float64]
 
@@ -35,6 +35,8 @@ KNOWN_VARIANCE = 1e-10
 """Variance of log pi where the policy is known."""
 FIRST_EVALUATIONS, LATER_EVALUATIONS = 12, 16
 """Noise settings tried in the first pass and in each later one."""
+LARGE = 5e9
+"""Above so many rows x unknowns squared, the cost of a noise setting, half as many are tried."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,6 +124,12 @@ def alternate(
     ]
 
 
+def noise_settings(n_rows: int, n_unknowns: int, *, first: bool) -> int:
+    """How many noise settings are tried in a pass, the first or a later one."""
+    evaluations = FIRST_EVALUATIONS if first else LATER_EVALUATIONS
+    return evaluations // 2 if n_rows * n_unknowns**2 > LARGE else evaluations
+
+
 @dataclass(frozen=True, eq=False)
 class _State:
     """One agent after a pass.
@@ -188,7 +196,7 @@ def _pass(
     posterior = fit(
         rows,
         start=earlier.posterior.evidence if earlier else None,
-        evaluations=LATER_EVALUATIONS if earlier else FIRST_EVALUATIONS,
+        evaluations=noise_settings(predicted.size, n_unknowns, first=earlier is None),
         scaled=bool(predicted.any()),
     )
     reward = posterior.mean if base is None else base @ posterior.mean

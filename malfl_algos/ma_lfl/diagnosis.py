@@ -8,7 +8,12 @@ from typing import Any
 import numpy as np
 import scipy.linalg
 
-from malfl_algos.ma_lfl.alternation import CONCENTRATION, KNOWN_VARIANCE, AgentFit
+from malfl_algos.ma_lfl.alternation import (
+    CONCENTRATION,
+    KNOWN_VARIANCE,
+    AgentFit,
+    noise_settings,
+)
 from malfl_algos.ma_lfl.inference import MEAN_VARIANCE
 from malfl_algos.ma_lfl.learner_models import SWEEPS
 from malfl_algos.ma_lfl.replay_loops import SIGNS
@@ -56,6 +61,7 @@ def diagnose(
         "settled": one.settled,
         "fixed": {
             "concentration": CONCENTRATION,
+            "noise_settings": noise_settings(one.policies[1:].size, len(values), first=False),
             "known_variance": KNOWN_VARIANCE * temperature**2,
             "mean_variance": MEAN_VARIANCE * temperature**2,
             "sweeps": SWEEPS,

@@ -11,6 +11,7 @@ from exact import exact_policies
 from recovery_cases import SETTINGS, known_exactly, learn
 
 from malfl_algos.contract import Observer
+from malfl_algos.ma_lfl.alternation import LATER_EVALUATIONS, noise_settings
 from malfl_algos.ma_lfl.bayesian import MaLflBellman, MaLflReplay
 from malfl_algos.trace import LearningTrace, Stage, Transitions
 from malfl_env.markov_game import deterministic_game
@@ -297,3 +298,11 @@ def test_directions_that_only_the_prior_knows_are_told(small):
         assert 9 <= said["n_prior_dominated"] <= 405
         assert said["effective_parameters"] < 396
         assert "identified: " in said["identification"]
+
+
+def test_fewer_noise_settings_are_tried_where_each_is_dear(small):
+    assert noise_settings(9 * 81 * 5, 81, first=False) == LATER_EVALUATIONS
+    assert noise_settings(9 * 729 * 15, 729, first=False) == LATER_EVALUATIONS // 2
+    trace, game = small
+    said = TD.recover(trace, game=game.without_rewards(), **SETTINGS).diagnostics["agent_0"]
+    assert said["fixed"]["noise_settings"] == LATER_EVALUATIONS
