@@ -33,7 +33,7 @@ CONSTANTS: Mapping[str, tuple[str, tuple[Any, ...]]] = {
     "SCANNED_NOISE": ("inference", ((1e-4, 1e-2),)),
     "MEAN_VARIANCE": ("inference", (1e4, 1e6)),
     "FIRST_STEP": ("inference", (0.75, 3.0)),
-    "SWEEPS": ("learner_models", (30, 120)),
+    "SWEEPS": ("learner_models", (50, 200)),
     "SEARCH_STAGES": ("estimator", (3, 6)),
     "SEARCH_PASSES": ("estimator", (1, 3)),
     "SIGN_SEED": ("replay", (1, 2)),

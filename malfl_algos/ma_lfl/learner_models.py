@@ -33,8 +33,10 @@ __all__ = ["ExactEvaluation", "ExpectedTd", "LearnerModel"]
 
 FloatArray = NDArray[np.float64]
 
-SWEEPS = 60
-"""Equal parts into which a stage is cut when its updates are spread evenly over time."""
+SWEEPS = 100
+"""Parts into which a stage is cut when its updates are spread evenly over time. Part k ends at
+(k / SWEEPS)^2 of the stage: values rise fast from 0 at first, then hardly change.
+"""
 
 
 class LearnerModel(Protocol):
@@ -107,9 +109,10 @@ class ExpectedTd:
     """A td learner known by its counts alone: every update replaced by its expectation, spread
     evenly.
 
-    The stage is cut into equal parts. In each, a pair (s, a) visited n times in the stage forgets
-    the share 1 - (1 - beta)^(n / parts) of its value in favour of the expected target. Pairs hardly
-    visited stay near 0, where td learners start; pairs visited for ever reach the soft value.
+    The stage is cut into parts. In a part that is a share x of it, a pair (s, a) visited n times in
+    the stage forgets 1 - (1 - beta)^(n x) of its value in favour of the expected target. Pairs
+    hardly visited stay near 0, where td learners start; pairs visited for ever reach the soft
+    value.
     """
 
     game: MarkovGame
@@ -128,17 +131,16 @@ class ExpectedTd:
         bonus = self.discount * self.temperature * (transition @ entropy(own))
         immediate[..., -1] += bonus.reshape(own.shape)
         visits = stage.action_counts(agent_index)
-        share = -np.expm1(visits / SWEEPS * np.log1p(-self.step_size))
         return np.asarray(
             _sweep(
                 transition.indptr,
                 transition.indices,
                 transition.data,
-                share,
+                visits * np.log1p(-self.step_size),
                 own,
                 immediate,
                 self.discount,
-                SWEEPS,
+                np.diff(np.linspace(0, 1, SWEEPS + 1) ** 2),
             )
         )
 
@@ -215,16 +217,16 @@ def _sweep(  # noqa: C901, PLR0917 - a compiled loop over plain arrays
     pointers: Any,
     columns: Any,
     chances: Any,
-    share: Any,
+    log_kept: Any,
     policy: Any,
     immediate: Any,
     discount: Any,
-    sweeps: Any,
+    parts: Any,
 ) -> Any:  # pragma: no cover
     n_states, n_actions, width = immediate.shape
     q = np.zeros((n_states, n_actions, width))
     value = np.zeros((n_states, width))
-    for _ in range(sweeps):
+    for part in parts:
         for s in range(n_states):
             value[s] = 0.0
             for a in range(n_actions):
@@ -232,12 +234,13 @@ def _sweep(  # noqa: C901, PLR0917 - a compiled loop over plain arrays
                     value[s, k] += policy[s, a] * q[s, a, k]
         for s in range(n_states):
             for a in range(n_actions):
-                if share[s, a] == 0.0:
+                share = -np.expm1(log_kept[s, a] * part)
+                if share == 0.0:
                     continue
                 for k in range(width):
-                    q[s, a, k] += share[s, a] * (immediate[s, a, k] - q[s, a, k])
+                    q[s, a, k] += share * (immediate[s, a, k] - q[s, a, k])
                 for entry in range(pointers[s * n_actions + a], pointers[s * n_actions + a + 1]):
-                    w = share[s, a] * discount * chances[entry]
+                    w = share * discount * chances[entry]
                     t = columns[entry]
                     for k in range(width):
                         q[s, a, k] += w * value[t, k]

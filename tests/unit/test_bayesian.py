@@ -302,7 +302,7 @@ def test_directions_that_only_the_prior_knows_are_told(small):
 
 def test_fewer_noise_settings_are_tried_where_each_is_dear(small):
     assert noise_settings(9 * 81 * 5, 81, first=False) == LATER_EVALUATIONS
-    assert noise_settings(9 * 729 * 15, 729, first=False) == LATER_EVALUATIONS // 2
+    assert noise_settings(9 * 729 * 5, 729, first=False) == LATER_EVALUATIONS // 2
     trace, game = small
     said = TD.recover(trace, game=game.without_rewards(), **SETTINGS).diagnostics["agent_0"]
     assert said["fixed"]["noise_settings"] == LATER_EVALUATIONS

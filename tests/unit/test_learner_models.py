@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from malfl_algos.ma_lfl.learner_models import ExactEvaluation, ExpectedTd
+from malfl_algos.ma_lfl.learner_models import SWEEPS, ExactEvaluation, ExpectedTd
 from malfl_algos.soft import soft_evaluation
 from malfl_algos.trace import Stage
 from malfl_env import MarkovGame
@@ -97,7 +97,7 @@ def expected_counts(game: MarkovGame, policies: list[np.ndarray], total: float) 
 @pytest.mark.parametrize("options", GAMES)
 @pytest.mark.parametrize("model", ["state", "own_action", "joint"])
 def test_expected_td_reaches_the_soft_value(paper_game, options, model):
-    """With counts without end; what is left is gamma^60, the sixty parts of a stage."""
+    """With counts without end; what is left is gamma^SWEEPS, the parts of a stage."""
     discount = 0.6
     for agent in range(options.get("n_agents", 2)):
         game = with_random_reward(paper_game(**options), model, agent, agent)
@@ -115,7 +115,7 @@ def one_state(reward: float) -> MarkovGame:
 
 
 def test_expected_td_of_one_state_by_hand():
-    """With gamma 0, q(a) = (1 - (1 - beta)^n(a)) r; with gamma > 0 the sixty parts one by one."""
+    """With gamma 0, q(a) = (1 - (1 - beta)^n(a)) r; with gamma > 0 the parts one by one."""
     game, policy = one_state(5.0), np.array([[0.25, 0.75]])
     stage = Stage(np.array([[6, 18]], dtype=np.int64))
     table = ExpectedTd(game, "state", 0.0, ALPHA, 0.1).coefficients(stage, [policy], 0)
@@ -123,10 +123,28 @@ def test_expected_td_of_one_state_by_hand():
     np.testing.assert_array_equal(table[0, :, 1], 0)
     table = ExpectedTd(game, "state", 0.8, ALPHA, 0.1).coefficients(stage, [policy], 0)
     q, entropy = np.zeros(2), -(policy * np.log(policy)).sum()
-    for _ in range(60):
+    for end in range(1, SWEEPS + 1):
         target = 5.0 + 0.8 * (policy[0] @ q + ALPHA * entropy)
-        q = q + (1 - 0.9 ** (np.array([6, 18]) / 60)) * (target - q)
+        part = (end**2 - (end - 1) ** 2) / SWEEPS**2
+        q = q + (1 - 0.9 ** (np.array([6, 18]) * part)) * (target - q)
     np.testing.assert_allclose(table[0, :, 0] * 5.0 + table[0, :, 1], q)
+
+
+def test_expected_td_follows_the_mean_of_learners_step_by_step():
+    """Two states, one of them hardly visited; updates in turn, each in expectation."""
+    game = deterministic_game(np.array([[0, 1], [0, 1]]), start=0, rewards=[np.array([1.0, -2.0])])
+    policy, beta, gamma = np.array([[0.98, 0.02], [0.7, 0.3]]), 0.1, 0.9
+    counts = np.array([[9600, 200], [140, 60]], dtype=np.int64)
+    entropy = -(policy * np.log(policy)).sum(axis=1)
+    order = np.argsort(np.concatenate([(np.arange(n) + 0.5) / n for n in counts.ravel()]))
+    pairs = np.repeat(np.arange(4), counts.ravel())[order]
+    q, reward = np.zeros((2, 2)), np.array([1.0, -2.0])
+    for s, a in zip(*np.divmod(pairs, 2), strict=True):
+        future = policy[a] @ q[a] + ALPHA * entropy[a]  # action a leads to state a
+        q[s, a] += beta * (reward[s] + gamma * future - q[s, a])
+    table = ExpectedTd(game, "state", gamma, ALPHA, beta).coefficients(Stage(counts), [policy], 0)
+    found = table[..., :-1] @ reward + table[..., -1]
+    np.testing.assert_allclose(found, q, atol=0.15)
 
 
 def test_pairs_never_visited_stay_at_zero(paper_game):
