@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 from pettingzoo import ParallelEnv
 
 from malfl_algos.contract import API_VERSION, LearnedStage
-from malfl_algos.sampling import StageSample, sample_stage
+from malfl_algos.sampling import observed_stage, sample_stage
 from malfl_algos.soft import log_soft_improvement, soft_evaluation
-from malfl_algos.trace import NextStateCounts, Stage, Transitions
 from malfl_env import markov_game
 from malfl_env.markov_game import MarkovGame
 
@@ -76,8 +75,16 @@ class MaSpi:
             env: a grid world, or any environment that `malfl_env.markov_game` knows.
             n_stages: how many stages, >= 1.
             rng: one 64-bit seed is drawn from it per stage.
+
+        Raises:
+            ValueError: at once, for an environment without a tabular model: continuous actions,
+                joint states that cannot be listed, agents that end apart.
         """
-        game = markov_game(env)
+        return self._stages(markov_game(env), n_stages, rng)
+
+    def _stages(
+        self, game: MarkovGame, n_stages: int, rng: np.random.Generator
+    ) -> Iterator[LearnedStage]:
         log_policies = [np.full((game.n_states, n), -np.log(n)) for n in game.n_actions]
         for _ in range(n_stages):
             joint_policy = [np.exp(log_policy) for log_policy in log_policies]
@@ -93,8 +100,11 @@ class MaSpi:
                 keep_steps=self.keep_transitions or not game.deterministic,
             )
             yield LearnedStage(
-                _observed(game, sample, keep_transitions=self.keep_transitions),
-                dict(zip(game.agents, joint_policy, strict=True)),
+                observed_stage(game, sample, keep_transitions=self.keep_transitions, complete=True),
+                {
+                    agent: policy.copy()
+                    for agent, policy in zip(game.agents, joint_policy, strict=True)
+                },
             )
             q = sample.q if self.evaluation == "td" else self._exact_q(game, joint_policy)
             log_policies = [log_soft_improvement(own, temperature=self.temperature) for own in q]
@@ -106,34 +116,3 @@ class MaSpi:
             )[0]
             for index in range(game.n_agents)
         ]
-
-
-def _observed(game: MarkovGame, sample: StageSample, *, keep_transitions: bool) -> Stage:
-    """What a trace keeps of a stage's sample."""
-    if sample.steps is None:
-        return Stage(sample.joint_counts)
-    states, joint_actions, next_states, episode_ends = sample.steps
-    seen = None
-    if not game.deterministic:
-        keys, counts = np.unique(
-            np.stack([states * int(np.prod(game.n_actions)) + joint_actions, next_states]),
-            axis=1,
-            return_counts=True,
-        )
-        seen = NextStateCounts(keys[0], keys[1], counts.astype(np.int64))
-    transitions = None
-    if keep_transitions:
-        own_actions = np.stack(np.unravel_index(joint_actions, game.n_actions), axis=-1)
-        transitions = Transitions(
-            states=_narrow(states, game.n_states),
-            joint_actions=_narrow(own_actions, max(game.n_actions)),
-            next_states=_narrow(next_states, game.n_states),
-            episode_ends=episode_ends,
-            complete=True,
-        )
-    return Stage(sample.joint_counts, seen, transitions)
-
-
-def _narrow(numbers: NDArray[Any], limit: int) -> NDArray[Any]:
-    """The numbers, all below `limit`, in the smallest unsigned type that holds them."""
-    return numbers.astype(np.min_scalar_type(limit - 1))

@@ -16,9 +16,10 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from malfl_algos.trace import NextStateCounts, Stage, Transitions
 from malfl_env.markov_game import Factor, MarkovGame
 
-__all__ = ["StageSample", "sample_stage", "thresholds"]
+__all__ = ["StageSample", "observed_stage", "sample_stage", "thresholds"]
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -114,6 +115,49 @@ def sample_stage(
     )
 
 
+def observed_stage(
+    game: MarkovGame, sample: StageSample, *, keep_transitions: bool, complete: bool
+) -> Stage:
+    """What a trace keeps of a stage's sample.
+
+    Args:
+        game: the game that was played.
+        sample: of the stage; with its steps where the game is stochastic or they are kept.
+        keep_transitions: whether the stage holds the steps in their order.
+        complete: whether the learners learned from these steps and from no others.
+
+    Returns:
+        The counts; counts of next states where the game is stochastic; the steps if kept.
+
+    Raises:
+        ValueError: if steps are needed and the sample has none.
+    """
+    if sample.steps is None:
+        if keep_transitions or not game.deterministic:
+            raise ValueError("the sample holds no steps: draw it with keep_steps=True")
+        return Stage(sample.joint_counts)
+    states, joint_actions, next_states, episode_ends = sample.steps
+    seen = None
+    if not game.deterministic:
+        keys, counts = np.unique(
+            np.stack([states * int(np.prod(game.n_actions)) + joint_actions, next_states]),
+            axis=1,
+            return_counts=True,
+        )
+        seen = NextStateCounts(keys[0], keys[1], counts.astype(np.int64))
+    transitions = None
+    if keep_transitions:
+        own_actions = np.stack(np.unravel_index(joint_actions, game.n_actions), axis=-1)
+        transitions = Transitions(
+            states=_narrow(states, game.n_states),
+            joint_actions=_narrow(own_actions, max(game.n_actions)),
+            next_states=_narrow(next_states, game.n_states),
+            episode_ends=episode_ends,
+            complete=complete,
+        )
+    return Stage(sample.joint_counts, seen, transitions)
+
+
 def thresholds(probabilities: FloatArray) -> NDArray[np.uint64]:
     """Integer cut points of a 32-bit draw u: the choice is the number of cut points <= u.
 
@@ -169,6 +213,11 @@ def _factor_tables(
             strides[position, agent] = stride
             stride *= n_actions[agent]
     return np.array([f.n_local for f in factors]), strides, successors, limits
+
+
+def _narrow(numbers: NDArray[Any], limit: int) -> NDArray[Any]:
+    """The numbers, all below `limit`, in the smallest unsigned type that holds them."""
+    return numbers.astype(np.min_scalar_type(limit - 1))
 
 
 @numba.njit(cache=True, nogil=True, inline="always")

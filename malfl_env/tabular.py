@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from gymnasium.spaces import Discrete
 
 from malfl_env.checks import check_table_bytes
 from malfl_env.markov_game import MarkovGame
@@ -33,10 +35,22 @@ def markov_game(env: Any) -> MarkovGame:
     game = make() if callable(make) else None
     if not isinstance(game, MarkovGame):
         raise ValueError(
-            f"env must be a grid world, or an environment with a method markov_game() that returns "
-            f"a MarkovGame; got {env!r}"
+            "env must be a grid world, or an environment with a method markov_game() that returns "
+            f"a MarkovGame; got {_told(env)}"
         )
     return game
+
+
+def _told(env: Any) -> str:
+    """An environment's name, and what in its actions no table can hold."""
+    metadata = getattr(env, "metadata", None)
+    name = metadata.get("name") if isinstance(metadata, Mapping) else None
+    told = f"{name!r}" if name else f"{env!r}"
+    for agent in getattr(env, "possible_agents", None) or ():
+        space = env.action_space(agent)
+        if not isinstance(space, Discrete):
+            return f"{told}, whose {agent} has actions that cannot be listed: {space}"
+    return told
 
 
 def grid_game(rules: GridRules, rewards: tuple[Reward, ...]) -> MarkovGame:
