@@ -1,0 +1,241 @@
+"""The checks of learners, in the order in which `check_learner` makes them."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import numpy as np
+
+from malfl_algos.testing.envs import ApartEnv, ContinuousEnv
+from malfl_algos.testing.frequencies import check_frequencies
+from malfl_algos.testing.stages import check_stage
+from malfl_algos.testing.subject import Subject, guarded, parts, unsettle
+from malfl_env import markov_game
+from malfl_env.testing.protocol import fail
+from malfl_env.testing.run import Run, blamed, episode_fingerprints
+from malfl_env.testing.values import difference, overwrite, shown
+
+__all__ = ["LearnerCheck", "check_refusals"]
+
+PATIENCE = 5.0
+"""Seconds that a thread has to end in after its learner was closed."""
+
+_ENDS = object()
+_REFUSED = {
+    "discount": (-0.1, 1.5),
+    "temperature": (-1.0,),
+    "episodes": (0,),
+    "episode_length": (0,),
+}
+
+
+@dataclass(frozen=True)
+class LearnerCheck:
+    """A learner on one game.
+
+    Args:
+        subject: the learner.
+        factory: makes a new environment of the game.
+        n_stages: of each run.
+        seeds: two different ones.
+        stochastic: whether another seed must give another trace.
+        game_name: for messages.
+    """
+
+    subject: Subject
+    factory: Callable[[], Any]
+    n_stages: int
+    seeds: Sequence[int]
+    stochastic: bool
+    game_name: str
+
+    def __call__(self) -> None:
+        """All checks on this game."""
+        learner = self.subject.build()
+        first = self._first_run(learner)
+        self._check_repeats(first)
+        self._check_used(learner, first)
+        self._check_close()
+        if "keep_transitions" in self.subject.known:
+            self._check_keeping(first)
+
+    def _where(self, number: int | str = "") -> str:
+        return f"{self.game_name}, seed {self.seeds[0]}" + (
+            f", stage {number}" if number != "" else ""
+        )
+
+    def _stages(self, learner: Any, env: Any, seed: int) -> Generator[Any, None, None]:
+        """The stages, each fetched under guard; one more than asked for, if the learner has it."""
+        rng = np.random.default_rng(seed)
+        iterator = guarded(
+            lambda: iter(learner.learn(env, n_stages=self.n_stages, rng=rng)), self._where()
+        )
+        try:
+            for number in range(self.n_stages + 1):
+                stage = guarded(lambda: next(iterator, _ENDS), self._where(number))
+                if stage is _ENDS:
+                    return
+                yield stage
+        finally:
+            if hasattr(iterator, "close"):
+                guarded(iterator.close, f"{self._where()}, closed")
+
+    def _first_run(self, learner: Any) -> list[Any]:
+        """Every stage by itself, then what is left of the environment. Returns copies."""
+        env = self.factory()
+        game = markov_game(env)
+        before = parts(game)
+        keep = self.subject.options.get("keep_transitions")
+        given, copies = [], []
+        for number, stage in enumerate(self._stages(learner, env, self.seeds[0])):
+            if number < self.n_stages:
+                check_stage(stage, game, keep=keep, where=self._where(number))
+            given.append(stage)
+            copies.append(parts(stage))
+            for old, (live, copied) in enumerate(zip(given, copies, strict=True)):
+                gap = difference(copied, parts(live))
+                if gap:
+                    fail("stage overwritten later", self._where(old), gap)
+        if len(given) != self.n_stages:
+            found = f"more than {self.n_stages}" if len(given) > self.n_stages else len(given)
+            detail = f"n_stages is {self.n_stages}, the learner gave {found}"
+            fail("wrong number of stages", self._where(), detail)
+        self._check_counts(given, game.agents)
+        gap = difference(before, parts(markov_game(env)))
+        if gap:
+            fail("inputs written to", self._where(), f"the game's tables: {gap}")
+        self._check_env(env)
+        return copies
+
+    def _check_counts(self, stages: list[Any], agents: Sequence[str]) -> None:
+        """The policies claimed are those that were played."""
+        counts = [stage.observed.joint_counts for stage in stages]
+        claimed = [[np.asarray(stage.joint_policy[agent]) for agent in agents] for stage in stages]
+        check_frequencies(counts, claimed, [self._where(n) for n in range(len(stages))])
+
+    def _check_env(self, env: Any) -> None:
+        """The environment plays as a new one does."""
+        with blamed(f"environment not left as it was found ({self._where()})"):
+            used, fresh = (
+                episode_fingerprints(
+                    Run(one, infos=False), seed=self.seeds[0], n_steps=10, action_seed=0
+                )
+                for one in (env, self.factory())
+            )
+            assert used == fresh, "after reset(seed) it plays another episode than a new one"
+
+    def _check_repeats(self, first: list[Any]) -> None:
+        """One seed once more, in turns with another seed, the global generators elsewhere."""
+        unsettle(self.seeds[1] + 1)
+        runs = [self._stages(self.subject.build(), self.factory(), seed) for seed in self.seeds]
+        pairs = list(islice(zip(*runs, strict=False), self.n_stages))
+        for run in runs:
+            run.close()
+        again, other = ([parts(stage) for stage in column] for column in zip(*pairs, strict=True))
+        gap = difference(first, again)
+        if gap:
+            alone = list(
+                map(parts, self._stages(self.subject.build(), self.factory(), self.seeds[0]))
+            )
+            if difference(first, alone) is None:
+                fail("learners share state", self._where(), f"with another one at work: {gap}")
+            fail("one seed, two results", self._where(), gap)
+        if self.stochastic and difference(_counts(first), _counts(other)) is None:
+            detail = f"the counts of seeds {self.seeds[0]} and {self.seeds[1]} are the same"
+            fail("every seed gives one trace", self.game_name, detail)
+
+    def _check_used(self, learner: Any, first: list[Any]) -> None:
+        """A learner used before, and a reader that writes over every stage it was given."""
+        again = []
+        for stage in self._stages(learner, self.factory(), self.seeds[0]):
+            again.append(parts(stage))
+            overwrite(stage.joint_policy)
+            overwrite(stage.observed.joint_counts)
+        gap = difference(first, again)
+        if gap:
+            plain = list(map(parts, self._stages(learner, self.factory(), self.seeds[0])))
+            if difference(first, plain) is None:
+                fail("writing to a stage changes what follows", self._where(), gap)
+            fail("a learner remembers its last use", self._where(), gap)
+
+    def _check_close(self) -> None:
+        """Stopped after one stage, nothing stays behind and the environment is free again."""
+        env, threads = self.factory(), set(threading.enumerate())
+        rng = np.random.default_rng(self.seeds[0])
+        where = f"{self._where()}, closed after the first stage"
+        iterator = guarded(
+            lambda: self.subject.build().learn(env, n_stages=self.n_stages, rng=rng), where
+        )
+        guarded(lambda: next(iter(iterator)), where)
+        if hasattr(iterator, "close"):
+            guarded(iterator.close, where)
+        deadline = time.monotonic() + PATIENCE
+        while left := [t.name for t in threading.enumerate() if t not in threads]:
+            if time.monotonic() > deadline:
+                fail("thread left behind", where, shown(left))
+            time.sleep(0.01)
+        self._check_env(env)
+
+    def _check_keeping(self, first: list[Any]) -> None:
+        """The same trace whether or not its transitions are kept."""
+        keep = not self.subject.options["keep_transitions"]
+        env = self.factory()
+        game, found = markov_game(env), []
+        learner = self.subject.build(keep_transitions=keep)
+        for number, stage in enumerate(self._stages(learner, env, self.seeds[0])):
+            check_stage(
+                stage, game, keep=keep, where=f"{self._where(number)}, keep_transitions={keep}"
+            )
+            found.append(parts(stage))
+        gap = difference(_counts(first), _counts(found))
+        if gap:
+            fail("keeping transitions changes the trace", self._where(), gap)
+
+
+def _counts(stages: list[Any]) -> list[Any]:
+    return [stage["observed"]["joint_counts"] for stage in stages]
+
+
+def check_refusals(subject: Subject) -> None:
+    """What cannot be done is refused by a `ValueError` that names it."""
+    for name, values in _REFUSED.items():
+        for value in values if name in subject.known else ():
+            options = {**subject.options, name: value}
+            where = f"{name} = {value}"
+            fault = _refusal(lambda options=options: _begin(subject, options), where)  # type: ignore[misc]
+            if fault is None:
+                fail("bad option not refused", where, "the learner went to work")
+            if name not in fault and name.replace("_", " ") not in fault:
+                fail("refusal does not name the option", where, shown(fault))
+    for env in (ContinuousEnv(), ApartEnv()):
+        where = f"environment {env.metadata['name']}"
+        fault = _refusal(lambda env=env: _begin(subject, subject.options, env), where)  # type: ignore[misc]
+        if fault is None and isinstance(env, ContinuousEnv):
+            fail("environment not refused", where, "continuous actions cannot be counted")
+        if fault is not None and isinstance(env, ContinuousEnv) and env.n_steps:
+            detail = f"it took {env.n_steps} steps before it said: {shown(fault)}"
+            fail("refused too late", where, detail)
+
+
+def _begin(subject: Subject, options: Any, env: Any = None) -> None:
+    from malfl_env import grid_world_v0
+
+    game = grid_world_v0.parallel_env(size=2, max_cycles=10) if env is None else env
+    learner = subject.make(**options)
+    next(iter(learner.learn(game, n_stages=2, rng=np.random.default_rng(0))))
+
+
+def _refusal(call: Callable[[], None], where: str) -> str | None:
+    try:
+        call()
+    except ValueError as fault:
+        return str(fault)
+    except Exception as fault:
+        detail = f"expected a ValueError, got {type(fault).__name__}: {fault}"
+        raise AssertionError(f"wrong kind of error: {detail} ({where})") from fault
+    return None

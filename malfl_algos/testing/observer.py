@@ -1,0 +1,227 @@
+"""The checks of observers, in the order in which `check_observer` makes them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from malfl_algos.contract import RecoveredRewards
+from malfl_algos.testing.cases import Case, grid_game, learned_case, odd_game, played_case, renamed
+from malfl_algos.testing.results import check_result
+from malfl_algos.testing.subject import Subject, guarded, parts, unsettle
+from malfl_algos.testing.worlds import check_peeking
+from malfl_algos.trace import LearningTrace, Stage, Transitions
+from malfl_env.testing.protocol import fail
+from malfl_env.testing.values import difference, pieces, shown
+
+__all__ = ["ObserverCheck"]
+
+SAME_AGENT = 0.5
+"""Correlation that two results about one agent must have, called by either name."""
+MISPLACED = 0.3
+"""By how much more the bystander's reward may change, in correlation, before it is blamed."""
+
+
+@dataclass(frozen=True)
+class ObserverCheck:
+    """An observer on small traces.
+
+    Args:
+        subject: the observer.
+        keep: whether it asks for transitions.
+    """
+
+    subject: Subject
+    keep: bool
+
+    def __call__(self) -> None:
+        """All checks."""
+        case = learned_case("2x2 grid world", grid_game(0), keep_transitions=self.keep)
+        other = learned_case("2x2 grid world", grid_game(1), keep_transitions=self.keep)
+        honest = self._check_repeats(case, other)
+        self._check_inputs(case, honest)
+        check_peeking(self.subject, case, honest)
+        self._check_seat(case)
+        self._check_odd(case)
+        self._check_agents(case)
+        self._check_refusals(case)
+
+    def recover(self, case: Case, where: str = "", observer: Any = None, **changed: Any) -> Any:
+        """A checked result, under guard."""
+        where = f"{case.name}{where and ', '}{where}"
+        observer = self.subject.build() if observer is None else observer
+        arguments = {**case.arguments(), **changed}
+        result = guarded(lambda: observer.recover(**arguments), where)
+        wanted = tuple(agent for agent in case.trace.agents if agent not in case.known)
+        check_result(result, arguments["trace"], wanted, where)
+        return result
+
+    def _check_repeats(self, case: Case, other: Case) -> Any:
+        """One trace, one result: again, after another trace, the global generators elsewhere."""
+        observer = self.subject.build()
+        first = parts(self.recover(case, observer=observer))
+        unsettle(7)
+        gap = difference(first, parts(self.recover(case, "a second observer")))
+        if gap:
+            fail("one trace, two results", case.name, gap)
+        elsewhere = parts(self.recover(other, "another trace", observer))
+        if difference(first["rewards"], elsewhere["rewards"]) is None:
+            detail = "agents with other rewards left another trace, the rewards found are the same"
+            fail("result does not depend on the trace", case.name, detail)
+        gap = difference(first, parts(self.recover(case, "the first trace again", observer)))
+        if gap:
+            fail("an observer remembers its last trace", case.name, gap)
+        return first
+
+    def _check_inputs(self, case: Case, honest: Any) -> None:
+        """What is handed over stays as it is, and may be read-only."""
+        case = replace(case, known=case.trace.agents[:1])
+        arguments = case.arguments()
+        before = parts(arguments)
+        known = parts(guarded(lambda: self.subject.build().recover(**arguments), case.name))
+        gap = difference(before, parts(arguments))
+        if gap:
+            fail("inputs written to", case.name, gap)
+        for agents, expected in (((), honest), (case.known, known)):
+            frozen = _read_only(replace(case, known=agents))
+            gap = difference(expected, parts(self.recover(frozen, "inputs read-only")))
+            if gap:
+                fail("result depends on whether inputs are read-only", case.name, gap)
+
+    def _check_seat(self, case: Case) -> None:
+        """From each agent's seat: its own policies known, the others' rewards wanted."""
+        for agent in case.trace.agents:
+            self.recover(replace(case, known=(agent,)), f"policies of {agent} known")
+
+    def _check_odd(self, case: Case) -> None:
+        """Cases that a method may refuse, and on which it must not talk nonsense."""
+        odd = learned_case("game with 2 and 3 actions", odd_game(0), keep_transitions=self.keep)
+        self._sound_or_refused(odd, "")
+        self._sound_or_refused(case, "game=None", game=None)
+        self._sound_or_refused(case, "discount=None", discount=None)
+        self._sound_or_refused(case, "one stage", trace=case.trace.first(1))
+        nothing = Stage(np.zeros_like(case.trace.stages[0].joint_counts), None, _no_steps(case))
+        stages = list(case.trace.stages)
+        for number in (0, 1, len(stages) - 1):
+            holed = LearningTrace((*stages[:number], nothing, *stages[number + 1 :]))
+            self._sound_or_refused(case, f"stage {number} without data", trace=holed)
+        if self.keep:
+            bare = LearningTrace(tuple(replace(stage, transitions=None) for stage in stages))
+            self._sound_or_refused(case, "no transitions kept", trace=bare)
+
+    def _sound_or_refused(self, case: Case, where: str, **changed: Any) -> None:
+        where = f"{case.name}{where and ', '}{where}"
+        arguments = {**case.arguments(), **changed}
+        result = self._result_or_refusal(arguments, where)
+        if not isinstance(result, str):
+            check_result(result, arguments["trace"], case.trace.agents, where)
+
+    def _result_or_refusal(self, arguments: Mapping[str, Any], where: str) -> Any:
+        observer = self.subject.build()
+        try:
+            return observer.recover(**arguments)
+        except ValueError as fault:
+            return str(fault) or "(no words)"
+        except Exception as fault:
+            detail = f"expected a result or a ValueError, got {type(fault).__name__}: {fault}"
+            raise AssertionError(f"wrong kind of error: {detail} ({where})") from fault
+
+    def _check_refusals(self, case: Case) -> None:
+        """What makes no sense is refused by a `ValueError` that names it."""
+        stranger = {"agent_9": case.policies["agent_0"]}
+        misshapen = {"agent_0": case.policies["agent_0"][:, :-1]}
+        for name, values in {
+            "discount": (-0.1, 1.5, float("nan")),
+            "temperature": (0.0, -1.0, float("nan")),
+        }.items():
+            for value in values:
+                words = self._refusal(case, f"{name} = {value}", {name: value})
+                if name not in words:
+                    fail("refusal does not name the argument", f"{name} = {value}", shown(words))
+        other = odd_game(0).without_rewards()
+        self._refusal(case, "a game of another size", {"game": other})
+        self._refusal(case, "policies of an agent that is not there", {"known_policies": stranger})
+        self._refusal(case, "policies of the wrong shape", {"known_policies": misshapen})
+
+    def _refusal(self, case: Case, where: str, changed: Mapping[str, Any]) -> str:
+        result = self._result_or_refusal({**case.arguments(), **changed}, where)
+        if isinstance(result, RecoveredRewards):
+            fail("bad argument not refused", where, "a result was returned")
+        return str(result)
+
+    def _check_agents(self, case: Case) -> None:
+        """Each reward is that of the agent whose name it bears."""
+        turned, place = renamed(case)
+        first, second = (self.recover(one).rewards for one in (case, turned))
+        for agent, other in zip(case.trace.agents, case.trace.agents[::-1], strict=True):
+            expected = np.asarray(first[agent])
+            found = np.asarray(second[other])[place]
+            if found.ndim > 1:
+                found = found.transpose(0, 2, 1)
+            if found.shape == expected.shape and _correlation(expected, found) < SAME_AGENT:
+                detail = f"{agent}, called {other}, has quite another reward"
+                fail("result depends on the agents' names", case.name, detail)
+        self._check_credit(case)
+
+    def _check_credit(self, case: Case) -> None:
+        """Where one agent alone behaves otherwise, it is its reward that changes more."""
+        before = self.recover(played_case(case, case.policies)).rewards
+        gaps = []
+        for seed in (2, 3, 4):
+            other = learned_case(case.name, grid_game(seed), keep_transitions=self.keep)
+            for agent, bystander in zip(case.trace.agents, case.trace.agents[::-1], strict=True):
+                policies = {**case.policies, agent: other.policies[agent]}
+                after = self.recover(played_case(case, policies)).rewards
+                own, others = (
+                    _correlation(np.asarray(before[name]), np.asarray(after[name]))
+                    for name in (agent, bystander)
+                )
+                gaps.append(own - others)
+        if np.mean(gaps) > MISPLACED:
+            detail = (
+                "when one agent alone behaves otherwise, it is the reward found for the other "
+                f"that changes more (correlations apart by {np.mean(gaps):.2f})"
+            )
+            fail("agents mixed up", case.name, detail)
+
+
+def _correlation(one: Any, other: Any) -> float:
+    """Pearson's; 1 where one of them is constant and so has no direction."""
+    if np.ptp(one) == 0 or np.ptp(other) == 0:
+        return 1.0
+    return float(np.corrcoef(np.ravel(one), np.ravel(other))[0, 1])
+
+
+def _no_steps(case: Case) -> Transitions | None:
+    steps = case.trace.stages[0].transitions
+    if steps is None or steps.states is None or steps.next_states is None:
+        return None
+    return Transitions(
+        states=steps.states[:0],
+        joint_actions=steps.joint_actions[:0],
+        next_states=steps.next_states[:0],
+        episode_ends=steps.episode_ends[:0],
+        complete=True,
+    )
+
+
+def _read_only(case: Case) -> Case:
+    """The same case with arrays of its own that cannot be written to."""
+    stages = tuple(
+        Stage(
+            stage.joint_counts.copy(),
+            stage.next_state_counts,
+            None if stage.transitions is None else replace(stage.transitions),
+        )
+        for stage in case.trace.stages
+    )
+    frozen = replace(case, trace=LearningTrace(stages), policies=parts(case.policies))
+    for stage in stages:
+        stage.joint_counts.flags.writeable = False
+    for piece in pieces(frozen.policies):
+        if isinstance(piece, np.ndarray):
+            piece.flags.writeable = False
+    return frozen

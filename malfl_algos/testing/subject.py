@@ -1,0 +1,152 @@
+"""The plugin under test: how it is built, and calls into it under guard."""
+
+from __future__ import annotations
+
+import inspect
+import random
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any
+
+import numpy as np
+
+from malfl_algos.discovery import Kind
+from malfl_algos.option_help import describe_options
+from malfl_algos.options import coerce_options, option_hints
+from malfl_algos.plugin_checks import PIPELINE_OPTIONS, check_plugin_class
+from malfl_algos.plugins import PluginError, find_plugin, plugin_class
+from malfl_env.testing.protocol import fail
+from malfl_env.testing.run import global_random_state, restore_global_random_state
+from malfl_env.testing.values import difference, shown, snapshot
+
+__all__ = ["Subject", "guarded", "kept_random_state", "parts", "subject_of", "unsettle"]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A plugin under test.
+
+    Args:
+        kind: "learner" or "observer".
+        name: for messages.
+        make: called with options by name, returns the learner or the observer.
+        options: those given to the check, filled up as an experiment would.
+        known: names of all options that it has.
+    """
+
+    kind: Kind
+    name: str
+    make: Callable[..., Any]
+    options: Mapping[str, Any]
+    known: frozenset[str]
+
+    def build(self, **changed: Any) -> Any:
+        """A new learner or observer."""
+        options = {**self.options, **changed}
+        return guarded(lambda: self.make(**options), f"{self.name} with options {shown(options)}")
+
+
+def subject_of(
+    plugin: str | Callable[..., Any],
+    kind: Kind,
+    options: Mapping[str, Any] | None,
+    filled: Mapping[str, Any],
+) -> Subject:
+    """The plugin that was handed over, checked as far as it can be without running it.
+
+    Args:
+        plugin: name of an installed plugin, a plugin class, or a function of the options.
+        kind: "learner" or "observer".
+        options: as given; they go before
+        filled: values for options that an experiment would fill in.
+
+    Raises:
+        AssertionError: where it is no plugin, or an option has no documentation.
+        ValueError: for an unknown name or option, or an option's value of the wrong type.
+    """
+    given = dict(options or {})
+    if isinstance(plugin, str):
+        name = f"{kind} {plugin!r}"
+        try:
+            target: Any = plugin_class(find_plugin(kind, plugin))
+        except PluginError as fault:
+            raise AssertionError(f"not a plugin: {fault}") from fault
+    else:
+        target, name = plugin, f"{kind} {getattr(plugin, '__name__', repr(plugin))}"
+    if isinstance(target, type):
+        try:
+            check_plugin_class(target, kind)
+        except ValueError as fault:
+            raise AssertionError(f"not a plugin: {target.__qualname__} {fault}") from fault
+        _check_documentation(target)
+        given = coerce_options(target, given, where=name)
+        known = frozenset(option_hints(target))
+    else:
+        known = frozenset(inspect.signature(target).parameters)
+    standard = {**PIPELINE_OPTIONS, **filled}
+    wanted = {key: value for key, value in standard.items() if key in known}
+    return Subject(kind, name, target, {**wanted, **given}, known)
+
+
+def _check_documentation(cls: type) -> None:
+    for option in describe_options(cls):
+        if not option.documentation:
+            where = "a text below the field, or in the Args section of the class"
+            fail("option without documentation", where, f"{cls.__qualname__}.{option.name}")
+
+
+def guarded(call: Callable[[], Any], where: str) -> Any:
+    """The result of a call into the plugin, which may not raise nor use global randomness."""
+    before = _random_state()
+    try:
+        result = call()
+    except Exception as error:
+        raise AssertionError(f"call raised: {type(error).__name__}: {error} ({where})") from error
+    for library, state in _random_state().items():
+        if library in before and difference(before[library], state):
+            fail("global random state touched", where, f"the global generator of {library} moved")
+    return result
+
+
+@contextmanager
+def kept_random_state() -> Iterator[None]:
+    """Leave the global generators as they were found."""
+    before, torch = global_random_state(), sys.modules.get("torch")
+    torch_state = torch.get_rng_state() if torch is not None else None
+    try:
+        yield
+    finally:
+        restore_global_random_state(before)
+        if torch is not None:
+            torch.set_rng_state(torch_state)
+
+
+def unsettle(seed: int) -> None:
+    """Put the global generators elsewhere, so that whoever draws from them shows it."""
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.manual_seed(seed)
+
+
+def parts(value: Any) -> Any:
+    """A copy in plain containers and arrays; a dataclass becomes the mapping of its fields."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: parts(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, Mapping):
+        return {key: parts(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [parts(item) for item in value]
+    return snapshot(value)
+
+
+def _random_state() -> dict[str, Any]:
+    of_numpy, of_random = global_random_state()
+    state = {"numpy": of_numpy, "random": list(of_random[1])}
+    torch = sys.modules.get("torch")
+    if torch is not None and hasattr(torch, "get_rng_state"):
+        state["torch"] = torch.get_rng_state().numpy().copy()
+    return state
