@@ -1,0 +1,138 @@
+"""Models and their environments: what may be between a model and its agent's view."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, TypeAlias, runtime_checkable
+
+import gymnasium
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import (
+    DummyVecEnv,
+    VecCheckNan,
+    VecEnvWrapper,
+    VecMonitor,
+    VecNormalize,
+    VecTransposeImage,
+)
+
+from malfl_sb3.view import AgentView, AnyParallelEnv
+
+__all__ = ["Model", "ModelFactory", "act", "build_model", "check_agents", "connected_view"]
+
+
+@runtime_checkable
+class Model(Protocol):
+    """What acts: a stable-baselines3 model, or anything with its `predict`."""
+
+    def predict(self, observation: Any, *, deterministic: bool) -> tuple[Any, Any]:
+        """An action, and the state of a recurrent policy."""
+        ...
+
+
+ModelFactory: TypeAlias = Callable[[AgentView], BaseAlgorithm]
+
+# These change neither actions nor the observations that `act` hands to a policy itself.
+_GYM_WRAPPERS = (Monitor, gymnasium.RewardWrapper, gymnasium.wrappers.RecordEpisodeStatistics)
+_VEC_WRAPPERS = (VecNormalize, VecMonitor, VecTransposeImage, VecCheckNan)
+
+
+def act(model: Any, observation: Any) -> Any:
+    """An action of a model's present policy, drawn as in training (`deterministic=False`).
+
+    Args:
+        model: a stable-baselines3 model, its observations normalised if its environment does so,
+            or anything else with a method `predict`.
+        observation: of its agent, as the parallel environment gave it.
+    """
+    if isinstance(model, BaseAlgorithm):
+        normalise = model.get_vec_normalize_env()
+        if normalise is not None:
+            observation = normalise.normalize_obs(observation)
+    return model.predict(observation, deterministic=False)[0]
+
+
+def check_agents(what: str, given: Mapping[Any, Any], agents: list[Any]) -> None:
+    """Refuse a mapping that does not have exactly these agents.
+
+    Raises:
+        ValueError: naming those that are missing or unknown.
+    """
+    missing = [agent for agent in agents if agent not in given]
+    unknown = [agent for agent in given if agent not in agents]
+    if missing or unknown:
+        fault = f"lacks {missing}" if missing else f"has the unknown {unknown}"
+        raise ValueError(f"{what} {fault}; the agents are {agents}")
+
+
+def build_model(agent: Any, given: BaseAlgorithm | ModelFactory, view: AgentView) -> BaseAlgorithm:
+    """A model, made by its factory if that is what was given.
+
+    Raises:
+        ValueError: if the algorithm does not fit the agent's spaces, or it is no model.
+    """
+    if isinstance(given, BaseAlgorithm):
+        return given
+    if not callable(given):
+        raise ValueError(f"{agent}: expected a stable-baselines3 model or a factory, got {given!r}")
+    try:
+        model = given(view)
+    except (AssertionError, NotImplementedError, ValueError) as fault:  # what SB3 refuses with
+        raise ValueError(
+            f"{agent}, with actions {view.action_space} and observations "
+            f"{view.observation_space}: {fault}"
+        ) from fault
+    if not isinstance(model, BaseAlgorithm):
+        raise ValueError(f"{agent}: the factory must return a stable-baselines3 model, got {model}")
+    return model
+
+
+def connected_view(env: AnyParallelEnv, agent: Any, model: BaseAlgorithm) -> AgentView:
+    """The view on which a model stands; a model without an environment is given one.
+
+    The model begins a new episode when it learns next.
+
+    Raises:
+        ValueError: if the model stands on anything but a view of this agent and environment, or
+            there are wrappers between them through which others could not follow its policy.
+    """
+    venv = model.get_env()
+    if venv is None:
+        try:
+            model.set_env(AgentView(env, agent))
+        except (AssertionError, ValueError) as fault:
+            raise ValueError(f"{agent}: the model has other spaces: {fault}") from fault
+        venv = model.get_env()
+        assert venv is not None
+    else:
+        model.set_env(venv)  # makes it reset
+    if model.n_envs != 1:
+        raise ValueError(
+            f"{agent}: the model has {model.n_envs} environments, but there is one game with one "
+            "of each agent: build it on one view"
+        )
+    base = venv.unwrapped
+    inner: Any = base.envs[0] if isinstance(base, DummyVecEnv) else base
+    view = inner.unwrapped
+    if not isinstance(view, AgentView) or view.parallel_env is not env or view.agent != agent:
+        raise ValueError(
+            f"{agent}: the model is built on {view}; build it on agent_views(env)[{agent!r}], "
+            "where env is the one that is trained on"
+        )
+    while isinstance(venv, VecEnvWrapper):
+        _check_wrapper(agent, venv, _VEC_WRAPPERS)
+        venv = venv.venv
+    while isinstance(inner, gymnasium.Wrapper):
+        _check_wrapper(agent, inner, _GYM_WRAPPERS)
+        inner = inner.env
+    return view
+
+
+def _check_wrapper(agent: Any, wrapper: Any, allowed: tuple[type, ...]) -> None:
+    if not isinstance(wrapper, allowed):
+        names = ", ".join(kind.__name__ for kind in _GYM_WRAPPERS + _VEC_WRAPPERS)
+        raise ValueError(
+            f"{agent}: {type(wrapper).__name__} stands between the model and its view; allowed "
+            f"are {names}. Wrap the parallel environment instead, for example with SuperSuit"
+        )

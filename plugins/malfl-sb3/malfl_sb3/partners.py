@@ -1,0 +1,64 @@
+"""A view in which the other agents follow models: to evaluate a policy, or to try one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from malfl_sb3.game import plain_action
+from malfl_sb3.models import Model, act, check_agents
+from malfl_sb3.view import AgentView, AnyParallelEnv, StepResult, agent_views
+
+__all__ = ["partner_view"]
+
+
+def partner_view(env: AnyParallelEnv, agent: Any, partners: Mapping[Any, Model]) -> AgentView:
+    """A `gymnasium.Env` in which one agent acts and the others follow the policies of models.
+
+    For `EvalCallback` and `evaluate_policy`. The partners' policies are read at every step: where
+    their models go on learning, so do they.
+
+    Args:
+        env: a parallel environment that nobody else is using; not the one trained on.
+        agent: who acts.
+        partners: a model for every other agent: of stable-baselines3, or anything with its
+            `predict`. An entry for the agent itself is not used.
+
+    Raises:
+        ValueError: for an env that is not parallel, an agent that is unknown, one that is missing,
+            or a space that stable-baselines3 does not know.
+    """
+    views = agent_views(env)
+    if agent not in views:
+        raise ValueError(f"unknown agent {agent!r}; the agents are {list(views)}")
+    others = {other: model for other, model in partners.items() if other != agent}
+    check_agents("partners", others, [other for other in views if other != agent])
+    view = views[agent]
+    view.seat = _Seat(env, agent, others)
+    return view
+
+
+class _Seat:
+    """One agent's place among partners."""
+
+    def __init__(self, env: AnyParallelEnv, agent: Any, partners: Mapping[Any, Model]) -> None:
+        self._env = env
+        self._agent = agent
+        self._partners = partners
+        self._observations: dict[Any, Any] = {}
+
+    def reset(self, seed: int | None) -> tuple[Any, dict[str, Any]]:
+        self._observations, infos = self._env.reset(seed=seed)
+        return self._observations[self._agent], dict(infos[self._agent])
+
+    def step(self, action: Any) -> StepResult:
+        actions = {}
+        for other in self._env.agents:
+            chosen = action
+            if other != self._agent:
+                chosen = act(self._partners[other], self._observations[other])
+            actions[other] = plain_action(self._env.action_space(other), chosen)
+        results = self._env.step(actions)
+        self._observations = results[0]
+        observation, reward, terminated, truncated, info = (part[self._agent] for part in results)
+        return observation, float(reward), bool(terminated), bool(truncated), dict(info)

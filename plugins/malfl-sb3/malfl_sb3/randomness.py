@@ -1,0 +1,113 @@
+"""Global random generators, one set for every agent.
+
+Stable-baselines3 draws from the global generators of torch, NumPy and Python. Where several
+algorithms take turns in one process, each gets a state of these generators of its own, put in place
+while it runs. What one agent draws then depends on nobody else, and the caller's generators are as
+they were.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+
+__all__ = ["RandomStreams", "torch_threads"]
+
+# NPY002 forbids NumPy's global generator; swapping it is what this module is for.
+
+
+class RandomStreams:
+    """States of the global generators by name, of which at most one is in place at a time.
+
+    Args:
+        names: of the streams.
+        rng: one seed is drawn from it per stream, in the order of the names.
+    """
+
+    def __init__(self, names: Sequence[str], rng: np.random.Generator) -> None:
+        self._states = {name: _State(int(rng.integers(2**63))) for name in names}
+        self._current: _State | None = None
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """Within this context `use` chooses the stream; after it the caller's states are back."""
+        caller = _State.of_process()
+        # NumPy's generator keeps a spare normal draw beside its bits: it has to be put back too
+        legacy = np.random.get_state(legacy=False)  # noqa: NPY002
+        try:
+            yield
+        finally:
+            if self._current is not None:
+                self._current.save()
+                self._current = None
+            caller.load()
+            np.random.set_state(legacy)  # noqa: NPY002
+
+    def use(self, name: str) -> None:
+        """Put a stream in place of the one that is."""
+        chosen = self._states[name]
+        if chosen is self._current:
+            return
+        if self._current is not None:
+            self._current.save()
+        chosen.load()
+        self._current = chosen
+
+
+class _State:
+    """One state of all global generators."""
+
+    def __init__(self, seed: int | None) -> None:
+        self.seed = seed
+        # NumPy's bit generator itself changes places, which is much faster than copying its state
+        self.bits: Any = np.random.get_bit_generator()  # type: ignore[attr-defined]
+        self.python: Any = random.getstate()
+        self.torch = torch.get_rng_state()
+        self.cuda: list[torch.Tensor] = []
+        if seed is None:
+            self.save()
+            return
+        seeds = np.random.SeedSequence(seed).generate_state(2, dtype=np.uint64).tolist()
+        self.bits = np.random.MT19937(seed)  # the kind that np.random.seed() asks for
+        self.python = random.Random(seeds[0]).getstate()
+        self.torch = torch.Generator().manual_seed(seeds[1]).get_state()
+
+    @classmethod
+    def of_process(cls) -> _State:
+        """The state that is in place now."""
+        return cls(None)
+
+    def save(self) -> None:
+        self.python = random.getstate()
+        self.torch = torch.get_rng_state()
+        self.cuda = torch.cuda.get_rng_state_all() if _cuda_in_use() else []
+
+    def load(self) -> None:
+        np.random.set_bit_generator(self.bits)  # type: ignore[attr-defined]
+        random.setstate(self.python)
+        torch.set_rng_state(self.torch)
+        if self.cuda:
+            torch.cuda.set_rng_state_all(self.cuda)
+        elif self.seed is not None and _cuda_in_use():  # the first time since CUDA was started
+            torch.cuda.manual_seed_all(self.seed)
+
+
+def _cuda_in_use() -> bool:
+    return bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]
+
+
+@contextmanager
+def torch_threads(number: int | None) -> Iterator[None]:
+    """Let torch use so many threads within this context; None leaves it as it is."""
+    before = torch.get_num_threads()
+    if number is not None:
+        torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

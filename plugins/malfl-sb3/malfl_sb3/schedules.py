@@ -1,0 +1,215 @@
+"""Who moves when: all learners at once, or one at a time among partners that stand still.
+
+A schedule is a generator that yields after every step of the game; between two yields every learner
+waits. It drives the learners' threads and the game, all in the caller's thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from copy import deepcopy
+from typing import Any
+
+import numpy as np
+from gymnasium.utils.env_checker import data_equivalence
+from stable_baselines3.common.base_class import BaseAlgorithm
+
+from malfl_sb3.baton import Failed, Finished, LearnerThread, Request, Reset, Step
+from malfl_sb3.game import SharedGame
+from malfl_sb3.models import act
+from malfl_sb3.randomness import RandomStreams
+from malfl_sb3.view import StepResult
+
+__all__ = ["ENVIRONMENT", "Players", "alternating", "simultaneous"]
+
+ENVIRONMENT = "malfl_sb3 environment"
+"""Name of the stream from which an environment draws that uses global generators."""
+
+
+class Players:
+    """The learners of a game and the game itself.
+
+    Args:
+        game: that they share.
+        models: per agent, in agent order.
+        threads: per agent, on which its model learns.
+        streams: of random numbers, one per agent and `ENVIRONMENT`.
+    """
+
+    def __init__(
+        self,
+        game: SharedGame,
+        models: Mapping[Any, BaseAlgorithm],
+        threads: Mapping[Any, LearnerThread],
+        streams: RandomStreams,
+    ) -> None:
+        self.game = game
+        self._models = models
+        self._threads = threads
+        self._streams = streams
+        self._requests: dict[Any, Request] = {}
+
+    @property
+    def learning(self) -> list[Any]:
+        """Agents that have not finished, in agent order."""
+        return [
+            agent
+            for agent in self.game.agents
+            if not isinstance(self._requests.get(agent), Finished)
+        ]
+
+    def resume(self, agent: Any, answer: Any = None, *, until: type[Reset] | type[Step]) -> None:
+        """Let a learner run until it asks for what is due, or finishes.
+
+        Raises:
+            BaseException: what it raised itself, with a note that names the agent.
+            RuntimeError: if it asks for something that is not due.
+        """
+        self._streams.use(agent)
+        request = self._threads[agent].resume(answer)
+        self._streams.use(ENVIRONMENT)
+        self._requests[agent] = request
+        if isinstance(request, Failed):
+            raise _named(request.error, agent)
+        if isinstance(request, Reset) and until is Step:
+            raise RuntimeError(
+                f"the learner of {agent} asked for a new episode in the middle of one. Its view "
+                "belongs to the training; evaluate on an environment of its own: see partner_view"
+            )
+        if isinstance(request, Step) and until is Reset:
+            raise RuntimeError(f"the learner of {agent} went on after the end of an episode")
+
+    def action(self, agent: Any) -> Any:
+        """What an agent does now: the choice of its learner, which waits for the outcome."""
+        request = self._requests[agent]
+        assert isinstance(request, Step)
+        return request.action
+
+    def policy_action(self, agent: Any) -> Any:
+        """What an agent does whose learner stands still: drawn from its present policy."""
+        self._streams.use(agent)
+        action = act(self._models[agent], self.game.observations[agent])
+        self._streams.use(ENVIRONMENT)
+        return action
+
+
+def simultaneous(players: Players, rng: np.random.Generator) -> Iterator[None]:
+    """Everyone learns at once, from the same steps.
+
+    A learner that has finished, or that a callback stopped, goes on acting by its last policy until
+    all have finished.
+
+    Args:
+        players: learners that have not begun.
+        rng: seeds the game, once.
+    """
+    game = players.game
+    for agent in game.agents:
+        players.resume(agent, until=Reset)
+    _begin_episode(players, seed=_seed(rng))
+    while learning := players.learning:
+        actions = {
+            agent: players.action(agent) if agent in learning else players.policy_action(agent)
+            for agent in game.agents
+        }
+        results = game.step(actions)
+        over = any(_over(result) for result in results.values())  # then for all of them
+        for agent in learning:
+            players.resume(agent, results[agent], until=Reset if over else Step)
+        if over:
+            _begin_episode(players, seed=None)
+        yield
+
+
+def alternating(
+    players: Players, rng: np.random.Generator, *, turn_timesteps: int
+) -> Iterator[None]:
+    """The agents take turns: one learns, the others act by their policies, which stand still.
+
+    Every turn begins a new episode. A turn that ends within an episode is a time limit to the
+    learner whose turn it was; it makes its due updates before the next turn begins.
+
+    Args:
+        players: learners that have not begun.
+        rng: seeds the game at the beginning of every turn.
+        turn_timesteps: steps of a turn.
+    """
+    turns = {}
+    for agent in players.game.agents:
+        players.resume(agent, until=Reset)
+        turns[agent] = _Turn(players, agent, rng)
+    while learning := players.learning:
+        for agent in learning:
+            yield from turns[agent].play(turn_timesteps)
+
+
+class _Turn:
+    """The turns of one agent.
+
+    When its turn is over, a learner asks for a new episode at once, makes its updates and chooses
+    its first action. So it is shown the beginning of the episode that its next turn will have: the
+    game is reset to one seed twice, now and when that turn begins.
+    """
+
+    def __init__(self, players: Players, agent: Any, rng: np.random.Generator) -> None:
+        self._players = players
+        self._agent = agent
+        self._rng = rng
+        self._announce()
+
+    def _announce(self) -> None:
+        self._next_seed = _seed(self._rng)
+        start = self._players.game.reset(self._next_seed)[self._agent]
+        self._shown = deepcopy(start[0])
+        self._players.resume(self._agent, start, until=Step)
+
+    def play(self, timesteps: int) -> Iterator[None]:
+        players, agent = self._players, self._agent
+        start = players.game.reset(self._next_seed)[agent]
+        if not data_equivalence(start[0], self._shown, exact=True):
+            raise ValueError(
+                "taking turns needs an environment whose reset(seed) always begins the same "
+                f"episode; with seed {self._next_seed} the first observation of {agent} was "
+                f"{self._shown}, then {start[0]}"
+            )
+        for step in range(1, timesteps + 1):
+            actions = {
+                other: players.action(agent) if other == agent else players.policy_action(other)
+                for other in players.game.agents
+            }
+            result = players.game.step(actions)[agent]
+            over, last = _over(result), step == timesteps
+            if last and not over:
+                result = (*result[:3], True, result[4])
+            players.resume(agent, result, until=Reset if over or last else Step)
+            if agent in players.learning:
+                if last:
+                    self._announce()
+                elif over:
+                    players.resume(agent, players.game.reset()[agent], until=Step)
+            yield
+            if agent not in players.learning:
+                return
+
+
+def _begin_episode(players: Players, *, seed: int | None) -> None:
+    start = players.game.reset(seed)
+    for agent in players.learning:
+        players.resume(agent, start[agent], until=Step)
+
+
+def _over(result: StepResult) -> bool:
+    return result[2] or result[3]
+
+
+def _seed(rng: np.random.Generator) -> int:
+    return int(rng.integers(2**31))
+
+
+def _named(error: BaseException, agent: Any) -> BaseException:
+    note = f"raised by the learner of {agent}; the training of all agents was stopped"
+    if hasattr(error, "add_note"):
+        error.add_note(note)
+    else:  # Python 3.10
+        error.__notes__ = [*getattr(error, "__notes__", []), note]
+    return error

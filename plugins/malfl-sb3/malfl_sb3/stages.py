@@ -1,0 +1,185 @@
+"""From independent learners to the stages of a learning trace.
+
+Between two stages the agents learn from one another by `malfl_sb3.training`. A stage itself is
+played under the policies they then have, which stand still: that is what a learning trace holds. So
+the learners have learned from other steps than those that an observer sees.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from gymnasium.spaces import Discrete, MultiDiscrete
+from numpy.typing import NDArray
+from pettingzoo import ParallelEnv
+from stable_baselines3.common.base_class import BaseAlgorithm
+
+from malfl_algos.contract import API_VERSION, LearnedStage
+from malfl_algos.sampling import observed_stage, sample_stage
+from malfl_env import MarkovGame, markov_game
+from malfl_sb3.behaviour import log_behaviour
+from malfl_sb3.training import IndependentTraining
+from malfl_sb3.view import AgentView
+
+__all__ = ["Sb3Learner"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sb3Learner:
+    """Agents that learn by a stable-baselines3 algorithm each, side by side.
+
+    Args:
+        discount: gamma in [0, 1).
+        episodes: episodes of a stage, played under policies that stand still.
+        episode_length: steps of such an episode.
+        keep_transitions: whether the trace keeps the steps in their order.
+        timesteps: steps each agent learns from between two stages.
+        mode: "simultaneous": all learn from the same steps; "alternating": one after the other, the
+            others' policies standing still.
+        learning_rate: of the optimiser.
+        policy_network: widths of the hidden layers, one network of them for each of the functions
+            that are learned.
+
+    Raises:
+        ValueError: for an option out of its range; the message names it.
+    """
+
+    discount: float
+    episodes: int = 3000
+    episode_length: int = 1000
+    keep_transitions: bool = False
+    timesteps: int = 2048
+    mode: Literal["simultaneous", "alternating"] = "simultaneous"
+    learning_rate: float = 3e-4
+    policy_network: tuple[int, ...] = (64, 64)
+
+    api_version: ClassVar[tuple[int, int]] = API_VERSION
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.discount < 1:
+            raise ValueError(f"discount must be in [0, 1), got {self.discount}")
+        if self.mode not in ("simultaneous", "alternating"):
+            raise ValueError(f"mode must be 'simultaneous' or 'alternating', got {self.mode!r}")
+        if not 0 < self.learning_rate < np.inf:
+            raise ValueError(f"learning_rate must be > 0 and finite, got {self.learning_rate}")
+        for width in self.policy_network:
+            if width < 1:
+                raise ValueError(f"policy_network must hold widths >= 1, got {self.policy_network}")
+        self._check_at_least_one("episodes", "episode_length", "timesteps")
+
+    def _check_at_least_one(self, *names: str) -> None:
+        for name in names:
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be >= 1, got {getattr(self, name)}")
+
+    def _check_fractions(self, *names: str) -> None:
+        for name in names:
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must be in [0, 1], got {getattr(self, name)}")
+
+    def _check_not_negative(self, name: str) -> None:
+        if not 0 <= getattr(self, name) < np.inf:
+            raise ValueError(f"{name} must be >= 0 and finite, got {getattr(self, name)}")
+
+    def _check_whole_rollouts(self, n_steps: int) -> None:
+        if self.timesteps % n_steps:
+            raise ValueError(
+                f"timesteps must be a multiple of n_steps, {n_steps}, so that every stage follows "
+                f"an update; got {self.timesteps}"
+            )
+
+    @abstractmethod
+    def model(self, view: AgentView) -> BaseAlgorithm:
+        """A new model on an agent's view."""
+
+    def _common(self) -> dict[str, Any]:
+        return {
+            "gamma": self.discount,
+            "learning_rate": self.learning_rate,
+            "policy_kwargs": {"net_arch": list(self.policy_network)},
+            "device": "cpu",
+        }
+
+    def learn(
+        self, env: ParallelEnv[str, Any, Any], *, n_stages: int, rng: np.random.Generator
+    ) -> Iterator[LearnedStage]:
+        """Yield stages; see `malfl_algos.contract.Learner`.
+
+        Args:
+            env: a grid world, or any parallel environment that `malfl_env.markov_game` knows and
+                whose agents observe the joint state.
+            n_stages: how many stages, >= 1. The first is played before anything is learned.
+            rng: one seed is drawn from it for the training and one per stage.
+
+        Raises:
+            ValueError: before anything runs, for an environment that does not fit.
+        """
+        game = markov_game(env)
+        observations = _all_observations(env, game)
+        alternating = self.mode == "alternating"
+        with IndependentTraining(
+            env,
+            dict.fromkeys(game.agents, self.model),
+            total_timesteps=max(1, (n_stages - 1) * self.timesteps),
+            rng=rng,
+            mode=self.mode,
+            turn_timesteps=self.timesteps if alternating else None,
+        ) as training:
+            for stage in range(n_stages):
+                if stage:
+                    training.advance(self.timesteps * (game.n_agents if alternating else 1))
+                log_policies = [
+                    log_behaviour(model, observations[agent])
+                    for agent, model in training.models.items()
+                ]
+                yield self._play(game, log_policies, seed=int(rng.integers(2**63)))
+
+    def _play(
+        self, game: MarkovGame, log_policies: list[NDArray[np.float64]], *, seed: int
+    ) -> LearnedStage:
+        sample = sample_stage(
+            game,
+            log_policies,
+            seed=seed,
+            episodes=self.episodes,
+            episode_length=self.episode_length,
+            discount=self.discount,
+            temperature=1.0,  # of the td updates, which a step_size of 0 leaves out
+            step_size=0.0,
+            keep_steps=self.keep_transitions or not game.deterministic,
+        )
+        stage = observed_stage(game, sample, keep_transitions=self.keep_transitions, complete=False)
+        policies = [np.exp(log_policy) for log_policy in log_policies]
+        return LearnedStage(stage, dict(zip(game.agents, policies, strict=True)))
+
+
+def _all_observations(
+    env: ParallelEnv[str, Any, Any], game: MarkovGame
+) -> dict[str, NDArray[np.int64]]:
+    """What each agent observes in every joint state, `(n_states, ...)`.
+
+    Raises:
+        ValueError: if an agent observes anything but the joint state.
+    """
+    if not isinstance(env, ParallelEnv):
+        raise ValueError(f"env must be a PettingZoo parallel environment, got {env!r}")
+    if tuple(env.possible_agents) != game.agents:
+        raise ValueError(f"the agents must be {game.agents}, they are {env.possible_agents}")
+    digits = game.observation(np.arange(game.n_states))
+    observed = {}
+    for agent in game.agents:
+        space = env.observation_space(agent)
+        if isinstance(space, Discrete) and game.observation_shape == (space.n,):
+            observed[agent] = digits[:, 0]
+        elif isinstance(space, MultiDiscrete) and tuple(space.nvec) == game.observation_shape:
+            observed[agent] = digits
+        else:
+            raise ValueError(
+                f"{agent} must observe the joint state, MultiDiscrete{list(game.observation_shape)}"
+                f", its observation space is {space}"
+            )
+    return observed

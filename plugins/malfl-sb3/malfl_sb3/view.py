@@ -1,0 +1,126 @@
+"""One agent's view of a parallel environment: a `gymnasium.Env` to build a model on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from copy import deepcopy
+from typing import Any, Protocol, TypeAlias
+
+import gymnasium
+from gymnasium import spaces
+from pettingzoo import ParallelEnv
+
+__all__ = ["AgentView", "Seat", "StepResult", "agent_views", "check_spaces"]
+
+AnyParallelEnv: TypeAlias = ParallelEnv[Any, Any, Any]
+StepResult: TypeAlias = tuple[Any, float, bool, bool, dict[str, Any]]
+
+
+class Seat(Protocol):
+    """A place in a running game."""
+
+    def reset(self, seed: int | None) -> tuple[Any, dict[str, Any]]:
+        """A new episode: the agent's observation and info."""
+        ...
+
+    def step(self, action: Any) -> StepResult:
+        """The agent acts: observation, reward, terminated, truncated, info."""
+        ...
+
+
+class AgentView(gymnasium.Env[Any, Any]):
+    """What one agent sees of a parallel environment; made by `agent_views` or `partner_view`.
+
+    It moves while its agent has a seat in a game: during training, or for good in a view made by
+    `partner_view`. Closing it does not close the environment, which others share.
+
+    Args:
+        env: the parallel environment.
+        agent: id of the agent. Its spaces are copied: no two views share a random generator.
+    """
+
+    def __init__(self, env: AnyParallelEnv, agent: Any) -> None:
+        self.parallel_env = env
+        self.agent = agent
+        self.metadata = dict(env.metadata)
+        self.render_mode = getattr(env, "render_mode", None)
+        self.observation_space = deepcopy(env.observation_space(agent))
+        self.action_space = deepcopy(env.action_space(agent))
+        self.seat: Seat | None = None
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """A new episode. In training the seed is not used: the training's rng seeds the game."""
+        return self._seated().reset(seed)
+
+    def step(self, action: Any) -> StepResult:
+        """Act, together with everyone else."""
+        return self._seated().step(action)
+
+    def render(self) -> Any:
+        """The parallel environment's picture."""
+        return self.parallel_env.render()
+
+    def __str__(self) -> str:
+        return f"<AgentView of {self.agent} in {self.parallel_env}>"
+
+    def _seated(self) -> Seat:
+        if self.seat is None:
+            raise RuntimeError(
+                f"the view of {self.agent} moves only while train_independent runs; to try or "
+                "evaluate a policy make an environment with partner_view"
+            )
+        return self.seat
+
+
+def agent_views(env: AnyParallelEnv) -> dict[Any, AgentView]:
+    """A view of every agent, in the order of `env.possible_agents`, to build models on.
+
+    Args:
+        env: a PettingZoo parallel environment.
+
+    Raises:
+        ValueError: if env is not one, or an agent has a space that stable-baselines3 does not know.
+    """
+    if not isinstance(env, ParallelEnv):
+        raise ValueError(
+            f"env must be a PettingZoo parallel environment, got {env!r}"
+            + ("; convert it with aec_to_parallel" if hasattr(env, "agent_iter") else "")
+        )
+    for agent in env.possible_agents:
+        check_spaces(agent, env.observation_space(agent), env.action_space(agent))
+    return {agent: AgentView(env, agent) for agent in env.possible_agents}
+
+
+def check_spaces(agent: Any, observation: spaces.Space[Any], action: spaces.Space[Any]) -> None:
+    """Refuse spaces that no stable-baselines3 algorithm takes.
+
+    Raises:
+        ValueError: naming the agent, the space and what is allowed.
+    """
+    parts: Mapping[str, spaces.Space[Any]] = {"": observation}
+    if isinstance(observation, spaces.Dict):
+        parts = {f"[{key!r}]": space for key, space in observation.spaces.items()}
+    for key, space in parts.items():
+        if not (isinstance(space, spaces.Box) or _is_plain_discrete(space)):
+            raise ValueError(
+                f"the observation space{key} of {agent} is {space}: stable-baselines3 takes Box, "
+                "Discrete and one-dimensional MultiDiscrete from 0, MultiBinary, and a Dict of "
+                "these; convert it by a wrapper of the parallel environment"
+            )
+    bounded = isinstance(action, spaces.Box) and action.is_bounded()
+    if not (bounded or _is_plain_discrete(action)):
+        raise ValueError(
+            f"the action space of {agent} is {action}: stable-baselines3 takes Box with finite "
+            "bounds, Discrete and one-dimensional MultiDiscrete from 0, and MultiBinary; convert "
+            "it by a wrapper of the parallel environment"
+        )
+
+
+def _is_plain_discrete(space: spaces.Space[Any]) -> bool:
+    if isinstance(space, spaces.Discrete):
+        return bool(space.start == 0)
+    if isinstance(space, spaces.MultiDiscrete):
+        return space.nvec.ndim == 1 and not space.start.any()
+    return isinstance(space, spaces.MultiBinary)
