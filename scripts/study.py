@@ -16,6 +16,7 @@ from time import perf_counter
 from malfl_algos.experiments.parallel import in_parallel
 from malfl_algos.experiments.study import (
     DATA,
+    DEFAULT_LEARNERS,
     DEFAULT_OBSERVERS,
     GAMES,
     LEARNERS,
@@ -41,7 +42,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if not given.tables_only:
             plan = cells(
-                given.games, given.learners, given.data, given.seeds, full_episodes=given.episodes
+                given.games,
+                given.learners,
+                given.data,
+                given.seeds,
+                full_episodes=given.episodes,
+                held_out=given.held_out,
             )
             failures = _run(missing_tasks(plan, given.observers, root), root, jobs=given.jobs)
         contents = read_cells(root)
@@ -100,7 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     for option, known, default in (
         ("--games", GAMES, list(GAMES)),
-        ("--learners", LEARNERS, list(LEARNERS)),
+        ("--learners", LEARNERS, list(DEFAULT_LEARNERS)),
         ("--data", DATA, list(DATA)),
         ("--observers", OBSERVERS, list(DEFAULT_OBSERVERS)),
     ):
@@ -119,6 +125,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--jobs", type=_count, help="processes (default: one per processor)")
     parser.add_argument(
         "--episodes", type=_count, default=3000, help="of a stage, full data (default: 3000)"
+    )
+    parser.add_argument(
+        "--held-out",
+        action="store_true",
+        help="also recover from all stages but the last, and foretell the last",
     )
     parser.add_argument(
         "--tables-only", action="store_true", help="run nothing, make tables of the cells there are"

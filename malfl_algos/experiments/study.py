@@ -18,6 +18,7 @@ from malfl_algos.experiments.config import ExperimentConfig, GameConfig, PluginC
 
 __all__ = [
     "DATA",
+    "DEFAULT_LEARNERS",
     "DEFAULT_OBSERVERS",
     "GAMES",
     "KNOWN_POLICIES",
@@ -30,7 +31,13 @@ __all__ = [
     "left_out",
 ]
 
-LEARNERS = ("td", "exact")
+FOREIGN = ("sb3-ppo", "sb3-a2c", "sb3-dqn", "example-npg")
+LEARNERS: Mapping[str, PluginConfig] = {
+    **{name: PluginConfig("ma-spi", "ma-spi", {"evaluation": name}) for name in ("td", "exact")},
+    **{name: PluginConfig(name, name) for name in FOREIGN},
+}
+"""By label. Those but the first two come in distributions of their own, in `plugins/`."""
+DEFAULT_LEARNERS = ("td", "exact")
 KNOWN_POLICIES = "policies"
 DATA: Mapping[str, int] = {"full": 1, "1/10": 10, "1/100": 100, KNOWN_POLICIES: 100}
 """What the episodes of a stage are divided by. `policies`: the observer is told the true policies,
@@ -107,11 +114,12 @@ class Cell:
 
     Args:
         game: a key of `GAMES`.
-        learner: "td" or "exact", how it evaluates.
+        learner: a key of `LEARNERS`.
         data: a key of `DATA`.
         seed: of the learner and of random rewards.
         full_episodes: episodes of a stage that count as full data.
         among_first: whether the seed is one of the first few, which the slow parts take.
+        held_out: whether observers also recover from all stages but the last, to predict the last.
     """
 
     game: str
@@ -120,6 +128,7 @@ class Cell:
     seed: int
     full_episodes: int
     among_first: bool
+    held_out: bool = False
 
     @property
     def episodes(self) -> int:
@@ -142,10 +151,11 @@ def cells(
     seeds: Sequence[int],
     *,
     full_episodes: int,
+    held_out: bool = False,
 ) -> list[Cell]:
     """The cells of a study, the paper's two games first, and of them td learners with full data."""
     found = [
-        Cell(game, learner, amount, seed, full_episodes, number < FEW_SEEDS)
+        Cell(game, learner, amount, seed, full_episodes, number < FEW_SEEDS, held_out)
         for learner in (name for name in LEARNERS if name in learners)
         for amount in (name for name in DATA if name in data)
         for number, seed in enumerate(seeds)
@@ -182,6 +192,6 @@ def cell_config(cell: Cell, observers: Sequence[str]) -> ExperimentConfig:
         families={} if wanted.rewards is None else {cell.game: wanted.rewards(cell.seed)},
         episodes=cell.episodes,
         seeds=(cell.seed,),
-        learner=PluginConfig("ma-spi", "ma-spi", {"evaluation": cell.learner}),
+        learner=LEARNERS[cell.learner],
         observers=tuple(OBSERVERS[label] for label in observers),
     )

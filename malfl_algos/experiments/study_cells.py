@@ -20,11 +20,19 @@ from malfl_algos.contract import RecoveredRewards
 from malfl_algos.experiments.config import ExperimentConfig, PluginConfig
 from malfl_algos.experiments.parts import make_observer, needs_transitions, reachable_states
 from malfl_algos.experiments.recovery import score_rows
-from malfl_algos.experiments.scoring import Judge, columns, judge, truth_scores, with_policies
+from malfl_algos.experiments.scoring import (
+    Judge,
+    columns,
+    judge,
+    prediction_measures,
+    truth_scores,
+    with_policies,
+)
 from malfl_algos.experiments.study import KNOWN_POLICIES, Cell, cell_config, left_out
 from malfl_algos.experiments.units import learn
 from malfl_algos.files import write_json
 from malfl_algos.ground_truth import GroundTruth
+from malfl_algos.scores.prediction import prediction_scores
 from malfl_algos.trace import LearningTrace
 from malfl_env import MarkovGame
 
@@ -98,11 +106,12 @@ def missing_tasks(plan: Iterable[Cell], observers: Iterable[str], root: Path) ->
         path = cell.path(root)
         if path.exists():
             content = read_cell(path)
-            made = content["cell"].get("episodes")
-            if made != cell.episodes:
+            made = content["cell"].get("episodes"), content["cell"].get("held_out", False)
+            if made != (cell.episodes, cell.held_out):
                 raise ValueError(
-                    f"{path} was made with {made} episodes a stage, now {cell.episodes} are asked "
-                    "for: choose another --output-dir"
+                    f"{path} was made with {made[0]} episodes a stage and held_out {made[1]}, now "
+                    f"{cell.episodes} and {cell.held_out} are asked for: choose another "
+                    "--output-dir"
                 )
             done = {row["observer"] for row in content["rows"]} | set(content["refused"])
             wanted = [label for label in wanted if label not in done]
@@ -155,16 +164,37 @@ def observe(played: Played, observer: PluginConfig) -> list[dict[str, Any]]:
     Raises:
         ValueError, ArithmeticError: where it refuses the game or the data.
     """
-    begun, config, truth = perf_counter(), played.config, played.truth
-    recovered = make_observer(config, observer, seed=played.cell.seed).recover(
-        played.trace,
-        game=played.game.without_rewards(),
-        discount=config.discount,
-        temperature=config.temperature,
-        known_policies=truth.joint_policies if played.cell.data == KNOWN_POLICIES else None,
-    )
+    begun = perf_counter()
+    recovered = _recover(played, observer, played.trace)
     told = {"observer": observer.label, "seconds": perf_counter() - begun}
-    return [{**told, **row} for row in _rows(recovered, played.base, truth)]
+    rows = [{**told, **row} for row in _rows(recovered, played.base, played.truth)]
+    if not played.cell.held_out:
+        return rows
+    last = played.trace.n_stages - 1
+    predictions = prediction_scores(
+        played.game.without_rewards(),
+        _recover(played, observer, played.trace.first(last)).rewards,
+        played.trace,
+        first_stage=last,
+        discount=played.config.discount,
+        temperature=played.config.temperature,
+    )
+    foretold = [columns(prediction_measures(predictions[row["agent"]])) for row in rows]
+    return [
+        {**row, **more, "reasons": {**row["reasons"], **more["reasons"]}}
+        for row, more in zip(rows, foretold, strict=True)
+    ]
+
+
+def _recover(played: Played, observer: PluginConfig, trace: LearningTrace) -> RecoveredRewards:
+    known = played.truth.joint_policies if played.cell.data == KNOWN_POLICIES else {}
+    return make_observer(played.config, observer, seed=played.cell.seed).recover(
+        trace,
+        game=played.game.without_rewards(),
+        discount=played.config.discount,
+        temperature=played.config.temperature,
+        known_policies={agent: own[: trace.n_stages] for agent, own in known.items()} or None,
+    )
 
 
 def _run(task: Task) -> list[str]:

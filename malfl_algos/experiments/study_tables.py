@@ -27,6 +27,7 @@ from malfl_algos.experiments.study_targets import check_targets
 from malfl_algos.files import write_bytes
 from malfl_algos.scores.calibration import CALIBRATION
 from malfl_algos.scores.correlation import mean_interval
+from malfl_algos.scores.prediction import PREDICTIONS
 
 __all__ = ["read_cells", "study_rows", "summarise", "write_study_tables"]
 
@@ -113,6 +114,12 @@ def write_study_tables(root: Path) -> str:
         for measure, title in TITLES.items():
             parts.append(f"## {learner} learners. {title}\n\n{_by_data(own, measure)}")
     parts.append(f"## Calibration: means over seeds and agents\n\n{_calibration(summary)}")
+    foretold = _held_out(rows)
+    if foretold:
+        parts.append(
+            "## The last stage, foretold by rewards from those before it: mean log likelihood of a "
+            f"step, in nats\n\n{foretold}"
+        )
     parts.append(f"## Settings that the data chose\n\n{_chosen(rows)}")
     parts.append(f"## Median seconds of a recovery, all agents together\n\n{_seconds(rows)}")
     refused = _refused(contents)
@@ -180,6 +187,17 @@ def _calibration(summary: Rows) -> str:
     )
 
 
+def _held_out(rows: Rows) -> str:
+    """Predictions of the last stage, beside those that need no reward; empty without any."""
+    names = [f"{name}_log_likelihood" for name in PREDICTIONS]
+    scored = [row for row in rows if row.get(names[0]) is not None]
+    lines = []
+    for key, group in _groups(scored).items():
+        found = [_statistics(group, name) for name in names]
+        lines.append((*key, *(_spread(one, "log_likelihood") for one in found)))
+    return _markdown((*KEYS, "by the rewards", "no change", "uniform"), lines) if lines else ""
+
+
 def _chosen(rows: Rows) -> str:
     """What observers chose by evidence, for all rewards of a game, learner and amount of data."""
     lines = []
@@ -228,7 +246,8 @@ def _refused(contents: Iterable[Row]) -> str:
     first: dict[tuple[Any, ...], str] = {}
     counts: Counter[tuple[Any, ...]] = Counter()
     for content in contents:
-        cell = Cell(**{key.name: content["cell"][key.name] for key in fields(Cell)})
+        known = {key.name for key in fields(Cell)}
+        cell = Cell(**{key: value for key, value in content["cell"].items() if key in known})
         reasons = {label: left_out(cell, label) for label in DEFAULT_OBSERVERS}
         for observer, reason in {**reasons, **content["refused"]}.items():
             if reason is not None:
