@@ -1,23 +1,32 @@
 """The `malfl` command: what is asked for, and one line on standard error where that cannot be done.
 
-Only the parser and `malfl plugins` live here, so that `--help` loads nothing heavy; the other
-commands are in `malfl_algos.commands`.
+What commands do is in `malfl_algos.commands` and `malfl_algos.plugin_commands`, which are loaded
+when they are wanted, so that `--help` loads nothing heavy.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-import traceback
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
-from typing import NoReturn
+from typing import Any, Literal, NoReturn
 
+from malfl_algos.cli_arguments import COMMANDS
 from malfl_algos.options import suggestion
 
 __all__ = ["main", "make_parser"]
 
-_EXTRA = ("scipy", "numba", "yaml", "matplotlib", "joblib", "tqdm", "threadpoolctl")
+_EXTRA = (
+    "scipy",
+    "numba",
+    "yaml",
+    "matplotlib",
+    "joblib",
+    "tqdm",
+    "threadpoolctl",
+    "docstring_parser",
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -54,10 +63,22 @@ def make_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for name, help_text, add_arguments in _COMMANDS:
+    for name, help_text, add_arguments in COMMANDS:
+        about_plugin = name in ("learn", "recover")
         command = commands.add_parser(
-            name, help=help_text, description=help_text, allow_abbrev=False
+            name,
+            help=help_text,
+            description=help_text,
+            allow_abbrev=False,
+            add_help=not about_plugin,
         )
+        if about_plugin:
+            command.add_argument(
+                "-h",
+                "--help",
+                action=_PluginHelp,
+                help="with a NAME, the options of that plugin, too",
+            )
         add_arguments(command)
     return parser
 
@@ -69,9 +90,41 @@ class _Parser(argparse.ArgumentParser):
         raise ValueError(f"{message} (see {self.prog} --help)")
 
 
+class _PluginHelp(argparse.Action):
+    """The help of a command, and the options of the plugin that is named before it."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, **settings: Any) -> None:
+        super().__init__(
+            option_strings,
+            argparse.SUPPRESS,
+            nargs=0,
+            default=argparse.SUPPRESS,
+            help=settings.get("help"),
+        )
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: object,
+        option_string: str | None = None,
+    ) -> NoReturn:
+        text = parser.format_help()
+        kind: Literal["learner", "observer"] = (
+            "observer" if hasattr(namespace, "observer") else "learner"
+        )
+        name = namespace.observer if kind == "observer" else namespace.name
+        if name is not None:
+            from malfl_algos.plugin_commands import plugin_help
+
+            text += "\n" + plugin_help(kind, name, namespace.config) + "\n"
+        print(text, end="")
+        parser.exit()
+
+
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = make_parser()
-    arguments, unknown = parser.parse_known_args(argv)
+    arguments, unknown = parser.parse_known_args(_help_last(argv))
     if unknown:
         known = _option_names(parser, arguments.command)
         raise ValueError(
@@ -81,6 +134,15 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     return arguments
 
 
+def _help_last(argv: Sequence[str] | None) -> list[str]:
+    """The arguments with a call for help at their end, where all else has been read."""
+    given = list(sys.argv[1:] if argv is None else argv)
+    wanted = [word for word in given if word in ("-h", "--help")]
+    if not (wanted and given[0] in ("learn", "recover")):
+        return given
+    return [*(word for word in given if word not in wanted), wanted[0]]
+
+
 def _option_names(parser: argparse.ArgumentParser, command: str) -> list[str]:
     (commands,) = (a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
     return [name for action in commands.choices[command]._actions for name in action.option_strings]
@@ -88,7 +150,9 @@ def _option_names(parser: argparse.ArgumentParser, command: str) -> list[str]:
 
 def _command(name: str) -> Callable[[argparse.Namespace], int]:
     if name == "plugins":
-        return _plugins
+        from malfl_algos.plugin_commands import plugins
+
+        return plugins
     missing = [module for module in _EXTRA if find_spec(module) is None]
     if missing:
         raise ImportError(
@@ -97,28 +161,6 @@ def _command(name: str) -> Callable[[argparse.Namespace], int]:
     from malfl_algos import commands
 
     return commands.COMMANDS[name]
-
-
-def _plugins(arguments: argparse.Namespace) -> int:
-    """List the plugins from metadata alone, or load and check each."""
-    from malfl_algos.plugins import PluginError, list_plugins, plugin_class
-
-    n_broken = 0
-    for plugin in list_plugins():
-        if arguments.action == "list":
-            print(
-                f"{plugin.kind:8}  {plugin.name:20}  {plugin.distribution} {plugin.version}  "
-                f"{plugin.value}"
-            )
-            continue
-        try:
-            plugin_class(plugin)
-            print(f"ok      {plugin}")
-        except PluginError:
-            n_broken += 1
-            print(f"broken  {plugin}")
-            print(traceback.format_exc())
-    return 1 if n_broken else 0
 
 
 def _complain(fault: BaseException, *, status: int) -> int:
@@ -130,171 +172,3 @@ def _complain(fault: BaseException, *, status: int) -> int:
 
 def _say(line: str) -> None:
     print(line, file=sys.stderr)
-
-
-def _whole(text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"must be a whole number, got {text!r}") from None
-
-
-def _add_config(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--config",
-        metavar="FILE",
-        help="YAML file; keys left out have the paper's settings (default: all of them)",
-    )
-
-
-def _add_counts(command: argparse.ArgumentParser) -> None:
-    for name, help_text in (
-        ("iterations", "stages of learning (default: 10)"),
-        ("episodes", "episodes a stage (default: 3000)"),
-        ("episode-length", "steps an episode (default: 1000)"),
-    ):
-        command.add_argument(f"--{name}", type=_whole, metavar="N", help=help_text)
-
-
-def _add_plugin_options(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--option",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="an option of the plugin, its value in YAML; may be repeated",
-    )
-
-
-def _add_output(command: argparse.ArgumentParser, what: str) -> None:
-    command.add_argument("--output-dir", metavar="DIR", required=True, help=f"folder for {what}")
-    command.add_argument("--overwrite", action="store_true", help="replace such files there")
-
-
-def _add_reproduce(command: argparse.ArgumentParser) -> None:
-    _add_config(command)
-    command.add_argument(
-        "--output-dir",
-        metavar="DIR",
-        default="malfl-results",
-        help="run folder (default: malfl-results); a run that is there already is finished: seeds, "
-        "families and observers may be added, nothing else may differ",
-    )
-    command.add_argument(
-        "--reward-families",
-        nargs="+",
-        metavar="NAME",
-        help="families to run (default: homogeneous heterogeneous); further ones are defined in "
-        "the configuration",
-    )
-    _add_counts(command)
-    command.add_argument(
-        "--seeds", nargs="+", type=_whole, metavar="K", help="one run each (default: 0 1 2 3 4)"
-    )
-    command.add_argument("--learner", metavar="NAME", help="who learns (default: ma-spi)")
-    command.add_argument(
-        "--observers",
-        nargs="+",
-        metavar="NAME",
-        help="who recover rewards, by plugin name or by label in the configuration (default: "
-        "ma-lfl ma-lfl-own-action ma-lfl-state ma-lfl-faithful)",
-    )
-    command.add_argument(
-        "--seat",
-        choices=("external", "agent"),
-        help="external: policies are estimated; agent: the observer is one of the agents and knows "
-        "its own (default: external)",
-    )
-    command.add_argument(
-        "--jobs",
-        type=_whole,
-        metavar="N",
-        help="worker processes (default: one per processor); results do not depend on it",
-    )
-    command.add_argument(
-        "--fast",
-        action="store_true",
-        help="a smoke test: 4 iterations, 100 episodes of 200 steps, seed 0; goes before the "
-        "configuration file, gives way to options",
-    )
-    command.add_argument(
-        "--overwrite", action="store_true", help="start afresh in the folder of a run"
-    )
-
-
-def _add_learn(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "name", nargs="?", metavar="NAME", help="the learner (default: the configuration's, ma-spi)"
-    )
-    _add_config(command)
-    _add_output(command, "trace.npz and ground_truth.npz")
-    command.add_argument(
-        "--reward-family", metavar="NAME", help="(default: the configuration's first, homogeneous)"
-    )
-    _add_counts(command)
-    command.add_argument(
-        "--seed", type=_whole, metavar="K", help="(default: the configuration's first, 0)"
-    )
-    _add_plugin_options(command)
-
-
-def _add_recover(command: argparse.ArgumentParser) -> None:
-    command.add_argument("trace", metavar="TRACE", help="trace.npz of a learner")
-    command.add_argument(
-        "--observer", metavar="NAME", required=True, help="plugin name, or label in --config"
-    )
-    _add_config(command)
-    _add_output(command, "rewards.npz, diagnostics.json and what else the observer has")
-    command.add_argument(
-        "--stages",
-        type=_whole,
-        metavar="N",
-        help="recover from the first N stages alone; malfl score tries the others (default: all)",
-    )
-    command.add_argument(
-        "--estimate-dynamics",
-        action="store_true",
-        help="do not tell the observer the game's dynamics (default: those of the configuration)",
-    )
-    _add_plugin_options(command)
-
-
-def _add_score(command: argparse.ArgumentParser) -> None:
-    command.add_argument("rewards", metavar="REWARDS", help="rewards.npz of an observer")
-    command.add_argument(
-        "--ground-truth",
-        metavar="FILE",
-        help="ground_truth.npz of the learner: for correlation, distance (EPIC, STARC), regret and "
-        "calibration, the last from posterior.npz beside REWARDS",
-    )
-    command.add_argument(
-        "--trace",
-        metavar="FILE",
-        help="trace.npz of the learner: predict stages from those before them, which needs no "
-        "truth: stages new to the rewards (malfl recover --stages), else the last",
-    )
-    command.add_argument(
-        "--config",
-        metavar="FILE",
-        help="YAML file; only joint states that can occur in its game count (default: the paper's)",
-    )
-    command.add_argument("--json", metavar="FILE", help="write the scores there, too")
-
-
-def _add_plugins(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "action",
-        nargs="?",
-        choices=("list", "doctor"),
-        default="list",
-        help="list (the default), or doctor: load and check each",
-    )
-
-
-_COMMANDS: tuple[tuple[str, str, Callable[[argparse.ArgumentParser], None]], ...] = (
-    ("reproduce", "Run the paper, or an experiment like it, from end to end.", _add_reproduce),
-    ("learn", "Let a learner learn; keep what may be seen apart from the truth.", _add_learn),
-    ("recover", "Recover rewards from a learning trace.", _add_recover),
-    ("score", "Judge recovered rewards, with the true ones or without.", _add_score),
-    ("plugins", "List the learners and observers that are installed.", _add_plugins),
-)

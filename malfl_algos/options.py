@@ -6,6 +6,8 @@ off its fields.
 
 from __future__ import annotations
 
+import inspect
+import sys
 import types
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
@@ -51,6 +53,8 @@ def describe(hint: Any) -> str:
         return " or ".join(describe(option) for option in get_args(hint))
     if get_origin(hint) is tuple:
         return f"a list, each entry {describe(get_args(hint)[0])}"
+    if hint is Any:
+        return "any value"
     return _WORDS.get(hint, f"{getattr(hint, '__name__', hint)}")
 
 
@@ -79,12 +83,16 @@ def coerce(value: Any, hint: Any, *, where: str) -> Any:
 
 
 def option_hints(cls: type) -> dict[str, Any]:
-    """Names and annotations of the options of a dataclass, in order."""
-    try:
-        hints = get_type_hints(cls)
-    except (NameError, TypeError):  # an annotation that exists for the type checker only
-        hints = dict.fromkeys((field.name for field in fields(cls)), Any)
-    return {field.name: hints[field.name] for field in fields(cls) if field.init}
+    """Names and annotations of the options of a dataclass, in order.
+
+    An annotation that cannot be evaluated (one that exists for the type checker only) counts as
+    Any; those beside it hold.
+    """
+    hints: dict[str, Any] = {}
+    for owner in reversed(cls.__mro__):
+        for name, annotation in _annotations(owner).items():
+            hints[name] = _evaluated(annotation, owner)
+    return {field.name: hints.get(field.name, Any) for field in fields(cls) if field.init}
 
 
 def coerce_options(cls: type, given: Mapping[str, Any], *, where: str) -> dict[str, Any]:
@@ -96,6 +104,23 @@ def coerce_options(cls: type, given: Mapping[str, Any], *, where: str) -> dict[s
     hints = option_hints(cls)
     check_keys(given, hints, where=where)
     return {key: coerce(value, hints[key], where=f"{where}: {key}") for key, value in given.items()}
+
+
+def _annotations(owner: type) -> dict[str, Any]:
+    try:
+        return inspect.get_annotations(owner)
+    except NameError:  # where annotations are not text, one that is not there spoils its class
+        return {}
+
+
+def _evaluated(annotation: Any, owner: type) -> Any:
+    stand_in = types.SimpleNamespace(__annotations__={"it": annotation})
+    module = sys.modules.get(owner.__module__)
+    try:
+        hints = get_type_hints(stand_in, vars(module) if module else {}, dict(vars(owner)))
+    except Exception:
+        return Any
+    return hints["it"]
 
 
 class _Unfit(Exception):

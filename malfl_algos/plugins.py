@@ -8,16 +8,18 @@ one harms nobody else.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass, is_dataclass
-from importlib.metadata import EntryPoint, entry_points
-from typing import Any, Literal, cast
+from importlib.metadata import EntryPoint
+from typing import Any, cast
 
-from malfl_algos.contract import API_VERSION, Learner, Observer
+from malfl_algos.contract import Learner, Observer
+from malfl_algos.discovery import GROUPS, Kind, Plugin, canonical_name, discover
 from malfl_algos.options import coerce_options, suggestion
+from malfl_algos.plugin_checks import check_plugin_class
+from malfl_algos.requirements import install_plugin, missing_module
 
 __all__ = [
+    "Kind",
     "Plugin",
     "PluginError",
     "find_plugin",
@@ -28,47 +30,14 @@ __all__ = [
     "plugin_class",
 ]
 
-Kind = Literal["learner", "observer"]
-
-_GROUPS: dict[Kind, str] = {"learner": "malfl.learners", "observer": "malfl.observers"}
-_METHODS: dict[Kind, str] = {"learner": "learn", "observer": "recover"}
-_VALUE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
-
 
 class PluginError(RuntimeError):
     """A plugin that is installed but cannot be used; the message names it and its distribution."""
 
 
-@dataclass(frozen=True)
-class Plugin:
-    """What an entry point says about a plugin.
-
-    Args:
-        kind: "learner" or "observer".
-        name: the name of the entry point.
-        value: `module:Class`.
-        distribution: name of the distribution that brings it.
-        version: of that distribution.
-    """
-
-    kind: Kind
-    name: str
-    value: str
-    distribution: str
-    version: str
-
-    def __str__(self) -> str:
-        return f"{self.kind} {self.name!r} of distribution {self.distribution!r} {self.version}"
-
-
 def list_plugins() -> list[Plugin]:
     """All installed plugins, sorted by kind, name and distribution. Imports none of them."""
-    found = [
-        _record(kind, entry)
-        for kind, group in _GROUPS.items()
-        for entry in entry_points(group=group)
-    ]
-    return sorted(found, key=lambda plugin: (plugin.kind, plugin.name, plugin.distribution))
+    return discover()[0]
 
 
 def load_learner(name: str, **options: Any) -> Learner:
@@ -86,29 +55,33 @@ def find_plugin(kind: Kind, name: str) -> Plugin:
 
     Args:
         kind: "learner" or "observer".
-        name: of its entry point, or `distribution:name` where two distributions use one name.
+        name: of its entry point, or `distribution:name` where two distributions use one name;
+            distributions are compared as pip compares them, `My_Dist` is `my-dist`.
 
     Raises:
-        ValueError: for an unknown name, with the nearest and all known ones.
+        ValueError: for an unknown name, with the nearest and all known ones, or with how to install
+            the distribution that is known to bring it.
         PluginError: where more than one distribution brings the name.
     """
-    installed = [plugin for plugin in list_plugins() if plugin.kind == kind]
+    installed = list_plugins()
     distribution, _, bare = name.rpartition(":")
     matches = [
         plugin
         for plugin in installed
-        if plugin.name == bare and distribution in ("", plugin.distribution)
+        if (plugin.kind, plugin.name) == (kind, bare)
+        and (
+            not distribution or canonical_name(distribution) == canonical_name(plugin.distribution)
+        )
     ]
     if not matches:
-        known = sorted({plugin.name for plugin in installed})
-        raise ValueError(
-            f"unknown {kind} {name!r}{suggestion(bare, known) or ';'} "
-            f"installed: {', '.join(known) or 'none'}"
-        )
-    if len(matches) > 1:
+        raise ValueError(_unknown(kind, name, installed))
+    if len({plugin.distribution for plugin in matches}) > 1:
         sources = " and ".join(f"{m.distribution!r} {m.version}" for m in matches)
-        choices = " or ".join(repr(f"{m.distribution}:{m.name}") for m in matches)
+        choices = " or ".join(repr(m.full_name) for m in matches)
         raise PluginError(f"the {kind} name {bare!r} is used by {sources}: say {choices}")
+    if len(matches) > 1:
+        values = " and ".join(plugin.value for plugin in matches)
+        raise PluginError(f"{matches[0]} stands twice among its entries, for {values}")
     return matches[0]
 
 
@@ -116,30 +89,36 @@ def plugin_class(plugin: Plugin) -> type:
     """Import a plugin and check that it is one.
 
     Raises:
-        PluginError: for a malformed entry point, a failing import (its cause chained), a value that
-            is not a dataclass with the method of its kind, or one written for another major API
-            version.
+        PluginError: for a malformed entry point, a failing import (its cause chained; whatever a
+            plugin raises counts, an interruption by a person alone is passed on), or a value that
+            is not what `malfl_algos.plugin_checks.check_plugin_class` asks for.
     """
-    if not _VALUE.fullmatch(plugin.value):
-        raise PluginError(f"{plugin}: malformed entry {plugin.value!r}, expected 'module:Class'")
-    entry = EntryPoint(plugin.name, plugin.value, _GROUPS[plugin.kind])
+    if plugin.malformed:
+        raise PluginError(f"{plugin}: {plugin.malformed}")
     try:
-        cls = entry.load()
-    except (Exception, SystemExit) as fault:
-        raise PluginError(f"{plugin} failed to import: {type(fault).__name__}: {fault}") from fault
-    if not (isinstance(cls, type) and is_dataclass(cls)):
-        raise PluginError(f"{plugin}: {plugin.value} must be a dataclass, it is {cls!r}")
-    if not callable(getattr(cls, _METHODS[plugin.kind], None)):
-        raise PluginError(f"{plugin}: {plugin.value} has no method {_METHODS[plugin.kind]!r}")
-    _check_api_version(plugin, getattr(cls, "api_version", None))
-    return cls
+        cls = EntryPoint(plugin.name, plugin.value, GROUPS[plugin.kind]).load()
+    except KeyboardInterrupt:
+        raise
+    except BaseException as fault:
+        advice = ""
+        if isinstance(fault, ModuleNotFoundError):
+            advice = f"; {missing_module(plugin, fault.name)}"
+        raise PluginError(
+            f"{plugin} failed to import: {type(fault).__name__}: {fault}{advice}"
+        ) from fault
+    try:
+        check_plugin_class(cls, plugin.kind)
+    except ValueError as fault:
+        raise PluginError(f"{plugin}: {plugin.value} {fault}") from None
+    return cast(type, cls)
 
 
 def make_plugin(plugin: Plugin, options: Mapping[str, Any]) -> Learner | Observer:
     """A plugin with options.
 
     Raises:
-        PluginError: as in `plugin_class`.
+        PluginError: as in `plugin_class`, and where the plugin fails in another way than by
+            refusing its options.
         ValueError: for an unknown option, a value of the wrong type, or one that the plugin itself
             refuses.
     """
@@ -151,27 +130,23 @@ def make_plugin(plugin: Plugin, options: Mapping[str, Any]) -> Learner | Observe
     except (ValueError, TypeError) as fault:
         # a TypeError is a required option that was left out
         raise ValueError(f"{where}: {fault}") from fault
+    except Exception as fault:
+        raise PluginError(f"{plugin} failed to start: {type(fault).__name__}: {fault}") from fault
     return cast("Learner | Observer", made)
 
 
-def _check_api_version(plugin: Plugin, stated: object) -> None:
-    wanted = ".".join(map(str, API_VERSION))
-    if not (
-        isinstance(stated, tuple) and len(stated) == 2 and all(type(part) is int for part in stated)
-    ):
-        raise PluginError(
-            f"{plugin}: api_version must be a pair of whole numbers like {API_VERSION}, "
-            f"got {stated!r}"
+def _unknown(kind: Kind, name: str, installed: list[Plugin]) -> str:
+    """What to say about a name that nobody brings."""
+    own = [plugin for plugin in installed if plugin.kind == kind]
+    if not own:
+        return (
+            f"unknown {kind} {name!r}: no {kind}s are installed at all, not even ours: "
+            "pip install malfl-env (or pip install -e . in its checkout)"
         )
-    if stated[0] != API_VERSION[0]:
-        raise PluginError(
-            f"{plugin} is written for API version {stated[0]}.{stated[1]}, this is {wanted}: "
-            "install a matching version of one of the two"
-        )
-
-
-def _record(kind: Kind, entry: EntryPoint) -> Plugin:
-    distribution = entry.dist
-    name = distribution.name if distribution else None
-    version = distribution.version if distribution else None
-    return Plugin(kind, entry.name, entry.value, name or "unknown", version or "unknown")
+    advice = install_plugin(name.rpartition(":")[2])
+    if advice:
+        return f"unknown {kind} {name!r}: {advice}"
+    known = sorted({plugin.name for plugin in own})
+    full = [plugin.full_name for plugin in own]
+    hint = suggestion(name, full if ":" in name else known)
+    return f"unknown {kind} {name!r}{hint or ';'} installed: {', '.join(known)}"

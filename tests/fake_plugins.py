@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -31,18 +31,32 @@ def install(
     *,
     name: str = "fakes",
     version: str = "1.2",
+    requires: Sequence[str] = (),
 ) -> None:
     """Put a distribution with these entry points on the path: group to name to value."""
-    metadata = folder / name / f"{name}-{version}.dist-info"
-    metadata.mkdir(parents=True)
-    (metadata / "METADATA").write_text(
-        f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n", encoding="utf-8"
-    )
     text = "".join(
         f"[{group}]\n" + "".join(f"{key} = {value}\n" for key, value in own.items())
         for group, own in entries.items()
     )
-    (metadata / "entry_points.txt").write_text(text, encoding="utf-8")
+    install_text(folder, monkeypatch, text.encode(), name=name, version=version, requires=requires)
+
+
+def install_text(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    entry_points: bytes,
+    *,
+    name: str = "fakes",
+    version: str = "1.2",
+    requires: Sequence[str] = (),
+) -> None:
+    """Put a distribution on the path whose entry_points.txt has this content, sound or not."""
+    metadata = folder / name / f"{name}-{version}.dist-info"
+    metadata.mkdir(parents=True)
+    lines = ["Metadata-Version: 2.1", f"Name: {name}", f"Version: {version}"]
+    lines += [f"Requires-Dist: {requirement}" for requirement in requires]
+    (metadata / "METADATA").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (metadata / "entry_points.txt").write_bytes(entry_points)
     monkeypatch.syspath_prepend(folder / name)
 
 

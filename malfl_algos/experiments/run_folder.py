@@ -24,7 +24,17 @@ __all__ = ["RunFolder", "check_writable", "open_run"]
 
 _FORMAT = "malfl run folder"
 _TABLES = ("summary.json", "cross_correlation.csv", "trend.csv")
-_PACKAGES = ("malfl-env", "numpy", "scipy", "numba", "gymnasium", "pettingzoo", "joblib")
+_PACKAGES = (
+    "malfl-env",
+    "numpy",
+    "scipy",
+    "numba",
+    "gymnasium",
+    "pettingzoo",
+    "joblib",
+    "torch",
+    "stable-baselines3",
+)
 
 
 @dataclass

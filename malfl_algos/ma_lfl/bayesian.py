@@ -66,7 +66,10 @@ class MaLflReplay(BayesianObserver):
     """Reward from every transition in order: the learners' own updates, replayed.
 
     Args:
-        reward_model, features, passes, covariance: as in `MaLflBellman`.
+        reward_model: `state` r(s), `own_action` r(s, a^i), `joint` r(s, a^1..a^n), or `features`.
+        features: with `features`: phi, `(n_states, k)` or `(n_states, *n_actions, k)`, r = phi . w.
+        passes: at most so many rounds of fitting the reward and the policies in turn.
+        covariance: whether to return the posterior covariance of the mean-removed reward.
         bootstrap: the learners' rule: `fresh`, `executed`, `expected`, `soft_q` (see
             `ReplayedTd`), or `auto`: the evidence decides.
         step_size: beta; None: the evidence decides.

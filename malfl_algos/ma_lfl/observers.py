@@ -116,8 +116,10 @@ class MaLflFaithful(MaLfl):
     """The paper's observer as its code runs it: both fits by full-batch Adam.
 
     Args:
-        policy_epochs, policy_learning_rate: Adam's for (10).
-        reward_epochs, reward_learning_rate: Adam's for (12).
+        policy_epochs: steps of Adam for (10), >= 1.
+        policy_learning_rate: Adam's for (10), > 0.
+        reward_epochs: steps of Adam for (12), >= 1.
+        reward_learning_rate: Adam's for (12), > 0.
         design: `equations`: the unknowns enter as in (12); `published_code`: as they enter in the
             code that the paper's authors published, which misplaces indices (see
             `malfl_algos.ma_lfl.published`); two agents and the reward model `joint` only.

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
-from fake_plugins import install
+from fake_plugins import install, install_text
 
 from malfl_algos.cli import main, make_parser
 from malfl_algos.commands import FAST
@@ -80,6 +80,16 @@ def _option_help(command: str) -> str:
         ("recover ../list.yaml --observer x --output-dir out", "unknown observer 'x'"),
         ("score ../list.yaml --ground-truth absent.npz", "list.yaml: not a readable npz"),
         ("plugins docter", "invalid choice: 'docter'"),
+        ("learn fak --help", "unknown learner 'fak', did you mean 'fake'"),
+        (
+            "recover --observer countin --help",
+            "unknown observer 'countin', did you mean 'counting'",
+        ),
+        ("recover --help --observer x", "unknown observer 'x'; installed: "),
+        (
+            "reproduce --learner sb3-none --observers counting",
+            "(malfl-sb3 brings it|unknown learner)",
+        ),
     ],
 )
 def test_bad_input_is_one_line_and_writes_nothing(
@@ -257,6 +267,93 @@ def test_doctor_tells_the_sound_from_the_broken(tmp_path, monkeypatch, capsys):
     assert "broken  observer 'broken' of distribution 'others' 1.2" in out
     assert "ModuleNotFoundError: No module named 'no_such_module_here'" in out
     assert "Traceback" in out
+
+
+def test_plugins_that_do_not_work_are_marked_and_harm_nobody(tmp_path, monkeypatch, capsys):
+    entries = {
+        "malfl.learners": {"fake": "a.b:C", "bent": "no colon", "ok": "fake_plugins:FakeLearner"}
+    }
+    install(tmp_path / "plugins", monkeypatch, entries, name="others")
+    install_text(tmp_path / "plugins", monkeypatch, b"malfl.learners \xff", name="garbled")
+    assert main(["plugins"]) == 0
+    out = capsys.readouterr().out
+    assert "[the name is used twice: say fakes:fake]" in out
+    assert "[the name is used twice: say others:fake]" in out
+    assert "[malformed entry 'no colon', expected 'module:Class']" in out
+    assert "unreadable: distribution 'garbled' 1.2: entry_points.txt: 'utf-8' codec" in out
+    assert main(["plugins", "doctor"]) == 1
+    out = capsys.readouterr().out
+    assert "broken  distribution 'garbled' 1.2" in out
+    assert "broken  learner 'bent' of distribution 'others' 1.2" in out
+    assert "clash   learner 'fake' of distribution 'fakes' 1.2" in out
+    assert "note: the name is used by 'others' 1.2, too: say 'fakes:fake'" in out
+    assert "ok      learner 'ok' of distribution 'others' 1.2" in out
+    assert main(["learn", "fakes:fake", "--output-dir", "out", "--iterations", "2"]) == 0
+
+
+def test_doctor_notes_what_authors_should_look_at(tmp_path, monkeypatch, capsys):
+    (tmp_path / "noted_plugin.py").write_text(
+        "from dataclasses import dataclass\nfrom typing import ClassVar\n"
+        "@dataclass(frozen=True)\nclass Noted:\n"
+        '    discount: float\n    """Said."""\n    mood: float\n'
+        "    api_version: ClassVar[tuple[int, int]] = (1, 0)\n"
+        "    def learn(self, env, *, n_stages, rng): ...\n"
+        "@dataclass(frozen=True)\nclass Fussy:\n"
+        "    api_version: ClassVar[tuple[int, int]] = (1, 0)\n"
+        "    def __post_init__(self): raise ValueError('never')\n"
+        "    def learn(self, env, *, n_stages, rng): ...\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    entries = {"malfl.learners": {"Noted": "noted_plugin:Noted", "fussy": "noted_plugin:Fussy"}}
+    install(tmp_path / "plugins", monkeypatch, entries, name="others")
+    assert main(["plugins", "doctor"]) == 1
+    noted = capsys.readouterr().out.partition("ok      learner 'Noted'")[2].splitlines()[1:4]
+    assert [line.strip() for line in noted] == [
+        "note: option 'mood' has no default, and an experiment does not fill it in: it has to be "
+        "given every time (--option mood=...)",
+        "note: option 'mood' has no documentation",
+        "note: 'Noted' cannot name a folder of a run: a label has to be given in YAML, unless the "
+        "name is of lower-case letters, digits and hyphens",
+    ]
+    assert main(["plugins", "doctor"]) == 1
+    assert "broken  learner 'fussy'" in capsys.readouterr().out
+
+
+def test_help_tells_the_options_of_a_plugin(tmp_path, monkeypatch, capsys):
+    broken = {"malfl.observers": {"broken": "no_such_module_here:Thing"}}
+    install(tmp_path / "plugins", monkeypatch, broken, name="others")
+    Path("own.yaml").write_text("observers: [{name: counting, label: mine}]")
+    for argv, told in (
+        ("learn fake --help", "mode: one of 'well', 'short', 'misshapen' (default: 'well')"),
+        ("learn -h fake", "options of learner 'fake' (fakes 1.2)"),
+        ("recover --observer counting --help", "shift: a finite number (default: 0.0)"),
+        ("recover --help x.npz --observer fakes:counting", "options of observer 'counting'"),
+        ("recover --config own.yaml --observer mine --help", "options of observer 'counting'"),
+    ):
+        with pytest.raises(SystemExit) as end:
+            main(argv.split())
+        assert end.value.code == 0
+        out = capsys.readouterr().out
+        assert f"usage: malfl {argv.split()[0]}" in out
+        assert told in out
+
+
+def test_help_on_a_plugin_needs_the_extra(monkeypatch, capsys):
+    monkeypatch.setattr("malfl_algos.plugin_commands.find_spec", lambda name: None)
+    assert main(["learn", "fake", "--help"]) == 2
+    assert 'docstring_parser: pip install "malfl-env[algos]"' in capsys.readouterr().err
+
+
+def test_clashing_names_are_picked_by_distribution(tmp_path, monkeypatch):
+    install(tmp_path / "plugins", monkeypatch, name="Other_Fakes")
+    argv = ["reproduce", *SMALL, "--output-dir", "out", "--jobs", "1"]
+    assert main(argv) == 2
+    argv[argv.index("fake")] = "fakes:fake"
+    argv[argv.index("counting")] = "other-fakes:counting"
+    assert main(argv) == 0
+    assert Path("out/homogeneous/seed_0/counting/rewards.npz").exists()
+    used = json.loads(Path("out/run.json").read_text())["plugins"]
+    assert [plugin["distribution"] for plugin in used] == ["fakes", "Other_Fakes"]
 
 
 def test_a_missing_extra_names_the_command_that_installs_it(monkeypatch, capsys):

@@ -1,0 +1,177 @@
+"""The arguments of every command of `malfl`."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+
+__all__ = ["COMMANDS"]
+
+
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a whole number, got {text!r}") from None
+
+
+def _add_config(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--config",
+        metavar="FILE",
+        help="YAML file; keys left out have the paper's settings (default: all of them)",
+    )
+
+
+def _add_counts(command: argparse.ArgumentParser) -> None:
+    for name, help_text in (
+        ("iterations", "stages of learning (default: 10)"),
+        ("episodes", "episodes a stage (default: 3000)"),
+        ("episode-length", "steps an episode (default: 1000)"),
+    ):
+        command.add_argument(f"--{name}", type=_whole, metavar="N", help=help_text)
+
+
+def _add_plugin_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--option",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="an option of the plugin, its value in YAML; may be repeated",
+    )
+
+
+def _add_output(command: argparse.ArgumentParser, what: str) -> None:
+    command.add_argument("--output-dir", metavar="DIR", required=True, help=f"folder for {what}")
+    command.add_argument("--overwrite", action="store_true", help="replace such files there")
+
+
+def _add_reproduce(command: argparse.ArgumentParser) -> None:
+    _add_config(command)
+    command.add_argument(
+        "--output-dir",
+        metavar="DIR",
+        default="malfl-results",
+        help="run folder (default: malfl-results); a run that is there already is finished: seeds, "
+        "families and observers may be added, nothing else may differ",
+    )
+    command.add_argument(
+        "--reward-families",
+        nargs="+",
+        metavar="NAME",
+        help="families to run (default: homogeneous heterogeneous); further ones are defined in "
+        "the configuration",
+    )
+    _add_counts(command)
+    command.add_argument(
+        "--seeds", nargs="+", type=_whole, metavar="K", help="one run each (default: 0 1 2 3 4)"
+    )
+    command.add_argument("--learner", metavar="NAME", help="who learns (default: ma-spi)")
+    command.add_argument(
+        "--observers",
+        nargs="+",
+        metavar="NAME",
+        help="who recover rewards, by plugin name or by label in the configuration (default: "
+        "ma-lfl ma-lfl-own-action ma-lfl-state ma-lfl-faithful)",
+    )
+    command.add_argument(
+        "--seat",
+        choices=("external", "agent"),
+        help="external: policies are estimated; agent: the observer is one of the agents and knows "
+        "its own (default: external)",
+    )
+    command.add_argument(
+        "--jobs",
+        type=_whole,
+        metavar="N",
+        help="worker processes (default: one per processor); results do not depend on it",
+    )
+    command.add_argument(
+        "--fast",
+        action="store_true",
+        help="a smoke test: 4 iterations, 100 episodes of 200 steps, seed 0; goes before the "
+        "configuration file, gives way to options",
+    )
+    command.add_argument(
+        "--overwrite", action="store_true", help="start afresh in the folder of a run"
+    )
+
+
+def _add_learn(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "name", nargs="?", metavar="NAME", help="the learner (default: the configuration's, ma-spi)"
+    )
+    _add_config(command)
+    _add_output(command, "trace.npz and ground_truth.npz")
+    command.add_argument(
+        "--reward-family", metavar="NAME", help="(default: the configuration's first, homogeneous)"
+    )
+    _add_counts(command)
+    command.add_argument(
+        "--seed", type=_whole, metavar="K", help="(default: the configuration's first, 0)"
+    )
+    _add_plugin_options(command)
+
+
+def _add_recover(command: argparse.ArgumentParser) -> None:
+    command.add_argument("trace", metavar="TRACE", help="trace.npz of a learner")
+    command.add_argument(
+        "--observer", metavar="NAME", required=True, help="plugin name, or label in --config"
+    )
+    _add_config(command)
+    _add_output(command, "rewards.npz, diagnostics.json and what else the observer has")
+    command.add_argument(
+        "--stages",
+        type=_whole,
+        metavar="N",
+        help="recover from the first N stages alone; malfl score tries the others (default: all)",
+    )
+    command.add_argument(
+        "--estimate-dynamics",
+        action="store_true",
+        help="do not tell the observer the game's dynamics (default: those of the configuration)",
+    )
+    _add_plugin_options(command)
+
+
+def _add_score(command: argparse.ArgumentParser) -> None:
+    command.add_argument("rewards", metavar="REWARDS", help="rewards.npz of an observer")
+    command.add_argument(
+        "--ground-truth",
+        metavar="FILE",
+        help="ground_truth.npz of the learner: for correlation, distance (EPIC, STARC), regret and "
+        "calibration, the last from posterior.npz beside REWARDS",
+    )
+    command.add_argument(
+        "--trace",
+        metavar="FILE",
+        help="trace.npz of the learner: predict stages from those before them, which needs no "
+        "truth: stages new to the rewards (malfl recover --stages), else the last",
+    )
+    command.add_argument(
+        "--config",
+        metavar="FILE",
+        help="YAML file; only joint states that can occur in its game count (default: the paper's)",
+    )
+    command.add_argument("--json", metavar="FILE", help="write the scores there, too")
+
+
+def _add_plugins(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "action",
+        nargs="?",
+        choices=("list", "doctor"),
+        default="list",
+        help="list (the default), or doctor: load and check each",
+    )
+
+
+COMMANDS: tuple[tuple[str, str, Callable[[argparse.ArgumentParser], None]], ...] = (
+    ("reproduce", "Run the paper, or an experiment like it, from end to end.", _add_reproduce),
+    ("learn", "Let a learner learn; keep what may be seen apart from the truth.", _add_learn),
+    ("recover", "Recover rewards from a learning trace.", _add_recover),
+    ("score", "Judge recovered rewards, with the true ones or without.", _add_score),
+    ("plugins", "List the learners and observers that are installed.", _add_plugins),
+)
+"""Name, purpose, and what adds the arguments to a parser."""

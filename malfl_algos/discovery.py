@@ -1,0 +1,160 @@
+"""What installed distributions say they bring, read from their metadata. Nothing is imported.
+
+Distributions are read one by one, so that a file that one of them wrote badly hides only itself.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import Distribution, distributions
+from typing import Literal
+
+__all__ = ["GROUPS", "Kind", "Plugin", "Unreadable", "canonical_name", "clashes", "discover"]
+
+Kind = Literal["learner", "observer"]
+
+GROUPS: dict[Kind, str] = {"learner": "malfl.learners", "observer": "malfl.observers"}
+"""Entry-point groups."""
+
+_VALUE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+_NAME = re.compile(r"[^\s:]+")
+_FILE = "entry_points.txt"
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """What an entry point says about a plugin.
+
+    Args:
+        kind: "learner" or "observer".
+        name: the name of the entry point.
+        value: `module:Class`.
+        distribution: name of the distribution that brings it.
+        version: of that distribution.
+    """
+
+    kind: Kind
+    name: str
+    value: str
+    distribution: str
+    version: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name!r} of distribution {self.distribution!r} {self.version}"
+
+    @property
+    def full_name(self) -> str:
+        """`distribution:name`, which no other distribution can claim."""
+        return f"{self.distribution}:{self.name}"
+
+    @property
+    def malformed(self) -> str | None:
+        """What is wrong with the entry as it is written; None where nothing is."""
+        if not _NAME.fullmatch(self.name):
+            return f"malformed name {self.name!r}, expected one without spaces and colons"
+        if not _VALUE.fullmatch(self.value):
+            return f"malformed entry {self.value!r}, expected 'module:Class'"
+        return None
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A distribution that seems to bring plugins, but whose list of them cannot be read.
+
+    Args:
+        distribution, version: of it.
+        reason: why not.
+    """
+
+    distribution: str
+    version: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"distribution {self.distribution!r} {self.version}: {_FILE}: {self.reason}"
+
+
+def discover() -> tuple[list[Plugin], list[Unreadable]]:
+    """All installed plugins, sorted by kind, name and distribution, and what cannot be read.
+
+    Where the path holds one distribution twice (an installed one and the metadata that lie in its
+    checkout, say), the first counts, as it does for an import.
+    """
+    plugins: list[Plugin] = []
+    unreadable: list[Unreadable] = []
+    known: set[str] = set()
+    for distribution in distributions():
+        try:
+            text = distribution.read_text(_FILE)
+        except (OSError, ValueError) as fault:
+            unreadable.append(Unreadable(*_identity(distribution), str(fault)))
+            continue
+        if text is None or not any(group in text for group in GROUPS.values()):
+            continue
+        name, version = _identity(distribution)
+        if canonical_name(name) in known:
+            continue
+        known.add(canonical_name(name))
+        try:
+            entries = _entries(distribution, text)
+        except Exception as fault:
+            unreadable.append(Unreadable(name, version, " ".join(str(fault).split())))
+            continue
+        plugins += dict.fromkeys(
+            Plugin(kind, entry, value, name, version) for kind, entry, value in entries
+        )
+    plugins.sort(key=lambda plugin: (plugin.kind, plugin.name, plugin.distribution))
+    return plugins, unreadable
+
+
+def clashes(plugin: Plugin, installed: list[Plugin]) -> list[Plugin]:
+    """The other plugins of the same kind and name."""
+    return [
+        other
+        for other in installed
+        if (other.kind, other.name) == (plugin.kind, plugin.name) and other != plugin
+    ]
+
+
+def canonical_name(name: str) -> str:
+    """A distribution's name in the one form in which names are compared (PEP 503)."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _entries(distribution: Distribution, text: str) -> list[tuple[Kind, str, str]]:
+    """Kind, name and value of each plugin of a distribution."""
+    try:
+        return [
+            (kind, entry.name, entry.value)
+            for entry in distribution.entry_points
+            for kind, group in GROUPS.items()
+            if entry.group == group
+        ]
+    except Exception:
+        # One bad line fails the whole file there; here it is an entry without a value.
+        found = list(_entries_by_line(text))
+        if not found:
+            raise
+        return found
+
+
+def _entries_by_line(text: str) -> Iterator[tuple[Kind, str, str]]:
+    kinds = {f"[{group}]": kind for kind, group in GROUPS.items()}
+    kind = None
+    for line in map(str.strip, text.splitlines()):
+        if line.startswith("["):
+            kind = kinds.get(line)
+        elif kind is not None and line and not line.startswith(("#", ";")):
+            name, _, value = line.partition("=")
+            yield kind, name.strip(), value.strip()
+
+
+def _identity(distribution: Distribution) -> tuple[str, str]:
+    """Name and version, as far as the metadata tell."""
+    try:
+        metadata = distribution.metadata
+        return metadata["Name"] or "unknown", metadata["Version"] or "unknown"
+    except Exception:
+        return "unknown", "unknown"
