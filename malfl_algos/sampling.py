@@ -139,12 +139,9 @@ def observed_stage(
     states, joint_actions, next_states, episode_ends = sample.steps
     seen = None
     if not game.deterministic:
-        keys, counts = np.unique(
-            np.stack([states * int(np.prod(game.n_actions)) + joint_actions, next_states]),
-            axis=1,
-            return_counts=True,
-        )
-        seen = NextStateCounts(keys[0], keys[1], counts.astype(np.int64))
+        rows = states * int(np.prod(game.n_actions)) + joint_actions
+        keys, counts = np.unique(rows * game.n_states + next_states, return_counts=True)
+        seen = NextStateCounts(*np.divmod(keys, game.n_states), counts.astype(np.int64))
     transitions = None
     if keep_transitions:
         own_actions = np.stack(np.unravel_index(joint_actions, game.n_actions), axis=-1)
