@@ -17,8 +17,8 @@ import pytest
 from malfl_algos.experiments import study_cells
 from malfl_algos.experiments.study import (
     DATA,
+    DEFAULT_LEARNERS,
     GAMES,
-    LEARNERS,
     OBSERVERS,
     Cell,
     cell_config,
@@ -30,8 +30,10 @@ from malfl_algos.experiments.study_tables import summarise
 from malfl_algos.experiments.study_targets import TARGETS, Bounds, check_targets
 from malfl_algos.experiments.units import learn, learner_rng
 from malfl_algos.ma_spi import MaSpi
+from malfl_algos.plugins import load_observer
 from malfl_algos.report.study import data_efficiency_figure, write_study_figures
 from malfl_algos.report.style import look
+from malfl_algos.scores.prediction import estimated_policy, predicted_log_policies
 from malfl_env import grid_world_v0, markov_game
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "study.py"
@@ -195,7 +197,7 @@ def test_bad_input(finished, tmp_path):
         assert not list(tmp_path.iterdir())
     done = _run(finished, *PLAN, "--episodes", "30")
     assert done.returncode == 2
-    assert "was made with 20 episodes a stage, now 30 are asked for" in done.stderr
+    assert "was made with 20 episodes a stage and held_out False, now 30 and False" in done.stderr
 
 
 def test_a_damaged_cell_is_named(tmp_path):
@@ -207,7 +209,7 @@ def test_a_damaged_cell_is_named(tmp_path):
 
 
 def test_the_plan_takes_the_papers_games_first_and_few_seeds_of_large_ones():
-    plan = cells(list(GAMES), LEARNERS, list(DATA), range(100, 120), full_episodes=3000)
+    plan = cells(list(GAMES), DEFAULT_LEARNERS, list(DATA), range(100, 120), full_episodes=3000)
     assert [(c.game, c.data, c.seed) for c in plan[:3]] == [
         ("homogeneous", "full", 100),
         ("heterogeneous", "full", 100),
@@ -368,3 +370,25 @@ def test_the_curves_show_means_over_seeds(tmp_path):
     heights = figure.axes[0].transData.transform([[30, 0.9], [30, 0.99], [30, 0.999]])[:, 1]
     assert heights[1] - heights[0] == pytest.approx(heights[2] - heights[1])
     assert write_study_figures([], tmp_path, main_games=[], observers=list(OBSERVERS)) == []
+
+
+def test_the_last_stage_is_foretold_by_rewards_from_those_before_it(tmp_path):
+    cell = Cell("heterogeneous", "td", "full", 3, 20, True, held_out=True)
+    assert run_task(Task(cell, ("lfl",), tmp_path)).fault is None
+    rows = json.loads(cell.path(tmp_path).read_text())["rows"]
+    played = study_cells.play(cell, ["lfl"])
+    trace, game = played.trace, played.game.without_rewards()
+    rewards = (
+        load_observer("lfl")
+        .recover(trace.first(trace.n_stages - 1), game=game, discount=0.9, temperature=3.0)
+        .rewards
+    )
+    before, after = trace.stages[-2:]
+    policies = [estimated_policy(before.action_counts(index)) for index in range(2)]
+    told = game.with_rewards([rewards[agent] for agent in game.agents])
+    logs = predicted_log_policies(told, policies, discount=0.9, temperature=3.0)
+    for index, row in enumerate(rows):
+        counts = after.action_counts(index)
+        expected = (counts * logs[index]).sum() / counts.sum()
+        assert row["predicted_log_likelihood"] == pytest.approx(expected)
+        assert row["uniform_log_likelihood"] == pytest.approx(-np.log(5))
