@@ -76,7 +76,7 @@ def test_the_copy_is_among_the_plugins_and_sound(followed):
 
 
 def test_its_options_are_told(followed):
-    assert "step_size: a finite number (default: 0.5)" in followed[0]
+    assert "step_size: a finite number (default: 0.3)" in followed[0]
 
 
 def test_its_tests_pass(followed):
