@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from malfl_algos.experiments.recovery import Recovered, score_rows
 from malfl_algos.scores.calibration import CALIBRATION, calibration
 from malfl_algos.scores.correlation import Score
 from malfl_algos.scores.distances import RewardSpace, averaged_space, epic, joint_space, starc
@@ -23,6 +24,7 @@ __all__ = [
     "columns",
     "judge",
     "prediction_measures",
+    "scored_rows",
     "truth_scores",
     "with_policies",
 ]
@@ -135,6 +137,24 @@ def truth_scores(
         own |= _calibration(agent, estimate, truth, posterior, base.states)
         scores[agent] = {name: own[name] for name in TRUTH_MEASURES}
     return scores
+
+
+def scored_rows(
+    base: Judge, recovered: Recovered, truth: Mapping[str, FloatArray]
+) -> Iterator[dict[str, Any]]:
+    """Rows `agent, pearson, spearman, reason`, the scores in `TRUTH_MEASURES`, and `reasons`.
+
+    Args:
+        base: from `judge` and `with_policies`.
+        recovered: by observing agent; where there is one, it stands in the row as `observing`.
+        truth: per agent id the true reward.
+    """
+    for observing, result in recovered.items():
+        posterior = {f"{agent}_sd": array for agent, array in (result.sd or {}).items()}
+        posterior |= {f"{a}_covariance": array for a, array in (result.covariance or {}).items()}
+        further = truth_scores(base, result.rewards, posterior)
+        for row in score_rows({observing: result.rewards}, truth, base.states):
+            yield {**row, **columns(further[row["agent"]])}
 
 
 def columns(scores: Scores) -> dict[str, Any]:

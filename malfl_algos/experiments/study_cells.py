@@ -19,13 +19,12 @@ import numpy as np
 from malfl_algos.contract import RecoveredRewards
 from malfl_algos.experiments.config import ExperimentConfig, PluginConfig
 from malfl_algos.experiments.parts import make_observer, needs_transitions, reachable_states
-from malfl_algos.experiments.recovery import score_rows
 from malfl_algos.experiments.scoring import (
     Judge,
     columns,
     judge,
     prediction_measures,
-    truth_scores,
+    scored_rows,
     with_policies,
 )
 from malfl_algos.experiments.study import KNOWN_POLICIES, Cell, cell_config, left_out
@@ -221,15 +220,13 @@ def _run(task: Task) -> list[str]:
 
 def _rows(recovered: RecoveredRewards, base: Judge, truth: GroundTruth) -> list[dict[str, Any]]:
     """One row per agent: every score against the truth, and what the observer says of itself."""
-    posterior = {f"{a}_covariance": array for a, array in (recovered.covariance or {}).items()}
-    further = truth_scores(base, recovered.rewards, posterior)
     rows = []
-    for row in score_rows({"": recovered.rewards}, truth.rewards, base.states):
+    for row in scored_rows(base, {"": recovered}, truth.rewards):
         told = recovered.diagnostics.get(row["agent"], {})
         kept = {key: _plain(told.get(key)) for key in ("rank", "n_unknowns", "log_evidence")}
         kept["bounds_hit"] = list(told.get("bounds_hit", ()))
         kept["settings"] = {key: _plain(told[key]) for key in SETTINGS if key in told}
-        rows.append({**row, **columns(further[row["agent"]]), **kept})
+        rows.append({**row, **kept})
     return rows
 
 

@@ -1,0 +1,133 @@
+"""One run of a sweep, in memory: the learner learns, all observers recover, rows come back.
+
+Workers share no file system with whoever started them: what they are given and what they return
+are plain values.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import threading
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+
+from threadpoolctl import threadpool_limits
+
+from malfl_algos.experiments.config import ExperimentConfig, PluginConfig
+from malfl_algos.experiments.parts import make_observer, needs_transitions, reachable_states
+from malfl_algos.experiments.record import versions
+from malfl_algos.experiments.recovery import Problem, recover
+from malfl_algos.experiments.scoring import Judge, judge, scored_rows, with_policies
+from malfl_algos.experiments.sweep_file import SweepRun
+from malfl_algos.experiments.units import learn
+from malfl_algos.ground_truth import GroundTruth
+from malfl_algos.trace import LearningTrace
+
+__all__ = ["RunResult", "do_run", "run_here", "run_in_worker", "versions_that_count"]
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What came of a run.
+
+    Args:
+        run: the run.
+        rows: one per observer and agent, in plain values.
+        faults: tracebacks: of the learner, or of each observer that failed.
+        seconds: wall time.
+        versions: under which it was made.
+        host: where.
+    """
+
+    run: SweepRun
+    rows: Sequence[Mapping[str, Any]]
+    faults: Sequence[str]
+    seconds: float
+    versions: Mapping[str, str]
+    host: str
+
+
+def run_here(run: SweepRun) -> RunResult:
+    """Do a run in this process."""
+    with threadpool_limits(1):  # sums must not depend on how many processors share them
+        return do_run(run)
+
+
+def run_in_worker(run: SweepRun) -> RunResult:
+    """Do a run in a process that is there for runs alone, in whichever thread of it."""
+    # not as a context: where two threads do runs, neither may lift the limit of the other
+    threadpool_limits(1)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that started it
+    return do_run(run)
+
+
+def do_run(run: SweepRun) -> RunResult:
+    """Do a run. A failure is a result, not an exception, so that other runs go on."""
+    started = perf_counter()
+    rows: list[dict[str, Any]] = []
+    faults: list[str] = []
+    try:
+        played = _play(run.config)
+        for observer in run.config.observers:
+            try:
+                rows += _observe(played, observer)
+            except (Exception, SystemExit):
+                faults.append(f"observer {observer.label!r}: {traceback.format_exc()}")
+    except (Exception, SystemExit):
+        faults.append(f"learner {run.config.learner.label!r}: {traceback.format_exc()}")
+    return RunResult(
+        run, rows, faults, perf_counter() - started, versions_that_count(), socket.gethostname()
+    )
+
+
+def versions_that_count() -> dict[str, str]:
+    """Versions that results may depend on; hosts may differ in their kernels."""
+    return {name: number for name, number in versions().items() if name != "platform"}
+
+
+@dataclass(frozen=True, eq=False)
+class _Played:
+    """A run after its learner has learned: all that observers and scores need."""
+
+    config: ExperimentConfig
+    trace: LearningTrace
+    truth: GroundTruth
+    problem: Problem
+    base: Judge
+
+
+def _play(config: ExperimentConfig) -> _Played:
+    (family,), (seed,) = config.reward_families, config.seeds
+    keep = needs_transitions(config)
+    trace, truth = learn(config, family=family, seed=seed, keep_transitions=keep)
+    if keep and any(stage.transitions is None for stage in trace.stages):
+        raise ValueError("an observer needs transitions, which this learner does not keep")
+    game = config.markov_game(family)
+    scale = {"discount": config.discount, "temperature": config.temperature}
+    return _Played(
+        config,
+        trace,
+        truth,
+        Problem(game.without_rewards(), **scale, seat=config.seat, policies=truth.joint_policies),
+        with_policies(judge(game, **scale, states=reachable_states(game)), truth.joint_policies),
+    )
+
+
+def _observe(played: _Played, observer: PluginConfig) -> list[dict[str, Any]]:
+    made = make_observer(played.config, observer, seed=played.config.seeds[0])
+    recovered = recover(made, played.trace, played.problem)
+    rows = [{"observer": observer.label, **row} for row in _plain_rows(recovered, played)]
+    return list(json.loads(json.dumps(rows, allow_nan=False)))  # as a file gives them back
+
+
+def _plain_rows(recovered: Any, played: _Played) -> Iterator[dict[str, Any]]:
+    for row in scored_rows(played.base, recovered, played.truth.rewards):
+        why = row.pop("reason")
+        undefined = [name for name in ("pearson", "spearman") if row[name] is None]
+        yield {**row, "reasons": {**dict.fromkeys(undefined, why), **row["reasons"]}}

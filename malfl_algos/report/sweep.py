@@ -1,0 +1,219 @@
+"""The picture of a sweep: a score against one key, a line for each value of another."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
+from numpy.typing import NDArray
+
+from malfl_algos.durable import write_bytes
+from malfl_algos.experiments.sweep_tables import bootstrap_rng, seed_means
+from malfl_algos.report.series import legend_columns, shared_legend
+from malfl_algos.report.style import (
+    Look,
+    house_style,
+    look,
+    new_figure,
+    png_bytes,
+    set_title,
+    soften,
+)
+from malfl_algos.scores.bootstrap import bootstrap_interval
+
+__all__ = ["sweep_figure", "write_sweep_figure"]
+
+FloatArray = NDArray[np.float64]
+Rows = Sequence[Mapping[str, Any]]
+Bands = Mapping[str, Mapping[str, FloatArray]]
+"""Per panel and line `(3, n_positions)`: lower end, mean, upper end; NaN = missing."""
+
+WIDTH = 9.6
+_PANELS = ("family", "observer")
+_LOGARITHMIC = 50.0
+"""A horizontal axis of positive numbers is logarithmic where they differ by this factor."""
+
+
+def write_sweep_figure(
+    rows: Rows, folder: Path, *, x: str, hue: str | None, measure: str
+) -> Path | None:
+    """Draw means over seeds with bootstrap intervals; whatever else varies is averaged over.
+
+    Args:
+        rows: of the table of a sweep, in its order.
+        folder: where the picture goes.
+        x, hue: columns of the rows. Families and observers that are neither have panels of their
+            own.
+        measure: the score.
+
+    Returns:
+        The file; None where there is no row with this score.
+    """
+    rows = [row for row in rows if row[measure] is not None]
+    if not rows:
+        return None
+    positions = _distinct(rows, x)
+    lines = [None] if hue is None else _distinct(rows, hue)
+    split = [key for key in _PANELS if key not in (x, hue) and len(_distinct(rows, key)) > 1]
+    bands: dict[str, dict[str, FloatArray]] = {}
+    for row in rows:
+        title = ", ".join(str(row[key]) for key in split)
+        if title not in bands:
+            panel = [r for r in rows if all(r[key] == row[key] for key in split)]
+            bands[title] = {
+                _label(hue, line): np.stack(
+                    [_band(panel, {x: position, hue: line}, measure) for position in positions],
+                    axis=1,
+                )
+                for line in lines
+            }
+    n_seeds = len({row["seed"] for row in rows})
+    figure = sweep_figure(bands, positions, x=x, hue=hue, measure=measure, n_seeds=n_seeds)
+    name = "_".join([measure, "by", x, *([] if hue is None else [hue])])
+    path = folder / (re.sub(r"[^A-Za-z0-9_.-]", "-", name) + ".png")
+    write_bytes(path, png_bytes(figure))
+    return path
+
+
+@house_style
+def sweep_figure(
+    bands: Bands, positions: Sequence[Any], *, x: str, hue: str | None, measure: str, n_seeds: int
+) -> Figure:
+    """Draw a panel for every family and observer.
+
+    Args:
+        bands: what is drawn.
+        positions: values of `x`: numbers have an axis, anything else stands side by side.
+        x, hue, measure: names for axes and title.
+        n_seeds: how many seeds there are at most.
+    """
+    labels = list(next(iter(bands.values())))
+    n_columns = min(2 if len(bands) <= 4 else 3, len(bands))
+    n_rows = -(-len(bands) // n_columns)
+    legend_rows = -(-len(labels) // legend_columns(labels, WIDTH)) if hue else 0
+    height = 1.0 + (3.6 if len(bands) == 1 else 2.9) * n_rows + 0.22 * legend_rows
+    figure = new_figure(WIDTH if len(bands) > 1 else 7.2, height)
+    panels = figure.subplots(n_rows, n_columns, sharex=True, sharey=True, squeeze=False)
+    for axes in panels.flat[len(bands) :]:
+        axes.set_visible(False)
+    numeric = all(type(value) in (int, float) for value in positions)
+    for axes, (title, by_line) in zip(panels.flat, bands.items(), strict=False):
+        for index, (label, band) in enumerate(by_line.items()):
+            if numeric:
+                _draw_line(axes, positions, band, look(index), label, n_lines=len(by_line))
+            else:
+                _draw_points(axes, band, look(index), label, place=(index, len(by_line)))
+        soften(axes, grid="both" if numeric else "y")
+        axes.set_title(title, loc="left")
+        _horizontal_axis(axes, positions, x, numeric=numeric)
+    for row in panels:
+        row[0].set_ylabel(measure.replace("_", " "))
+    if hue is not None:
+        shared_legend(figure)
+    interval = f"95 % bootstrap interval over {n_seeds} seeds" if n_seeds > 1 else "one seed"
+    title = f"{measure.replace('_', ' ')} by {x}" + (f" and {hue}" if hue else "")
+    set_title(figure, title, f"mean and {interval}; all else averaged within a seed")
+    return figure
+
+
+def _band(rows: Rows, wanted: Mapping[str | None, Any], measure: str) -> FloatArray:
+    """`(3,)`: lower end, mean, upper end over seeds."""
+    own = [
+        row
+        for row in rows
+        if all(_same(row[key], value) for key, value in wanted.items() if key is not None)
+    ]
+    values = seed_means(own, measure)
+    if not values:
+        return np.full(3, np.nan)
+    interval = bootstrap_interval(values, rng=bootstrap_rng(json.dumps(values)))
+    low, high = (np.nan, np.nan) if interval is None else interval
+    return np.array([low, fmean(values), high])
+
+
+def _distinct(rows: Rows, key: str) -> list[Any]:
+    """Values of a column: numbers in order, others as they come."""
+    values = list({json.dumps(row[key]): row[key] for row in rows}.values())
+    numeric = all(type(value) in (int, float) for value in values)
+    return sorted(values) if numeric else values
+
+
+def _same(one: Any, other: Any) -> bool:
+    return json.dumps(one) == json.dumps(other)
+
+
+def _label(hue: str | None, value: Any) -> str:
+    if hue is None:
+        return "mean"
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text if hue in _PANELS or hue == "learner" else f"{hue.rpartition('.')[2]} {text}"
+
+
+def _draw_line(
+    axes: Axes, positions: Sequence[float], band: FloatArray, own: Look, label: str, *, n_lines: int
+) -> None:
+    low, mean, high = band
+    alpha = 0.16 if n_lines <= 5 else 0.07
+    axes.fill_between(positions, low, high, color=own.colour, alpha=alpha, linewidth=0)
+    axes.plot(
+        positions,
+        mean,
+        color=own.colour,
+        marker=own.marker,
+        linestyle=own.dash,
+        linewidth=1.6,
+        markersize=4.5,
+        label=label,
+    )
+
+
+def _draw_points(
+    axes: Axes, band: FloatArray, own: Look, label: str, *, place: tuple[int, int]
+) -> None:
+    """Means with bars, those of one value side by side."""
+    low, mean, high = band
+    index, n_lines = place
+    positions = np.arange(len(mean)) + 0.6 * ((index + 0.5) / n_lines - 0.5)
+    # a bootstrap interval that is corrected for bias may lie beside the mean
+    bars = np.maximum(0.0, np.nan_to_num(np.stack([mean - low, high - mean])))
+    axes.errorbar(
+        positions,
+        mean,
+        yerr=bars,
+        color=own.colour,
+        marker=own.marker,
+        linestyle="none",
+        elinewidth=1.4,
+        markersize=5,
+        label=label,
+    )
+
+
+def _horizontal_axis(axes: Axes, positions: Sequence[Any], name: str, *, numeric: bool) -> None:
+    axes.set_xlabel(name)
+    axes.tick_params(labelbottom=True)
+    if not numeric:
+        labels = [v if isinstance(v, str) else json.dumps(v) for v in positions]
+        axes.set_xticks(range(len(labels)), [_short(label) for label in labels])
+        axes.set_xlim(-0.5, len(labels) - 0.5)
+        if sum(map(len, labels)) > 24:
+            axes.tick_params(axis="x", labelrotation=20)
+        return
+    low, high = min(positions), max(positions)
+    if low > 0 and high / low >= _LOGARITHMIC:
+        axes.set_xscale("log")
+        axes.xaxis.set_minor_locator(NullLocator())
+    if len(positions) <= 8:
+        axes.set_xticks(list(positions), [f"{value:g}" for value in positions])
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 24 else text[:21] + "..."

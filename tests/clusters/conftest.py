@@ -1,0 +1,69 @@
+"""Sweeps on real clusters, on loopback. They need the extras `dask` and `ray`, and `.ci/run` has an
+environment of their own for them: elsewhere they are not collected."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from sweep_cases import call, install_cases, write_sweep
+
+collect_ignore = [
+    name
+    for name, modules in {
+        "test_dask.py": ["distributed"],
+        "test_ray.py": ["ray"],
+        "test_two_hundred_runs.py": ["distributed", "ray", "pyarrow"],
+    }.items()
+    if not all(map(find_spec, modules))
+]
+
+
+@pytest.fixture
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder, the present one; plugins that fail are installed."""
+    install_cases(tmp_path, monkeypatch)
+    folder = tmp_path / "work"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.fixture
+def serial(work: Path) -> Path:
+    """The twelve runs of `write_sweep`, one after the other in one process."""
+    file = write_sweep(work / "sweep.yaml")
+    done = call(file, "--output-dir", "serial", "--jobs", 1, folder=work)
+    assert done.returncode == 0, done.stderr
+    return work / "serial"
+
+
+@pytest.fixture
+def silent() -> Iterator[str]:
+    """The address of something that listens and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        kept: list[socket.socket] = []
+
+        def accept() -> None:
+            try:
+                while True:
+                    kept.append(server.accept()[0])
+            except OSError:
+                pass
+
+        threading.Thread(target=accept, daemon=True).start()
+        yield f"127.0.0.1:{server.getsockname()[1]}"
+        server.shutdown(socket.SHUT_RDWR)
+        for connection in kept:
+            connection.close()
+
+
+@pytest.fixture
+def nobody() -> str:
+    """An address at which nothing listens."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return f"127.0.0.1:{server.getsockname()[1]}"

@@ -1,0 +1,342 @@
+"""Sweeps as people call them: on this machine, interrupted, damaged, with workers that die."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from statistics import fmean
+
+import pytest
+from sweep_cases import (
+    GRID,
+    call,
+    command,
+    flaky,
+    install_cases,
+    tables,
+    without_flaky_options,
+    write_sweep,
+)
+
+from malfl_algos.cli import main
+from malfl_algos.experiments.config import ExperimentConfig, PluginConfig
+from malfl_algos.experiments.pipeline import reproduce
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install_cases(tmp_path, monkeypatch)
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+
+
+@pytest.fixture
+def serial(tmp_path: Path) -> Path:
+    """A sweep of twelve runs, one after the other in this process."""
+    write_sweep(tmp_path / "sweep.yaml")
+    assert main([*_argv(tmp_path), "--output-dir", "serial", "--jobs", "1"]) == 0
+    return Path("serial")
+
+
+def _argv(tmp_path: Path) -> list[str]:
+    return ["sweep", str(tmp_path / "sweep.yaml")]
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_one_row_per_run_observer_and_agent_with_the_keys_of_the_grid(serial: Path) -> None:
+    rows = _rows(serial / "table.csv")
+    places = [
+        (r["learner.options.scale"], r["temperature"], r["family"], r["seed"], r["observer"])
+        for r in rows
+    ]
+    assert places == [
+        (scale, temperature, "homogeneous", seed, observer)
+        for scale in ("1.0", "2.0")
+        for temperature in ("1.0", "3.0")
+        for seed in ("0", "1", "2")
+        for observer in ("counting", "flaky")
+        for _ in range(2)
+    ]
+    assert [row["agent"] for row in rows[:2]] == ["agent_0", "agent_1"]
+    assert len({row["run"] for row in rows}) == 12
+    assert {path.stem for path in (serial / "runs").iterdir()} == {row["run"] for row in rows}
+
+
+def test_a_run_is_what_reproduce_makes_of_it(serial: Path) -> None:
+    config = ExperimentConfig(
+        iterations=2,
+        episodes=1,
+        episode_length=5,
+        temperature=3.0,
+        seeds=(1,),
+        reward_families=("homogeneous",),
+        learner=PluginConfig("fake", "fake", {"scale": 2.0}),
+        observers=(PluginConfig("counting", "counting"),),
+    )
+    summary = reproduce(config, "alone", jobs=1, log=lambda line: None)
+    own = [
+        row
+        for row in _rows(serial / "table.csv")
+        if (row["learner.options.scale"], row["temperature"], row["seed"], row["observer"])
+        == ("2.0", "3.0", "1", "counting")
+    ]
+    for row, expected in zip(own, summary["results"], strict=True):
+        for measure in ("pearson", "spearman", "starc_averaged", "regret"):
+            assert float(row[measure]) == expected[measure]
+
+
+def test_the_summary_is_of_the_table(serial: Path) -> None:
+    table, summary = _rows(serial / "table.csv"), _rows(serial / "summary.csv")
+    one = summary[0]
+    assert (one["observer"], one["measure"], one["n_seeds"]) == ("counting", "pearson", "3")
+    by_seed = [
+        fmean(float(r["pearson"]) for r in table[:12] if r["seed"] == s and r["observer"] == o)
+        for s in ("0", "1", "2")
+        for o in ("counting",)
+    ]
+    assert float(one["mean"]) == pytest.approx(fmean(by_seed), rel=1e-12)
+    assert min(by_seed) <= float(one["low"]) <= float(one["high"]) <= max(by_seed)
+    assert len(summary) == 4 * 2 * 11  # points x observers x measures
+
+
+def test_the_same_tables_with_two_workers(serial: Path, tmp_path: Path) -> None:
+    done = call(tmp_path / "sweep.yaml", "--output-dir", "two", "--jobs", 2, folder=Path.cwd())
+    assert done.returncode == 0, done.stderr
+    assert tables(Path("two")) == tables(serial)
+    for picture in (serial / "figures").iterdir():
+        assert Path("two/figures", picture.name).read_bytes() == picture.read_bytes()
+
+
+def test_a_worker_killed_in_the_middle_costs_a_retry_not_the_sweep(
+    serial: Path, tmp_path: Path
+) -> None:
+    file = write_sweep(tmp_path / "kill.yaml", observers=flaky(on_seed=1, how="kill"))
+    done = call(file, "--output-dir", "killed", "--jobs", 2, folder=Path.cwd())
+    assert done.returncode == 0, done.stderr
+    lost = r"a worker was lost, \d+ run\(s\) will be done again: TerminatedWorkerError"
+    assert re.search(lost, done.stderr), done.stderr
+    assert without_flaky_options(Path("killed")) == without_flaky_options(serial)
+
+
+def test_a_run_that_always_ends_its_worker_is_recorded_and_the_others_are_done(
+    tmp_path: Path,
+) -> None:
+    grid = {**GRID, "learner.options.scale": [1.0]}
+    file = write_sweep(
+        tmp_path / "kill.yaml", grid, observers=flaky(on_seed=1, how="kill", once=False)
+    )
+    done = call(file, "--output-dir", "killed", "--jobs", 2, folder=Path.cwd())
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith(
+        "malfl: learner.options.scale 1.0, temperature 3.0, family homogeneous, seed 1: it ended "
+        "its worker process, 2 time(s) while alone: TerminatedWorkerError"
+    )
+    rows = _rows(Path("killed/table.csv"))
+    assert len({row["run"] for row in rows}) == 5
+    assert not [r for r in rows if (r["temperature"], r["seed"]) == ("3.0", "1")]
+
+
+def test_a_run_that_fails_once_is_done_again(
+    serial: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = write_sweep(tmp_path / "fail.yaml", observers=flaky(on_seed=1))
+    assert main(["sweep", str(file), "--output-dir", "failed", "--jobs", "1"]) == 0
+    assert "failed, will be done again: learner.options.scale 1.0, temperature 3.0, family " in (
+        capsys.readouterr().err
+    )
+    assert without_flaky_options(Path("failed")) == without_flaky_options(serial)
+
+
+def test_what_fails_for_good_is_recorded_with_its_traceback_and_tried_when_called_again(
+    serial: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = write_sweep(tmp_path / "fail.yaml", observers=flaky(on_seed=1))
+    argv = ["sweep", str(file), "--output-dir", "failed", "--jobs", "1", "--retries", "0"]
+    assert main(argv) == 1
+    (last,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("malfl"))
+    path = Path(re.search(r"\(see (.*)\)$", last)[1])  # type: ignore[index]
+    assert "temperature 3.0, family homogeneous, seed 1: RuntimeError: the disk is on fire" in last
+    stored = json.loads(path.read_text())
+    assert 'raise RuntimeError("the disk is on fire")' in stored["faults"][0]
+    assert [row["observer"] for row in stored["rows"]] == ["counting"] * 2
+    assert len(_rows(Path("failed/table.csv"))) == 46
+    assert main(argv) == 0
+    assert "1 of 12 runs to do" in capsys.readouterr().err
+    assert without_flaky_options(Path("failed")) == without_flaky_options(serial)
+
+
+def test_an_interrupted_sweep_goes_on_where_it_stopped(serial: Path, tmp_path: Path) -> None:
+    argv = [tmp_path / "sweep.yaml", "--output-dir", "cut", "--jobs", 2]
+    runs = Path("cut/runs")
+    running = subprocess.Popen(
+        command(*argv), stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    try:
+        while not (runs.is_dir() and any(runs.glob("*.json"))):
+            assert running.poll() is None
+            time.sleep(0.02)
+        os.killpg(running.pid, signal.SIGINT)
+        _, told = running.communicate(timeout=60)
+    finally:
+        running.kill()
+    assert running.returncode == 130
+    again = "malfl: interrupted; the same command again finishes what is missing"
+    assert told.splitlines()[-1] == again
+    kept = {path: path.stat().st_mtime_ns for path in runs.glob("*.json")}
+    assert main([*_argv(tmp_path), "--output-dir", "cut", "--jobs", "1"]) == 0
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    assert tables(Path("cut")) == tables(serial)
+
+
+def test_missing_and_damaged_runs_are_made_again_and_the_others_kept(
+    serial: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    expected = tables(serial)
+    gone, flipped, cut, *kept = sorted((serial / "runs").iterdir())
+    before = {path: path.stat().st_mtime_ns for path in kept}
+    gone.unlink()
+    flipped.write_bytes(flipped.read_bytes().replace(b'"agent_0"', b'"agent_1"', 1))
+    cut.write_bytes(cut.read_bytes()[:-9])
+    (serial / "table.csv").unlink()
+    assert main([*_argv(tmp_path), "--output-dir", "serial", "--jobs", "1"]) == 0
+    told = capsys.readouterr().err
+    assert f"{cut}: it cannot be read: " in told
+    assert f"{flipped}: it is damaged, or was edited: its checksum does not fit" in told
+    assert "3 of 12 runs to do" in told
+    assert tables(serial) == expected
+    assert {path: path.stat().st_mtime_ns for path in kept} == before
+
+
+def test_a_sweep_may_grow_but_not_become_another(
+    serial: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = [*_argv(tmp_path), "--output-dir", "serial", "--jobs", "1"]
+    write_sweep(tmp_path / "sweep.yaml", {**GRID, "seeds": [3, 0, 1, 2]})
+    assert main(argv) == 0
+    assert "4 of 16 runs to do" in capsys.readouterr().err
+    write_sweep(tmp_path / "sweep.yaml", {**GRID, "seeds": [0, 1, 2]})
+    before = tables(serial)
+    assert main(argv) == 2
+    assert "serial holds another sweep: 4 of its 16 runs are not in this one" in (
+        capsys.readouterr().err
+    )
+    assert tables(serial) == before
+
+
+@pytest.mark.parametrize(
+    ("grid", "argv", "complaint"),
+    [
+        ({}, "", "grid: there is nothing in it"),
+        ({"temperature": []}, "", "grid: temperature must have a list of one value or more"),
+        ({"temperature": 3.0}, "", "grid: temperature must have a list of one value or more"),
+        ({"temprature": [1.0]}, "", "grid: unknown key 'temprature', did you mean 'temperature'?"),
+        ({"game.slp": [0.1]}, "", "grid: unknown key 'game.slp', did you mean 'game.slip'?"),
+        (
+            {"learner.options.scal": [1.0]},
+            "",
+            "grid: unknown key 'learner.options.scal', did you mean 'learner.options.scale'?",
+        ),
+        ({"observers.countin.options.shift": [1.0]}, "", "did you mean 'observers.counting."),
+        ({"trend": [True]}, "", "trend: a sweep has no trend"),
+        ({"temperature": [1.0, -1.0]}, "", "grid point temperature: -1.0: temperature must be > 0"),
+        ({"learner.options.scale": [-1.0]}, "", "grid point .*: scale must be > 0, got -1.0"),
+        ({"temperature": [1, 1.0]}, "", "the same run stands there twice: temperature 1.0"),
+        ({"seeds": [1, 1]}, "", "seeds must be distinct"),
+        (
+            {"learner": ["fake", {"name": "fake", "options": {"scale": 2.0}}]},
+            "",
+            "its learner has the label of another one in the grid",
+        ),
+        (
+            GRID,
+            "--max-runs 11",
+            r"the grid has 2 \(learner.options.scale\) x 2 \(temperature\) x 1 "
+            r"\(reward_families\) x 3 \(seeds\) = 12 runs, more than --max-runs 11",
+        ),
+        ({"seeds": list(range(10**5))}, "", "= 100000 runs, more than --max-runs 1000"),
+        (GRID, "--x seeds", "--x: unknown key 'seeds', did you mean 'seed'?"),
+        (GRID, "--measure pearsn", "--measure: unknown 'pearsn', did you mean 'pearson'?"),
+        (GRID, "--x seed --hue seed", "--x and --hue must be two keys"),
+        (GRID, "--address 127.0.0.1:1", "--address is of a cluster"),
+        (GRID, "--jobs 0", "jobs must be a whole number >= 1, got 0"),
+        (GRID, "--retries -1", "retries must be a whole number >= 0, got -1"),
+        (GRID, "--backend slurm", "--backend: invalid choice: 'slurm'"),
+    ],
+)
+def test_bad_input_is_one_line_and_writes_nothing(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    grid: dict[str, object],
+    argv: str,
+    complaint: str,
+) -> None:
+    file = write_sweep(tmp_path / "sweep.yaml", grid)
+    assert main(["sweep", str(file), "--output-dir", "out", *argv.split()]) == 2
+    out, err = capsys.readouterr()
+    assert re.fullmatch(f"malfl: .*{complaint}.*\n", err)
+    assert out == ""
+    assert list(Path().iterdir()) == []
+
+
+def test_a_file_with_other_parts_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "sweep.yaml").write_text("{bse: {}, grid: {temperature: [1.0]}}")
+    assert main([*_argv(tmp_path), "--output-dir", "out"]) == 2
+    assert "sweep: unknown key 'bse', did you mean 'base'? allowed: base, grid" in (
+        capsys.readouterr().err
+    )
+    Path("other").mkdir()
+    Path("other/notes.txt").write_text("mine")
+    write_sweep(tmp_path / "sweep.yaml")
+    assert main([*_argv(tmp_path), "--output-dir", "other"]) == 2
+    assert "other is not empty and not the folder of a sweep" in capsys.readouterr().err
+
+
+def test_any_two_keys_have_a_picture(serial: Path, tmp_path: Path) -> None:
+    before = tables(serial)
+    argv = [*_argv(tmp_path), "--output-dir", "serial", "--x", "observer", "--hue", "seed"]
+    assert main([*argv, "--measure", "regret"]) == 0
+    names = {path.name for path in (serial / "figures").iterdir()}
+    assert names == {
+        "pearson_by_learner.options.scale_temperature.png",
+        "regret_by_observer_seed.png",
+    }
+    assert tables(serial) == before
+
+
+def test_a_cluster_that_is_not_installed_is_named_with_its_command(tmp_path: Path) -> None:
+    write_sweep(tmp_path / "sweep.yaml")
+    (tmp_path / "work/blocked.py").write_text(
+        "import importlib.util, sys\n"
+        "found = importlib.util.find_spec\n"
+        "importlib.util.find_spec = lambda name, *rest: (\n"
+        "    None if name in ('distributed', 'ray') else found(name, *rest)\n"
+        ")\n"
+        "from malfl_algos.cli import main\n"
+        "sys.exit(main())\n"
+    )
+    for name in ("dask", "ray"):
+        argv = [*_argv(tmp_path), "--output-dir", "out", "--backend", name]
+        done = subprocess.run(
+            [sys.executable, "blocked.py", *argv],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 2
+        assert done.stderr == (
+            f'malfl: --backend {name} needs {name}: pip install "malfl-env[{name}]"\n'
+        )
