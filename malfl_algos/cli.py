@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from typing import Any, Literal, NoReturn
 
 from malfl_algos.cli_arguments import COMMANDS
+from malfl_algos.interruption import Terminated, terminable
 from malfl_algos.options import suggestion
 
 __all__ = ["main", "make_parser"]
@@ -37,22 +38,25 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit status: 0, done; 1, something failed on the way; 2, bad input, nothing written;
-            130, interrupted.
+            130, interrupted; 143, asked to end.
     """
     from malfl_algos.plugins import PluginError
 
+    arguments = argparse.Namespace()
     try:
-        arguments = _parse(argv)
-        return _command(arguments.command)(arguments)
+        with terminable():
+            arguments = _parse(argv)
+            return _command(arguments.command)(arguments)
     except (ValueError, PluginError) as fault:
         return _complain(fault, status=2)
     except ImportError as fault:
         return _complain(fault, status=2)
     except (OSError, MemoryError, RuntimeError) as fault:
         return _complain(fault, status=1)
-    except KeyboardInterrupt:
-        _say("malfl: interrupted; the same command again finishes what is missing")
-        return 130
+    except KeyboardInterrupt as fault:
+        same = "the same command " + "without --overwrite " * getattr(arguments, "overwrite", False)
+        _say(f"malfl: interrupted; {same}again finishes what is missing")
+        return 143 if isinstance(fault, Terminated) else 130
 
 
 def make_parser() -> argparse.ArgumentParser:

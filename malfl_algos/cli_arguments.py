@@ -98,6 +98,10 @@ def _add_reproduce(command: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_verify(command: argparse.ArgumentParser) -> None:
+    command.add_argument("folder", metavar="OUT", help="folder of malfl reproduce")
+
+
 def _add_learn(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "name", nargs="?", metavar="NAME", help="the learner (default: the configuration's, ma-spi)"
@@ -157,6 +161,49 @@ def _add_score(command: argparse.ArgumentParser) -> None:
     command.add_argument("--json", metavar="FILE", help="write the scores there, too")
 
 
+def _add_sweep(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "file", metavar="FILE", help="YAML file: `base`, an experiment, and `grid`, over its keys"
+    )
+    command.add_argument(
+        "--output-dir",
+        metavar="DIR",
+        required=True,
+        help="folder for the runs, the tables and the picture; what is there already is kept",
+    )
+    command.add_argument(
+        "--backend",
+        choices=("loky", "dask", "ray"),
+        default="loky",
+        help="loky: processes of this machine; dask, ray: a cluster (default: loky)",
+    )
+    command.add_argument(
+        "--address",
+        metavar="ADDRESS",
+        help="of the cluster: HOST:PORT, a scheduler file of Dask (.json), or auto for Ray "
+        "(default: start a small one on this machine)",
+    )
+    for name, default, help_text in (
+        ("jobs", None, "runs at a time (default: one per processor); results do not depend on it"),
+        ("max-runs", 1000, "refuse a grid of more runs (default: 1000)"),
+        ("retries", 1, "how often a run that failed is done again (default: 1)"),
+        ("connect-timeout", 20, "seconds until a cluster counts as unreachable (default: 20)"),
+    ):
+        command.add_argument(f"--{name}", type=_whole, metavar="N", default=default, help=help_text)
+    command.add_argument(
+        "--x", metavar="KEY", help="the picture's horizontal axis (default: the first that varies)"
+    )
+    command.add_argument(
+        "--hue", metavar="KEY", help="the picture's lines (default: the next key that varies)"
+    )
+    command.add_argument(
+        "--measure",
+        metavar="NAME",
+        default="pearson",
+        help="the picture's score, a column of the table (default: pearson)",
+    )
+
+
 def _add_plugins(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "action",
@@ -169,9 +216,11 @@ def _add_plugins(command: argparse.ArgumentParser) -> None:
 
 COMMANDS: tuple[tuple[str, str, Callable[[argparse.ArgumentParser], None]], ...] = (
     ("reproduce", "Run the paper, or an experiment like it, from end to end.", _add_reproduce),
+    ("verify", "Check that a run folder is whole and as it was written.", _add_verify),
     ("learn", "Let a learner learn; keep what may be seen apart from the truth.", _add_learn),
     ("recover", "Recover rewards from a learning trace.", _add_recover),
     ("score", "Judge recovered rewards, with the true ones or without.", _add_score),
+    ("sweep", "Run an experiment at every point of a grid, here or on a cluster.", _add_sweep),
     ("plugins", "List the learners and observers that are installed.", _add_plugins),
 )
 """Name, purpose, and what adds the arguments to a parser."""

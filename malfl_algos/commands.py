@@ -24,8 +24,10 @@ from malfl_algos.experiments.recovery import Problem, recover, write_recovered
 from malfl_algos.experiments.run_folder import check_writable
 from malfl_algos.experiments.text import score_text, summary_text
 from malfl_algos.experiments.units import learn as run_learner
+from malfl_algos.experiments.verification import verify as check_folder
 from malfl_algos.experiments.yaml_files import parse_yaml
 from malfl_algos.files import write_json
+from malfl_algos.sweep_command import sweep
 from malfl_algos.trace import LearningTrace
 
 __all__ = ["COMMANDS", "FAST"]
@@ -56,6 +58,13 @@ def reproduce(arguments: argparse.Namespace) -> int:
     print(summary_text(summary))
     print(f"\nTables: {arguments.output_dir}; pictures: {Path(arguments.output_dir) / 'figures'}")
     return 0
+
+
+def verify(arguments: argparse.Namespace) -> int:
+    """Check a run folder; one line for each fault."""
+    verdict = check_folder(Path(arguments.folder))
+    print("\n".join((*verdict.notes, *verdict.faults)) or f"{arguments.folder}: nothing is amiss")
+    return 1 if verdict.faults else 0
 
 
 def learn(arguments: argparse.Namespace) -> int:
@@ -139,9 +148,11 @@ def score(arguments: argparse.Namespace) -> int:
 
 COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = {
     "reproduce": reproduce,
+    "verify": verify,
     "learn": learn,
     "recover": recover_rewards,
     "score": score,
+    "sweep": sweep,
 }
 
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+from malfl_algos.durable import clear_leftovers
 from malfl_algos.experiments.config import ExperimentConfig
 from malfl_algos.experiments.parallel import in_parallel
 from malfl_algos.experiments.parts import check_parts, needs_transitions
 from malfl_algos.experiments.progress import Progress
-from malfl_algos.experiments.run_folder import RunFolder, open_run
+from malfl_algos.experiments.run_folder import LEFTOVERS, TABLES, RunFolder, open_run
+from malfl_algos.experiments.run_lock import run_lock
 from malfl_algos.experiments.tables import write_tables
-from malfl_algos.experiments.units import Unit, run_unit
+from malfl_algos.experiments.units import Unit, died, run_unit
 from malfl_algos.report.figures import write_figures
 
 __all__ = ["RunFailed", "reproduce"]
@@ -45,12 +49,29 @@ def reproduce(
 
     Raises:
         ValueError, PluginError: for what cannot be run, before anything is written.
+        RunLocked: where another process works in the folder.
+        NoSpace: where the disk is full; it names the file.
         RunFailed: where a learner or an observer failed; everything else was done.
     """
     if jobs is not None and jobs < 1:
         raise ValueError(f"jobs must be a whole number >= 1, got {jobs}")
-    folder = open_run(Path(output_dir), config, overwrite=overwrite)
-    folder.begin(check_parts(folder.config))
+    root = Path(output_dir)
+    looked = open_run(root, config, overwrite=overwrite)
+    plugins = check_parts(looked.config)
+    with run_lock(root, log=log):
+        clear_leftovers(root, *LEFTOVERS)
+        # again: another process may have been at work since
+        folder = open_run(root, config, overwrite=overwrite)
+        if folder.config != looked.config:
+            plugins = check_parts(folder.config)
+        try:
+            folder.begin(plugins)
+            return _finish(folder, jobs=jobs, log=log)
+        finally:
+            clear_leftovers(root, *LEFTOVERS)
+
+
+def _finish(folder: RunFolder, *, jobs: int | None, log: Callable[[str], None]) -> dict[str, Any]:
     if folder.earlier_versions:
         log("parts of this run were made with other versions: see earlier_versions in run.json")
     transitions = needs_transitions(folder.config)
@@ -69,7 +90,9 @@ def reproduce(
     _run_phase("recovering", observers, folder, jobs=jobs, log=log)
     if folder.failures:
         raise RunFailed("\n".join(str(outcome.fault) for outcome in folder.failures))
-    return _report(folder, jobs=jobs, log=log)
+    summary = _tables(folder, log=log)
+    _figures(folder, jobs=jobs, log=log)
+    return summary
 
 
 def _run_phase(
@@ -83,23 +106,40 @@ def _run_phase(
     if not units:
         log(f"{name}: nothing is missing")
         return
-    with Progress(name, len(units), log=log) as progress:
-        for outcome in in_parallel(run_unit, units, jobs=jobs):
+    outcomes = in_parallel(run_unit, units, jobs=jobs, on_death=died)
+    # closing: workers end before anything else happens, also when this is interrupted
+    with Progress(name, len(units), log=log) as progress, closing(outcomes):
+        for outcome in outcomes:
             folder.add(outcome)
             progress.step(
                 f"{outcome.unit}: {'failed' if outcome.fault else 'done'} ({outcome.seconds:.1f} s)"
             )
 
 
-def _report(folder: RunFolder, *, jobs: int | None, log: Callable[[str], None]) -> dict[str, Any]:
+def _tables(folder: RunFolder, *, log: Callable[[str], None]) -> dict[str, Any]:
+    """Write the tables, where any is missing, damaged or made from something else."""
+    tables = [name for name in TABLES if folder.config.trend or name != "trend.csv"]
+    if folder.is_current("tables") and all(folder.whole(name) for name in tables):
+        summary = json.loads((folder.root / "summary.json").read_text(encoding="utf-8"))
+        assert isinstance(summary, dict)
+        return summary
+    log("scoring")
     started = perf_counter()
     summary = write_tables(folder.root, folder.config)
-    tables = ["summary.json", "cross_correlation.csv", *(["trend.csv"] * folder.config.trend)]
     folder.add_seconds("scores", perf_counter() - started)
-    folder.add_files([folder.root / table for table in tables])
-    started = perf_counter()
-    log("drawing")
-    figures = write_figures(folder.root, jobs=jobs)
-    folder.add_seconds("figures", perf_counter() - started)
-    folder.add_files(figures)
+    folder.add_part("tables", [folder.root / name for name in tables])
     return summary
+
+
+def _figures(folder: RunFolder, *, jobs: int | None, log: Callable[[str], None]) -> None:
+    """Draw the pictures that are missing, damaged or made from something else."""
+    known = {path for path in folder.files if path.startswith("figures/")}
+    sound = folder.sound("figures/") if folder.is_current("figures") else set()
+    if folder.is_current("figures") and known == sound:
+        return
+    log("drawing")
+    started = perf_counter()
+    skip = {Path(path).stem for path in sound}
+    figures = write_figures(folder.root, jobs=jobs, skip=skip)
+    folder.add_seconds("figures", perf_counter() - started)
+    folder.add_part("figures", figures)

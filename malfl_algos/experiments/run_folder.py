@@ -1,50 +1,58 @@
-"""The folder of a run: may one write there, what is done in it, and its record `run.json`."""
+"""The folder of a run: may one write there, what is done in it, and what its record says."""
 
 from __future__ import annotations
 
-import json
 import os
-import platform
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, get_args
 
-from malfl_algos.experiments.checksums import file_checksum
-from malfl_algos.experiments.config import ExperimentConfig, PluginConfig, from_mapping, to_mapping
+from malfl_algos.durable import make_folder, partial_folder, replace_folder, write_bytes
+from malfl_algos.experiments.checksums import file_checksum, value_hash
+from malfl_algos.experiments.config import (
+    ExperimentConfig,
+    PluginConfig,
+    to_mapping,
+)
+from malfl_algos.experiments.record import (
+    RECORD_NAME,
+    DamagedRecord,
+    holds_nothing,
+    read_record,
+    stale_run,
+    stored_config,
+    versions,
+    write_record,
+)
 from malfl_algos.experiments.resume import extended
 from malfl_algos.experiments.units import Outcome, Unit, has_transitions
 from malfl_algos.experiments.yaml_files import yaml_text
-from malfl_algos.files import write_bytes, write_json
 from malfl_algos.plugins import Plugin
 
-__all__ = ["RunFolder", "check_writable", "open_run"]
+__all__ = ["LEFTOVERS", "TABLES", "RunFolder", "check_writable", "open_run", "run_units"]
 
-_FORMAT = "malfl run folder"
-_TABLES = ("summary.json", "cross_correlation.csv", "trend.csv")
-_PACKAGES = (
-    "malfl-env",
-    "numpy",
-    "scipy",
-    "numba",
-    "gymnasium",
-    "pettingzoo",
-    "joblib",
-    "torch",
-    "stable-baselines3",
-)
+TABLES = ("summary.json", "cross_correlation.csv", "trend.csv")
+LEFTOVERS = (".*", "figures/.*", "*/seed_*/.*")
+"""Where what a dead process left may lie in a run folder."""
+
+Part = Literal["tables", "figures"]
+_KINDS: tuple[Literal["learner"], Literal["observer"]] = ("learner", "observer")
 
 
 @dataclass
 class RunFolder:
     """A run on its way. Made by `open_run`; nothing is written before `begin`.
 
+    Who writes holds the folder's lock, `malfl_algos.experiments.run_lock.run_lock`.
+
     Args:
         root: the folder.
         config: what is run: what was there and what was asked for, together.
         files: checksums by path in the folder.
+        parts: by name of a unit, and for "tables" and "figures": their state (done, failed or
+            missing), the versions they were made with, and what they were made from.
         wall_seconds: by phase, summed over all calls and workers.
         earlier_versions: other versions under which parts of this run were made.
         stale: the configuration that is to be cleared away, when starting afresh.
@@ -54,6 +62,7 @@ class RunFolder:
     root: Path
     config: ExperimentConfig
     files: dict[str, str] = field(default_factory=dict)
+    parts: dict[str, dict[str, Any]] = field(default_factory=dict)
     wall_seconds: dict[str, float] = field(default_factory=dict)
     earlier_versions: list[dict[str, str]] = field(default_factory=list)
     stale: ExperimentConfig | None = None
@@ -63,7 +72,7 @@ class RunFolder:
     def begin(self, plugins: Sequence[tuple[PluginConfig, Plugin]]) -> None:
         """Make the folder, clear it where asked, and write `run.json` and `config.yaml`."""
         self.plugins = plugins
-        self.root.mkdir(parents=True, exist_ok=True)
+        make_folder(self.root)
         if self.stale is not None:
             self._clear(self.stale)
         self.save()
@@ -72,38 +81,82 @@ class RunFolder:
 
     def units(self, kind: Literal["learner", "observer"]) -> Iterator[Unit]:
         """All units of a kind, done or not."""
-        return _units(self.root, self.config, kind)
+        return run_units(self.root, self.config, kind)
 
     def is_done(self, unit: Unit, *, transitions: bool = False) -> bool:
         """Whether a unit's files are all there and as they were written.
+
+        An observer's must have been made from the trace that its learner has now.
 
         Args:
             unit: the unit.
             transitions: whether its trace must hold the transitions.
         """
-        prefix = unit.folder.relative_to(self.root).as_posix() + "/"
-        own = {path: known for path, known in self.files.items() if path.startswith(prefix)}
-        whole = bool(own) and all(
-            (self.root / path).is_file() and file_checksum(self.root / path) == known
-            for path, known in own.items()
-        )
-        return whole and (not transitions or has_transitions(unit.folder / "trace.npz"))
+        part = self.parts.get(unit.name, {})
+        if part.get("state") != "done" or not self.whole(f"{unit.name}/"):
+            return False
+        if unit.kind == "observer":
+            learner = unit.learner_folder.relative_to(self.root).as_posix()
+            return bool(part.get("trace") == self.parts.get(learner, {}).get("trace"))
+        return not transitions or has_transitions(unit.folder / "trace.npz")
+
+    def whole(self, prefix: str) -> set[str]:
+        """The recorded files whose path begins so; none, if any of them is not as it was."""
+        known = {path for path in self.files if path.startswith(prefix)}
+        return known if known == self.sound(prefix) else set()
+
+    def sound(self, prefix: str) -> set[str]:
+        """The recorded files whose path begins so and that are as they were written."""
+        return {
+            path
+            for path, checksum in self.files.items()
+            if path.startswith(prefix)
+            and (self.root / path).is_file()
+            and file_checksum(self.root / path) == checksum
+        }
 
     def add(self, outcome: Outcome) -> None:
-        """Record what came of a unit."""
-        self.add_seconds(outcome.unit.kind, outcome.seconds)
+        """Put what a unit made in its place, and record it."""
+        unit = outcome.unit
+        self.add_seconds(unit.kind, outcome.seconds)
         if outcome.fault is not None:
             self.failures.append(outcome)
+            if self.parts.get(unit.name, {}).get("state") != "done":
+                self.parts[unit.name] = {"state": "failed", "fault": outcome.fault}
         else:
-            prefix = outcome.unit.folder.relative_to(self.root).as_posix() + "/"
+            replace_folder(partial_folder(unit.folder), unit.folder)
+            prefix = f"{unit.name}/"
             self.files = {p: c for p, c in self.files.items() if not p.startswith(prefix)}
-            self.files |= outcome.checksums
+            self.files |= {f"{prefix}{path}": c for path, c in outcome.checksums.items()}
+            self.parts[unit.name] = {
+                "state": "done",
+                "checksum": value_hash(outcome.checksums),
+                "versions": value_hash(versions()),
+                "trace": outcome.trace,
+            }
         self.save()
 
     def add_files(self, paths: Sequence[Path]) -> None:
         """Record files that belong to no unit."""
-        for path in paths:
-            self.files[path.relative_to(self.root).as_posix()] = file_checksum(path)
+        self._note(paths)
+        self.save()
+
+    def made_from(self, part: Part) -> str:
+        """A hash of what tables or figures follow from: the units, the versions, the tables."""
+        names = (unit.name for kind in _KINDS for unit in self.units(kind))
+        units = {name: self.parts.get(name, {}).get("checksum") for name in names}
+        tables = {name: self.files.get(name) for name in TABLES} if part == "figures" else {}
+        return value_hash([to_mapping(self.config), units, tables, versions()])
+
+    def is_current(self, part: Part) -> bool:
+        """Whether tables or figures were made from what there is now; files may be damaged."""
+        return self.parts.get(part, {}).get("made_from") == self.made_from(part)
+
+    def add_part(self, part: Part, paths: Sequence[Path]) -> None:
+        """Record tables or figures as done."""
+        self._note(paths)
+        made = {"versions": value_hash(versions()), "made_from": self.made_from(part)}
+        self.parts[part] = {"state": "done", **made}
         self.save()
 
     def add_seconds(self, phase: str, seconds: float) -> None:
@@ -112,11 +165,14 @@ class RunFolder:
 
     def save(self) -> None:
         """Write `run.json`."""
+        configuration = to_mapping(self.config)
+        names = [unit.name for kind in _KINDS for unit in self.units(kind)]
+        current: list[str] = [part for part in get_args(Part) if self.is_current(part)]
         content = {
-            "format": _FORMAT,
-            "versions": _versions(),
+            "versions": versions(),
             "earlier_versions": self.earlier_versions,
-            "configuration": to_mapping(self.config),
+            "configuration": configuration,
+            "configuration_hash": value_hash(configuration),
             "seeds": list(self.config.seeds),
             "plugins": [
                 {
@@ -133,27 +189,30 @@ class RunFolder:
                 {"unit": str(failed.unit), "fault": failed.fault, "traceback": failed.traceback}
                 for failed in self.failures
             ],
+            "parts": {
+                name: self.parts.get(name, {"state": "missing"}) for name in (*names, *current)
+            }
+            | {part: {"state": "missing"} for part in get_args(Part) if part not in current},
             "files": dict(sorted(self.files.items())),
         }
-        write_json(self.root / "run.json", content)
+        write_record(self.root, content)
+
+    def _note(self, paths: Sequence[Path]) -> None:
+        for path in paths:
+            self.files[path.relative_to(self.root).as_posix()] = file_checksum(path)
 
     def _clear(self, stale: ExperimentConfig) -> None:
-        """Remove what an earlier run wrote and nothing else; `run.json` last, to be resumable."""
-        for kind in ("learner", "observer"):
-            for unit in _units(self.root, stale, kind):
+        """Remove what an earlier run wrote and nothing else; its record until there is a new one,
+        so that this can be done again."""
+        for kind in _KINDS:
+            for unit in run_units(self.root, stale, kind):
                 shutil.rmtree(unit.folder, ignore_errors=True)
                 _remove_if_empty(unit.folder.parent)
                 _remove_if_empty(unit.folder.parent.parent)
-        figures = [PurePosixPath(path) for path in self.files]
-        for path in (
-            *_TABLES,
-            *(f"figures/{p.name}" for p in figures if p.parent.name == "figures"),
-        ):
+        for path in (*TABLES, *(path for path in self.files if path.startswith("figures/"))):
             (self.root / path).unlink(missing_ok=True)
         _remove_if_empty(self.root / "figures")
-        self.files = {}
-        for name in ("config.yaml", "run.json"):
-            (self.root / name).unlink(missing_ok=True)
+        self.files, self.parts = {}, {}
 
 
 def open_run(root: Path, asked: ExperimentConfig, *, overwrite: bool) -> RunFolder:
@@ -167,25 +226,37 @@ def open_run(root: Path, asked: ExperimentConfig, *, overwrite: bool) -> RunFold
 
     Raises:
         ValueError: where the folder is a file, not writable, or holds something else, or its run
-            differs from what is asked.
+            differs from what is asked, or its record is damaged.
     """
     check_writable(root)
-    if not root.exists() or not any(root.iterdir()):
+    if holds_nothing(root):
         return RunFolder(root, asked)
-    stored, record = _read_record(root)
-    files = dict(record.get("files", {}))
+    if not (root / RECORD_NAME).is_file():
+        raise ValueError(
+            f"the output folder {root} is not empty and not the folder of a run (no run.json): "
+            "choose another"
+        )
     if overwrite:
-        return RunFolder(root, asked, files=files, stale=stored)
+        stale, files = stale_run(root)
+        return RunFolder(root, asked, files=files, stale=stale)
+    try:
+        record = read_record(root)
+        stored = stored_config(root, record)
+    except DamagedRecord as fault:
+        raise DamagedRecord(
+            f"{fault}; choose another folder, or start afresh with --overwrite"
+        ) from fault
     try:
         config = extended(stored, asked)
     except ValueError as fault:
         raise ValueError(
             f"{root} holds another run: {fault}; choose another folder, or --overwrite"
         ) from fault
-    earlier = list(record.get("earlier_versions", []))
-    if record.get("versions") not in (_versions(), *earlier):
-        earlier.append(record.get("versions"))
-    return RunFolder(root, config, files, dict(record.get("wall_seconds", {})), earlier)
+    earlier = list(record["earlier_versions"])
+    if record["versions"] not in (versions(), *earlier):
+        earlier.append(record["versions"])
+    seconds = dict(record["wall_seconds"])
+    return RunFolder(root, config, dict(record["files"]), dict(record["parts"]), seconds, earlier)
 
 
 def check_writable(folder: Path) -> None:
@@ -203,30 +274,10 @@ def check_writable(folder: Path) -> None:
         raise ValueError(f"the output folder {folder} is not writable: no permission in {place}")
 
 
-def _read_record(root: Path) -> tuple[ExperimentConfig, dict[str, Any]]:
-    """The configuration and the record of the run in a folder."""
-    path = root / "run.json"
-    if not path.is_file():
-        raise ValueError(
-            f"the output folder {root} is not empty and not the folder of a run (no run.json): "
-            "choose another"
-        )
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(record, dict) or record.get("format") != _FORMAT:
-            raise ValueError(f"it is not the record of a {_FORMAT}")
-        if not all(isinstance(record.get(key, {}), dict) for key in ("files", "wall_seconds")):
-            raise ValueError("its files and wall_seconds must be mappings")
-        return from_mapping(record.get("configuration", {})), record
-    except (OSError, ValueError) as fault:
-        raise ValueError(
-            f"{path}: not readable as the record of a run: {fault}; choose another folder"
-        ) from fault
-
-
-def _units(
+def run_units(
     root: Path, config: ExperimentConfig, kind: Literal["learner", "observer"]
 ) -> Iterator[Unit]:
+    """All units of a kind that a configuration has."""
     plugins = (config.learner,) if kind == "learner" else config.observers
     for family in config.reward_families:
         for seed in config.seeds:
@@ -237,13 +288,3 @@ def _units(
 def _remove_if_empty(folder: Path) -> None:
     if folder.is_dir() and not any(folder.iterdir()):
         folder.rmdir()
-
-
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version(), "platform": platform.platform()}
-    for package in _PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "not installed"
-    return found

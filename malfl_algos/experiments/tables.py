@@ -41,8 +41,15 @@ Truths = Mapping[str, Mapping[str, FloatArray]]
 MEASURES = ("pearson", "spearman")
 
 
-def write_tables(root: Path, config: ExperimentConfig) -> dict[str, Any]:
+def write_tables(
+    root: Path, config: ExperimentConfig, *, into: Path | None = None
+) -> dict[str, Any]:
     """Write the tables of a run all of whose units are done.
+
+    Args:
+        root: the run folder.
+        config: of the run.
+        into: another folder for them.
 
     Returns:
         The content of `summary.json`: `results`, one row per family, observer, seed and agent, with
@@ -73,11 +80,12 @@ def write_tables(root: Path, config: ExperimentConfig) -> dict[str, Any]:
     }
     observing = ["observing"] if config.seat == "agent" and config.game.n_agents > 2 else []
     names = ["observer", "seed", "recovered_family", "true_family", "agent", *MEASURES, *observing]
-    _write_csv(root / "cross_correlation.csv", names, crossed)
+    place = root if into is None else into
+    _write_csv(place / "cross_correlation.csv", names, crossed)
     if config.trend:
         names = ["family", "observer", "seed", "agent", "n_stages", *MEASURES, *observing]
-        _write_csv(root / "trend.csv", names, _trend_rows(root, config))
-    write_json(root / "summary.json", summary)
+        _write_csv(place / "trend.csv", names, _trend_rows(root, config))
+    write_json(place / "summary.json", summary)
     return summary
 
 

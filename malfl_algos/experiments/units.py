@@ -1,18 +1,17 @@
 """Units of work: the learner on one family and seed, and each observer on what came of it.
 
-A unit is one folder of the run, `<family>/seed_<k>/<label>`, which appears whole or not at all.
+A unit is one folder of the run, `<family>/seed_<k>/<label>`, which appears whole or not at all: it
+is made under another name, in any process, and put in its place by the one that holds the lock.
 What it holds follows from the configuration, the family and the seed alone: not from other units,
 the order in which they are done, or the number of workers.
 """
 
 from __future__ import annotations
 
-import os
 import shutil
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from time import perf_counter
 from typing import Literal
@@ -20,7 +19,9 @@ from zlib import crc32
 
 import numpy as np
 
+from malfl_algos.archives import array_names
 from malfl_algos.contract import LearnedStage
+from malfl_algos.durable import NoSpace, make_folder, naming_no_space, partial_folder
 from malfl_algos.experiments.checksums import folder_checksums
 from malfl_algos.experiments.config import ExperimentConfig, PluginConfig
 from malfl_algos.experiments.parts import (
@@ -41,7 +42,7 @@ from malfl_algos.ground_truth import GroundTruth
 from malfl_algos.trace import LearningTrace
 from malfl_env import MarkovGame
 
-__all__ = ["Outcome", "Unit", "has_transitions", "learn", "learner_rng", "run_unit"]
+__all__ = ["Outcome", "Unit", "died", "has_transitions", "learn", "learner_rng", "run_unit"]
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,11 @@ class Unit:
         """Where the files of the learner lie that it stands on."""
         return self.folder.with_name(self.config.learner.label)
 
+    @property
+    def name(self) -> str:
+        """The path of its folder in the run folder."""
+        return self.folder.relative_to(self.root).as_posix()
+
     def __str__(self) -> str:
         return f"family {self.family}, seed {self.seed}, {self.kind} {self.plugin.label!r}"
 
@@ -84,7 +90,8 @@ class Outcome:
     Args:
         unit: the unit.
         seconds: wall time.
-        checksums: of its files, by their path in the run folder; empty where it failed.
+        checksums: of its files, by their path in its folder; empty where it failed.
+        trace: a hash of the counts that its learner saw.
         fault: what went wrong, in one line.
         traceback: the whole story of it.
     """
@@ -92,22 +99,46 @@ class Outcome:
     unit: Unit
     seconds: float
     checksums: dict[str, str]
+    trace: str = ""
     fault: str | None = None
     traceback: str | None = None
 
 
 def run_unit(unit: Unit) -> Outcome:
-    """Do a unit. A failure is an outcome, not an exception, so that other units go on."""
+    """Do a unit, in a folder beside its own, `partial_folder(unit.folder)`.
+
+    A failure is an outcome, not an exception, so that other units go on.
+
+    Raises:
+        NoSpace: where the disk is full, which other units would find, too.
+    """
     started = perf_counter()
+    partial = partial_folder(unit.folder)
     try:
-        with _fresh_folder(unit.folder) as folder:
-            (_learn_unit if unit.kind == "learner" else _observe_unit)(unit, folder)
-        checksums = folder_checksums(unit.folder, root=unit.root)
-    except Exception as fault:
+        shutil.rmtree(partial, ignore_errors=True)
+        with naming_no_space(partial):
+            make_folder(partial)
+        trace = (_learn_unit if unit.kind == "learner" else _observe_unit)(unit, partial)
+        checksums = folder_checksums(partial)
+    except (Exception, SystemExit) as fault:
+        shutil.rmtree(partial, ignore_errors=True)
+        if isinstance(fault, NoSpace):
+            raise
         words = " ".join(f"{type(fault).__name__}: {fault}".split())
         story = traceback.format_exc()
-        return Outcome(unit, perf_counter() - started, {}, f"{unit}: {words}", story)
-    return Outcome(unit, perf_counter() - started, checksums)
+        return Outcome(
+            unit, perf_counter() - started, {}, fault=f"{unit}: {words}", traceback=story
+        )
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    return Outcome(unit, perf_counter() - started, checksums, trace)
+
+
+def died(unit: Unit) -> Outcome:
+    """The outcome of a unit that ended its process."""
+    fault = f"{unit}: its process died: ended by the plugin, killed, or out of memory"
+    return Outcome(unit, 0.0, {}, fault=fault)
 
 
 def learner_rng(family: str, seed: int) -> np.random.Generator:
@@ -146,11 +177,10 @@ def learn(
 
 def has_transitions(trace_file: Path) -> bool:
     """Whether a saved trace holds its transitions; reads the archive's table of contents only."""
-    with np.load(trace_file, allow_pickle=False) as archive:
-        return any(name.startswith("stage_0/transitions/") for name in archive.files)
+    return any(name.startswith("stage_0/transitions/") for name in array_names(trace_file))
 
 
-def _learn_unit(unit: Unit, folder: Path) -> None:
+def _learn_unit(unit: Unit, folder: Path) -> str:
     keep = needs_transitions(unit.config)
     trace, truth = learn(unit.config, family=unit.family, seed=unit.seed, keep_transitions=keep)
     if keep and any(stage.transitions is None for stage in trace.stages):
@@ -160,9 +190,10 @@ def _learn_unit(unit: Unit, folder: Path) -> None:
         _check_same_counts(earlier, trace)
     trace.save(folder / "trace.npz")
     truth.save(folder / "ground_truth.npz")
+    return _counts_hash(trace)
 
 
-def _observe_unit(unit: Unit, folder: Path) -> None:
+def _observe_unit(unit: Unit, folder: Path) -> str:
     config = unit.config
     trace = LearningTrace.load(unit.learner_folder / "trace.npz")
     truth = GroundTruth.load(unit.learner_folder / "ground_truth.npz")
@@ -178,6 +209,19 @@ def _observe_unit(unit: Unit, folder: Path) -> None:
         last = score_rows(rewards, truth.rewards, states)
         rows += [{"n_stages": trace.n_stages, **row} for row in last]
         write_json(folder / "trend.json", rows)
+    return _counts_hash(trace)
+
+
+def _counts_hash(trace: LearningTrace) -> str:
+    """Tells traces apart that an observer would, but for whether their transitions were kept."""
+    digest = sha256()
+    for stage in trace.stages:
+        seen = stage.next_state_counts
+        further = () if seen is None else (seen.rows, seen.next_states, seen.counts)
+        for array in (stage.joint_counts, *further):
+            digest.update(repr(array.shape).encode())
+            digest.update(np.ascontiguousarray(array, dtype=np.int64).tobytes())
+    return digest.hexdigest()
 
 
 def _check_stage(stage: LearnedStage, game: MarkovGame, *, number: int) -> None:
@@ -211,19 +255,3 @@ def _check_same_counts(earlier: Path, trace: LearningTrace) -> None:
             f"the learner does not repeat itself: its counts differ from those in {earlier}; "
             "start afresh with --overwrite"
         )
-
-
-@contextmanager
-def _fresh_folder(target: Path) -> Iterator[Path]:
-    """A folder under a temporary name that takes its place once it is complete."""
-    partial = target.with_name(f".{target.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
-        yield partial
-        if target.exists():
-            shutil.rmtree(target)
-        os.replace(partial, target)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise

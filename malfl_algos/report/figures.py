@@ -7,7 +7,7 @@ and only one that does imports Matplotlib.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -57,7 +57,9 @@ class _Run:
     agents: Sequence[str]
 
 
-def write_figures(output_dir: Path, *, jobs: int | None = 1) -> list[Path]:
+def write_figures(
+    output_dir: Path, *, jobs: int | None = 1, skip: Collection[str] = ()
+) -> list[Path]:
     """Draw every picture of a finished run into `output_dir/figures`.
 
     Reads only files of the run folder. A picture whose table is not there (no trend was asked for)
@@ -66,6 +68,7 @@ def write_figures(output_dir: Path, *, jobs: int | None = 1) -> list[Path]:
     Args:
         output_dir: the folder that `malfl reproduce` wrote.
         jobs: worker processes; None: one per processor.
+        skip: names of pictures, without `.png`, that are left as they are.
 
     Returns:
         The files written, each atomically: correlation.png, trend.png, cross_correlation.png, and
@@ -75,7 +78,7 @@ def write_figures(output_dir: Path, *, jobs: int | None = 1) -> list[Path]:
         ValueError: where a file that a picture needs is missing or damaged; the message names it.
         ModuleNotFoundError: without matplotlib; the message says how to install it.
     """
-    pictures = list(_pictures(_open_run(output_dir)))
+    pictures = [p for p in _pictures(_open_run(output_dir)) if p[0] not in skip]
     try:
         drawn = list(in_parallel(partial(_write, output_dir / "figures"), pictures, jobs=jobs))
     except ModuleNotFoundError as fault:

@@ -116,7 +116,9 @@ def test_bad_input_is_one_line_and_writes_nothing(
     assert _files() == set()
 
 
-@pytest.mark.parametrize("command", ["", "reproduce", "learn", "recover", "score", "plugins"])
+@pytest.mark.parametrize(
+    "command", ["", "reproduce", "learn", "recover", "score", "plugins", "verify", "sweep"]
+)
 def test_help_is_light(command: str) -> None:
     program = (
         "import sys\nfrom malfl_algos.cli import main\n"

@@ -10,6 +10,7 @@ from fake_plugins import install
 
 from malfl_algos.experiments.config import ExperimentConfig, from_mapping, load_config
 from malfl_algos.experiments.parts import check_parts
+from malfl_algos.experiments.record import read_record, write_record
 from malfl_algos.experiments.run_folder import RunFolder, check_writable, open_run
 from malfl_algos.experiments.units import run_unit
 
@@ -145,9 +146,9 @@ def test_starting_afresh_removes_the_run_and_nothing_else(finished):
 
 def test_other_versions_are_remembered(finished, config):
     path = finished.root / "run.json"
-    record = json.loads(path.read_text())
+    record = read_record(finished.root)
     record["versions"]["numpy"] = "0.1"
-    path.write_text(json.dumps(record))
+    write_record(finished.root, record)
     again = open_run(finished.root, config, overwrite=False)
     again.begin(check_parts(config))
     record = json.loads(path.read_text())
@@ -161,7 +162,7 @@ def test_a_unit_appears_whole_or_not_at_all(tmp_path, config, monkeypatch):
     folder = open_run(tmp_path / "run", config, overwrite=False)
     folder.begin(check_parts(config))
     (learner,) = folder.units("learner")
-    assert run_unit(learner).fault is None
+    folder.add(run_unit(learner))
     (observer,) = folder.units("observer")
 
     def interrupted(*_: object) -> None:

@@ -1,0 +1,197 @@
+"""Whether a run folder is what its record says: every file, every part, every number in a table."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from malfl_algos.durable import leftovers
+from malfl_algos.experiments.checksums import file_checksum, value_hash
+from malfl_algos.experiments.config import ExperimentConfig, load_config
+from malfl_algos.experiments.record import (
+    RECORD_NAME,
+    DamagedRecord,
+    read_record,
+    stored_config,
+    versions,
+)
+from malfl_algos.experiments.run_folder import LEFTOVERS, TABLES, RunFolder
+from malfl_algos.experiments.run_lock import LOCK_NAME, lock_state
+from malfl_algos.experiments.tables import write_tables
+from malfl_algos.experiments.units import Unit
+from malfl_algos.files import read_arrays
+
+__all__ = ["Verdict", "verify"]
+
+_OF_LEARNERS = ("trace.npz", "ground_truth.npz")
+_OF_OBSERVERS = ("rewards.npz", "diagnostics.json")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What was found in a run folder.
+
+    Args:
+        notes: what is worth knowing, one line each.
+        faults: what is wrong or missing, one line each; it begins with the path.
+    """
+
+    notes: tuple[str, ...]
+    faults: tuple[str, ...]
+
+
+def verify(root: Path) -> Verdict:
+    """Check a run folder against its record, and its tables against its units. Writes nothing.
+
+    While a process works in the folder, what is not done yet is no fault.
+
+    Raises:
+        ValueError: where there is no record, so that the folder is not that of a run.
+    """
+    if not (root / RECORD_NAME).is_file():
+        raise ValueError(f"{root} is not the folder of a run: it has no {RECORD_NAME}")
+    notes, faults = _check_lock(root)
+    at_work = bool(notes)
+    if not at_work:
+        faults += [
+            f"{path.relative_to(root).as_posix()}: left unfinished by a process that died"
+            for path in leftovers(root, *LEFTOVERS)
+        ]
+    try:
+        record = read_record(root)
+        config = stored_config(root, record)
+    except DamagedRecord as fault:
+        return Verdict(tuple(notes), (*faults, str(fault)))
+    folder = RunFolder(root, config, dict(record["files"]), dict(record["parts"]))
+    faults += _check_configuration(root, record, config)
+    damaged = _check_files(folder)
+    faults += damaged.values()
+    faults += _check_units(folder, damaged, at_work=at_work)
+    if not (at_work or faults):
+        faults += _check_reports(folder)
+    return Verdict(tuple(notes), tuple(faults))
+
+
+def _check_lock(root: Path) -> tuple[list[str], list[str]]:
+    """Notes and faults."""
+    found = lock_state(root)
+    if found is None:
+        return [], []
+    holder, state = found
+    if holder is None:
+        return [], [f"{LOCK_NAME}: cannot be read; if no run works there, remove it"]
+    if state == "dead":
+        return [], [f"{LOCK_NAME}: left by {holder}, which is gone"]
+    doubt = "" if state == "alive" else " (whether it is still there cannot be told from here)"
+    return [f"in progress by {holder}{doubt}"], []
+
+
+def _check_configuration(
+    root: Path, record: Mapping[str, Any], config: ExperimentConfig
+) -> Iterator[str]:
+    if record.get("configuration_hash") != value_hash(record["configuration"]):
+        yield f"{RECORD_NAME}: configuration_hash is not that of its configuration"
+    if record.get("seeds") != list(config.seeds):
+        yield f"{RECORD_NAME}: its seeds are not those of its configuration"
+    known = [value_hash(made) for made in (record["versions"], *record["earlier_versions"])]
+    for name, part in record["parts"].items():
+        if part.get("state") == "done" and part.get("versions") not in known:
+            yield f"{name}: made with versions that {RECORD_NAME} does not list"
+    try:
+        if load_config(root / "config.yaml") != config:
+            yield f"config.yaml: not the configuration in {RECORD_NAME}"
+    except ValueError as fault:
+        yield str(fault).replace(f"{root}/", "", 1)
+
+
+def _check_files(folder: RunFolder) -> dict[str, str]:
+    """Faults by path."""
+    faults = {}
+    for name, checksum in folder.files.items():
+        path = folder.root / name
+        if not path.is_file():
+            faults[name] = f"{name}: missing"
+        elif file_checksum(path) != checksum:
+            faults[name] = f"{name}: damaged: its checksum is not the one in {RECORD_NAME}"
+        elif fault := _unreadable(path):
+            faults[name] = f"{name}: not readable, though it is as it was written: {fault}"
+    return faults
+
+
+def _unreadable(path: Path) -> str | None:
+    try:
+        if path.suffix == ".npz":
+            read_arrays(path)
+        elif path.suffix == ".json":
+            json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as fault:
+        return str(fault)
+    return None
+
+
+def _check_units(folder: RunFolder, damaged: Mapping[str, str], *, at_work: bool) -> Iterator[str]:
+    units = [*folder.units("learner"), *folder.units("observer")]
+    for unit in units:
+        part = folder.parts.get(unit.name, {})
+        own = {p: c for p, c in folder.files.items() if p.startswith(f"{unit.name}/")}
+        state = part.get("state", "missing")
+        if state == "failed":
+            yield f"{unit.name}: failed: {part.get('fault')}"
+        elif state != "done":
+            if not at_work:
+                yield f"{unit.name}: missing"
+        else:
+            yield from _check_unit(unit, folder, own)
+        if not (at_work or damaged.keys() & own):
+            there = {p.relative_to(folder.root).as_posix() for p in _files(unit.folder)}
+            yield from (f"{p}: not in {RECORD_NAME}" for p in sorted(there - own.keys()))
+
+
+def _check_unit(unit: Unit, folder: RunFolder, own: Mapping[str, str]) -> Iterator[str]:
+    names = _OF_LEARNERS if unit.kind == "learner" else _OF_OBSERVERS
+    kept = {path.rpartition("/")[2] for path in own}
+    for name in names:
+        if name not in kept:
+            yield f"{unit.name}/{name}: not in {RECORD_NAME}"
+    part = folder.parts[unit.name]
+    if part.get("checksum") != value_hash({p[len(unit.name) + 1 :]: c for p, c in own.items()}):
+        yield f"{unit.name}: its checksum is not that of its files"
+    learner = unit.learner_folder.relative_to(folder.root).as_posix()
+    if part.get("trace") != folder.parts.get(learner, {}).get("trace"):
+        yield f"{unit.name}: made from another trace than {learner}/trace.npz"
+
+
+def _check_reports(folder: RunFolder) -> Iterator[str]:
+    """Whether tables and pictures belong to the units, all of which are sound."""
+    tables = [name for name in TABLES if folder.config.trend or name != "trend.csv"]
+    yield from (f"{name}: missing" for name in tables if name not in folder.files)
+    made_with = {name: folder.parts.get(name, {}).get("versions") for name in ("tables", "figures")}
+    now = value_hash(versions())
+    for part in ("tables", "figures"):
+        if made_with[part] is None:
+            yield f"{part}: missing"
+        elif made_with[part] == now and not folder.is_current(part):
+            yield f"{part}: made from other files than there are now"
+    # other versions need not give the same bytes
+    if made_with["tables"] == now and all(name in folder.files for name in tables):
+        yield from _check_tables(folder, tables)
+
+
+def _check_tables(folder: RunFolder, tables: Sequence[str]) -> Iterator[str]:
+    with tempfile.TemporaryDirectory() as place:
+        try:
+            write_tables(folder.root, folder.config, into=Path(place))
+        except (ValueError, KeyError, TypeError) as fault:
+            yield f"summary.json: cannot be made from the units: {fault}"
+            return
+        for name in tables:
+            if (Path(place) / name).read_bytes() != (folder.root / name).read_bytes():
+                yield f"{name}: not what the units give"
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    return (path for path in folder.rglob("*") if path.is_file())
