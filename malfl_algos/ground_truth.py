@@ -40,11 +40,17 @@ class GroundTruth:
 
     @classmethod
     def load(cls, path: str | Path) -> GroundTruth:
-        """Read a file written by `save`. Raises `ValueError` that names the file if it is none."""
+        """Read a file written by `save`.
+
+        Raises:
+            ValueError: where it is none, or its policies are not distributions; it names the file.
+        """
         arrays, manifest = read_arrays(Path(path))
         check_manifest(Path(path), manifest, "malfl ground truth", version=FORMAT_VERSION)
         parts: dict[str, dict[str, FloatArray]] = {"reward": {}, "policy": {}}
         for name, array in arrays.items():
+            if array.ndim == 0 or array.size == 0:
+                raise ValueError(f"{path}: {name!r} is empty")
             kind, _, agent = name.partition("/")
             if kind not in parts or array.dtype != np.float64 or not np.all(np.isfinite(array)):
                 raise ValueError(f"{path}: {name!r} is not a finite float64 reward or policy")
@@ -53,4 +59,21 @@ class GroundTruth:
             raise ValueError(
                 f"{path}: rewards and policies must be of the same agents, at least one"
             )
+        for agent, policies in parts["policy"].items():
+            _check_fit(path, agent, parts["reward"][agent], policies)
         return cls(parts["reward"], parts["policy"])
+
+
+def _check_fit(path: str | Path, agent: str, reward: FloatArray, policies: FloatArray) -> None:
+    if policies.ndim != 3 or policies.shape[1] != len(reward):
+        raise ValueError(
+            f"{path}: the policies of {agent!r} must be (n_stages, {len(reward)}, n_actions) as "
+            f"its reward has {len(reward)} states, got {policies.shape}"
+        )
+    # the largest first: a sum of huge ones would overflow
+    if (
+        policies.min() < 0
+        or policies.max() > 2
+        or not np.allclose(policies.sum(axis=-1), 1, rtol=0, atol=1e-6)
+    ):
+        raise ValueError(f"{path}: the policies of {agent!r} are not distributions over actions")

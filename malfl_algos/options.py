@@ -15,7 +15,17 @@ from difflib import get_close_matches
 from math import isfinite
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-__all__ = ["check_keys", "coerce", "coerce_options", "option_hints", "suggestion"]
+__all__ = [
+    "check_distinct",
+    "check_keys",
+    "check_plain",
+    "coerce",
+    "coerce_options",
+    "nested_tuples",
+    "option_hints",
+    "shown",
+    "suggestion",
+]
 
 _WORDS = {
     bool: "true or false",
@@ -26,9 +36,67 @@ _WORDS = {
 }
 
 
+_LONGEST = 200
+_DEEPEST = 50
+
+
+def shown(value: object) -> str:
+    """A value for a message: in one line, and cut where it is long."""
+    try:
+        text = " ".join(repr(value).split())
+    except (ValueError, RecursionError):  # a whole number of thousands of digits, or deep nesting
+        text = f"a {type(value).__name__} too large to show"
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+
+
+def check_plain(value: Any, *, where: str) -> None:
+    """Refuse what neither YAML nor JSON gives back as it was.
+
+    Raises:
+        ValueError: for numbers that are not finite, dates, bytes, keys that are not text, and what
+            is nested more than 50 deep.
+    """
+    level = [value]
+    for _ in range(_DEEPEST):
+        inner: list[Any] = []
+        for entry in level:
+            if isinstance(entry, Mapping):
+                inner += [*entry.keys(), *entry.values()]
+                bad = next((key for key in entry if not isinstance(key, str)), None)
+                if bad is not None:
+                    raise ValueError(f"{where}: a key must be text, got {shown(bad)}")
+            elif isinstance(entry, (list, tuple)):
+                inner += entry
+            elif not _is_plain(entry):
+                raise ValueError(
+                    f"{where}: values are text, finite numbers, true, false and null, and lists "
+                    f"and mappings of these, got {shown(entry)}"
+                )
+        if not inner:
+            return
+        level = inner
+    raise ValueError(f"{where}: nested too deeply")
+
+
+def check_distinct(key: str, values: Iterable[Any]) -> None:
+    """Refuse an empty list, and a value that stands in it twice."""
+    seen = set()
+    for value in values:
+        if value in seen:
+            raise ValueError(f"{key} must be distinct, {shown(value)} stands there twice")
+        seen.add(value)
+    if not seen:
+        raise ValueError(f"{key} must not be empty, got []")
+
+
+def nested_tuples(value: Any) -> Any:
+    """Lists as tuples, down to the innermost."""
+    return tuple(map(nested_tuples, value)) if isinstance(value, (list, tuple)) else value
+
+
 def suggestion(name: object, known: Iterable[str]) -> str:
     """`, did you mean 'x'?` for the nearest known name, or nothing where none is near."""
-    near = get_close_matches(str(name), list(known), n=1)
+    near = get_close_matches(str(name), list(known), n=1) if len(shown(name)) < _LONGEST else []
     return f", did you mean {near[0]!r}?" if near else ""
 
 
@@ -42,7 +110,9 @@ def check_keys(given: Iterable[object], known: Iterable[str], *, where: str) -> 
     for key in given:
         if key not in allowed:
             hint = suggestion(key, allowed) or ";"
-            raise ValueError(f"{where}: unknown key {key!r}{hint} allowed: {', '.join(allowed)}")
+            raise ValueError(
+                f"{where}: unknown key {shown(key)}{hint} allowed: {', '.join(allowed)}"
+            )
 
 
 def describe(hint: Any) -> str:
@@ -74,7 +144,7 @@ def coerce(value: Any, hint: Any, *, where: str) -> Any:
     try:
         return _coerced(value, hint)
     except _Unfit:
-        message = f"{where} must be {describe(hint)}, got {value!r}"
+        message = f"{where} must be {describe(hint)}, got {shown(value)}"
         if isinstance(value, str) and _is_number(value):
             message += (
                 " (text, not a number: YAML wants a number without quotes, as 0.001 or 1.0e-3)"
@@ -167,6 +237,14 @@ def _finite(value: Any) -> float:
     if not isfinite(number):
         raise _Unfit
     return number
+
+
+def _is_plain(value: Any) -> bool:
+    if type(value) is int:
+        return value.bit_length() <= 1024  # as a float may be
+    if isinstance(value, str):
+        return not any("\ud800" <= letter <= "\udfff" for letter in value)
+    return value is None or isinstance(value, bool) or (type(value) is float and isfinite(value))
 
 
 def _is_number(text: str) -> bool:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from malfl_algos.files import check_manifest, read_arrays, write_arrays
+from malfl_algos.trace_checks import check_counts, check_next_states, check_steps
 
 __all__ = ["LearningTrace", "NextStateCounts", "Stage", "Transitions"]
 
@@ -97,6 +98,9 @@ class Stage:
             joint state.
         next_state_counts: where the game is stochastic.
         transitions: the steps themselves, when they were kept.
+
+    Raises:
+        ValueError: for counts that are no counts, and states or actions that are not in the game.
     """
 
     joint_counts: IntArray
@@ -110,8 +114,13 @@ class Stage:
                 "joint_counts must be int64 (n_states, *n_actions), "
                 f"got {counts.dtype} {counts.shape}"
             )
-        if np.any(counts < 0):
-            raise ValueError(f"joint_counts must be >= 0, got {counts.min()}")
+        if counts.size == 0:
+            raise ValueError(f"joint_counts must have states and actions, got {counts.shape}")
+        check_counts("joint_counts", counts, minimum=0)
+        if self.next_state_counts is not None:
+            check_next_states(self.next_state_counts, counts)
+        if self.transitions is not None and self.transitions.states is not None:
+            check_steps(self.transitions, counts.shape)
 
     def action_counts(self, agent_index: int) -> IntArray:
         """Counts of one agent's actions, `(n_states, n_actions)`, summed over the others'
@@ -183,22 +192,16 @@ class LearningTrace:
 
     def save(self, path: str | Path) -> None:
         """Write one npz with a JSON manifest inside, atomically, without pickle."""
-        arrays: dict[str, NDArray[Any]] = {
-            "joint_counts": np.stack([s.joint_counts for s in self.stages])
-        }
-        complete = []
-        for index, stage in enumerate(self.stages):
-            arrays |= {f"stage_{index}/{name}": array for name, array in _stage_arrays(stage)}
-            complete.append(None if stage.transitions is None else stage.transitions.complete)
+        steps = [stage.transitions for stage in self.stages]
         manifest = {
             "format": "malfl learning trace",
             "version": FORMAT_VERSION,
             "n_stages": self.n_stages,
             "n_states": self.n_states,
             "n_actions": list(self.n_actions),
-            "transitions_complete": complete,
+            "transitions_complete": [None if own is None else bool(own.complete) for own in steps],
         }
-        write_arrays(Path(path), arrays, manifest=manifest)
+        write_arrays(Path(path), self._arrays(), manifest=manifest)
 
     @classmethod
     def load(cls, path: str | Path) -> LearningTrace:
@@ -220,14 +223,27 @@ class LearningTrace:
                 raise ValueError(
                     f"its counts are {counts.dtype} {counts.shape}, its manifest says otherwise"
                 )
-            return cls(
+            if len(complete) != len(counts) or not {*complete} <= {True, False, None}:
+                raise ValueError(f"its manifest says of its transitions: {str(complete)[:60]}")
+            trace = cls(
                 tuple(
                     _stage_from_arrays(counts[h], arrays, h, complete[h])
                     for h in range(len(counts))
                 )
             )
+            unknown = arrays.keys() - trace._arrays().keys()
+            if unknown:
+                raise ValueError(f"it holds what no trace holds: {min(unknown)!r}")
+            return trace
         except (KeyError, IndexError, TypeError, ValueError) as fault:
             raise ValueError(f"{path}: not a learning trace: {fault}") from fault
+
+    def _arrays(self) -> dict[str, NDArray[Any]]:
+        """All there is, by name in the file."""
+        arrays = {"joint_counts": np.stack([stage.joint_counts for stage in self.stages])}
+        for index, stage in enumerate(self.stages):
+            arrays |= {f"stage_{index}/{name}": array for name, array in _stage_arrays(stage)}
+        return arrays
 
 
 _OBSERVED = ("observations", "next_observations")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from difflib import get_close_matches
-from math import isfinite
+from math import inf
 from numbers import Real
 from typing import Any, TypeGuard
 
@@ -60,8 +60,11 @@ def check_fraction(name: str, value: object) -> float:
         ValueError: for any other value, NaN and booleans among them.
     """
     if isinstance(value, Real) and not isinstance(value, bool):
-        number = float(value)
-        if isfinite(number) and 0.0 <= number <= 1.0:
+        try:
+            number = float(value)
+        except OverflowError:  # a whole number too large for a float
+            number = inf
+        if 0.0 <= number <= 1.0:
             return number
     raise ValueError(f"{name} must be a number from 0 to 1, got {value!r}")
 

@@ -7,7 +7,7 @@ checked here; `malfl_algos.experiments.parts` builds the parts and so checks the
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,7 +17,16 @@ from pettingzoo import ParallelEnv
 
 from malfl_algos.experiments.families import check_families, family_rewards
 from malfl_algos.experiments.yaml_files import read_mapping
-from malfl_algos.options import check_keys, coerce, coerce_options, option_hints
+from malfl_algos.options import (
+    check_distinct,
+    check_keys,
+    check_plain,
+    coerce,
+    coerce_options,
+    nested_tuples,
+    option_hints,
+    shown,
+)
 from malfl_env import MarkovGame, grid_world_v0, markov_game
 from malfl_env.checks import check_table_bytes
 from malfl_env.rules import ACTIONS, GridRules, grid_rules
@@ -32,7 +41,7 @@ __all__ = [
     "to_mapping",
 ]
 
-_LABEL = re.compile(r"[a-z0-9-]+")
+_LABEL = re.compile(r"[a-z0-9-]{1,100}")
 _MAX_COUNT = 10**9
 _MAX_SEED = 2**63 - 1
 
@@ -128,13 +137,13 @@ class ExperimentConfig:
             raise ValueError(f"discount must be in [0, 1), got {self.discount}")
         if not self.temperature > 0:
             raise ValueError(f"temperature must be > 0, got {self.temperature}")
-        _check_distinct("seeds", self.seeds)
+        check_distinct("seeds", self.seeds)
         for seed in self.seeds:
             _check_within("seeds", seed, 0, _MAX_SEED)
-        _check_distinct("reward_families", self.reward_families)
+        check_distinct("reward_families", self.reward_families)
         check_families(self.reward_families, self.families, n_agents=self.game.n_agents)
         labels = [plugin.label for plugin in self.observers]
-        _check_distinct("observers", labels)
+        check_distinct("observers", labels)
         if self.learner.label in labels:
             raise ValueError(
                 f"observers: the label {self.learner.label!r} is the learner's, choose another"
@@ -218,18 +227,21 @@ def merge(config: ExperimentConfig, overrides: Mapping[str, Any]) -> ExperimentC
 def _game(value: Any) -> GameConfig:
     given = coerce_options(GameConfig, _mapping(value, where="game"), where="game")
     for key in ("starts", "goals", "walls"):
+        check_plain(given.get(key), where=f"game: {key}")
         if key in given and not (given[key] is None and key != "walls"):
-            given[key] = _nested_tuples(coerce(given[key], tuple[Any, ...], where=f"game: {key}"))
+            given[key] = nested_tuples(coerce(given[key], tuple[Any, ...], where=f"game: {key}"))
     return GameConfig(**given)
 
 
 def _families(value: Any) -> dict[str, tuple[Any, ...]]:
-    return {
-        coerce(name, str, where="families: a name"): _nested_tuples(
-            coerce(entries, tuple[Any, ...], where=f"families.{name}")
-        )
-        for name, entries in _mapping(value, where="families").items()
-    }
+    families = {}
+    for name, given in _mapping(value, where="families").items():
+        coerce(name, str, where="families: a name")
+        entries = coerce(given, tuple[Any, ...], where=f"families.{name}")
+        for index, entry in enumerate(entries):
+            check_plain(entry, where=f"families.{name}[{index}]")
+        families[name] = nested_tuples(entries)
+    return families
 
 
 def _plugin(value: Any, *, where: str) -> PluginConfig:
@@ -243,23 +255,24 @@ def _plugin(value: Any, *, where: str) -> PluginConfig:
     label = coerce(given.get("label", name.rpartition(":")[2]), str, where=f"{where}: label")
     if not _LABEL.fullmatch(label):
         raise ValueError(
-            f"{where}: label must be of lower-case letters, digits and hyphens, got {label!r}"
+            f"{where}: label must be of lower-case letters, digits and hyphens, got {shown(label)}"
         )
     options = _mapping(given.get("options", {}), where=f"{where}: options")
-    for key in options:
-        coerce(key, str, where=f"{where}: options: a key")
-    return PluginConfig(name, label, {key: _nested_tuples(v) for key, v in options.items()})
+    check_plain(options, where=f"{where}: options")
+    return PluginConfig(name, label, {key: nested_tuples(v) for key, v in options.items()})
 
 
-def _mapping(value: Any, *, where: str) -> Mapping[Any, Any]:
+def _mapping(value: Any, *, where: str) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
-        raise ValueError(f"{where} must be a mapping of keys to values, got {value!r}")
+        raise ValueError(f"{where} must be a mapping of keys to values, got {shown(value)}")
     return value
 
 
 def _check_within(key: str, value: int, minimum: int, maximum: int) -> None:
     if not minimum <= value <= maximum:
-        raise ValueError(f"{key} must be a whole number from {minimum} to {maximum}, got {value}")
+        raise ValueError(
+            f"{key} must be a whole number from {minimum} to {maximum}, got {shown(value)}"
+        )
 
 
 def _check_memory(game: GameConfig, *, n_stages: int) -> None:
@@ -272,14 +285,6 @@ def _check_memory(game: GameConfig, *, n_stages: int) -> None:
     )
 
 
-def _check_distinct(key: str, values: Sequence[Any]) -> None:
-    if not values:
-        raise ValueError(f"{key} must not be empty, got []")
-    for value in values:
-        if values.count(value) > 1:
-            raise ValueError(f"{key} must be distinct, {value!r} stands there twice")
-
-
 @contextmanager
 def _naming(where: str) -> Iterator[None]:
     """Put the name of the part at fault before the message of a `ValueError`."""
@@ -287,10 +292,6 @@ def _naming(where: str) -> Iterator[None]:
         yield
     except ValueError as fault:
         raise ValueError(f"{where}: {fault}") from fault
-
-
-def _nested_tuples(value: Any) -> Any:
-    return tuple(map(_nested_tuples, value)) if isinstance(value, (list, tuple)) else value
 
 
 def _plain(value: Any) -> Any:

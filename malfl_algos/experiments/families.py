@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Mapping, Sequence
-from math import isfinite
 from typing import Any
 
-from malfl_algos.options import suggestion
+from malfl_algos.options import shown, suggestion
 from malfl_env.rewards import FAMILIES, REWARD_NAMES
 
 __all__ = ["check_families", "family_rewards"]
 
-_NAME = re.compile(r"[a-z0-9-]+")
+_NAME = re.compile(r"[a-z0-9-]{1,100}")
+_LARGEST = sys.float_info.max
 _TAKEN = ("figures",)
 
 
@@ -29,8 +30,8 @@ def check_families(
     for name, entries in defined.items():
         if not _NAME.fullmatch(name) or name in _TAKEN:
             raise ValueError(
-                f"families: a name must be of lower-case letters, digits and hyphens and not "
-                f"{_TAKEN[0]!r}, got {name!r}"
+                "families: a name must be of lower-case letters, digits and hyphens, at most 100, "
+                f"and not {_TAKEN[0]!r}, got {shown(name)}"
             )
         if name in FAMILIES:
             raise ValueError(f"families.{name}: this name is built in, choose another")
@@ -45,7 +46,7 @@ def check_families(
     for name in names:
         if name not in known:
             raise ValueError(
-                f"reward_families: unknown family {name!r}{suggestion(name, known) or ';'} "
+                f"reward_families: unknown family {shown(name)}{suggestion(name, known) or ';'} "
                 f"known: {', '.join(known)}"
             )
 
@@ -61,7 +62,7 @@ def _check_entry(entry: Any, *, where: str) -> None:
     if isinstance(entry, str):
         if entry not in REWARD_NAMES:
             raise ValueError(
-                f"{where}: unknown reward {entry!r}{suggestion(entry, REWARD_NAMES) or ';'} "
+                f"{where}: unknown reward {shown(entry)}{suggestion(entry, REWARD_NAMES) or ';'} "
                 f"known: {', '.join(REWARD_NAMES)}"
             )
     elif not isinstance(entry, tuple) or not all(map(_is_numbers, entry)) or not entry:
@@ -74,4 +75,5 @@ def _check_entry(entry: Any, *, where: str) -> None:
 def _is_numbers(value: Any) -> bool:
     if isinstance(value, tuple):
         return all(map(_is_numbers, value))
-    return type(value) in (int, float) and isfinite(value)
+    # a whole number too large for a float is no finite number either
+    return type(value) in (int, float) and -_LARGEST <= value <= _LARGEST

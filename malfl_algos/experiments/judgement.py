@@ -99,6 +99,11 @@ def read_judged(
         _check_agents(rewards, arrays, str(trace), seen.agents)
         shapes = [(seen.n_states, n) for n in seen.n_actions]
         game = _same_game(game, shapes, str(trace), config_given=config_given)
+        _check_shapes(rewards, arrays, (seen.n_states, *seen.n_actions))
+    if truth is not None:
+        n_actions = tuple(policies.shape[-1] for policies in truth.joint_policies.values())
+        n_states = len(next(iter(truth.rewards.values())))
+        _check_shapes(rewards, arrays, (n_states, *n_actions))
     posterior = rewards.with_name("posterior.npz")
     return Judged(
         rewards=arrays,
@@ -206,6 +211,15 @@ def _check_agents(
         )
 
 
+def _check_shapes(rewards: Path, arrays: Mapping[str, FloatArray], whole: tuple[int, ...]) -> None:
+    for agent, reward in arrays.items():
+        if reward.shape not in (whole[:1], whole) or reward.dtype != np.float64:
+            raise ValueError(
+                f"{rewards} does not fit: the reward of {agent} must be float64 of shape "
+                f"{whole[:1]} or {whole}, got {reward.dtype} {reward.shape}"
+            )
+
+
 def _same_game(
     game: MarkovGame | None, shapes: list[tuple[int, ...]], path: str, *, config_given: bool
 ) -> MarkovGame | None:
@@ -226,5 +240,5 @@ def _stages_used(diagnostics: Path, agents: Iterable[str]) -> int | None:
     try:
         content = json.loads(diagnostics.read_text(encoding="utf-8"))
         return max(int(content[agent]["n_stages"]) for agent in agents)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None

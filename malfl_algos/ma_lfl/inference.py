@@ -172,8 +172,7 @@ def posterior(rows: Rows, evidence: Evidence) -> Posterior:
     """Posterior of theta for given noise and prior."""
     normal = _normal_equations(rows, evidence.noise_variance, evidence.noise_scale)
     precision = normal.information + rows.prior / evidence.prior_variance + _level(rows)
-    factor = scipy.linalg.cho_factor(precision)
-    mean = scipy.linalg.cho_solve(factor, normal.moment)
+    mean = scipy.linalg.cho_solve((_cholesky(precision, lower=False), False), normal.moment)
     return Posterior(np.asarray(mean), precision, normal.information, evidence)
 
 
@@ -221,6 +220,19 @@ def _level(rows: Rows) -> FloatArray:
     return (np.eye(len(rows.prior)) - rows.prior) / (MEAN_VARIANCE * rows.temperature**2)
 
 
+def _cholesky(precision: FloatArray, *, lower: bool) -> FloatArray:
+    """Factor of a precision, which rounding may have made indefinite."""
+    try:
+        return np.asarray(scipy.linalg.cholesky(precision, lower=lower))
+    except scipy.linalg.LinAlgError:
+        largest = float(np.diag(precision).max())
+        raise ValueError(
+            f"the posterior cannot be computed in double precision: its precision reaches "
+            f"{largest:.1e} in one direction and is lost to rounding in another; the temperature "
+            "is too small, or the targets too large, for these data"
+        ) from None
+
+
 def _best_prior(normal: _Normal, rows: Rows) -> tuple[float, float]:
     """Largest log evidence over prior variances, and where it is.
 
@@ -244,7 +256,7 @@ def _best_prior(normal: _Normal, rows: Rows) -> tuple[float, float]:
 
         def evidence(log_variance: float) -> float:
             precision = normal.information + level + prior * np.exp(-log_variance)
-            factor = scipy.linalg.cholesky(precision, lower=True)
+            factor = _cholesky(precision, lower=True)
             along = scipy.linalg.solve_triangular(factor, normal.moment, lower=True)
             spread = 2 * np.log(np.diag(factor)).sum()
             spread += (len(prior) - free) * log_variance + free * np.log(MEAN_VARIANCE * unit)

@@ -49,8 +49,9 @@ def entropy_regularised_policy(
     for _ in range(NEWTON_STEPS):
         policy = _stationary(frequency, multiplier, entropy_coefficient)
         excess = policy.sum(axis=-1, keepdims=True) - 1
-        curvature = np.where(policy > 0, frequency + entropy_coefficient * policy, 1.0)
-        slope = (policy**2 / curvature).sum(axis=-1, keepdims=True)
+        curvature = frequency + entropy_coefficient * policy
+        # 0 where the policy underflows, whose share of the slope is 0, too
+        slope = (policy**2 / np.where(curvature > 0, curvature, 1.0)).sum(axis=-1, keepdims=True)
         step = excess / slope
         multiplier = multiplier + step
         if np.all(np.abs(step) <= 1e-15 * np.maximum(np.abs(multiplier), 1)):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import zipfile
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from malfl_algos.archives import read_npz
 from malfl_algos.files import read_arrays
 from malfl_algos.ground_truth import GroundTruth
 
@@ -131,9 +131,10 @@ def read_state_counts(learner_dir: Path) -> FloatArray:
     """
     path = learner_dir / "trace.npz"
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            counts = archive["joint_counts"]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as fault:
+        counts = read_npz(path, only={"joint_counts"}).get("joint_counts")
+    except ValueError as fault:
         raise ValueError(f"{path}: not a readable learning trace: {fault}") from fault
+    if counts is None or counts.ndim < 3 or counts.dtype != np.int64:
+        raise ValueError(f"{path}: not a readable learning trace: its counts are missing or none")
     visits = counts.sum(axis=tuple(range(2, counts.ndim)))
     return np.asarray(visits, dtype=np.float64)

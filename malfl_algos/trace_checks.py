@@ -1,0 +1,69 @@
+"""Whether the parts of a stage fit together: compiled loops take these numbers as indices."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from malfl_algos.trace import NextStateCounts, Transitions
+
+__all__ = ["check_counts", "check_next_states", "check_steps"]
+
+_MOST = 2**53  # whole numbers up to here are exact in float64
+
+
+def check_counts(name: str, counts: NDArray[Any], *, minimum: int) -> None:
+    """Counts are whole numbers, not too small, and add up without overflow.
+
+    Raises:
+        ValueError: where they are not; it names them.
+    """
+    if counts.dtype.kind not in "iu":
+        raise ValueError(f"{name} must be whole numbers, got {counts.dtype}")
+    if counts.size and counts.min() < minimum:
+        raise ValueError(f"{name} must be >= {minimum}, got {counts.min()}")
+    total = float(counts.sum(dtype=np.float64))
+    if total > _MOST:
+        raise ValueError(f"{name} must add up to at most 2**53, got {total:.3g}")
+
+
+def _check_indices(name: str, indices: NDArray[Any], size: int) -> None:
+    """Numbers of states, actions or rows are whole and within what they count.
+
+    Args:
+        name: for the message.
+        indices: the numbers.
+        size: they must be in 0..size-1.
+
+    Raises:
+        ValueError: where they are not; it names them.
+    """
+    if indices.dtype.kind not in "iu" or indices.ndim != 1:
+        raise ValueError(f"{name} must be whole numbers, got {indices.dtype} {indices.shape}")
+    if indices.size and not (indices.min() >= 0 and indices.max() < size):
+        raise ValueError(f"{name} must be in 0..{size - 1}, got {indices.min()} to {indices.max()}")
+
+
+def check_next_states(seen: NextStateCounts, counts: NDArray[Any]) -> None:
+    """Refuse counts of next states that do not fit joint counts `(n_states, *n_actions)`."""
+    _check_indices("rows", seen.rows, counts.size)
+    _check_indices("next_states", seen.next_states, len(counts))
+    check_counts("counts of next states", seen.counts, minimum=1)
+
+
+def check_steps(steps: Transitions, shape: tuple[int, ...]) -> None:
+    """Refuse steps whose states or actions are not in a game `(n_states, *n_actions)`."""
+    for name in ("states", "next_states"):
+        _check_indices(name, getattr(steps, name), shape[0])
+    if steps.joint_actions.shape[1:] != (len(shape) - 1,):
+        raise ValueError(
+            f"joint_actions must be (n_steps, {len(shape) - 1}), got {steps.joint_actions.shape}"
+        )
+    for index, n_actions in enumerate(shape[1:]):
+        own = steps.joint_actions[:, index]
+        _check_indices(f"joint_actions of agent_{index}", own, n_actions)
+    if steps.episode_ends.dtype != np.bool_ or steps.episode_ends.ndim != 1:
+        raise ValueError(f"episode_ends must be true or false, got {steps.episode_ends.dtype}")
