@@ -43,9 +43,10 @@ def check_learner(
     - *Truthfulness*: "counts contradict the policies" (an impossible action, or frequencies that an
       honest learner shows with a probability of at most 1e-9 a stage; agents that do not draw
       independently; policies of the stage before or after); "visits a joint state that cannot
-      occur"; "no next-state counts" (in a stochastic game); "next-state counts malformed";
-      "next-state counts do not add up to joint_counts"; "transitions malformed"; "transitions do
-      not add up to joint_counts"; "transitions do not follow one another"; "impossible next state".
+      occur"; "no next-state counts" (in a stochastic game); "next-state counts do not add up to
+      joint_counts"; "transitions malformed"; "transitions do not add up to joint_counts";
+      "transitions do not follow one another"; "impossible next state". What a `Stage` refuses by
+      itself (numbers that are no states or actions) is "call raised".
     - *keep_transitions*, where there is that option: "keep_transitions not honoured"; "keeping
       transitions changes the trace".
     - *Randomness*: "one seed, two results"; "learners share state" (two at work in turns); "a

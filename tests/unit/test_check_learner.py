@@ -315,7 +315,7 @@ FAULTS: dict[str, list[Any]] = {
     "no next-state counts": [
         observing(lambda own, game: replace(own, next_state_counts=None)),
     ],
-    "next-state counts malformed": [
+    "call raised: ValueError: rows must be in": [
         observing(
             lambda own, game: _with_seen(own, lambda seen: replace(seen, rows=seen.rows + 10**6))
         )
@@ -337,6 +337,9 @@ FAULTS: dict[str, list[Any]] = {
         observing(lambda own, game: replace(own, transitions=None)),
     ],
     "transitions malformed": [
+        spoiling(lambda s, game: _spoilt_steps(s, complete=lambda own: np.bool_(own))),
+    ],
+    "call raised: ValueError: (joint_actions|episode_ends|states) must be": [
         spoiling(lambda s, game: _spoilt_steps(s, joint_actions=lambda own: own[:, :1])),
         spoiling(lambda s, game: _spoilt_steps(s, episode_ends=lambda own: own.astype(int))),
         spoiling(lambda s, game: _spoilt_steps(s, states=lambda own: own.astype(float))),
