@@ -9,7 +9,8 @@ from __future__ import annotations
 import inspect
 import sys
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import fields
 from difflib import get_close_matches
 from math import isfinite
@@ -21,6 +22,7 @@ __all__ = [
     "check_plain",
     "coerce",
     "coerce_options",
+    "naming",
     "nested_tuples",
     "option_hints",
     "shown",
@@ -191,6 +193,15 @@ def _evaluated(annotation: Any, owner: type) -> Any:
     except Exception:
         return Any
     return hints["it"]
+
+
+@contextmanager
+def naming(where: str) -> Iterator[None]:
+    """Put the name of the part at fault before the message of a `ValueError`."""
+    try:
+        yield
+    except ValueError as fault:
+        raise ValueError(f"{where}: {fault}") from fault
 
 
 class _Unfit(Exception):

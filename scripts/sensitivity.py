@@ -17,8 +17,9 @@ import numpy as np
 from tqdm import tqdm
 
 from malfl_algos.experiments.parallel import in_parallel
-from malfl_algos.experiments.study import MAIN_GAMES, OBSERVERS, Cell
-from malfl_algos.experiments.study_cells import observe, play
+from malfl_algos.experiments.played import play
+from malfl_algos.experiments.study import MAIN_GAMES, OBSERVERS, Cell, cell_config
+from malfl_algos.experiments.study_cells import observe
 from malfl_algos.scores.correlation import mean_interval
 
 CONSTANTS: Mapping[str, tuple[str, tuple[Any, ...]]] = {
@@ -79,7 +80,7 @@ def measure(task: tuple[Cell, str]) -> list[dict[str, Any]]:
         A row per setting, its scores averaged over agents; `constant` is None for the shipped ones.
     """
     cell, observer = task
-    played = play(cell, [observer])
+    played = play(cell_config(cell, [observer]))
     settings = [(None, None)] + [(k, v) for k, (_, values) in CONSTANTS.items() for v in values]
     rows = []
     for constant, value in settings:
@@ -89,7 +90,7 @@ def measure(task: tuple[Cell, str]) -> list[dict[str, Any]]:
             shipped = getattr(module, constant)
             setattr(module, constant, value)
         try:
-            agents = observe(played, OBSERVERS[observer])
+            agents = observe(cell, played, OBSERVERS[observer])
         finally:
             if constant is not None:
                 setattr(module, constant, shipped)

@@ -7,8 +7,7 @@ checked here; `malfl_algos.experiments.parts` builds the parts and so checks the
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -23,6 +22,7 @@ from malfl_algos.options import (
     check_plain,
     coerce,
     coerce_options,
+    naming,
     nested_tuples,
     option_hints,
     shown,
@@ -151,7 +151,7 @@ class ExperimentConfig:
 
     def rules(self) -> GridRules:
         """The rules of the grid world. Raises `ValueError` that names what is not allowed."""
-        with _naming("game"):
+        with naming("game"):
             return grid_rules(**asdict(self.game))
 
     def environment(self, family: str) -> ParallelEnv[str, Any, Any]:
@@ -161,7 +161,7 @@ class ExperimentConfig:
             ValueError: naming what in the game or in the family's rewards is not allowed.
         """
         self.rules()
-        with _naming(f"families.{family}"):
+        with naming(f"families.{family}"):
             return grid_world_v0.parallel_env(
                 **asdict(self.game),
                 rewards=family_rewards(family, self.families),
@@ -171,7 +171,7 @@ class ExperimentConfig:
     def markov_game(self, family: str) -> MarkovGame:
         """The tabular game of a family, with its true rewards. Errors as in `environment`."""
         env = self.environment(family)
-        with _naming("game"):
+        with naming("game"):
             return markov_game(env)
 
 
@@ -182,7 +182,7 @@ def load_config(path: str | Path) -> ExperimentConfig:
         ValueError: naming the file and, where there is one, the key, its value and what is allowed.
     """
     given = read_mapping(Path(path))
-    with _naming(str(path)):
+    with naming(str(path)):
         return from_mapping(given)
 
 
@@ -283,15 +283,6 @@ def _check_memory(game: GameConfig, *, n_stages: int) -> None:
         f"game: the joint counts of {n_stages} stages with {n_states} joint states and "
         f"{n_joint_actions} joint actions",
     )
-
-
-@contextmanager
-def _naming(where: str) -> Iterator[None]:
-    """Put the name of the part at fault before the message of a `ValueError`."""
-    try:
-        yield
-    except ValueError as fault:
-        raise ValueError(f"{where}: {fault}") from fault
 
 
 def _plain(value: Any) -> Any:

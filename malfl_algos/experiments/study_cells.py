@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter
@@ -17,31 +17,26 @@ from typing import Any
 import numpy as np
 
 from malfl_algos.contract import RecoveredRewards
-from malfl_algos.experiments.config import ExperimentConfig, PluginConfig
-from malfl_algos.experiments.parts import make_observer, needs_transitions, reachable_states
+from malfl_algos.experiments.config import PluginConfig
+from malfl_algos.experiments.parts import make_observer
+from malfl_algos.experiments.played import Played, play
 from malfl_algos.experiments.scoring import (
     Judge,
     columns,
-    judge,
     prediction_measures,
     scored_rows,
-    with_policies,
 )
 from malfl_algos.experiments.study import KNOWN_POLICIES, Cell, cell_config, left_out
-from malfl_algos.experiments.units import learn
 from malfl_algos.files import write_json
 from malfl_algos.ground_truth import GroundTruth
 from malfl_algos.scores.prediction import prediction_scores
 from malfl_algos.trace import LearningTrace
-from malfl_env import MarkovGame
 
 __all__ = [
     "Outcome",
-    "Played",
     "Task",
     "missing_tasks",
     "observe",
-    "play",
     "read_cell",
     "run_task",
 ]
@@ -133,46 +128,22 @@ def run_task(task: Task) -> Outcome:
     return Outcome(task, perf_counter() - started, "\n".join(faults) or None)
 
 
-@dataclass(frozen=True, eq=False)
-class Played:
-    """A cell after its learner has learned: all that observers and scores need."""
-
-    cell: Cell
-    config: ExperimentConfig
-    trace: LearningTrace
-    truth: GroundTruth
-    game: MarkovGame
-    base: Judge
-
-
-def play(cell: Cell, observers: Sequence[str]) -> Played:
-    """Let the learner of a cell learn, and keep what these observers need, by label."""
-    config = cell_config(cell, observers)
-    trace, truth = learn(
-        config, family=cell.game, seed=cell.seed, keep_transitions=needs_transitions(config)
-    )
-    game = config.markov_game(cell.game)
-    scale = {"discount": config.discount, "temperature": config.temperature}
-    base = with_policies(judge(game, **scale, states=reachable_states(game)), truth.joint_policies)
-    return Played(cell, config, trace, truth, game, base)
-
-
-def observe(played: Played, observer: PluginConfig) -> list[dict[str, Any]]:
+def observe(cell: Cell, played: Played, observer: PluginConfig) -> list[dict[str, Any]]:
     """Let an observer recover; one row per agent with every score and what it says of itself.
 
     Raises:
         ValueError, ArithmeticError: where it refuses the game or the data.
     """
     begun = perf_counter()
-    recovered = _recover(played, observer, played.trace)
+    recovered = _recover(cell, played, observer, played.trace)
     told = {"observer": observer.label, "seconds": perf_counter() - begun}
     rows = [{**told, **row} for row in _rows(recovered, played.base, played.truth)]
-    if not played.cell.held_out:
+    if not cell.held_out:
         return rows
     last = played.trace.n_stages - 1
     predictions = prediction_scores(
-        played.game.without_rewards(),
-        _recover(played, observer, played.trace.first(last)).rewards,
+        played.base.game.without_rewards(),
+        _recover(cell, played, observer, played.trace.first(last)).rewards,
         played.trace,
         first_stage=last,
         discount=played.config.discount,
@@ -185,11 +156,13 @@ def observe(played: Played, observer: PluginConfig) -> list[dict[str, Any]]:
     ]
 
 
-def _recover(played: Played, observer: PluginConfig, trace: LearningTrace) -> RecoveredRewards:
-    known = played.truth.joint_policies if played.cell.data == KNOWN_POLICIES else {}
-    return make_observer(played.config, observer, seed=played.cell.seed).recover(
+def _recover(
+    cell: Cell, played: Played, observer: PluginConfig, trace: LearningTrace
+) -> RecoveredRewards:
+    known = played.truth.joint_policies if cell.data == KNOWN_POLICIES else {}
+    return make_observer(played.config, observer, seed=cell.seed).recover(
         trace,
-        game=played.game.without_rewards(),
+        game=played.base.game.without_rewards(),
         discount=played.config.discount,
         temperature=played.config.temperature,
         known_policies={agent: own[: trace.n_stages] for agent, own in known.items()} or None,
@@ -203,12 +176,12 @@ def _run(task: Task) -> list[str]:
     if path.exists():
         content = read_cell(path)
     content["cell"] = {**asdict(cell), "episodes": cell.episodes}
-    played = play(cell, task.observers)
+    played = play(cell_config(cell, task.observers))
     content["learning_seconds"] = perf_counter() - started
     faults = []
     for observer in played.config.observers:
         try:
-            content["rows"] += observe(played, observer)
+            content["rows"] += observe(cell, played, observer)
         except (ValueError, ArithmeticError) as fault:
             content["refused"][observer.label] = " ".join(str(fault).split())
         except Exception:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from itertools import product
@@ -17,7 +16,7 @@ from malfl_algos.experiments.config import ExperimentConfig, from_mapping, to_ma
 from malfl_algos.experiments.parts import check_parts
 from malfl_algos.experiments.sweep_keys import cell_value, check_key, set_key
 from malfl_algos.experiments.yaml_files import read_mapping
-from malfl_algos.options import check_keys
+from malfl_algos.options import check_keys, naming
 
 __all__ = ["RUN_KEYS", "Sweep", "SweepRun", "load_sweep", "sweep_from_mapping"]
 
@@ -79,7 +78,7 @@ def load_sweep(path: str | Path, *, max_runs: int) -> Sweep:
             runs where they are more than `max_runs`.
     """
     given = read_mapping(Path(path))
-    with _naming(str(path)):
+    with naming(str(path)):
         return sweep_from_mapping(given, max_runs=max_runs)
 
 
@@ -95,9 +94,9 @@ def sweep_from_mapping(given: Mapping[str, Any], *, max_runs: int) -> Sweep:
     spread = {key: grid[key] for key in RUN_KEYS if key in grid}
     axes = {key: values for key, values in grid.items() if key not in RUN_KEYS}
     _check_count(axes, {**base, **spread}, max_runs)
-    with _naming("base"):
+    with naming("base"):
         config = from_mapping({**base, "trend": False})
-    with _naming("grid"):
+    with naming("grid"):
         config = from_mapping({**to_mapping(config), **spread})
         for key in axes:
             check_key(key, config, axes.get("learner", ()))
@@ -132,7 +131,7 @@ def _runs(axes: Mapping[str, Sequence[Any]], config: ExperimentConfig) -> Iterat
     cells: dict[tuple[Any, ...], ExperimentConfig] = {}
     for values in product(*axes.values()):
         wanted = dict(zip(axes, values, strict=True))
-        with _naming("grid point " + ", ".join(f"{k}: {_short(v)}" for k, v in wanted.items())):
+        with naming("grid point " + ", ".join(f"{k}: {_short(v)}" for k, v in wanted.items())):
             at = _at_point(config, wanted)
             check_parts(at)
             point = {key: cell_value(at, key) for key in axes}
@@ -175,12 +174,3 @@ def _mapping(value: Any, *, where: str) -> Mapping[str, Any]:
 def _short(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
-
-
-@contextmanager
-def _naming(where: str) -> Iterator[None]:
-    """Put the name of the part at fault before the message of a `ValueError`."""
-    try:
-        yield
-    except ValueError as fault:
-        raise ValueError(f"{where}: {fault}") from fault

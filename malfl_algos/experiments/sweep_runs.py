@@ -18,15 +18,13 @@ from typing import Any
 
 from threadpoolctl import threadpool_limits
 
-from malfl_algos.experiments.config import ExperimentConfig, PluginConfig
-from malfl_algos.experiments.parts import make_observer, needs_transitions, reachable_states
+from malfl_algos.experiments.config import PluginConfig
+from malfl_algos.experiments.parts import make_observer
+from malfl_algos.experiments.played import Played, play
 from malfl_algos.experiments.record import versions
 from malfl_algos.experiments.recovery import Problem, recover
-from malfl_algos.experiments.scoring import Judge, judge, scored_rows, with_policies
+from malfl_algos.experiments.scoring import scored_rows
 from malfl_algos.experiments.sweep_file import SweepRun
-from malfl_algos.experiments.units import learn
-from malfl_algos.ground_truth import GroundTruth
-from malfl_algos.trace import LearningTrace
 
 __all__ = ["RunResult", "do_run", "run_here", "run_in_worker", "versions_that_count"]
 
@@ -73,7 +71,7 @@ def do_run(run: SweepRun) -> RunResult:
     rows: list[dict[str, Any]] = []
     faults: list[str] = []
     try:
-        played = _play(run.config)
+        played = play(run.config)
         for observer in run.config.observers:
             try:
                 rows += _observe(played, observer)
@@ -91,42 +89,22 @@ def versions_that_count() -> dict[str, str]:
     return {name: number for name, number in versions().items() if name != "platform"}
 
 
-@dataclass(frozen=True, eq=False)
-class _Played:
-    """A run after its learner has learned: all that observers and scores need."""
-
-    config: ExperimentConfig
-    trace: LearningTrace
-    truth: GroundTruth
-    problem: Problem
-    base: Judge
-
-
-def _play(config: ExperimentConfig) -> _Played:
-    (family,), (seed,) = config.reward_families, config.seeds
-    keep = needs_transitions(config)
-    trace, truth = learn(config, family=family, seed=seed, keep_transitions=keep)
-    if keep and any(stage.transitions is None for stage in trace.stages):
-        raise ValueError("an observer needs transitions, which this learner does not keep")
-    game = config.markov_game(family)
-    scale = {"discount": config.discount, "temperature": config.temperature}
-    return _Played(
-        config,
-        trace,
-        truth,
-        Problem(game.without_rewards(), **scale, seat=config.seat, policies=truth.joint_policies),
-        with_policies(judge(game, **scale, states=reachable_states(game)), truth.joint_policies),
+def _observe(played: Played, observer: PluginConfig) -> list[dict[str, Any]]:
+    config = played.config
+    problem = Problem(
+        played.base.game.without_rewards(),
+        config.discount,
+        config.temperature,
+        config.seat,
+        played.truth.joint_policies,
     )
-
-
-def _observe(played: _Played, observer: PluginConfig) -> list[dict[str, Any]]:
-    made = make_observer(played.config, observer, seed=played.config.seeds[0])
-    recovered = recover(made, played.trace, played.problem)
+    made = make_observer(config, observer, seed=config.seeds[0])
+    recovered = recover(made, played.trace, problem)
     rows = [{"observer": observer.label, **row} for row in _plain_rows(recovered, played)]
     return list(json.loads(json.dumps(rows, allow_nan=False)))  # as a file gives them back
 
 
-def _plain_rows(recovered: Any, played: _Played) -> Iterator[dict[str, Any]]:
+def _plain_rows(recovered: Any, played: Played) -> Iterator[dict[str, Any]]:
     for row in scored_rows(played.base, recovered, played.truth.rewards):
         why = row.pop("reason")
         undefined = [name for name in ("pearson", "spearman") if row[name] is None]

@@ -153,7 +153,8 @@ def learn(
     """Let the learner of a configuration learn, and keep what may be seen apart from the truth.
 
     Raises:
-        ValueError: from the learner, or where its stages are not of the game.
+        ValueError: from the learner, or where its stages are not of the game or do not hold the
+            transitions that are to be kept.
     """
     game = config.markov_game(family)
     learner = make_learner(config, seed=seed, keep_transitions=keep_transitions)
@@ -165,6 +166,8 @@ def learn(
         stages.append(stage)
     if len(stages) != config.iterations:
         raise ValueError(f"the learner gave {len(stages)} stages of {config.iterations}")
+    if keep_transitions and any(stage.observed.transitions is None for stage in stages):
+        raise ValueError("an observer needs transitions, which this learner does not keep")
     truth = GroundTruth(
         rewards={agent: game.reward(index) for index, agent in enumerate(game.agents)},
         joint_policies={
@@ -183,8 +186,6 @@ def has_transitions(trace_file: Path) -> bool:
 def _learn_unit(unit: Unit, folder: Path) -> str:
     keep = needs_transitions(unit.config)
     trace, truth = learn(unit.config, family=unit.family, seed=unit.seed, keep_transitions=keep)
-    if keep and any(stage.transitions is None for stage in trace.stages):
-        raise ValueError("an observer needs transitions, which this learner does not keep")
     earlier = unit.folder / "trace.npz"
     if earlier.exists():
         _check_same_counts(earlier, trace)

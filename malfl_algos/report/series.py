@@ -17,6 +17,7 @@ from malfl_algos.report.style import Look
 __all__ = [
     "band_note",
     "correlation_limits",
+    "draw_band",
     "draw_series",
     "legend_columns",
     "shared_legend",
@@ -43,7 +44,26 @@ def draw_series(
         values: `(n_seeds, n_positions)`; NaN = missing, leaves a gap. No band where fewer than two
             seeds have a value.
     """
-    low, mean, high = student_band(values)
+    draw_band(axes, positions, student_band(values), look, label=label, n_series=n_series)
+
+
+def draw_band(
+    axes: Axes,
+    positions: Sequence[float],
+    band: FloatArray,
+    look: Look,
+    *,
+    label: str,
+    n_series: int,
+) -> None:
+    """Draw a line with markers and a band about it.
+
+    Args:
+        positions: `(n_positions,)`, the horizontal axis.
+        band: lower end, middle and upper end, `(3, n_positions)`.
+        n_series: how many share the panel; the more, the paler the bands.
+    """
+    low, mean, high = band
     axes.fill_between(
         positions,
         low,

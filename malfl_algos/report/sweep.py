@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from malfl_algos.durable import write_bytes
 from malfl_algos.experiments.sweep_tables import bootstrap_rng, seed_means
-from malfl_algos.report.series import legend_columns, shared_legend
+from malfl_algos.report.series import draw_band, legend_columns, shared_legend
 from malfl_algos.report.style import (
     Look,
     house_style,
@@ -108,7 +108,7 @@ def sweep_figure(
     for axes, (title, by_line) in zip(panels.flat, bands.items(), strict=False):
         for index, (label, band) in enumerate(by_line.items()):
             if numeric:
-                _draw_line(axes, positions, band, look(index), label, n_lines=len(by_line))
+                draw_band(axes, positions, band, look(index), label=label, n_series=len(by_line))
             else:
                 _draw_points(axes, band, look(index), label, place=(index, len(by_line)))
         soften(axes, grid="both" if numeric else "y")
@@ -155,24 +155,6 @@ def _label(hue: str | None, value: Any) -> str:
         return "mean"
     text = value if isinstance(value, str) else json.dumps(value)
     return text if hue in _PANELS or hue == "learner" else f"{hue.rpartition('.')[2]} {text}"
-
-
-def _draw_line(
-    axes: Axes, positions: Sequence[float], band: FloatArray, own: Look, label: str, *, n_lines: int
-) -> None:
-    low, mean, high = band
-    alpha = 0.16 if n_lines <= 5 else 0.07
-    axes.fill_between(positions, low, high, color=own.colour, alpha=alpha, linewidth=0)
-    axes.plot(
-        positions,
-        mean,
-        color=own.colour,
-        marker=own.marker,
-        linestyle=own.dash,
-        linewidth=1.6,
-        markersize=4.5,
-        label=label,
-    )
 
 
 def _draw_points(

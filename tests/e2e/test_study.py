@@ -376,8 +376,8 @@ def test_the_last_stage_is_foretold_by_rewards_from_those_before_it(tmp_path):
     cell = Cell("heterogeneous", "td", "full", 3, 20, True, held_out=True)
     assert run_task(Task(cell, ("lfl",), tmp_path)).fault is None
     rows = json.loads(cell.path(tmp_path).read_text())["rows"]
-    played = study_cells.play(cell, ["lfl"])
-    trace, game = played.trace, played.game.without_rewards()
+    played = study_cells.play(cell_config(cell, ["lfl"]))
+    trace, game = played.trace, played.base.game.without_rewards()
     rewards = (
         load_observer("lfl")
         .recover(trace.first(trace.n_stages - 1), game=game, discount=0.9, temperature=3.0)
