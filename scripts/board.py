@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import sys
+import argparse
+from pathlib import Path
 
 import numpy as np
 from matplotlib.image import imsave
@@ -17,8 +18,13 @@ WALKS = {
 }
 
 
-def main(path: str) -> None:
+def main() -> None:
     """Let three agents walk over a board of 6 x 6, and write the picture."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("path", type=Path, metavar="FILE", help="the picture, a png")
+    path: Path = parser.parse_args().path
+    if path.suffix != ".png" or not path.parent.is_dir():
+        parser.error(f"FILE must be a png in a folder that is there, got {path}")
     env = grid_world_v0.parallel_env(
         size=6,
         n_agents=3,
@@ -37,4 +43,4 @@ def main(path: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main()

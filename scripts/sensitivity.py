@@ -59,6 +59,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, help="processes (default: one per processor)")
     parser.add_argument("--output", type=Path, default=Path("sensitivity.md"))
     given = parser.parse_args(argv)
+    for option, least, values in (
+        ("--seeds", 0, given.seeds),
+        ("--episodes", 1, [given.episodes]),
+        ("--jobs", 1, [] if given.jobs is None else [given.jobs]),
+    ):
+        if min(values, default=least) < least:
+            parser.error(f"{option} must be whole numbers >= {least}, got {min(values)}")
+    if not given.output.parent.is_dir() or given.output.is_dir():
+        parser.error(f"--output must be a file in a folder that is there, got {given.output}")
     tasks = [
         (Cell(game, learner, data, seed, given.episodes, True), observer)
         for learner, data, observer in CASES
