@@ -1,0 +1,253 @@
+"""The arithmetic of many grid worlds at once: nothing about seeds or episodes.
+
+Two forms with the same methods. `JointTables` looks everything up by the number of the joint state
+and the joint action; `CellTables` moves agent by agent and serves games of any size.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from malfl_env.rewards import Reward, reward_table, state_rewards
+from malfl_env.rules import ACTIONS, GridRules, cell_successors
+from malfl_env.tabular import grid_game
+
+__all__ = [
+    "JOINT_ENTRIES",
+    "REWARD_STATES",
+    "CellTables",
+    "JointTables",
+    "compiled_step",
+    "joint_entries",
+    "slipped",
+]
+
+IntArray = NDArray[np.int64]
+FloatArray = NDArray[np.float64]
+
+JOINT_ENTRIES = 2**22
+"""A game with at most this many (joint state, joint action) pairs is played from joint tables."""
+REWARD_STATES = 2**20
+"""A larger game with at most this many joint states has its rewards of the state in tables."""
+
+
+class JointTables:
+    """Next joint states, rewards and observations of every joint state, as tables.
+
+    A game's state is the number of its joint state.
+
+    Args:
+        rules: the rules of the game; their slip is the caller's business.
+        rewards: one per agent, as in the result of `grid_rewards`.
+        compiled: whether `step` runs compiled by numba; the result is the same to the byte.
+
+    Raises:
+        ValueError: if the tables would be larger than `malfl_env.checks.MAX_TABLE_BYTES`.
+    """
+
+    def __init__(self, rules: GridRules, rewards: tuple[Reward, ...], *, compiled: bool) -> None:
+        game = grid_game(replace(rules, slip=0.0), rewards)
+        self.start = np.array(game.start)
+        self._successors = game.next_states.reshape(-1)
+        self._observations = game.observation(np.arange(game.n_states))
+        tables = [game.reward(i).reshape(game.n_states, -1) for i in range(game.n_agents)]
+        width = max(table.shape[1] for table in tables)
+        shape = (game.n_states, width)
+        columns = [np.broadcast_to(table, shape).reshape(-1) for table in tables]
+        self._rewards = np.stack(columns, axis=-1)
+        self._by_action = width > 1
+        self._compiled = compiled
+
+    def begin(self, n_games: int) -> IntArray:
+        """States of games that begin, int64 `(n_games,)`."""
+        return np.full(n_games, self.start, dtype=np.int64)
+
+    def joint_states(self, states: IntArray) -> IntArray:
+        """Joint states, int64 `(n_games,)`; may be `states` itself."""
+        return states
+
+    def observe(self, states: IntArray, observations: IntArray) -> None:
+        """Write rows and columns of all agents into `observations`, int64 `(n_games, 2 k)`."""
+        np.take(self._observations, states, axis=0, out=observations, mode="wrap")
+
+    def step(
+        self,
+        states: IntArray,
+        chosen: IntArray,
+        moved: IntArray,
+        rewards: FloatArray,
+        observations: IntArray,
+    ) -> None:
+        """One step of every game.
+
+        Args:
+            states: `(n_games,)`, replaced by the next states.
+            chosen: actions 0..4 that count for the rewards, `(n_games, n_agents)`.
+            moved: actions that move the agents, same shape; the same array where nothing slips.
+            rewards: written, `(n_games, n_agents)`.
+            observations: written, `(n_games, 2 * n_agents)`.
+        """
+        if self._compiled:
+            tables = (self._successors, self._rewards, self._by_action, self._observations)
+            compiled_step()(states, chosen, moved, *tables, rewards, observations)
+            return
+        index = _mixed_radix(states, moved)
+        rows = states
+        if self._by_action:
+            rows = index if moved is chosen else _mixed_radix(states, chosen)
+        # indices are in range; told so by the mode, NumPy writes into `out` without a buffer
+        np.take(self._rewards, rows, axis=0, out=rewards, mode="wrap")
+        np.take(self._successors, index, out=states, mode="wrap")
+        self.observe(states, observations)
+
+
+class CellTables:
+    """Next cells of every agent on its own; rewards from tables where these exist or fit.
+
+    A game's state is the cell of each agent, int64 `(n_games, n_agents)`. Arguments and methods as
+    for `JointTables`, without compilation.
+    """
+
+    def __init__(self, rules: GridRules, rewards: tuple[Reward, ...]) -> None:
+        self._rules = rules
+        self._rewards = rewards
+        if rules.n_states <= REWARD_STATES:
+            tables = [reward_table(reward, rules, i) for i, reward in enumerate(rewards)]
+            self._rewards = tuple(tables)
+        self.start = np.array(rules.start_cells)
+        agents = range(rules.n_agents)
+        self._successors = np.concatenate([cell_successors(rules, i).reshape(-1) for i in agents])
+        self._offsets = rules.n_cells * len(ACTIONS) * np.arange(rules.n_agents)
+        places = np.divmod(np.arange(rules.n_cells), rules.size)
+        self._places = np.stack(places, axis=-1).astype(np.int64)
+
+    def begin(self, n_games: int) -> IntArray:
+        """States of games that begin, int64 `(n_games, n_agents)`."""
+        return np.tile(self.start, (n_games, 1))
+
+    def joint_states(self, states: IntArray) -> IntArray:
+        """Joint states, int64 `(n_games,)`.
+
+        Raises:
+            ValueError: if the game has more of them than an int64 can number.
+        """
+        if self._rules.n_states > 2**63:
+            raise ValueError(
+                f"joint states of a game of size {self._rules.size} with {self._rules.n_agents} "
+                f"agents have no int64 numbers; read the observations instead"
+            )
+        joint = states[:, 0].copy()
+        for cells in states.T[1:]:
+            joint *= self._rules.n_cells
+            joint += cells
+        return joint
+
+    def observe(self, states: IntArray, observations: IntArray) -> None:
+        """Write rows and columns of all agents into `observations`, int64 `(n_games, 2 k)`."""
+        by_agent = observations.reshape(*states.shape, 2)
+        np.take(self._places, states, axis=0, out=by_agent, mode="wrap")
+
+    def step(
+        self,
+        states: IntArray,
+        chosen: IntArray,
+        moved: IntArray,
+        rewards: FloatArray,
+        observations: IntArray,
+    ) -> None:
+        """One step of every game; arguments as for `JointTables.step`."""
+        self._reward(states, chosen, rewards)
+        index = states * len(ACTIONS)
+        index += moved
+        index += self._offsets
+        np.take(self._successors, index, out=states, mode="wrap")
+        self.observe(states, observations)
+
+    def _reward(self, states: IntArray, chosen: IntArray, rewards: FloatArray) -> None:
+        tabulated = [isinstance(reward, np.ndarray) for reward in self._rewards]
+        if any(tabulated):
+            joint = self.joint_states(states)
+        if not all(tabulated):
+            positions = self._places[states]
+        for agent_index, reward in enumerate(self._rewards):
+            if isinstance(reward, np.ndarray):
+                index = joint if reward.ndim == 1 else _mixed_radix(joint, chosen)
+                rewards[:, agent_index] = reward.reshape(-1).take(index)
+            else:
+                goals = self._rules.goals
+                rewards[:, agent_index] = state_rewards(reward, positions, agent_index, goals=goals)
+
+
+def joint_entries(rules: GridRules) -> int:
+    """Number of pairs of a joint state and a joint action: an exact int of any size."""
+    return rules.n_states * int(len(ACTIONS) ** rules.n_agents)
+
+
+def slipped(chosen: IntArray, draws: FloatArray, slip: float, moved: IntArray) -> None:
+    """Write the actions after each may have slipped.
+
+    Args:
+        chosen: int64, actions 0..4.
+        draws: uniform on [0, 1), same shape; overwritten. A draw below `slip` is uniform there, so
+            that it also says which action comes instead.
+        slip: in (0, 1].
+        moved: written, int64, same shape.
+    """
+    n_actions = len(ACTIONS)
+    with np.errstate(over="ignore"):  # of a slip next to 0
+        np.divide(draws, slip, out=draws)
+        np.multiply(draws, n_actions, out=draws)
+    np.minimum(draws, n_actions, out=draws)
+    np.copyto(moved, draws, casting="unsafe")
+    np.copyto(moved, chosen, where=moved == n_actions)
+
+
+def _mixed_radix(states: IntArray, actions: IntArray) -> IntArray:
+    """Numbers of the pairs of a joint state and a joint action, int64 `(n_games,)`."""
+    index = states * len(ACTIONS)
+    index += actions[:, 0]
+    for own in actions.T[1:]:
+        index *= len(ACTIONS)
+        index += own
+    return index
+
+
+@cache
+def compiled_step() -> Any:
+    """`_step` compiled by numba, kept in numba's cache between processes."""
+    import numba
+
+    return numba.njit(cache=True, nogil=True)(_step)
+
+
+def _step(  # noqa: PLR0917 - a compiled loop takes plain arrays
+    states: Any,
+    chosen: Any,
+    moved: Any,
+    successors: Any,
+    reward_rows: Any,
+    by_action: Any,
+    observation_rows: Any,
+    rewards: Any,
+    observations: Any,
+) -> None:
+    """`JointTables.step`; loops apart, so that the processor has many loads under way in each."""
+    for game in range(states.shape[0]):
+        row = index = states[game]
+        for agent in range(chosen.shape[1]):
+            index = index * 5 + moved[game, agent]
+            if by_action:
+                row = row * 5 + chosen[game, agent]
+        for agent in range(rewards.shape[1]):
+            rewards[game, agent] = reward_rows[row, agent]
+        states[game] = index
+    for game in range(states.shape[0]):
+        states[game] = successors[states[game]]
+    for game in range(states.shape[0]):
+        for digit in range(observations.shape[1]):
+            observations[game, digit] = observation_rows[states[game], digit]
