@@ -12,10 +12,16 @@ from collections.abc import Sequence
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
-from scipy.sparse.linalg import LinearOperator, gmres
+from scipy.sparse.linalg import LinearOperator, bicgstab, gmres
 from scipy.special import log_softmax, xlogy
 
-from malfl_env.markov_game import Factor, MarkovGame
+from malfl_algos.averaging import (
+    AveragedDynamics,
+    average_out,
+    averaged_dynamics,
+    sparse_bytes,
+)
+from malfl_env.markov_game import MarkovGame
 
 __all__ = [
     "averaged_reward",
@@ -23,20 +29,26 @@ __all__ = [
     "discounted_sum",
     "entropy",
     "expected_next",
+    "iterated_sum",
     "log_soft_improvement",
     "others_joint_policy",
     "policy_transition",
     "soft_evaluation",
     "soft_improvement",
+    "transition_under",
 ]
 
 FloatArray = NDArray[np.float64]
 JointPolicy = Sequence[FloatArray]
+Transition = sp.csr_array | AveragedDynamics
+"""Chances of next states, one row per state (and action): `@` and `.T @` are all that is asked."""
 
 DENSE_STATES = 2000
 """Up to this many joint states a linear solve is dense; beyond it is iterative."""
 RESIDUAL = 1e-12
-"""Relative residual that an iterative solve must reach."""
+"""Relative residual that an iterative solve must reach unless told otherwise."""
+SPARSE_BYTES = 2**30
+"""A sparse transition larger than this is replaced by the operator that needs no matrix."""
 
 
 def entropy(policy: FloatArray) -> FloatArray:
@@ -59,22 +71,21 @@ def averaged_transition(
     Returns:
         Sparse `(n_states * n_actions[i], n_states)`; row `s * n_actions[i] + a`; rows sum to 1.
     """
-    n_states, n_own = game.n_states, game.n_actions[agent_index]
-    local = game.local_states(np.arange(n_states))
-    columns = np.zeros((n_states, n_own, 1), dtype=np.int64)
-    weights = np.ones((n_states, n_own, 1))
-    for position, factor in enumerate(game.factors):
-        support, probabilities = _support(factor)
-        chance = _average_out(
-            probabilities[local[:, position]], factor.agents, joint_policy, keep=agent_index
-        )
-        column = columns[..., None] * factor.n_local + support[local[:, position], None, None, :]
-        columns = column.reshape(n_states, n_own, -1)
-        weights = (weights[..., None] * chance[:, :, None, :]).reshape(n_states, n_own, -1)
-    rows = np.broadcast_to(np.arange(n_states * n_own).reshape(n_states, n_own, 1), weights.shape)
-    kept = weights > 0
-    shape = (n_states * n_own, n_states)
-    return sp.coo_array((weights[kept], (rows[kept], columns[kept])), shape=shape).tocsr()
+    return averaged_dynamics(game, joint_policy, agent_index).sparse()
+
+
+def transition_under(
+    game: MarkovGame, joint_policy: JointPolicy, agent_index: int, *, copies: int = 1
+) -> Transition:
+    """The averaged transition in the form that suits its size, sparse or without a matrix.
+
+    Args:
+        game, joint_policy, agent_index: as `averaged_transition` takes them.
+        copies: how many such transitions will be held at a time.
+    """
+    dynamics = averaged_dynamics(game, joint_policy, agent_index)
+    small = copies * sparse_bytes(game, agent_index) <= SPARSE_BYTES
+    return dynamics.sparse() if small else dynamics
 
 
 def averaged_reward(game: MarkovGame, joint_policy: JointPolicy, agent_index: int) -> FloatArray:
@@ -86,7 +97,7 @@ def averaged_reward(game: MarkovGame, joint_policy: JointPolicy, agent_index: in
     if table.ndim == 1:
         return np.broadcast_to(table[:, None], own).copy()
     agents = tuple(range(game.n_agents))
-    averaged = _average_out(table[..., None], agents, joint_policy, keep=agent_index)
+    averaged = average_out(table[..., None], agents, joint_policy, keep=agent_index)
     return np.asarray(averaged[..., 0])
 
 
@@ -108,15 +119,18 @@ def others_joint_policy(joint_policy: JointPolicy, agent_index: int) -> FloatArr
     return others
 
 
-def expected_next(transition: sp.csr_array, values: FloatArray) -> FloatArray:
+def expected_next(transition: Transition, values: FloatArray) -> FloatArray:
     """Expectation of `values (n_states,)` at the next state, `(n_states, n_actions)`."""
     return np.asarray(transition @ values).reshape(len(values), -1)
 
 
-def policy_transition(transition: sp.csr_array, policy: FloatArray) -> sp.csr_array:
-    """State-to-state transition under a policy of the agent's own, sparse `(n_states,
-    n_states)`.
+def policy_transition(transition: Transition, policy: FloatArray) -> Transition:
+    """State-to-state transition under a policy of the agent's own, `(n_states, n_states)`.
+
+    Of the same form, sparse or without a matrix, as the transition.
     """
+    if isinstance(transition, AveragedDynamics):
+        return transition.under(policy)
     n_states, n_actions = policy.shape
     pointers = np.arange(n_states + 1) * n_actions
     choice = sp.csr_array(
@@ -157,42 +171,67 @@ def soft_evaluation(
     if not temperature >= 0:
         raise ValueError(f"temperature must be >= 0, got {temperature}")
     policy = joint_policy[agent_index]
-    transition = averaged_transition(game, joint_policy, agent_index)
+    transition = transition_under(game, joint_policy, agent_index)
     reward = averaged_reward(game, joint_policy, agent_index)
     gain = (policy * reward).sum(axis=1) + temperature * entropy(policy)
     value = discounted_sum(policy_transition(transition, policy), gain, discount=discount)
     return reward + discount * expected_next(transition, value), value
 
 
-def discounted_sum(transition: sp.csr_array, gain: FloatArray, *, discount: float) -> FloatArray:
+def discounted_sum(transition: Transition, gain: FloatArray, *, discount: float) -> FloatArray:
     """Solve V = gain + gamma P V for V.
 
     Args:
-        transition: P, sparse `(n_states, n_states)`, rows sum to 1.
+        transition: P, `(n_states, n_states)`: sparse, or an operator.
         gain: `(n_states,)`.
         discount: gamma in [0, 1).
 
     Returns:
-        V `(n_states,)`; dense solve up to 2000 states, GMRES beyond.
+        V `(n_states,)`: a dense solve of a sparse transition up to 2000 states, `iterated_sum` to a
+        residual of 1e-12 beyond.
 
     Raises:
-        ArithmeticError: if GMRES misses a relative residual of 1e-12.
+        ArithmeticError: as `iterated_sum`.
     """
     n_states = len(gain)
-    if n_states <= DENSE_STATES:
+    if n_states <= DENSE_STATES and not isinstance(transition, LinearOperator):
         system = np.eye(n_states) - discount * transition.toarray()
         return np.asarray(np.linalg.solve(system, gain), dtype=np.float64)
+    return iterated_sum(transition, gain, discount=discount, residual=RESIDUAL)
+
+
+def iterated_sum(
+    transition: Transition, gain: FloatArray, *, discount: float, residual: float
+) -> FloatArray:
+    """Solve V = gain + gamma P V for V by products with P alone.
+
+    BiCGSTAB, which needs memory for a few values of V, and GMRES where it breaks down.
+
+    Args:
+        transition: P, or its transpose, `(n_states, n_states)`.
+        gain: `(n_states,)`.
+        discount: gamma in [0, 1).
+        residual: norm of gain + gamma P V - V that is allowed, in units of the norm of the gain.
+
+    Raises:
+        ArithmeticError: if neither reaches the residual; the message has what was reached.
+    """
     operator = LinearOperator(
-        (n_states, n_states), matvec=lambda x: x - discount * (transition @ x), dtype=np.float64
+        transition.shape, matvec=lambda x: x - discount * (transition @ x), dtype=np.float64
     )
-    value, _ = gmres(operator, gain, rtol=RESIDUAL / 10, restart=50, maxiter=100)
     scale = max(float(np.linalg.norm(gain)), 1e-300)
-    residual = float(np.linalg.norm(gain - operator.matvec(value))) / scale
-    if not residual <= RESIDUAL:
-        raise ArithmeticError(
-            f"the soft value did not converge: relative residual {residual:.1e}, wanted {RESIDUAL}"
-        )
-    return np.asarray(value)
+    value, reached = gain, np.inf
+    for method, options in ((bicgstab, {"maxiter": 500}), (gmres, {"maxiter": 100, "restart": 50})):
+        # what a recursion believes of its residual is off by rounding, hence half of what is wanted
+        found, _ = method(operator, gain, x0=value, rtol=residual / 2, **options)
+        remaining = float(np.linalg.norm(gain - operator.matvec(found))) / scale
+        if remaining < reached:
+            value, reached = found, remaining
+        if reached <= residual:
+            return np.asarray(value)
+    raise ArithmeticError(
+        f"the soft value did not converge: relative residual {reached:.1e}, wanted {residual:.1e}"
+    )
 
 
 def log_soft_improvement(q: FloatArray, *, temperature: float) -> FloatArray:
@@ -213,42 +252,3 @@ def soft_improvement(q: FloatArray, *, temperature: float) -> FloatArray:
         `(n_states, n_actions)`, rows sum to 1; computed in log space, so no q overflows.
     """
     return np.exp(log_soft_improvement(q, temperature=temperature))
-
-
-def _average_out(
-    table: FloatArray, agents: tuple[int, ...], joint_policy: JointPolicy, *, keep: int
-) -> FloatArray:
-    """Average `(n_states, *actions of agents, m)` over all agents' policies but one.
-
-    Returns `(n_states, n_actions[keep], m)`, or `(n_states, 1, m)` if `keep` is not among the
-    agents.
-    """
-    for axis in reversed(range(len(agents))):
-        if agents[axis] == keep:
-            continue
-        moved = np.moveaxis(table, axis + 1, -1)
-        shape = (len(table), *([1] * (moved.ndim - 2)), moved.shape[-1])
-        table = (moved * joint_policy[agents[axis]].reshape(shape)).sum(axis=-1)
-    return table if table.ndim == 3 else table[:, None, :]
-
-
-def _support(factor: Factor) -> tuple[NDArray[np.int64], FloatArray]:
-    """A factor's possible next local states, and their probabilities for every action.
-
-    Returns `(n_local, width)` and `(n_local, *n_actions, width)`; a row with fewer than `width`
-    possible next states is padded with next state 0 at probability 0.
-    """
-    flat = factor.successors.reshape(factor.n_local, -1)
-    order = np.argsort(flat, axis=1, kind="stable")
-    ranked = np.take_along_axis(flat, order, axis=1)
-    slot_in_order = np.cumsum(np.diff(ranked, axis=1, prepend=ranked[:, :1]) > 0, axis=1)
-    slots = np.empty_like(flat)
-    np.put_along_axis(slots, order, slot_in_order, axis=1)
-    width = int(slots.max()) + 1
-    rows = np.arange(factor.n_local)[:, None]
-    support = np.zeros((factor.n_local, width), dtype=np.int64)
-    support[rows, slots] = flat
-    chance = np.zeros((*factor.successors.shape[:-1], width))
-    grid = np.indices(factor.successors.shape)[:-1]
-    np.add.at(chance, (*grid, slots.reshape(factor.successors.shape)), factor.probabilities)
-    return support, chance

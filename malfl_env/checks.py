@@ -100,8 +100,13 @@ def check_numbers(name: str, values: object, *, allowed: str) -> NDArray[np.floa
     return array.astype(np.float64)
 
 
-def check_table_bytes(n_bytes: int, what: str) -> None:
+def check_table_bytes(n_bytes: int, what: str, advice: str = "choose a smaller game") -> None:
     """Refuse a joint table before any memory is taken for it.
+
+    Args:
+        n_bytes: what it would take.
+        what: its name.
+        advice: what else to do than to raise the limit.
 
     Raises:
         ValueError: if it needs more than `MAX_TABLE_BYTES`; it states how much it would take.
@@ -109,7 +114,7 @@ def check_table_bytes(n_bytes: int, what: str) -> None:
     if n_bytes > MAX_TABLE_BYTES:
         raise ValueError(
             f"{what} would take {_readable(n_bytes)} of memory, the limit is "
-            f"{_readable(MAX_TABLE_BYTES)}; choose a smaller game, or raise "
+            f"{_readable(MAX_TABLE_BYTES)}; {advice}, or raise "
             f"malfl_env.checks.MAX_TABLE_BYTES if this machine has the memory"
         )
 

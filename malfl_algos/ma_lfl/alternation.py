@@ -14,12 +14,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from malfl_algos.ma_lfl.inference import Posterior, Rows, fit
-from malfl_algos.ma_lfl.learner_models import LearnerModel
+from malfl_algos.ma_lfl.inference import Evidence, Given, Posterior, Rows, fit
+from malfl_algos.ma_lfl.krylov import TIGHT, UnformedPosterior, UnformedRows, unformed_posterior
+from malfl_algos.ma_lfl.learner_models import LearnerModel, UnformedModel
 from malfl_algos.ma_lfl.policy_estimation import smoothed_policy
 from malfl_algos.ma_lfl.replay import ReplayedTd
 from malfl_algos.ma_lfl.response import working_response
-from malfl_algos.trace import LearningTrace
+from malfl_algos.ma_lfl.unformed import Values
+from malfl_algos.trace import LearningTrace, Stage
 
 __all__ = ["AgentFit", "alternate", "noise_settings"]
 
@@ -52,7 +54,7 @@ class AgentFit:
             the metric of the posterior.
     """
 
-    posterior: Posterior
+    posterior: Posterior | UnformedPosterior
     policies: FloatArray
     model: LearnerModel
     passes: int
@@ -67,6 +69,8 @@ def alternate(
     features: Sequence[FloatArray | None],
     temperature: float,
     passes: int,
+    given: Given | None = None,
+    unformed: bool = False,
 ) -> list[AgentFit]:
     """Fit every agent's reward, all agents pass by pass, since each one's policies enter the
     others'.
@@ -79,6 +83,9 @@ def alternate(
             unknown is free.
         temperature: alpha > 0.
         passes: at most so many.
+        given: noise and prior to take without a search.
+        unformed: never to form the coefficients of the unknowns, for large games; without features
+            noise and prior must then be given.
 
     Returns:
         One fit per agent.
@@ -107,6 +114,8 @@ def alternate(
                 temperature=temperature,
                 earlier=states[index],
                 known=known[index],
+                given=given,
+                unformed=unformed,
             )
         for index, state in enumerate(states):
             assert state is not None
@@ -115,6 +124,9 @@ def alternate(
                 models[index] = replace(model, reward=state.reward)
             if not known[index]:
                 policies[index] = np.concatenate([policies[index][:1], state.predicted])
+        if all(known) and not any(s is None or s.model_variance.any() for s in states):
+            before = [state.posterior.mean if state else None for state in states]
+            break  # all that a pass could change is known
         if all(_settled(b, s) for b, s in zip(before, states, strict=True)):
             break
     return [
@@ -143,7 +155,7 @@ class _State:
         number: how many passes were made.
     """
 
-    posterior: Posterior
+    posterior: Posterior | UnformedPosterior
     reward: FloatArray
     predicted: FloatArray
     response: FloatArray
@@ -163,15 +175,12 @@ def _pass(
     temperature: float,
     earlier: _State | None,
     known: bool,
+    given: Given | None,
+    unformed: bool,
 ) -> _State:
     stages = list(enumerate(trace.stages[:-1]))
     joint = [[policy[h] for policy in policies] for h, _ in stages]
-    q = np.stack([model.coefficients(stage, joint[h], index) for h, stage in stages])
-    base = features
-    k = q[..., :-1] if base is None else q[..., :-1] @ base
-    n_unknowns = k.shape[-1]
     counts = np.stack([stage.action_counts(index) for stage in trace.stages[1:]]).astype(float)
-    level = np.full((n_unknowns, n_unknowns), 1 / n_unknowns) if base is None else 0.0
     if earlier is None:
         response = temperature * np.log(np.maximum(policies[index][1:], 1e-300))
         variance = temperature**2 / (counts + 0.5)
@@ -184,27 +193,23 @@ def _pass(
         response = temperature * np.log(np.maximum(policies[index][1:], 1e-300))
         certain = KNOWN_VARIANCE * temperature**2
         variance, constant = np.where(policies[index][1:] > 1e-300, certain, np.inf), 0.0
-    rows = Rows(
-        coefficients=k,
-        response=response - q[..., -1],
-        response_variance=variance,
-        model_variance=predicted,
-        prior=np.eye(n_unknowns) - level,
-        log_constant=constant,
-        temperature=temperature,
-    )
-    posterior = fit(
-        rows,
-        start=earlier.posterior.evidence if earlier else None,
-        evaluations=noise_settings(predicted.size, n_unknowns, first=earlier is None),
-        scaled=bool(predicted.any()),
-    )
-    reward = posterior.mean if base is None else base @ posterior.mean
+    data = _Data(response, variance, predicted, constant, temperature)
+    posterior: Posterior | UnformedPosterior
+    if unformed and features is None:
+        posterior, q = _without_coefficients(model, stages, joint, index, data, given)
+        reward = posterior.mean
+    else:
+        k, offset = _coefficients(model, stages, joint, index, features, unformed=unformed)
+        posterior = _with_coefficients(
+            k, offset, data, features, earlier.posterior.evidence if earlier else None, given
+        )
+        reward = posterior.mean if features is None else features @ posterior.mean
+        q = k @ posterior.mean + offset
     noise = np.stack([model.variance(stage, joint[h], index, reward, q[h]) for h, stage in stages])
     evidence = posterior.evidence
     scale = evidence.noise_scale or 1.0
     answer, policy = working_response(
-        q[..., :-1] @ reward + q[..., -1],
+        q,
         evidence.noise_variance + scale * noise,
         counts,
         temperature=temperature,
@@ -221,9 +226,99 @@ def _pass(
     )
 
 
+@dataclass(frozen=True, eq=False)
+class _Data:
+    """What the policies say, and how surely; see `Rows`."""
+
+    response: FloatArray
+    response_variance: FloatArray
+    model_variance: FloatArray
+    log_constant: float
+    temperature: float
+
+
+def _coefficients(
+    model: LearnerModel,
+    stages: Sequence[tuple[int, Stage]],
+    joint: Sequence[Sequence[FloatArray]],
+    index: int,
+    features: FloatArray | None,
+    *,
+    unformed: bool,
+) -> tuple[FloatArray, FloatArray]:
+    """Coefficients of the unknowns or weights, one more axis than the offset that goes with it."""
+    if unformed and features is not None:
+        maps = _values(model, stages, joint, index)
+        columns = [
+            np.stack([values.apply(column, residual=TIGHT) for values in maps])
+            for column in features.T
+        ]
+        return np.stack(columns, axis=-1), np.stack([values.offset for values in maps])
+    q = np.stack([model.coefficients(stage, joint[h], index) for h, stage in stages])
+    return q[..., :-1] if features is None else q[..., :-1] @ features, q[..., -1]
+
+
+def _with_coefficients(
+    coefficients: FloatArray,
+    offset: FloatArray,
+    data: _Data,
+    features: FloatArray | None,
+    start: Evidence | None,
+    given: Given | None,
+) -> Posterior:
+    n_unknowns = coefficients.shape[-1]
+    level = np.full((n_unknowns, n_unknowns), 1 / n_unknowns) if features is None else 0.0
+    rows = Rows(
+        coefficients=coefficients,
+        response=data.response - offset,
+        response_variance=data.response_variance,
+        model_variance=data.model_variance,
+        prior=np.eye(n_unknowns) - level,
+        log_constant=data.log_constant,
+        temperature=data.temperature,
+    )
+    return fit(
+        rows,
+        start=start,
+        evaluations=noise_settings(data.response.size, n_unknowns, first=start is None),
+        scaled=bool(data.model_variance.any()),
+        given=given,
+    )
+
+
+def _without_coefficients(
+    model: LearnerModel,
+    stages: Sequence[tuple[int, Stage]],
+    joint: Sequence[Sequence[FloatArray]],
+    index: int,
+    data: _Data,
+    given: Given | None,
+) -> tuple[UnformedPosterior, FloatArray]:
+    assert given is not None
+    posterior = unformed_posterior(
+        UnformedRows(
+            _values(model, stages, joint, index),
+            data.response,
+            data.response_variance,
+            data.model_variance,
+            data.temperature,
+        ),
+        given,
+    )
+    return posterior, posterior.q
+
+
+def _values(
+    model: LearnerModel,
+    stages: Sequence[tuple[int, Stage]],
+    joint: Sequence[Sequence[FloatArray]],
+    index: int,
+) -> list[Values]:
+    assert isinstance(model, UnformedModel)
+    return [model.values(stage, joint[h], index, n_stages=len(stages)) for h, stage in stages]
+
+
 def _settled(before: FloatArray | None, state: _State | None) -> bool:
     if before is None or state is None:
         return False
-    moved = state.posterior.mean - before
-    distance = np.sqrt(moved @ state.posterior.precision @ moved / len(moved))
-    return bool(distance < SETTLED)
+    return state.posterior.distance(state.posterior.mean - before) < SETTLED

@@ -19,6 +19,7 @@ from malfl_algos.contract import RecoveredRewards
 from malfl_algos.ma_lfl.estimator import BayesianObserver, Settings
 from malfl_algos.ma_lfl.learner_models import ExactEvaluation, ExpectedTd, LearnerModel
 from malfl_algos.ma_lfl.replay import ReplayedTd
+from malfl_algos.ma_lfl.solvers import Solver, choose_solver
 from malfl_algos.trace import LearningTrace
 from malfl_env.markov_game import MarkovGame
 
@@ -39,8 +40,17 @@ class MaLflBellman(BayesianObserver):
         step_size: beta of td learners; None: the evidence decides.
         passes: at most so many rounds of fitting the reward and the policies in turn.
         covariance: whether to return the posterior covariance of the mean-removed reward.
+        noise_variance: variance of every row beside what the learner model predicts, in units of q
+            squared; None: noise and prior are chosen by evidence.
+        prior_variance: of a reward value about the mean of all; given with noise_variance.
+        noise_scale: factor on the variance that the learner model predicts, where noise_variance is
+            given.
+        solver: `dense` forms the coefficients of all unknowns; `iterative` never does, takes memory
+            in proportion to joint states times joint actions, gives deviations approximately, and
+            needs noise and prior; `auto`: by size.
     """
 
+    solver: Literal["auto", "dense", "iterative"] = "auto"
     learner: Literal["auto", "td", "exact"] = "auto"
 
     rules: ClassVar[tuple[str, ...]] = ("td", "exact")
@@ -49,9 +59,14 @@ class MaLflBellman(BayesianObserver):
         super().__post_init__()
         if self.learner not in ("auto", *self.rules):
             raise ValueError(f"learner must be auto, td or exact, got {self.learner!r}")
+        if self.solver not in ("auto", "dense", "iterative"):
+            raise ValueError(f"solver must be auto, dense or iterative, got {self.solver!r}")
 
     def _rule(self) -> str:
         return self.learner
+
+    def _solver(self, n_unknowns: int) -> Solver:
+        return choose_solver(self.solver, n_unknowns, given=self._given() is not None)
 
     def _model(self, game: MarkovGame | None, settings: Settings) -> LearnerModel:
         assert game is not None
@@ -70,6 +85,11 @@ class MaLflReplay(BayesianObserver):
         features: with `features`: phi, `(n_states, k)` or `(n_states, *n_actions, k)`, r = phi . w.
         passes: at most so many rounds of fitting the reward and the policies in turn.
         covariance: whether to return the posterior covariance of the mean-removed reward.
+        noise_variance: variance of every row beside what the learner model predicts, in units of q
+            squared; None: noise and prior are chosen by evidence.
+        prior_variance: of a reward value about the mean of all; given with noise_variance.
+        noise_scale: factor on the variance that the learner model predicts, where noise_variance is
+            given.
         bootstrap: the learners' rule: `fresh`, `executed`, `expected`, `soft_q` (see
             `ReplayedTd`), or `auto`: the evidence decides.
         step_size: beta; None: the evidence decides.

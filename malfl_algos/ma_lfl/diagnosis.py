@@ -14,7 +14,8 @@ from malfl_algos.ma_lfl.alternation import (
     AgentFit,
     noise_settings,
 )
-from malfl_algos.ma_lfl.inference import MEAN_VARIANCE
+from malfl_algos.ma_lfl.inference import MEAN_VARIANCE, Posterior
+from malfl_algos.ma_lfl.krylov import SAMPLES, USUAL, UnformedPosterior
 from malfl_algos.ma_lfl.learner_models import SWEEPS
 from malfl_algos.ma_lfl.replay_loops import SIGNS
 
@@ -36,21 +37,16 @@ def diagnose(
         temperature: alpha.
     """
     chosen, posterior = one.posterior.evidence, one.posterior
-    values = np.linalg.eigvalsh(posterior.information)
-    rank = int((values > RANK_TOLERANCE * max(values[-1], 1e-300)).sum())
-    free = len(values) - rank
-    shares = scipy.linalg.eigvalsh(posterior.information, posterior.precision)
-    weak = int((shares < 0.5).sum())
+    if isinstance(posterior, UnformedPosterior):
+        known = _without_matrices(posterior)
+    else:
+        known = _ranks(posterior, reward_model)
     return {
         "learner_model": one.model.name,
         "reward_model": reward_model,
         **settings,
-        "n_unknowns": len(values),
-        "rank": rank,
-        "n_unidentified": free,
-        "identification": _verdict(reward_model, free, weak, len(values)),
-        "n_prior_dominated": weak,
-        "effective_parameters": float(shares.sum()),
+        "n_unknowns": len(posterior.mean),
+        **known,
         "representative": "posterior mean, mean removed",
         "log_evidence": chosen.log_evidence,
         "noise_variance": chosen.noise_variance,
@@ -61,12 +57,52 @@ def diagnose(
         "settled": one.settled,
         "fixed": {
             "concentration": CONCENTRATION,
-            "noise_settings": noise_settings(one.policies[1:].size, len(values), first=False),
+            "noise_settings": noise_settings(
+                one.policies[1:].size, len(posterior.mean), first=False
+            ),
             "known_variance": KNOWN_VARIANCE * temperature**2,
             "mean_variance": MEAN_VARIANCE * temperature**2,
             "sweeps": SWEEPS,
             "signs": SIGNS,
         },
+    }
+
+
+def _without_matrices(posterior: UnformedPosterior) -> dict[str, Any]:
+    """What can be said of a posterior whose precision was never formed."""
+    return {
+        "rank": None,
+        "n_unidentified": None,
+        "identification": (
+            "not computed: the rank takes a matrix that the iterative solver never forms; values "
+            "whose deviation is near that of the prior are the prior's"
+        ),
+        "n_prior_dominated": None,
+        "effective_parameters": posterior.effective_parameters,
+        "iterations": sum(posterior.iterations),
+        "iterations_of_the_mean": posterior.iterations[0],
+        "accuracy": posterior.accuracy,
+        "sd_method": (
+            f"{SAMPLES} samples of the posterior, with the diagonal of the preconditioner counted "
+            f"as {USUAL} more"
+        ),
+    }
+
+
+def _ranks(posterior: Posterior, reward_model: str) -> dict[str, Any]:
+    values = np.linalg.eigvalsh(posterior.information)
+    rank = int((values > RANK_TOLERANCE * max(values[-1], 1e-300)).sum())
+    free = len(values) - rank
+    shares = scipy.linalg.eigvalsh(posterior.information, posterior.precision)
+    weak = int((shares < 0.5).sum())
+    return {
+        "rank": rank,
+        "n_unidentified": free,
+        "identification": _verdict(reward_model, free, weak, len(values)),
+        "n_prior_dominated": weak,
+        "effective_parameters": float(shares.sum()),
+        "iterations": None,
+        "sd_method": "exact",
     }
 
 

@@ -21,9 +21,12 @@ from malfl_algos.ma_lfl.alternation import AgentFit, alternate
 from malfl_algos.ma_lfl.diagnosis import diagnose
 from malfl_algos.ma_lfl.dynamics import estimated_game
 from malfl_algos.ma_lfl.features import feature_maps
+from malfl_algos.ma_lfl.inference import Given
+from malfl_algos.ma_lfl.krylov import UnformedPosterior
 from malfl_algos.ma_lfl.learner_models import LearnerModel
 from malfl_algos.ma_lfl.recovery import check_fits, in_joint_order
 from malfl_algos.ma_lfl.regression import RewardModel
+from malfl_algos.ma_lfl.solvers import Solver, check_solver, count_unknowns
 from malfl_algos.trace import LearningTrace
 from malfl_env.checks import check_table_bytes
 from malfl_env.markov_game import MarkovGame
@@ -56,6 +59,9 @@ class BayesianObserver(ABC):
     step_size: float | None = 0.1
     passes: int = 8
     covariance: bool = False
+    noise_variance: float | None = None
+    prior_variance: float | None = None
+    noise_scale: float = 1.0
 
     api_version: ClassVar[tuple[int, int]] = API_VERSION
     rules: ClassVar[tuple[str, ...]] = ()
@@ -73,6 +79,24 @@ class BayesianObserver(ABC):
             raise ValueError(f"step_size must be in (0, 1) or None, got {self.step_size}")
         if self.passes < 1:
             raise ValueError(f"passes must be >= 1, got {self.passes}")
+        if (self.noise_variance is None) != (self.prior_variance is None):
+            raise ValueError(
+                "noise_variance and prior_variance are given together or not at all, got "
+                f"{self.noise_variance} and {self.prior_variance}"
+            )
+        for name in ("noise_variance", "prior_variance", "noise_scale"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < np.inf:
+                raise ValueError(f"{name} must be > 0 and finite, got {value}")
+
+    def check_size(self, n_states: int, n_actions: tuple[int, ...], n_stages: int) -> None:
+        """Refuse a game too large for this method; see `malfl_algos.contract.Observer`."""
+        if self.reward_model != "features":
+            n_unknowns = count_unknowns(self.reward_model, n_states, n_actions)
+            check_solver(self._solver(n_unknowns), n_unknowns, n_states, n_actions, n_stages)
+
+    def _solver(self, n_unknowns: int) -> Solver:
+        return "dense"
 
     @abstractmethod
     def _rule(self) -> str:
@@ -106,13 +130,19 @@ class BayesianObserver(ABC):
             base, maps = feature_maps(self.features, trace)
         else:
             base = self.reward_model
-        n_unknowns = _count(base, trace)
+        n_unknowns = count_unknowns(base, trace.n_states, trace.n_actions)
+        solver = self._solver(n_unknowns)
+        check_solver(
+            solver,
+            n_unknowns if maps[0] is None or solver == "dense" else maps[0].shape[1],
+            trace.n_states,
+            trace.n_actions,
+            trace.n_stages,
+        )
+        if solver == "iterative" and maps[0] is None:
+            self._check_iterative(discount)
         if self.covariance:
             _check_covariance(base, trace)
-        check_table_bytes(
-            8 * trace.n_stages * trace.n_states * max(trace.n_actions) * n_unknowns,
-            f"the coefficients of {n_unknowns} reward unknowns over {trace.n_states} joint states",
-        )
         covered = np.ones(trace.n_states, dtype=bool)
         if game is None and self.needs_game:
             game, covered = estimated_game(trace)
@@ -126,6 +156,8 @@ class BayesianObserver(ABC):
                 features=maps,
                 temperature=temperature,
                 passes=passes,
+                given=self._given(),
+                unformed=solver == "iterative",
             )
 
         with threadpool_limits(1):  # the matrices are small, and sums must not depend on threads
@@ -134,9 +166,32 @@ class BayesianObserver(ABC):
         diagnostics = {
             agent: diagnose(one, self.reward_model, settings, temperature=temperature)
             | {"states_without_dynamics": int((~covered).sum()), "searches": searches}
+            | {"solver": solver}
             for agent, one in zip(trace.agents, final, strict=True)
         }
         return self._answer(trace, final, base, maps, diagnostics)
+
+    def _given(self) -> Given | None:
+        if self.noise_variance is None or self.prior_variance is None:
+            return None
+        return Given(self.noise_variance, self.noise_scale, self.prior_variance)
+
+    def _check_iterative(self, discount: float | None) -> None:
+        """What the iterative solver cannot do: evidence, and a matrix of all unknowns."""
+        missing = {
+            "noise_variance and prior_variance": self._given() is None,
+            "discount": discount is None,
+            "learner": self._rule() == "auto" and len(self.rules) > 1,
+            "step_size": self.step_size is None and self._rule() != "exact",
+        }
+        for name, absent in missing.items():
+            if absent:
+                raise ValueError(
+                    f"solver iterative computes no evidence to choose by: give {name}, such as a "
+                    "smaller game of the kind was found to have, or take solver dense"
+                )
+        if self.covariance:
+            raise ValueError("solver iterative forms no covariance: leave covariance out")
 
     def _check(
         self,
@@ -222,17 +277,25 @@ class BayesianObserver(ABC):
     ) -> RecoveredRewards:
         rewards, sds, covariances = {}, {}, {}
         for index, (agent, one) in enumerate(zip(trace.agents, fits, strict=True)):
-            mean, covariance = one.posterior.mean, one.posterior.covariance()
-            own = maps[index]
-            if own is not None:
-                mean, covariance = own @ mean, own @ covariance @ own.T
-            covariance = _centred(covariance)
-            numbers = np.arange(len(mean), dtype=np.float64).reshape(trace.n_states, -1)
-            place = in_joint_order(numbers, base, index, trace.n_actions).astype(np.int64)
+            mean, own = one.posterior.mean, maps[index]
+            numbers = np.arange(len(mean if own is None else own), dtype=np.float64)
+            place = in_joint_order(
+                numbers.reshape(trace.n_states, -1), base, index, trace.n_actions
+            ).astype(np.int64)
+            if isinstance(one.posterior, UnformedPosterior):
+                sd = one.posterior.sd
+            elif own is not None and not self.covariance:
+                mean, sd = own @ mean, _feature_sd(own, one.posterior.covariance())
+            else:
+                covariance = one.posterior.covariance()
+                if own is not None:
+                    mean, covariance = own @ mean, own @ covariance @ own.T
+                covariance = _centred(covariance)
+                sd = np.sqrt(np.maximum(np.diag(covariance), 0))
+                if self.covariance:
+                    covariances[agent] = covariance[np.ix_(place.ravel(), place.ravel())]
             rewards[agent] = (mean - mean.mean())[place]
-            sds[agent] = np.sqrt(np.maximum(np.diag(covariance), 0))[place]
-            if self.covariance:
-                covariances[agent] = covariance[np.ix_(place.ravel(), place.ravel())]
+            sds[agent] = sd[place]
         return RecoveredRewards(
             rewards=rewards,
             diagnostics=diagnostics,
@@ -242,15 +305,19 @@ class BayesianObserver(ABC):
         )
 
 
-def _count(model: RewardModel, trace: LearningTrace) -> int:
-    joint = int(np.prod(trace.n_actions))
-    per_state = {"state": 1, "own_action": max(trace.n_actions), "joint": joint}
-    return trace.n_states * per_state[model]
-
-
 def _check_covariance(model: RewardModel, trace: LearningTrace) -> None:
     n_values = trace.n_states * (1 if model == "state" else int(np.prod(trace.n_actions)))
     check_table_bytes(8 * n_values**2, f"the covariance of {n_values} reward values")
+
+
+def _feature_sd(features: FloatArray, covariance: FloatArray) -> FloatArray:
+    """Deviations of the mean-removed reward, of the covariance of its weights."""
+    centred = features - features.mean(axis=0)
+    return np.asarray(
+        np.sqrt(
+            np.maximum(np.einsum("uk,kl,ul->u", centred, covariance, centred, optimize=True), 0)
+        )
+    )
 
 
 def _centred(covariance: FloatArray) -> FloatArray:

@@ -10,14 +10,14 @@ same and stand here, once.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
 from scipy.optimize import minimize, minimize_scalar
 
-__all__ = ["Evidence", "Posterior", "Rows", "fit", "posterior"]
+__all__ = ["Evidence", "Given", "Posterior", "Rows", "fit", "posterior"]
 
 FloatArray = NDArray[np.float64]
 
@@ -65,18 +65,27 @@ class Rows:
     temperature: float
 
 
+@dataclass(frozen=True)
+class Given:
+    """Noise and prior that are not searched; see `Evidence`."""
+
+    noise_variance: float
+    noise_scale: float
+    prior_variance: float
+
+
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """Chosen noise and prior, and how well they explain the data.
+    """Noise and prior, and how well they explain the data.
 
     Args:
-        log_evidence: log marginal likelihood of the counts.
+        log_evidence: log marginal likelihood of the counts; None where it was not computed.
         noise_variance, noise_scale: row variance = noise_variance + noise_scale * model variance.
         prior_variance: of a reward value about the mean of all.
         bounds_hit: names of those that ended on a bound of their search.
     """
 
-    log_evidence: float
+    log_evidence: float | None
     noise_variance: float
     noise_scale: float
     prior_variance: float
@@ -99,13 +108,24 @@ class Posterior:
     information: FloatArray
     evidence: Evidence
 
+    def distance(self, moved: FloatArray) -> float:
+        """Length of a change of theta in posterior deviations, root mean square."""
+        return float(np.sqrt(moved @ self.precision @ moved / len(moved)))
+
     def covariance(self) -> FloatArray:
         """Posterior covariance, `(n_unknowns, n_unknowns)`."""
         factor = scipy.linalg.cho_factor(self.precision)
         return np.asarray(scipy.linalg.cho_solve(factor, np.eye(len(self.mean))))
 
 
-def fit(rows: Rows, *, start: Evidence | None, evaluations: int, scaled: bool) -> Posterior:
+def fit(
+    rows: Rows,
+    *,
+    start: Evidence | None,
+    evaluations: int,
+    scaled: bool,
+    given: Given | None = None,
+) -> Posterior:
     """Posterior of theta with noise and prior of largest evidence.
 
     The prior variance is searched for every noise; the noise by a bounded Nelder-Mead search in the
@@ -118,7 +138,15 @@ def fit(rows: Rows, *, start: Evidence | None, evaluations: int, scaled: bool) -
         evaluations: how many noise settings to try at most.
         scaled: whether the model's variance is used (and its factor searched), or the rows share
             one variance.
+        given: noise and prior to take without a search.
     """
+    normal = _normal_equations_of(rows)
+    if given is not None:
+        chosen = normal(given.noise_variance, given.noise_scale)
+        log_evidence = _evidence(chosen, rows)(float(np.log(given.prior_variance)))
+        return posterior(
+            rows, Evidence(log_evidence + rows.log_constant, *astuple(given), bounds_hit=())
+        )
     tried: dict[tuple[float, float], tuple[float, float]] = {}
     unit = rows.temperature**2
     bounds = {
@@ -131,7 +159,7 @@ def fit(rows: Rows, *, start: Evidence | None, evaluations: int, scaled: bool) -
         noise, *scale = (float(x) for x in np.exp(np.clip(logs, low, high)))
         setting = (noise, scale[0] if scaled else 0.0)
         if setting not in tried:
-            tried[setting] = _best_prior(_normal_equations(rows, *setting), rows)
+            tried[setting] = _best_prior(normal(*setting), rows)
         return -tried[setting][0]
 
     places = []
@@ -184,6 +212,27 @@ class _Normal:
     moment: FloatArray
     squares: float
     log_norm: float
+    degrees: int
+
+    def times(self, factor: float) -> _Normal:
+        """Of the same rows with all weights multiplied."""
+        return _Normal(
+            factor * self.information,
+            factor * self.moment,
+            factor * self.squares,
+            self.log_norm + self.degrees * np.log(factor) / 2,
+            self.degrees,
+        )
+
+
+def _normal_equations_of(rows: Rows) -> Callable[[float, float], _Normal]:
+    """Normal equations for any noise and scale; formed once if all rows share one variance."""
+    seen = np.isfinite(rows.response_variance)
+    known = rows.response_variance[seen]
+    if rows.model_variance.any() or not known.size or known.min() < known.max():
+        return lambda noise, scale: _normal_equations(rows, noise, scale)
+    one = _normal_equations(rows, 1 - known[0], 0.0)
+    return lambda noise, scale: one.times(1 / (noise + known[0]))
 
 
 def _normal_equations(rows: Rows, noise: float, scale: float) -> _Normal:
@@ -212,7 +261,7 @@ def _normal_equations(rows: Rows, noise: float, scale: float) -> _Normal:
     log_norm = np.log(weight[seen]).sum() - np.log(total[total > 0]).sum()
     degrees = int(seen.sum()) - int((total > 0).sum())
     log_norm = (log_norm - degrees * np.log(2 * np.pi)) / 2
-    return _Normal(information, moment, squares, float(log_norm))
+    return _Normal(information, moment, squares, float(log_norm), degrees)
 
 
 def _level(rows: Rows) -> FloatArray:
@@ -233,14 +282,13 @@ def _cholesky(precision: FloatArray, *, lower: bool) -> FloatArray:
         ) from None
 
 
-def _best_prior(normal: _Normal, rows: Rows) -> tuple[float, float]:
-    """Largest log evidence over prior variances, and where it is.
+def _evidence(normal: _Normal, rows: Rows) -> Callable[[float], float]:
+    """Log evidence as a function of the log of the prior variance.
 
     Without a level one eigendecomposition of the information serves every variance.
     """
     prior, level, unit = rows.prior, _level(rows), rows.temperature**2
     free = round(len(prior) - float(np.trace(prior)))
-    evidence: Callable[[float], float]
     if free == 0:
         values, vectors = scipy.linalg.eigh(normal.information)
         along = vectors.T @ normal.moment
@@ -262,7 +310,13 @@ def _best_prior(normal: _Normal, rows: Rows) -> tuple[float, float]:
             spread += (len(prior) - free) * log_variance + free * np.log(MEAN_VARIANCE * unit)
             return float(normal.log_norm + (along @ along - normal.squares - spread) / 2)
 
-    low, high = np.log(PRIOR_BOUNDS) + np.log(unit)
+    return evidence
+
+
+def _best_prior(normal: _Normal, rows: Rows) -> tuple[float, float]:
+    """Largest log evidence over prior variances, and where it is."""
+    evidence = _evidence(normal, rows)
+    low, high = np.log(PRIOR_BOUNDS) + 2 * np.log(rows.temperature)
     grid = np.linspace(low, high, 8)
     best = int(np.argmax([evidence(point) for point in grid]))
     inside = (grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)])

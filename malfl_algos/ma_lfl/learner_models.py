@@ -12,24 +12,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol, runtime_checkable
 
-import numba
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from malfl_algos.ma_lfl.regression import RewardModel
+from malfl_algos.ma_lfl.unformed import ExactValues, TdValues, Values, sweep
 from malfl_algos.soft import (
     averaged_transition,
     entropy,
     others_joint_policy,
     policy_transition,
+    transition_under,
 )
 from malfl_algos.trace import Stage
 from malfl_env.markov_game import MarkovGame
 
-__all__ = ["ExactEvaluation", "ExpectedTd", "LearnerModel"]
+__all__ = ["ExactEvaluation", "ExpectedTd", "LearnerModel", "UnformedModel"]
 
 FloatArray = NDArray[np.float64]
 
@@ -61,9 +62,22 @@ class LearnerModel(Protocol):
         joint_policy: Sequence[FloatArray],
         agent_index: int,
         reward: FloatArray,
-        coefficients: FloatArray,
+        q: FloatArray,
     ) -> FloatArray:
-        """Variance of the learner's noise `(n_states, n_actions)`, were `reward` the truth."""
+        """Variance of the learner's noise `(n_states, n_actions)`, were `reward` the truth and `q`
+        the action values that follow.
+        """
+        ...
+
+
+@runtime_checkable
+class UnformedModel(LearnerModel, Protocol):
+    """A learner model that can do without coefficients, for large games."""
+
+    def values(
+        self, stage: Stage, joint_policy: Sequence[FloatArray], agent_index: int, *, n_stages: int
+    ) -> Values:
+        """The stage's final action values as an operator; `n_stages` of them will be held."""
         ...
 
 
@@ -81,17 +95,34 @@ class ExactEvaluation:
         self, stage: Stage, joint_policy: Sequence[FloatArray], agent_index: int
     ) -> FloatArray:
         own = joint_policy[agent_index]
-        n_states, n_actions = own.shape
         transition = averaged_transition(self.game, joint_policy, agent_index)
-        others = others_joint_policy(joint_policy, agent_index)
-        weights = np.broadcast_to(others[:, None], (n_states, n_actions, others.shape[1]))
-        immediate = _immediate(self.model, weights)
+        immediate = _with_constant(self._immediate(joint_policy, agent_index), own)
         gain = np.einsum("sa,sak->sk", own, immediate)
         gain[:, -1] = self.temperature * entropy(own)
-        stay = np.eye(n_states) - self.discount * policy_transition(transition, own).toarray()
+        stay = np.eye(len(own)) - self.discount * policy_transition(transition, own).toarray()
         value = np.linalg.solve(stay, gain)
         ahead = (transition @ value).reshape(immediate.shape)
         return np.asarray(immediate + self.discount * ahead)
+
+    def values(
+        self, stage: Stage, joint_policy: Sequence[FloatArray], agent_index: int, *, n_stages: int
+    ) -> Values:
+        own = joint_policy[agent_index]
+        transition = transition_under(self.game, joint_policy, agent_index, copies=n_stages)
+        return ExactValues(
+            transition,
+            policy_transition(transition, own),
+            own,
+            self._immediate(joint_policy, agent_index),
+            self.discount,
+            self.temperature,
+            _others_positions(self.game, agent_index),
+        )
+
+    def _immediate(self, joint_policy: Sequence[FloatArray], agent_index: int) -> sp.csr_array:
+        others = others_joint_policy(joint_policy, agent_index)
+        n_actions = joint_policy[agent_index].shape[1]
+        return immediate_matrix(self.model, np.repeat(others[:, None], n_actions, axis=1))
 
     def variance(
         self,
@@ -99,7 +130,7 @@ class ExactEvaluation:
         joint_policy: Sequence[FloatArray],
         agent_index: int,
         reward: FloatArray,
-        coefficients: FloatArray,
+        q: FloatArray,
     ) -> FloatArray:
         return np.zeros(joint_policy[agent_index].shape)
 
@@ -127,22 +158,41 @@ class ExpectedTd:
     ) -> FloatArray:
         own = joint_policy[agent_index]
         weights, transition = _played(self.game, stage, agent_index)
-        immediate = _immediate(self.model, weights)
+        immediate = _with_constant(immediate_matrix(self.model, weights), own)
         bonus = self.discount * self.temperature * (transition @ entropy(own))
         immediate[..., -1] += bonus.reshape(own.shape)
-        visits = stage.action_counts(agent_index)
         return np.asarray(
-            _sweep(
+            sweep(
                 transition.indptr,
                 transition.indices,
                 transition.data,
-                visits * np.log1p(-self.step_size),
+                self._log_kept(stage, agent_index),
                 own,
                 immediate,
                 self.discount,
-                np.diff(np.linspace(0, 1, SWEEPS + 1) ** 2),
+                _parts(),
             )
         )
+
+    def values(
+        self, stage: Stage, joint_policy: Sequence[FloatArray], agent_index: int, *, n_stages: int
+    ) -> Values:
+        own = joint_policy[agent_index]
+        weights, transition = _played(self.game, stage, agent_index)
+        return TdValues(
+            transition,
+            policy_transition(transition, own),
+            own,
+            immediate_matrix(self.model, weights),
+            self.discount,
+            self.temperature,
+            _others_positions(self.game, agent_index),
+            self._log_kept(stage, agent_index),
+            _parts(),
+        )
+
+    def _log_kept(self, stage: Stage, agent_index: int) -> FloatArray:
+        return np.asarray(stage.action_counts(agent_index) * np.log1p(-self.step_size))
 
     def variance(
         self,
@@ -150,12 +200,11 @@ class ExpectedTd:
         joint_policy: Sequence[FloatArray],
         agent_index: int,
         reward: FloatArray,
-        coefficients: FloatArray,
+        q: FloatArray,
     ) -> FloatArray:
         """Variance of a sampled target, averaged over the last visits, beta / (2 - beta) of it."""
         own = joint_policy[agent_index]
         _, transition = _played(self.game, stage, agent_index)
-        q = coefficients[..., :-1] @ reward + coefficients[..., -1]
         bootstrap = q - self.temperature * np.log(np.maximum(own, 1e-300))
         first = (own * bootstrap).sum(axis=1)
         second = (own * bootstrap**2).sum(axis=1)
@@ -166,28 +215,45 @@ class ExpectedTd:
         return np.asarray(self.step_size / (2 - self.step_size) * target * reached)
 
 
-def _immediate(model: RewardModel, weights: FloatArray) -> FloatArray:
-    """Coefficients of the expected reward of (s, a), and a zero for the constant.
+def immediate_matrix(model: RewardModel, weights: FloatArray) -> sp.csr_array:
+    """Coefficients of the expected reward of every state and action.
 
     Args:
         model: how the unknowns are numbered.
         weights: probabilities of the others' joint action given (s, a), `(n_states, n_actions, m)`.
 
     Returns:
-        `(n_states, n_actions, n_unknowns + 1)`.
+        Sparse `(n_states * n_actions, n_unknowns)`.
     """
     n_states, n_actions, n_others = weights.shape
-    per_state = {"state": 1, "own_action": n_actions, "joint": n_actions * n_others}[model]
-    table = np.zeros((n_states, n_actions, n_states * per_state + 1))
-    s, a = np.indices((n_states, n_actions))
     if model == "state":
-        table[s, a, s] = 1
-    elif model == "own_action":
-        table[s, a, s * n_actions + a] = 1
-    else:
-        for o in range(n_others):
-            table[s, a, (s * n_actions + a) * n_others + o] = weights[..., o]
+        return sp.csr_array(sp.kron(sp.eye_array(n_states), np.ones((n_actions, 1))))
+    if model == "own_action":
+        return sp.csr_array(sp.eye_array(n_states * n_actions))
+    pointers = np.arange(n_states * n_actions + 1) * n_others
+    return sp.csr_array((weights.ravel(), np.arange(weights.size), pointers))
+
+
+def _with_constant(immediate: sp.csr_array, own: FloatArray) -> FloatArray:
+    """Coefficients of the reward `(n_states, n_actions, n_unknowns + 1)`, the last one zero."""
+    table = np.zeros((*own.shape, immediate.shape[1] + 1))
+    table[..., :-1] = immediate.toarray().reshape(*own.shape, -1)
     return table
+
+
+def _others_positions(game: MarkovGame, agent_index: int) -> NDArray[np.int64]:
+    """Number of the position of everything that the agent does not move, `(n_states,)`."""
+    local = game.local_states(np.arange(game.n_states))
+    number = np.zeros(game.n_states, dtype=np.int64)
+    for position, factor in enumerate(game.factors):
+        if agent_index not in factor.agents:
+            number = number * factor.n_local + local[:, position]
+    return number
+
+
+def _parts() -> FloatArray:
+    """Shares of a stage, one after the other."""
+    return np.asarray(np.diff(np.linspace(0, 1, SWEEPS + 1) ** 2))
 
 
 def _played(game: MarkovGame, stage: Stage, agent_index: int) -> tuple[FloatArray, sp.csr_array]:
@@ -197,51 +263,27 @@ def _played(game: MarkovGame, stage: Stage, agent_index: int) -> tuple[FloatArra
         Weights `(n_states, n_actions, n_others)`, zero where (s, a) was never played, and the
         transition they make, sparse `(n_states * n_actions, n_states)`.
     """
-    counts = np.moveaxis(stage.joint_counts, agent_index + 1, 1)
-    counts = counts.reshape(game.n_states, game.n_actions[agent_index], -1)
-    visits = counts.sum(axis=2, keepdims=True)
-    weights = counts / np.maximum(visits, 1)
-    successors, probabilities = game.joint_successors()
-    width = successors.shape[-1]
-    to = np.moveaxis(successors, agent_index + 1, 1).reshape(*counts.shape, width)
-    chance = np.moveaxis(probabilities, agent_index + 1, 1).reshape(*counts.shape, width)
-    chance = chance * weights[..., None]
-    row = np.arange(visits.size).reshape(visits.shape)[..., None]
-    kept = chance > 0
-    entries = (chance[kept], (np.broadcast_to(row, chance.shape)[kept], to[kept]))
-    return weights, sp.coo_array(entries, shape=(visits.size, game.n_states)).tocsr()
-
-
-@numba.njit(cache=True, nogil=True)
-def _sweep(  # noqa: C901, PLR0917 - a compiled loop over plain arrays
-    pointers: Any,
-    columns: Any,
-    chances: Any,
-    log_kept: Any,
-    policy: Any,
-    immediate: Any,
-    discount: Any,
-    parts: Any,
-) -> Any:  # pragma: no cover
-    n_states, n_actions, width = immediate.shape
-    q = np.zeros((n_states, n_actions, width))
-    value = np.zeros((n_states, width))
-    for part in parts:
-        for s in range(n_states):
-            value[s] = 0.0
-            for a in range(n_actions):
-                for k in range(width):
-                    value[s, k] += policy[s, a] * q[s, a, k]
-        for s in range(n_states):
-            for a in range(n_actions):
-                share = -np.expm1(log_kept[s, a] * part)
-                if share == 0.0:
-                    continue
-                for k in range(width):
-                    q[s, a, k] += share * (immediate[s, a, k] - q[s, a, k])
-                for entry in range(pointers[s * n_actions + a], pointers[s * n_actions + a + 1]):
-                    w = share * discount * chances[entry]
-                    t = columns[entry]
-                    for k in range(width):
-                        q[s, a, k] += w * value[t, k]
-    return q
+    n_own = game.n_actions[agent_index]
+    visits = stage.action_counts(agent_index)
+    played = np.nonzero(stage.joint_counts)
+    states, actions = played[0], played[1:]
+    row = states * n_own + actions[agent_index]
+    share = stage.joint_counts[played] / visits.ravel()[row]
+    columns, chances = np.zeros((len(row), 1), dtype=np.int64), share[:, None]
+    local = game.local_states(states)
+    for position, factor in enumerate(game.factors):
+        at = (local[:, position], *(actions[agent] for agent in factor.agents))
+        columns = columns[..., None] * factor.n_local + factor.successors[at][:, None]
+        chances = chances[..., None] * factor.probabilities[at][:, None]
+        columns, chances = columns.reshape(len(row), -1), chances.reshape(len(row), -1)
+    rows = np.repeat(row, columns.shape[1])
+    kept = chances.ravel() > 0
+    entries = (chances.ravel()[kept], (rows[kept], columns.ravel()[kept]))
+    transition = sp.coo_array(entries, shape=(visits.size, game.n_states)).tocsr()
+    weights = np.zeros((game.n_states, n_own, stage.joint_counts[0].size // n_own))
+    others = [agent for agent in range(game.n_agents) if agent != agent_index]
+    column = np.zeros(len(row), dtype=np.int64)
+    for agent in others:
+        column = column * game.n_actions[agent] + actions[agent]
+    weights[states, actions[agent_index], column] = share
+    return weights, transition

@@ -93,7 +93,7 @@ class ReplayedTd:
         joint_policy: Sequence[FloatArray],
         agent_index: int,
         reward: FloatArray,
-        coefficients: FloatArray,
+        q: FloatArray,
     ) -> FloatArray:
         """Variance of q that the unseen bootstrap draws leave; 0 for rules that draw none."""
         own = joint_policy[agent_index]

@@ -168,7 +168,7 @@ def test_rules_without_hidden_draws_leave_no_noise(paper_game, rule):
     stage, _ = played(game, policies)
     learner = ReplayedTd("state", GAMMA, ALPHA, BETA, rule)
     rows = learner.coefficients(stage, policies, 0)
-    assert not learner.variance(stage, policies, 0, game.reward(0), rows).any()
+    assert not learner.variance(stage, policies, 0, game.reward(0), rows[..., -1]).any()
 
 
 @pytest.mark.parametrize("options", [{}, {"size": 2, "n_agents": 3}, {"slip": 0.2}])
@@ -183,7 +183,7 @@ def test_noise_is_that_of_simulated_learners(paper_game, options):
             reward = game.reward(agent)
             learner = ReplayedTd("state", GAMMA, ALPHA, BETA)
             rows = learner.coefficients(stage, policies, agent)
-            noise = learner.variance(stage, policies, agent, reward, rows)
+            noise = learner.variance(stage, policies, agent, reward, rows[..., -1])
             seen = stage.action_counts(agent) > 0
             gap = q[agent] - rows[..., :-1] @ reward - rows[..., -1]
             assert not noise[~seen].any()
@@ -203,7 +203,7 @@ def test_noise_is_the_same_every_time(paper_game):
     learner = ReplayedTd("state", GAMMA, ALPHA, BETA)
     rows = learner.coefficients(stage, policies, 0)
     first, again = (
-        learner.variance(stage, policies, 0, game.reward(0), rows) for _ in range(2)
+        learner.variance(stage, policies, 0, game.reward(0), rows[..., -1]) for _ in range(2)
     )  # fmt: skip
     np.testing.assert_array_equal(first, again)
 

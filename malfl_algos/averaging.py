@@ -1,0 +1,345 @@
+"""What one agent's actions do when the other agents are averaged out, without a large matrix.
+
+The factors of a game move independently, so an expectation over joint next states is contracted one
+factor at a time: policies are averaged into the chances of a factor's few successors first, and
+only combinations of successors are visited. Memory grows with joint states times successors of one
+factor, time with joint states times combinations of successors; where moves are certain there are
+at most as many of these as joint actions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numba
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+from scipy.sparse.linalg import LinearOperator
+
+from malfl_env.markov_game import Factor, MarkovGame
+
+__all__ = [
+    "AveragedDynamics",
+    "average_out",
+    "averaged_dynamics",
+    "contrast_diagonal",
+    "sparse_bytes",
+]
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+JointPolicy = Sequence[FloatArray]
+
+
+class AveragedDynamics(LinearOperator):  # type: ignore[misc]
+    """Chances of next states, the product of an own factor's and of the others'.
+
+    Row `s * n_rows + r` holds P(s' | s, r), where r is the agent's own action (`averaged_dynamics`)
+    or nothing at all, `n_rows` being 1 (`under`). `@` takes values `(n_states,)` or `(n_states, k)`
+    to their expectations, `.T @` takes weights of rows to what arrives in every state.
+
+    Args:
+        local: own local state and those of the other factors, `(n_states, n_factors)`.
+        targets: per factor, in that order, its share in the number of the next joint state for each
+            successor, `(n_factors, largest n_local, largest width)`.
+        widths: number of successors of every local state, `(n_factors, largest n_local)`.
+        own: chances of the own factor's successors, `(n_states, n_rows, width)`.
+        others: chances of the other factors' successors, `(n_factors - 1, n_states, width)`.
+    """
+
+    def __init__(
+        self,
+        local: IntArray,
+        targets: IntArray,
+        widths: IntArray,
+        own: FloatArray,
+        others: FloatArray,
+    ) -> None:
+        self.local, self.targets, self.widths, self.own, self.others = (
+            local,
+            targets,
+            widths,
+            own,
+            others,
+        )
+        super().__init__(np.dtype(np.float64), (own.shape[0] * own.shape[1], own.shape[0]))
+
+    def under(self, policy: FloatArray) -> AveragedDynamics:
+        """State to state under a policy of the agent's own, `(n_states, n_actions)`."""
+        own = np.einsum("sa,saj->sj", policy, self.own)[:, None, :]
+        return AveragedDynamics(self.local, self.targets, self.widths, own, self.others)
+
+    def sparse(self) -> sp.csr_array:
+        """The same as a sparse matrix: several times faster to apply, and far larger."""
+        tables = self.local, self.targets, self.widths, self.own, self.others
+        pointers = np.zeros(self.shape[0] + 1, dtype=np.int64)
+        nothing = np.zeros(0, dtype=np.int32), np.zeros(0)
+        _list_entries(*tables, pointers[1:], *nothing)
+        np.cumsum(pointers, out=pointers)
+        columns = np.empty(pointers[-1], dtype=np.int32)
+        chances = np.empty(pointers[-1])
+        _list_entries(*tables, pointers[:-1].copy(), columns, chances)
+        if pointers[-1] < np.iinfo(np.int32).max:
+            pointers = pointers.astype(np.int32)
+        return sp.csr_array((chances, columns, pointers), shape=self.shape)
+
+    def contrast_diagonal(self, weights: FloatArray) -> FloatArray:
+        """See the function of this name."""
+        total = np.maximum(weights.sum(axis=1), 1e-300)
+        mean = np.einsum("sr,srj->sj", weights, self.own)
+        spread = np.einsum("sr,srj->sj", weights, self.own**2) - mean**2 / total[:, None]
+        spread = np.ascontiguousarray(np.maximum(spread, 0)[:, None, :])
+        out = np.zeros((len(weights), 1))
+        tables = self.local, self.targets, self.widths, spread, self.others**2
+        _spread(np.ones((len(weights), 1)), *tables, out)
+        return out[:, 0]
+
+    def _matmat(self, values: FloatArray) -> FloatArray:
+        n_rows = self.own.shape[1]
+        out = np.zeros((len(values) * n_rows, values.shape[1]))
+        values = np.ascontiguousarray(values, dtype=np.float64)
+        _expect(values, self.local, self.targets, self.widths, self.own, self.others, out)
+        return out
+
+    def _rmatmat(self, weights: FloatArray) -> FloatArray:
+        out = np.zeros((self.shape[1], weights.shape[1]))
+        weights = np.ascontiguousarray(weights, dtype=np.float64)
+        _spread(weights, self.local, self.targets, self.widths, self.own, self.others, out)
+        return out
+
+    def _matvec(self, values: FloatArray) -> FloatArray:
+        return self._matmat(values.reshape(-1, 1))
+
+    def _rmatvec(self, weights: FloatArray) -> FloatArray:
+        return self._rmatmat(weights.reshape(-1, 1))
+
+    def _transpose(self) -> LinearOperator:
+        return self._adjoint()
+
+
+def averaged_dynamics(
+    game: MarkovGame, joint_policy: JointPolicy, agent_index: int
+) -> AveragedDynamics:
+    """P^i(s' | s, a^i) = E over a^-i ~ pi^-i(s) of P(s' | s, a), as an operator.
+
+    Equal, up to rounding, to the sparse matrix of `malfl_algos.soft.averaged_transition`.
+
+    Args:
+        game: the dynamics.
+        joint_policy: `(n_states, n_actions)` per agent; the agent's own entry is not read.
+        agent_index: i.
+    """
+    factors = game.factors
+    order = sorted(range(len(factors)), key=lambda f: agent_index not in factors[f].agents)
+    local = game.local_states(np.arange(game.n_states))
+    supports = [_support(factors[f]) for f in order]
+    largest = max(factor.n_local for factor in factors), max(s.shape[1] for s, _, _ in supports)
+    targets = np.zeros((len(order), *largest), dtype=np.int64)
+    widths = np.zeros((len(order), largest[0]), dtype=np.int64)
+    others = np.zeros((len(order) - 1, game.n_states, largest[1]))
+    own = np.zeros(0)
+    for position, (f, (successors, chances, width)) in enumerate(zip(order, supports, strict=True)):
+        stride = int(np.prod(game.n_local[f + 1 :]))
+        targets[position, : len(successors), : successors.shape[1]] = successors * stride
+        widths[position, : len(successors)] = width
+        averaged = average_out(
+            chances[local[:, f]], factors[f].agents, joint_policy, keep=agent_index
+        )
+        if position == 0:
+            own = np.ascontiguousarray(averaged)
+        else:
+            others[position - 1, :, : averaged.shape[2]] = averaged[:, 0]
+    return AveragedDynamics(np.ascontiguousarray(local[:, order]), targets, widths, own, others)
+
+
+def sparse_bytes(game: MarkovGame, agent_index: int) -> int:
+    """Bytes, at most, of the averaged transition of one agent and of the one under its policy, both
+    sparse.
+    """
+    entries, under = 1, 1
+    for factor in game.factors:
+        _, chances, widths = _support(factor)
+        reached = int(widths.sum())
+        if factor.agents == (agent_index,):
+            entries *= int((chances > 0).sum())
+        else:
+            entries *= reached * (
+                game.n_actions[agent_index] if agent_index in factor.agents else 1
+            )
+        under *= reached
+    return 12 * (entries + under)
+
+
+def contrast_diagonal(
+    transition: sp.csr_array | AveragedDynamics, weights: FloatArray
+) -> FloatArray:
+    """Diagonal of P' C P, where C = diag(w) - w w' / sum(w) within the rows of every state.
+
+    Args:
+        transition: P, `(n_states * n_rows, n_states)`.
+        weights: w >= 0, `(n_states, n_rows)`.
+
+    Returns:
+        `(n_states,)`.
+    """
+    if isinstance(transition, AveragedDynamics):
+        return transition.contrast_diagonal(weights)
+    total = np.maximum(weights.sum(axis=1), 1e-300)
+    pointers = np.arange(len(weights) + 1) * weights.shape[1]
+    weighing = sp.csr_array((weights.ravel(), np.arange(weights.size), pointers))
+    mean = sp.csr_array(weighing @ transition)
+    return np.asarray(transition.power(2).T @ weights.ravel() - mean.power(2).T @ (1 / total))
+
+
+def average_out(
+    table: FloatArray, agents: tuple[int, ...], joint_policy: JointPolicy, *, keep: int
+) -> FloatArray:
+    """Average `(n_states, *actions of agents, m)` over all agents' policies but one.
+
+    Returns `(n_states, n_actions[keep], m)`, or `(n_states, 1, m)` if `keep` is not among the
+    agents.
+    """
+    for axis in reversed(range(len(agents))):
+        if agents[axis] == keep:
+            continue
+        moved = np.moveaxis(table, axis + 1, -1)
+        shape = (len(table), *([1] * (moved.ndim - 2)), moved.shape[-1])
+        table = (moved * joint_policy[agents[axis]].reshape(shape)).sum(axis=-1)
+    return table if table.ndim == 3 else table[:, None, :]
+
+
+def _support(factor: Factor) -> tuple[IntArray, FloatArray, IntArray]:
+    """A factor's possible next local states, and their probabilities for every action.
+
+    Returns `(n_local, width)`, `(n_local, *n_actions, width)` and how many of the `width` places
+    each local state uses; the rest is padded with next state 0 at probability 0.
+    """
+    flat = factor.successors.reshape(factor.n_local, -1)
+    order = np.argsort(flat, axis=1, kind="stable")
+    ranked = np.take_along_axis(flat, order, axis=1)
+    slot_in_order = np.cumsum(np.diff(ranked, axis=1, prepend=ranked[:, :1]) > 0, axis=1)
+    slots = np.empty_like(flat)
+    np.put_along_axis(slots, order, slot_in_order, axis=1)
+    width = int(slots.max()) + 1
+    rows = np.arange(factor.n_local)[:, None]
+    successors = np.zeros((factor.n_local, width), dtype=np.int64)
+    successors[rows, slots] = flat
+    chance = np.zeros((*factor.successors.shape[:-1], width))
+    grid = np.indices(factor.successors.shape)[:-1]
+    np.add.at(chance, (*grid, slots.reshape(factor.successors.shape)), factor.probabilities)
+    return successors, chance, slots.max(axis=1) + 1
+
+
+@numba.njit(cache=True, nogil=True)
+def _combine(
+    s: Any, local: Any, targets: Any, widths: Any, others: Any, where: Any, chance: Any
+) -> Any:  # pragma: no cover
+    """Combinations of the other factors' successors from state s; returns how many."""
+    n = 1
+    where[0], chance[0] = 0, 1.0
+    for f in range(len(others)):
+        x = local[s, f + 1]
+        width = widths[f + 1, x]
+        for place in range(n - 1, -1, -1):  # from the end, so that nothing unread is overwritten
+            base, p = where[place], chance[place]
+            for j in range(width):
+                where[place * width + j] = base + targets[f + 1, x, j]
+                chance[place * width + j] = p * others[f, s, j]
+        n *= width
+    return n
+
+
+@numba.njit(cache=True, nogil=True)
+def _most(widths: Any) -> Any:  # pragma: no cover
+    n = 1
+    for f in range(1, len(widths)):
+        n *= widths[f].max()
+    return n
+
+
+@numba.njit(cache=True, nogil=True)
+def _expect(  # noqa: C901
+    values: Any, local: Any, targets: Any, widths: Any, own: Any, others: Any, out: Any
+) -> None:  # pragma: no cover
+    n_states, n_rows, _ = own.shape
+    n_columns = values.shape[1]
+    where = np.empty(_most(widths), np.int64)
+    chance = np.empty(len(where))
+    met = np.empty(n_columns)
+    for s in range(n_states):
+        n = _combine(s, local, targets, widths, others, where, chance)
+        x = local[s, 0]
+        for j in range(widths[0, x]):
+            base = targets[0, x, j]
+            if n_columns == 1:
+                total = 0.0
+                for place in range(n):
+                    total += chance[place] * values[base + where[place], 0]
+                for row in range(n_rows):
+                    out[s * n_rows + row, 0] += own[s, row, j] * total
+            else:
+                met[:] = 0.0
+                for place in range(n):
+                    p, t = chance[place], base + where[place]
+                    for column in range(n_columns):
+                        met[column] += p * values[t, column]
+                for row in range(n_rows):
+                    p = own[s, row, j]
+                    if p != 0.0:
+                        for column in range(n_columns):
+                            out[s * n_rows + row, column] += p * met[column]
+
+
+@numba.njit(cache=True, nogil=True)
+def _spread(
+    weights: Any, local: Any, targets: Any, widths: Any, own: Any, others: Any, out: Any
+) -> None:  # pragma: no cover
+    n_states, n_rows, _ = own.shape
+    n_columns = weights.shape[1]
+    where = np.empty(_most(widths), np.int64)
+    chance = np.empty(len(where))
+    for s in range(n_states):
+        n = _combine(s, local, targets, widths, others, where, chance)
+        x = local[s, 0]
+        for j in range(widths[0, x]):
+            base = targets[0, x, j]
+            for column in range(n_columns):
+                total = 0.0
+                for row in range(n_rows):
+                    total += own[s, row, j] * weights[s * n_rows + row, column]
+                for place in range(n):
+                    out[base + where[place], column] += chance[place] * total
+
+
+@numba.njit(cache=True, nogil=True)
+def _list_entries(  # noqa: PLR0917
+    local: Any,
+    targets: Any,
+    widths: Any,
+    own: Any,
+    others: Any,
+    pointers: Any,
+    columns: Any,
+    chances: Any,
+) -> None:  # pragma: no cover
+    """Entries by row: how many, into `pointers`, or what they are, from `pointers` on."""
+    n_states, n_rows, _ = own.shape
+    where = np.empty(_most(widths), np.int64)
+    chance = np.empty(len(where))
+    for s in range(n_states):
+        n = _combine(s, local, targets, widths, others, where, chance)
+        x = local[s, 0]
+        for row in range(s * n_rows, (s + 1) * n_rows):
+            for j in range(widths[0, x]):
+                p = own[s, row - s * n_rows, j]
+                if p == 0.0:
+                    continue
+                for place in range(n):
+                    if chance[place] == 0.0:
+                        continue
+                    if len(columns) > 0:
+                        columns[pointers[row]] = targets[0, x, j] + where[place]
+                        chances[pointers[row]] = p * chance[place]
+                    pointers[row] += 1
