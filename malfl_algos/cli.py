@@ -28,6 +28,7 @@ _EXTRA = (
     "threadpoolctl",
     "docstring_parser",
 )
+_COMPILING = ("learn", "recover", "reproduce", "sweep")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -162,6 +163,10 @@ def _command(name: str) -> Callable[[argparse.Namespace], int]:
         raise ImportError(
             f'malfl {name} needs {", ".join(missing)}: pip install "malfl-env[algos]"'
         )
+    if name in _COMPILING:
+        from malfl_algos.compilation import tell_of_compilation
+
+        tell_of_compilation()
     from malfl_algos import commands
 
     return commands.COMMANDS[name]

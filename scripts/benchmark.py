@@ -3,7 +3,7 @@
 A line sets two pieces of code to the same task. They run in turn, A B A B ..., so that whatever
 else the machine does hits both, and the ratio is taken within each pair. All code has run once
 before it is timed, so compilation is left out; only the line `protocol` times a whole process,
-imports included.
+imports included. The line `scaling` is no such pair: its curves have a table of their own.
 """
 
 from __future__ import annotations
@@ -18,13 +18,18 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
-from math import floor, log10
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from benchmark_lines import Contest, protocol, recovery, seconds_of, step, td
-from numpy.typing import NDArray
+from benchmark_env import step
+from benchmark_learning import protocol, td
+from benchmark_lines import Contest, seconds_of
+from benchmark_recovery import recovery
+from benchmark_replay import replay
+from benchmark_scaling import SIZES, scaling
+from benchmark_scaling import table as scaling_table
+from benchmark_tables import cell, markdown, spread
 
 
 @dataclass(frozen=True)
@@ -32,13 +37,13 @@ class Line:
     """A line that can be asked for.
 
     Args:
-        contests: sets it up, small if told so, and runs everything once.
+        contests: sets it up, small if told so, and runs everything once; None: the line `scaling`.
         repeats: if not told otherwise.
         extra: of the package, that brings `modules`.
         modules: that it needs.
     """
 
-    contests: Callable[[bool], list[Contest]]
+    contests: Callable[[bool], list[Contest]] | None
     repeats: int
     extra: str
     modules: tuple[str, ...]
@@ -49,6 +54,8 @@ LINES: Mapping[str, Line] = {
     "step": Line(step, 9, "bench", ("mpe2", "pygame")),
     "protocol": Line(protocol, 3, "algos", ("numba", "scipy", "yaml", "matplotlib", "joblib")),
     "recovery": Line(recovery, 5, "algos", ("numba", "scipy", "threadpoolctl")),
+    "replay": Line(replay, 3, "algos", ("numba", "scipy", "threadpoolctl")),
+    "scaling": Line(None, 3, "algos", ("numba", "scipy", "threadpoolctl", "matplotlib")),
 }
 
 PACKAGES = ("numpy", "numba", "scipy", "pettingzoo", "gymnasium", "mpe2")
@@ -57,21 +64,30 @@ PACKAGES = ("numpy", "numba", "scipy", "pettingzoo", "gymnasium", "mpe2")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the lines asked for, print the table, write the JSON file.
 
-    Returns 0, or 2 for bad input or a missing extra; then nothing is measured or written.
+    Returns 0; 1 where a game of the line `scaling` failed; 2 for bad input or a missing extra: then
+    nothing is measured or written.
     """
     arguments = _parser().parse_args(argv)
-    fault = _unwritable(arguments.json) or _missing(arguments.lines)
+    fault = _fault(arguments)
     if fault:
         print(f"benchmark: {fault}", file=sys.stderr)
         return 2
+    _tell_of_compilation()
     load = _load()
-    rows = []
+    rows: list[dict[str, Any]] = []
+    curves: dict[str, Any] | None = None
     for name in arguments.lines:
         print(f"{name} ...", file=sys.stderr, flush=True)
-        for contest in LINES[name].contests(arguments.fast):
-            rows.append(measure(contest, arguments.repeats or LINES[name].repeats))
+        line = LINES[name]
+        repeats = arguments.repeats or line.repeats
+        if line.contests is None:
+            curves = scaling(arguments.fast, repeats=repeats, largest=arguments.largest)
+        else:
+            rows += [measure(contest, repeats) for contest in line.contests(arguments.fast)]
     machine = _machine() | {"load_before": load, "load_after": _load()}
-    print(_table(rows))
+    tables = [_table(rows)] if rows else []
+    tables += [scaling_table(curves)] if curves else []
+    print("\n\n".join(tables))
     print(_footer(rows, machine, fast=arguments.fast))
     if arguments.json is not None:
         report = {
@@ -82,9 +98,28 @@ def main(argv: Sequence[str] | None = None) -> int:
             "fast": arguments.fast,
             "machine": machine,
             "lines": rows,
+            "scaling": curves,
         }
         arguments.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    return 0
+    failed = ["fault" in game for game in curves["games"]] if curves else []
+    if arguments.figure is not None and curves is not None and not all(failed):
+        _draw(curves, arguments.figure)
+    return int(any(failed))
+
+
+def _draw(curves: Mapping[str, Any], path: Path) -> None:
+    from benchmark_scaling_figure import scaling_figure
+
+    from malfl_algos.report.style import png_bytes
+
+    path.write_bytes(png_bytes(scaling_figure(curves)))
+
+
+def _tell_of_compilation() -> None:
+    if find_spec("numba") is not None:  # `step` does without
+        from malfl_algos.compilation import tell_of_compilation
+
+        tell_of_compilation()
 
 
 def measure(contest: Contest, repeats: int) -> dict[str, Any]:
@@ -100,26 +135,17 @@ def measure(contest: Contest, repeats: int) -> dict[str, Any]:
         other = contest.baseline
         seconds = seconds_of(other) if callable(other) else other
         baseline.append(seconds / contest.baseline_steps)
-    power = 1 if contest.unit == "s" else -1
+    power = -1 if contest.unit == "steps/s" else 1
     return {
         "line": contest.name,
         "unit": contest.unit,
         "against": contest.against,
         "repeats": repeats,
-        "ours": _spread(np.array(ours) ** power),
-        "baseline": _spread(np.array(baseline) ** power),
-        "ratio": _spread(np.array(baseline) / np.array(ours)),
+        "ours": spread(np.array(ours) ** power),
+        "baseline": spread(np.array(baseline) ** power),
+        "ratio": spread(np.array(baseline) / np.array(ours)),
         "aim": contest.aim,
         "notes": dict(contest.notes),
-    }
-
-
-def _spread(values: NDArray[np.float64]) -> dict[str, Any]:
-    low, median, high = np.quantile(values, [0.25, 0.5, 0.75])
-    return {
-        "median": float(median),
-        "quartiles": [float(low), float(high)],
-        "values": values.tolist(),
     }
 
 
@@ -143,6 +169,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all values there, too")
     parser.add_argument(
+        "--figure", type=Path, metavar="PNG", help="draw the curves of the line scaling there"
+    )
+    parser.add_argument(
+        "--largest",
+        type=int,
+        choices=SIZES,
+        default=10,
+        help="largest board of the line scaling (default: 10; 14 and 20 take many minutes)",
+    )
+    parser.add_argument(
         "--fast", action="store_true", help="small sizes, to see that it runs; no figures to quote"
     )
     return parser
@@ -164,11 +200,17 @@ def _missing(names: Iterable[str]) -> str | None:
     return None
 
 
-def _unwritable(path: Path | None) -> str | None:
-    """Why the JSON file cannot be written, before minutes are spent on its content."""
-    if path is None or (path.parent.is_dir() and not path.is_dir()):
-        return None
-    return f"--json must name a file in a folder that exists, got {str(path)!r}"
+def _fault(arguments: argparse.Namespace) -> str | None:
+    """What is amiss, before minutes are spent on what cannot be written."""
+    figure: Path | None = arguments.figure
+    if figure is not None and "scaling" not in arguments.lines:
+        return "--figure draws the line scaling: ask for it, too"
+    if figure is not None and figure.suffix != ".png":
+        return f"--figure must name a png, got {str(figure)!r}"
+    for option, path in (("--json", arguments.json), ("--figure", figure)):
+        if path is not None and (not path.parent.is_dir() or path.is_dir()):
+            return f"{option} must name a file in a folder that exists, got {str(path)!r}"
+    return _missing(arguments.lines)
 
 
 def _machine() -> dict[str, Any]:
@@ -205,35 +247,21 @@ def _load() -> float | None:
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The rows as a Markdown table, ready for the docs."""
-    lines = [
-        "| line | ours | against | theirs | ratio | aim |",
-        "|---|---|---|---|---|---|",
-    ]
-    for row in rows:
-        cells = [
-            row["line"],
-            f"{_cell(row['ours'])} {row['unit']}",
-            row["against"],
-            f"{_cell(row['baseline'])} {row['unit']}",
-            _cell(row["ratio"]),
-            "" if row["aim"] is None else f"{row['aim']:g}",
-        ]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
-
-
-def _cell(spread: Mapping[str, Any]) -> str:
-    low, high = spread["quartiles"]
-    if low == high:
-        return _number(spread["median"])
-    return f"{_number(spread['median'])} ({_number(low)} to {_number(high)})"
-
-
-def _number(value: float) -> str:
-    """Three digits, thousands apart."""
-    decimals = 2 - floor(log10(value))
-    return f"{round(value, decimals):,.{max(decimals, 0)}f}"
+    head = ("line", "ours", "against", "theirs", "ratio", "aim")
+    return markdown(
+        head,
+        (
+            (
+                row["line"],
+                f"{cell(row['ours'])} {row['unit']}",
+                row["against"],
+                f"{cell(row['baseline'])} {row['unit']}",
+                cell(row["ratio"]),
+                "" if row["aim"] is None else f"{row['aim']:g}",
+            )
+            for row in rows
+        ),
+    )
 
 
 def _footer(rows: Sequence[Mapping[str, Any]], machine: Mapping[str, Any], *, fast: bool) -> str:

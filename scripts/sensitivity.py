@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from malfl_algos.compilation import tell_of_compilation
 from malfl_algos.experiments.parallel import in_parallel
 from malfl_algos.experiments.played import play
 from malfl_algos.experiments.study import MAIN_GAMES, OBSERVERS, Cell, cell_config
@@ -68,6 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             parser.error(f"{option} must be whole numbers >= {least}, got {min(values)}")
     if not given.output.parent.is_dir() or given.output.is_dir():
         parser.error(f"--output must be a file in a folder that is there, got {given.output}")
+    tell_of_compilation()
     tasks = [
         (Cell(game, learner, data, seed, given.episodes, True), observer)
         for learner, data, observer in CASES

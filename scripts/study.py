@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from time import perf_counter
 
+from malfl_algos.compilation import tell_of_compilation
 from malfl_algos.experiments.parallel import in_parallel
 from malfl_algos.experiments.study import (
     DATA,
@@ -41,6 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     failures: list[Outcome] = []
     try:
         if not given.tables_only:
+            tell_of_compilation()
             plan = cells(
                 given.games,
                 given.learners,

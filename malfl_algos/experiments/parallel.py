@@ -116,9 +116,12 @@ def _with_one_thread(work: Callable[[Item], Result], item: Item) -> Result:
 
 
 def _prepare_worker(parent: int) -> None:
+    from malfl_algos.compilation import tell_of_compilation_in_worker
+
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that started it
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    tell_of_compilation_in_worker()
 
 
 def _end_with(parent: int) -> None:

@@ -58,10 +58,13 @@ def run_here(run: SweepRun) -> RunResult:
 
 def run_in_worker(run: SweepRun) -> RunResult:
     """Do a run in a process that is there for runs alone, in whichever thread of it."""
+    from malfl_algos.compilation import tell_of_compilation_in_worker
+
     # not as a context: where two threads do runs, neither may lift the limit of the other
     threadpool_limits(1)
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that started it
+    tell_of_compilation_in_worker()
     return do_run(run)
 
 

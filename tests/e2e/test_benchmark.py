@@ -1,15 +1,18 @@
 """The benchmark runs, says what it needs, and compares like with like. No seconds are asserted."""
 
-import importlib.util
 import json
 import subprocess
 import sys
+from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
+from recovery_cases import learn
 
+from malfl_algos.ma_lfl.replay import ReplayedTd
 from malfl_algos.sampling import sample_stage
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "benchmark.py"
@@ -31,24 +34,20 @@ def _run(*arguments: str, without: str | None = None) -> subprocess.CompletedPro
 
 
 @pytest.fixture
-def lines(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    path = SCRIPT.with_name("benchmark_lines.py")
-    spec = importlib.util.spec_from_file_location("benchmark_lines", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "benchmark_lines", module)
-    spec.loader.exec_module(module)
-    return module
+def module(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
+    """Imports one of the script's modules by name."""
+    monkeypatch.syspath_prepend(SCRIPT.parent)
+    return import_module
 
 
-def _measured(tmp_path: Path, line: str) -> dict[str, dict]:
+def _measured(tmp_path: Path, line: str, *, repeats: int = 3) -> dict[str, dict]:
     """Rows of one line, after a look at the report around them."""
     file = tmp_path / "speed.json"
-    done = _run("--fast", "--lines", line, "--repeats", "3", "--json", str(file))
+    done = _run("--fast", "--lines", line, "--repeats", str(repeats), "--json", str(file))
     assert done.returncode == 0, done.stderr
     report = json.loads(file.read_text())
-    assert set(report) == {"command", "date", "fast", "machine", "lines"}
+    assert set(report) == {"command", "date", "fast", "machine", "lines", "scaling"}
+    assert report["scaling"] is None
     assert report["fast"] is True
     assert {"cpu", "processors", "python", "packages", "load_before", "load_after"} <= set(
         report["machine"]
@@ -58,7 +57,7 @@ def _measured(tmp_path: Path, line: str) -> dict[str, dict]:
         for part in ("ours", "baseline", "ratio"):
             low, high = row[part]["quartiles"]
             assert 0 < low <= row[part]["median"] <= high
-            assert len(row[part]["values"]) == row["repeats"] == 3
+            assert len(row[part]["values"]) == row["repeats"] == repeats
         pairs = zip(row["ours"]["values"], row["baseline"]["values"], strict=True)
         expected = [a / b if row["unit"] == "steps/s" else b / a for a, b in pairs]
         np.testing.assert_allclose(row["ratio"]["values"], expected)
@@ -89,14 +88,102 @@ def test_recovery(tmp_path):
         assert 0 <= exact < adam
 
 
+def test_protocol(tmp_path):
+    one, five = _measured(tmp_path, "protocol", repeats=1).values()
+    assert (one["line"], one["aim"]) == ("protocol", 546)
+    assert (five["line"], five["aim"]) == ("protocol, 5 seeds", 5 * 91 * 60 / 20)
+    assert five["baseline"]["median"] == pytest.approx(5 * one["baseline"]["median"])
+
+
+def test_replay(tmp_path):
+    rows = _measured(tmp_path, "replay")
+    assert set(rows) == {"replay", "replay, searched"}
+    for row in rows.values():
+        assert row["unit"] == "s/million"
+        assert row["notes"]["wanted, s/million"] == 0.3
+    assert rows["replay, searched"]["notes"]["sizes tried"] > 1
+
+
+def test_scaling(tmp_path):
+    file, picture = tmp_path / "speed.json", tmp_path / "scaling.png"
+    outputs = ("--json", str(file), "--figure", str(picture))
+    done = _run("--fast", "--lines", "scaling", "--repeats", "1", *outputs)
+    assert done.returncode == 0, done.stderr + done.stdout
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    report = json.loads(file.read_text())
+    assert report["lines"] == []
+    small, large = report["scaling"]["games"]
+    assert [game["n_states"] for game in (small, large)] == [16, 81]
+    assert [game["n_joint_actions"] for game in (small, large)] == [25, 25]
+    assert small["noise_and_prior"] == "searched"
+    assert large["noise_and_prior"] == "of 2x2, 2 agents"
+    for game in (small, large):
+        assert f"| {game['game']} |" in done.stdout
+        assert game["solver"] in ("dense", "iterative")
+        assert min(min(game["pearson"], *game["solvers"]["pearson"])) > 0.99
+        assert all(count > 0 for count in game["iterations"])
+        assert game["peak_bytes"] > 2**20
+        each = game["solvers"]["iterative"]["median"] / sum(game["iterations"])
+        assert game["per_iteration"]["median"] == pytest.approx(each)
+        for name in ("noise_variance", "prior_variance"):
+            assert game[name] == pytest.approx(small[name])
+            assert game[name] > 0
+    assert set(report["scaling"]["fits"]) == {"all"}
+    assert "(joint states x joint actions)^" in done.stdout
+
+
+def test_the_fitted_exponent_is_that_of_a_power_law(module):
+    sizes = [(81, 25), (256, 25), (729, 125), (6561, 625)]
+    games = [
+        {
+            "n_states": states,
+            "n_joint_actions": actions,
+            "per_iteration": {"median": 3e-7 * (states * actions) ** 1.1},
+        }
+        for states, actions in sizes
+    ]
+    without = [{**games[0], "per_iteration": None}, {"fault": "too large"}]
+    found = module("benchmark_scaling").fits([*games[::-1], *without])
+    assert {name: (fit["games"], fit["from"]) for name, fit in found.items()} == {
+        "all": (4, 2025),
+        "larger half": (2, 729 * 125),
+    }
+    for fit in found.values():
+        assert fit["exponent"] == pytest.approx(1.1)
+        assert np.exp(fit["constant"]) == pytest.approx(3e-7)
+
+
+def test_a_game_that_fails_is_a_row_that_says_so(module):
+    scaling = module("benchmark_scaling")
+    job = module("benchmark_scaling_run").Job(2, 2, n_stages=1)
+    (row,) = scaling.grow([job, job], 1, searched_states=0)
+    assert "at least two stages" in row["fault"]
+    shown = scaling.table({"games": [row], "fits": scaling.fits([row])})
+    assert "FAILED: ValueError: recovery needs at least two stages" in shown
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere getrusage tells it")
+def test_peak_memory_is_of_the_process_alone():
+    ballast = np.ones(50_000_000)
+    program = "import benchmark_scaling_run; print(benchmark_scaling_run.peak_bytes())"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=SCRIPT.parent,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert 2**20 < int(done.stdout) < ballast.nbytes
+
+
 @pytest.mark.parametrize(
-    ("module", "extra", "line"), [("mpe2", "bench", "step"), ("numba", "algos", "td")]
+    ("missing", "extra", "line"), [("mpe2", "bench", "step"), ("numba", "algos", "td")]
 )
-def test_a_missing_extra_is_named_before_anything_is_measured(tmp_path, module, extra, line):
+def test_a_missing_extra_is_named_before_anything_is_measured(tmp_path, missing, extra, line):
     file = tmp_path / "speed.json"
-    done = _run("--fast", "--lines", "recovery", line, "--json", str(file), without=module)
+    done = _run("--fast", "--lines", "recovery", line, "--json", str(file), without=missing)
     assert done.returncode == 2
-    assert f'needs {module}: pip install ".[{extra}]"' in done.stderr
+    assert f'needs {missing}: pip install ".[{extra}]"' in done.stderr
     assert done.stdout == ""
     assert not file.exists()
 
@@ -107,6 +194,10 @@ def test_a_missing_extra_is_named_before_anything_is_measured(tmp_path, module, 
         (["--lines", "tb"], "invalid choice: 'tb'"),
         (["--repeats", "0"], "must be a whole number >= 1, got '0'"),
         (["--json", "no/such/folder/x.json"], "--json must name a file in a folder that exists"),
+        (["--figure", "no/such/folder/x.png"], "--figure must name a file in a folder that exists"),
+        (["--figure", "x.jpg"], "--figure must name a png, got 'x.jpg'"),
+        (["--lines", "td", "--figure", "x.png"], "--figure draws the line scaling: ask for it"),
+        (["--largest", "7"], "invalid choice: 7"),
     ],
 )
 def test_bad_input(arguments, complaint):
@@ -116,12 +207,13 @@ def test_bad_input(arguments, complaint):
     assert done.stdout == ""
 
 
-def test_the_plain_loop_plays_and_learns_what_the_compiled_stage_does(paper_game, lines):
+def test_the_plain_loop_plays_and_learns_what_the_compiled_stage_does(paper_game, module):
+    learning, lines = module("benchmark_learning"), module("benchmark_lines")
     game = paper_game("heterogeneous")
     rng = np.random.default_rng(5)
     policies = [rng.dirichlet(np.full(5, 4.0), size=game.n_states) for _ in range(2)]
-    draw = lines.choose_with(rng)
-    q, counts = lines.plain_stage(game, policies, draw, episodes=30, episode_length=1000)
+    draw = learning.choose_with(rng)
+    q, counts = learning.plain_stage(game, policies, draw, episodes=30, episode_length=1000)
     sample = sample_stage(
         game,
         [np.log(policy) for policy in policies],
@@ -142,3 +234,23 @@ def test_the_plain_loop_plays_and_learns_what_the_compiled_stage_does(paper_game
         plain, compiled = q[index][often], sample.q[index][often]
         assert abs(plain.mean() - compiled.mean()) < 0.3
         assert np.corrcoef(plain, compiled)[0, 1] > 0.9
+
+
+def test_the_plain_replay_computes_what_the_compiled_one_does(module):
+    replay = module("benchmark_replay")
+    trace, game = learn(episodes=2, n_stages=2)
+    (stage, _), rng = trace.stages, np.random.default_rng(3)
+    policies = [rng.dirichlet(np.full(5, 4.0), size=game.n_states) for _ in range(2)]
+    model = ReplayedTd("state", replay.DISCOUNT, replay.TEMPERATURE, replay.STEP_SIZE)
+    for index in range(2):
+        rows = model.coefficients(stage, policies, index)
+        plain = replay.plain_coefficients(stage, policies[index], index)
+        np.testing.assert_allclose(rows, plain, rtol=1e-4, atol=1e-5)
+        reward = game.reward(index)
+        variance = model.variance(stage, policies, index, reward, rows)
+        noise = replay.plain_noise(stage, policies[index], index, reward)
+        seen = variance > 0
+        np.testing.assert_array_equal(seen, noise > 0)
+        ratio = noise[seen] / variance[seen]  # 64 random signs on either side
+        assert abs(np.log(ratio).mean()) < 0.1
+        assert np.abs(np.log(ratio)).max() < 2

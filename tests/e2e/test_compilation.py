@@ -1,0 +1,90 @@
+"""A command says that it compiles: once, where it does, and never where it only loads."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import malfl_algos
+import malfl_env
+
+LEARN = ("learn", "--iterations", "2", "--episodes", "1", "--episode-length", "2")
+REPRODUCE = ("reproduce", "--fast", "--iterations", "2", "--observers", "ma-lfl-state")
+
+
+def _environment(**changed: str) -> dict[str, str]:
+    """As of a user's shell, whatever the tests before have set."""
+    return {k: v for k, v in os.environ.items() if k != "MALFL_COMPILATION_TOLD"} | changed
+
+
+def _malfl(folder: Path, *arguments: str, **changed: str) -> list[str]:
+    """What a command says of compiling."""
+    done = subprocess.run(
+        [sys.executable, "-m", "malfl_algos", *arguments, "--output-dir", str(folder)],
+        env=_environment(**changed),
+        cwd=folder.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return [line for line in done.stderr.splitlines() if "compiling" in line]
+
+
+def test_the_first_run_says_where_it_keeps_what_it_compiles(tmp_path):
+    cache = tmp_path / "cache"
+    (line,) = _malfl(tmp_path / "first", *LEARN, NUMBA_CACHE_DIR=str(cache))
+    assert line.startswith(f"compiling numerical code, some seconds, once: kept in {cache}")
+    assert list(cache.rglob("sampling._play-*.nbi"))
+    assert _malfl(tmp_path / "second", *LEARN, NUMBA_CACHE_DIR=str(cache)) == []
+
+
+def test_it_is_said_once_by_all_workers_together(tmp_path):
+    argv = [*REPRODUCE, "--jobs", "2"]  # two families, so both workers compile
+    cache = {"NUMBA_CACHE_DIR": str(tmp_path / "cache"), "TMPDIR": str(tmp_path)}
+    assert len(_malfl(tmp_path / "first", *argv, **cache)) == 1
+    assert _malfl(tmp_path / "second", *argv, **cache) == []
+    assert not list(tmp_path.glob("malfl-*"))
+
+
+def test_a_library_says_nothing(tmp_path):
+    program = (
+        "import numpy as np\n"
+        "from malfl_algos.ma_spi import MaSpi\n"
+        "from malfl_env import grid_world_v0\n"
+        "learner = MaSpi(0.9, 3.0, episodes=1, episode_length=2)\n"
+        "env = grid_world_v0.parallel_env()\n"
+        "next(learner.learn(env, n_stages=1, rng=np.random.default_rng(0)))\n"
+    )
+    cache = tmp_path / "cache"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=_environment(NUMBA_CACHE_DIR=str(cache)),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout + done.stderr == ""
+    assert list(cache.rglob("*.nbi"))
+
+
+def test_without_a_folder_to_write_to_it_compiles_every_time_and_says_so(tmp_path):
+    site = tmp_path / "site"
+    for package in (malfl_env, malfl_algos):
+        (folder,) = package.__path__
+        ignored = shutil.ignore_patterns("__pycache__")
+        copy = shutil.copytree(folder, site / package.__name__, ignore=ignored)
+        for inner in [copy, *(path for path in copy.rglob("*") if path.is_dir())]:
+            (inner / "__pycache__").touch()  # a file: nobody can write below it, not even root
+    for _ in range(2):
+        (line,) = _malfl(
+            tmp_path / "out",
+            *LEARN,
+            "--overwrite",
+            PYTHONPATH=str(site),
+            NUMBA_CACHE_DIR=str(site / "malfl_algos" / "__pycache__"),
+            XDG_CACHE_HOME=str(site / "malfl_algos" / "__pycache__"),
+        )
+        assert "on every run" in line
+        assert "NUMBA_CACHE_DIR" in line
