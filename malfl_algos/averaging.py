@@ -10,14 +10,13 @@ at most as many of these as joint actions.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-import numba
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 from scipy.sparse.linalg import LinearOperator
 
+from malfl_algos.averaging_loops import expect, list_entries, spread
 from malfl_env.markov_game import Factor, MarkovGame
 
 __all__ = [
@@ -33,7 +32,7 @@ IntArray = NDArray[np.int64]
 JointPolicy = Sequence[FloatArray]
 
 
-class AveragedDynamics(LinearOperator):  # type: ignore[misc]
+class AveragedDynamics(LinearOperator):
     """Chances of next states, the product of an own factor's and of the others'.
 
     Row `s * n_rows + r` holds P(s' | s, r), where r is the agent's own action (`averaged_dynamics`)
@@ -64,7 +63,7 @@ class AveragedDynamics(LinearOperator):  # type: ignore[misc]
             own,
             others,
         )
-        super().__init__(np.dtype(np.float64), (own.shape[0] * own.shape[1], own.shape[0]))
+        super().__init__(np.dtype(np.float64), (own.shape[0] * own.shape[1], own.shape[0]))  # type: ignore[call-arg]
 
     def under(self, policy: FloatArray) -> AveragedDynamics:
         """State to state under a policy of the agent's own, `(n_states, n_actions)`."""
@@ -76,11 +75,11 @@ class AveragedDynamics(LinearOperator):  # type: ignore[misc]
         tables = self.local, self.targets, self.widths, self.own, self.others
         pointers = np.zeros(self.shape[0] + 1, dtype=np.int64)
         nothing = np.zeros(0, dtype=np.int32), np.zeros(0)
-        _list_entries(*tables, pointers[1:], *nothing)
+        list_entries(*tables, pointers[1:], *nothing)
         np.cumsum(pointers, out=pointers)
         columns = np.empty(pointers[-1], dtype=np.int32)
         chances = np.empty(pointers[-1])
-        _list_entries(*tables, pointers[:-1].copy(), columns, chances)
+        list_entries(*tables, pointers[:-1].copy(), columns, chances)
         if pointers[-1] < np.iinfo(np.int32).max:
             pointers = pointers.astype(np.int32)
         return sp.csr_array((chances, columns, pointers), shape=self.shape)
@@ -89,24 +88,24 @@ class AveragedDynamics(LinearOperator):  # type: ignore[misc]
         """See the function of this name."""
         total = np.maximum(weights.sum(axis=1), 1e-300)
         mean = np.einsum("sr,srj->sj", weights, self.own)
-        spread = np.einsum("sr,srj->sj", weights, self.own**2) - mean**2 / total[:, None]
-        spread = np.ascontiguousarray(np.maximum(spread, 0)[:, None, :])
+        variance = np.einsum("sr,srj->sj", weights, self.own**2) - mean**2 / total[:, None]
+        variance = np.ascontiguousarray(np.maximum(variance, 0)[:, None, :])
         out = np.zeros((len(weights), 1))
-        tables = self.local, self.targets, self.widths, spread, self.others**2
-        _spread(np.ones((len(weights), 1)), *tables, out)
+        tables = self.local, self.targets, self.widths, variance, self.others**2
+        spread(np.ones((len(weights), 1)), *tables, out)
         return out[:, 0]
 
     def _matmat(self, values: FloatArray) -> FloatArray:
         n_rows = self.own.shape[1]
         out = np.zeros((len(values) * n_rows, values.shape[1]))
         values = np.ascontiguousarray(values, dtype=np.float64)
-        _expect(values, self.local, self.targets, self.widths, self.own, self.others, out)
+        expect(values, self.local, self.targets, self.widths, self.own, self.others, out)
         return out
 
     def _rmatmat(self, weights: FloatArray) -> FloatArray:
         out = np.zeros((self.shape[1], weights.shape[1]))
         weights = np.ascontiguousarray(weights, dtype=np.float64)
-        _spread(weights, self.local, self.targets, self.widths, self.own, self.others, out)
+        spread(weights, self.local, self.targets, self.widths, self.own, self.others, out)
         return out
 
     def _matvec(self, values: FloatArray) -> FloatArray:
@@ -230,116 +229,3 @@ def _support(factor: Factor) -> tuple[IntArray, FloatArray, IntArray]:
     grid = np.indices(factor.successors.shape)[:-1]
     np.add.at(chance, (*grid, slots.reshape(factor.successors.shape)), factor.probabilities)
     return successors, chance, slots.max(axis=1) + 1
-
-
-@numba.njit(cache=True, nogil=True)
-def _combine(
-    s: Any, local: Any, targets: Any, widths: Any, others: Any, where: Any, chance: Any
-) -> Any:  # pragma: no cover
-    """Combinations of the other factors' successors from state s; returns how many."""
-    n = 1
-    where[0], chance[0] = 0, 1.0
-    for f in range(len(others)):
-        x = local[s, f + 1]
-        width = widths[f + 1, x]
-        for place in range(n - 1, -1, -1):  # from the end, so that nothing unread is overwritten
-            base, p = where[place], chance[place]
-            for j in range(width):
-                where[place * width + j] = base + targets[f + 1, x, j]
-                chance[place * width + j] = p * others[f, s, j]
-        n *= width
-    return n
-
-
-@numba.njit(cache=True, nogil=True)
-def _most(widths: Any) -> Any:  # pragma: no cover
-    n = 1
-    for f in range(1, len(widths)):
-        n *= widths[f].max()
-    return n
-
-
-@numba.njit(cache=True, nogil=True)
-def _expect(  # noqa: C901
-    values: Any, local: Any, targets: Any, widths: Any, own: Any, others: Any, out: Any
-) -> None:  # pragma: no cover
-    n_states, n_rows, _ = own.shape
-    n_columns = values.shape[1]
-    where = np.empty(_most(widths), np.int64)
-    chance = np.empty(len(where))
-    met = np.empty(n_columns)
-    for s in range(n_states):
-        n = _combine(s, local, targets, widths, others, where, chance)
-        x = local[s, 0]
-        for j in range(widths[0, x]):
-            base = targets[0, x, j]
-            if n_columns == 1:
-                total = 0.0
-                for place in range(n):
-                    total += chance[place] * values[base + where[place], 0]
-                for row in range(n_rows):
-                    out[s * n_rows + row, 0] += own[s, row, j] * total
-            else:
-                met[:] = 0.0
-                for place in range(n):
-                    p, t = chance[place], base + where[place]
-                    for column in range(n_columns):
-                        met[column] += p * values[t, column]
-                for row in range(n_rows):
-                    p = own[s, row, j]
-                    if p != 0.0:
-                        for column in range(n_columns):
-                            out[s * n_rows + row, column] += p * met[column]
-
-
-@numba.njit(cache=True, nogil=True)
-def _spread(
-    weights: Any, local: Any, targets: Any, widths: Any, own: Any, others: Any, out: Any
-) -> None:  # pragma: no cover
-    n_states, n_rows, _ = own.shape
-    n_columns = weights.shape[1]
-    where = np.empty(_most(widths), np.int64)
-    chance = np.empty(len(where))
-    for s in range(n_states):
-        n = _combine(s, local, targets, widths, others, where, chance)
-        x = local[s, 0]
-        for j in range(widths[0, x]):
-            base = targets[0, x, j]
-            for column in range(n_columns):
-                total = 0.0
-                for row in range(n_rows):
-                    total += own[s, row, j] * weights[s * n_rows + row, column]
-                for place in range(n):
-                    out[base + where[place], column] += chance[place] * total
-
-
-@numba.njit(cache=True, nogil=True)
-def _list_entries(  # noqa: PLR0917
-    local: Any,
-    targets: Any,
-    widths: Any,
-    own: Any,
-    others: Any,
-    pointers: Any,
-    columns: Any,
-    chances: Any,
-) -> None:  # pragma: no cover
-    """Entries by row: how many, into `pointers`, or what they are, from `pointers` on."""
-    n_states, n_rows, _ = own.shape
-    where = np.empty(_most(widths), np.int64)
-    chance = np.empty(len(where))
-    for s in range(n_states):
-        n = _combine(s, local, targets, widths, others, where, chance)
-        x = local[s, 0]
-        for row in range(s * n_rows, (s + 1) * n_rows):
-            for j in range(widths[0, x]):
-                p = own[s, row - s * n_rows, j]
-                if p == 0.0:
-                    continue
-                for place in range(n):
-                    if chance[place] == 0.0:
-                        continue
-                    if len(columns) > 0:
-                        columns[pointers[row]] = targets[0, x, j] + where[place]
-                        chances[pointers[row]] = p * chance[place]
-                    pointers[row] += 1

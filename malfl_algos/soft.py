@@ -8,6 +8,7 @@ value is q^i(s, a^i), not a function of everyone's action.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import overload
 
 import numpy as np
 import scipy.sparse as sp
@@ -124,6 +125,10 @@ def expected_next(transition: Transition, values: FloatArray) -> FloatArray:
     return np.asarray(transition @ values).reshape(len(values), -1)
 
 
+@overload
+def policy_transition(transition: sp.csr_array, policy: FloatArray) -> sp.csr_array: ...
+@overload
+def policy_transition(transition: Transition, policy: FloatArray) -> Transition: ...
 def policy_transition(transition: Transition, policy: FloatArray) -> Transition:
     """State-to-state transition under a policy of the agent's own, `(n_states, n_states)`.
 
@@ -201,7 +206,11 @@ def discounted_sum(transition: Transition, gain: FloatArray, *, discount: float)
 
 
 def iterated_sum(
-    transition: Transition, gain: FloatArray, *, discount: float, residual: float
+    transition: Transition | sp.csc_array | LinearOperator,
+    gain: FloatArray,
+    *,
+    discount: float,
+    residual: float,
 ) -> FloatArray:
     """Solve V = gain + gamma P V for V by products with P alone.
 
@@ -221,9 +230,13 @@ def iterated_sum(
     )
     scale = max(float(np.linalg.norm(gain)), 1e-300)
     value, reached = gain, np.inf
-    for method, options in ((bicgstab, {"maxiter": 500}), (gmres, {"maxiter": 100, "restart": 50})):
-        # what a recursion believes of its residual is off by rounding, hence half of what is wanted
-        found, _ = method(operator, gain, x0=value, rtol=residual / 2, **options)
+    # what a recursion believes of its residual is off by rounding, hence half of what is wanted
+    wanted = residual / 2
+    for attempt in (0, 1):
+        if attempt == 0:
+            found, _ = bicgstab(operator, gain, x0=value, rtol=wanted, maxiter=500)
+        else:
+            found, _ = gmres(operator, gain, x0=value, rtol=wanted, maxiter=100, restart=50)
         remaining = float(np.linalg.norm(gain - operator.matvec(found))) / scale
         if remaining < reached:
             value, reached = found, remaining

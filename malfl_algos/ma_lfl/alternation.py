@@ -14,16 +14,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from malfl_algos.ma_lfl.inference import Evidence, Given, Posterior, Rows, fit
-from malfl_algos.ma_lfl.krylov import TIGHT, UnformedPosterior, UnformedRows, unformed_posterior
-from malfl_algos.ma_lfl.learner_models import LearnerModel, UnformedModel
+from malfl_algos.ma_lfl.data_fit import Data, fit_data
+from malfl_algos.ma_lfl.inference import Given, Posterior
+from malfl_algos.ma_lfl.krylov import UnformedPosterior
+from malfl_algos.ma_lfl.learner_models import LearnerModel
 from malfl_algos.ma_lfl.policy_estimation import smoothed_policy
 from malfl_algos.ma_lfl.replay import ReplayedTd
 from malfl_algos.ma_lfl.response import working_response
-from malfl_algos.ma_lfl.unformed import Values
-from malfl_algos.trace import LearningTrace, Stage
+from malfl_algos.trace import LearningTrace
 
-__all__ = ["AgentFit", "alternate", "noise_settings"]
+__all__ = ["AgentFit", "alternate"]
 
 FloatArray = NDArray[np.float64]
 
@@ -35,10 +35,6 @@ square.
 """
 KNOWN_VARIANCE = 1e-10
 """Variance of log pi where the policy is known."""
-FIRST_EVALUATIONS, LATER_EVALUATIONS = 12, 16
-"""Noise settings tried in the first pass and in each later one."""
-LARGE = 5e9
-"""Above so many rows x unknowns squared, the cost of a noise setting, half as many are tried."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,12 +132,6 @@ def alternate(
     ]
 
 
-def noise_settings(n_rows: int, n_unknowns: int, *, first: bool) -> int:
-    """How many noise settings are tried in a pass, the first or a later one."""
-    evaluations = FIRST_EVALUATIONS if first else LATER_EVALUATIONS
-    return evaluations // 2 if n_rows * n_unknowns**2 > LARGE else evaluations
-
-
 @dataclass(frozen=True, eq=False)
 class _State:
     """One agent after a pass.
@@ -193,18 +183,19 @@ def _pass(
         response = temperature * np.log(np.maximum(policies[index][1:], 1e-300))
         certain = KNOWN_VARIANCE * temperature**2
         variance, constant = np.where(policies[index][1:] > 1e-300, certain, np.inf), 0.0
-    data = _Data(response, variance, predicted, constant, temperature)
-    posterior: Posterior | UnformedPosterior
-    if unformed and features is None:
-        posterior, q = _without_coefficients(model, stages, joint, index, data, given)
-        reward = posterior.mean
-    else:
-        k, offset = _coefficients(model, stages, joint, index, features, unformed=unformed)
-        posterior = _with_coefficients(
-            k, offset, data, features, earlier.posterior.evidence if earlier else None, given
-        )
-        reward = posterior.mean if features is None else features @ posterior.mean
-        q = k @ posterior.mean + offset
+    data = Data(response, variance, predicted, constant, temperature)
+    posterior, q = fit_data(
+        data,
+        model,
+        stages,
+        joint,
+        index,
+        features=features,
+        start=earlier.posterior.evidence if earlier else None,
+        given=given,
+        unformed=unformed,
+    )
+    reward = posterior.mean if features is None else features @ posterior.mean
     noise = np.stack([model.variance(stage, joint[h], index, reward, q[h]) for h, stage in stages])
     evidence = posterior.evidence
     scale = evidence.noise_scale or 1.0
@@ -224,98 +215,6 @@ def _pass(
         noise,
         number=earlier.number + 1 if earlier else 1,
     )
-
-
-@dataclass(frozen=True, eq=False)
-class _Data:
-    """What the policies say, and how surely; see `Rows`."""
-
-    response: FloatArray
-    response_variance: FloatArray
-    model_variance: FloatArray
-    log_constant: float
-    temperature: float
-
-
-def _coefficients(
-    model: LearnerModel,
-    stages: Sequence[tuple[int, Stage]],
-    joint: Sequence[Sequence[FloatArray]],
-    index: int,
-    features: FloatArray | None,
-    *,
-    unformed: bool,
-) -> tuple[FloatArray, FloatArray]:
-    """Coefficients of the unknowns or weights, one more axis than the offset that goes with it."""
-    if unformed and features is not None:
-        maps = _values(model, stages, joint, index)
-        columns = [
-            np.stack([values.apply(column, residual=TIGHT) for values in maps])
-            for column in features.T
-        ]
-        return np.stack(columns, axis=-1), np.stack([values.offset for values in maps])
-    q = np.stack([model.coefficients(stage, joint[h], index) for h, stage in stages])
-    return q[..., :-1] if features is None else q[..., :-1] @ features, q[..., -1]
-
-
-def _with_coefficients(
-    coefficients: FloatArray,
-    offset: FloatArray,
-    data: _Data,
-    features: FloatArray | None,
-    start: Evidence | None,
-    given: Given | None,
-) -> Posterior:
-    n_unknowns = coefficients.shape[-1]
-    level = np.full((n_unknowns, n_unknowns), 1 / n_unknowns) if features is None else 0.0
-    rows = Rows(
-        coefficients=coefficients,
-        response=data.response - offset,
-        response_variance=data.response_variance,
-        model_variance=data.model_variance,
-        prior=np.eye(n_unknowns) - level,
-        log_constant=data.log_constant,
-        temperature=data.temperature,
-    )
-    return fit(
-        rows,
-        start=start,
-        evaluations=noise_settings(data.response.size, n_unknowns, first=start is None),
-        scaled=bool(data.model_variance.any()),
-        given=given,
-    )
-
-
-def _without_coefficients(
-    model: LearnerModel,
-    stages: Sequence[tuple[int, Stage]],
-    joint: Sequence[Sequence[FloatArray]],
-    index: int,
-    data: _Data,
-    given: Given | None,
-) -> tuple[UnformedPosterior, FloatArray]:
-    assert given is not None
-    posterior = unformed_posterior(
-        UnformedRows(
-            _values(model, stages, joint, index),
-            data.response,
-            data.response_variance,
-            data.model_variance,
-            data.temperature,
-        ),
-        given,
-    )
-    return posterior, posterior.q
-
-
-def _values(
-    model: LearnerModel,
-    stages: Sequence[tuple[int, Stage]],
-    joint: Sequence[Sequence[FloatArray]],
-    index: int,
-) -> list[Values]:
-    assert isinstance(model, UnformedModel)
-    return [model.values(stage, joint[h], index, n_stages=len(stages)) for h, stage in stages]
 
 
 def _settled(before: FloatArray | None, state: _State | None) -> bool:

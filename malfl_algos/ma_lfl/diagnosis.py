@@ -12,8 +12,8 @@ from malfl_algos.ma_lfl.alternation import (
     CONCENTRATION,
     KNOWN_VARIANCE,
     AgentFit,
-    noise_settings,
 )
+from malfl_algos.ma_lfl.data_fit import noise_settings
 from malfl_algos.ma_lfl.inference import MEAN_VARIANCE, Posterior
 from malfl_algos.ma_lfl.krylov import SAMPLES, USUAL, UnformedPosterior
 from malfl_algos.ma_lfl.learner_models import SWEEPS

@@ -18,17 +18,16 @@ from threadpoolctl import threadpool_limits
 
 from malfl_algos.contract import API_VERSION, RecoveredRewards
 from malfl_algos.ma_lfl.alternation import AgentFit, alternate
+from malfl_algos.ma_lfl.answer import check_covariance, recovered_rewards
 from malfl_algos.ma_lfl.diagnosis import diagnose
 from malfl_algos.ma_lfl.dynamics import estimated_game
 from malfl_algos.ma_lfl.features import feature_maps
 from malfl_algos.ma_lfl.inference import Given
-from malfl_algos.ma_lfl.krylov import UnformedPosterior
 from malfl_algos.ma_lfl.learner_models import LearnerModel
-from malfl_algos.ma_lfl.recovery import check_fits, in_joint_order
+from malfl_algos.ma_lfl.recovery import check_fits
 from malfl_algos.ma_lfl.regression import RewardModel
 from malfl_algos.ma_lfl.solvers import Solver, check_solver, count_unknowns
 from malfl_algos.trace import LearningTrace
-from malfl_env.checks import check_table_bytes
 from malfl_env.markov_game import MarkovGame
 
 __all__ = ["BayesianObserver", "Settings"]
@@ -142,7 +141,7 @@ class BayesianObserver(ABC):
         if solver == "iterative" and maps[0] is None:
             self._check_iterative(discount)
         if self.covariance:
-            _check_covariance(base, trace)
+            check_covariance(base, trace)
         covered = np.ones(trace.n_states, dtype=bool)
         if game is None and self.needs_game:
             game, covered = estimated_game(trace)
@@ -169,7 +168,7 @@ class BayesianObserver(ABC):
             | {"solver": solver}
             for agent, one in zip(trace.agents, final, strict=True)
         }
-        return self._answer(trace, final, base, maps, diagnostics)
+        return recovered_rewards(trace, final, base, maps, diagnostics, covariance=self.covariance)
 
     def _given(self) -> Given | None:
         if self.noise_variance is None or self.prior_variance is None:
@@ -239,7 +238,7 @@ class BayesianObserver(ABC):
 
         def evidence(**changed: Any) -> float:
             found = fits({**settings, **changed}, part=part, passes=SEARCH_PASSES)
-            return sum(one.posterior.evidence.log_evidence for one in found)
+            return sum(one.posterior.evidence.log_evidence or 0.0 for one in found)
 
         for name, choices, is_open in [
             ("rule", self.rules, rule == "auto"),
@@ -266,61 +265,3 @@ class BayesianObserver(ABC):
             settings["step_size"] = float(np.exp(found.x))
             searches["step_size"] = tried
         return settings, searches
-
-    def _answer(
-        self,
-        trace: LearningTrace,
-        fits: Sequence[AgentFit],
-        base: RewardModel,
-        maps: Sequence[FloatArray | None],
-        diagnostics: Mapping[str, Any],
-    ) -> RecoveredRewards:
-        rewards, sds, covariances = {}, {}, {}
-        for index, (agent, one) in enumerate(zip(trace.agents, fits, strict=True)):
-            mean, own = one.posterior.mean, maps[index]
-            numbers = np.arange(len(mean if own is None else own), dtype=np.float64)
-            place = in_joint_order(
-                numbers.reshape(trace.n_states, -1), base, index, trace.n_actions
-            ).astype(np.int64)
-            if isinstance(one.posterior, UnformedPosterior):
-                sd = one.posterior.sd
-            elif own is not None and not self.covariance:
-                mean, sd = own @ mean, _feature_sd(own, one.posterior.covariance())
-            else:
-                covariance = one.posterior.covariance()
-                if own is not None:
-                    mean, covariance = own @ mean, own @ covariance @ own.T
-                covariance = _centred(covariance)
-                sd = np.sqrt(np.maximum(np.diag(covariance), 0))
-                if self.covariance:
-                    covariances[agent] = covariance[np.ix_(place.ravel(), place.ravel())]
-            rewards[agent] = (mean - mean.mean())[place]
-            sds[agent] = sd[place]
-        return RecoveredRewards(
-            rewards=rewards,
-            diagnostics=diagnostics,
-            estimated_policies={a: one.policies for a, one in zip(trace.agents, fits, strict=True)},
-            sd=sds,
-            covariance=covariances if self.covariance else None,
-        )
-
-
-def _check_covariance(model: RewardModel, trace: LearningTrace) -> None:
-    n_values = trace.n_states * (1 if model == "state" else int(np.prod(trace.n_actions)))
-    check_table_bytes(8 * n_values**2, f"the covariance of {n_values} reward values")
-
-
-def _feature_sd(features: FloatArray, covariance: FloatArray) -> FloatArray:
-    """Deviations of the mean-removed reward, of the covariance of its weights."""
-    centred = features - features.mean(axis=0)
-    return np.asarray(
-        np.sqrt(
-            np.maximum(np.einsum("uk,kl,ul->u", centred, covariance, centred, optimize=True), 0)
-        )
-    )
-
-
-def _centred(covariance: FloatArray) -> FloatArray:
-    """J C J with J = I - 11'/n: the covariance of what is left when the mean is taken out."""
-    rows = covariance - covariance.mean(axis=0)
-    return np.asarray(rows - rows.mean(axis=1, keepdims=True))

@@ -10,12 +10,19 @@ same and stand here, once.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
 from scipy.optimize import minimize, minimize_scalar
+
+from malfl_algos.ma_lfl.normal_equations import (
+    Normal,
+    Rows,
+    normal_equations,
+    normal_equations_of,
+)
 
 __all__ = ["Evidence", "Given", "Posterior", "Rows", "fit", "posterior"]
 
@@ -38,31 +45,6 @@ MEAN_VARIANCE = 1e5
 """Prior variance of the mean of all reward values, nearly flat: the level is not claimed."""
 FIRST_STEP = 1.5
 """Of the search for the noise, in the logarithm."""
-
-
-@dataclass(frozen=True, eq=False)
-class Rows:
-    """All that the data say, one row per stage, state and action.
-
-    Args:
-        coefficients: K, `(n_stages, n_states, n_actions, n_unknowns)`.
-        response: alpha log pi minus b, `(n_stages, n_states, n_actions)`, up to a constant per
-            state.
-        response_variance: of the response; infinite where nothing was seen.
-        model_variance: the learner's noise as its model predicts it.
-        prior: precision matrix of theta for a prior variance of one, `(n_unknowns, n_unknowns)`, a
-            projection; what it leaves free (the level of the reward) has variance `MEAN_VARIANCE`.
-        log_constant: what the evidence lacks, see `Response`.
-        temperature: alpha, the unit of all bounds.
-    """
-
-    coefficients: FloatArray
-    response: FloatArray
-    response_variance: FloatArray
-    model_variance: FloatArray
-    prior: FloatArray
-    log_constant: float
-    temperature: float
 
 
 @dataclass(frozen=True)
@@ -140,13 +122,13 @@ def fit(
             one variance.
         given: noise and prior to take without a search.
     """
-    normal = _normal_equations_of(rows)
+    normal = normal_equations_of(rows)
     if given is not None:
         chosen = normal(given.noise_variance, given.noise_scale)
         log_evidence = _evidence(chosen, rows)(float(np.log(given.prior_variance)))
-        return posterior(
-            rows, Evidence(log_evidence + rows.log_constant, *astuple(given), bounds_hit=())
-        )
+        log_evidence += rows.log_constant
+        choice = given.noise_variance, given.noise_scale, given.prior_variance
+        return posterior(rows, Evidence(log_evidence, *choice, ()))
     tried: dict[tuple[float, float], tuple[float, float]] = {}
     unit = rows.temperature**2
     bounds = {
@@ -198,70 +180,10 @@ def fit(
 
 def posterior(rows: Rows, evidence: Evidence) -> Posterior:
     """Posterior of theta for given noise and prior."""
-    normal = _normal_equations(rows, evidence.noise_variance, evidence.noise_scale)
+    normal = normal_equations(rows, evidence.noise_variance, evidence.noise_scale)
     precision = normal.information + rows.prior / evidence.prior_variance + _level(rows)
     mean = scipy.linalg.cho_solve((_cholesky(precision, lower=False), False), normal.moment)
     return Posterior(np.asarray(mean), precision, normal.information, evidence)
-
-
-@dataclass(frozen=True, eq=False)
-class _Normal:
-    """Normal equations: theta' information theta / 2 - moment' theta + squares / 2 - log_norm."""
-
-    information: FloatArray
-    moment: FloatArray
-    squares: float
-    log_norm: float
-    degrees: int
-
-    def times(self, factor: float) -> _Normal:
-        """Of the same rows with all weights multiplied."""
-        return _Normal(
-            factor * self.information,
-            factor * self.moment,
-            factor * self.squares,
-            self.log_norm + self.degrees * np.log(factor) / 2,
-            self.degrees,
-        )
-
-
-def _normal_equations_of(rows: Rows) -> Callable[[float, float], _Normal]:
-    """Normal equations for any noise and scale; formed once if all rows share one variance."""
-    seen = np.isfinite(rows.response_variance)
-    known = rows.response_variance[seen]
-    if rows.model_variance.any() or not known.size or known.min() < known.max():
-        return lambda noise, scale: _normal_equations(rows, noise, scale)
-    one = _normal_equations(rows, 1 - known[0], 0.0)
-    return lambda noise, scale: one.times(1 / (noise + known[0]))
-
-
-def _normal_equations(rows: Rows, noise: float, scale: float) -> _Normal:
-    """Weighted normal equations with the constant of every state integrated out.
-
-    A constant with a flat prior leaves each row minus the weighted mean over its state's actions.
-    """
-    variance = noise + scale * rows.model_variance + rows.response_variance
-    weight = 1 / variance
-    total = weight.sum(axis=-1, keepdims=True)
-    share = weight / np.where(total > 0, total, 1)
-    n_unknowns = rows.coefficients.shape[-1]
-    information = np.zeros((n_unknowns, n_unknowns))
-    moment = np.zeros(n_unknowns)
-    squares = 0.0
-    for k, y, w, m in zip(rows.coefficients, rows.response, weight, share, strict=True):
-        root = np.sqrt(w)[..., None]
-        centred = (root * (k - (m[..., None] * k).sum(axis=1, keepdims=True))).reshape(
-            -1, n_unknowns
-        )
-        residual = (root[..., 0] * (y - (m * y).sum(axis=1, keepdims=True))).ravel()
-        information += centred.T @ centred
-        moment += centred.T @ residual
-        squares += float(residual @ residual)
-    seen = weight > 0
-    log_norm = np.log(weight[seen]).sum() - np.log(total[total > 0]).sum()
-    degrees = int(seen.sum()) - int((total > 0).sum())
-    log_norm = (log_norm - degrees * np.log(2 * np.pi)) / 2
-    return _Normal(information, moment, squares, float(log_norm), degrees)
 
 
 def _level(rows: Rows) -> FloatArray:
@@ -282,7 +204,7 @@ def _cholesky(precision: FloatArray, *, lower: bool) -> FloatArray:
         ) from None
 
 
-def _evidence(normal: _Normal, rows: Rows) -> Callable[[float], float]:
+def _evidence(normal: Normal, rows: Rows) -> Callable[[float], float]:
     """Log evidence as a function of the log of the prior variance.
 
     Without a level one eigendecomposition of the information serves every variance.
@@ -313,7 +235,7 @@ def _evidence(normal: _Normal, rows: Rows) -> Callable[[float], float]:
     return evidence
 
 
-def _best_prior(normal: _Normal, rows: Rows) -> tuple[float, float]:
+def _best_prior(normal: Normal, rows: Rows) -> tuple[float, float]:
     """Largest log evidence over prior variances, and where it is."""
     evidence = _evidence(normal, rows)
     low, high = np.log(PRIOR_BOUNDS) + 2 * np.log(rows.temperature)

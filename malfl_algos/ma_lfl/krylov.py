@@ -1,36 +1,22 @@
-"""The posterior of `malfl_algos.ma_lfl.inference` on large games, by conjugate gradients.
-
-The precision of the reward, A = sum over stages of K' C K + prior, is never formed: every product
-with it takes two solves for soft values per stage. Two things keep their number small. In the
-coordinates V = (I - gamma P)^-1 r the information is nearly that of differences between
-neighbouring states, and its diagonal is known. And what is left of small eigenvalues belongs to
-rewards that depend on the other agents' positions alone, which an agent's own choices hardly show:
-on those the information is formed, and solved exactly.
-"""
+"""The posterior of `malfl_algos.ma_lfl.inference` on large games, by conjugate gradients."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import astuple, dataclass
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-import numba
 import numpy as np
-import scipy.linalg
-import scipy.sparse as sp
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from malfl_algos.averaging import AveragedDynamics, contrast_diagonal
-from malfl_algos.ma_lfl.inference import MEAN_VARIANCE, Evidence, Given
-from malfl_algos.ma_lfl.unformed import Values
+from malfl_algos.ma_lfl.inference import Evidence, Given
+from malfl_algos.ma_lfl.precision import TIGHT, Precision, UnformedRows, in_threads
+from malfl_algos.ma_lfl.preconditioning import Apply, preconditioner
 
-__all__ = ["UnformedPosterior", "UnformedRows", "unformed_posterior"]
+__all__ = ["UnformedPosterior", "conjugate_gradients", "unformed_posterior"]
 
 FloatArray = NDArray[np.float64]
-Apply = Callable[[FloatArray], FloatArray]
 
 TOLERANCE = 0.05
 """Distance of mean and samples from the exact ones, in posterior deviations, root mean square."""
@@ -39,89 +25,11 @@ SAMPLES, USUAL = 4, 4
 DELAY = 10
 """Iterations over which the distance is estimated (Hestenes and Stiefel's lower bound)."""
 MAX_ITERATIONS = 3000
-TIGHT, INNER, LOOSEST = 1e-12, 1e-10, 1e-3
-"""Relative residuals of the solves: where it matters most, in a first iteration, and at most."""
+INNER, LOOSEST = 1e-10, 1e-3
+"""Relative residuals of the solves within a product, in a first iteration and at most."""
 MAX_ROUNDS = 5
 """How often the residual is computed anew."""
-COARSE_BYTES = 2**29
-"""Functions of the other agents' positions are treated apart up to so many bytes of them."""
-COARSE_BACKUPS = 12
-"""Backups that stand for the soft value there: an approximation, which costs iterations at most."""
-COARSE_ROWS = 2000
 SAMPLE_SEED = 20221
-
-
-@dataclass(frozen=True, eq=False)
-class UnformedRows:
-    """As `inference.Rows`, with operators in place of coefficients.
-
-    Args:
-        values: of every stage.
-        response, response_variance, model_variance: `(n_stages, n_states, n_actions)`; the response
-            is alpha log pi, the values' offset not taken off.
-        temperature: alpha.
-    """
-
-    values: Sequence[Values]
-    response: FloatArray
-    response_variance: FloatArray
-    model_variance: FloatArray
-    temperature: float
-
-    @property
-    def n_unknowns(self) -> int:
-        """Number of reward values."""
-        return int(self.values[0].immediate.shape[1])
-
-
-class Precision:
-    """The precision of the reward's posterior, applied.
-
-    Args:
-        rows: the data.
-        weights: 1 / variance of every row, `(n_stages, n_states, n_actions)`.
-        prior_variance: of a reward value about the mean of all.
-    """
-
-    def __init__(self, rows: UnformedRows, weights: FloatArray, prior_variance: float) -> None:
-        self.rows, self.weights, self.prior_variance = rows, weights, prior_variance
-        self.mean_variance = MEAN_VARIANCE * rows.temperature**2
-
-    def __call__(self, x: FloatArray, *, residual: float = TIGHT) -> FloatArray:
-        def stage(values: Values, weights: FloatArray) -> FloatArray:
-            seen = _contrast(values.apply(x, residual=residual), weights)
-            return values.adjoint(seen, residual=residual)
-
-        return self.prior(x) + sum(_in_threads(stage, self.rows.values, self.weights))
-
-    def prior(self, x: FloatArray) -> FloatArray:
-        """Its part that does not come from the data."""
-        return (x - x.mean()) / self.prior_variance + x.mean() / self.mean_variance
-
-    def moment(self, response: FloatArray) -> FloatArray:
-        """Sum over stages of K' C response."""
-
-        def stage(values: Values, weights: FloatArray, y: FloatArray) -> FloatArray:
-            return values.adjoint(_contrast(y, weights), residual=TIGHT)
-
-        return np.asarray(sum(_in_threads(stage, self.rows.values, self.weights, response)))
-
-    def noise(self, rng: np.random.Generator) -> FloatArray:
-        """A right side for which the solution is a sample of the posterior about its mean."""
-        root = np.sqrt(self.weights)
-        total = np.maximum(self.weights.sum(axis=-1, keepdims=True), 1e-300)
-        draws = rng.standard_normal(root.shape)
-        draws = root * (draws - root * (root * draws).sum(axis=-1, keepdims=True) / total)
-
-        def stage(values: Values, y: FloatArray) -> FloatArray:
-            return values.adjoint(y, residual=TIGHT)
-
-        prior = rng.standard_normal(self.rows.n_unknowns)
-        level = np.sqrt(self.rows.n_unknowns / self.mean_variance) * prior.mean()
-        prior = (prior - prior.mean()) / np.sqrt(self.prior_variance) + level / np.sqrt(
-            self.rows.n_unknowns
-        )
-        return np.asarray(prior + sum(_in_threads(stage, self.rows.values, draws)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,7 +72,7 @@ def unformed_posterior(rows: UnformedRows, given: Given) -> UnformedPosterior:
     """
     variance = given.noise_variance + given.noise_scale * rows.model_variance
     precision = Precision(rows, 1 / (variance + rows.response_variance), given.prior_variance)
-    offsets = np.stack(_in_threads(lambda values: values.offset, rows.values))
+    offsets = np.stack(in_threads(lambda values: values.offset, rows.values))
     precondition, spread = preconditioner(precision)
     right = precision.moment(rows.response - offsets)
     mean, steps, distance = conjugate_gradients(precision, right, precondition)
@@ -174,16 +82,16 @@ def unformed_posterior(rows: UnformedRows, given: Given) -> UnformedPosterior:
     ]
     squares = np.mean([(sample - sample.mean()) ** 2 for sample, _, _ in found], axis=0)
     usual = _calibrated(spread, squares)
-    q = _in_threads(lambda values: values.apply(mean, residual=TIGHT), rows.values)
+    q = in_threads(lambda values: values.apply(mean, residual=TIGHT), rows.values)
     return UnformedPosterior(
         mean,
         np.sqrt((USUAL * usual + SAMPLES * squares) / (USUAL + SAMPLES)),
-        Evidence(None, *astuple(given), bounds_hit=()),
+        Evidence(None, given.noise_variance, given.noise_scale, given.prior_variance, ()),
         np.stack(q) + offsets,
         precision,
         (steps, sum(further for _, further, _ in found)),
         distance,
-        rows.n_unknowns - float(squares.sum()) / given.prior_variance,
+        rows.n_unknowns - 1 - float(squares.sum()) / given.prior_variance,
     )
 
 
@@ -257,79 +165,3 @@ def _descend(
         if len(gains) == DELAY and distance <= TOLERANCE:
             return x, step + 1, distance
     return x, most, distance
-
-
-def preconditioner(precision: Precision) -> tuple[Apply, list[FloatArray]]:
-    """An approximate inverse of the precision, and the parts of its diagonal, the mean removed."""
-    rows, weights = precision.rows, precision.weights
-    shown = np.full(rows.n_unknowns, 1 / precision.prior_variance)
-    if rows.n_unknowns != rows.response.shape[1]:  # of actions, too: their own share leads
-        for values, w in zip(rows.values, weights, strict=True):
-            own = w - w**2 / np.maximum(w.sum(axis=-1, keepdims=True), 1e-300)
-            shown += values.immediate.power(2).T @ own.ravel()
-        return lambda x: x / shown, [1 / shown]
-    for values, w in zip(rows.values, weights, strict=True):
-        shown += values.discount**2 * contrast_diagonal(values.transition, w)
-    last = rows.values[-1]
-    onward = last.onward.sparse() if isinstance(last.onward, AveragedDynamics) else last.onward
-    forward = sp.csr_array(sp.eye_array(rows.n_unknowns) - last.discount * onward)
-    back = sp.csr_array(forward.T)
-    parts = [forward.power(2) @ (1 / shown)]
-    groups = last.others
-    n_groups = int(groups.max()) + 1
-    small = 8 * n_groups * len(groups) <= COARSE_BYTES
-    if n_groups == 1 or not small or isinstance(last.transition, AveragedDynamics):
-        return lambda x: forward @ ((back @ x) / shown), parts
-    sizes = np.bincount(groups)
-    unit = sp.csr_array((1 / np.sqrt(sizes[groups]), groups, np.arange(len(groups) + 1)))
-    inverse = _coarse_inverse(precision, unit)
-    shared = inverse / np.sqrt(np.outer(sizes, sizes))
-    mean = shared @ sizes / len(groups)
-    parts.append((np.diag(shared) - 2 * mean + mean @ sizes / len(groups))[groups])
-    return lambda x: forward @ ((back @ x) / shown) + unit @ (inverse @ (unit.T @ x)), parts
-
-
-def _coarse_inverse(precision: Precision, unit: sp.csr_array) -> FloatArray:
-    """Inverse of the precision on functions of the groups, its soft values cut short.
-
-    Args:
-        unit: the functions, of length one and orthogonal, `(n_states, n_groups)`.
-    """
-
-    def stage(values: Values, weights: FloatArray) -> FloatArray:
-        start = unit.toarray()
-        ahead = start
-        for _ in range(COARSE_BACKUPS):
-            ahead = start + values.discount * (values.onward @ ahead)
-        n_states, n_actions = weights.shape
-        information = np.zeros((start.shape[1], start.shape[1]))
-        for begin in range(0, n_states, COARSE_ROWS):
-            w = weights[begin : begin + COARSE_ROWS]
-            few = values.transition[begin * n_actions : (begin + len(w)) * n_actions]
-            k = (few @ ahead).reshape(*w.shape, -1)
-            share = w / np.maximum(w.sum(axis=-1, keepdims=True), 1e-300)
-            k -= np.einsum("sa,sak->sk", share, k)[:, None]
-            k *= np.sqrt(w)[..., None]
-            flat = k.reshape(-1, k.shape[-1])
-            information += flat.T @ flat
-        return values.discount**2 * information
-
-    means = np.asarray(unit.sum(axis=0)) / unit.shape[0]
-    levels = unit.shape[0] * np.outer(means, means)
-    matrix = (np.eye(len(means)) - levels) / precision.prior_variance
-    matrix += levels / precision.mean_variance
-    matrix += sum(_in_threads(stage, precision.rows.values, precision.weights))
-    sizes, vectors = scipy.linalg.eigh(matrix)
-    return np.asarray((vectors / np.maximum(sizes, 1e-14 * sizes[-1])) @ vectors.T)
-
-
-def _contrast(q: FloatArray, weights: FloatArray) -> FloatArray:
-    """C q with C = diag(w) - w w' / sum(w): a constant per state integrated out."""
-    total = np.maximum(weights.sum(axis=-1, keepdims=True), 1e-300)
-    return weights * (q - (weights * q).sum(axis=-1, keepdims=True) / total)
-
-
-def _in_threads(stage: Callable[..., FloatArray], *arguments: Sequence[Any]) -> list[FloatArray]:
-    """One result per stage, in their order whatever the number of threads."""
-    with ThreadPoolExecutor(numba.config.NUMBA_NUM_THREADS) as pool:
-        return list(pool.map(stage, *arguments))

@@ -28,12 +28,30 @@ OFFSET_RESIDUAL = 1e-12
 class Values(Protocol):
     """Action values of one agent in one stage, q = K theta + offset."""
 
-    transition: Transition
-    onward: Transition
-    policy: FloatArray
-    immediate: sp.csr_array
-    discount: float
-    others: NDArray[np.int64]
+    @property
+    def transition(self) -> Transition:
+        """P, `(n_states * n_actions, n_states)`, the others averaged out."""
+        ...
+
+    @property
+    def onward(self) -> Transition:
+        """P_pi, `(n_states, n_states)`."""
+        ...
+
+    @property
+    def immediate(self) -> sp.csr_array:
+        """Expected reward of every state and action, `(n_states * n_actions, n_unknowns)`."""
+        ...
+
+    @property
+    def others(self) -> NDArray[np.int64]:
+        """Number of the position of everything that the agent does not move, `(n_states,)`."""
+        ...
+
+    @property
+    def discount(self) -> float:
+        """gamma."""
+        ...
 
     @property
     def offset(self) -> FloatArray:

@@ -11,8 +11,8 @@ from exact import exact_policies
 from recovery_cases import SETTINGS, known_exactly, learn
 
 from malfl_algos.contract import Observer
-from malfl_algos.ma_lfl.alternation import LATER_EVALUATIONS, noise_settings
 from malfl_algos.ma_lfl.bayesian import MaLflBellman, MaLflReplay
+from malfl_algos.ma_lfl.data_fit import LATER_EVALUATIONS, noise_settings
 from malfl_algos.trace import LearningTrace, Stage, Transitions
 from malfl_env.markov_game import deterministic_game
 

@@ -155,7 +155,8 @@ def test_pairs_never_visited_stay_at_zero(paper_game):
     policies = uneven(game, 5)
     learner = ExpectedTd(game, "state", GAMMA, ALPHA, 0.1)
     table = learner.coefficients(Stage(counts), policies, 0)
-    noise = learner.variance(Stage(counts), policies, 0, game.reward(0), table @ np.append(game.reward(0), 1))
+    q = table @ np.append(game.reward(0), 1)
+    noise = learner.variance(Stage(counts), policies, 0, game.reward(0), q)
     never = counts.sum(axis=2) == 0
     assert never.sum() >= 6
     assert not table[never].any()

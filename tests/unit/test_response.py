@@ -9,7 +9,7 @@ from scipy.optimize import minimize
 from scipy.special import gammaln, log_softmax
 from scipy.stats import multivariate_normal
 
-from malfl_algos.ma_lfl.inference import Rows, _best_prior, _normal_equations
+from malfl_algos.ma_lfl.inference import Rows, _best_prior, normal_equations
 from malfl_algos.ma_lfl.response import working_response
 
 
@@ -92,7 +92,7 @@ def tiny_evidence(counts, mean, variance, temperature):
         temperature=temperature,
     )
     # no noise of its own, the model's variance as it is
-    return _best_prior(_normal_equations(rows, 0.0, 1.0), rows)[0] + response.log_constant
+    return _best_prior(normal_equations(rows, 0.0, 1.0), rows)[0] + response.log_constant
 
 
 @pytest.mark.parametrize("temperature", [0.2, 3.0])

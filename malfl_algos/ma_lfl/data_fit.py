@@ -1,0 +1,142 @@
+"""One fit of a reward to what the policies say, with or without forming its coefficients."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from malfl_algos.ma_lfl.inference import Evidence, Given, Posterior, Rows, fit
+from malfl_algos.ma_lfl.krylov import UnformedPosterior, unformed_posterior
+from malfl_algos.ma_lfl.learner_models import LearnerModel, UnformedModel
+from malfl_algos.ma_lfl.precision import TIGHT, UnformedRows
+from malfl_algos.ma_lfl.unformed import Values
+from malfl_algos.trace import Stage
+
+__all__ = ["Data", "fit_data", "noise_settings"]
+
+FloatArray = NDArray[np.float64]
+
+FIRST_EVALUATIONS, LATER_EVALUATIONS = 12, 16
+"""Noise settings tried in the first pass and in each later one."""
+LARGE = 5e9
+"""Above so many rows x unknowns squared, the cost of a noise setting, half as many are tried."""
+
+
+def noise_settings(n_rows: int, n_unknowns: int, *, first: bool) -> int:
+    """How many noise settings are tried in a pass, the first or a later one."""
+    evaluations = FIRST_EVALUATIONS if first else LATER_EVALUATIONS
+    return evaluations // 2 if n_rows * n_unknowns**2 > LARGE else evaluations
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """What the policies say, and how surely; see `Rows`."""
+
+    response: FloatArray
+    response_variance: FloatArray
+    model_variance: FloatArray
+    log_constant: float
+    temperature: float
+
+
+def fit_data(
+    data: Data,
+    model: LearnerModel,
+    stages: Sequence[tuple[int, Stage]],
+    joint: Sequence[Sequence[FloatArray]],
+    index: int,
+    *,
+    features: FloatArray | None,
+    start: Evidence | None,
+    given: Given | None,
+    unformed: bool,
+) -> tuple[Posterior | UnformedPosterior, FloatArray]:
+    """Posterior of the unknowns or weights, and the action values at its mean.
+
+    Args:
+        data: what the policies say.
+        model: how the action values depend on the reward.
+        stages: numbers and stages, all but the last.
+        joint: everyone's policies in them.
+        index: of the agent.
+        features: `(n_unknowns, n_features)`, reward = features @ weights; None: the unknowns.
+        start, given: as `inference.fit` takes them.
+        unformed: whether to do without the coefficients of the unknowns.
+    """
+    if unformed and features is None:
+        assert given is not None
+        values = _values(model, stages, joint, index)
+        rows = UnformedRows(
+            values,
+            data.response,
+            data.response_variance,
+            data.model_variance,
+            data.temperature,
+        )
+        unformed_fit = unformed_posterior(rows, given)
+        return unformed_fit, unformed_fit.q
+    k, offset = _coefficients(model, stages, joint, index, features, unformed=unformed)
+    posterior = _with_coefficients(k, offset, data, features, start, given)
+    return posterior, k @ posterior.mean + offset
+
+
+def _coefficients(
+    model: LearnerModel,
+    stages: Sequence[tuple[int, Stage]],
+    joint: Sequence[Sequence[FloatArray]],
+    index: int,
+    features: FloatArray | None,
+    *,
+    unformed: bool,
+) -> tuple[FloatArray, FloatArray]:
+    """Coefficients of the unknowns or weights, one more axis than the offset that goes with it."""
+    if unformed and features is not None:
+        maps = _values(model, stages, joint, index)
+        columns = [
+            np.stack([values.apply(column, residual=TIGHT) for values in maps])
+            for column in features.T
+        ]
+        return np.stack(columns, axis=-1), np.stack([values.offset for values in maps])
+    q = np.stack([model.coefficients(stage, joint[h], index) for h, stage in stages])
+    return q[..., :-1] if features is None else q[..., :-1] @ features, q[..., -1]
+
+
+def _with_coefficients(
+    coefficients: FloatArray,
+    offset: FloatArray,
+    data: Data,
+    features: FloatArray | None,
+    start: Evidence | None,
+    given: Given | None,
+) -> Posterior:
+    n_unknowns = coefficients.shape[-1]
+    level = np.full((n_unknowns, n_unknowns), 1 / n_unknowns) if features is None else 0.0
+    rows = Rows(
+        coefficients=coefficients,
+        response=data.response - offset,
+        response_variance=data.response_variance,
+        model_variance=data.model_variance,
+        prior=np.eye(n_unknowns) - level,
+        log_constant=data.log_constant,
+        temperature=data.temperature,
+    )
+    return fit(
+        rows,
+        start=start,
+        evaluations=noise_settings(data.response.size, n_unknowns, first=start is None),
+        scaled=bool(data.model_variance.any()),
+        given=given,
+    )
+
+
+def _values(
+    model: LearnerModel,
+    stages: Sequence[tuple[int, Stage]],
+    joint: Sequence[Sequence[FloatArray]],
+    index: int,
+) -> list[Values]:
+    assert isinstance(model, UnformedModel)
+    return [model.values(stage, joint[h], index, n_stages=len(stages)) for h, stage in stages]
