@@ -30,6 +30,7 @@ from benchmark_replay import replay
 from benchmark_scaling import SIZES, scaling
 from benchmark_scaling import table as scaling_table
 from benchmark_tables import cell, markdown, spread
+from benchmark_vector import vector
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ class Line:
 
 LINES: Mapping[str, Line] = {
     "td": Line(td, 9, "algos", ("numba", "scipy")),
+    "vector": Line(vector, 5, "bench", ("supersuit",)),
     "step": Line(step, 9, "bench", ("mpe2", "pygame")),
     "protocol": Line(protocol, 3, "algos", ("numba", "scipy", "yaml", "matplotlib", "joblib")),
     "recovery": Line(recovery, 5, "algos", ("numba", "scipy", "threadpoolctl")),
@@ -58,7 +60,7 @@ LINES: Mapping[str, Line] = {
     "scaling": Line(None, 3, "algos", ("numba", "scipy", "threadpoolctl", "matplotlib")),
 }
 
-PACKAGES = ("numpy", "numba", "scipy", "pettingzoo", "gymnasium", "mpe2")
+PACKAGES = ("numpy", "numba", "scipy", "pettingzoo", "gymnasium", "mpe2", "supersuit")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -22,9 +22,9 @@ def random_factor(
     return Factor(tuple(agents), rng.integers(0, n_local, size=shape), chances)
 
 
-def factored(n_actions: Sequence[int], parts: Sequence[tuple[tuple[int, ...], int, int]]) -> (
-    MarkovGame
-):
+def factored(
+    n_actions: Sequence[int], parts: Sequence[tuple[tuple[int, ...], int, int]]
+) -> MarkovGame:
     """A game of random factors, each of some agents, local states and successors."""
     factors = tuple(
         random_factor(agents, n_actions, n_local, width, seed)
@@ -73,9 +73,7 @@ def policies_of(game: MarkovGame, seed: int, *, zeros: bool = False) -> list[np.
     return found
 
 
-def dense_transition(
-    game: MarkovGame, policies: Sequence[np.ndarray], agent: int
-) -> np.ndarray:
+def dense_transition(game: MarkovGame, policies: Sequence[np.ndarray], agent: int) -> np.ndarray:
     """P(s' | s, a^i) by going through all joint actions, `(n_states * n_actions, n_states)`."""
     successors, chances = game.joint_successors()
     for other, policy in enumerate(policies):

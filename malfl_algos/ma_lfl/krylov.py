@@ -38,15 +38,16 @@ class UnformedPosterior:
 
     Args:
         mean: `(n_unknowns,)`.
-        sd: of the mean-removed reward, approximately: what the preconditioner, an approximate
-            inverse of the precision, has on its diagonal, scaled as one sample of the posterior
-            asks for.
+        sd: of the mean-removed reward, approximately: from a few samples of the posterior and the
+            diagonal of the preconditioner, an approximate inverse of the precision, scaled as the
+            samples ask for. On 5x5, 6x6 and with three agents, nine in ten were 0.6 to 1.5 times the
+            exact ones.
         evidence: the noise and prior used; its log evidence is not known.
         q: action values at the mean, `(n_stages, n_states, n_actions)`.
         precision: of the reward, as an operator.
-        iterations: of the mean and of the sample.
+        iterations: of the mean and of all samples.
         accuracy: distance of the mean from the exact one, estimated, in posterior deviations.
-        effective_parameters: how many the data determine, from the sample.
+        effective_parameters: how many the data determine, from the samples.
     """
 
     mean: FloatArray
@@ -124,15 +125,15 @@ def conjugate_gradients(
         ArithmeticError: if it is not reached; the message has what was.
     """
     x, total, distance = np.zeros_like(right), 0, np.inf
-    for _ in range(MAX_ROUNDS):
-        residual = right - precision(x) if total else right.copy()
+    for again in range(MAX_ROUNDS):
+        residual = right - precision(x) if again else right.copy()
         change, steps, distance = _descend(
             precision, residual, precondition, MAX_ITERATIONS - total
         )
-        x, fresh, total = x + change, total == 0, total + steps
+        x, total = x + change, total + steps
         if distance > TOLERANCE:
             break
-        if not fresh and steps <= DELAY:
+        if again and steps <= DELAY:
             return x, total, distance
     raise ArithmeticError(
         f"the posterior did not converge: after {total} iterations it was still about "

@@ -78,6 +78,13 @@ def test_step(tmp_path):
     }
 
 
+def test_vector(tmp_path):
+    pytest.importorskip("supersuit", reason='needs supersuit: pip install ".[bench]"')
+    rows = _measured(tmp_path, "vector")
+    assert len(rows) >= 2
+    assert all("vector" in name for name in rows)
+
+
 def test_recovery(tmp_path):
     (row,) = _measured(tmp_path, "recovery").values()
     for agent in ("agent_0", "agent_1"):

@@ -111,7 +111,9 @@ def test_positions_of_the_others_are_told_apart():
     policies = policies_of(game, 0)
     local = game.local_states(np.arange(game.n_states))
     for agent, factor in ((0, 0), (1, 1), (2, 0)):
-        values = learner("exact", game, "state").values(played(game, 0), policies, agent, n_stages=1)
+        values = learner("exact", game, "state").values(
+            played(game, 0), policies, agent, n_stages=1
+        )
         np.testing.assert_array_equal(values.others, local[:, factor])
     lone = GAMES["lone"]()
     values = learner("exact", lone, "state").values(
