@@ -168,7 +168,8 @@ def sparse_bytes(game: MarkovGame, agent_index: int) -> int:
                 game.n_actions[agent_index] if agent_index in factor.agents else 1
             )
         under *= reached
-    return 12 * (entries + under)
+    pointers = game.n_states * (game.n_actions[agent_index] + 1) + 2
+    return 12 * (entries + under) + 8 * pointers
 
 
 def contrast_diagonal(

@@ -137,9 +137,11 @@ def policy_transition(transition: Transition, policy: FloatArray) -> Transition:
     if isinstance(transition, AveragedDynamics):
         return transition.under(policy)
     n_states, n_actions = policy.shape
-    pointers = np.arange(n_states + 1) * n_actions
+    index = transition.indices.dtype  # of the product, too
+    pointers = np.arange(n_states + 1, dtype=index) * n_actions
     choice = sp.csr_array(
-        (policy.ravel(), np.arange(policy.size), pointers), shape=(n_states, policy.size)
+        (policy.ravel(), np.arange(policy.size, dtype=index), pointers),
+        shape=(n_states, policy.size),
     )
     return sp.csr_array(choice @ transition)
 

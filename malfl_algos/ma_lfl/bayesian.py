@@ -47,7 +47,7 @@ class MaLflBellman(BayesianObserver):
             given.
         solver: `dense` forms the coefficients of all unknowns; `iterative` never does, takes memory
             in proportion to joint states times joint actions, gives deviations approximately, and
-            needs noise and prior; `auto`: by size.
+            needs noise and prior (not with `features`); `auto`: by size.
     """
 
     solver: Literal["auto", "dense", "iterative"] = "auto"
@@ -66,7 +66,8 @@ class MaLflBellman(BayesianObserver):
         return self.learner
 
     def _solver(self, n_unknowns: int) -> Solver:
-        return choose_solver(self.solver, n_unknowns, given=self._given() is not None)
+        given = self._given() is not None or self.reward_model == "features"
+        return choose_solver(self.solver, n_unknowns, given=given)
 
     def _model(self, game: MarkovGame | None, settings: Settings) -> LearnerModel:
         assert game is not None

@@ -15,7 +15,7 @@ from malfl_algos.ma_lfl.alternation import (
 )
 from malfl_algos.ma_lfl.data_fit import noise_settings
 from malfl_algos.ma_lfl.inference import MEAN_VARIANCE, Posterior
-from malfl_algos.ma_lfl.krylov import SAMPLES, USUAL, UnformedPosterior
+from malfl_algos.ma_lfl.krylov import UnformedPosterior
 from malfl_algos.ma_lfl.learner_models import SWEEPS
 from malfl_algos.ma_lfl.replay_loops import SIGNS
 
@@ -82,10 +82,7 @@ def _without_matrices(posterior: UnformedPosterior) -> dict[str, Any]:
         "iterations": sum(posterior.iterations),
         "iterations_of_the_mean": posterior.iterations[0],
         "accuracy": posterior.accuracy,
-        "sd_method": (
-            f"{SAMPLES} samples of the posterior, with the diagonal of the preconditioner counted "
-            f"as {USUAL} more"
-        ),
+        "sd_method": posterior.sd_method,
     }
 
 

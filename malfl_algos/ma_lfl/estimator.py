@@ -83,10 +83,12 @@ class BayesianObserver(ABC):
                 "noise_variance and prior_variance are given together or not at all, got "
                 f"{self.noise_variance} and {self.prior_variance}"
             )
-        for name in ("noise_variance", "prior_variance", "noise_scale"):
+        for name in ("noise_variance", "prior_variance"):
             value = getattr(self, name)
             if value is not None and not 0 < value < np.inf:
                 raise ValueError(f"{name} must be > 0 and finite, got {value}")
+        if not 0 <= self.noise_scale < np.inf:
+            raise ValueError(f"noise_scale must be >= 0 and finite, got {self.noise_scale}")
 
     def check_size(self, n_states: int, n_actions: tuple[int, ...], n_stages: int) -> None:
         """Refuse a game too large for this method; see `malfl_algos.contract.Observer`."""

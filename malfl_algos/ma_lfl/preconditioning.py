@@ -32,14 +32,16 @@ COARSE_ROWS = 2000
 
 
 def preconditioner(precision: Precision) -> tuple[Apply, list[FloatArray]]:
-    """An approximate inverse of the precision, and the parts of its diagonal, the mean removed."""
+    """An approximate inverse of the precision, and the parts of its diagonal, the mean removed;
+    none where they say little of the deviations.
+    """
     rows, weights = precision.rows, precision.weights
     shown = np.full(rows.n_unknowns, 1 / precision.prior_variance)
     if rows.n_unknowns != rows.response.shape[1]:  # of actions, too: their own share leads
         for values, w in zip(rows.values, weights, strict=True):
             own = w - w**2 / np.maximum(w.sum(axis=-1, keepdims=True), 1e-300)
             shown += values.immediate.power(2).T @ own.ravel()
-        return lambda x: x / shown, [1 / shown]
+        return lambda x: x / shown, []
     for values, w in zip(rows.values, weights, strict=True):
         shown += values.discount**2 * contrast_diagonal(values.transition, w)
     last = rows.values[-1]

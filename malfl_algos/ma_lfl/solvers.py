@@ -27,7 +27,8 @@ def choose_solver(wanted: str, n_unknowns: int, *, given: bool) -> Solver:
     Args:
         wanted: `auto`, `dense` or `iterative`.
         n_unknowns: reward values.
-        given: whether noise and prior are, without which the iterative solver cannot work.
+        given: whether noise and prior are, or need not be: the iterative solver computes no
+            evidence.
     """
     if wanted == "auto":
         return "iterative" if given and n_unknowns > DENSE_UNKNOWNS else "dense"
