@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -14,6 +15,7 @@ from malfl_algos.contract import API_VERSION, LearnedStage
 from malfl_algos.sampling import observed_stage, sample_stage
 from malfl_algos.soft import log_soft_improvement, soft_evaluation
 from malfl_env import markov_game
+from malfl_env.checks import check_table_bytes
 from malfl_env.markov_game import MarkovGame
 
 __all__ = ["MaSpi"]
@@ -78,9 +80,15 @@ class MaSpi:
 
         Raises:
             ValueError: at once, for an environment without a tabular model: continuous actions,
-                joint states that cannot be listed, agents that end apart.
+                joint states that cannot be listed, agents that end apart; or with more joint
+                states and actions than can be counted.
         """
-        return self._stages(markov_game(env), n_stages, rng)
+        game = markov_game(env)
+        check_table_bytes(
+            8 * game.n_states * math.prod(game.n_actions),
+            f"the visits of {game.n_states} joint states and their joint actions",
+        )
+        return self._stages(game, n_stages, rng)
 
     def _stages(
         self, game: MarkovGame, n_stages: int, rng: np.random.Generator

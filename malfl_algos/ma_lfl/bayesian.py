@@ -61,6 +61,8 @@ class MaLflBellman(BayesianObserver):
             raise ValueError(f"learner must be auto, td or exact, got {self.learner!r}")
         if self.solver not in ("auto", "dense", "iterative"):
             raise ValueError(f"solver must be auto, dense or iterative, got {self.solver!r}")
+        if self.solver == "iterative" and self.reward_model != "features":
+            self._check_iterative()
 
     def _rule(self) -> str:
         return self.learner

@@ -141,7 +141,9 @@ class BayesianObserver(ABC):
             trace.n_stages,
         )
         if solver == "iterative" and maps[0] is None:
-            self._check_iterative(discount)
+            self._check_iterative()
+            if discount is None:
+                raise ValueError(_needs("discount"))
         if self.covariance:
             check_covariance(base, trace)
         covered = np.ones(trace.n_states, dtype=bool)
@@ -177,20 +179,16 @@ class BayesianObserver(ABC):
             return None
         return Given(self.noise_variance, self.noise_scale, self.prior_variance)
 
-    def _check_iterative(self, discount: float | None) -> None:
-        """What the iterative solver cannot do: evidence, and a matrix of all unknowns."""
+    def _check_iterative(self) -> None:
+        """Refuse what the iterative solver cannot do: evidence, a matrix of all unknowns."""
         missing = {
             "noise_variance and prior_variance": self._given() is None,
-            "discount": discount is None,
             "learner": self._rule() == "auto" and len(self.rules) > 1,
             "step_size": self.step_size is None and self._rule() != "exact",
         }
         for name, absent in missing.items():
             if absent:
-                raise ValueError(
-                    f"solver iterative computes no evidence to choose by: give {name}, such as a "
-                    "smaller game of the kind was found to have, or take solver dense"
-                )
+                raise ValueError(_needs(name))
         if self.covariance:
             raise ValueError("solver iterative forms no covariance: leave covariance out")
 
@@ -267,3 +265,10 @@ class BayesianObserver(ABC):
             settings["step_size"] = float(np.exp(found.x))
             searches["step_size"] = tried
         return settings, searches
+
+
+def _needs(option: str) -> str:
+    return (
+        f"solver iterative computes no evidence to choose by: give {option}, such as was found on "
+        "a smaller game of the kind, or take solver dense"
+    )

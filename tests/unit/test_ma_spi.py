@@ -91,3 +91,12 @@ def test_td_learners_on_much_data_learn_what_exact_ones_do(paper_game):
 def test_bad_options_are_named(option, value):
     with pytest.raises(ValueError, match=f"^{option} must be .*{value}"):
         MaSpi(**{**SMALL, option: value})
+
+
+def test_a_game_too_large_to_count_is_refused_at_once():
+    rng = np.random.default_rng(0)
+    env = grid_world_v0.parallel_env(size=60)
+    with pytest.raises(
+        ValueError, match=r"visits of 12960000 joint states .* would take 2\.41 GiB"
+    ):
+        MaSpi(discount=0.9, temperature=3.0).learn(env, n_stages=1, rng=rng)

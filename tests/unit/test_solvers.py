@@ -255,19 +255,26 @@ ITERATIVE = replace(EXACT, solver="iterative")
 
 
 @pytest.mark.parametrize(
-    ("observer", "rules", "match"),
+    ("options", "match"),
     [
-        (MaLflBellman(solver="iterative"), {}, "give noise_variance and prior_variance"),
-        (ITERATIVE, {"discount": None}, "give discount"),
-        (replace(ITERATIVE, learner="auto"), {}, "give learner"),
-        (replace(ITERATIVE, learner="td", step_size=None), {}, "give step_size"),
-        (replace(ITERATIVE, covariance=True), {}, "forms no covariance"),
+        (
+            {"noise_variance": None, "prior_variance": None},
+            "give noise_variance and prior_variance",
+        ),
+        ({"learner": "auto"}, "give learner"),
+        ({"learner": "td", "step_size": None}, "give step_size"),
+        ({"covariance": True}, "leave covariance out"),
     ],
 )
-def test_what_the_iterative_solver_cannot_do_is_named(known, observer, rules, match):
-    game, trace, _ = known
+def test_what_the_iterative_solver_cannot_do_is_refused_at_once(options, match):
     with pytest.raises(ValueError, match=match):
-        recovered(observer, game, trace, **rules)
+        replace(ITERATIVE, **options)
+
+
+def test_the_iterative_solver_does_not_choose_a_discount(known):
+    game, trace, policies = known
+    with pytest.raises(ValueError, match="give discount"):
+        recovered(ITERATIVE, game, trace, policies, discount=None)
 
 
 def test_exact_learners_need_no_step_size(known):
