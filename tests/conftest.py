@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -29,3 +30,11 @@ def random_rewards() -> Callable[[MarkovGame, int], MarkovGame]:
         return game.with_rewards([rng.standard_normal(game.n_states) for _ in game.n_actions])
 
     return build
+
+
+def pytest_configure() -> None:
+    """Hear Ctrl-C, and let the commands under test hear it.
+
+    Whoever starts the tests in the background of a script has them ignore it.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
