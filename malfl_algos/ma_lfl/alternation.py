@@ -98,8 +98,9 @@ def alternate(
         for index, agent in enumerate(trace.agents)
     ]
     states: list[_State | None] = [None] * trace.n_agents
+    settled = [False] * trace.n_agents
     for _ in range(passes):
-        before = [state.posterior.mean if state else None for state in states]
+        before, models_before = list(states), list(models)
         for index in range(trace.n_agents):
             states[index] = _pass(
                 trace,
@@ -120,13 +121,14 @@ def alternate(
                 models[index] = replace(model, reward=state.reward)
             if not known[index]:
                 policies[index] = np.concatenate([policies[index][:1], state.predicted])
-        if all(known) and not any(s is None or s.model_variance.any() for s in states):
-            before = [state.posterior.mean if state else None for state in states]
-            break  # all that a pass could change is known
-        if all(_settled(b, s) for b, s in zip(before, states, strict=True)):
+        if all(known) and models == models_before and not any(map(_noisy, states)):
+            settled = [True] * trace.n_agents  # nothing is left that another pass could change
+        else:
+            settled = [_settled(b, s) for b, s in zip(before, states, strict=True)]
+        if all(settled):
             break
     return [
-        AgentFit(s.posterior, policies[i], models[i], s.number, _settled(before[i], s))
+        AgentFit(s.posterior, policies[i], models[i], s.number, settled[i])
         for i, s in enumerate(states)
         if s is not None
     ]
@@ -217,7 +219,11 @@ def _pass(
     )
 
 
-def _settled(before: FloatArray | None, state: _State | None) -> bool:
-    if before is None or state is None:
+def _settled(before: _State | None, now: _State | None) -> bool:
+    if before is None or now is None:
         return False
-    return state.posterior.distance(state.posterior.mean - before) < SETTLED
+    return now.posterior.distance(now.posterior.mean - before.posterior.mean) < SETTLED
+
+
+def _noisy(state: _State | None) -> bool:
+    return state is None or bool(state.model_variance.any())

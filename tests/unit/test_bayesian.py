@@ -13,7 +13,9 @@ from recovery_cases import SETTINGS, known_exactly, learn
 from malfl_algos.contract import Observer
 from malfl_algos.ma_lfl.bayesian import MaLflBellman, MaLflReplay
 from malfl_algos.ma_lfl.data_fit import LATER_EVALUATIONS, noise_settings
+from malfl_algos.ma_spi import MaSpi
 from malfl_algos.trace import LearningTrace, Stage, Transitions
+from malfl_env import grid_world_v0
 from malfl_env.markov_game import deterministic_game
 
 TD, REPLAY = MaLflBellman(learner="td"), MaLflReplay(step_size=0.1)
@@ -306,3 +308,17 @@ def test_fewer_noise_settings_are_tried_where_each_is_dear(small):
     trace, game = small
     said = TD.recover(trace, game=game.without_rewards(), **SETTINGS).diagnostics["agent_0"]
     assert said["fixed"]["noise_settings"] == LATER_EVALUATIONS
+
+
+@pytest.mark.parametrize(("rule", "once"), [("expected", True), ("soft_q", False)])
+def test_known_policies_spare_passes_unless_the_learner_model_follows_the_reward(rule, once):
+    env = grid_world_v0.parallel_env(size=2)
+    learner = MaSpi(**SETTINGS, episodes=5, keep_transitions=True)
+    stages = list(learner.learn(env, n_stages=4, rng=np.random.default_rng(0)))
+    trace = LearningTrace(tuple(stage.observed for stage in stages))
+    known = {a: np.stack([stage.joint_policy[a] for stage in stages]) for a in trace.agents}
+    observer = MaLflReplay(bootstrap=rule, step_size=0.1)
+    result = observer.recover(trace, game=None, known_policies=known, **SETTINGS)
+    for said in result.diagnostics.values():
+        assert said["settled"]
+        assert (said["passes"] == 1) == once
