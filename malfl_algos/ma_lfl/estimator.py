@@ -94,7 +94,9 @@ class BayesianObserver(ABC):
         """Refuse a game too large for this method; see `malfl_algos.contract.Observer`."""
         if self.reward_model != "features":
             n_unknowns = count_unknowns(self.reward_model, n_states, n_actions)
-            check_solver(self._solver(n_unknowns), n_unknowns, n_states, n_actions, n_stages)
+            solver = self._solver(n_unknowns)
+            n_formed = n_unknowns if solver == "dense" else 0
+            check_solver(solver, n_formed, n_states, n_actions, n_stages)
 
     def _solver(self, n_unknowns: int) -> Solver:
         return "dense"
@@ -133,13 +135,9 @@ class BayesianObserver(ABC):
             base = self.reward_model
         n_unknowns = count_unknowns(base, trace.n_states, trace.n_actions)
         solver = self._solver(n_unknowns)
-        check_solver(
-            solver,
-            n_unknowns if maps[0] is None or solver == "dense" else maps[0].shape[1],
-            trace.n_states,
-            trace.n_actions,
-            trace.n_stages,
-        )
+        n_weights = 0 if maps[0] is None else maps[0].shape[1]
+        n_formed = n_unknowns if solver == "dense" else n_weights
+        check_solver(solver, n_formed, trace.n_states, trace.n_actions, trace.n_stages)
         if solver == "iterative" and maps[0] is None:
             self._check_iterative()
             if discount is None:

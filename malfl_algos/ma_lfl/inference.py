@@ -128,7 +128,7 @@ def fit(
         log_evidence = _evidence(chosen, rows)(float(np.log(given.prior_variance)))
         log_evidence += rows.log_constant
         choice = given.noise_variance, given.noise_scale, given.prior_variance
-        return posterior(rows, Evidence(log_evidence, *choice, ()))
+        return _posterior(chosen, rows, Evidence(log_evidence, *choice, ()))
     tried: dict[tuple[float, float], tuple[float, float]] = {}
     unit = rows.temperature**2
     bounds = {
@@ -175,12 +175,16 @@ def fit(
     evidence = Evidence(
         log_evidence + rows.log_constant, noise, scale, prior_variance, bounds_hit=hit
     )
-    return posterior(rows, evidence)
+    return _posterior(normal(noise, scale), rows, evidence)
 
 
 def posterior(rows: Rows, evidence: Evidence) -> Posterior:
     """Posterior of theta for given noise and prior."""
     normal = normal_equations(rows, evidence.noise_variance, evidence.noise_scale)
+    return _posterior(normal, rows, evidence)
+
+
+def _posterior(normal: Normal, rows: Rows, evidence: Evidence) -> Posterior:
     precision = normal.information + rows.prior / evidence.prior_variance + _level(rows)
     mean = scipy.linalg.cho_solve((_cholesky(precision, lower=False), False), normal.moment)
     return Posterior(np.asarray(mean), precision, normal.information, evidence)

@@ -36,9 +36,15 @@ def choose_solver(wanted: str, n_unknowns: int, *, given: bool) -> Solver:
 
 
 def check_solver(
-    solver: Solver, n_unknowns: int, n_states: int, n_actions: tuple[int, ...], n_stages: int
+    solver: Solver, n_formed: int, n_states: int, n_actions: tuple[int, ...], n_stages: int
 ) -> None:
     """Refuse what would not fit, before any memory is taken.
+
+    Args:
+        solver: which.
+        n_formed: unknowns whose coefficients are formed, or weights of features in their place; 0
+            for the iterative solver without features.
+        n_states, n_actions, n_stages: of the trace.
 
     Raises:
         ValueError: with the bytes it would take and what would fit.
@@ -46,13 +52,18 @@ def check_solver(
     rows = n_stages * n_states * max(n_actions)
     if solver == "dense":
         check_table_bytes(
-            8 * rows * n_unknowns,
-            f"the coefficients of {n_unknowns} reward unknowns over {n_states} joint states",
+            8 * rows * n_formed,
+            f"the coefficients of {n_formed} reward unknowns over {n_states} joint states",
             "let ma-lfl-bellman do without them by giving it noise_variance and prior_variance, "
             "such as evidence chose on a smaller game of the kind",
         )
-    else:
-        check_table_bytes(8 * rows, f"a value per stage, joint state and action ({rows} of them)")
-        check_table_bytes(
-            8 * n_states * prod(n_actions), f"the joint actions of {n_states} joint states"
-        )
+        return
+    check_table_bytes(8 * rows, f"a value per stage, joint state and action ({rows} of them)")
+    check_table_bytes(
+        8 * n_states * prod(n_actions), f"the joint actions of {n_states} joint states"
+    )
+    check_table_bytes(
+        8 * rows * n_formed,
+        f"the coefficients of {n_formed} features over {n_states} joint states",
+        "choose fewer features or a smaller game",
+    )

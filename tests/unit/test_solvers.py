@@ -303,6 +303,9 @@ def test_a_game_too_large_for_either_is_refused():
         EXACT.check_size(64_000_000, (5, 5), 10)
     with pytest.raises(ValueError, match="the joint actions of"):
         check_solver("iterative", 10**5, 10**5, (5,) * 6, 2)
+    check_solver("iterative", 100, 10**4, (5, 5), 10)
+    with pytest.raises(ValueError, match=r"the coefficients of 1000 features.*3\.73 GiB"):
+        check_solver("iterative", 1000, 10**4, (5, 5), 10)
 
 
 @pytest.mark.parametrize("solver", ["dense", "iterative"])
