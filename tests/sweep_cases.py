@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,6 +92,34 @@ def call(*arguments: object, folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         command(*arguments), cwd=folder, capture_output=True, text=True, timeout=300, check=False
     )
+
+
+def interrupted(*arguments: object, folder: Path, output: Path) -> tuple[int, str]:
+    """Status and standard error of a sweep that Ctrl-C ends when its output folder holds a run."""
+    running = subprocess.Popen(
+        command(*arguments), cwd=folder, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    try:
+        while not list((output / "runs").glob("*.json")):
+            assert running.poll() is None
+            time.sleep(0.01)
+        os.killpg(running.pid, signal.SIGINT)
+        _, told = running.communicate(timeout=60)
+    finally:
+        running.kill()
+    return running.returncode, told
+
+
+def check_out_of_reach(backend: str, work: Path, expected: Mapping[str, str]) -> None:
+    """What is at these addresses is refused in a line that holds this, and nothing is made."""
+    write_sweep(work / "sweep.yaml")
+    for address, told in expected.items():
+        argv = ["sweep.yaml", "--output-dir", "out", "--backend", backend, "--address", address]
+        done = call(*argv, "--connect-timeout", 2, folder=work)
+        assert done.returncode == 2, done.stderr
+        (line,) = (line for line in done.stderr.splitlines() if line.startswith("malfl"))
+        assert told in line
+        assert not (work / "out").exists()
 
 
 def tables(root: Path, names: Sequence[str] = TABLES) -> dict[str, bytes]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -16,9 +15,11 @@ import pytest
 from sweep_cases import (
     GRID,
     call,
+    check_out_of_reach,
     command,
     ended,
     flaky,
+    interrupted,
     tables,
     without_flaky_options,
     write_sweep,
@@ -129,21 +130,9 @@ def test_a_cluster_of_our_own_on_this_machine(serial: Path, work: Path) -> None:
 def test_an_interrupted_sweep_goes_on_on_another_backend(
     serial: Path, cluster: Cluster, work: Path
 ) -> None:
-    running = subprocess.Popen(
-        command("sweep.yaml", "--output-dir", "cut", *_address(cluster)),
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        while not list((work / "cut/runs").glob("*.json")):
-            assert running.poll() is None
-            time.sleep(0.01)
-        os.killpg(running.pid, signal.SIGINT)
-        _, told = running.communicate(timeout=60)
-    finally:
-        running.kill()
-    assert running.returncode == 130
+    argv = ["sweep.yaml", "--output-dir", "cut", *_address(cluster)]
+    status, told = interrupted(*argv, folder=work, output=work / "cut")
+    assert status == 130
     assert told.splitlines()[-1].startswith("malfl: interrupted; the same command again")
     done = call("sweep.yaml", "--output-dir", "cut", "--jobs", 1, folder=work)
     assert done.returncode == 0, done.stderr
@@ -153,16 +142,10 @@ def test_an_interrupted_sweep_goes_on_on_another_backend(
 def test_what_cannot_be_reached_fails_in_time_with_what_was_tried(
     scheduler: Cluster, work: Path, silent: str, nobody: str
 ) -> None:
-    write_sweep(work / "sweep.yaml")
-    for address, told in {
+    expected = {
         nobody: f"cannot reach a cluster at {nobody}: tried to connect to {nobody} for 2 s, ",
         silent: f"something listens at {silent}, but joining it failed: no answer within 2 s",
         "absent.json": "joining it failed: ",
         str(scheduler.file): "has no worker, after waiting for 2 s",
-    }.items():
-        argv = ["sweep.yaml", "--output-dir", "out", "--backend", "dask", "--address", address]
-        done = call(*argv, "--connect-timeout", 2, folder=work)
-        assert done.returncode == 2, done.stderr
-        (line,) = (line for line in done.stderr.splitlines() if line.startswith("malfl"))
-        assert told in line
-        assert not (work / "out").exists()
+    }
+    check_out_of_reach("dask", work, expected)

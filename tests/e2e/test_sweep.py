@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import re
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from statistics import fmean
 
@@ -17,9 +14,9 @@ import pytest
 from sweep_cases import (
     GRID,
     call,
-    command,
     flaky,
     install_cases,
+    interrupted,
     tables,
     without_flaky_options,
     write_sweep,
@@ -179,22 +176,11 @@ def test_what_fails_for_good_is_recorded_with_its_traceback_and_tried_when_calle
 
 def test_an_interrupted_sweep_goes_on_where_it_stopped(serial: Path, tmp_path: Path) -> None:
     argv = [tmp_path / "sweep.yaml", "--output-dir", "cut", "--jobs", 2]
-    runs = Path("cut/runs")
-    running = subprocess.Popen(
-        command(*argv), stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
-    try:
-        while not (runs.is_dir() and any(runs.glob("*.json"))):
-            assert running.poll() is None
-            time.sleep(0.02)
-        os.killpg(running.pid, signal.SIGINT)
-        _, told = running.communicate(timeout=60)
-    finally:
-        running.kill()
-    assert running.returncode == 130
+    status, told = interrupted(*argv, folder=Path(), output=Path("cut"))
+    assert status == 130
     again = "malfl: interrupted; the same command again finishes what is missing"
     assert told.splitlines()[-1] == again
-    kept = {path: path.stat().st_mtime_ns for path in runs.glob("*.json")}
+    kept = {path: path.stat().st_mtime_ns for path in Path("cut/runs").glob("*.json")}
     assert main([*_argv(tmp_path), "--output-dir", "cut", "--jobs", "1"]) == 0
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
     assert tables(Path("cut")) == tables(serial)
