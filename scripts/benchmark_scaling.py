@@ -21,7 +21,7 @@ import numpy as np
 from benchmark_scaling_run import FAMILY, Job
 from benchmark_tables import cell, markdown, number, spread
 
-from malfl_env import MarkovGame
+from malfl_env import MarkovGame, markov_game
 
 SIZES = (3, 4, 5, 6, 8, 10, 14, 20)
 """Boards, with two agents."""
@@ -71,7 +71,7 @@ def grow(jobs: Sequence[Job], repeats: int, *, searched_states: int) -> Iterator
     source, given = "", dict[str, float]()
     for job in jobs:
         print(f"scaling: {job.name} ...", file=sys.stderr, flush=True)
-        game = job.game()
+        game = markov_game(job.environment())
         searched = not given or game.n_states <= searched_states
         about = _about(job, game) | {"noise_and_prior": "searched" if searched else f"of {source}"}
         try:

@@ -14,11 +14,9 @@ from typing import Any, Literal
 
 import numpy as np
 from benchmark_lines import DISCOUNT, TEMPERATURE
-from numpy.typing import NDArray
 
-from malfl_env import MarkovGame, grid_world_v0, markov_game
-
-FloatArray = NDArray[np.float64]
+from malfl_env import grid_world_v0, markov_game
+from malfl_env.grid_world import GridWorld
 
 FAMILY = "heterogeneous"
 
@@ -46,11 +44,9 @@ class Job:
         """Of the game."""
         return f"{self.size}x{self.size}, {self.n_agents} agents"
 
-    def game(self) -> MarkovGame:
-        """The game."""
-        return markov_game(
-            grid_world_v0.parallel_env(rewards=FAMILY, size=self.size, n_agents=self.n_agents)
-        )
+    def environment(self) -> GridWorld:
+        """The game as an environment."""
+        return grid_world_v0.parallel_env(rewards=FAMILY, size=self.size, n_agents=self.n_agents)
 
 
 def solve(job: Job) -> dict[str, Any]:
@@ -61,25 +57,30 @@ def solve(job: Job) -> dict[str, Any]:
         agent's reward with the true one; noise and prior are geometric means over agents.
     """
     from malfl_algos.ma_lfl.bayesian import MaLflBellman
-    from malfl_algos.trace import LearningTrace, Stage
+    from malfl_algos.ma_spi import MaSpi
+    from malfl_algos.trace import LearningTrace
 
-    before, game = peak_bytes(), job.game()
-    started = perf_counter()
-    known = _learned(game, job.n_stages)
-    learned = perf_counter()
+    before, env = peak_bytes(), job.environment()
+    game = markov_game(env)
+    learner = MaSpi(DISCOUNT, TEMPERATURE, evaluation="exact", episodes=1, episode_length=1)
     observer = MaLflBellman(
         learner="exact",
         solver=job.solver,
         noise_variance=job.noise_variance,
         prior_variance=job.prior_variance,
     )
-    once = Stage(np.ones((game.n_states, *game.n_actions), dtype=np.int64))
+    started = perf_counter()
+    stages = list(learner.learn(env, n_stages=job.n_stages, rng=np.random.default_rng(0)))
+    learned = perf_counter()
     recovered = observer.recover(
-        LearningTrace((once,) * job.n_stages),
+        LearningTrace(tuple(stage.observed for stage in stages)),
         game=game.without_rewards(),
         discount=DISCOUNT,
         temperature=TEMPERATURE,
-        known_policies=known,
+        known_policies={
+            agent: np.stack([stage.joint_policy[agent] for stage in stages])
+            for agent in game.agents
+        },
     )
     done = perf_counter()
     told = [recovered.diagnostics[agent] for agent in game.agents]
@@ -98,24 +99,6 @@ def solve(job: Job) -> dict[str, Any]:
         "noise_variance": _geometric_mean([agent["noise_variance"] for agent in told]),
         "prior_variance": _geometric_mean([agent["prior_variance"] for agent in told]),
     }
-
-
-def _learned(game: MarkovGame, n_stages: int) -> dict[str, FloatArray]:
-    """Policies of exact MA-SPI, `(n_stages, n_states, n_actions)` per agent, from the uniform."""
-    from malfl_algos.soft import soft_evaluation, soft_improvement
-
-    known = {
-        agent: np.full((n_stages, game.n_states, n), 1 / n)
-        for agent, n in zip(game.agents, game.n_actions, strict=True)
-    }
-    for stage in range(1, n_stages):
-        joint_policy = [policies[stage - 1] for policies in known.values()]
-        for index, policies in enumerate(known.values()):
-            q, _ = soft_evaluation(
-                game, joint_policy, index, discount=DISCOUNT, temperature=TEMPERATURE
-            )
-            policies[stage] = soft_improvement(q, temperature=TEMPERATURE)
-    return known
 
 
 def _geometric_mean(values: list[float]) -> float:
