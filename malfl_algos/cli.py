@@ -28,7 +28,7 @@ _EXTRA = (
     "threadpoolctl",
     "docstring_parser",
 )
-_COMPILING = ("learn", "recover", "reproduce", "sweep")
+_COMPILING = ("learn", "recover", "reproduce", "score", "sweep")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

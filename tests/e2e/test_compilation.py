@@ -19,11 +19,16 @@ def _environment(**changed: str) -> dict[str, str]:
 
 
 def _malfl(folder: Path, *arguments: str, **changed: str) -> list[str]:
+    """What a command that writes to a folder says of compiling."""
+    return _told(folder.parent, *arguments, "--output-dir", str(folder), **changed)
+
+
+def _told(present: Path, *arguments: str, **changed: str) -> list[str]:
     """What a command says of compiling."""
     done = subprocess.run(
-        [sys.executable, "-m", "malfl_algos", *arguments, "--output-dir", str(folder)],
+        [sys.executable, "-m", "malfl_algos", *arguments],
         env=_environment(**changed),
-        cwd=folder.parent,
+        cwd=present,
         capture_output=True,
         text=True,
         check=False,
@@ -38,6 +43,16 @@ def test_the_first_run_says_where_it_keeps_what_it_compiles(tmp_path):
     assert line.startswith(f"compiling numerical code, some seconds, once: kept in {cache}")
     assert list(cache.rglob("sampling._play-*.nbi"))
     assert _malfl(tmp_path / "second", *LEARN, NUMBA_CACHE_DIR=str(cache)) == []
+
+
+def test_scoring_says_so_too(tmp_path):
+    _malfl(tmp_path / "run", *REPRODUCE, NUMBA_CACHE_DIR=str(tmp_path / "other"))
+    unit = tmp_path / "run" / "homogeneous" / "seed_0"
+    score = ["score", str(unit / "ma-lfl-state" / "rewards.npz")]
+    score += ["--trace", str(unit / "ma-spi" / "trace.npz")]
+    cache = {"NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+    assert len(_told(tmp_path, *score, **cache)) == 1
+    assert _told(tmp_path, *score, **cache) == []
 
 
 def test_it_is_said_once_by_all_workers_together(tmp_path):
