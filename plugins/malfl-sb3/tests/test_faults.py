@@ -95,6 +95,15 @@ def test_a_learner_that_takes_too_long():
     train(env, dict.fromkeys(BOTH, ppo))
 
 
+@pytest.fixture
+def _listening():
+    """Ctrl-C is heard, though tests that a script runs in the background are made to ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_listening")
 @pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="needs POSIX signals")
 def test_ctrl_c():
     def interrupt(model):
