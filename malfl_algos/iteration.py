@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import scipy.sparse as sp
 from numpy.typing import NDArray
 from scipy.sparse.linalg import LinearOperator, gmres
 
@@ -47,6 +48,8 @@ def iterated_sum(
     """
     if gain.ndim == 1:
         return iterated_sum(transition, gain[:, None], discount=discount, residual=residual)[:, 0]
+    if gain.shape[1] > 1 and isinstance(transition, sp.csr_array):
+        transition = sp.csc_array(transition)  # whose product with few columns is the faster one
 
     def apply(x: FloatArray) -> FloatArray:
         ahead = transition @ x if x.shape[1] > 1 else (transition @ x[:, 0])[:, None]
