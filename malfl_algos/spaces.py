@@ -178,10 +178,12 @@ def _bound(bound: NDArray[Any]) -> Any:
     """A bound as text, which knows infinity; one number where all are alike."""
     if bound.size and np.all(bound == bound.flat[0]):
         return str(bound.flat[0].item())
-    return np.vectorize(lambda number: str(number.item()), otypes=[object])(bound).tolist()
+    texts = [str(number) for number in bound.reshape(-1).tolist()]
+    return np.array(texts, dtype=object).reshape(bound.shape).tolist()
 
 
 def _unbound(text: Any, dtype: np.dtype[Any]) -> NDArray[Any]:
     as_number = float if dtype.kind == "f" else int
-    numbers = np.vectorize(as_number, otypes=[dtype])(np.asarray(text, dtype=object))
-    return np.asarray(numbers, dtype=dtype)
+    texts = np.asarray(text, dtype=object)
+    numbers = [as_number(own) for own in texts.reshape(-1)]
+    return np.array(numbers, dtype=dtype).reshape(texts.shape)
