@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from math import isfinite
+from pathlib import Path
 from typing import Any, Protocol
 
 __all__ = ["Log", "check_finite", "tensorboard_log"]
@@ -19,8 +20,12 @@ class Log(Protocol):
 
 
 @contextmanager
-def tensorboard_log(folder: str | None) -> Iterator[Log | None]:
+def tensorboard_log(folder: str | None, *, run: str) -> Iterator[Log | None]:
     """A log that TensorBoard can show; None where no folder is given.
+
+    Args:
+        folder: of several runs.
+        run: name of this one's folder in it.
 
     Raises:
         ModuleNotFoundError: where tensorboard is not installed; it says how to.
@@ -34,7 +39,7 @@ def tensorboard_log(folder: str | None) -> Iterator[Log | None]:
         raise ModuleNotFoundError(
             'log_dir needs tensorboard: pip install "malfl-env[torch]", or leave log_dir out'
         ) from fault
-    writer: Any = SummaryWriter(folder)
+    writer: Any = SummaryWriter(str(Path(folder) / run))
 
     def log(name: str, step: int, value: float) -> None:
         writer.add_scalar(name, value, step)

@@ -23,7 +23,7 @@ class NetworkSettings:
             policy network.
         game_copies: games that are played side by side where there is no tabular model.
         device: of the networks: cpu, cuda, cuda:1, ...
-        log_dir: folder for TensorBoard's files; null: none.
+        log_dir: folder for TensorBoard's files, one folder in it for each seed; null: none.
 
     Raises:
         ValueError: for a setting out of its range; the message names it.

@@ -21,14 +21,23 @@ from torch.nn.functional import log_softmax
 
 from malfl_algos.networks import mlp
 from malfl_algos.networks.encoding import Encoder
-from malfl_algos.networks.logging import check_finite
+from malfl_algos.networks.logging import Log, check_finite
 from malfl_algos.networks.settings import NetworkSettings
 
-__all__ = ["Agent", "AgentSteps", "fit_soft_q", "new_agent", "probabilities", "project_policy"]
+__all__ = [
+    "Agent",
+    "AgentSteps",
+    "fit_soft_q",
+    "log_probabilities",
+    "mean_entropy",
+    "new_agent",
+    "probabilities",
+    "project_policy",
+    "renewed",
+]
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
-Log = Callable[[str, int, float], None]
 _CHECK_EVERY = 100
 _ROWS = 1 << 16  # observations of one network call, where there are many
 
@@ -41,6 +50,7 @@ class AgentSteps:
         observations, next_observations: `(n_steps, ...)`.
         actions: its own, int `(n_steps,)`.
         rewards: its own, `(n_steps,)`.
+        episode_ends: bool `(n_steps,)`: cut or ended after this step.
         terminations: bool `(n_steps,)`: no value after this step; None: nowhere.
     """
 
@@ -48,6 +58,7 @@ class AgentSteps:
     actions: NDArray[Any]
     rewards: FloatArray
     next_observations: NDArray[Any]
+    episode_ends: NDArray[np.bool_]
     terminations: NDArray[np.bool_] | None = None
 
 
@@ -88,20 +99,36 @@ def new_agent(
 ) -> Agent:
     """Fresh networks; the policy is uniform and q is 0, exactly."""
     sizes = (encoder.width, *settings.hidden, n_actions)
-    policy, q = (
+    q, policy = (
         mlp.init(generator, sizes, last_scale=0.0, device=settings.device) for _ in range(2)
     )
     return Agent(encoder, sizes, policy, q)
 
 
-def probabilities(agent: Agent, observations: NDArray[Any]) -> FloatArray:
-    """The agent's policy at observations `(n, ...)`: `(n, n_actions)`, rows sum to 1."""
+def renewed(agent: Agent, settings: NetworkSettings, generator: torch.Generator) -> list[Tensor]:
+    """A fresh soft-Q network for an agent."""
+    return mlp.init(generator, agent.sizes, last_scale=0.0, device=settings.device)
+
+
+def mean_entropy(agent: Agent, observations: NDArray[Any]) -> float:
+    """Mean entropy of the agent's policy in nats, over at most 10 000 of the observations."""
+    log_policy = log_probabilities(agent, observations[:: 1 + len(observations) // 10_000])
+    return float(-(np.exp(log_policy) * log_policy).sum(axis=1).mean())
+
+
+def log_probabilities(agent: Agent, observations: NDArray[Any]) -> FloatArray:
+    """Log of the agent's policy at observations `(n, ...)`: `(n, n_actions)`."""
     blocks = []
     with torch.no_grad():
         for first in range(0, len(observations), _ROWS):
             logits = _outputs(agent.policy, agent.features(observations[first : first + _ROWS]))
-            blocks.append(log_softmax(logits.double(), dim=-1).exp().cpu().numpy())
+            blocks.append(log_softmax(logits.double(), dim=-1).cpu().numpy())
     return np.concatenate(blocks)
+
+
+def probabilities(agent: Agent, observations: NDArray[Any]) -> FloatArray:
+    """The agent's policy at observations `(n, ...)`: `(n, n_actions)`, rows sum to 1."""
+    return np.asarray(np.exp(log_probabilities(agent, observations)))
 
 
 def fit_soft_q(
@@ -165,7 +192,7 @@ def fit_soft_q(
         learning_rate=settings.q_learning_rate,
         generator=generator,
         after=follow,
-        log=log and partial(log, "soft_bellman_loss"),
+        log=None if log is None else partial(log, "soft_bellman_loss"),
     )
 
 
@@ -206,7 +233,7 @@ def project_policy(
         learning_rate=settings.policy_learning_rate,
         generator=generator,
         after=None,
-        log=log and partial(log, "projection_divergence"),
+        log=None if log is None else partial(log, "projection_divergence"),
     )
 
 
@@ -230,7 +257,7 @@ def _minimise(
         rows = torch.randint(n_rows, (batch_size,), generator=generator).numpy()
         value = loss(rows)
         optimiser.zero_grad(set_to_none=True)
-        value.backward()
+        torch.autograd.backward(value)
         optimiser.step()
         if after is not None:
             after()
