@@ -10,10 +10,20 @@ import numpy as np
 from numpy.typing import NDArray
 from pettingzoo import ParallelEnv
 
-from malfl_algos.trace import LearningTrace, Stage
+from malfl_algos.observation_trace import ObservationTrace
+from malfl_algos.trace import LearningTrace, Stage, Transitions
 from malfl_env.markov_game import MarkovGame
 
-__all__ = ["API_VERSION", "LearnedStage", "Learner", "Observer", "RecoveredRewards"]
+__all__ = [
+    "API_VERSION",
+    "LearnedStage",
+    "Learner",
+    "ObservationLearner",
+    "ObservationObserver",
+    "Observer",
+    "PlayedStage",
+    "RecoveredRewards",
+]
 
 API_VERSION = (1, 0)
 """(major, minor): a plugin states the version it was written for; another major is refused."""
@@ -33,6 +43,22 @@ class LearnedStage:
 
     observed: Stage
     joint_policy: Mapping[str, FloatArray]
+
+
+@dataclass(frozen=True, eq=False)
+class PlayedStage:
+    """One stage of a learner in a game whose states need not be listed.
+
+    Args:
+        observed: all that goes into an observation trace.
+        policies: per agent id `(n_steps, n_actions)`: probabilities of its actions at the
+            observation of every step. Ground truth, for scoring alone.
+        rewards: per agent id `(n_steps,)`. Ground truth, for scoring alone.
+    """
+
+    observed: Transitions
+    policies: Mapping[str, FloatArray]
+    rewards: Mapping[str, FloatArray]
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,5 +132,37 @@ class Observer(Protocol):
 
         Raises:
             ValueError: where the trace does not fit the game or is too short for the method.
+        """
+        ...
+
+
+@runtime_checkable
+class ObservationLearner(Protocol):
+    """Agents that improve in stages in any parallel environment with discrete actions.
+
+    A learner may be this and a `Learner`, too.
+    """
+
+    def play(
+        self, env: ParallelEnv[str, Any, Any], *, n_stages: int, rng: np.random.Generator
+    ) -> Iterator[PlayedStage]:
+        """Yield the stages one by one; arguments as for `Learner.learn`."""
+        ...
+
+
+@runtime_checkable
+class ObservationObserver(Protocol):
+    """A reader of observation traces. An observer may be this and an `Observer`, too."""
+
+    def read(self, trace: ObservationTrace, *, discount: float, temperature: float) -> Any:
+        """Recover every agent's reward as a function of observations and actions.
+
+        Args:
+            trace: the stages seen.
+            discount: in [0, 1).
+            temperature: the learners' entropy weight, > 0.
+
+        Raises:
+            ValueError: for a trace that is too short for the method.
         """
         ...

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from malfl_algos.files import check_manifest, read_arrays, write_arrays
-from malfl_algos.trace_checks import check_counts, check_next_states, check_steps
+from malfl_algos.trace_checks import check_columns, check_counts, check_next_states, check_steps
 
 __all__ = ["LearningTrace", "NextStateCounts", "Stage", "Transitions"]
 
@@ -38,7 +38,12 @@ class Transitions:
         episode_ends: bool `(n_steps,)`: the episode was cut or ended after this step.
         complete: whether these are all the transitions that the learners learned from.
         observations, next_observations: per agent id, arrays `(n_steps, ...)`: where states cannot
-            be enumerated, or beside them.
+            be enumerated, or beside them. After the last step of an episode, where it ended.
+        terminations: bool `(n_steps,)`: the game ended there, nothing came after it; None: every
+            episode was cut.
+
+    Raises:
+        ValueError: for columns of different lengths, or what is missing.
     """
 
     states: NDArray[Any] | None
@@ -48,25 +53,10 @@ class Transitions:
     complete: bool
     observations: Mapping[str, NDArray[Any]] | None = None
     next_observations: Mapping[str, NDArray[Any]] | None = None
+    terminations: NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
-        n_steps = len(self.joint_actions)
-        columns = {
-            "states": self.states,
-            "next_states": self.next_states,
-            "episode_ends": self.episode_ends,
-        }
-        for kind in ("observations", "next_observations"):
-            columns |= {
-                f"{kind}[{agent}]": array for agent, array in (getattr(self, kind) or {}).items()
-            }
-        for name, column in columns.items():
-            if column is not None and len(column) != n_steps:
-                raise ValueError(f"{name} has {len(column)} entries for {n_steps} steps")
-        if (self.states is None) != (self.next_states is None):
-            raise ValueError("states and next_states are given both or not at all")
-        if self.states is None and self.observations is None:
-            raise ValueError("transitions need states or observations")
+        check_columns(self)
 
 
 @dataclass(frozen=True, eq=False)
@@ -247,7 +237,7 @@ class LearningTrace:
 
 
 _OBSERVED = ("observations", "next_observations")
-_STEP_COLUMNS = ("states", "joint_actions", "next_states", "episode_ends")
+_STEP_COLUMNS = ("states", "joint_actions", "next_states", "episode_ends", "terminations")
 
 
 def _stage_arrays(stage: Stage) -> Iterator[tuple[str, NDArray[Any]]]:
@@ -291,6 +281,7 @@ def _stage_from_arrays(
             next_states=own.get("transitions/next_states"),
             episode_ends=own["transitions/episode_ends"],
             complete=bool(complete),
+            terminations=own.get("transitions/terminations"),
             **observed,
         )
     return Stage(counts, None if seen is None else NextStateCounts(*seen), transitions)

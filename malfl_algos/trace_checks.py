@@ -10,9 +10,35 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from malfl_algos.trace import NextStateCounts, Transitions
 
-__all__ = ["check_counts", "check_next_states", "check_steps"]
+__all__ = ["check_columns", "check_counts", "check_next_states", "check_steps"]
 
 _MOST = 2**53  # whole numbers up to here are exact in float64
+
+
+def check_columns(steps: Transitions) -> None:
+    """Refuse transitions whose columns do not fit together.
+
+    Raises:
+        ValueError: it names the column.
+    """
+    n_steps = len(steps.joint_actions)
+    names = ("states", "next_states", "episode_ends", "terminations")
+    columns = {name: getattr(steps, name) for name in names}
+    for kind in ("observations", "next_observations"):
+        observed = getattr(steps, kind) or {}
+        columns |= {f"{kind}[{agent}]": array for agent, array in observed.items()}
+    for name, column in columns.items():
+        if column is not None and len(column) != n_steps:
+            raise ValueError(f"{name} has {len(column)} entries for {n_steps} steps")
+    if (steps.states is None) != (steps.next_states is None):
+        raise ValueError("states and next_states are given both or not at all")
+    if steps.states is None and steps.observations is None:
+        raise ValueError("transitions need states or observations")
+    ended = steps.terminations
+    if ended is not None and (
+        ended.dtype != np.bool_ or ended.ndim != 1 or np.any(ended & ~steps.episode_ends)
+    ):
+        raise ValueError("terminations must be true or false, and true at ends of episodes only")
 
 
 def check_counts(name: str, counts: NDArray[Any], *, minimum: int) -> None:

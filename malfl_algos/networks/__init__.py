@@ -1,0 +1,4 @@
+"""Learners and observers with neural networks, for games whose states nobody can list.
+
+What is here needs PyTorch (extra `torch`); nothing outside imports it before it is asked for.
+"""

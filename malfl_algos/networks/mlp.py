@@ -1,0 +1,150 @@
+"""Stacks of small networks: M multilayer perceptrons of one shape, evaluated together.
+
+A stack is a list of tensors, weight `(M, n_in, n_out)` and bias `(M, 1, n_out)` of every layer in
+turn, which an optimiser takes as it is. Nothing here touches torch's global random state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+__all__ = [
+    "apply",
+    "copied",
+    "from_arrays",
+    "generator_from",
+    "init",
+    "n_copies",
+    "to_arrays",
+    "torch_device",
+]
+
+Parameters = list[Tensor]
+
+
+def torch_device(name: str) -> torch.device:
+    """The device of that name, once something has been put there.
+
+    Raises:
+        ValueError: where there is none.
+    """
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    # torch says RuntimeError, AssertionError, NotImplementedError, depending on the device
+    except Exception as fault:
+        there = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
+        raise ValueError(
+            f"device {name!r} cannot be used here, choose one of {', '.join(there)}"
+        ) from fault
+    return device
+
+
+def generator_from(rng: np.random.Generator) -> torch.Generator:
+    """A generator of torch's (on the CPU), seeded by one draw."""
+    return torch.Generator().manual_seed(int(rng.integers(2**63)))
+
+
+def init(
+    generator: torch.Generator,
+    sizes: Sequence[int],
+    *,
+    copies: int = 1,
+    last_scale: float = 1.0,
+    device: torch.device | str = "cpu",
+) -> Parameters:
+    """A stack of networks with random weights (He's normal initialisation) and biases 0.
+
+    The values depend on the generator alone, not on the device.
+
+    Args:
+        generator: of the weights, on the CPU.
+        sizes: widths from the input to the output.
+        copies: M.
+        last_scale: factor on the last layer's weights; 0: the network's output is 0 at first.
+        device: where the tensors live.
+    """
+    parameters: Parameters = []
+    for layer, (n_in, n_out) in enumerate(pairwise(sizes)):
+        last = layer == len(sizes) - 2
+        scale = last_scale * (1.0 / n_in) ** 0.5 if last else (2.0 / n_in) ** 0.5
+        weight = torch.randn((copies, n_in, n_out), generator=generator) * scale
+        bias = torch.zeros((copies, 1, n_out))
+        parameters += [tensor.to(device).requires_grad_(True) for tensor in (weight, bias)]
+    return parameters
+
+
+def apply(parameters: Sequence[Tensor], inputs: Tensor) -> Tensor:
+    """Outputs of all networks of a stack, `(M, n, n_out)`, rectified linear units between layers.
+
+    Args:
+        parameters: of the stack.
+        inputs: `(n, n_in)`, the same for all networks, or `(M, n, n_in)`.
+    """
+    x = inputs if inputs.ndim == 3 else inputs.expand(len(parameters[0]), *inputs.shape)
+    for layer in range(0, len(parameters), 2):
+        x = torch.baddbmm(parameters[layer + 1], x, parameters[layer])
+        if layer < len(parameters) - 2:
+            x = torch.relu(x)
+    return x
+
+
+def n_copies(parameters: Sequence[Tensor]) -> int:
+    """M, the number of networks in a stack."""
+    return len(parameters[0])
+
+
+def copied(parameters: Sequence[Tensor]) -> Parameters:
+    """The same values, apart from the optimiser and from gradients: a target network."""
+    return [tensor.detach().clone() for tensor in parameters]
+
+
+def to_arrays(parameters: Sequence[Tensor]) -> dict[str, NDArray[Any]]:
+    """A stack as float32 arrays `layer_<k>/weight` and `layer_<k>/bias`, for a file."""
+    return {
+        f"layer_{index // 2}/{('weight', 'bias')[index % 2]}": tensor.detach().cpu().numpy().copy()
+        for index, tensor in enumerate(parameters)
+    }
+
+
+def from_arrays(
+    arrays: Mapping[str, NDArray[Any]],
+    sizes: Sequence[int],
+    *,
+    copies: int = 1,
+    device: torch.device | str = "cpu",
+) -> Parameters:
+    """The stack that `to_arrays` wrote.
+
+    Args:
+        arrays: all of the stack, and nothing else.
+        sizes, copies: what the stack must be.
+        device: where the tensors live.
+
+    Raises:
+        ValueError: for arrays of another architecture, or not finite.
+    """
+    wanted = {}
+    for layer, (n_in, n_out) in enumerate(pairwise(sizes)):
+        wanted[f"layer_{layer}/weight"] = (copies, n_in, n_out)
+        wanted[f"layer_{layer}/bias"] = (copies, 1, n_out)
+    found = {name: array.shape for name, array in arrays.items()}
+    if found != wanted:
+        raise ValueError(
+            f"the weights are of another architecture: {copies} networks {list(sizes)} have arrays "
+            f"{wanted}, got {found}"
+        )
+    for name, array in arrays.items():
+        if array.dtype.kind != "f" or not np.all(np.isfinite(array)):
+            raise ValueError(f"the weights {name} must be finite numbers")
+    return [
+        torch.tensor(arrays[name], dtype=torch.float32, device=device, requires_grad=True)
+        for name in wanted
+    ]
