@@ -65,7 +65,7 @@ LINES: Mapping[str, Line] = {
     "scaling": Line(None, 3, "algos", ("numba", "scipy", "threadpoolctl", "matplotlib")),
 }
 
-PACKAGES = "numpy numba scipy torch pettingzoo gymnasium mpe2 supersuit".split()
+PACKAGES = ["numpy", "numba", "scipy", "torch", "pettingzoo", "gymnasium", "mpe2", "supersuit"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -36,7 +36,7 @@ def networks(fast: bool) -> list[Contest]:
 
 
 def _simple_spread() -> Any:
-    return import_module("mpe2").simple_spread_v3.parallel_env(N=2, continuous_actions=False)
+    return import_module("mpe2.simple_spread_v3").parallel_env(N=2, continuous_actions=False)
 
 
 def _gathering(name: str, make: Callable[[], Any], n_games: int) -> Contest:
