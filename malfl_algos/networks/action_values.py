@@ -68,9 +68,7 @@ class RewardFeatures:
         sizes = [self.n_actions[agent] for agent in acting]
         return self.map(with_actions(inputs, joint_actions[:, acting], sizes))
 
-    def expected(
-        self, inputs: NDArray[np.float32], chances: Sequence[FloatArray]
-    ) -> FloatArray:
+    def expected(self, inputs: NDArray[np.float32], chances: Sequence[FloatArray]) -> FloatArray:
         """phi averaged over the others' actions, `(n, n_own, k)`."""
         n_own = self.n_actions[self.agent_index]
         acting = self.acting

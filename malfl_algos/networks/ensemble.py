@@ -157,7 +157,7 @@ def fit_agent(
 def _data(gathered: Gathered, fitting: Fitting, number: int) -> _Data:
     apart = np.random.default_rng(fitting.sequence(gathered.view, 0))
     drawn = np.random.default_rng(fitting.sequence(gathered.view, 1, number))
-    counts, training, held_out = [], [], []
+    found = _Data([], [], [])
     for steps in gathered.stages:
         kept = np.ones(steps.n_blocks)
         kept[apart.permutation(steps.n_blocks)[: max(1, round(HELD_OUT * steps.n_blocks))]] = 0.0
@@ -168,14 +168,12 @@ def _data(gathered: Gathered, fitting: Fitting, number: int) -> _Data:
         parts = [steps.counts(w) for w in (weights, weights * kept, weights * (1 - kept))]
         # of a stage with a single block, or none drawn, all of it serves both ends
         parts = [part if part.any() else parts[0] for part in parts]
-        for kind, part in zip((counts, training, held_out), parts, strict=True):
+        for kind, part in zip((found.counts, found.training, found.held_out), parts, strict=True):
             kind.append(part)
-    return _Data(counts, training, held_out)
+    return found
 
 
-def _policies(
-    gathered: Gathered, fitting: Fitting, data: _Data, number: int
-) -> EstimatedPolicies:
+def _policies(gathered: Gathered, fitting: Fitting, data: _Data, number: int) -> EstimatedPolicies:
     """The policies that a member takes, trained at most once."""
     key = gathered.view, number if fitting.bootstrap else 0
     if key not in fitting.policies:
@@ -224,16 +222,12 @@ def _member(
         assert potentials is not None
         return _of_potentials(gathered, fitting, data, potentials)
     trunk = _trunk(gathered, fitting, policies, potentials, generator)
-    reward = RewardFeatures(
-        fitting.reward_model, trunk, gathered.n_actions, gathered.agent_index
-    )
+    reward = RewardFeatures(fitting.reward_model, trunk, gathered.n_actions, gathered.agent_index)
     if fitting.reward_model != "state":
         acting = [gathered.n_actions[agent] for agent in reward.acting]
         some = _sample_inputs(gathered, reward, acting)
         phi = random_map(generator, fitting.widths, some, device=fitting.device)
-        reward = RewardFeatures(
-            fitting.reward_model, phi, gathered.n_actions, gathered.agent_index
-        )
+        reward = RewardFeatures(fitting.reward_model, phi, gathered.n_actions, gathered.agent_index)
     features = trunk(gathered.inputs)
     dynamics = _dynamics(gathered, fitting, features, data, chances)
     rng = np.random.default_rng(fitting.sequence(gathered.agent_index, number, 4))

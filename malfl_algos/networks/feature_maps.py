@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from malfl_algos.networks.mlp import apply, init
+from malfl_algos.networks.training import pieces
 
 __all__ = ["FeatureMap", "random_map", "trained_map", "with_actions"]
 
@@ -97,5 +98,5 @@ def with_actions(inputs: Features, actions: NDArray[np.int64], sizes: Sequence[i
 @torch.no_grad()
 def _raw(hidden: Sequence[Tensor], inputs: Features) -> FloatArray:
     rows = torch.from_numpy(np.ascontiguousarray(inputs)).to(hidden[0].device)
-    units = [torch.relu(apply(hidden, piece))[0].double().cpu() for piece in rows.split(PIECE)]
+    units = [torch.relu(apply(hidden, piece))[0].double().cpu() for piece in pieces(rows, PIECE)]
     return np.concatenate([torch.cat(units).numpy(), inputs.astype(np.float64)], axis=1)

@@ -1,4 +1,4 @@
-"""The steps of a trace as one agent's observer takes them: each distinct step once, with its weight.
+"""The steps of a trace as an observer of one agent takes them: each distinct one once, weighted.
 
 Where observations repeat (a grid world has few), millions of steps are a few thousand distinct
 ones, and every loss over steps is the same sum with far fewer terms. Where none repeats nothing is
@@ -150,7 +150,7 @@ def _gather(trace: ObservationTrace, agent_index: int) -> Gathered:
                 here[places],
                 after[places],
                 actions[places].astype(np.int64),
-                1.0 - over[places],
+                np.asarray(~over[places], dtype=np.float64),
                 which,
                 block,
                 n_blocks,
@@ -178,7 +178,7 @@ def input_features(encoder: Encoder, observations: NDArray[Any]) -> Features:
 
 def _blocks(episode_ends: NDArray[np.bool_]) -> tuple[IntArray, int]:
     """Number of every step's episode, or of its part of the stage where there are few episodes."""
-    episode = np.cumsum(episode_ends) - episode_ends
+    episode: IntArray = np.cumsum(episode_ends) - episode_ends
     n_episodes = int(episode[-1]) + 1
     if n_episodes >= BLOCKS:
         return episode.astype(np.int64), n_episodes

@@ -19,9 +19,7 @@ from gymnasium.spaces import Discrete
 from numpy.typing import NDArray
 
 from malfl_algos.contract import API_VERSION, RecoveredRewards
-from malfl_algos.networks.action_values import RewardModel
 from malfl_algos.networks.checkpoints import Checkpoints
-from malfl_algos.networks.encoding import Encoder
 from malfl_algos.networks.ensemble import Fitted, Fitting, fit_agent
 from malfl_algos.networks.gathering import Gathered, gather, input_features
 from malfl_algos.networks.logging import tensorboard_log
@@ -283,9 +281,7 @@ def _observed(trace: LearningTrace, game: MarkovGame | None) -> ObservationTrace
                 terminations=steps.terminations,
             )
         )
-    return ObservationTrace(
-        tuple(stages), trace.agents, trace.n_actions, (space,) * trace.n_agents
-    )
+    return ObservationTrace(tuple(stages), trace.agents, trace.n_actions, (space,) * trace.n_agents)
 
 
 def _known_tables(
@@ -331,7 +327,7 @@ def _policy_table(fitted: Fitted, inputs: NDArray[np.float32], index: int) -> Fl
 def _checksum(views: Sequence[Gathered]) -> int:
     found = 0
     for view in views:
-        arrays = [view.inputs]
+        arrays: list[NDArray[Any]] = [view.inputs]
         for steps in view.stages:
             arrays += [steps.here, steps.after, steps.joint_actions, steps.goes_on]
             arrays += [steps.which, steps.block]

@@ -23,7 +23,7 @@ from malfl_algos.networks.dynamics import Chances
 from malfl_algos.networks.feature_maps import with_actions
 from malfl_algos.networks.gathering import Gathered, Steps
 from malfl_algos.networks.mlp import Parameters, apply, init
-from malfl_algos.networks.training import TrainingSettings, train
+from malfl_algos.networks.training import TrainingSettings, pieces, train
 
 __all__ = ["Potentials", "fit_potentials"]
 
@@ -122,7 +122,7 @@ def fit_potentials(
     @torch.no_grad()
     def held_loss() -> float:
         total = 0.0
-        for piece in torch.arange(len(apart.here)).split(1 << 14):
+        for piece in pieces(torch.arange(len(apart.here)), 1 << 14):
             delta, f = terms(apart, piece)
             value = 2 * f * delta - f**2 if conditional_mean else delta**2
             total += float((apart.weight[piece] * value).sum())

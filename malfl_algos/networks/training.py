@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from malfl_algos.networks.checkpoints import Checkpoint
 
-__all__ = ["Trained", "TrainingSettings", "train"]
+__all__ = ["Trained", "TrainingSettings", "pieces", "train"]
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -67,6 +67,12 @@ class _State:
     epoch: int = 0
     finished: bool = False
     history: list[tuple[float, float]] = field(default_factory=list)
+
+
+def pieces(rows: Tensor, size: int) -> Iterator[Tensor]:
+    """Rows in pieces of at most so many."""
+    for begin in range(0, len(rows), size):
+        yield rows[begin : begin + size]
 
 
 def train(
@@ -137,12 +143,12 @@ def _epoch(
         batches = [torch.arange(n_items)]
     else:
         order = torch.randperm(n_items, generator=generator)
-        batches = list(order.split(settings.batch_size))
+        batches = list(pieces(order, settings.batch_size))
     total = 0.0
     for batch in batches:
         optimizer.zero_grad(set_to_none=True)
         value = loss(batch)
-        value.backward()  # type: ignore[no-untyped-call]
+        torch.autograd.backward(value)
         optimizer.step()
         total += float(value.detach()) * len(batch)
     return total / n_items
