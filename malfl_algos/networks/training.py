@@ -34,6 +34,9 @@ class TrainingSettings:
         patience: rounds without a better held-out loss before the learning rate is halved; after
             the `halvings`-th time training ends.
         halvings: see there.
+        steady: where held-out data cannot tell (a loss that is a saddle): all rounds are made, the
+            learning rate is halved so many times in equal parts of them, and the last parameters
+            count.
     """
 
     epochs: int
@@ -41,6 +44,7 @@ class TrainingSettings:
     learning_rate: float
     patience: int = 5
     halvings: int = 4
+    steady: bool = False
 
 
 @dataclass(eq=False)
@@ -158,12 +162,11 @@ def _after_round(
     state: _State, parameters: Sequence[Tensor], held: float, settings: TrainingSettings
 ) -> None:
     state.epoch += 1
-    if held < state.best_loss:
-        state.best, state.best_loss, state.waited = (
-            [p.detach().clone() for p in parameters],
-            held,
-            0,
-        )
+    if settings.steady:
+        state.halved = state.epoch * (settings.halvings + 1) // settings.epochs
+    if settings.steady or held < state.best_loss:
+        state.best = [p.detach().clone() for p in parameters]
+        state.best_loss, state.waited = held, 0
         return
     state.waited += 1
     if state.waited >= settings.patience:
