@@ -100,7 +100,7 @@ def one_hot_map(n_states: int) -> FeatureMap:
 
 
 def in_a_box(size: int = 2, jitter: float = 0.2) -> ObservationTrace:
-    """The trace with real-valued observations, no two alike: rows and columns with noise on them."""
+    """The trace with real-valued observations, no two alike: digits with noise."""
     rng = np.random.default_rng(0)
     trace = from_learning_trace(played(size), board(size).without_rewards())
     width = 2 * len(trace.agents)

@@ -17,8 +17,6 @@ __all__ = ["Trained", "TrainingSettings", "pieces", "train"]
 
 Arrays = dict[str, NDArray[Any]]
 
-LEAST_STEPS = 50
-"""Steps of a round where a pass over the data has fewer: small data take many passes a round."""
 SAVED_EVERY = 5
 """Rounds from one checkpoint to the next."""
 
@@ -37,6 +35,7 @@ class TrainingSettings:
         steady: where held-out data cannot tell (a loss that is a saddle): all rounds are made, the
             learning rate is halved so many times in equal parts of them, and the last parameters
             count.
+        least_steps: of a round, where a pass over the data has fewer: small data take many passes.
     """
 
     epochs: int
@@ -45,6 +44,7 @@ class TrainingSettings:
     patience: int = 5
     halvings: int = 4
     steady: bool = False
+    least_steps: int = 50
 
 
 @dataclass(eq=False)
@@ -110,7 +110,7 @@ def train(
     if saver is not None:
         _restore(saver, parameters, optimizer, generator, state)
     n_batches = -(-n_items // settings.batch_size)
-    repeats = -(-LEAST_STEPS // n_batches)
+    repeats = -(-settings.least_steps // n_batches)
     while not state.finished and state.epoch < settings.epochs:
         rate = settings.learning_rate / 2**state.halved
         for group in optimizer.param_groups:

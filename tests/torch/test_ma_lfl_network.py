@@ -19,7 +19,7 @@ from malfl_env.markov_game import MarkovGame
 QUICK = {"ensemble": 2, "epochs": 6, "hidden": (24,), "widths": (48,)}
 
 
-def recover(trace=None, game: MarkovGame | None | str = "same", **options):
+def recover(trace=None, game: MarkovGame | str | None = "same", **options):
     game = board().without_rewards() if game == "same" else game
     observer = MaLflNetwork(**{**QUICK, **options})
     return observer.recover(
@@ -289,7 +289,7 @@ def test_the_last_good_checkpoint_stays_when_the_loss_is_not_finite(tmp_path, mo
         calls[0].played.fill_(float("nan"))  # what is trained on from now on
 
     monkeypatch.setattr(Checkpoint, "save", saved)
-    with pytest.raises(RuntimeError, match="not finite in round 5.*lower learning_rate"):
+    with pytest.raises(RuntimeError, match=r"not finite in round 5.*lower learning_rate"):
         recover(**options)
     assert rounds == [5]
     arrays, state = _loaded(tmp_path / "policies_0_0.npz")
@@ -340,7 +340,7 @@ def test_a_device_that_does_not_exist_is_refused():
 def test_a_trace_without_transitions_is_refused():
     bare = LearningTrace(tuple(replace(stage, transitions=None) for stage in played().stages))
     for game in ("same", None):
-        with pytest.raises(ValueError, match="has no transitions.*keep_transitions"):
+        with pytest.raises(ValueError, match=r"has no transitions.*keep_transitions"):
             recover(bare, game=game)
 
 
