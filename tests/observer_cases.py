@@ -99,10 +99,10 @@ def one_hot_map(n_states: int) -> FeatureMap:
     return FeatureMap(hidden, np.zeros(n_states + 1), scale)
 
 
-def in_a_box(size: int = 2, jitter: float = 0.2) -> ObservationTrace:
+def in_a_box(size: int = 2, episodes: int = 20, jitter: float = 0.2) -> ObservationTrace:
     """The trace with real-valued observations, no two alike: digits with noise."""
     rng = np.random.default_rng(0)
-    trace = from_learning_trace(played(size), board(size).without_rewards())
+    trace = from_learning_trace(played(size, 4, episodes), board(size).without_rewards())
     width = 2 * len(trace.agents)
     space = Box(-1.0, float(size), (width,), np.float32)
     stages = []

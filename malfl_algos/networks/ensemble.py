@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from malfl_algos.ma_lfl.inference import Given
 from malfl_algos.networks.estimated_policies import EstimatedPolicies
 from malfl_algos.networks.fitting import Fitting, chances_of, counts_of, policies_of
 from malfl_algos.networks.gathering import Gathered
@@ -49,7 +48,7 @@ def fit_agent(
     members: list[Member] = []
     details: list[dict[str, Any]] = []
     policies: EstimatedPolicies | None = None
-    given: Given | None = None
+    chosen: dict[str, Any] | None = None
     for number in range(fitting.ensemble):
         data = counts_of(gathered, fitting, number)
         estimated = policies_of(gathered, fitting, data, number)
@@ -72,24 +71,14 @@ def fit_agent(
                 raise saver.broken(fault) from fault
         else:
             chances = chances_of(gathered, estimated, known or {})
-            one, detail = fit_member(gathered, fitting, data, chances, estimated, number, given)
+            one, detail = fit_member(gathered, fitting, data, chances, estimated, number, chosen)
             if saver is not None:
                 saver.save(member_arrays(one), detail)
         members.append(one)
         details.append(detail)
-        given = given or _chosen(detail)
+        chosen = chosen or (detail if "noise_variance" in detail else None)
     assert policies is not None
     return Fitted(tuple(members), policies, _diagnostics(gathered, fitting, policies, details))
-
-
-def _chosen(detail: Mapping[str, Any]) -> Given | None:
-    if "noise_variance" not in detail:
-        return None
-    return Given(
-        float(detail["noise_variance"]),
-        float(detail["noise_scale"]),
-        float(detail["prior_variance"]),
-    )
 
 
 def _diagnostics(

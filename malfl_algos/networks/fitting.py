@@ -33,6 +33,8 @@ class Fitting:
     form: Literal["bellman", "potentials"]
     reward_model: RewardModel
     trunk: Literal["random", "policies", "potentials"]
+    learner: Literal["auto", "exact", "td"]
+    step_size: float
     dynamics: Literal["auto", "joint", "own"]
     widths: tuple[int, ...]
     hidden: tuple[int, ...]

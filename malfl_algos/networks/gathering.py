@@ -78,6 +78,18 @@ class Gathered:
     view: int
 
     @property
+    def read(self) -> NDArray[np.bool_]:
+        """Inputs that random layers read, `(width,)`: the values of digits, not their one-hots."""
+        width = self.inputs.shape[1]
+        n_values = width - self.encoder.width or width
+        return np.arange(width) >= width - n_values
+
+    @property
+    def repeats(self) -> bool:
+        """Whether the same observation is mostly seen more than once."""
+        return 2 * len(self.inputs) < sum(len(steps.which) for steps in self.stages)
+
+    @property
     def n_own(self) -> int:
         """Number of the agent's own actions."""
         return self.n_actions[self.agent_index]

@@ -51,6 +51,10 @@ class MaLflNetwork:
             inferred with error bars; `potentials`: (11)-(12) with a free potential per stage.
         reward_model: `state` r(o), `own_action` r(o, a^i), or `joint` r(o, a^1..a^n); o is what the
             agent observes.
+        learner: `exact`, learners whose action values are those of (5); `td`, learners that update a
+            table from 0 in every stage, known by how often they tried what; `auto`: the evidence
+            decides, where observations repeat.
+        step_size: beta of td learners.
         trunk: hidden layers below the inferred one: `random`, those of the estimated `policies`, or
             of the `potentials`.
         widths: of the hidden layers of a random trunk.
@@ -75,6 +79,8 @@ class MaLflNetwork:
 
     form: Literal["bellman", "potentials"] = "bellman"
     reward_model: Literal["state", "own_action", "joint"] = "state"
+    learner: Literal["auto", "exact", "td"] = "auto"
+    step_size: float = 0.1
     trunk: Literal["random", "policies", "potentials"] = "random"
     widths: tuple[int, ...] = (128,)
     hidden: tuple[int, ...] = (64, 64)
@@ -98,6 +104,7 @@ class MaLflNetwork:
         choices = {
             "form": ("bellman", "potentials"),
             "reward_model": ("state", "own_action", "joint"),
+            "learner": ("auto", "exact", "td"),
             "trunk": ("random", "policies", "potentials"),
             "dynamics": ("auto", "joint", "own"),
         }
@@ -119,6 +126,8 @@ class MaLflNetwork:
             )
         if not (self.learning_rate > 0 and isfinite(self.learning_rate)):
             raise ValueError(f"learning_rate must be > 0 and finite, got {self.learning_rate}")
+        if not 0 < self.step_size < 1:
+            raise ValueError(f"step_size must be in (0, 1), got {self.step_size}")
         if self.seed < 0:
             raise ValueError(f"seed must be >= 0, got {self.seed}")
 
@@ -214,6 +223,8 @@ class MaLflNetwork:
             fitting = Fitting(
                 form=self.form,
                 reward_model=self.reward_model,
+                learner=self.learner,
+                step_size=self.step_size,
                 trunk=self.trunk,
                 dynamics=self.dynamics,
                 widths=self.widths,

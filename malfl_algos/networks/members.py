@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import prod
 from typing import Any
@@ -31,6 +31,7 @@ __all__ = ["fit_member"]
 
 FloatArray = NDArray[np.float64]
 
+NOISE = ("noise_variance", "noise_scale", "prior_variance")
 MOST_JOINT = 25
 """Up to so many joint actions, each has dynamics of its own, learned from all stages."""
 
@@ -42,7 +43,7 @@ def fit_member(
     chances: Chances,
     policies: EstimatedPolicies,
     number: int,
-    given: Given | None,
+    chosen: Mapping[str, Any] | None,
 ) -> tuple[Member, dict[str, Any]]:
     """Fit a member.
 
@@ -53,7 +54,7 @@ def fit_member(
         chances: everyone's policies.
         policies: their network.
         number: of the member.
-        given: noise and prior to take without a search.
+        chosen: what was said of an earlier member, whose noise, prior and rule this one takes.
 
     Returns:
         The member, and what to say of it.
@@ -70,7 +71,8 @@ def fit_member(
     if fitting.reward_model != "state":
         acting = [gathered.n_actions[agent] for agent in reward.acting]
         some = _sample_inputs(gathered, reward, acting)
-        phi = random_map(generator, fitting.widths, some, device=fitting.device)
+        read = np.append(gathered.read, np.ones(sum(acting), dtype=np.bool_))
+        phi = random_map(generator, fitting.widths, some, read=read, device=fitting.device)
         reward = RewardFeatures(fitting.reward_model, phi, gathered.n_actions, gathered.agent_index)
     features = trunk(gathered.inputs)
     dynamics = _dynamics(gathered, fitting, features, data, chances)
@@ -91,10 +93,10 @@ def fit_member(
         )
         for stage in range(len(gathered.stages) - 1)
     ]
-    layer = fit_last_layer(rows, dynamics, temperature=fitting.temperature, given=given)
+    layer = _layer(gathered, fitting, rows, dynamics, chosen)
     detail = _said(layer)
     if number == 0:
-        detail["prediction"] = _prediction(rows, dynamics, chances, gathered, fitting)
+        detail["prediction"] = _prediction(rows, dynamics, chances, gathered, fitting, layer)
     centre = _centre(gathered, data, reward)
     return Member(reward, layer.mean, layer.covariance, centre), detail
 
@@ -111,7 +113,9 @@ def _trunk(
     if fitting.trunk == "potentials":
         assert potentials is not None
         return trained_map(potentials.potentials[:-2], gathered.inputs)
-    return random_map(generator, fitting.widths, gathered.inputs, device=fitting.device)
+    return random_map(
+        generator, fitting.widths, gathered.inputs, read=gathered.read, device=fitting.device
+    )
 
 
 def _dynamics(
@@ -182,6 +186,30 @@ def _centre(gathered: Gathered, data: Counts, reward: RewardFeatures) -> FloatAr
     return np.asarray(sums / total)
 
 
+def _layer(
+    gathered: Gathered,
+    fitting: Fitting,
+    rows: Sequence[StageRows],
+    dynamics: Dynamics,
+    chosen: Mapping[str, Any] | None,
+) -> LastLayer:
+    """The last layer, under the learners' rule that was chosen or explains the data better."""
+    if chosen is not None:
+        given = Given(*(float(chosen[name]) for name in NOISE))
+        rules = [None if chosen["step_size"] is None else float(chosen["step_size"])]
+    else:
+        given, rules = None, [None, fitting.step_size]
+        if fitting.learner == "exact" or (fitting.learner == "auto" and not gathered.repeats):
+            rules = [None]
+        elif fitting.learner == "td":
+            rules = [fitting.step_size]
+    fits = [
+        fit_last_layer(rows, dynamics, temperature=fitting.temperature, step_size=rule, given=given)
+        for rule in rules
+    ]
+    return max(fits, key=lambda one: one.evidence.log_evidence or -np.inf)
+
+
 def _said(layer: LastLayer) -> dict[str, Any]:
     chosen = layer.evidence
     return {
@@ -190,6 +218,8 @@ def _said(layer: LastLayer) -> dict[str, Any]:
         "noise_scale": chosen.noise_scale,
         "prior_variance": chosen.prior_variance,
         "bounds_hit": list(chosen.bounds_hit),
+        "learner": "exact" if layer.step_size is None else "td",
+        "step_size": layer.step_size,
         "rank": layer.rank,
         "n_features": len(layer.mean),
     }
@@ -201,16 +231,18 @@ def _prediction(
     chances: Chances,
     gathered: Gathered,
     fitting: Fitting,
+    whole: LastLayer,
 ) -> dict[str, float] | None:
     """Log likelihood per step of the last stage's actions, the reward recovered without it."""
     if len(rows) < 2:
         return None
     last, agent = rows[-1], gathered.agent_index
-    layer = fit_last_layer(rows[:-1], dynamics, temperature=fitting.temperature)
+    shared: dict[str, Any] = {"temperature": fitting.temperature, "step_size": whole.step_size}
+    layer = fit_last_layer(rows[:-1], dynamics, **shared)
     before = np.log(np.maximum(chances(last.rows, last.stage)[agent], 1e-300))
     return {
         "stage": last.stage + 1,
-        "log_likelihood": prediction(last, layer.mean, temperature=fitting.temperature),
+        "log_likelihood": prediction(last, layer.mean, **shared),
         "no_change": float((last.counts * before).sum() / last.counts.sum()),
         "uniform": -float(np.log(gathered.n_own)),
     }

@@ -179,7 +179,9 @@ def _dual(
     generator: torch.Generator,
     device: torch.device,
 ) -> _Dual:
-    features = random_map(generator, (DUAL_WIDTH,), gathered.inputs, device=device)
+    features = random_map(
+        generator, (DUAL_WIDTH,), gathered.inputs, read=gathered.read, device=device
+    )
     table = features(gathered.inputs)
     total = sum(float(count.sum()) for count in counts[:-1])
     inverse = []

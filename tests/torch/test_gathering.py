@@ -115,7 +115,11 @@ def test_features_are_standardised_and_end_in_a_constant():
     inputs = np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
     inputs[:, 3] = 2.0
     features = random_map(
-        torch.Generator().manual_seed(0), (32, 16), inputs, device=torch.device("cpu")
+        torch.Generator().manual_seed(0),
+        (32, 16),
+        inputs,
+        read=np.array([True, True, False, True]),
+        device=torch.device("cpu"),
     )
     found = features(inputs)
     assert found.shape == (50, features.n_features) == (50, 21)
@@ -123,6 +127,21 @@ def test_features_are_standardised_and_end_in_a_constant():
     assert found[:, :-1].mean(axis=0) == pytest.approx(0, abs=1e-6)
     assert (found[:, :16].std(axis=0) ** 2).sum() == pytest.approx(1)
     assert (found[:, 16:-1].std(axis=0) ** 2).sum() == pytest.approx(1)
+
+
+def test_random_layers_read_values_not_one_hots():
+    view = gather(from_learning_trace(played(), board().without_rewards()))[0]
+    assert view.read.tolist() == [False] * 8 + [True] * 4
+    assert gather(in_a_box())[0].read.all()
+    inputs = view.inputs.copy()
+    features = random_map(
+        torch.Generator().manual_seed(0), (8,), inputs, read=view.read, device=torch.device("cpu")
+    )
+    before = features(inputs)
+    inputs[:, :8] = 0.5
+    after = features(inputs)
+    assert np.array_equal(before[:, :8], after[:, :8])
+    assert not np.array_equal(before[:, 8:16], after[:, 8:16])
 
 
 def test_actions_stand_one_hot_behind_inputs():

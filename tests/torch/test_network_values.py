@@ -114,7 +114,7 @@ def test_action_values_are_exact_and_the_true_reward_predicts_the_next_policy(ex
     )
     assert one.coefficients @ exact.weights() + one.offset == pytest.approx(q, abs=2e-3)
     best = -entropy(exact.policies[2][exact.agent]).mean()
-    found = prediction(one, exact.weights(), temperature=TEMPERATURE)
+    found = prediction(one, exact.weights(), temperature=TEMPERATURE, step_size=None)
     assert found == pytest.approx(best, abs=1e-5)
 
 
@@ -124,11 +124,26 @@ def test_the_last_layer_of_exact_data_is_the_true_reward(exact):
     for one in stages:
         one.counts[:] *= 1e9
     given = Given(1e-6, 1e-12, 100.0)
-    found = fit_last_layer(stages, dynamics, temperature=TEMPERATURE, given=given)
+    found = fit_last_layer(stages, dynamics, temperature=TEMPERATURE, step_size=None, given=given)
     reward = (exact.features @ found.mean) - (exact.features @ found.mean).mean()
     truth = exact.game.reward(exact.agent)
     assert np.corrcoef(reward, truth)[0, 1] > 0.999
     assert reward == pytest.approx(truth - truth.mean(), abs=0.1)
+
+
+def test_td_learners_values_stand_near_zero_where_they_tried_little(exact):
+    """The same data said to be of td learners: what was never tried has q = 0, whatever r is."""
+    dynamics = JointDynamics(exact.gathered, exact.features, exact.counts, exact.chances)
+    one = exact.rows(1, dynamics)
+    one.visits[:] = 1e6
+    whole = [
+        prediction(one, exact.weights(), temperature=TEMPERATURE, step_size=size)
+        for size in (None, 0.1)
+    ]
+    assert whole[0] == pytest.approx(whole[1])
+    one.visits[:] = 0
+    nothing = prediction(one, exact.weights(), temperature=TEMPERATURE, step_size=0.1)
+    assert nothing == pytest.approx(-np.log(5))
 
 
 def _residual(exact, fitted):
