@@ -35,6 +35,7 @@ from malfl_algos.networks.training import TrainingSettings
 from malfl_algos.observation_trace import ObservationTrace
 from malfl_algos.spaces import space_to_json
 from malfl_algos.trace import LearningTrace
+from malfl_env.checks import check_count
 from malfl_env.markov_game import MarkovGame
 
 __all__ = ["MaLflNetwork"]
@@ -51,8 +52,8 @@ class MaLflNetwork:
             inferred with error bars; `potentials`: (11)-(12) with a free potential per stage.
         reward_model: `state` r(o), `own_action` r(o, a^i), or `joint` r(o, a^1..a^n); o is what the
             agent observes.
-        learner: `exact`, learners whose action values are those of (5); `td`, learners that update a
-            table from 0 in every stage, known by how often they tried what; `auto`: the evidence
+        learner: `exact`, learners whose action values are those of (5); `td`, learners that update
+            a table from 0 in every stage, known by how often they tried what; `auto`: the evidence
             decides, where observations repeat.
         step_size: beta of td learners.
         trunk: hidden layers below the inferred one: `random`, those of the estimated `policies`, or
@@ -114,8 +115,8 @@ class MaLflNetwork:
                     f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}"
                 )
         for name in ("ensemble", "epochs", "batch_size", "max_rows"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be >= 1, got {getattr(self, name)}")
+            check_count(name, getattr(self, name), minimum=1)
+        check_count("seed", self.seed, minimum=0)
         for name in ("widths", "hidden"):
             layers = getattr(self, name)
             if not layers or min(layers) < 1:
@@ -128,8 +129,6 @@ class MaLflNetwork:
             raise ValueError(f"learning_rate must be > 0 and finite, got {self.learning_rate}")
         if not 0 < self.step_size < 1:
             raise ValueError(f"step_size must be in (0, 1), got {self.step_size}")
-        if self.seed < 0:
-            raise ValueError(f"seed must be >= 0, got {self.seed}")
 
     def read(
         self, trace: ObservationTrace, *, discount: float, temperature: float

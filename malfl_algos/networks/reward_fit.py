@@ -66,8 +66,8 @@ def fit_last_layer(
         stages: what each says.
         dynamics: of the regressions behind them.
         temperature: alpha.
-        step_size: beta of learners that update a table from 0 in every stage: an action tried N times
-            has come 1 - (1 - beta)^N of the way to its value; None: learners reach q_h.
+        step_size: beta of learners that update a table from 0 in every stage: an action tried N
+            times has come 1 - (1 - beta)^N of the way to its value; None: learners reach q_h.
         given: noise and prior to take without a search.
     """
     reached = [_reached(one, step_size) for one in stages]

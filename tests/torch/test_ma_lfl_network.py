@@ -23,7 +23,7 @@ QUICK = {"ensemble": 2, "epochs": 6, "hidden": (24,), "widths": (48,)}
 
 def plenty():
     """Enough data to recover from."""
-    return played(2, 5, 400, 100)
+    return played(2, 5, 4000, 100)
 
 
 def recover(trace=None, game: MarkovGame | str | None = "same", **options):
@@ -120,7 +120,7 @@ def test_a_reward_of_the_own_action_does_not_depend_on_the_others():
 
 
 def test_the_potentials_form_correlates_with_the_truth():
-    result = recover(plenty(), form="potentials", epochs=8, ensemble=1)
+    result = recover(plenty(), form="potentials", epochs=25, ensemble=1)
     assert result.sd is None
     assert correlation(result.rewards["agent_0"], board().reward(0)) > 0.7
 
