@@ -15,6 +15,7 @@ from malfl_algos.networks.checkpoints import Checkpoint
 from malfl_algos.networks.ma_lfl import MaLflNetwork
 from malfl_algos.networks.recovered_functions import RecoveredFunctions
 from malfl_algos.observation_trace import from_learning_trace
+from malfl_algos.testing import check_observer
 from malfl_env import grid_world_v0
 from malfl_env.markov_game import MarkovGame
 
@@ -401,6 +402,11 @@ def test_reading_a_tabular_trace_is_recovering_but_for_the_level(found):
     actions = np.zeros((game.n_states, 2), dtype=np.int64)
     mean, _ = read.reward("agent_0", {"agent_0": seen}, actions)
     assert mean - mean.mean() == pytest.approx(found.rewards["agent_0"], abs=1e-9)
+
+
+@pytest.mark.parametrize("options", [{}, {"form": "potentials", "reward_model": "joint"}])
+def test_it_keeps_the_promises_of_an_observer(options):
+    check_observer(MaLflNetwork, options={**QUICK, "epochs": 1, **options})
 
 
 def test_tensorboard_is_told_of_the_losses(tmp_path):
