@@ -1,0 +1,158 @@
+"""The last layer of a reward network, inferred from the actions that learners went on to play.
+
+(6) says alpha log pi_{h+1} = q_h up to a constant per observation, and q_h is affine in the layer:
+the project's own Gaussian inference applies, with multinomial actions, the noise of the regression
+behind q_h and a noise of the learner's, whose size and the prior's the evidence chooses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import log_softmax
+
+from malfl_algos.ma_lfl.inference import Evidence, Given, Posterior, fit
+from malfl_algos.ma_lfl.normal_equations import Rows
+from malfl_algos.ma_lfl.policy_estimation import smoothed_policy
+from malfl_algos.ma_lfl.response import working_response
+from malfl_algos.networks.action_values import StageRows
+from malfl_algos.networks.dynamics import Dynamics
+
+__all__ = ["LastLayer", "fit_last_layer", "prediction"]
+
+FloatArray = NDArray[np.float64]
+
+PASSES = 3
+"""Rounds of expanding the multinomial likelihood about the fit."""
+EVALUATIONS = 8
+"""Noise settings that the evidence tries in a round."""
+CONCENTRATION = 0.3
+"""Pseudo-count per action of the first expansion."""
+
+
+@dataclass(frozen=True, eq=False)
+class LastLayer:
+    """Posterior of the last layer.
+
+    Args:
+        mean: `(k,)`.
+        covariance: `(k, k)`.
+        evidence: noise and prior, and how they were chosen.
+        step_size: of the rule that the learners were taken to follow, see `fit_last_layer`.
+        rank: how many directions of it the data determine better than the prior does.
+    """
+
+    mean: FloatArray
+    covariance: FloatArray
+    evidence: Evidence
+    step_size: float | None
+    rank: int
+
+
+def fit_last_layer(
+    stages: Sequence[StageRows],
+    dynamics: Dynamics,
+    *,
+    temperature: float,
+    step_size: float | None,
+    given: Given | None = None,
+) -> LastLayer:
+    """Infer w from all stages.
+
+    Args:
+        stages: what each says.
+        dynamics: of the regressions behind them.
+        temperature: alpha.
+        step_size: beta of learners that update a table from 0 in every stage: an action tried N
+            times has come 1 - (1 - beta)^N of the way to its value; None: learners reach q_h.
+        given: noise and prior to take without a search.
+    """
+    reached = [_reached(one, step_size) for one in stages]
+    coefficients = np.concatenate(
+        [part[..., None] * one.coefficients for part, one in zip(reached, stages, strict=True)]
+    )
+    offset = np.concatenate([part * one.offset for part, one in zip(reached, stages, strict=True)])
+    counts = np.concatenate([one.counts for one in stages])
+    k = coefficients.shape[-1]
+    prior = np.eye(k)
+    prior[-1, -1] = 0.0  # the constant, which comes last, is the level
+    response = temperature * np.log(smoothed_policy(counts, pseudo_count=CONCENTRATION))
+    variance, constant = temperature**2 / (counts + 0.5), 0.0
+    noise = np.zeros(counts.shape)
+    posterior: Posterior | None = None
+    for _ in range(PASSES):
+        rows = Rows(
+            coefficients[None],
+            (response - offset)[None],
+            variance[None],
+            noise[None],
+            prior,
+            constant,
+            temperature,
+        )
+        posterior = fit(
+            rows,
+            start=None if posterior is None else posterior.evidence,
+            evaluations=EVALUATIONS,
+            scaled=bool(noise.any()),
+            given=given,
+        )
+        noise = _noise(stages, dynamics, posterior.mean, step_size)
+        evidence = posterior.evidence
+        own = evidence.noise_variance + (evidence.noise_scale or 1.0) * noise
+        q = coefficients @ posterior.mean + offset
+        answer, _ = working_response(q, own, counts, temperature=temperature)
+        response, variance, constant = answer.mean, answer.variance, answer.log_constant
+    assert posterior is not None
+    rank = _rank(posterior)
+    return LastLayer(posterior.mean, posterior.covariance(), posterior.evidence, step_size, rank)
+
+
+def prediction(
+    one: StageRows, mean: FloatArray, *, temperature: float, step_size: float | None
+) -> float:
+    """Log likelihood per step of the next stage's actions, had they followed (6) from q_h."""
+    q = _reached(one, step_size) * (one.coefficients @ mean + one.offset)
+    log_policy = log_softmax(q / temperature, axis=-1)
+    return float((one.counts * log_policy).sum() / one.counts.sum())
+
+
+def _reached(one: StageRows, step_size: float | None) -> FloatArray:
+    """The part of the way from 0 to q that a learner has come, `(n, n_own)`."""
+    if step_size is None:
+        return np.ones(one.visits.shape)
+    return np.asarray(-np.expm1(one.visits * np.log1p(-step_size)))
+
+
+def _noise(
+    stages: Sequence[StageRows],
+    dynamics: Dynamics,
+    mean: FloatArray,
+    step_size: float | None,
+) -> FloatArray:
+    """Variance of the learner's q about the model, as far as it can be predicted.
+
+    From the randomness of the next observations that K was learned from; of td learners also from
+    not knowing how far the values ahead had come, where an action was tried a few times only. (That
+    they swing about their values for ever is left to the noise that the evidence chooses.)
+    """
+    weights = np.append(mean, 1.0)
+    found = []
+    for one in stages:
+        step = dynamics.residual(one.stage, one.values @ weights)
+        variance = one.leverage * step
+        if step_size is not None:
+            reached = _reached(one, step_size)
+            q = one.coefficients @ mean + one.offset
+            variance = variance + reached * (1 - reached) * q**2
+        found.append(variance)
+    return np.concatenate(found)
+
+
+def _rank(posterior: Posterior) -> int:
+    """Eigenvalues of the data's information above the prior's, the constant aside."""
+    values = np.linalg.eigvalsh(posterior.information[:-1, :-1])
+    return int((values > 1 / posterior.evidence.prior_variance).sum())
