@@ -37,6 +37,7 @@ from malfl_algos.experiments.recovery import (
     trend_rows,
     write_recovered,
 )
+from malfl_algos.experiments.score_log import log_scores
 from malfl_algos.files import write_json
 from malfl_algos.ground_truth import GroundTruth
 from malfl_algos.trace import LearningTrace
@@ -203,13 +204,17 @@ def _observe_unit(unit: Unit, folder: Path) -> str:
     observer = make_observer(config, unit.plugin, seed=unit.seed)
     recovered = recover(observer, trace, problem)
     write_recovered(recovered, folder)
-    if config.trend:
+    log_dir = getattr(observer, "log_dir", None)
+    if config.trend or log_dir:
         states = reachable_states(game)
-        rows = trend_rows(observer, trace, problem, truth.rewards, states)
         rewards = {observing: result.rewards for observing, result in recovered.items()}
         last = score_rows(rewards, truth.rewards, states)
-        rows += [{"n_stages": trace.n_stages, **row} for row in last]
-        write_json(folder / "trend.json", rows)
+        rows = [{"n_stages": trace.n_stages, **row} for row in last]
+        if config.trend:
+            rows = trend_rows(observer, trace, problem, truth.rewards, states) + rows
+            write_json(folder / "trend.json", rows)
+        if log_dir:
+            log_scores(log_dir, f"scores_{unit.plugin.label}_{unit.family}_seed_{unit.seed}", rows)
     return _counts_hash(trace)
 
 
