@@ -18,6 +18,7 @@ __all__ = ["reward_figure", "write_network_figures"]
 Cells = Sequence[Mapping[str, Any]]
 
 SIDE = 3.1
+MOST_BARS = 500
 
 
 def write_network_figures(cells: Cells, folder: Path) -> list[Path]:
@@ -64,13 +65,19 @@ def reward_figure(cells: Cells) -> Figure:
     handles, labels = panels[0, 0].get_legend_handles_labels()
     if len(labels) > 1:
         figure.legend(handles, labels, loc="outside lower center", ncols=2)
+    bars = "" if _crowded(one["agents"][0]) else "bars: two deviations; "
     set_title(
         figure,
         f"{one['size']}x{one['size']} board, {one['learner']} learners, "
         f"{one['episodes']} episodes a stage",
-        f"Pearson correlation over all joint states; bars: two deviations; seed {one['seed']}",
+        f"Pearson correlation over all joint states; {bars}seed {one['seed']}",
     )
     return figure
+
+
+def _crowded(one: Mapping[str, Any]) -> bool:
+    """Whether there are too many states for bars."""
+    return len(one["truth"]) > MOST_BARS
 
 
 def _panel(axes: Axes, one: Mapping[str, Any]) -> None:
@@ -80,7 +87,7 @@ def _panel(axes: Axes, one: Mapping[str, Any]) -> None:
     visited = np.array(one["visits"]) > 0
     line = [min(truth.min(), mean.min()), max(truth.max(), mean.max())]
     axes.plot(line, line, color="#8a8a8a", linewidth=0.8, zorder=1)
-    small = len(mean) > 500
+    small = _crowded(one)
     for index, (among, label) in enumerate(((visited, "visited"), (~visited, "never visited"))):
         if not among.any():
             continue
