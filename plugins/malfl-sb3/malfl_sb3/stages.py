@@ -8,8 +8,9 @@ the learners have learned from other steps than those that an observer sees.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -18,12 +19,15 @@ from numpy.typing import NDArray
 from pettingzoo import ParallelEnv
 from stable_baselines3.common.base_class import BaseAlgorithm
 
-from malfl_algos.contract import API_VERSION, LearnedStage
+from malfl_algos.contract import API_VERSION, LearnedStage, PlayedStage
 from malfl_algos.sampling import observed_stage, sample_stage
+from malfl_algos.spaces import action_counts, observation_spaces
 from malfl_env import MarkovGame, markov_game
 from malfl_sb3.behaviour import log_behaviour
+from malfl_sb3.playing import play_episodes
+from malfl_sb3.randomness import torch_threads
 from malfl_sb3.training import IndependentTraining
-from malfl_sb3.view import AgentView
+from malfl_sb3.view import AgentView, agent_views
 
 __all__ = ["Sb3Learner"]
 
@@ -43,6 +47,7 @@ class Sb3Learner:
         learning_rate: of the optimiser.
         policy_network: widths of the hidden layers, one network of them for each of the functions
             that are learned.
+        game_copies: games in which a stage is played side by side, where the game has no table.
 
     Raises:
         ValueError: for an option out of its range; the message names it.
@@ -56,6 +61,7 @@ class Sb3Learner:
     mode: Literal["simultaneous", "alternating"] = "simultaneous"
     learning_rate: float = 3e-4
     policy_network: tuple[int, ...] = (64, 64)
+    game_copies: int = 256
 
     api_version: ClassVar[tuple[int, int]] = API_VERSION
 
@@ -69,7 +75,7 @@ class Sb3Learner:
         for width in self.policy_network:
             if width < 1:
                 raise ValueError(f"policy_network must hold widths >= 1, got {self.policy_network}")
-        self._check_at_least_one("episodes", "episode_length", "timesteps")
+        self._check_at_least_one("episodes", "episode_length", "timesteps", "game_copies")
 
     def _check_at_least_one(self, *names: str) -> None:
         for name in names:
@@ -120,10 +126,52 @@ class Sb3Learner:
         """
         game = markov_game(env)
         observations = _all_observations(env, game)
+        for models in self._trained(env, n_stages, rng):
+            log_policies = [
+                log_behaviour(model, observations[agent]) for agent, model in models.items()
+            ]
+            yield self._sample(game, log_policies, seed=int(rng.integers(2**63)))
+
+    def play(
+        self, env: ParallelEnv[str, Any, Any], *, n_stages: int, rng: np.random.Generator
+    ) -> Iterator[PlayedStage]:
+        """Yield stages of any game; see `malfl_algos.contract.ObservationLearner`.
+
+        An episode of a stage ends where the game ends it, or after `episode_length` steps.
+
+        Args:
+            env: any parallel environment whose agents have discrete actions, observe arrays or
+                discrete values, and begin and end together. Stages are played in copies of it.
+            n_stages: how many stages, >= 1. The first is played before anything is learned.
+            rng: one seed is drawn from it for the training and one per stage.
+
+        Raises:
+            ValueError: before anything runs, for an environment that does not fit; when some agents
+                end before others.
+        """
+        agent_views(env)
+        observation_spaces(env)
+        action_counts(env)
+        for models in self._trained(env, n_stages, rng):
+            own_rng = np.random.default_rng(int(rng.integers(2**63)))
+            yield play_episodes(
+                env,
+                {agent: partial(_behaviour, model) for agent, model in models.items()},
+                episodes=self.episodes,
+                episode_length=self.episode_length,
+                copies=self.game_copies,
+                rng=own_rng,
+            )
+
+    def _trained(
+        self, env: ParallelEnv[str, Any, Any], n_stages: int, rng: np.random.Generator
+    ) -> Iterator[Mapping[str, BaseAlgorithm]]:
+        """The models before they learn, then after every further `timesteps`."""
         alternating = self.mode == "alternating"
+        agents = env.possible_agents
         with IndependentTraining(
             env,
-            dict.fromkeys(game.agents, self.model),
+            dict.fromkeys(agents, self.model),
             total_timesteps=max(1, (n_stages - 1) * self.timesteps),
             rng=rng,
             mode=self.mode,
@@ -131,14 +179,10 @@ class Sb3Learner:
         ) as training:
             for stage in range(n_stages):
                 if stage:
-                    training.advance(self.timesteps * (game.n_agents if alternating else 1))
-                log_policies = [
-                    log_behaviour(model, observations[agent])
-                    for agent, model in training.models.items()
-                ]
-                yield self._play(game, log_policies, seed=int(rng.integers(2**63)))
+                    training.advance(self.timesteps * (len(agents) if alternating else 1))
+                yield training.models
 
-    def _play(
+    def _sample(
         self, game: MarkovGame, log_policies: list[NDArray[np.float64]], *, seed: int
     ) -> LearnedStage:
         sample = sample_stage(
@@ -155,6 +199,11 @@ class Sb3Learner:
         stage = observed_stage(game, sample, keep_transitions=self.keep_transitions, complete=False)
         policies = [np.exp(log_policy) for log_policy in log_policies]
         return LearnedStage(stage, dict(zip(game.agents, policies, strict=True)))
+
+
+def _behaviour(model: BaseAlgorithm, observations: NDArray[Any]) -> NDArray[np.float64]:
+    with torch_threads(1):  # one seed gives one result, however many threads torch has
+        return np.exp(log_behaviour(model, observations))
 
 
 def _all_observations(
