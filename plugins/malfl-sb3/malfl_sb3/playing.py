@@ -16,6 +16,8 @@ from malfl_algos.contract import PlayedStage
 from malfl_algos.spaces import narrowed, observation_spaces
 from malfl_algos.trace import Transitions
 from malfl_sb3.game import SharedGame
+from malfl_sb3.randomness import RandomStreams
+from malfl_sb3.schedules import ENVIRONMENT
 from malfl_sb3.view import AnyParallelEnv
 
 __all__ = ["Policy", "play_episodes"]
@@ -44,7 +46,8 @@ def play_episodes(
         episode_length: an episode that has not ended by then is cut.
         copies: games that are played at a time. It decides who draws what, so that another number
             gives other episodes.
-        rng: seeds every episode and draws every action.
+        rng: seeds every episode and draws every action. The global generators of torch, NumPy and
+            Python are as they were afterwards.
 
     Returns:
         The steps of one episode after the other, in the order in which they were begun.
@@ -53,18 +56,19 @@ def play_episodes(
         ValueError: where some agents end before others.
     """
     seeds = iter(enumerate(rng.integers(2**31, size=episodes).tolist()))
-    games = [
-        _Game(SharedGame(deepcopy(env)), episode_length) for _ in range(min(copies, episodes))
-    ]
-    for game in games:
-        game.begin(*next(seeds))
+    games = [_Game(SharedGame(deepcopy(env)), episode_length) for _ in range(min(copies, episodes))]
     record = _Record(env, policies)
-    while games:
-        record.step(games, rng)
+    streams = RandomStreams([ENVIRONMENT], rng)
+    with streams.in_place():
+        streams.use(ENVIRONMENT)
         for game in games:
-            if game.over:
-                game.begin(*next(seeds, (-1, None)))
-        games = [game for game in games if game.episode >= 0]
+            game.begin(*next(seeds))
+        while games:
+            record.step(games, rng)
+            for game in games:
+                if game.over:
+                    game.begin(*next(seeds, (-1, None)))
+            games = [game for game in games if game.episode >= 0]
     return record.stage()
 
 
