@@ -10,7 +10,6 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -20,12 +19,11 @@ from pettingzoo import ParallelEnv
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from malfl_algos.contract import API_VERSION, LearnedStage, PlayedStage
+from malfl_algos.networks.games import Games, games_of
 from malfl_algos.sampling import observed_stage, sample_stage
-from malfl_algos.spaces import action_counts, observation_spaces
 from malfl_env import MarkovGame, markov_game
 from malfl_sb3.behaviour import log_behaviour
-from malfl_sb3.playing import play_episodes
-from malfl_sb3.randomness import torch_threads
+from malfl_sb3.playing import play_stage
 from malfl_sb3.training import IndependentTraining
 from malfl_sb3.view import AgentView, agent_views
 
@@ -146,21 +144,27 @@ class Sb3Learner:
             rng: one seed is drawn from it for the training and one per stage.
 
         Raises:
-            ValueError: before anything runs, for an environment that does not fit; when some agents
-                end before others.
+            ValueError: at once, for an environment that does not fit or cannot be copied; on the
+                way, where some agents end before others.
         """
         agent_views(env)
-        observation_spaces(env)
-        action_counts(env)
+        games = games_of(env, min(self.game_copies, self.episodes))
+        return self._played(env, games, n_stages, rng)
+
+    def _played(
+        self,
+        env: ParallelEnv[str, Any, Any],
+        games: Games,
+        n_stages: int,
+        rng: np.random.Generator,
+    ) -> Iterator[PlayedStage]:
         for models in self._trained(env, n_stages, rng):
-            own_rng = np.random.default_rng(int(rng.integers(2**63)))
-            yield play_episodes(
-                env,
-                {agent: partial(_behaviour, model) for agent, model in models.items()},
+            yield play_stage(
+                games,
+                models,
                 episodes=self.episodes,
                 episode_length=self.episode_length,
-                copies=self.game_copies,
-                rng=own_rng,
+                rng=np.random.default_rng(int(rng.integers(2**63))),
             )
 
     def _trained(
@@ -199,11 +203,6 @@ class Sb3Learner:
         stage = observed_stage(game, sample, keep_transitions=self.keep_transitions, complete=False)
         policies = [np.exp(log_policy) for log_policy in log_policies]
         return LearnedStage(stage, dict(zip(game.agents, policies, strict=True)))
-
-
-def _behaviour(model: BaseAlgorithm, observations: NDArray[Any]) -> NDArray[np.float64]:
-    with torch_threads(1):  # one seed gives one result, however many threads torch has
-        return np.exp(log_behaviour(model, observations))
 
 
 def _all_observations(
