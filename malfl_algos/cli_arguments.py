@@ -204,6 +204,23 @@ def _add_sweep(command: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_export(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "trace",
+        metavar="TRACE",
+        help="folder of an observation trace, or trace.npz of a learner that kept its transitions",
+    )
+    command.add_argument(
+        "--format", choices=("minari", "parquet"), required=True, help="needs the extra data"
+    )
+    command.add_argument(
+        "--output", metavar="PATH", required=True, help="file (parquet) or folder (minari), new"
+    )
+    command.add_argument(
+        "--config", metavar="FILE", help="YAML file with the game of a trace.npz (default: paper's)"
+    )
+
+
 def _add_plugins(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "action",
@@ -221,6 +238,7 @@ COMMANDS: tuple[tuple[str, str, Callable[[argparse.ArgumentParser], None]], ...]
     ("recover", "Recover rewards from a learning trace.", _add_recover),
     ("score", "Judge recovered rewards, with the true ones or without.", _add_score),
     ("sweep", "Run an experiment at every point of a grid, here or on a cluster.", _add_sweep),
+    ("export", "Write a trace for other tools: Minari's HDF5, or Parquet.", _add_export),
     ("plugins", "List the learners and observers that are installed.", _add_plugins),
 )
 """Name, purpose, and what adds the arguments to a parser."""

@@ -26,6 +26,7 @@ from malfl_algos.experiments.text import score_text, summary_text
 from malfl_algos.experiments.units import learn as run_learner
 from malfl_algos.experiments.verification import verify as check_folder
 from malfl_algos.experiments.yaml_files import parse_yaml
+from malfl_algos.export_command import export
 from malfl_algos.files import write_json
 from malfl_algos.sweep_command import sweep
 from malfl_algos.trace import LearningTrace
@@ -153,6 +154,7 @@ COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = {
     "recover": recover_rewards,
     "score": score,
     "sweep": sweep,
+    "export": export,
 }
 
 

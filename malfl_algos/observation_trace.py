@@ -7,6 +7,7 @@ mapped into memory when it is loaded: a trace may be larger than the memory.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -64,6 +65,33 @@ class ObservationTrace:
     def n_stages(self) -> int:
         """Number of stages."""
         return len(self.stages)
+
+    def save(self, folder: str | Path) -> None:
+        """Write a folder of plain arrays with a manifest, atomically, without pickle.
+
+        `malfl_algos.observation_files.TraceWriter` writes one that is larger than the memory.
+
+        Raises:
+            ValueError: for a folder that is there and holds something else.
+        """
+        from malfl_algos.observation_files import save_trace
+
+        save_trace(self, folder)
+
+    @classmethod
+    def load(cls, folder: str | Path, *, verify: bool = True) -> ObservationTrace:
+        """Map a trace written by `save`: arrays are read from the disk when they are used.
+
+        Args:
+            folder: of the trace.
+            verify: whether all is read once and compared with its checksums.
+
+        Raises:
+            ValueError: where a file is missing, cut, damaged or foreign; the message names it.
+        """
+        from malfl_algos.observation_files import load_trace
+
+        return load_trace(folder, verify=verify)
 
     def first(self, n_stages: int) -> ObservationTrace:
         """The trace cut after its first stages."""
