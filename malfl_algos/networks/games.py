@@ -1,4 +1,4 @@
-"""Many copies of one game, played side by side: what gathering needs of them, and no more."""
+"""Many copies of one game, played side by side: what playing a stage needs of them, and no more."""
 
 from __future__ import annotations
 

@@ -14,9 +14,9 @@ from pettingzoo import ParallelEnv
 
 from malfl_algos.contract import API_VERSION, LearnedStage, PlayedStage
 from malfl_algos.networks.games import Games, games_of
-from malfl_algos.networks.gathering import gather, joined
 from malfl_algos.networks.improvement import Improvement
 from malfl_algos.networks.mlp import torch_device
+from malfl_algos.networks.playing import joined, play_stage
 from malfl_algos.networks.settings import NetworkSettings
 from malfl_algos.networks.soft_q import AgentSteps, log_probabilities, probabilities
 from malfl_algos.sampling import StageSample, observed_stage, sample_stage
@@ -156,7 +156,7 @@ class MaSpiNetwork(NetworkSettings):
         with self._improvement(games.agents, games.spaces, games.n_actions, rng) as improvement:
             for stage in range(n_stages):
                 played = joined(
-                    gather(
+                    play_stage(
                         games,
                         lambda index, seen: probabilities(improvement.agents[index], seen),
                         episodes=self.episodes,

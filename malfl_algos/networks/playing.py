@@ -14,14 +14,14 @@ from malfl_algos.contract import PlayedStage
 from malfl_algos.networks.games import Games, Moved
 from malfl_algos.trace import Transitions
 
-__all__ = ["gather", "joined"]
+__all__ = ["joined", "play_stage"]
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 Act = Callable[[int, NDArray[Any]], FloatArray]
 
 
-def gather(
+def play_stage(
     games: Games, act: Act, *, episodes: int, episode_length: int, rng: np.random.Generator
 ) -> Iterator[PlayedStage]:
     """Play episodes, as many at a time as there are games.
@@ -47,35 +47,36 @@ def gather(
 
 
 def joined(parts: Iterable[PlayedStage]) -> PlayedStage:
-    """Parts of a stage as one."""
+    """Parts of a stage as one; its arrays are read-only."""
     all_parts = list(parts)
-    if len(all_parts) == 1:
-        return all_parts[0]
     steps = [part.observed for part in all_parts]
-    first = all_parts[0]
+    agents = tuple(all_parts[0].rewards)
     ended: NDArray[np.bool_] | None = None
     if any(own.terminations is not None for own in steps):
-        ended = np.concatenate([_terminations(own) for own in steps])
-    observed = {
-        kind: {
-            agent: np.concatenate([getattr(own, kind)[agent] for own in steps])
-            for agent in first.rewards
-        }
+        ended = _whole([_terminations(own) for own in steps])
+    observed: dict[str, Any] = {
+        kind: {agent: _whole([getattr(own, kind)[agent] for own in steps]) for agent in agents}
         for kind in ("observations", "next_observations")
     }
     return PlayedStage(
         Transitions(
             states=None,
-            joint_actions=np.concatenate([own.joint_actions for own in steps]),
+            joint_actions=_whole([own.joint_actions for own in steps]),
             next_states=None,
-            episode_ends=np.concatenate([own.episode_ends for own in steps]),
+            episode_ends=_whole([own.episode_ends for own in steps]),
             complete=all(own.complete for own in steps),
             terminations=ended,
             **observed,
         ),
-        {a: np.concatenate([part.policies[a] for part in all_parts]) for a in first.policies},
-        {a: np.concatenate([part.rewards[a] for part in all_parts]) for a in first.rewards},
+        {agent: _whole([part.policies[agent] for part in all_parts]) for agent in agents},
+        {agent: _whole([part.rewards[agent] for part in all_parts]) for agent in agents},
     )
+
+
+def _whole(parts: list[NDArray[Any]]) -> NDArray[Any]:
+    whole = parts[0] if len(parts) == 1 else np.concatenate(parts)
+    whole.flags.writeable = False
+    return whole
 
 
 def _played(

@@ -1,0 +1,108 @@
+"""Traces as Minari and Parquet have them, read back by those tools themselves."""
+
+from __future__ import annotations
+
+import json
+
+import minari
+import numpy as np
+import pyarrow.parquet
+import pytest
+from gymnasium import spaces
+from network_games import Corridor
+
+from malfl_algos import observation_export
+from malfl_algos.cli import main
+from malfl_algos.networks.games import games_of
+from malfl_algos.networks.playing import joined, play_stage
+from malfl_algos.observation_export import export_minari, export_parquet
+from malfl_algos.observation_trace import ObservationTrace
+from malfl_algos.spaces import space_from_json
+
+
+@pytest.fixture
+def trace():
+    env = Corridor(ends=True, box=True, max_cycles=9)
+    rng = np.random.default_rng(0)
+    stages = tuple(
+        joined(
+            play_stage(
+                games_of(env, 3),
+                lambda agent, seen: np.full((len(seen), 2), 0.5),
+                episodes=5,
+                episode_length=9,
+                rng=rng,
+            )
+        ).observed
+        for _ in range(2)
+    )
+    own = tuple(env.observation_space(agent) for agent in env.possible_agents)
+    return ObservationTrace(stages, tuple(env.possible_agents), (2, 2), own)
+
+
+def test_parquet(trace, tmp_path, monkeypatch):
+    monkeypatch.setattr(observation_export, "CHUNK_STEPS", 4)  # episodes go on across groups
+    export_parquet(trace, tmp_path / "trace.parquet")
+    table = pyarrow.parquet.read_table(tmp_path / "trace.parquet")
+    rows = 0
+    for number, stage in enumerate(trace.stages):
+        part = table.filter(np.asarray(table["stage"]) == number)
+        rows += len(part)
+        ends = np.asarray(part["episode_end"])
+        np.testing.assert_array_equal(ends, stage.episode_ends)
+        np.testing.assert_array_equal(part["terminated"], stage.terminations)
+        starts = np.flatnonzero(np.asarray(part["step"]) == 0)
+        np.testing.assert_array_equal(starts, [0, *np.flatnonzero(ends)[:-1] + 1])
+        np.testing.assert_array_equal(np.asarray(part["episode"])[starts], np.arange(5))
+        for index, agent in enumerate(trace.agents):
+            np.testing.assert_array_equal(part[f"action/{agent}"], stage.joint_actions[:, index])
+            for kind in ("observation", "next_observation"):
+                read = np.array(part[f"{kind}/{agent}"].to_pylist())
+                np.testing.assert_array_equal(read, getattr(stage, f"{kind}s")[agent])
+    assert rows == len(table)
+    about = json.loads(table.schema.metadata[b"malfl"])
+    assert space_from_json(about["spaces"][0]) == trace.spaces[0]
+    assert [path.name for path in tmp_path.iterdir()] == ["trace.parquet"]
+
+
+def test_minari(trace, tmp_path):
+    export_minari(trace, tmp_path / "my trace")
+    dataset = minari.MinariDataset(str(tmp_path / "my trace"))
+    assert dataset.total_episodes == 10
+    assert dataset.total_steps == sum(len(stage.joint_actions) for stage in trace.stages)
+    assert dataset.observation_space == spaces.Dict(
+        dict(zip(trace.agents, trace.spaces, strict=True))
+    )
+    stages = [own["options"]["stage"] for own in dataset.storage.get_episode_metadata(range(10))]
+    assert stages == [0] * 5 + [1] * 5
+    stage, first = trace.stages[1], 0
+    for episode in dataset.iterate_episodes(range(5, 10)):
+        end = first + len(episode.rewards)
+        for index, agent in enumerate(trace.agents):
+            seen = episode.observations[agent]
+            np.testing.assert_array_equal(seen[:-1], stage.observations[agent][first:end])
+            np.testing.assert_array_equal(seen[1:], stage.next_observations[agent][first:end])
+            actions = stage.joint_actions[first:end, index]
+            np.testing.assert_array_equal(episode.actions[agent], actions)
+        assert np.isnan(episode.rewards).all()  # a trace has none
+        np.testing.assert_array_equal(episode.terminations, stage.terminations[first:end])
+        cut = stage.episode_ends[first:end] & ~stage.terminations[first:end]
+        np.testing.assert_array_equal(episode.truncations, cut)
+        first = end
+
+
+def test_what_is_there_is_not_replaced(trace, tmp_path):
+    (tmp_path / "taken").write_text("mine")
+    for export in (export_minari, export_parquet):
+        with pytest.raises(ValueError, match="taken: it is there; choose another name"):
+            export(trace, tmp_path / "taken")
+
+
+def test_the_command(trace, tmp_path, capsys):
+    trace.save(tmp_path / "trace")
+    given = ["export", str(tmp_path / "trace"), "--output"]
+    assert main([*given, str(tmp_path / "out.parquet"), "--format", "parquet"]) == 0
+    assert main([*given, str(tmp_path / "out"), "--format", "minari"]) == 0
+    assert "2 stages" in capsys.readouterr().out
+    assert main([*given, str(tmp_path / "out"), "--format", "minari"]) == 2
+    assert "choose another name" in capsys.readouterr().err
