@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from malfl_sb3 import IndependentTraining
 from malfl_sb3.learners import Sb3Ppo
-from malfl_sb3.playing import play_stage
+from malfl_sb3.playing import played_stage
 from malfl_sb3.rewarded import Rewarded, RewardFunction
 from mpe2 import simple_spread_v3
 from numpy.typing import NDArray
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from malfl_algos.contract import PlayedStage
 from malfl_algos.files import read_arrays, write_arrays
 from malfl_algos.networks.games import games_of
-from malfl_algos.networks.gathering import gather, joined
+from malfl_algos.networks.playing import joined, play_stage
 from malfl_algos.observation_trace import ObservationTrace
 from malfl_algos.spaces import action_counts, observation_spaces
 from malfl_algos.trace import Transitions
@@ -201,7 +201,7 @@ def fresh_returns(
             if stage:
                 training.advance(settings.timesteps)
             last = stage == settings.stages
-            played = play_stage(
+            played = played_stage(
                 games,
                 training.models,
                 episodes=settings.episodes if last else settings.curve_episodes,
@@ -217,7 +217,7 @@ def uniform_return(settings: Settings, seed: int) -> float:
     env = environment()
     n_actions = action_counts(env)
     played = joined(
-        gather(
+        play_stage(
             games_of(env, 256),
             lambda index, seen: np.full((len(seen), n_actions[index]), 1 / n_actions[index]),
             episodes=settings.episodes,

@@ -120,8 +120,13 @@ def _fitted_q(
     n_actions = weights.shape[1]
     columns = [
         torch.from_numpy(np.ascontiguousarray(column))
-        for column in (before, actions.astype(np.int64), constants.astype(np.float32),
-                       weights.astype(np.float32), after)
+        for column in (
+            before,
+            actions.astype(np.int64),
+            constants.astype(np.float32),
+            weights.astype(np.float32),
+            after,
+        )
     ]
     q = mlp.init(generator, (before.shape[1], *HIDDEN, n_actions), last_scale=0.0)
     target = mlp.copied(q)

@@ -12,15 +12,15 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 
 from malfl_algos.contract import PlayedStage
 from malfl_algos.networks.games import Games
-from malfl_algos.networks.gathering import gather, joined
+from malfl_algos.networks.playing import joined, play_stage
 from malfl_sb3.behaviour import log_behaviour
 from malfl_sb3.randomness import RandomStreams, torch_threads
 from malfl_sb3.schedules import ENVIRONMENT
 
-__all__ = ["play_stage"]
+__all__ = ["played_stage"]
 
 
-def play_stage(
+def played_stage(
     games: Games,
     models: Mapping[Any, BaseAlgorithm],
     *,
@@ -53,6 +53,6 @@ def play_stage(
     with torch_threads(1), streams.in_place():
         streams.use(ENVIRONMENT)
         stage = joined(
-            gather(games, act, episodes=episodes, episode_length=episode_length, rng=rng)
+            play_stage(games, act, episodes=episodes, episode_length=episode_length, rng=rng)
         )
     return replace(stage, observed=replace(stage.observed, complete=False))

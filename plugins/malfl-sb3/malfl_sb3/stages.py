@@ -23,7 +23,7 @@ from malfl_algos.networks.games import Games, games_of
 from malfl_algos.sampling import observed_stage, sample_stage
 from malfl_env import MarkovGame, markov_game
 from malfl_sb3.behaviour import log_behaviour
-from malfl_sb3.playing import play_stage
+from malfl_sb3.playing import played_stage
 from malfl_sb3.training import IndependentTraining
 from malfl_sb3.view import AgentView, agent_views
 
@@ -159,7 +159,7 @@ class Sb3Learner:
         rng: np.random.Generator,
     ) -> Iterator[PlayedStage]:
         for models in self._trained(env, n_stages, rng):
-            yield play_stage(
+            yield played_stage(
                 games,
                 models,
                 episodes=self.episodes,
