@@ -1,4 +1,4 @@
-"""Scores of the study of simple spread: likeness of rewards, and what they say of the next stage."""
+"""Scores of the study of simple spread: rewards beside the true ones, the next stage foretold."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def foretold(
     temperature: float,
     rng: np.random.Generator,
 ) -> dict[str, LogPolicy]:
-    """What soft policy improvement under some rewards makes of the policies of a trace's last stage.
+    """What soft policy improvement under some rewards makes of the policies of the last stage.
 
     A network is fitted to q of equation (5) along the steps of that stage; (6) makes it a policy.
 

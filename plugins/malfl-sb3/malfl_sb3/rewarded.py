@@ -17,7 +17,7 @@ __all__ = ["RewardFunction", "Rewarded"]
 RewardFunction: TypeAlias = Callable[
     [Mapping[Any, NDArray[Any]], NDArray[np.int64]], NDArray[np.float64]
 ]
-"""Observations before the step, per agent `(n, ...)`, and joint actions `(n, n_agents)` -> `(n,)`."""
+"""Of what all agents observed before the step, `(n, ...)`, and joint actions `(n, n_agents)`."""
 
 
 class Rewarded(BaseParallelWrapper[Any, Any, Any]):
