@@ -25,6 +25,7 @@ import numpy as np
 from benchmark_env import step
 from benchmark_learning import protocol, td
 from benchmark_lines import Contest, seconds_of
+from benchmark_networks import networks
 from benchmark_recovery import recovery
 from benchmark_replay import replay
 from benchmark_scaling import SIZES, scaling
@@ -42,12 +43,15 @@ class Line:
         repeats: if not told otherwise.
         extra: of the package, that brings `modules`.
         modules: that it needs.
+        optional: whether it is left out, with a word, where they are missing and nobody asked for
+            it by name.
     """
 
     contests: Callable[[bool], list[Contest]] | None
     repeats: int
     extra: str
     modules: tuple[str, ...]
+    optional: bool = False
 
 
 LINES: Mapping[str, Line] = {
@@ -57,10 +61,11 @@ LINES: Mapping[str, Line] = {
     "protocol": Line(protocol, 3, "algos", ("numba", "scipy", "yaml", "matplotlib", "joblib")),
     "recovery": Line(recovery, 5, "algos", ("numba", "scipy", "threadpoolctl")),
     "replay": Line(replay, 3, "algos", ("numba", "scipy", "threadpoolctl")),
+    "networks": Line(networks, 5, "torch", ("torch",), optional=True),
     "scaling": Line(None, 3, "algos", ("numba", "scipy", "threadpoolctl", "matplotlib")),
 }
 
-PACKAGES = ("numpy", "numba", "scipy", "pettingzoo", "gymnasium", "mpe2", "supersuit")
+PACKAGES = ["numpy", "numba", "scipy", "torch", "pettingzoo", "gymnasium", "mpe2", "supersuit"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -70,6 +75,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     nothing is measured or written.
     """
     arguments = _parser().parse_args(argv)
+    if arguments.lines is None:
+        arguments.lines = _all_lines()
     fault = _fault(arguments)
     if fault:
         print(f"benchmark: {fault}", file=sys.stderr)
@@ -157,7 +164,6 @@ def _parser() -> argparse.ArgumentParser:
         "--lines",
         nargs="+",
         choices=list(LINES),
-        default=list(LINES),
         metavar="NAME",
         help=f"what to measure, of {', '.join(LINES)} (default: all)",
     )
@@ -190,6 +196,14 @@ def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number >= 1, got {text!r}")
     return int(text)
+
+
+def _all_lines() -> list[str]:
+    """All but the optional ones whose modules are missing; says which and why."""
+    reasons = {name: _missing([name]) for name, line in LINES.items() if line.optional}
+    for reason in filter(None, reasons.values()):
+        print(f"benchmark: left out: {reason}", file=sys.stderr)
+    return [name for name in LINES if not reasons.get(name)]
 
 
 def _missing(names: Iterable[str]) -> str | None:

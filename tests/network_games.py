@@ -81,15 +81,15 @@ class Late(Corridor):
 class Ruinous(Corridor):
     """Rewards of a size that no network follows, or no number at all."""
 
-    reward = 1e30
+    scale = 1e30
 
     def step(self, actions):
         seen, rewards, *rest = super().step(actions)
-        return seen, dict.fromkeys(rewards, self.reward), *rest
+        return seen, {agent: self.scale * own for agent, own in rewards.items()}, *rest
 
 
 class Bottomless(Ruinous):
-    reward = float("nan")
+    scale = float("nan")
 
 
 class Uncopied(Corridor):

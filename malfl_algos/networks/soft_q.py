@@ -176,7 +176,7 @@ def fit_soft_q(
             goal = agent.tensor(constant) + agent.tensor(factor) * value
         q = _outputs(agent.q, agent.features(steps.observations[rows]))
         chosen = torch.from_numpy(steps.actions[rows].astype(np.int64)).to(agent.device)
-        return (q.play_stage(1, chosen[:, None])[:, 0] - goal).square().mean()
+        return (q.gather(1, chosen[:, None])[:, 0] - goal).square().mean()
 
     def follow() -> None:
         with torch.no_grad():

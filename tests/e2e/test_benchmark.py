@@ -195,6 +195,15 @@ def test_a_missing_extra_is_named_before_anything_is_measured(tmp_path, missing,
     assert not file.exists()
 
 
+def test_networks_are_left_out_with_a_word_where_torch_is_missing(module, monkeypatch, capsys):
+    benchmark = module("benchmark")
+    monkeypatch.setattr(benchmark, "find_spec", lambda name: None if name == "torch" else True)
+    assert benchmark._all_lines() == [name for name in benchmark.LINES if name != "networks"]
+    assert 'left out: networks needs torch: pip install ".[torch]"' in capsys.readouterr().err
+    monkeypatch.setattr(benchmark, "find_spec", lambda name: True)
+    assert benchmark._all_lines() == list(benchmark.LINES)
+
+
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [

@@ -117,7 +117,8 @@ def test_bad_input_is_one_line_and_writes_nothing(
 
 
 @pytest.mark.parametrize(
-    "command", ["", "reproduce", "learn", "recover", "score", "plugins", "verify", "sweep"]
+    "command",
+    ["", "reproduce", "learn", "recover", "score", "plugins", "verify", "sweep", "export"],
 )
 def test_help_is_light(command: str) -> None:
     program = (

@@ -1,0 +1,169 @@
+"""Policies of all stages as one network: a trunk that the stages share, and a head for each.
+
+Equation (10): maximum likelihood of what was played, with an entropy bonus, and early stopping on
+held-out episodes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from malfl_algos.networks.gathering import Features, Gathered
+from malfl_algos.networks.mlp import Parameters, apply, init
+from malfl_algos.networks.training import Saver, Trained, TrainingSettings, train
+
+__all__ = ["EstimatedPolicies", "estimate_policies", "policy_sizes"]
+
+FloatArray = NDArray[np.float64]
+
+PIECE = 1 << 15
+"""Observations evaluated at a time."""
+
+
+@dataclass(frozen=True, eq=False)
+class EstimatedPolicies:
+    """Everyone's policies in all stages, as functions of what one agent observes.
+
+    Args:
+        parameters: of the network, one output per stage and action of every agent.
+        n_stages: how many stages.
+        n_actions: of every agent.
+        losses: training and held-out loss of every round.
+    """
+
+    parameters: Parameters
+    n_stages: int
+    n_actions: tuple[int, ...]
+    losses: list[tuple[float, float]]
+
+    def log_policies(self, inputs: Features, stage: int) -> list[FloatArray]:
+        """Log probabilities in a stage at inputs `(n, width)`, per agent `(n, n_actions)`."""
+        found = [
+            _log_policies(self.parameters, piece, stage, self.n_stages, self.n_actions)
+            for piece in self._pieces(inputs)
+        ]
+        return [torch.cat(parts).double().cpu().numpy() for parts in zip(*found, strict=True)]
+
+    def _pieces(self, inputs: Features) -> Sequence[Tensor]:
+        return torch.from_numpy(inputs).to(self.parameters[0].device).split(PIECE)
+
+
+@torch.no_grad()
+def _log_policies(
+    parameters: Parameters,
+    inputs: Tensor,
+    stages: Tensor | int,
+    n_stages: int,
+    n_actions: tuple[int, ...],
+) -> list[Tensor]:
+    return _by_agent(parameters, inputs, stages, n_stages, n_actions)
+
+
+def _by_agent(
+    parameters: Sequence[Tensor],
+    inputs: Tensor,
+    stages: Tensor | int,
+    n_stages: int,
+    n_actions: tuple[int, ...],
+) -> list[Tensor]:
+    """Log probabilities of every agent's actions, each input in its stage."""
+    out = apply(parameters, inputs)[0].reshape(len(inputs), n_stages, sum(n_actions))
+    logits = out[torch.arange(len(inputs), device=out.device), stages]
+    return [torch.log_softmax(own, dim=-1) for own in logits.split(list(n_actions), dim=-1)]
+
+
+def policy_sizes(gathered: Gathered, hidden: Sequence[int]) -> list[int]:
+    """Widths of the layers of the policy network."""
+    outputs = len(gathered.stages) * sum(gathered.n_actions)
+    return [gathered.inputs.shape[1], *hidden, outputs]
+
+
+def estimate_policies(
+    gathered: Gathered,
+    counts: Sequence[FloatArray],
+    held_out: Sequence[FloatArray],
+    *,
+    hidden: Sequence[int],
+    entropy_coefficient: float,
+    settings: TrainingSettings,
+    generator: torch.Generator,
+    device: torch.device,
+    saver: Saver | None = None,
+    log: Callable[[int, float, float], None] | None = None,
+) -> EstimatedPolicies:
+    """Maximise mean log pi(a | o) + lambda H(pi(o)) over the steps of all stages.
+
+    Args:
+        gathered: the distinct observations and steps.
+        counts: per stage, of the distinct steps to train on.
+        held_out: per stage, of those to stop by.
+        hidden: widths of the hidden layers.
+        entropy_coefficient: lambda >= 0; it biases the estimate towards uniform.
+        settings, generator, saver, log: as `train` takes them.
+        device: of the network.
+    """
+    n_stages, n_actions = len(gathered.stages), gathered.n_actions
+    parameters = init(generator, policy_sizes(gathered, hidden), last_scale=0.0, device=device)
+    inputs = torch.from_numpy(gathered.inputs).to(device)
+    training, apart = (_table(gathered, kind, device) for kind in (counts, held_out))
+
+    def objective(part: _Table, batch: Tensor, coefficient: float) -> Tensor:
+        rows = part.rows[batch]
+        found = _by_agent(parameters, inputs[rows], part.stages[batch], n_stages, n_actions)
+        value = -(part.played[batch] * torch.cat(found, dim=-1)).sum()
+        if coefficient > 0:
+            entropy = -sum((own.exp() * own).sum(dim=-1) for own in found)
+            value = value - coefficient * (part.weight[batch] * entropy).sum()
+        return value / len(batch)
+
+    @torch.no_grad()
+    def held_loss() -> float:
+        pieces = torch.arange(len(apart.rows)).split(PIECE)
+        total = sum(float(objective(apart, piece, 0.0)) * len(piece) for piece in pieces)
+        return total / len(apart.rows)
+
+    done: Trained = train(
+        parameters,
+        lambda batch: objective(training, batch, entropy_coefficient),
+        held_loss,
+        len(training.rows),
+        settings=settings,
+        generator=generator,
+        saver=saver,
+        log=log,
+    )
+    return EstimatedPolicies(done.parameters, n_stages, n_actions, done.history)
+
+
+@dataclass(frozen=True, eq=False)
+class _Table:
+    """Observation, stage, weight and actions of everyone, an item each; the weights' mean is one."""
+
+    rows: Tensor
+    stages: Tensor
+    weight: Tensor
+    played: Tensor
+
+
+def _table(gathered: Gathered, counts: Sequence[FloatArray], device: torch.device) -> _Table:
+    rows, stages, played = [], [], []
+    for stage, own in enumerate(counts):
+        seen = [gathered.action_counts(stage, own, agent) for agent in range(len(gathered.n_actions))]
+        rows.append(seen[0][0])
+        stages.append(np.full(len(seen[0][0]), stage))
+        played.append(np.concatenate([table for _, table in seen], axis=1))
+    table = np.concatenate(played)
+    visits = table[:, : gathered.n_actions[0]].sum(axis=1)
+    arrays = (
+        np.concatenate(rows),
+        np.concatenate(stages),
+        (visits / visits.mean()).astype(np.float32),
+        (table / visits.mean()).astype(np.float32),
+    )
+    return _Table(*(torch.from_numpy(array).to(device) for array in arrays))

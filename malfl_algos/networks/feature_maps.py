@@ -1,0 +1,101 @@
+"""Features of a reward network: what its last layer, the one that is inferred, is linear in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from malfl_algos.networks.mlp import apply, init
+
+__all__ = ["FeatureMap", "random_map", "trained_map", "with_actions"]
+
+Features = NDArray[np.float32]
+FloatArray = NDArray[np.float64]
+
+BIAS = 0.5
+"""Standard deviation of the biases of a random network, whose weights have He's."""
+PIECE = 1 << 15
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureMap:
+    """Hidden layers of a network, its inputs beside them, and a constant.
+
+    Args:
+        hidden: parameters of the hidden layers, rectified linear units after each.
+        shift, scale: `(n_features - 1,)`: what is taken off the units and inputs, and what they
+            are multiplied by; 0 for those that never vary.
+    """
+
+    hidden: list[Tensor]
+    shift: FloatArray
+    scale: FloatArray
+
+    @property
+    def n_features(self) -> int:
+        """How many there are, the constant, which comes last, with them."""
+        return len(self.shift) + 1
+
+    def __call__(self, inputs: Features) -> FloatArray:
+        """Features `(n, n_features)` of inputs `(n, width)`."""
+        raw = (_raw(self.hidden, inputs) - self.shift) * self.scale
+        return np.concatenate([raw, np.ones((len(raw), 1))], axis=1)
+
+
+def random_map(
+    generator: torch.Generator, widths: Sequence[int], inputs: Features, *, device: torch.device
+) -> FeatureMap:
+    """A network of random weights, its units and inputs standardised over some inputs.
+
+    Args:
+        generator: of the weights.
+        widths: of the hidden layers.
+        inputs: `(n, width)`, over which features have mean zero, and units and inputs one summed
+            variance each.
+        device: where the network lives.
+    """
+    hidden = init(generator, [inputs.shape[1], *widths])
+    with torch.no_grad():
+        for bias in hidden[1::2]:
+            bias.copy_(torch.randn(bias.shape, generator=generator) * BIAS)
+    return trained_map([tensor.detach().to(device) for tensor in hidden], inputs)
+
+
+def trained_map(hidden: Sequence[Tensor], inputs: Features) -> FeatureMap:
+    """The hidden layers of a network that was trained, standardised likewise."""
+    n_units = hidden[-1].shape[-1]
+    raw = _raw(hidden, inputs)
+    deviation = raw.std(axis=0)
+    deviation = np.where(deviation > 1e-8, deviation, 0.0)
+    total = np.concatenate(
+        [
+            np.full(part.shape, np.sqrt(max(float((part**2).sum()), 1e-300)))
+            for part in (deviation[:n_units], deviation[n_units:])
+        ]
+    )
+    whole = FeatureMap([p.detach().clone() for p in hidden], raw.mean(axis=0), total)
+    return replace(whole, scale=np.where(deviation > 0, 1 / total, 0.0))
+
+
+def with_actions(inputs: Features, actions: NDArray[np.int64], sizes: Sequence[int]) -> Features:
+    """Inputs with actions one-hot behind them.
+
+    Args:
+        inputs: `(n, width)`.
+        actions: int `(n, len(sizes))`.
+        sizes: number of actions in each column.
+    """
+    hot = [np.eye(size, dtype=np.float32)[own] for size, own in zip(sizes, actions.T, strict=True)]
+    return np.concatenate([inputs, *hot], axis=1)
+
+
+@torch.no_grad()
+def _raw(hidden: Sequence[Tensor], inputs: Features) -> FloatArray:
+    rows = torch.from_numpy(np.ascontiguousarray(inputs)).to(hidden[0].device)
+    units = [torch.relu(apply(hidden, piece))[0].double().cpu() for piece in rows.split(PIECE)]
+    return np.concatenate([torch.cat(units).numpy(), inputs.astype(np.float64)], axis=1)

@@ -1,0 +1,234 @@
+"""The loop in which a network is trained: mini-batches, held-out data, checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+__all__ = ["Saver", "Trained", "TrainingSettings", "train"]
+
+Arrays = dict[str, NDArray[Any]]
+
+LEAST_STEPS = 50
+"""Steps between two looks at held-out data where an epoch has fewer: small data make many epochs
+of one step each.
+"""
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How long and how fast.
+
+    Args:
+        epochs: at most so many rounds.
+        batch_size: items a step.
+        learning_rate: Adam's at first.
+        patience: rounds without a better held-out loss before the learning rate is halved; after
+            the `halvings`-th time training ends.
+        halvings: see there.
+    """
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    patience: int = 5
+    halvings: int = 4
+
+
+class Saver(Protocol):
+    """Where a run that may be killed leaves its state."""
+
+    def load(self) -> tuple[Arrays, dict[str, Any]] | None:
+        """What was saved last, if anything."""
+        ...
+
+    def save(self, arrays: Arrays, state: Mapping[str, Any]) -> None:
+        """Save, in place of what was saved before."""
+        ...
+
+
+@dataclass(eq=False)
+class Trained:
+    """What came of it.
+
+    Args:
+        parameters: those of the lowest held-out loss.
+        held_out: that loss.
+        history: training and held-out loss of every round.
+    """
+
+    parameters: list[Tensor]
+    held_out: float
+    history: list[tuple[float, float]] = field(default_factory=list)
+
+
+@dataclass(eq=False)
+class _State:
+    best: list[Tensor]
+    best_loss: float = float("inf")
+    waited: int = 0
+    halved: int = 0
+    epoch: int = 0
+    finished: bool = False
+    history: list[tuple[float, float]] = field(default_factory=list)
+
+
+def train(
+    parameters: Sequence[Tensor],
+    loss: Callable[[Tensor], Tensor],
+    held_out: Callable[[], float],
+    n_items: int,
+    *,
+    settings: TrainingSettings,
+    generator: torch.Generator,
+    saver: Saver | None = None,
+    log: Callable[[int, float, float], None] | None = None,
+) -> Trained:
+    """Minimise a loss by Adam on mini-batches, until held-out data say that it is enough.
+
+    Args:
+        parameters: changed in place.
+        loss: mean loss of some items, given their numbers.
+        held_out: loss of data apart, with the parameters as they stand.
+        n_items: how many items there are.
+        settings: how long and how fast.
+        generator: of the order of items, on the CPU.
+        saver: where the state is saved after every round, and taken up from.
+        log: told round, training loss and held-out loss.
+
+    Raises:
+        FloatingPointError: where a loss is not finite; what was saved last stays.
+    """
+    optimizer = torch.optim.Adam(list(parameters), lr=settings.learning_rate)
+    state = _State([p.detach().clone() for p in parameters])
+    if saver is not None:
+        _restore(saver, parameters, optimizer, generator, state)
+    n_batches = -(-n_items // settings.batch_size)
+    repeats = -(-LEAST_STEPS // n_batches)
+    while not state.finished and state.epoch < settings.epochs:
+        rate = settings.learning_rate / 2**state.halved
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        total = 0.0
+        for _ in range(repeats):
+            total += _epoch(parameters, loss, optimizer, n_items, settings, generator)
+        train_loss, held = total / repeats, held_out()
+        if not np.isfinite(train_loss) or not np.isfinite(held):
+            raise FloatingPointError(
+                f"the loss is not finite in round {state.epoch} (training {train_loss}, held out "
+                f"{held}): lower learning_rate (it is {settings.learning_rate})"
+            )
+        state.history.append((train_loss, held))
+        _after_round(state, parameters, held, settings)
+        if log is not None:
+            log(state.epoch, train_loss, held)
+        if saver is not None:
+            saver.save(*_packed(parameters, optimizer, generator, state))
+    return Trained(state.best, state.best_loss, state.history)
+
+
+def _epoch(
+    parameters: Sequence[Tensor],
+    loss: Callable[[Tensor], Tensor],
+    optimizer: torch.optim.Optimizer,
+    n_items: int,
+    settings: TrainingSettings,
+    generator: torch.Generator,
+) -> float:
+    """One pass over all items; their mean loss."""
+    if n_items <= settings.batch_size:
+        batches = [torch.arange(n_items)]
+    else:
+        order = torch.randperm(n_items, generator=generator)
+        batches = list(order.split(settings.batch_size))
+    total = 0.0
+    for batch in batches:
+        optimizer.zero_grad(set_to_none=True)
+        value = loss(batch)
+        value.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        total += float(value.detach()) * len(batch)
+    return total / n_items
+
+
+def _after_round(
+    state: _State, parameters: Sequence[Tensor], held: float, settings: TrainingSettings
+) -> None:
+    state.epoch += 1
+    if held < state.best_loss:
+        state.best, state.best_loss, state.waited = (
+            [p.detach().clone() for p in parameters],
+            held,
+            0,
+        )
+        return
+    state.waited += 1
+    if state.waited >= settings.patience:
+        state.waited, state.halved = 0, state.halved + 1
+        state.finished = state.halved >= settings.halvings
+
+
+def _packed(
+    parameters: Sequence[Tensor],
+    optimizer: torch.optim.Optimizer,
+    generator: torch.Generator,
+    state: _State,
+) -> tuple[Arrays, dict[str, Any]]:
+    arrays: Arrays = {"generator": generator.get_state().numpy().copy()}
+    for number, parameter in enumerate(parameters):
+        moments = optimizer.state[parameter]
+        arrays[f"now/{number}"] = _array(parameter)
+        arrays[f"best/{number}"] = _array(state.best[number])
+        arrays[f"first/{number}"] = _array(moments["exp_avg"])
+        arrays[f"second/{number}"] = _array(moments["exp_avg_sq"])
+        arrays[f"step/{number}"] = _array(moments["step"])
+    arrays["history"] = np.array(state.history, dtype=np.float64).reshape(-1, 2)
+    said = {
+        "best_loss": state.best_loss,
+        "waited": state.waited,
+        "halved": state.halved,
+        "epoch": state.epoch,
+        "finished": state.finished,
+    }
+    return arrays, said
+
+
+def _restore(
+    saver: Saver,
+    parameters: Sequence[Tensor],
+    optimizer: torch.optim.Optimizer,
+    generator: torch.Generator,
+    state: _State,
+) -> None:
+    found = saver.load()
+    if found is None:
+        return
+    arrays, said = found
+    generator.set_state(torch.from_numpy(arrays["generator"].astype(np.uint8)))
+    with torch.no_grad():
+        for number, parameter in enumerate(parameters):
+            kinds = ("now", "best", "first", "second")
+            now, best, first, second = (
+                torch.from_numpy(arrays[f"{kind}/{number}"]).to(parameter) for kind in kinds
+            )
+            parameter.copy_(now)
+            state.best[number] = best
+            optimizer.state[parameter] = {
+                "step": torch.from_numpy(arrays[f"step/{number}"]),
+                "exp_avg": first,
+                "exp_avg_sq": second,
+            }
+    state.best_loss, state.waited = float(said["best_loss"]), int(said["waited"])
+    state.halved, state.epoch = int(said["halved"]), int(said["epoch"])
+    state.finished = bool(said["finished"])
+    state.history = [(float(a), float(b)) for a, b in arrays["history"]]
+
+
+def _array(tensor: Tensor) -> NDArray[Any]:
+    return np.asarray(tensor.detach().cpu().numpy()).copy()
