@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, fields
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from simple_spread_learning import Settings
@@ -33,9 +34,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     torch.set_num_threads(1)
     try:
         settings.learner(episodes=settings.episodes)  # refuses options that do not fit
-        observers = [network_observer(model, settings) for model in given.reward_models]
+        observers = [network_observer(model, given.options) for model in given.reward_models]
         if not given.tables_only:
-            _claim(root, settings)
+            _claim(root, {**asdict(settings), "options": given.options})
             for seed in given.seeds:
                 run_seed(
                     settings,
@@ -50,10 +51,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _claim(root: Path, settings: Settings) -> None:
+def _claim(root: Path, wanted: dict[str, Any]) -> None:
     """Refuse a folder that holds a study with other settings."""
     path = root / "settings.json"
-    wanted = asdict(settings)
     if not path.exists():
         root.mkdir(parents=True, exist_ok=True)
         write_json(path, wanted)
@@ -76,9 +76,16 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--reward-models",
         nargs="+",
-        choices=["state", "own-action", "joint-action"],
+        choices=["state", "own_action", "joint"],
         default=["state"],
         help="what the recovered reward is a function of (default: state)",
+    )
+    parser.add_argument(
+        "--options",
+        type=_options,
+        default={},
+        metavar="JSON",
+        help="further options of the observer",
     )
     parser.add_argument(
         "--tables-only", action="store_true", help="run nothing, write table and pictures"
@@ -107,6 +114,16 @@ HELP = {
     "entropy_weight": "of PPO",
     "discount": "of PPO and of the observer",
 }
+
+
+def _options(text: str) -> dict[str, Any]:
+    try:
+        options = json.loads(text)
+    except ValueError as fault:
+        raise argparse.ArgumentTypeError(f"must be JSON, got {text!r}") from fault
+    if not isinstance(options, dict):
+        raise argparse.ArgumentTypeError(f"must be a JSON mapping, got {text!r}")
+    return options
 
 
 def _seed(text: str) -> int:
