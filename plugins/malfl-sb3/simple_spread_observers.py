@@ -46,7 +46,11 @@ def _read(
     if not path.exists():
         seed = int(rng.integers(2**31))
         observer: Any = load_observer(
-            "ma-lfl-network", reward_model=reward_model, seed=seed, **options
+            "ma-lfl-network",
+            reward_model=reward_model,
+            seed=seed,
+            checkpoint_dir=str(folder / "checkpoints"),
+            **options,
         )
         with torch_threads(1):
             observer.read(trace, discount=discount, temperature=TEMPERATURE).save(path)
