@@ -14,9 +14,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from malfl_algos.networks.checkpoints import Checkpoint
 from malfl_algos.networks.gathering import Features, Gathered
 from malfl_algos.networks.mlp import Parameters, apply, init
-from malfl_algos.networks.training import Saver, Trained, TrainingSettings, train
+from malfl_algos.networks.training import Trained, TrainingSettings, train
 
 __all__ = ["EstimatedPolicies", "estimate_policies", "policy_sizes"]
 
@@ -94,7 +95,7 @@ def estimate_policies(
     settings: TrainingSettings,
     generator: torch.Generator,
     device: torch.device,
-    saver: Saver | None = None,
+    saver: Checkpoint | None = None,
     log: Callable[[int, float, float], None] | None = None,
 ) -> EstimatedPolicies:
     """Maximise mean log pi(a | o) + lambda H(pi(o)) over the steps of all stages.

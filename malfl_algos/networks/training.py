@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["Saver", "Trained", "TrainingSettings", "train"]
+from malfl_algos.networks.checkpoints import Checkpoint
+
+__all__ = ["Trained", "TrainingSettings", "train"]
 
 Arrays = dict[str, NDArray[Any]]
 
 LEAST_STEPS = 50
-"""Steps between two looks at held-out data where an epoch has fewer: small data make many epochs
-of one step each.
-"""
+"""Steps of a round where a pass over the data has fewer: small data take many passes a round."""
+SAVED_EVERY = 5
+"""Rounds from one checkpoint to the next."""
 
 
 @dataclass(frozen=True)
@@ -39,18 +41,6 @@ class TrainingSettings:
     learning_rate: float
     patience: int = 5
     halvings: int = 4
-
-
-class Saver(Protocol):
-    """Where a run that may be killed leaves its state."""
-
-    def load(self) -> tuple[Arrays, dict[str, Any]] | None:
-        """What was saved last, if anything."""
-        ...
-
-    def save(self, arrays: Arrays, state: Mapping[str, Any]) -> None:
-        """Save, in place of what was saved before."""
-        ...
 
 
 @dataclass(eq=False)
@@ -87,7 +77,7 @@ def train(
     *,
     settings: TrainingSettings,
     generator: torch.Generator,
-    saver: Saver | None = None,
+    saver: Checkpoint | None = None,
     log: Callable[[int, float, float], None] | None = None,
 ) -> Trained:
     """Minimise a loss by Adam on mini-batches, until held-out data say that it is enough.
@@ -99,11 +89,11 @@ def train(
         n_items: how many items there are.
         settings: how long and how fast.
         generator: of the order of items, on the CPU.
-        saver: where the state is saved after every round, and taken up from.
+        saver: where the state is saved every few rounds, and taken up from.
         log: told round, training loss and held-out loss.
 
     Raises:
-        FloatingPointError: where a loss is not finite; what was saved last stays.
+        RuntimeError: where a loss is not finite; what was saved last stays.
     """
     optimizer = torch.optim.Adam(list(parameters), lr=settings.learning_rate)
     state = _State([p.detach().clone() for p in parameters])
@@ -120,7 +110,7 @@ def train(
             total += _epoch(parameters, loss, optimizer, n_items, settings, generator)
         train_loss, held = total / repeats, held_out()
         if not np.isfinite(train_loss) or not np.isfinite(held):
-            raise FloatingPointError(
+            raise RuntimeError(
                 f"the loss is not finite in round {state.epoch} (training {train_loss}, held out "
                 f"{held}): lower learning_rate (it is {settings.learning_rate})"
             )
@@ -128,7 +118,8 @@ def train(
         _after_round(state, parameters, held, settings)
         if log is not None:
             log(state.epoch, train_loss, held)
-        if saver is not None:
+        ending = state.finished or state.epoch >= settings.epochs
+        if saver is not None and (ending or state.epoch % SAVED_EVERY == 0):
             saver.save(*_packed(parameters, optimizer, generator, state))
     return Trained(state.best, state.best_loss, state.history)
 
@@ -200,7 +191,7 @@ def _packed(
 
 
 def _restore(
-    saver: Saver,
+    saver: Checkpoint,
     parameters: Sequence[Tensor],
     optimizer: torch.optim.Optimizer,
     generator: torch.Generator,
@@ -210,24 +201,40 @@ def _restore(
     if found is None:
         return
     arrays, said = found
+    try:
+        _unpack(arrays, parameters, optimizer, generator, state)
+        state.best_loss, state.waited = float(said["best_loss"]), int(said["waited"])
+        state.halved, state.epoch = int(said["halved"]), int(said["epoch"])
+        state.finished = bool(said["finished"])
+        state.history = [(float(a), float(b)) for a, b in arrays["history"]]
+    except (KeyError, TypeError, ValueError, RuntimeError) as fault:
+        raise saver.broken(fault) from fault
+
+
+@torch.no_grad()
+def _unpack(
+    arrays: Arrays,
+    parameters: Sequence[Tensor],
+    optimizer: torch.optim.Optimizer,
+    generator: torch.Generator,
+    state: _State,
+) -> None:
     generator.set_state(torch.from_numpy(arrays["generator"].astype(np.uint8)))
-    with torch.no_grad():
-        for number, parameter in enumerate(parameters):
-            kinds = ("now", "best", "first", "second")
-            now, best, first, second = (
-                torch.from_numpy(arrays[f"{kind}/{number}"]).to(parameter) for kind in kinds
-            )
-            parameter.copy_(now)
-            state.best[number] = best
-            optimizer.state[parameter] = {
-                "step": torch.from_numpy(arrays[f"step/{number}"]),
-                "exp_avg": first,
-                "exp_avg_sq": second,
-            }
-    state.best_loss, state.waited = float(said["best_loss"]), int(said["waited"])
-    state.halved, state.epoch = int(said["halved"]), int(said["epoch"])
-    state.finished = bool(said["finished"])
-    state.history = [(float(a), float(b)) for a, b in arrays["history"]]
+    for number, parameter in enumerate(parameters):
+        found = {kind: arrays[f"{kind}/{number}"] for kind in ("now", "best", "first", "second")}
+        for kind, array in found.items():
+            if array.shape != tuple(parameter.shape):
+                raise ValueError(f"{kind}/{number} is {array.shape}, not {tuple(parameter.shape)}")
+        now, best, first, second = (
+            torch.from_numpy(array).to(parameter) for array in found.values()
+        )
+        parameter.copy_(now)
+        state.best[number] = best
+        optimizer.state[parameter] = {
+            "step": torch.from_numpy(arrays[f"step/{number}"]),
+            "exp_avg": first,
+            "exp_avg_sq": second,
+        }
 
 
 def _array(tensor: Tensor) -> NDArray[Any]:

@@ -1,0 +1,340 @@
+"""The observer `ma-lfl-network`: rewards recovered by networks, from what agents observed and did.
+
+It works from samples alone, without any list of states, so in games with continuous observations,
+too. In a tabular game it sees every joint state's observation (grid world: rows and columns).
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import isfinite, prod
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from gymnasium.spaces import Discrete
+from numpy.typing import NDArray
+
+from malfl_algos.contract import API_VERSION, RecoveredRewards
+from malfl_algos.networks.action_values import RewardModel
+from malfl_algos.networks.checkpoints import Checkpoints
+from malfl_algos.networks.encoding import Encoder
+from malfl_algos.networks.ensemble import Fitted, Fitting, fit_agent
+from malfl_algos.networks.gathering import Gathered, gather, input_features
+from malfl_algos.networks.logging import tensorboard_log
+from malfl_algos.networks.mlp import torch_device
+from malfl_algos.networks.recovered_functions import (
+    AgentFunctions,
+    RecoveredFunctions,
+    centred,
+    total_deviation,
+)
+from malfl_algos.networks.training import TrainingSettings
+from malfl_algos.observation_trace import ObservationTrace, from_learning_trace
+from malfl_algos.spaces import space_to_json
+from malfl_algos.trace import LearningTrace, Transitions
+from malfl_env.checks import check_table_bytes
+from malfl_env.markov_game import MarkovGame
+
+__all__ = ["MaLflNetwork"]
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class MaLflNetwork:
+    """Rewards by networks, from observations, actions and next observations.
+
+    Args:
+        form: `bellman`: the soft value of every stage is tied to the reward, whose last layer is
+            inferred with error bars; `potentials`: (11)-(12) with a free potential per stage.
+        reward_model: `state` r(o), `own_action` r(o, a^i), or `joint` r(o, a^1..a^n); o is what the
+            agent observes.
+        trunk: hidden layers below the inferred one: `random`, those of the estimated `policies`, or
+            of the `potentials`.
+        widths: of the hidden layers of a random trunk.
+        hidden: of the networks that are trained: policies, and the potentials' three.
+        ensemble: members, each with layers of its own; their spread is part of the deviations.
+        bootstrap: whether every member sees episodes drawn anew from those of a stage.
+        dynamics: `joint`: one linear map of features per joint action, from all stages; `own`: per
+            own action and stage; `auto`: joint for up to 25 joint actions.
+        entropy_coefficient: lambda >= 0 of (10); it biases the estimated policies.
+        epochs: rounds of training at most; held-out episodes end it before.
+        batch_size: items (distinct observations or steps) of a gradient step.
+        learning_rate: of Adam at first; it is halved where held-out data improve no more.
+        max_rows: observations of a stage, at most, that the last layer is inferred from.
+        device: of the networks: cpu, cuda, cuda:1, ...; closed forms are solved on the CPU.
+        seed: of all that is random: one seed, one result on one machine.
+        checkpoint_dir: folder from which a killed run goes on; null: none.
+        log_dir: folder for TensorBoard's files; null: none.
+
+    Raises:
+        ValueError: for an option out of its range; the message names it.
+    """
+
+    form: Literal["bellman", "potentials"] = "bellman"
+    reward_model: Literal["state", "own_action", "joint"] = "state"
+    trunk: Literal["random", "policies", "potentials"] = "random"
+    widths: tuple[int, ...] = (128,)
+    hidden: tuple[int, ...] = (64, 64)
+    ensemble: int = 5
+    bootstrap: bool = False
+    dynamics: Literal["auto", "joint", "own"] = "auto"
+    entropy_coefficient: float = 0.0
+    epochs: int = 200
+    batch_size: int = 4096
+    learning_rate: float = 0.01
+    max_rows: int = 1000
+    device: str = "cpu"
+    seed: int = 0
+    checkpoint_dir: str | None = None
+    log_dir: str | None = None
+
+    api_version: ClassVar[tuple[int, int]] = API_VERSION
+    needs_transitions: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        choices = {
+            "form": ("bellman", "potentials"),
+            "reward_model": ("state", "own_action", "joint"),
+            "trunk": ("random", "policies", "potentials"),
+            "dynamics": ("auto", "joint", "own"),
+        }
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                raise ValueError(
+                    f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}"
+                )
+        for name in ("ensemble", "epochs", "batch_size", "max_rows"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be >= 1, got {getattr(self, name)}")
+        for name in ("widths", "hidden"):
+            layers = getattr(self, name)
+            if not layers or min(layers) < 1:
+                raise ValueError(f"{name} must hold widths >= 1, at least one, got {layers}")
+        if not 0 <= self.entropy_coefficient < np.inf:
+            raise ValueError(
+                f"entropy_coefficient must be >= 0 and finite, got {self.entropy_coefficient}"
+            )
+        if not (self.learning_rate > 0 and isfinite(self.learning_rate)):
+            raise ValueError(f"learning_rate must be > 0 and finite, got {self.learning_rate}")
+        if self.seed < 0:
+            raise ValueError(f"seed must be >= 0, got {self.seed}")
+
+    def read(
+        self, trace: ObservationTrace, *, discount: float, temperature: float
+    ) -> RecoveredFunctions:
+        """Recover every agent's reward as a function of what it observes.
+
+        See `malfl_algos.contract.ObservationObserver`.
+
+        Raises:
+            ValueError: for fewer than two stages, a discount or temperature out of its range, a
+                device that is not there, or checkpoints of another fit.
+            RuntimeError: where training diverges; the last good checkpoint stays.
+        """
+        views = self._fitted(trace, {}, discount=discount, temperature=temperature)
+        functions = {
+            agent: AgentFunctions(gathered.encoder, fitted.members, fitted.policies)
+            for agent, (gathered, fitted) in zip(trace.agents, views, strict=True)
+        }
+        said = {a: fitted.diagnostics for a, (_, fitted) in zip(trace.agents, views, strict=True)}
+        return RecoveredFunctions(functions, said)
+
+    def recover(
+        self,
+        trace: LearningTrace,
+        *,
+        game: MarkovGame | None,
+        discount: float | None,
+        temperature: float,
+        known_policies: Mapping[str, FloatArray] | None = None,
+    ) -> RecoveredRewards:
+        """Recover every agent's reward on all joint states; see `malfl_algos.contract.Observer`.
+
+        Args:
+            trace: with the steps of every stage.
+            game: read for its observations alone; None: an agent observes the joint state's number.
+            discount: must be given.
+            temperature: alpha.
+            known_policies: take the place of estimates in the others' moves and in the values.
+
+        Raises:
+            ValueError: as `read`; also for an unknown discount, or a trace without transitions.
+        """
+        if discount is None:
+            raise ValueError(
+                "ma-lfl-network cannot tell the discount: give it, or profile it by ma-lfl-bellman "
+                "on a game that can be listed"
+            )
+        observed = _observed(trace, game)
+        known = dict(known_policies or {})
+        fits = self._fitted(observed, known, discount=discount, temperature=temperature)
+        states = np.arange(trace.n_states)
+        seen = states if game is None else game.observation(states)
+        rewards, sds, policies = {}, {}, {}
+        for index, (agent, (gathered, fitted)) in enumerate(zip(trace.agents, fits, strict=True)):
+            inputs = input_features(gathered.encoder, seen)
+            rewards[agent], sds[agent] = _on_all(fitted, inputs, trace.n_actions)
+            policies[agent] = known.get(agent, _policy_table(fitted, inputs, index))
+        return RecoveredRewards(
+            rewards=rewards,
+            diagnostics={
+                agent: fitted.diagnostics
+                for agent, (_, fitted) in zip(trace.agents, fits, strict=True)
+            },
+            estimated_policies=policies,
+            sd={a: sd for a, sd in sds.items() if np.all(np.isfinite(sd))} or None,
+        )
+
+    def _fitted(
+        self,
+        trace: ObservationTrace,
+        known: Mapping[str, FloatArray],
+        *,
+        discount: float,
+        temperature: float,
+    ) -> list[tuple[Gathered, Fitted]]:
+        if trace.n_stages < 2:
+            raise ValueError(
+                "recovery needs at least two stages (one improvement), "
+                f"the trace has {trace.n_stages}"
+            )
+        if not 0 <= discount < 1:
+            raise ValueError(f"discount must be in [0, 1), got {discount}")
+        if not 0 < temperature < np.inf:
+            raise ValueError(f"temperature must be > 0 and finite, got {temperature}")
+        device = torch_device(self.device)
+        views = gather(trace)
+        tables = _known_tables(trace, views[0], known)
+        identity = self._identity(trace, views, discount=discount, temperature=temperature)
+        folder = None if self.checkpoint_dir is None else Path(self.checkpoint_dir)
+        with tensorboard_log(self.log_dir, run=f"ma-lfl-network_seed_{self.seed}") as log:
+            fitting = Fitting(
+                form=self.form,
+                reward_model=self.reward_model,
+                trunk=self.trunk,
+                dynamics=self.dynamics,
+                widths=self.widths,
+                hidden=self.hidden,
+                ensemble=self.ensemble,
+                bootstrap=self.bootstrap,
+                entropy_coefficient=self.entropy_coefficient,
+                training=TrainingSettings(self.epochs, self.batch_size, self.learning_rate),
+                max_rows=self.max_rows,
+                seed=self.seed,
+                discount=discount,
+                temperature=temperature,
+                device=device,
+                checkpoints=Checkpoints(folder, identity),
+                log=log,
+            )
+            return [(view, fit_agent(view, fitting, tables)) for view in views]
+
+    def _identity(
+        self,
+        trace: ObservationTrace,
+        views: Sequence[Gathered],
+        *,
+        discount: float,
+        temperature: float,
+    ) -> dict[str, Any]:
+        """What a checkpoint must be of, to be gone on from."""
+        without = {"checkpoint_dir", "log_dir", "device"}
+        options = {k: v for k, v in vars(self).items() if k not in without}
+        described = options | {
+            "observations": [space_to_json(space) for space in trace.spaces],
+            "agents": trace.agents,
+            "n_actions": trace.n_actions,
+            "n_stages": trace.n_stages,
+            "discount": discount,
+            "temperature": temperature,
+            "data": _checksum(views),
+        }
+        plain: dict[str, Any] = json.loads(json.dumps(described))
+        return plain
+
+
+def _observed(trace: LearningTrace, game: MarkovGame | None) -> ObservationTrace:
+    """The trace as observations; without a game the joint state's number is what is observed."""
+    if game is not None:
+        return from_learning_trace(trace, game)
+    space = Discrete(trace.n_states)
+    stages = []
+    for index, stage in enumerate(trace.stages):
+        steps = stage.transitions
+        if steps is None or steps.states is None or steps.next_states is None:
+            raise ValueError(
+                f"stage {index} of the trace has no transitions in their order: let the learner "
+                "keep them (keep_transitions: true)"
+            )
+        stages.append(
+            Transitions(
+                states=steps.states,
+                joint_actions=steps.joint_actions,
+                next_states=steps.next_states,
+                episode_ends=steps.episode_ends,
+                complete=steps.complete,
+                observations=dict.fromkeys(trace.agents, np.asarray(steps.states)),
+                next_observations=dict.fromkeys(trace.agents, np.asarray(steps.next_states)),
+                terminations=steps.terminations,
+            )
+        )
+    return ObservationTrace(
+        tuple(stages), trace.agents, trace.n_actions, (space,) * trace.n_agents
+    )
+
+
+def _known_tables(
+    trace: ObservationTrace, view: Gathered, known: Mapping[str, FloatArray]
+) -> dict[int, FloatArray]:
+    """Known policies at the distinct observations, which all agents share in a tabular game."""
+    if not known:
+        return {}
+    state = np.zeros(len(view.inputs), dtype=np.int64)
+    for steps, stage in zip(trace.stages, view.stages, strict=True):
+        state[stage.after[stage.which]] = np.asarray(steps.next_states)
+        state[stage.here[stage.which]] = np.asarray(steps.states)
+    return {trace.agents.index(a): np.asarray(p)[:, state] for a, p in known.items()}
+
+
+def _on_all(
+    fitted: Fitted, inputs: NDArray[np.float32], n_actions: tuple[int, ...]
+) -> tuple[FloatArray, FloatArray]:
+    """Reward and deviation of all joint states, and joint actions where it depends on them."""
+    members = fitted.members
+    sizes = () if members[0].features.model == "state" else n_actions
+    shape = (len(inputs), *sizes)
+    check_table_bytes(
+        8 * prod(shape) * sum(len(one.mean) for one in members),
+        f"the features of {prod(shape)} reward values",
+    )
+    numbers = np.indices(shape).reshape(len(shape), -1)
+    actions = np.zeros((prod(shape), len(n_actions)), dtype=np.int64)
+    actions[:, : len(sizes)] = numbers[1:].T
+    phis = [one.features(inputs[numbers[0]], actions) for one in members]
+    mean, within, between = centred(members, phis, [phi.mean(axis=0) for phi in phis])
+    sd = total_deviation(within, between, len(mean))
+    return mean.reshape(shape), sd.reshape(shape)
+
+
+def _policy_table(fitted: Fitted, inputs: NDArray[np.float32], index: int) -> FloatArray:
+    policies = fitted.policies
+    return np.stack(
+        [np.exp(policies.log_policies(inputs, h)[index]) for h in range(policies.n_stages)]
+    )
+
+
+def _checksum(views: Sequence[Gathered]) -> int:
+    found = 0
+    for view in views:
+        arrays = [view.inputs]
+        for steps in view.stages:
+            arrays += [steps.here, steps.after, steps.joint_actions, steps.goes_on]
+            arrays += [steps.which, steps.block]
+        for array in arrays if view.view == view.agent_index else []:
+            found = zlib.crc32(np.ascontiguousarray(array).tobytes(), found)
+    return found

@@ -1,0 +1,275 @@
+"""Rewards and policies as functions of observations, with how sure they are, and their file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from malfl_algos.files import check_manifest, read_arrays, write_arrays
+from malfl_algos.networks.action_values import RewardFeatures, RewardModel
+from malfl_algos.networks.encoding import Encoder
+from malfl_algos.networks.estimated_policies import EstimatedPolicies
+from malfl_algos.networks.feature_maps import FeatureMap
+from malfl_algos.networks.gathering import input_features
+
+__all__ = ["AgentFunctions", "Member", "RecoveredFunctions", "centred"]
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+KIND, VERSION = "malfl recovered functions", 1
+PIECE = 1 << 14
+
+
+@dataclass(frozen=True, eq=False)
+class Member:
+    """One member of an ensemble.
+
+    Args:
+        features: of its reward.
+        mean: of the last layer, `(k,)`.
+        covariance: of it, `(k, k)`; None where the fit gives none.
+        centre: mean features over the data: the reward's mean there is taken to be 0.
+    """
+
+    features: RewardFeatures
+    mean: FloatArray
+    covariance: FloatArray | None
+    centre: FloatArray
+
+
+def centred(
+    members: Sequence[Member], phis: Sequence[FloatArray], centres: Sequence[FloatArray]
+) -> tuple[FloatArray, FloatArray | None, FloatArray | None]:
+    """An ensemble's reward, and its variance within and between members.
+
+    Args:
+        members: of the ensemble.
+        phis: features `(n, k)` of each.
+        centres: features at which each one's reward counts as 0.
+
+    Returns:
+        Mean, mean variance of the members' posteriors (None without), variance of their means (None
+        for a single one), each `(n,)`.
+    """
+    gaps = [phi - centre for phi, centre in zip(phis, centres, strict=True)]
+    means = np.stack([gap @ one.mean for gap, one in zip(gaps, members, strict=True)])
+    within = [
+        ((gap @ one.covariance) * gap).sum(axis=1)
+        for gap, one in zip(gaps, members, strict=True)
+        if one.covariance is not None
+    ]
+    return (
+        means.mean(axis=0),
+        np.maximum(np.mean(within, axis=0), 0) if within else None,
+        means.var(axis=0, ddof=1) if len(members) > 1 else None,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class AgentFunctions:
+    """What was recovered of one agent.
+
+    Args:
+        encoder: of its observations.
+        members: of the ensemble.
+        policies: everyone's, as functions of what this agent observes.
+    """
+
+    encoder: Encoder
+    members: tuple[Member, ...]
+    policies: EstimatedPolicies
+
+    def reward(
+        self, observations: NDArray[Any], joint_actions: IntArray
+    ) -> tuple[FloatArray, FloatArray]:
+        """Mean and standard deviation of the reward, `(n,)` each, its mean over the data being 0.
+
+        The deviation is NaN where nothing tells: a single member without a posterior.
+        """
+        inputs = input_features(self.encoder, np.asarray(observations))
+        actions = np.asarray(joint_actions, dtype=np.int64)
+        centres = [one.centre for one in self.members]
+        means, sds = [np.zeros(0)], [np.zeros(0)]
+        for begin in range(0, len(inputs), PIECE):
+            piece = slice(begin, begin + PIECE)
+            phis = [one.features(inputs[piece], actions[piece]) for one in self.members]
+            mean, within, between = centred(self.members, phis, centres)
+            means.append(mean)
+            sds.append(total_deviation(within, between, len(mean)))
+        return np.concatenate(means), np.concatenate(sds)
+
+
+def total_deviation(
+    within: FloatArray | None, between: FloatArray | None, n_values: int
+) -> FloatArray:
+    """Standard deviation from both variances; NaN where there is neither."""
+    known = [part for part in (within, between) if part is not None]
+    return np.sqrt(sum(known, np.zeros(n_values))) if known else np.full(n_values, np.nan)
+
+
+@dataclass(frozen=True, eq=False)
+class RecoveredFunctions:
+    """Every agent's reward as a function.
+
+    Args:
+        functions: per agent id.
+        diagnostics: per agent id what JSON can hold.
+    """
+
+    functions: Mapping[str, AgentFunctions]
+    diagnostics: Mapping[str, Any]
+
+    @property
+    def agents(self) -> tuple[str, ...]:
+        """Agent ids in agent order."""
+        return tuple(self.functions)
+
+    def reward(
+        self, agent: str, observations: Mapping[str, NDArray[Any]], joint_actions: IntArray
+    ) -> tuple[FloatArray, FloatArray]:
+        """Reward of one agent.
+
+        Args:
+            agent: whose.
+            observations: per agent id `(n, ...)`; its own are read.
+            joint_actions: int `(n, n_agents)`; read where the reward depends on actions.
+
+        Returns:
+            Mean and standard deviation, `(n,)` each. The mean over the data recovered from is 0:
+            a reward's level is not claimed.
+        """
+        return self.functions[agent].reward(observations[agent], joint_actions)
+
+    def log_policy(self, agent: str, observations: NDArray[Any], stage: int) -> FloatArray:
+        """Estimated log policy of an agent in a stage, `(n, n_actions)`."""
+        own = self.functions[agent]
+        inputs = input_features(own.encoder, np.asarray(observations))
+        return own.policies.log_policies(inputs, stage)[self.agents.index(agent)]
+
+    def save(self, path: str | Path) -> None:
+        """Write one npz with a JSON manifest inside, atomically, without pickle."""
+        arrays: dict[str, NDArray[Any]] = {}
+        said: dict[str, Any] = {}
+        for agent, own in self.functions.items():
+            said[agent] = _pack(own, f"{agent}/", arrays)
+        manifest = {"format": KIND, "version": VERSION, "agents": list(self.agents)}
+        manifest |= {"functions": said, "diagnostics": dict(self.diagnostics)}
+        write_arrays(Path(path), arrays, manifest=manifest)
+
+    @classmethod
+    def load(cls, path: str | Path) -> RecoveredFunctions:
+        """Read what `save` wrote; networks are on the CPU.
+
+        Raises:
+            ValueError: where the file is missing, damaged or another one; the message names it.
+        """
+        arrays, manifest = read_arrays(Path(path))
+        check_manifest(Path(path), manifest, KIND, version=VERSION)
+        for name, array in arrays.items():
+            if array.dtype.kind != "f" or not np.all(np.isfinite(array)):
+                raise ValueError(f"{path}: {name!r} must be finite numbers")
+        try:
+            functions = {
+                agent: _unpack(manifest["functions"][agent], f"{agent}/", arrays)
+                for agent in manifest["agents"]
+            }
+            found = cls(functions, manifest["diagnostics"])
+            for own in functions.values():
+                _check(own)
+            return found
+        except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as fault:
+            raise ValueError(f"{path}: not recovered functions: {fault}") from fault
+
+
+def _pack(own: AgentFunctions, prefix: str, arrays: dict[str, NDArray[Any]]) -> dict[str, Any]:
+    for number, tensor in enumerate(own.policies.parameters):
+        arrays[f"{prefix}policies/{number}"] = tensor.detach().cpu().numpy()
+    for index, one in enumerate(own.members):
+        arrays |= {f"{prefix}member_{index}/{n}": a for n, a in member_arrays(one).items()}
+    features = own.members[0].features
+    return {
+        "encoder": own.encoder.to_json(),
+        "n_stages": own.policies.n_stages,
+        "n_actions": list(own.policies.n_actions),
+        "agent_index": features.agent_index,
+        "reward_model": features.model,
+        "n_members": len(own.members),
+        "n_policy_arrays": len(own.policies.parameters),
+    }
+
+
+def _unpack(
+    said: Mapping[str, Any], prefix: str, arrays: Mapping[str, NDArray[Any]]
+) -> AgentFunctions:
+    n_actions = tuple(int(n) for n in said["n_actions"])
+    parameters = [
+        torch.from_numpy(arrays[f"{prefix}policies/{number}"].astype(np.float32))
+        for number in range(int(said["n_policy_arrays"]))
+    ]
+    model: RewardModel = said["reward_model"]
+    if model not in ("state", "own_action", "joint"):
+        raise ValueError(f"its reward model is {model!r}")
+    members = []
+    for index in range(int(said["n_members"])):
+        start = f"{prefix}member_{index}/"
+        own = {n.removeprefix(start): a for n, a in arrays.items() if n.startswith(start)}
+        members.append(member_from_arrays(own, model, n_actions, int(said["agent_index"])))
+    if not members:
+        raise ValueError("it has no members")
+    policies = EstimatedPolicies(parameters, int(said["n_stages"]), n_actions, [])
+    return AgentFunctions(Encoder.from_json(said["encoder"]), tuple(members), policies)
+
+
+def _check(own: AgentFunctions) -> None:
+    """Evaluate everything once: arrays that do not fit each other fail here, not later."""
+    space = own.encoder.space
+    one = np.asarray(space.sample())[None]
+    if space.dtype is not None and space.dtype.kind == "f":
+        one = np.zeros_like(one)
+    own.reward(one, np.zeros((1, len(own.policies.n_actions)), dtype=np.int64))
+    own.policies.log_policies(input_features(own.encoder, one), own.policies.n_stages - 1)
+
+
+def member_arrays(one: Member) -> dict[str, NDArray[Any]]:
+    """A member as arrays for a file."""
+    hidden = one.features.map.hidden
+    arrays: dict[str, NDArray[Any]] = {
+        f"hidden/{number}": tensor.detach().cpu().numpy() for number, tensor in enumerate(hidden)
+    }
+    arrays |= {"shift": one.features.map.shift, "scale": one.features.map.scale}
+    arrays |= {"mean": one.mean, "centre": one.centre}
+    return arrays if one.covariance is None else {**arrays, "covariance": one.covariance}
+
+
+def member_from_arrays(
+    arrays: Mapping[str, NDArray[Any]],
+    model: RewardModel,
+    n_actions: tuple[int, ...],
+    agent_index: int,
+    device: torch.device | str = "cpu",
+) -> Member:
+    """The member that `member_arrays` wrote."""
+    n_hidden = sum(name.startswith("hidden/") for name in arrays)
+    hidden = [
+        torch.from_numpy(arrays[f"hidden/{number}"].astype(np.float32)).to(device)
+        for number in range(n_hidden)
+    ]
+    features = FeatureMap(hidden, arrays["shift"], arrays["scale"])
+    k = features.n_features
+    wanted = {"mean": (k,), "centre": (k,), "covariance": (k, k), "scale": (k - 1,)}
+    for name, shape in wanted.items():
+        if name in arrays and arrays[name].shape != shape:
+            raise ValueError(f"{name} is {arrays[name].shape}, not {shape}")
+    return Member(
+        RewardFeatures(model, features, n_actions, agent_index),
+        arrays["mean"],
+        arrays.get("covariance"),
+        arrays["centre"],
+    )
