@@ -63,9 +63,9 @@ class Settings:
 
     stages: int = 10
     timesteps: int = 5000
-    episodes: int = 1000
-    held_out: int = 200
-    curve_episodes: int = 300
+    episodes: int = 800
+    held_out: int = 100
+    curve_episodes: int = 200
     n_steps: int = 500
     batch_size: int = 100
     n_epochs: int = 10
