@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from benchmark_lines import Contest
+from benchmark_reward_fit import reward_fit
 
 from malfl_env import grid_world_v0
 
@@ -20,7 +21,7 @@ EPISODE_LENGTH = 25
 
 
 def networks(fast: bool) -> list[Contest]:
-    """Steps a second while a stage is gathered.
+    """Steps a second while a stage is gathered, and of an epoch of the reward fit.
 
     A step of one game counts once, however many agents it has. Policies are networks with two
     hidden layers of 64; both sides use one processor. The other side is a loop as users write it:
@@ -32,7 +33,10 @@ def networks(fast: bool) -> list[Contest]:
     games: dict[str, Callable[[], Any]] = {"3x3 game": grid_world_v0.parallel_env}
     if find_spec("mpe2"):
         games["simple_spread"] = _simple_spread
-    return [_gathering(name, make, 4 if fast else N_GAMES[name]) for name, make in games.items()]
+    gathering = [
+        _gathering(name, make, 4 if fast else N_GAMES[name]) for name, make in games.items()
+    ]
+    return [*gathering, reward_fit(fast)]
 
 
 def _simple_spread() -> Any:

@@ -68,9 +68,7 @@ class RewardFeatures:
         sizes = [self.n_actions[agent] for agent in acting]
         return self.map(with_actions(inputs, joint_actions[:, acting], sizes))
 
-    def expected(
-        self, inputs: NDArray[np.float32], chances: Sequence[FloatArray]
-    ) -> FloatArray:
+    def expected(self, inputs: NDArray[np.float32], chances: Sequence[FloatArray]) -> FloatArray:
         """phi averaged over the others' actions, `(n, n_own, k)`."""
         n_own = self.n_actions[self.agent_index]
         acting = self.acting
@@ -101,6 +99,7 @@ class StageRows:
         coefficients: K `(n, n_own, k)`: q = K w + offset.
         offset: `(n, n_own)`.
         counts: of the own actions played there in the next stage, `(n, n_own)`.
+        visits: in stage h itself, `(n, n_own)`, as far as the very same observation was seen.
         leverage: of the regression behind K, see `Dynamics`, `(n, n_own)`.
         values: `(k_values, k + 1)`: from w, and 1, to the value's weights on its features.
     """
@@ -110,6 +109,7 @@ class StageRows:
     coefficients: FloatArray
     offset: FloatArray
     counts: FloatArray
+    visits: FloatArray
     leverage: FloatArray
     values: FloatArray
 
@@ -200,4 +200,7 @@ def stage_rows(
     q = discount * (dynamics.onward(stage, rows) @ values)
     q[..., :-1] += reward.expected(gathered.inputs[rows], chances(rows, stage))
     leverage = discount**2 * dynamics.leverage(stage, rows)
-    return StageRows(stage, rows, q[..., :-1], q[..., -1], played, leverage, values)
+    there, before = gathered.action_counts(stage, counts[stage])
+    place = np.minimum(np.searchsorted(there, rows), len(there) - 1)
+    visits = before[place] * (there[place] == rows)[:, None]
+    return StageRows(stage, rows, q[..., :-1], q[..., -1], played, visits, leverage, values)

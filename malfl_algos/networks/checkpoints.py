@@ -71,7 +71,7 @@ class Checkpoint:
         theirs, state = manifest.get("identity"), manifest.get("state")
         if not isinstance(theirs, dict) or not isinstance(state, dict):
             raise ValueError(f"{self.path}: its manifest lacks identity or state")
-        for key in sorted({*theirs, *self.identity}):
+        for key in sorted({*theirs, *self.identity}, key=lambda name: (name == "data", name)):
             here, there = self.identity.get(key), theirs.get(key)
             if here != there:
                 raise ValueError(

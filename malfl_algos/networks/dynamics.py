@@ -55,7 +55,7 @@ def moments(
     onward = sp.csr_array(sp.coo_array((weight * goes_on, (place, after)), shape=shape))
     own = features[rows]
     visits = np.bincount(place, weight, minlength=len(rows))
-    return (own * visits[:, None]).T @ own, own.T @ (onward @ features)
+    return (own * visits[:, None]).T @ own, own.T @ np.asarray(onward @ features)
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,7 +139,9 @@ class JointDynamics:
     def residual(self, stage: int, weights: FloatArray) -> float:
         numbers = joint_numbers(self._gathered, stage)
         predicted = np.einsum("jkl,l->jk", self._fit.maps, weights)
-        return _residual(self._gathered, stage, self._features, self._counts, weights, predicted[numbers])
+        return _residual(
+            self._gathered, stage, self._features, self._counts, weights, predicted[numbers]
+        )
 
     def _others(self, stage: int, rows: IntArray) -> list[tuple[int, int, FloatArray]]:
         """Every joint action: its number, the own action in it, the chance of the others'."""
@@ -193,7 +195,9 @@ class OwnDynamics:
     def residual(self, stage: int, weights: FloatArray) -> float:
         own = self._gathered.stages[stage].joint_actions[:, self._gathered.agent_index]
         predicted = np.einsum("akl,l->ak", self._fit(stage).maps, weights)
-        return _residual(self._gathered, stage, self._features, self._counts, weights, predicted[own])
+        return _residual(
+            self._gathered, stage, self._features, self._counts, weights, predicted[own]
+        )
 
 
 def _residual(

@@ -6,7 +6,7 @@ held-out episodes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +17,7 @@ from torch import Tensor
 from malfl_algos.networks.checkpoints import Checkpoint
 from malfl_algos.networks.gathering import Features, Gathered
 from malfl_algos.networks.mlp import Parameters, apply, init
-from malfl_algos.networks.training import Trained, TrainingSettings, train
+from malfl_algos.networks.training import Trained, TrainingSettings, pieces, train
 
 __all__ = ["EstimatedPolicies", "estimate_policies", "policy_sizes"]
 
@@ -51,8 +51,8 @@ class EstimatedPolicies:
         ]
         return [torch.cat(parts).double().cpu().numpy() for parts in zip(*found, strict=True)]
 
-    def _pieces(self, inputs: Features) -> Sequence[Tensor]:
-        return torch.from_numpy(inputs).to(self.parameters[0].device).split(PIECE)
+    def _pieces(self, inputs: Features) -> Iterator[Tensor]:
+        return pieces(torch.from_numpy(inputs).to(self.parameters[0].device), PIECE)
 
 
 @torch.no_grad()
@@ -76,7 +76,11 @@ def _by_agent(
     """Log probabilities of every agent's actions, each input in its stage."""
     out = apply(parameters, inputs)[0].reshape(len(inputs), n_stages, sum(n_actions))
     logits = out[torch.arange(len(inputs), device=out.device), stages]
-    return [torch.log_softmax(own, dim=-1) for own in logits.split(list(n_actions), dim=-1)]
+    ends = [sum(n_actions[: agent + 1]) for agent in range(len(n_actions))]
+    return [
+        torch.log_softmax(logits[:, end - n_own : end], dim=-1)
+        for end, n_own in zip(ends, n_actions, strict=True)
+    ]
 
 
 def policy_sizes(gathered: Gathered, hidden: Sequence[int]) -> list[int]:
@@ -125,8 +129,8 @@ def estimate_policies(
 
     @torch.no_grad()
     def held_loss() -> float:
-        pieces = torch.arange(len(apart.rows)).split(PIECE)
-        total = sum(float(objective(apart, piece, 0.0)) * len(piece) for piece in pieces)
+        batches = pieces(torch.arange(len(apart.rows)), PIECE)
+        total = sum(float(objective(apart, batch, 0.0)) * len(batch) for batch in batches)
         return total / len(apart.rows)
 
     done: Trained = train(
@@ -144,7 +148,7 @@ def estimate_policies(
 
 @dataclass(frozen=True, eq=False)
 class _Table:
-    """Observation, stage, weight and actions of everyone, an item each; the weights' mean is one."""
+    """Observation, stage, weight and everyone's actions, an item each; the weights' mean is 1."""
 
     rows: Tensor
     stages: Tensor
@@ -155,7 +159,9 @@ class _Table:
 def _table(gathered: Gathered, counts: Sequence[FloatArray], device: torch.device) -> _Table:
     rows, stages, played = [], [], []
     for stage, own in enumerate(counts):
-        seen = [gathered.action_counts(stage, own, agent) for agent in range(len(gathered.n_actions))]
+        seen = [
+            gathered.action_counts(stage, own, agent) for agent in range(len(gathered.n_actions))
+        ]
         rows.append(seen[0][0])
         stages.append(np.full(len(seen[0][0]), stage))
         played.append(np.concatenate([table for _, table in seen], axis=1))

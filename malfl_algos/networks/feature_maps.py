@@ -11,14 +11,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from malfl_algos.networks.mlp import apply, init
+from malfl_algos.networks.training import pieces
 
 __all__ = ["FeatureMap", "random_map", "trained_map", "with_actions"]
 
 Features = NDArray[np.float32]
 FloatArray = NDArray[np.float64]
 
-BIAS = 0.5
-"""Standard deviation of the biases of a random network, whose weights have He's."""
+WEIGHT, BIAS = 0.5, 1.0
+"""Of a random network: weights are He's times the one, biases have the other for their standard
+deviation: units that bend far apart, and so a reward that is smooth unless data say otherwise.
+"""
 PIECE = 1 << 15
 
 
@@ -48,7 +51,12 @@ class FeatureMap:
 
 
 def random_map(
-    generator: torch.Generator, widths: Sequence[int], inputs: Features, *, device: torch.device
+    generator: torch.Generator,
+    widths: Sequence[int],
+    inputs: Features,
+    *,
+    read: NDArray[np.bool_],
+    device: torch.device,
 ) -> FeatureMap:
     """A network of random weights, its units and inputs standardised over some inputs.
 
@@ -57,12 +65,17 @@ def random_map(
         widths: of the hidden layers.
         inputs: `(n, width)`, over which features have mean zero, and units and inputs one summed
             variance each.
+        read: which inputs the layers read, `(width,)`; the others stand beside them only.
         device: where the network lives.
     """
-    hidden = init(generator, [inputs.shape[1], *widths])
+    hidden = init(generator, [int(read.sum()), *widths, 1], last_scale=0.0)[:-2]
     with torch.no_grad():
-        for bias in hidden[1::2]:
+        for weight, bias in zip(hidden[::2], hidden[1::2], strict=True):
+            weight *= WEIGHT
             bias.copy_(torch.randn(bias.shape, generator=generator) * BIAS)
+        wide = torch.zeros((1, len(read), hidden[0].shape[-1]))
+        wide[:, torch.from_numpy(np.nonzero(read)[0])] = hidden[0]
+        hidden[0] = wide
     return trained_map([tensor.detach().to(device) for tensor in hidden], inputs)
 
 
@@ -97,5 +110,5 @@ def with_actions(inputs: Features, actions: NDArray[np.int64], sizes: Sequence[i
 @torch.no_grad()
 def _raw(hidden: Sequence[Tensor], inputs: Features) -> FloatArray:
     rows = torch.from_numpy(np.ascontiguousarray(inputs)).to(hidden[0].device)
-    units = [torch.relu(apply(hidden, piece))[0].double().cpu() for piece in rows.split(PIECE)]
+    units = [torch.relu(apply(hidden, piece))[0].double().cpu() for piece in pieces(rows, PIECE)]
     return np.concatenate([torch.cat(units).numpy(), inputs.astype(np.float64)], axis=1)

@@ -1,4 +1,4 @@
-"""The steps of a trace as one agent's observer takes them: each distinct step once, with its weight.
+"""The steps of a trace as an observer of one agent takes them: each distinct one once, weighted.
 
 Where observations repeat (a grid world has few), millions of steps are a few thousand distinct
 ones, and every loss over steps is the same sum with far fewer terms. Where none repeats nothing is
@@ -78,6 +78,18 @@ class Gathered:
     view: int
 
     @property
+    def read(self) -> NDArray[np.bool_]:
+        """Inputs that random layers read, `(width,)`: the values of digits, not their one-hots."""
+        width = self.inputs.shape[1]
+        n_values = width - self.encoder.width or width
+        return np.arange(width) >= width - n_values
+
+    @property
+    def repeats(self) -> bool:
+        """Whether the same observation is mostly seen more than once."""
+        return 2 * len(self.inputs) < sum(len(steps.which) for steps in self.stages)
+
+    @property
     def n_own(self) -> int:
         """Number of the agent's own actions."""
         return self.n_actions[self.agent_index]
@@ -150,7 +162,7 @@ def _gather(trace: ObservationTrace, agent_index: int) -> Gathered:
                 here[places],
                 after[places],
                 actions[places].astype(np.int64),
-                1.0 - over[places],
+                np.asarray(~over[places], dtype=np.float64),
                 which,
                 block,
                 n_blocks,
@@ -178,7 +190,7 @@ def input_features(encoder: Encoder, observations: NDArray[Any]) -> Features:
 
 def _blocks(episode_ends: NDArray[np.bool_]) -> tuple[IntArray, int]:
     """Number of every step's episode, or of its part of the stage where there are few episodes."""
-    episode = np.cumsum(episode_ends) - episode_ends
+    episode: IntArray = np.cumsum(episode_ends) - episode_ends
     n_episodes = int(episode[-1]) + 1
     if n_episodes >= BLOCKS:
         return episode.astype(np.int64), n_episodes

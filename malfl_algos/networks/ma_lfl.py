@@ -7,36 +7,35 @@ too. In a tabular game it sees every joint state's observation (grid world: rows
 from __future__ import annotations
 
 import json
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import isfinite, prod
+from math import isfinite
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-from gymnasium.spaces import Discrete
 from numpy.typing import NDArray
 
 from malfl_algos.contract import API_VERSION, RecoveredRewards
-from malfl_algos.networks.action_values import RewardModel
 from malfl_algos.networks.checkpoints import Checkpoints
-from malfl_algos.networks.encoding import Encoder
-from malfl_algos.networks.ensemble import Fitted, Fitting, fit_agent
+from malfl_algos.networks.ensemble import Fitted, fit_agent
+from malfl_algos.networks.fitting import Fitting
 from malfl_algos.networks.gathering import Gathered, gather, input_features
 from malfl_algos.networks.logging import tensorboard_log
 from malfl_algos.networks.mlp import torch_device
-from malfl_algos.networks.recovered_functions import (
-    AgentFunctions,
-    RecoveredFunctions,
-    centred,
-    total_deviation,
+from malfl_algos.networks.recovered_functions import AgentFunctions, RecoveredFunctions
+from malfl_algos.networks.tabular import (
+    checksum,
+    known_tables,
+    observed,
+    on_all_states,
+    policy_table,
 )
 from malfl_algos.networks.training import TrainingSettings
-from malfl_algos.observation_trace import ObservationTrace, from_learning_trace
+from malfl_algos.observation_trace import ObservationTrace
 from malfl_algos.spaces import space_to_json
-from malfl_algos.trace import LearningTrace, Transitions
-from malfl_env.checks import check_table_bytes
+from malfl_algos.trace import LearningTrace
+from malfl_env.checks import check_count
 from malfl_env.markov_game import MarkovGame
 
 __all__ = ["MaLflNetwork"]
@@ -53,6 +52,10 @@ class MaLflNetwork:
             inferred with error bars; `potentials`: (11)-(12) with a free potential per stage.
         reward_model: `state` r(o), `own_action` r(o, a^i), or `joint` r(o, a^1..a^n); o is what the
             agent observes.
+        learner: `exact`, learners whose action values are those of (5); `td`, learners that update
+            a table from 0 in every stage, known by how often they tried what; `auto`: the evidence
+            decides, where observations repeat.
+        step_size: beta of td learners.
         trunk: hidden layers below the inferred one: `random`, those of the estimated `policies`, or
             of the `potentials`.
         widths: of the hidden layers of a random trunk.
@@ -77,6 +80,8 @@ class MaLflNetwork:
 
     form: Literal["bellman", "potentials"] = "bellman"
     reward_model: Literal["state", "own_action", "joint"] = "state"
+    learner: Literal["auto", "exact", "td"] = "auto"
+    step_size: float = 0.1
     trunk: Literal["random", "policies", "potentials"] = "random"
     widths: tuple[int, ...] = (128,)
     hidden: tuple[int, ...] = (64, 64)
@@ -100,6 +105,7 @@ class MaLflNetwork:
         choices = {
             "form": ("bellman", "potentials"),
             "reward_model": ("state", "own_action", "joint"),
+            "learner": ("auto", "exact", "td"),
             "trunk": ("random", "policies", "potentials"),
             "dynamics": ("auto", "joint", "own"),
         }
@@ -109,8 +115,8 @@ class MaLflNetwork:
                     f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}"
                 )
         for name in ("ensemble", "epochs", "batch_size", "max_rows"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be >= 1, got {getattr(self, name)}")
+            check_count(name, getattr(self, name), minimum=1)
+        check_count("seed", self.seed, minimum=0)
         for name in ("widths", "hidden"):
             layers = getattr(self, name)
             if not layers or min(layers) < 1:
@@ -121,8 +127,8 @@ class MaLflNetwork:
             )
         if not (self.learning_rate > 0 and isfinite(self.learning_rate)):
             raise ValueError(f"learning_rate must be > 0 and finite, got {self.learning_rate}")
-        if self.seed < 0:
-            raise ValueError(f"seed must be >= 0, got {self.seed}")
+        if not 0 < self.step_size < 1:
+            raise ValueError(f"step_size must be in (0, 1), got {self.step_size}")
 
     def read(
         self, trace: ObservationTrace, *, discount: float, temperature: float
@@ -170,16 +176,16 @@ class MaLflNetwork:
                 "ma-lfl-network cannot tell the discount: give it, or profile it by ma-lfl-bellman "
                 "on a game that can be listed"
             )
-        observed = _observed(trace, game)
+        seen_trace = observed(trace, game)
         known = dict(known_policies or {})
-        fits = self._fitted(observed, known, discount=discount, temperature=temperature)
+        fits = self._fitted(seen_trace, known, discount=discount, temperature=temperature)
         states = np.arange(trace.n_states)
         seen = states if game is None else game.observation(states)
         rewards, sds, policies = {}, {}, {}
         for index, (agent, (gathered, fitted)) in enumerate(zip(trace.agents, fits, strict=True)):
             inputs = input_features(gathered.encoder, seen)
-            rewards[agent], sds[agent] = _on_all(fitted, inputs, trace.n_actions)
-            policies[agent] = known.get(agent, _policy_table(fitted, inputs, index))
+            rewards[agent], sds[agent] = on_all_states(fitted, inputs, trace.n_actions)
+            policies[agent] = known.get(agent, policy_table(fitted, inputs, index))
         return RecoveredRewards(
             rewards=rewards,
             diagnostics={
@@ -209,13 +215,15 @@ class MaLflNetwork:
             raise ValueError(f"temperature must be > 0 and finite, got {temperature}")
         device = torch_device(self.device)
         views = gather(trace)
-        tables = _known_tables(trace, views[0], known)
+        tables = known_tables(trace, views[0], known)
         identity = self._identity(trace, views, discount=discount, temperature=temperature)
         folder = None if self.checkpoint_dir is None else Path(self.checkpoint_dir)
         with tensorboard_log(self.log_dir, run=f"ma-lfl-network_seed_{self.seed}") as log:
             fitting = Fitting(
                 form=self.form,
                 reward_model=self.reward_model,
+                learner=self.learner,
+                step_size=self.step_size,
                 trunk=self.trunk,
                 dynamics=self.dynamics,
                 widths=self.widths,
@@ -252,89 +260,7 @@ class MaLflNetwork:
             "n_stages": trace.n_stages,
             "discount": discount,
             "temperature": temperature,
-            "data": _checksum(views),
+            "data": checksum(views),
         }
         plain: dict[str, Any] = json.loads(json.dumps(described))
         return plain
-
-
-def _observed(trace: LearningTrace, game: MarkovGame | None) -> ObservationTrace:
-    """The trace as observations; without a game the joint state's number is what is observed."""
-    if game is not None:
-        return from_learning_trace(trace, game)
-    space = Discrete(trace.n_states)
-    stages = []
-    for index, stage in enumerate(trace.stages):
-        steps = stage.transitions
-        if steps is None or steps.states is None or steps.next_states is None:
-            raise ValueError(
-                f"stage {index} of the trace has no transitions in their order: let the learner "
-                "keep them (keep_transitions: true)"
-            )
-        stages.append(
-            Transitions(
-                states=steps.states,
-                joint_actions=steps.joint_actions,
-                next_states=steps.next_states,
-                episode_ends=steps.episode_ends,
-                complete=steps.complete,
-                observations=dict.fromkeys(trace.agents, np.asarray(steps.states)),
-                next_observations=dict.fromkeys(trace.agents, np.asarray(steps.next_states)),
-                terminations=steps.terminations,
-            )
-        )
-    return ObservationTrace(
-        tuple(stages), trace.agents, trace.n_actions, (space,) * trace.n_agents
-    )
-
-
-def _known_tables(
-    trace: ObservationTrace, view: Gathered, known: Mapping[str, FloatArray]
-) -> dict[int, FloatArray]:
-    """Known policies at the distinct observations, which all agents share in a tabular game."""
-    if not known:
-        return {}
-    state = np.zeros(len(view.inputs), dtype=np.int64)
-    for steps, stage in zip(trace.stages, view.stages, strict=True):
-        state[stage.after[stage.which]] = np.asarray(steps.next_states)
-        state[stage.here[stage.which]] = np.asarray(steps.states)
-    return {trace.agents.index(a): np.asarray(p)[:, state] for a, p in known.items()}
-
-
-def _on_all(
-    fitted: Fitted, inputs: NDArray[np.float32], n_actions: tuple[int, ...]
-) -> tuple[FloatArray, FloatArray]:
-    """Reward and deviation of all joint states, and joint actions where it depends on them."""
-    members = fitted.members
-    sizes = () if members[0].features.model == "state" else n_actions
-    shape = (len(inputs), *sizes)
-    check_table_bytes(
-        8 * prod(shape) * sum(len(one.mean) for one in members),
-        f"the features of {prod(shape)} reward values",
-    )
-    numbers = np.indices(shape).reshape(len(shape), -1)
-    actions = np.zeros((prod(shape), len(n_actions)), dtype=np.int64)
-    actions[:, : len(sizes)] = numbers[1:].T
-    phis = [one.features(inputs[numbers[0]], actions) for one in members]
-    mean, within, between = centred(members, phis, [phi.mean(axis=0) for phi in phis])
-    sd = total_deviation(within, between, len(mean))
-    return mean.reshape(shape), sd.reshape(shape)
-
-
-def _policy_table(fitted: Fitted, inputs: NDArray[np.float32], index: int) -> FloatArray:
-    policies = fitted.policies
-    return np.stack(
-        [np.exp(policies.log_policies(inputs, h)[index]) for h in range(policies.n_stages)]
-    )
-
-
-def _checksum(views: Sequence[Gathered]) -> int:
-    found = 0
-    for view in views:
-        arrays = [view.inputs]
-        for steps in view.stages:
-            arrays += [steps.here, steps.after, steps.joint_actions, steps.goes_on]
-            arrays += [steps.which, steps.block]
-        for array in arrays if view.view == view.agent_index else []:
-            found = zlib.crc32(np.ascontiguousarray(array).tobytes(), found)
-    return found

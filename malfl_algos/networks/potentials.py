@@ -2,9 +2,13 @@
 
 With delta = r(o, a) + g_h(o) - gamma g_h(o') - Y_h(o, a, o'), (12) says E[delta | o, a^i] = 0. The
 mean of delta squared over sampled steps is more than that: it pays for Var[gamma g_h(o') | o, a],
-too, which the others' moves make large, and flattens the potentials. So a third network f learns
-the conditional mean, and the others descend E[2 f delta - f^2], whose maximum over f is the mean of
-E[delta | o, a]^2: one next observation per step is enough.
+too, which the others' moves make large, and flattens the potentials. What is descended is instead
+
+  max over f of E[2 f delta - f^2] = E[ E[delta | o, a]^2 ],
+
+for functions f that are linear in random features of o, for every stage and action: the inner
+maximum then has a closed form, m' C^-1 m with m = E[f-features delta], and no saddle is left that
+gradients would circle. One next observation per step is enough; of a batch each half gives one m.
 """
 
 from __future__ import annotations
@@ -20,12 +24,17 @@ from torch import Tensor
 from malfl_algos.networks.action_values import RewardModel, acting_agents
 from malfl_algos.networks.checkpoints import Checkpoint
 from malfl_algos.networks.dynamics import Chances
-from malfl_algos.networks.feature_maps import with_actions
+from malfl_algos.networks.feature_maps import random_map, with_actions
 from malfl_algos.networks.gathering import Gathered, Steps
 from malfl_algos.networks.mlp import Parameters, apply, init
-from malfl_algos.networks.training import TrainingSettings, train
+from malfl_algos.networks.training import TrainingSettings, pieces, train
 
 __all__ = ["Potentials", "fit_potentials"]
+
+DUAL_WIDTH = 128
+"""Units of the random layer that f is linear in."""
+DUAL_RIDGE = 1e-4
+"""Relative to the mean second moment of a feature."""
 
 FloatArray = NDArray[np.float64]
 
@@ -79,7 +88,7 @@ def fit_potentials(
 
     Args:
         gathered: the distinct observations and steps.
-        counts, held_out: per stage, of the distinct steps to train on, and to stop by.
+        counts, held_out: per stage, of the distinct steps to train on, and to be told of.
         chances: everyone's policies.
         model: what the reward depends on.
         hidden: widths of the hidden layers of each network.
@@ -88,7 +97,7 @@ def fit_potentials(
         device: of the networks.
         conditional_mean: False: descend the mean of delta squared, which is wrong (see above).
     """
-    n_stages, n_own = len(gathered.stages) - 1, gathered.n_own
+    n_stages = len(gathered.stages) - 1
     acting = acting_agents(model, gathered.agent_index, len(gathered.n_actions))
     items, apart = (
         _items(gathered, kind, chances, acting, discount, device) for kind in (counts, held_out)
@@ -98,38 +107,33 @@ def fit_potentials(
     extra = sum(gathered.n_actions[agent] for agent in acting)
     reward = init(generator, [width + extra, *hidden, 1], last_scale=0.0, device=device)
     potentials = init(generator, [width, *hidden, n_stages], last_scale=0.0, device=device)
-    mean = init(generator, [width, *hidden, n_stages * n_own], last_scale=0.0, device=device)
+    dual = _dual(gathered, counts, generator, device)
 
-    def terms(part: _Items, batch: Tensor) -> tuple[Tensor, Tensor]:
+    def residual(part: _Items, batch: Tensor) -> Tensor:
         at = torch.arange(len(batch), device=device), part.stage[batch]
-        here = inputs[part.here[batch]]
-        g = apply(potentials, here)[0][at]
+        g = apply(potentials, inputs[part.here[batch]])[0][at]
         g_after = apply(potentials, inputs[part.after[batch]])[0][at]
         r = apply(reward, part.reward_inputs[batch])[0, :, 0]
-        delta = r + g - discount * part.goes_on[batch] * g_after - part.target[batch]
-        f = apply(mean, here)[0].reshape(len(batch), n_stages, n_own)
-        return delta, f[(*at, part.own[batch])]
+        return r + g - discount * part.goes_on[batch] * g_after - part.target[batch]
 
     def loss(batch: Tensor) -> Tensor:
-        delta, f = terms(items, batch)
-        weight = items.weight[batch]
+        weighted = items.weight[batch] * residual(items, batch)
         if not conditional_mean:
-            return (weight * delta**2).mean()
-        descended = 2 * f.detach() * delta  # the reward and the potentials descend it
-        regressed = (f - delta.detach()) ** 2
-        return (weight * (descended + regressed)).mean()
+            return (items.weight[batch] * residual(items, batch) ** 2).mean()
+        if len(batch) == len(items.here):
+            return dual.norm(items, batch, weighted, weighted)
+        order = torch.arange(len(batch), device=device) % 2 == 0
+        return dual.norm(items, batch, weighted * order * 2, weighted * ~order * 2)
 
     @torch.no_grad()
     def held_loss() -> float:
         total = 0.0
-        for piece in torch.arange(len(apart.here)).split(1 << 14):
-            delta, f = terms(apart, piece)
-            value = 2 * f * delta - f**2 if conditional_mean else delta**2
-            total += float((apart.weight[piece] * value).sum())
+        for piece in pieces(torch.arange(len(apart.here)), 1 << 14):
+            total += float((apart.weight[piece] * residual(apart, piece) ** 2).sum())
         return total / len(apart.here)
 
     done = train(
-        [*reward, *potentials, *mean],
+        [*reward, *potentials],
         loss,
         held_loss,
         len(items.here),
@@ -138,8 +142,64 @@ def fit_potentials(
         saver=saver,
         log=log,
     )
-    cut = len(reward), len(reward) + len(potentials)
-    return Potentials(done.parameters[: cut[0]], done.parameters[cut[0] : cut[1]], done.history)
+    cut = len(reward)
+    return Potentials(done.parameters[:cut], done.parameters[cut:], done.history)
+
+
+@dataclass(frozen=True, eq=False)
+class _Dual:
+    """The closed form over f.
+
+    Args:
+        features: of every observation, `(n_observations, k)`.
+        inverse: of their second moments where an action was played in a stage, `(n_stages * n_own,
+            k, k)`.
+        n_own: number of own actions.
+    """
+
+    features: Tensor
+    inverse: Tensor
+    n_own: int
+
+    def norm(self, items: _Items, batch: Tensor, one: Tensor, other: Tensor) -> Tensor:
+        """m' C^-1 m, the two m from two sets of weighted residuals `(n,)`."""
+        features = self.features[items.here[batch]]
+        place = items.stage[batch] * self.n_own + items.own[batch]
+        empty = features.new_zeros((len(self.inverse), features.shape[1]))
+        first, second = (
+            empty.index_add(0, place, features * values[:, None]) / len(batch)
+            for values in (one, other)
+        )
+        return (first * torch.bmm(self.inverse, second[..., None])[..., 0]).sum()
+
+
+def _dual(
+    gathered: Gathered,
+    counts: Sequence[FloatArray],
+    generator: torch.Generator,
+    device: torch.device,
+) -> _Dual:
+    features = random_map(
+        generator, (DUAL_WIDTH,), gathered.inputs, read=gathered.read, device=device
+    )
+    table = features(gathered.inputs)
+    total = sum(float(count.sum()) for count in counts[:-1])
+    inverse = []
+    for steps, count in zip(gathered.stages[:-1], counts, strict=False):
+        own = steps.joint_actions[:, gathered.agent_index]
+        for action in range(gathered.n_own):
+            of = own == action
+            rows, place = np.unique(steps.here[of], return_inverse=True)
+            visits = np.bincount(place, count[of] / total, minlength=len(rows))
+            moment = (table[rows] * visits[:, None]).T @ table[rows]
+            ridge = DUAL_RIDGE * max(np.trace(moment), 1e-12) / len(moment)
+            inverse.append(np.linalg.inv(moment + ridge * np.eye(len(moment))))
+    stack = np.stack(inverse).astype(np.float32)
+    return _Dual(
+        torch.from_numpy(table.astype(np.float32)).to(device),
+        torch.from_numpy(stack).to(device),
+        gathered.n_own,
+    )
 
 
 def _items(

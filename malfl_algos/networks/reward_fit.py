@@ -41,12 +41,14 @@ class LastLayer:
         mean: `(k,)`.
         covariance: `(k, k)`.
         evidence: noise and prior, and how they were chosen.
+        step_size: of the rule that the learners were taken to follow, see `fit_last_layer`.
         rank: how many directions of it the data determine better than the prior does.
     """
 
     mean: FloatArray
     covariance: FloatArray
     evidence: Evidence
+    step_size: float | None
     rank: int
 
 
@@ -55,6 +57,7 @@ def fit_last_layer(
     dynamics: Dynamics,
     *,
     temperature: float,
+    step_size: float | None,
     given: Given | None = None,
 ) -> LastLayer:
     """Infer w from all stages.
@@ -63,10 +66,15 @@ def fit_last_layer(
         stages: what each says.
         dynamics: of the regressions behind them.
         temperature: alpha.
+        step_size: beta of learners that update a table from 0 in every stage: an action tried N
+            times has come 1 - (1 - beta)^N of the way to its value; None: learners reach q_h.
         given: noise and prior to take without a search.
     """
-    coefficients = np.concatenate([one.coefficients for one in stages])
-    offset = np.concatenate([one.offset for one in stages])
+    reached = [_reached(one, step_size) for one in stages]
+    coefficients = np.concatenate(
+        [part[..., None] * one.coefficients for part, one in zip(reached, stages, strict=True)]
+    )
+    offset = np.concatenate([part * one.offset for part, one in zip(reached, stages, strict=True)])
     counts = np.concatenate([one.counts for one in stages])
     k = coefficients.shape[-1]
     prior = np.eye(k)
@@ -92,36 +100,59 @@ def fit_last_layer(
             scaled=bool(noise.any()),
             given=given,
         )
-        noise = _regression_noise(stages, dynamics, posterior.mean)
+        noise = _noise(stages, dynamics, posterior.mean, step_size)
         evidence = posterior.evidence
         own = evidence.noise_variance + (evidence.noise_scale or 1.0) * noise
         q = coefficients @ posterior.mean + offset
         answer, _ = working_response(q, own, counts, temperature=temperature)
         response, variance, constant = answer.mean, answer.variance, answer.log_constant
     assert posterior is not None
-    return LastLayer(
-        posterior.mean, posterior.covariance(), posterior.evidence, _rank(posterior, prior)
-    )
+    rank = _rank(posterior)
+    return LastLayer(posterior.mean, posterior.covariance(), posterior.evidence, step_size, rank)
 
 
-def prediction(one: StageRows, mean: FloatArray, *, temperature: float) -> float:
+def prediction(
+    one: StageRows, mean: FloatArray, *, temperature: float, step_size: float | None
+) -> float:
     """Log likelihood per step of the next stage's actions, had they followed (6) from q_h."""
-    log_policy = log_softmax((one.coefficients @ mean + one.offset) / temperature, axis=-1)
+    q = _reached(one, step_size) * (one.coefficients @ mean + one.offset)
+    log_policy = log_softmax(q / temperature, axis=-1)
     return float((one.counts * log_policy).sum() / one.counts.sum())
 
 
-def _regression_noise(
-    stages: Sequence[StageRows], dynamics: Dynamics, mean: FloatArray
+def _reached(one: StageRows, step_size: float | None) -> FloatArray:
+    """The part of the way from 0 to q that a learner has come, `(n, n_own)`."""
+    if step_size is None:
+        return np.ones(one.visits.shape)
+    return np.asarray(-np.expm1(one.visits * np.log1p(-step_size)))
+
+
+def _noise(
+    stages: Sequence[StageRows],
+    dynamics: Dynamics,
+    mean: FloatArray,
+    step_size: float | None,
 ) -> FloatArray:
-    """Variance of q for the randomness of the next observations that K was learned from."""
+    """Variance of the learner's q about the model, as far as it can be predicted.
+
+    From the randomness of the next observations that K was learned from; of td learners also from
+    not knowing how far the values ahead had come, where an action was tried a few times only. (That
+    they swing about their values for ever is left to the noise that the evidence chooses.)
+    """
     weights = np.append(mean, 1.0)
-    return np.concatenate(
-        [one.leverage * dynamics.residual(one.stage, one.values @ weights) for one in stages]
-    )
+    found = []
+    for one in stages:
+        step = dynamics.residual(one.stage, one.values @ weights)
+        variance = one.leverage * step
+        if step_size is not None:
+            reached = _reached(one, step_size)
+            q = one.coefficients @ mean + one.offset
+            variance = variance + reached * (1 - reached) * q**2
+        found.append(variance)
+    return np.concatenate(found)
 
 
-def _rank(posterior: Posterior, prior: FloatArray) -> int:
+def _rank(posterior: Posterior) -> int:
     """Eigenvalues of the data's information above the prior's, the constant aside."""
-    inner = posterior.information[:-1, :-1]
-    values = np.linalg.eigvalsh(inner)
+    values = np.linalg.eigvalsh(posterior.information[:-1, :-1])
     return int((values > 1 / posterior.evidence.prior_variance).sum())

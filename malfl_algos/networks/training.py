@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,12 +13,10 @@ from torch import Tensor
 
 from malfl_algos.networks.checkpoints import Checkpoint
 
-__all__ = ["Trained", "TrainingSettings", "train"]
+__all__ = ["Trained", "TrainingSettings", "pieces", "train"]
 
 Arrays = dict[str, NDArray[Any]]
 
-LEAST_STEPS = 50
-"""Steps of a round where a pass over the data has fewer: small data take many passes a round."""
 SAVED_EVERY = 5
 """Rounds from one checkpoint to the next."""
 
@@ -34,6 +32,10 @@ class TrainingSettings:
         patience: rounds without a better held-out loss before the learning rate is halved; after
             the `halvings`-th time training ends.
         halvings: see there.
+        steady: where held-out data cannot tell (a loss that is a saddle): all rounds are made, the
+            learning rate is halved so many times in equal parts of them, and the last parameters
+            count.
+        least_steps: of a round, where a pass over the data has fewer: small data take many passes.
     """
 
     epochs: int
@@ -41,6 +43,8 @@ class TrainingSettings:
     learning_rate: float
     patience: int = 5
     halvings: int = 4
+    steady: bool = False
+    least_steps: int = 50
 
 
 @dataclass(eq=False)
@@ -67,6 +71,12 @@ class _State:
     epoch: int = 0
     finished: bool = False
     history: list[tuple[float, float]] = field(default_factory=list)
+
+
+def pieces(rows: Tensor, size: int) -> Iterator[Tensor]:
+    """Rows in pieces of at most so many."""
+    for begin in range(0, len(rows), size):
+        yield rows[begin : begin + size]
 
 
 def train(
@@ -100,7 +110,7 @@ def train(
     if saver is not None:
         _restore(saver, parameters, optimizer, generator, state)
     n_batches = -(-n_items // settings.batch_size)
-    repeats = -(-LEAST_STEPS // n_batches)
+    repeats = -(-settings.least_steps // n_batches)
     while not state.finished and state.epoch < settings.epochs:
         rate = settings.learning_rate / 2**state.halved
         for group in optimizer.param_groups:
@@ -137,12 +147,12 @@ def _epoch(
         batches = [torch.arange(n_items)]
     else:
         order = torch.randperm(n_items, generator=generator)
-        batches = list(order.split(settings.batch_size))
+        batches = list(pieces(order, settings.batch_size))
     total = 0.0
     for batch in batches:
         optimizer.zero_grad(set_to_none=True)
         value = loss(batch)
-        value.backward()  # type: ignore[no-untyped-call]
+        torch.autograd.backward(value)
         optimizer.step()
         total += float(value.detach()) * len(batch)
     return total / n_items
@@ -152,12 +162,11 @@ def _after_round(
     state: _State, parameters: Sequence[Tensor], held: float, settings: TrainingSettings
 ) -> None:
     state.epoch += 1
-    if held < state.best_loss:
-        state.best, state.best_loss, state.waited = (
-            [p.detach().clone() for p in parameters],
-            held,
-            0,
-        )
+    if settings.steady:
+        state.halved = state.epoch * (settings.halvings + 1) // settings.epochs
+    if settings.steady or held < state.best_loss:
+        state.best = [p.detach().clone() for p in parameters]
+        state.best_loss, state.waited = held, 0
         return
     state.waited += 1
     if state.waited >= settings.patience:

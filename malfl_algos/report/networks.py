@@ -1,0 +1,100 @@
+"""The pictures of the network observer's studies: recovered against true rewards."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from malfl_algos.files import write_bytes
+from malfl_algos.report.style import house_style, look, new_figure, png_bytes, set_title, soften
+
+__all__ = ["reward_figure", "write_network_figures"]
+
+Cells = Sequence[Mapping[str, Any]]
+
+SIDE = 3.1
+
+
+def write_network_figures(cells: Cells, folder: Path) -> list[Path]:
+    """A picture for every board, learner and amount of data, of its first seed.
+
+    Args:
+        cells: of the studies, as `scripts/networks.py` writes them.
+        folder: where the pictures go.
+
+    Returns:
+        The files written.
+    """
+    keys = ("size", "learner", "episodes", "form")
+    written = []
+    for setting in sorted({tuple(cell[key] for key in keys) for cell in cells}):
+        own = [cell for cell in cells if tuple(cell[key] for key in keys) == setting]
+        first = min(cell["seed"] for cell in own)
+        shown = sorted((c for c in own if c["seed"] == first), key=lambda c: str(c["family"]))
+        size, learner, episodes, form = setting
+        path = folder / f"rewards_{size}x{size}_{learner}_{episodes}_{form}.png"
+        write_bytes(path, png_bytes(reward_figure(shown)))
+        written.append(path)
+    return written
+
+
+@house_style
+def reward_figure(cells: Cells) -> Figure:
+    """Recovered reward of every joint state against the true one, with two deviations.
+
+    Args:
+        cells: one per family, of one setting and seed: a row of panels each, a panel per agent.
+    """
+    n_agents = len(cells[0]["agents"])
+    figure = new_figure(SIDE * n_agents + 0.8, SIDE * len(cells) + 0.9)
+    panels = figure.subplots(len(cells), n_agents, squeeze=False)
+    for row, cell in zip(panels, cells, strict=True):
+        for axes, one in zip(row, cell["agents"], strict=True):
+            _panel(axes, one)
+            axes.set_title(f"{cell['family']}, {one['agent']}: {one['all']['pearson']:.3f}")
+        row[0].set_ylabel("recovered reward, mean removed")
+    for axes in panels[-1]:
+        axes.set_xlabel("true reward, mean removed")
+    one = cells[0]
+    handles, labels = panels[0, 0].get_legend_handles_labels()
+    if len(labels) > 1:
+        figure.legend(handles, labels, loc="outside lower center", ncols=2)
+    set_title(
+        figure,
+        f"{one['size']}x{one['size']} board, {one['learner']} learners, "
+        f"{one['episodes']} episodes a stage",
+        f"Pearson correlation over all joint states; bars: two deviations; seed {one['seed']}",
+    )
+    return figure
+
+
+def _panel(axes: Axes, one: Mapping[str, Any]) -> None:
+    truth, mean = np.array(one["truth"]), np.array(one["recovered"])
+    truth, mean = truth - truth.mean(), mean - mean.mean()
+    spread = np.zeros(len(mean)) if one["sd"] is None else 2 * np.array(one["sd"])
+    visited = np.array(one["visits"]) > 0
+    line = [min(truth.min(), mean.min()), max(truth.max(), mean.max())]
+    axes.plot(line, line, color="#8a8a8a", linewidth=0.8, zorder=1)
+    small = len(mean) > 500
+    for index, (among, label) in enumerate(((visited, "visited"), (~visited, "never visited"))):
+        if not among.any():
+            continue
+        own = look(index)
+        axes.errorbar(
+            truth[among],
+            mean[among],
+            None if small else spread[among],
+            fmt=own.marker,
+            color=own.colour,
+            markersize=2.0 if small else 3.5,
+            alpha=0.35 if small and index == 0 else 0.8,
+            elinewidth=0.7,
+            label=label,
+            zorder=2 + index,
+        )
+    soften(axes)

@@ -1,0 +1,251 @@
+"""The network observer on grid worlds seen as rows and columns: `python scripts/networks.py`.
+
+Study `small`: the 3x3 game, exact and td learners. Study `large`: a larger board, of which the
+samples visit only a part. Every cell leaves one JSON file, so the study can be stopped, gone on
+with and extended; the table and the figures are made of whatever cells there are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from time import process_time
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from malfl_algos import LearningTrace
+from malfl_algos.files import write_bytes, write_json
+from malfl_algos.ma_spi import MaSpi
+from malfl_algos.report.networks import write_network_figures
+from malfl_algos.scores.correlation import mean_interval
+from malfl_env import grid_world_v0, markov_game
+
+DISCOUNT, TEMPERATURE, STAGES, LENGTH = 0.9, 3.0, 10, 1000
+FAMILIES = ("homogeneous", "heterogeneous")
+WIDTHS = {"small": 128, "large": 512}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One trace, and one observer of it.
+
+    Args:
+        size: of the board.
+        family: of rewards.
+        learner: `td` or `exact`.
+        episodes: a stage, of 1000 steps.
+        seed: of the learners and of the observer.
+        width: of the observer's random layer.
+        form: of the observer.
+    """
+
+    size: int
+    family: str
+    learner: str
+    episodes: int
+    seed: int
+    width: int
+    form: str = "bellman"
+
+    @property
+    def name(self) -> str:
+        """Of its file."""
+        return "_".join(str(value) for value in asdict(self).values())
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run what is missing, then write table and figures. Returns 0; 2 for bad input."""
+    parser = _parser()
+    given = parser.parse_args(argv)
+    if min(given.seeds) < 0 or given.episodes_small < 10 or min(given.episodes_large) < 1:
+        parser.error("seeds must be >= 0, --episodes-small >= 10 and --episodes-large >= 1")
+    if given.size < 2:
+        parser.error(f"--size must be >= 2, got {given.size}")
+    root: Path = given.output_dir
+    if not given.tables_only:
+        missing = [cell for cell in _cells(given) if not (root / f"{cell.name}.json").exists()]
+        for cell in tqdm(missing, disable=None):
+            write_json(root / f"{cell.name}.json", run(cell, log_dir=given.log_dir))
+    cells = [json.loads(path.read_text()) for path in sorted(root.glob("*.json"))]
+    if not cells:
+        parser.error(f"no cell of a study in {root}")
+    print(write_table(cells, root))
+    for path in write_network_figures(cells, root / "figures"):
+        print(f"drawn: {path}")
+    return 0
+
+
+def run(cell: Cell, *, log_dir: str | None = None) -> dict[str, Any]:
+    """Let the learners learn, recover, and score."""
+    import torch
+
+    from malfl_algos.networks.ma_lfl import MaLflNetwork
+
+    torch.set_num_threads(1)
+    env = grid_world_v0.parallel_env(size=cell.size, rewards=cell.family)
+    game = markov_game(env)
+    learner = MaSpi(
+        discount=DISCOUNT,
+        temperature=TEMPERATURE,
+        evaluation="td" if cell.learner == "td" else "exact",
+        episodes=cell.episodes,
+        episode_length=LENGTH,
+        keep_transitions=True,
+    )
+    stages = learner.learn(env, n_stages=STAGES, rng=np.random.default_rng(cell.seed))
+    trace = LearningTrace(tuple(stage.observed for stage in stages))
+    visited = np.sum([stage.state_counts for stage in trace.stages], axis=0) > 0
+    later = np.sum([stage.state_counts for stage in trace.stages[1:]], axis=0) > 0
+    observer = MaLflNetwork(
+        form=cell.form,  # type: ignore[arg-type]
+        widths=(cell.width,),
+        seed=cell.seed,
+        log_dir=None if log_dir is None else str(Path(log_dir) / cell.name),
+    )
+    begun = process_time()
+    found = observer.recover(
+        trace, game=game.without_rewards(), discount=DISCOUNT, temperature=TEMPERATURE
+    )
+    seconds = process_time() - begun
+    agents = []
+    for index, agent in enumerate(trace.agents):
+        truth, mean = game.reward(index), found.rewards[agent]
+        sd = None if found.sd is None else found.sd[agent]
+        agents.append(
+            {
+                "agent": agent,
+                "prediction": found.diagnostics[agent]["prediction"],
+                "all": scores(truth, mean, sd, np.ones(len(truth), dtype=bool)),
+                "visited": scores(truth, mean, sd, visited),
+                "visited_later": scores(truth, mean, sd, later),
+                "never_visited": scores(truth, mean, sd, ~visited),
+                "truth": truth.tolist(),
+                "recovered": mean.tolist(),
+                "sd": None if sd is None else sd.tolist(),
+                "visits": np.sum([s.state_counts for s in trace.stages], axis=0).tolist(),
+            }
+        )
+    if log_dir is not None:
+        _log_scores(agents, str(Path(log_dir) / cell.name))
+    return {**asdict(cell), "seconds": seconds, "agents": agents}
+
+
+def scores(
+    truth: np.ndarray[Any, Any],
+    mean: np.ndarray[Any, Any],
+    sd: np.ndarray[Any, Any] | None,
+    among: np.ndarray[Any, Any],
+) -> dict[str, Any] | None:
+    """Pearson correlation and 2-sd coverage over some states; None for fewer than three."""
+    if among.sum() < 3 or np.ptp(truth[among]) == 0 or np.ptp(mean[among]) == 0:
+        return None
+    gap = (mean - mean.mean()) - (truth - truth.mean())
+    return {
+        "n": int(among.sum()),
+        "pearson": float(np.corrcoef(mean[among], truth[among])[0, 1]),
+        "rmse": float(np.sqrt(np.mean(gap[among] ** 2))),
+        "sd": None if sd is None else float(np.sqrt(np.mean(sd[among] ** 2))),
+        "coverage_2sd": None if sd is None else float(np.mean(np.abs(gap) < 2 * sd, where=among)),
+    }
+
+
+GROUPS = ("all", "visited", "visited_later", "never_visited")
+
+
+def rows_of(cells: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    """A row per setting and group of states, over seeds; agents averaged within a seed."""
+    keys = ("size", "family", "learner", "episodes", "width", "form")
+    settings = sorted({tuple(cell[key] for key in keys) for cell in cells})
+    for setting in settings:
+        own = [cell for cell in cells if tuple(cell[key] for key in keys) == setting]
+        for group in GROUPS if setting[0] > 3 else GROUPS[:1]:
+            found = [[a[group] for a in cell["agents"] if a[group]] for cell in own]
+            found = [agents for agents in found if agents]
+            if not found:
+                continue
+            pearson = [float(np.mean([a["pearson"] for a in agents])) for agents in found]
+            covered = [a["coverage_2sd"] for agents in found for a in agents]
+            interval = mean_interval(pearson)
+            yield {
+                **dict(zip(keys, setting, strict=True)),
+                "states": group,
+                "n_states": round(float(np.mean([a["n"] for agents in found for a in agents]))),
+                "seeds": len(found),
+                "pearson": interval.mean,
+                "low": interval.interval and interval.interval[0],
+                "high": interval.interval and interval.interval[1],
+                "minimum": min(a["pearson"] for agents in found for a in agents),
+                "coverage_2sd": None if None in covered else float(np.mean(covered)),
+                "seconds": float(np.mean([cell["seconds"] for cell in own])),
+            }
+
+
+def write_table(cells: Sequence[Mapping[str, Any]], root: Path) -> str:
+    """`table.csv` and `table.md`; the latter's text."""
+    rows = list(rows_of(cells))
+    with (root / "table.csv").open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    names = list(rows[0])
+    lines = ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
+    lines += ["| " + " | ".join(_shown(row[name]) for name in names) + " |" for row in rows]
+    text = "\n".join(lines) + "\n"
+    write_bytes(root / "table.md", text.encode())
+    return text
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+def _log_scores(agents: Sequence[Mapping[str, Any]], folder: str) -> None:
+    from malfl_algos.networks.logging import tensorboard_log
+
+    with tensorboard_log(folder, run="scores") as log:
+        for one in agents:
+            for group in GROUPS:
+                if log is not None and one[group]:
+                    log(f"{one['agent']}/pearson_{group}", 0, one[group]["pearson"])
+
+
+def _cells(given: argparse.Namespace) -> list[Cell]:
+    small = [("exact", given.episodes_small // 10), ("exact", given.episodes_small)]
+    small.append(("td", given.episodes_small))
+    cells = []
+    for seed in given.seeds:
+        for family in FAMILIES:
+            for learner, episodes in small if "small" in given.studies else []:
+                cells.append(Cell(3, family, learner, episodes, seed, WIDTHS["small"], given.form))
+            for episodes in given.episodes_large if "large" in given.studies else []:
+                width = given.width or WIDTHS["large"]
+                cells.append(Cell(given.size, family, "exact", episodes, seed, width, given.form))
+    return cells
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--output-dir", type=Path, default=Path("networks"))
+    parser.add_argument("--studies", nargs="+", choices=("small", "large"), default=["small"])
+    parser.add_argument("--seeds", nargs="+", type=int, default=list(range(5)))
+    parser.add_argument("--form", choices=("bellman", "potentials"), default="bellman")
+    parser.add_argument("--episodes-small", type=int, default=3000, help="a stage, 3x3, full data")
+    parser.add_argument("--episodes-large", type=int, nargs="+", default=[30, 300])
+    parser.add_argument("--size", type=int, default=8, help="of the large board")
+    parser.add_argument("--width", type=int, help="of the random layer on the large board")
+    parser.add_argument("--log-dir", help="folder for TensorBoard")
+    parser.add_argument("--tables-only", action="store_true", help="run nothing")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
