@@ -66,11 +66,11 @@ class Settings:
     episodes: int = 800
     held_out: int = 100
     curve_episodes: int = 200
-    n_steps: int = 500
-    batch_size: int = 100
-    n_epochs: int = 10
-    learning_rate: float = 1e-3
-    entropy_weight: float = 0.02
+    n_steps: int = 1000
+    batch_size: int = 250
+    n_epochs: int = 4
+    learning_rate: float = 2e-3
+    entropy_weight: float = 0.1
     discount: float = 0.9
 
     def learner(self, *, episodes: int) -> Sb3Ppo:
