@@ -12,7 +12,7 @@ from malfl_algos.discovery import Plugin, clashes
 from malfl_algos.option_help import describe_options
 from malfl_algos.options import option_hints
 from malfl_algos.plugin_checks import PIPELINE_OPTIONS, unfillable_options
-from malfl_algos.plugins import PluginError, make_plugin, plugin_class
+from malfl_algos.plugins import MissingExtra, PluginError, make_plugin, plugin_class
 
 __all__ = ["Finding", "examine"]
 
@@ -25,13 +25,14 @@ class Finding:
 
     Args:
         plugin: which.
-        state: `ok`; `clash`, it works but its name alone picks nobody; or `broken`.
+        state: `ok`; `clash`, it works but its name alone picks nobody; `absent`, an extra brings
+            what it needs and is not installed; or `broken`.
         notes: what its author should look at, each in one line.
         traceback: the whole story, causes included, where it is broken.
     """
 
     plugin: Plugin
-    state: Literal["ok", "clash", "broken"]
+    state: Literal["ok", "clash", "absent", "broken"]
     notes: tuple[str, ...] = ()
     traceback: str | None = None
 
@@ -52,6 +53,8 @@ def examine(plugin: Plugin, installed: list[Plugin]) -> Finding:
         notes = _notes(plugin, cls, unfillable)
     except KeyboardInterrupt:
         raise
+    except MissingExtra as fault:
+        return Finding(plugin, "absent", (str(fault),))
     except (PluginError, ValueError) as fault:
         return Finding(plugin, "broken", (str(fault),), traceback.format_exc())
     except Exception as fault:

@@ -81,7 +81,7 @@ def export_minari(trace: ObservationTrace, folder: str | Path) -> None:
     if any("/" in agent for agent in trace.agents):
         raise ValueError(f"agent ids with a slash are no names in HDF5: {trace.agents}")
     target = _new(folder)
-    partial = partial_folder(target)
+    partial = partial_folder(target.absolute())  # Minari loses its way in a relative one
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:

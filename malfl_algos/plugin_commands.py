@@ -78,7 +78,7 @@ def _doctor() -> int:
     for plugin in installed:
         finding = examine(plugin, installed)
         print(f"{finding.state:6}  {plugin}")
-        n_faults += finding.state != "ok"
+        n_faults += finding.state not in ("ok", "absent")
         if finding.traceback is not None:
             print(finding.traceback)
             continue

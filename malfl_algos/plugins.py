@@ -16,10 +16,11 @@ from malfl_algos.contract import Learner, Observer
 from malfl_algos.discovery import GROUPS, Kind, Plugin, canonical_name, discover
 from malfl_algos.options import coerce_options, suggestion
 from malfl_algos.plugin_checks import check_plugin_class
-from malfl_algos.requirements import install_plugin, missing_module
+from malfl_algos.requirements import brought_by_extra, install_plugin, missing_module
 
 __all__ = [
     "Kind",
+    "MissingExtra",
     "Plugin",
     "PluginError",
     "find_plugin",
@@ -33,6 +34,10 @@ __all__ = [
 
 class PluginError(RuntimeError):
     """A plugin that is installed but cannot be used; the message names it and its distribution."""
+
+
+class MissingExtra(PluginError):
+    """A plugin for which an extra of its distribution has to be installed, too."""
 
 
 def list_plugins() -> list[Plugin]:
@@ -90,8 +95,9 @@ def plugin_class(plugin: Plugin) -> type:
 
     Raises:
         PluginError: for a malformed entry point, a failing import (its cause chained; whatever a
-            plugin raises counts, an interruption by a person alone is passed on), or a value that
-            is not what `malfl_algos.plugin_checks.check_plugin_class` asks for.
+            plugin raises counts, an interruption by a person alone is passed on; `MissingExtra`
+            for want of a module that an extra brings), or a value that is not what
+            `malfl_algos.plugin_checks.check_plugin_class` asks for.
     """
     if plugin.malformed:
         raise PluginError(f"{plugin}: {plugin.malformed}")
@@ -101,11 +107,11 @@ def plugin_class(plugin: Plugin) -> type:
         raise
     except BaseException as fault:
         advice = ""
+        kind: type[PluginError] = PluginError
         if isinstance(fault, ModuleNotFoundError):
             advice = f"; {missing_module(plugin, fault.name)}"
-        raise PluginError(
-            f"{plugin} failed to import: {type(fault).__name__}: {fault}{advice}"
-        ) from fault
+            kind = MissingExtra if brought_by_extra(plugin, fault.name) else PluginError
+        raise kind(f"{plugin} failed to import: {type(fault).__name__}: {fault}{advice}") from fault
     try:
         check_plugin_class(cls, plugin.kind)
     except ValueError as fault:

@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, distribution, requires
 
 from malfl_algos.discovery import Plugin, canonical_name
 
-__all__ = ["install_plugin", "missing_module"]
+__all__ = ["brought_by_extra", "install_plugin", "missing_module"]
 
 _NOT_ON_BOARD = {"sb3-": "malfl-sb3", "example-": "malfl-example"}
 """How names begin that our own further distributions bring; they lie in `plugins/`."""
@@ -48,6 +48,19 @@ def missing_module(plugin: Plugin, module: str | None) -> str:
         f"the module {module!r} is missing, {plugin.distribution!r} requires {requirement}: "
         f'pip install "{command}"'
     )
+
+
+def brought_by_extra(plugin: Plugin, module: str | None) -> bool:
+    """Whether a module of this name is missing because an extra was not asked for."""
+    top = (module or "").partition(".")[0]
+    wanted = _requirement(plugin.distribution, top)
+    named = wanted is not None and canonical_name(_name(wanted[0])) == canonical_name(top)
+    return named and wanted is not None and wanted[1] is not None
+
+
+def _name(requirement: str) -> str:
+    found = _REQUIREMENT.match(requirement)
+    return found[1] if found else ""
 
 
 def _requirement(of: str, module: str) -> tuple[str, str | None] | None:

@@ -13,7 +13,7 @@ from typing import overload
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
-from scipy.sparse.linalg import LinearOperator, bicgstab, gmres
+from scipy.sparse.linalg import LinearOperator
 from scipy.special import log_softmax, xlogy
 
 from malfl_algos.averaging import (
@@ -22,6 +22,7 @@ from malfl_algos.averaging import (
     averaged_dynamics,
     sparse_bytes,
 )
+from malfl_algos.iteration import iterated_sum
 from malfl_env.markov_game import MarkovGame
 
 __all__ = [
@@ -30,7 +31,6 @@ __all__ = [
     "discounted_sum",
     "entropy",
     "expected_next",
-    "iterated_sum",
     "log_soft_improvement",
     "others_joint_policy",
     "policy_transition",
@@ -44,7 +44,7 @@ JointPolicy = Sequence[FloatArray]
 Transition = sp.csr_array | AveragedDynamics
 """Chances of next states, one row per state (and action): `@` and `.T @` are all that is asked."""
 
-DENSE_STATES = 2000
+DENSE_STATES = 300
 """Up to this many joint states a linear solve is dense; beyond it is iterative."""
 RESIDUAL = 1e-12
 """Relative residual that an iterative solve must reach unless told otherwise."""
@@ -194,7 +194,7 @@ def discounted_sum(transition: Transition, gain: FloatArray, *, discount: float)
         discount: gamma in [0, 1).
 
     Returns:
-        V `(n_states,)`: a dense solve of a sparse transition up to 2000 states, `iterated_sum` to a
+        V `(n_states,)`: a dense solve of a sparse transition up to 300 states, `iterated_sum` to a
         residual of 1e-12 beyond.
 
     Raises:
@@ -205,48 +205,6 @@ def discounted_sum(transition: Transition, gain: FloatArray, *, discount: float)
         system = np.eye(n_states) - discount * transition.toarray()
         return np.asarray(np.linalg.solve(system, gain), dtype=np.float64)
     return iterated_sum(transition, gain, discount=discount, residual=RESIDUAL)
-
-
-def iterated_sum(
-    transition: Transition | sp.csc_array | LinearOperator,
-    gain: FloatArray,
-    *,
-    discount: float,
-    residual: float,
-) -> FloatArray:
-    """Solve V = gain + gamma P V for V by products with P alone.
-
-    BiCGSTAB, which needs memory for a few values of V, and GMRES where it breaks down.
-
-    Args:
-        transition: P, or its transpose, `(n_states, n_states)`.
-        gain: `(n_states,)`.
-        discount: gamma in [0, 1).
-        residual: norm of gain + gamma P V - V that is allowed, in units of the norm of the gain.
-
-    Raises:
-        ArithmeticError: if neither reaches the residual; the message has what was reached.
-    """
-    operator = LinearOperator(
-        transition.shape, matvec=lambda x: x - discount * (transition @ x), dtype=np.float64
-    )
-    scale = max(float(np.linalg.norm(gain)), 1e-300)
-    value, reached = gain, np.inf
-    # what a recursion believes of its residual is off by rounding, hence half of what is wanted
-    wanted = residual / 2
-    for attempt in (0, 1):
-        if attempt == 0:
-            found, _ = bicgstab(operator, gain, x0=value, rtol=wanted, maxiter=500)
-        else:
-            found, _ = gmres(operator, gain, x0=value, rtol=wanted, maxiter=100, restart=50)
-        remaining = float(np.linalg.norm(gain - operator.matvec(found))) / scale
-        if remaining < reached:
-            value, reached = found, remaining
-        if reached <= residual:
-            return np.asarray(value)
-    raise ArithmeticError(
-        f"the soft value did not converge: relative residual {reached:.1e}, wanted {residual:.1e}"
-    )
 
 
 def log_soft_improvement(q: FloatArray, *, temperature: float) -> FloatArray:

@@ -155,16 +155,16 @@ def _in_process(job: Job) -> dict[str, Any]:
 
 def fits(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """Power laws of the time per iteration in joint states x joint actions, by least squares in
-    the logarithms: over all games that were solved by iterations, and over their larger half, where
-    fixed costs weigh less.
+    the logarithms: over the boards with two agents, which form one series, and over their larger
+    half, where fixed costs weigh less.
     """
     points = sorted(
         (row["n_states"] * row["n_joint_actions"], row["per_iteration"]["median"])
         for row in rows
-        if row.get("per_iteration")
+        if row.get("per_iteration") and row["n_agents"] == 2
     )
     found = {}
-    for name, used in (("all", points), ("larger half", points[len(points) // 2 :])):
+    for name, used in (("all boards", points), ("larger half", points[len(points) // 2 :])):
         if len(used) > 1:
             sizes, seconds = np.log(used).T
             exponent, constant = np.polyfit(sizes, seconds, 1)
@@ -188,7 +188,7 @@ def table(found: Mapping[str, Any]) -> str:
     for name, fit in found["fits"].items():
         lines.append(
             f"time per iteration ~ (joint states x joint actions)^{fit['exponent']:.3f}, "
-            f"{name}: {fit['games']} games, {fit['from']:,} to {fit['to']:,}"
+            f"{name}: {fit['games']} boards, {fit['from']:,} to {fit['to']:,}"
         )
     return "\n".join(lines)
 

@@ -38,7 +38,7 @@ def scaling_figure(found: Mapping[str, Any]) -> Figure:
     for index, (key, label) in enumerate(SERIES):
         shown = [row for row in rows if row[key] is not None]
         _points(time, shown, [row[key]["median"] for row in shown], index=index, label=label)
-    fit = found["fits"].get("all")
+    fit = found["fits"].get("larger half")
     if fit is not None:
         ends = np.array([fit["from"], fit["to"]], dtype=float)
         time.plot(
@@ -46,7 +46,7 @@ def scaling_figure(found: Mapping[str, Any]) -> Figure:
             np.exp(fit["constant"]) * ends ** fit["exponent"],
             color=MUTED,
             linestyle=":",
-            label=f"fit: exponent {fit['exponent']:.2f}",
+            label=f"fit to larger boards: exponent {fit['exponent']:.2f}",
         )
     _points(memory, rows, [row["peak_bytes"] / 1e9 for row in rows], index=3, label="peak memory")
     for axes, title in ((time, "seconds"), (memory, "peak memory, GB")):
@@ -62,9 +62,9 @@ def scaling_figure(found: Mapping[str, Any]) -> Figure:
         memory.annotate(
             f"{row['size']}x{row['size']}" if board else row["game"],
             (_size(row), row["peak_bytes"] / 1e9),
-            xytext=(0, 7) if board else (2, -13),
+            xytext=(-7, 4) if board else (-2, 8),
             textcoords="offset points",
-            ha="right" if board else "center",
+            ha="right",
             color=MUTED,
             size=8,
         )

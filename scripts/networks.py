@@ -29,7 +29,7 @@ from malfl_env import grid_world_v0, markov_game
 
 DISCOUNT, TEMPERATURE, STAGES, LENGTH = 0.9, 3.0, 10, 1000
 FAMILIES = ("homogeneous", "heterogeneous")
-WIDTHS = {"small": 128, "large": 512}
+WIDTHS = {"small": 128, "large": 256}
 
 
 @dataclass(frozen=True)
@@ -166,22 +166,23 @@ def rows_of(cells: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
     for setting in settings:
         own = [cell for cell in cells if tuple(cell[key] for key in keys) == setting]
         for group in GROUPS if setting[0] > 3 else GROUPS[:1]:
-            found = [[a[group] for a in cell["agents"] if a[group]] for cell in own]
-            found = [agents for agents in found if agents]
+            by_seed = {cell["seed"]: [a[group] for a in cell["agents"] if a[group]] for cell in own}
+            found = [one for agents in by_seed.values() for one in agents]
             if not found:
                 continue
-            pearson = [float(np.mean([a["pearson"] for a in agents])) for agents in found]
-            covered = [a["coverage_2sd"] for agents in found for a in agents]
-            interval = mean_interval(pearson)
+            interval = mean_interval(
+                {seed: [one["pearson"] for one in agents] for seed, agents in by_seed.items()}
+            )
+            covered = [one["coverage_2sd"] for one in found]
             yield {
                 **dict(zip(keys, setting, strict=True)),
                 "states": group,
-                "n_states": round(float(np.mean([a["n"] for agents in found for a in agents]))),
-                "seeds": len(found),
+                "n_states": round(float(np.mean([one["n"] for one in found]))),
+                "seeds": interval.n_seeds,
                 "pearson": interval.mean,
                 "low": interval.interval and interval.interval[0],
                 "high": interval.interval and interval.interval[1],
-                "minimum": min(a["pearson"] for agents in found for a in agents),
+                "minimum": min(one["pearson"] for one in found),
                 "coverage_2sd": None if None in covered else float(np.mean(covered)),
                 "seconds": float(np.mean([cell["seconds"] for cell in own])),
             }

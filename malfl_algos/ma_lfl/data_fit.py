@@ -95,11 +95,8 @@ def _coefficients(
     """Coefficients of the unknowns or weights, one more axis than the offset that goes with it."""
     if unformed and features is not None:
         maps = _values(model, stages, joint, index)
-        columns = [
-            np.stack([values.apply(column, residual=TIGHT) for values in maps])
-            for column in features.T
-        ]
-        return np.stack(columns, axis=-1), np.stack([values.offset for values in maps])
+        columns = [values.apply(features, residual=TIGHT) for values in maps]
+        return np.stack(columns), np.stack([values.offset for values in maps])
     q = np.stack([model.coefficients(stage, joint[h], index) for h, stage in stages])
     return q[..., :-1] if features is None else q[..., :-1] @ features, q[..., -1]
 

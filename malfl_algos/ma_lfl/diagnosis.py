@@ -79,7 +79,7 @@ def _without_matrices(posterior: UnformedPosterior) -> dict[str, Any]:
         ),
         "n_prior_dominated": None,
         "effective_parameters": posterior.effective_parameters,
-        "iterations": sum(posterior.iterations),
+        "iterations": posterior.iterations[1],
         "iterations_of_the_mean": posterior.iterations[0],
         "accuracy": posterior.accuracy,
         "sd_method": posterior.sd_method,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,6 +16,7 @@ from malfl_algos.ma_lfl.preconditioning import Apply, preconditioner
 __all__ = ["UnformedPosterior", "conjugate_gradients", "unformed_posterior"]
 
 FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
 
 TOLERANCE = 0.05
 """Distance of mean and samples from the exact ones, in posterior deviations, root mean square."""
@@ -47,7 +47,7 @@ class UnformedPosterior:
         evidence: the noise and prior used; its log evidence is not known.
         q: action values at the mean, `(n_stages, n_states, n_actions)`.
         precision: of the reward, as an operator.
-        iterations: of the mean and of all samples.
+        iterations: until the mean was found, and in all; mean and samples are found side by side.
         sd_method: where the deviations come from.
         accuracy: distance of the mean from the exact one, estimated, in posterior deviations.
         effective_parameters: how many the data determine, from the samples.
@@ -79,14 +79,13 @@ def unformed_posterior(rows: UnformedRows, given: Given) -> UnformedPosterior:
     precision = Precision(rows, 1 / (variance + rows.response_variance), given.prior_variance)
     offsets = np.stack(in_threads(lambda values: values.offset, rows.values))
     precondition, spread = preconditioner(precision)
-    right = precision.moment(rows.response - offsets)
-    mean, steps, distance = conjugate_gradients(precision, right, precondition)
     rng = np.random.default_rng(SAMPLE_SEED)
     n_samples = SAMPLES if spread else SAMPLES + USUAL
-    found = [
-        conjugate_gradients(precision, precision.noise(rng), precondition) for _ in range(n_samples)
-    ]
-    squares = np.mean([(sample - sample.mean()) ** 2 for sample, _, _ in found], axis=0)
+    right = [precision.moment(rows.response - offsets)]
+    right += [precision.noise(rng) for _ in range(n_samples)]
+    found, steps, distances = conjugate_gradients(precision, np.stack(right, axis=1), precondition)
+    mean, samples = np.ascontiguousarray(found[:, 0]), found[:, 1:]
+    squares = np.mean((samples - samples.mean(axis=0)) ** 2, axis=1)
     variance, method = squares, f"{n_samples} samples of the posterior"
     if spread:
         method += f", and the preconditioner, counted as {USUAL} more"
@@ -99,9 +98,9 @@ def unformed_posterior(rows: UnformedRows, given: Given) -> UnformedPosterior:
         Evidence(None, given.noise_variance, given.noise_scale, given.prior_variance, ()),
         np.stack(q) + offsets,
         precision,
-        (steps, sum(further for _, further, _ in found)),
+        (int(steps[0]), int(steps.max())),
         method,
-        distance,
+        float(distances[0]),
         max(rows.n_unknowns - 1 - float(squares.sum()) / given.prior_variance, 0.0),
     )
 
@@ -120,8 +119,9 @@ def _calibrated(parts: Sequence[FloatArray], squares: FloatArray) -> FloatArray:
 
 def conjugate_gradients(
     precision: Precision, right: FloatArray, precondition: Apply
-) -> tuple[FloatArray, int, float]:
-    """Solve precision x = right to within `TOLERANCE` of a posterior deviation.
+) -> tuple[FloatArray, IntArray, FloatArray]:
+    """Solve precision x = right to within `TOLERANCE` of a posterior deviation, columns side by
+    side.
 
     The distance that is left, in the metric of the precision, is estimated by what the last steps
     gained. Rewards of actions have directions that data say nothing of, on which steps gain little
@@ -130,58 +130,88 @@ def conjugate_gradients(
     and Szyld 2003); since the residual that is carried along then drifts, it is computed anew at
     the end, and the solution is good when it needs no more than the steps of the estimate.
 
+    Args:
+        precision: a symmetric positive operator.
+        right: `(n_unknowns, n_columns)`.
+        precondition: an approximate inverse.
+
     Returns:
-        x, how many iterations it took, and the distance reached, estimated.
+        x in the shape of right; for every column how many iterations it took, and the distance
+        reached, estimated.
 
     Raises:
         ArithmeticError: if it is not reached; the message has what was.
     """
-    x, total, distance = np.zeros_like(right), 0, np.inf
+    x = np.zeros_like(right)
+    steps = np.zeros(right.shape[1], dtype=np.int64)
+    distances = np.full(right.shape[1], np.inf)
+    open_ = np.arange(right.shape[1])
     for again in range(MAX_ROUNDS):
-        residual = right - precision(x) if again else right.copy()
-        change, steps, distance = _descend(
-            precision, residual, precondition, MAX_ITERATIONS - total
+        residual = right[:, open_] - (precision(x[:, open_]) if again else 0.0)
+        change, further, distances[open_], near = _descend(
+            precision, residual, precondition, MAX_ITERATIONS - int(steps.max())
         )
-        x, total = x + change, total + steps
-        if distance > TOLERANCE:
+        x[:, open_] += change
+        steps[open_] += further
+        if not near.all():
             break
-        if again and steps <= DELAY:
-            return x, total, distance
+        if again:
+            open_ = open_[further > DELAY]
+        if not open_.size:
+            return x, steps, distances
     raise ArithmeticError(
-        f"the posterior did not converge: after {total} iterations it was still about "
-        f"{distance:.1e} posterior deviations away, wanted {TOLERANCE}; a larger noise_variance or "
-        "a smaller prior_variance makes the problem better conditioned"
+        f"the posterior did not converge: after {steps.max()} iterations it was still about "
+        f"{distances.max():.1e} posterior deviations away, wanted {TOLERANCE}; a larger "
+        "noise_variance or a smaller prior_variance makes the problem better conditioned"
     )
 
 
 def _descend(
     precision: Precision, residual: FloatArray, precondition: Apply, most: int
-) -> tuple[FloatArray, int, float]:
-    """Steps of conjugate gradients from zero until the distance is small, or no more is gained."""
-    x = np.zeros_like(residual)
-    direction, size, first, distance = x, np.inf, 0.0, np.inf
-    gains = deque[float](maxlen=DELAY)
+) -> tuple[FloatArray, IntArray, FloatArray, NDArray[np.bool_]]:
+    """Steps of conjugate gradients from zero until the distance is small, or no more is gained.
+
+    Columns leave one by one, so that none is carried along for nothing.
+
+    Returns:
+        Per column x, steps, distance, and whether it is known to be small: few steps tell little.
+    """
+    found, n_columns = np.zeros_like(residual), residual.shape[1]
+    steps, distances = np.full(n_columns, most), np.full(n_columns, np.inf)
+    near = np.zeros(n_columns, dtype=bool)
     bounded = precision.rows.n_unknowns != precision.rows.response.shape[1]
+    live = np.arange(n_columns)
+    x = direction = found
+    size, first = np.full(n_columns, np.inf), np.zeros(n_columns)
+    gains = np.zeros((DELAY, n_columns))
     for step in range(most):
-        if bounded:
-            centred = residual - residual.mean()
-            distance = float(np.sqrt(precision.prior_variance * np.mean(centred**2)))
-            if distance <= TOLERANCE:
-                return x, step, distance
         ready = precondition(residual)
-        before, size = size, float(residual @ ready)
-        if size <= 0 or not np.isfinite(size):
-            return x, step, 0.0 if size == 0 else distance
+        before, size = size, np.einsum("uk,uk->k", residual, ready)
+        if bounded:
+            squares = np.mean((residual - residual.mean(axis=0)) ** 2, axis=0)
+            distances[live] = np.sqrt(precision.prior_variance * squares)
+        elif step:
+            distances[live] = np.sqrt(gains.sum(axis=0) / len(x))
+        distances[live[size == 0]] = 0.0
+        known = bounded | (step >= DELAY) | (size == 0)
+        near[live] = known & (distances[live] <= TOLERANCE)
+        going = ~near[live] & (size > 0) & np.isfinite(size)
+        if not going.all():
+            steps[live[~going]], found[:, live[~going]] = step, x[:, ~going]
+            live, size, before, first = live[going], size[going], before[going], first[going]
+            gains = gains[:, going]
+            x, direction, residual, ready = (
+                np.ascontiguousarray(each[:, going]) for each in (x, direction, residual, ready)
+            )
+            if not live.size:
+                return found, steps, distances, near
         direction = ready + size / before * direction
-        first = first or size
-        rough = min(INNER * np.sqrt(first / size), LOOSEST)
-        along = precision(direction, residual=max(rough, TIGHT))
-        length = size / float(direction @ along)
+        first = size if step == 0 else first
+        rough = np.minimum(INNER * np.sqrt(first / size), LOOSEST)
+        along = precision(direction, residual=np.maximum(rough, TIGHT))
+        length = size / np.einsum("uk,uk->k", direction, along)
         x = x + length * direction
         residual = residual - length * along
-        gains.append(length * size)
-        if not bounded:
-            distance = float(np.sqrt(sum(gains) / len(x)))
-            if len(gains) == DELAY and distance <= TOLERANCE:
-                return x, step + 1, distance
-    return x, most, distance
+        gains[step % DELAY] = length * size
+    found[:, live] = x
+    return found, steps, distances, near

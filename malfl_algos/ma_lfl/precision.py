@@ -1,7 +1,8 @@
 """The precision of a reward's posterior on a large game, applied and never formed.
 
 A = sum over stages of K' C K + prior, where C weighs the rows and takes a constant per state out of
-them. Every product takes two solves for soft values per stage.
+them. Every product takes two solves for soft values per stage, and takes several vectors side by
+side, `(n_unknowns, k)`, for hardly more than one would cost.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from numba import config
 from numpy.typing import NDArray
 
 from malfl_algos.ma_lfl.inference import MEAN_VARIANCE
-from malfl_algos.ma_lfl.unformed import Values
+from malfl_algos.ma_lfl.unformed import Residual, Values
 
 __all__ = ["TIGHT", "Precision", "UnformedRows", "in_threads", "sum_over_stages"]
 
@@ -63,7 +64,7 @@ class Precision:
         self.rows, self.weights, self.prior_variance = rows, weights, prior_variance
         self.mean_variance = MEAN_VARIANCE * rows.temperature**2
 
-    def __call__(self, x: FloatArray, *, residual: float = TIGHT) -> FloatArray:
+    def __call__(self, x: FloatArray, *, residual: Residual = TIGHT) -> FloatArray:
         def stage(values: Values, weights: FloatArray) -> FloatArray:
             seen = _contrast(values.apply(x, residual=residual), weights)
             return values.adjoint(seen, residual=residual)
@@ -72,7 +73,8 @@ class Precision:
 
     def prior(self, x: FloatArray) -> FloatArray:
         """Its part that does not come from the data."""
-        return np.asarray((x - x.mean()) / self.prior_variance + x.mean() / self.mean_variance)
+        mean = x.mean(axis=0)
+        return np.asarray((x - mean) / self.prior_variance + mean / self.mean_variance)
 
     def moment(self, response: FloatArray) -> FloatArray:
         """Sum over stages of K' C response."""
@@ -113,5 +115,6 @@ def sum_over_stages(stage: Callable[..., FloatArray], *arguments: Iterable[Any])
 
 def _contrast(q: FloatArray, weights: FloatArray) -> FloatArray:
     """C q with C = diag(w) - w w' / sum(w): a constant per state integrated out."""
-    total = np.maximum(weights.sum(axis=-1, keepdims=True), 1e-300)
-    return np.asarray(weights * (q - (weights * q).sum(axis=-1, keepdims=True) / total))
+    total = np.maximum(weights.sum(axis=1), 1e-300)
+    mean = np.einsum("sa,sa...->s...", weights / total[:, None], q)
+    return np.asarray(np.einsum("sa,sa...->sa...", weights, q - mean[:, None]))

@@ -23,6 +23,7 @@ __all__ = ["Apply", "preconditioner"]
 
 FloatArray = NDArray[np.float64]
 Apply = Callable[[FloatArray], FloatArray]
+"""Of columns side by side, `(n_unknowns, k)`."""
 
 COARSE_BYTES = 2**29
 """Functions of the other agents' positions are treated apart up to so many bytes of them."""
@@ -41,7 +42,7 @@ def preconditioner(precision: Precision) -> tuple[Apply, list[FloatArray]]:
         for values, w in zip(rows.values, weights, strict=True):
             own = w - w**2 / np.maximum(w.sum(axis=-1, keepdims=True), 1e-300)
             shown += values.immediate.power(2).T @ own.ravel()
-        return lambda x: x / shown, []
+        return lambda x: x / shown[:, None], []
     for values, w in zip(rows.values, weights, strict=True):
         shown += values.discount**2 * contrast_diagonal(values.transition, w)
     last = rows.values[-1]
@@ -53,14 +54,17 @@ def preconditioner(precision: Precision) -> tuple[Apply, list[FloatArray]]:
     n_groups = int(groups.max()) + 1
     small = 8 * n_groups * len(groups) <= COARSE_BYTES
     if n_groups == 1 or not small or isinstance(last.transition, AveragedDynamics):
-        return lambda x: forward @ ((back @ x) / shown), parts
+        return lambda x: forward @ ((back @ x) / shown[:, None]), parts
     sizes = np.bincount(groups)
     unit = sp.csr_array((1 / np.sqrt(sizes[groups]), groups, np.arange(len(groups) + 1)))
     inverse = _coarse_inverse(precision, unit)
     shared = inverse / np.sqrt(np.outer(sizes, sizes))
     mean = shared @ sizes / len(groups)
     parts.append((np.diag(shared) - 2 * mean + mean @ sizes / len(groups))[groups])
-    return lambda x: forward @ ((back @ x) / shown) + unit @ (inverse @ (unit.T @ x)), parts
+    return (
+        lambda x: forward @ ((back @ x) / shown[:, None]) + unit @ (inverse @ (unit.T @ x)),
+        parts,
+    )
 
 
 def _coarse_inverse(precision: Precision, unit: sp.csr_array) -> FloatArray:

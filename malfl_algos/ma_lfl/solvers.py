@@ -11,7 +11,7 @@ __all__ = ["Solver", "check_solver", "choose_solver", "count_unknowns"]
 
 Solver = Literal["dense", "iterative"]
 
-DENSE_UNKNOWNS = 1500
+DENSE_UNKNOWNS = 1000
 """Above so many unknowns the iterative solver is the faster one."""
 
 

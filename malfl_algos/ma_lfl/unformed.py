@@ -2,7 +2,8 @@
 
 On a large game the coefficients of `malfl_algos.ma_lfl.learner_models` would be a matrix of all
 rows times all reward unknowns. What inference by conjugate gradients needs of them is two products:
-coefficients times unknowns, and their transpose times weights of the rows.
+coefficients times unknowns, and their transpose times weights of the rows. Both take several
+vectors side by side, along a last axis, for hardly more than one would cost.
 """
 
 from __future__ import annotations
@@ -15,11 +16,13 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from malfl_algos.soft import Transition, entropy, iterated_sum
+from malfl_algos.iteration import iterated_sum
+from malfl_algos.soft import Transition, entropy
 
-__all__ = ["ExactValues", "TdValues", "Values"]
+__all__ = ["ExactValues", "Residual", "TdValues", "Values"]
 
 FloatArray = NDArray[np.float64]
+Residual = float | FloatArray
 
 OFFSET_RESIDUAL = 1e-12
 """Relative residual of the part of the action values that does not depend on the reward."""
@@ -58,12 +61,14 @@ class Values(Protocol):
         """What q would be without a reward, `(n_states, n_actions)`."""
         ...
 
-    def apply(self, unknowns: FloatArray, *, residual: float) -> FloatArray:
-        """K theta, `(n_unknowns,) -> (n_states, n_actions)`, its solves to a relative residual."""
+    def apply(self, unknowns: FloatArray, *, residual: Residual) -> FloatArray:
+        """K theta, `(n_unknowns, k) -> (n_states, n_actions, k)`, its solves to a relative
+        residual, one for all or one for each of the k; without the last axis, a single one.
+        """
         ...
 
-    def adjoint(self, weights: FloatArray, *, residual: float) -> FloatArray:
-        """K' w, `(n_states, n_actions) -> (n_unknowns,)`, its solves to a relative residual."""
+    def adjoint(self, weights: FloatArray, *, residual: Residual) -> FloatArray:
+        """K' w, `(n_states, n_actions, k) -> (n_unknowns, k)`, likewise."""
         ...
 
 
@@ -94,19 +99,30 @@ class ExactValues:
     def offset(self) -> FloatArray:
         return self._ahead(self.temperature * entropy(self.policy), OFFSET_RESIDUAL)
 
-    def apply(self, unknowns: FloatArray, *, residual: float) -> FloatArray:
-        direct = np.asarray(self.immediate @ unknowns).reshape(self.policy.shape)
-        return direct + self._ahead((self.policy * direct).sum(axis=1), residual)
+    def apply(self, unknowns: FloatArray, *, residual: Residual) -> FloatArray:
+        direct = _by_state(self.immediate @ unknowns, self.policy)
+        gain = np.einsum("sa,sa...->s...", self.policy, direct)
+        return direct + self._ahead(gain, residual)
 
-    def adjoint(self, weights: FloatArray, *, residual: float) -> FloatArray:
-        arriving = self.discount * (self.transition.T @ weights.ravel())
+    def adjoint(self, weights: FloatArray, *, residual: Residual) -> FloatArray:
+        arriving = self.discount * (self.transition.T @ _flat(weights))
         flow = iterated_sum(self.onward.T, arriving, discount=self.discount, residual=residual)
-        paid = weights + self.policy * flow[:, None]
-        return np.asarray(self.immediate.T @ paid.ravel())
+        paid = weights + np.einsum("sa,s...->sa...", self.policy, flow)
+        return np.asarray(self.immediate.T @ _flat(paid))
 
-    def _ahead(self, gain: FloatArray, residual: float) -> FloatArray:
+    def _ahead(self, gain: FloatArray, residual: Residual) -> FloatArray:
         value = iterated_sum(self.onward, gain, discount=self.discount, residual=residual)
-        return self.discount * np.asarray(self.transition @ value).reshape(self.policy.shape)
+        return self.discount * _by_state(self.transition @ value, self.policy)
+
+
+def _flat(table: FloatArray) -> FloatArray:
+    """`(n_states, n_actions, ...) -> (n_states * n_actions, ...)`."""
+    return table.reshape(-1, *table.shape[2:])
+
+
+def _by_state(rows: FloatArray, policy: FloatArray) -> FloatArray:
+    """`(n_states * n_actions, ...) -> (n_states, n_actions, ...)`."""
+    return np.asarray(rows).reshape(*policy.shape, *rows.shape[1:])
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,34 +153,32 @@ class TdValues:
         bonus = self.temperature * np.asarray(self.transition @ entropy(self.policy))
         return self._swept(self.discount * bonus.reshape(self.policy.shape))
 
-    def apply(self, unknowns: FloatArray, *, residual: float) -> FloatArray:
-        return self._swept(np.asarray(self.immediate @ unknowns).reshape(self.policy.shape))
+    def apply(self, unknowns: FloatArray, *, residual: Residual) -> FloatArray:
+        return self._swept(_by_state(self.immediate @ unknowns, self.policy))
 
-    def adjoint(self, weights: FloatArray, *, residual: float) -> FloatArray:
-        paid = sweep_back(
-            self.transition.indptr,
-            self.transition.indices,
-            self.transition.data,
-            self.log_kept,
-            self.policy,
-            np.ascontiguousarray(weights),
-            self.discount,
-            self.parts,
-        )
-        return np.asarray(self.immediate.T @ paid.ravel())
+    def adjoint(self, weights: FloatArray, *, residual: Residual) -> FloatArray:
+        return np.asarray(self.immediate.T @ _flat(self._through(sweep_back, weights)))
 
     def _swept(self, direct: FloatArray) -> FloatArray:
-        swept = sweep(
+        return self._through(sweep, direct)
+
+    def _through(self, loop: Any, table: FloatArray) -> FloatArray:
+        through = loop(
             self.transition.indptr,
             self.transition.indices,
             self.transition.data,
             self.log_kept,
             self.policy,
-            direct[..., None],
+            _columns(table),
             self.discount,
             self.parts,
         )
-        return np.asarray(swept[..., 0])
+        return np.asarray(through).reshape(table.shape)
+
+
+def _columns(table: FloatArray) -> FloatArray:
+    """With a last axis for vectors side by side, be it one."""
+    return np.ascontiguousarray(table if table.ndim == 3 else table[..., None])
 
 
 @numba.njit(cache=True, nogil=True)
@@ -216,21 +230,29 @@ def sweep_back(  # noqa: PLR0917 - a compiled loop over plain arrays
     discount: Any,
     parts: Any,
 ) -> Any:  # pragma: no cover
-    """The transpose of `sweep`: weights of final action values to weights of immediate rewards."""
-    n_states, n_actions = weights.shape
+    """The transpose of `sweep`: weights of final action values to weights of immediate rewards,
+    `(n_states, n_actions, width)` both.
+    """
+    n_states, n_actions, width = weights.shape
     w = weights.copy()
-    paid = np.zeros((n_states, n_actions))
-    arriving = np.zeros(n_states)
-    for k in range(len(parts) - 1, -1, -1):
+    paid = np.zeros((n_states, n_actions, width))
+    arriving = np.zeros((n_states, width))
+    share = np.zeros(width)
+    for part in parts[::-1]:
         arriving[:] = 0.0
         for s in range(n_states):
             for a in range(n_actions):
-                share = -np.expm1(log_kept[s, a] * parts[k]) * w[s, a]
-                paid[s, a] += share
-                w[s, a] -= share
+                kept = -np.expm1(log_kept[s, a] * part)
+                for k in range(width):
+                    share[k] = kept * w[s, a, k]
+                    paid[s, a, k] += share[k]
+                    w[s, a, k] -= share[k]
                 for entry in range(pointers[s * n_actions + a], pointers[s * n_actions + a + 1]):
-                    arriving[columns[entry]] += share * discount * chances[entry]
+                    p, t = discount * chances[entry], columns[entry]
+                    for k in range(width):
+                        arriving[t, k] += share[k] * p
         for s in range(n_states):
             for a in range(n_actions):
-                w[s, a] += policy[s, a] * arriving[s]
+                for k in range(width):
+                    w[s, a, k] += policy[s, a] * arriving[s, k]
     return paid

@@ -82,7 +82,7 @@ class Gathered:
         """Inputs that random layers read, `(width,)`: the values of digits, not their one-hots."""
         width = self.inputs.shape[1]
         n_values = width - self.encoder.width or width
-        return np.arange(width) >= width - n_values
+        return np.asarray(np.arange(width) >= width - n_values)
 
     @property
     def repeats(self) -> bool:

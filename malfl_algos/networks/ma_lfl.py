@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from malfl_algos.contract import API_VERSION, RecoveredRewards
+from malfl_algos.ma_lfl.recovery import check_fits
 from malfl_algos.networks.checkpoints import Checkpoints
 from malfl_algos.networks.ensemble import Fitted, fit_agent
 from malfl_algos.networks.fitting import Fitting
@@ -176,8 +177,9 @@ class MaLflNetwork:
                 "ma-lfl-network cannot tell the discount: give it, or profile it by ma-lfl-bellman "
                 "on a game that can be listed"
             )
-        seen_trace = observed(trace, game)
         known = dict(known_policies or {})
+        check_fits(trace, game, known)
+        seen_trace = observed(trace, game)
         fits = self._fitted(seen_trace, known, discount=discount, temperature=temperature)
         states = np.arange(trace.n_states)
         seen = states if game is None else game.observation(states)

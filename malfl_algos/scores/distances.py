@@ -23,7 +23,6 @@ from scipy.sparse.linalg import lsmr
 
 from malfl_algos.scores.correlation import Score
 from malfl_algos.soft import (
-    DENSE_STATES,
     averaged_reward,
     averaged_transition,
     discounted_sum,
@@ -45,6 +44,8 @@ __all__ = [
 FloatArray = NDArray[np.float64]
 JointPolicy = Sequence[FloatArray]
 
+DENSE_STATES = 2000
+"""Up to this many states the nearest potential comes from a factor, beyond from LSMR."""
 NOTHING_LEFT = 1e-10
 """Share of a reward that is rounding when all else of it was shaping."""
 

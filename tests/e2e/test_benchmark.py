@@ -135,25 +135,31 @@ def test_scaling(tmp_path):
         for name in ("noise_variance", "prior_variance"):
             assert game[name] == pytest.approx(small[name])
             assert game[name] > 0
-    assert set(report["scaling"]["fits"]) == {"all"}
+    assert set(report["scaling"]["fits"]) == {"all boards"}
     assert "(joint states x joint actions)^" in done.stdout
 
 
 def test_the_fitted_exponent_is_that_of_a_power_law(module):
-    sizes = [(81, 25), (256, 25), (729, 125), (6561, 625)]
+    sizes = [(81, 25), (256, 25), (1296, 25), (10000, 25)]
     games = [
         {
+            "n_agents": 2,
             "n_states": states,
             "n_joint_actions": actions,
             "per_iteration": {"median": 3e-7 * (states * actions) ** 1.1},
         }
         for states, actions in sizes
     ]
-    without = [{**games[0], "per_iteration": None}, {"fault": "too large"}]
+    team = {"n_agents": 4, "n_states": 6561, "n_joint_actions": 625}
+    without = [
+        {**games[0], "per_iteration": None},
+        {**team, "per_iteration": {"median": 9.0}},  # a series of its own
+        {"fault": "too large"},
+    ]
     found = module("benchmark_scaling").fits([*games[::-1], *without])
     assert {name: (fit["games"], fit["from"]) for name, fit in found.items()} == {
-        "all": (4, 2025),
-        "larger half": (2, 729 * 125),
+        "all boards": (4, 2025),
+        "larger half": (2, 1296 * 25),
     }
     for fit in found.values():
         assert fit["exponent"] == pytest.approx(1.1)

@@ -381,7 +381,9 @@ def test_interrupted_by_a_person(tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         slow = {"malfl.observers": {"slow": "slow_plugin:Slow"}}
         install(tmp_path, patch, slow, name="others")
-        paths = os.pathsep.join([str(tmp_path), str(REPOSITORY / "tests"), *filter(None, sys.path)])
+        paths = os.pathsep.join(
+            [str(tmp_path), str(REPOSITORY / "tests" / "support"), *filter(None, sys.path)]
+        )
     argv = [*SMALL, "--jobs", "2", "--output-dir", "out"]
     argv[argv.index("counting")] = "slow"
     process = subprocess.Popen(

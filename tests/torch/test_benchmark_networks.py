@@ -16,6 +16,10 @@ def test_the_line_runs(tmp_path):
     done = subprocess.run([sys.executable, str(SCRIPT), *command], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     rows = {row["line"]: row for row in json.loads(file.read_text())["lines"]}
-    row = rows["networks, gathering, 3x3 game"]
-    assert row["against"] == "a call of the network for every state"
-    assert all(value > 0 for part in ("ours", "baseline") for value in row[part]["values"])
+    for name, against in (
+        ("networks, gathering, 3x3 game", "a call of the network for every state"),
+        ("networks, epoch of the reward fit", "a call of the networks for every step"),
+    ):
+        row = rows[name]
+        assert row["against"] == against
+        assert all(value > 0 for part in ("ours", "baseline") for value in row[part]["values"])

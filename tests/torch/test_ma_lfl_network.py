@@ -13,8 +13,11 @@ from malfl_algos.ma_lfl.bayesian import MaLflBellman
 from malfl_algos.ma_spi import MaSpi
 from malfl_algos.networks.checkpoints import Checkpoint
 from malfl_algos.networks.ma_lfl import MaLflNetwork
+from malfl_algos.networks.ma_spi import MaSpiNetwork
 from malfl_algos.networks.recovered_functions import RecoveredFunctions
 from malfl_algos.observation_trace import from_learning_trace
+from malfl_algos.option_help import describe_options
+from malfl_algos.testing import check_observer
 from malfl_env import grid_world_v0
 from malfl_env.markov_game import MarkovGame
 
@@ -403,6 +406,18 @@ def test_reading_a_tabular_trace_is_recovering_but_for_the_level(found):
     assert mean - mean.mean() == pytest.approx(found.rewards["agent_0"], abs=1e-9)
 
 
+@pytest.mark.parametrize("options", [{}, {"form": "potentials", "reward_model": "joint"}])
+def test_it_keeps_the_promises_of_an_observer(options):
+    check_observer(MaLflNetwork, options={**QUICK, "epochs": 1, **options})
+
+
 def test_tensorboard_is_told_of_the_losses(tmp_path):
     recover(epochs=1, ensemble=1, log_dir=str(tmp_path))
     assert list(tmp_path.rglob("events.out.tfevents.*"))
+
+
+@pytest.mark.parametrize("cls", [MaSpiNetwork, MaLflNetwork])
+def test_every_option_is_documented(cls):
+    for option in describe_options(cls):
+        assert option.documentation, option.name
+        assert option.allowed != "any value", option.name

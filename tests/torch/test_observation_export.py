@@ -98,11 +98,13 @@ def test_what_is_there_is_not_replaced(trace, tmp_path):
             export(trace, tmp_path / "taken")
 
 
-def test_the_command(trace, tmp_path, capsys):
-    trace.save(tmp_path / "trace")
-    given = ["export", str(tmp_path / "trace"), "--output"]
-    assert main([*given, str(tmp_path / "out.parquet"), "--format", "parquet"]) == 0
-    assert main([*given, str(tmp_path / "out"), "--format", "minari"]) == 0
-    assert "2 stages" in capsys.readouterr().out
-    assert main([*given, str(tmp_path / "out"), "--format", "minari"]) == 2
+def test_the_command(trace, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    trace.save("trace")
+    given = ["export", "trace", "--output"]
+    assert main([*given, "out.parquet", "--format", "parquet"]) == 0
+    assert main([*given, "out", "--format", "minari"]) == 0
+    assert "out: 2 stages" in capsys.readouterr().out
+    assert minari.MinariDataset("out").total_episodes == 10
+    assert main([*given, "out", "--format", "minari"]) == 2
     assert "choose another name" in capsys.readouterr().err

@@ -15,10 +15,10 @@ from malfl_algos.averaging import (
     contrast_diagonal,
     sparse_bytes,
 )
+from malfl_algos.iteration import iterated_sum
 from malfl_algos.soft import (
     averaged_transition,
     discounted_sum,
-    iterated_sum,
     policy_transition,
     soft_evaluation,
     transition_under,

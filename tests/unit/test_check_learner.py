@@ -11,16 +11,16 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+from own_plugins import own_plugins
 
 from malfl_algos.contract import LearnedStage
 from malfl_algos.ma_spi import MaSpi
-from malfl_algos.plugins import list_plugins
 from malfl_algos.testing import check_learner
 from malfl_algos.testing.frequencies import log_e_values
 from malfl_algos.trace import NextStateCounts, Stage
 from malfl_env import grid_world_v0, markov_game
 
-OWN = [p.name for p in list_plugins() if p.kind == "learner" and p.distribution == "malfl-env"]
+OWN = [plugin.name for plugin in own_plugins() if plugin.kind == "learner"]
 
 
 @dataclass(frozen=True)

@@ -14,15 +14,15 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+from own_plugins import own_plugins
 
 from malfl_algos.baselines.log_policy import LogPolicy
 from malfl_algos.contract import RecoveredRewards
 from malfl_algos.ground_truth import GroundTruth
-from malfl_algos.plugins import list_plugins
 from malfl_algos.testing import check_observer
 from malfl_algos.trace import LearningTrace
 
-OWN = [p.name for p in list_plugins() if p.kind == "observer" and p.distribution == "malfl-env"]
+OWN = [plugin.name for plugin in own_plugins() if plugin.kind == "observer"]
 QUICK = {"ma-lfl-bellman": {"passes": 1}, "ma-lfl-replay": {"passes": 1}}
 
 Given = dict[str, Any]

@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import pytest
+from own_plugins import own_plugins
 
 from malfl_algos.option_help import describe_options, option_help
 from malfl_algos.options import coerce_options, option_hints
-from malfl_algos.plugins import Plugin, find_plugin, list_plugins, plugin_class
+from malfl_algos.plugins import Plugin, find_plugin, plugin_class
 
 if TYPE_CHECKING:
     from nowhere import Unknown  # type: ignore[import-not-found]
@@ -95,11 +96,7 @@ def test_what_an_experiment_fills_in_is_said():
     assert "step_size: a finite number (default: 0.1)" in text
 
 
-@pytest.mark.parametrize(
-    "plugin",
-    [plugin for plugin in list_plugins() if plugin.distribution == "malfl-env"],
-    ids=lambda plugin: plugin.name,
-)
+@pytest.mark.parametrize("plugin", own_plugins(), ids=lambda plugin: plugin.name)
 def test_every_option_of_ours_is_documented(plugin):
     for option in describe_options(plugin_class(plugin)):
         assert option.documentation, option.name

@@ -7,6 +7,7 @@ from fake_plugins import ENTRIES, FakeLearner, install, install_text
 
 from malfl_algos.contract import Learner, Observer
 from malfl_algos.discovery import discover
+from malfl_algos.doctor import examine
 from malfl_algos.experiments.config import ExperimentConfig, merge
 from malfl_algos.experiments.parts import check_parts
 from malfl_algos.plugin_checks import PIPELINE_OPTIONS
@@ -325,6 +326,18 @@ def test_a_missing_module_names_what_to_install(tmp_path, monkeypatch, name, req
     install(tmp_path, monkeypatch, entries, requires=requires)
     with pytest.raises(PluginError, match=f"failed to import: ModuleNotFoundError: .*{advice}"):
         load_learner("needing")
+
+
+def test_a_missing_extra_is_no_fault(tmp_path, monkeypatch, capsys):
+    (tmp_path / "needing.py").write_text("import no_such_thing\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "needing", raising=False)
+    entries = {"malfl.learners": {"needing": "needing:Thing"}}
+    install(tmp_path, monkeypatch, entries, requires=["no-such-thing; extra == 'deep'"])
+    (needing,) = [plugin for plugin in list_plugins() if plugin.name == "needing"]
+    finding = examine(needing, [needing])
+    assert (finding.state, finding.traceback) == ("absent", None)
+    assert 'pip install "fakes[deep]"' in finding.notes[0]
 
 
 def test_the_name_of_a_plugin_that_is_not_on_board_says_how_to_install_it(monkeypatch):

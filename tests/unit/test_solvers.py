@@ -88,7 +88,7 @@ def test_diagnostics_tell_the_solver(both):
     assert np.isfinite(dense["log_evidence"])
     assert iterative["solver"] == "iterative"
     assert "samples" in iterative["sd_method"]
-    assert iterative["iterations"] > iterative["iterations_of_the_mean"] > 0
+    assert iterative["iterations"] >= iterative["iterations_of_the_mean"] > 0
     assert 0 < iterative["accuracy"] <= 0.05
     assert iterative["log_evidence"] is None
     assert iterative["rank"] is None
@@ -212,7 +212,7 @@ def test_unknowns_are_counted():
 
 def test_the_solver_follows_size_and_what_is_given():
     above, below = DENSE_UNKNOWNS + 1, DENSE_UNKNOWNS
-    assert below == 1500
+    assert below == 1000
     assert choose_solver("auto", above, given=True) == "iterative"
     assert choose_solver("auto", below, given=True) == "dense"
     assert choose_solver("auto", 10**9, given=False) == "dense"

@@ -56,6 +56,25 @@ def test_round_trip(tmp_path, options):
     assert [file.name for file in tmp_path.iterdir()] == ["trace.npz"]
 
 
+def test_terminations(tmp_path):
+    """Where the game itself ended; only ends of episodes can be that."""
+    ends = np.array([False, True, False, True])
+    columns = {
+        "states": np.arange(4),
+        "joint_actions": np.zeros((4, 2), dtype=int),
+        "next_states": np.arange(4),
+        "episode_ends": ends,
+        "complete": True,
+    }
+    steps = Transitions(**columns, terminations=ends & [True, True, True, False])
+    trace = LearningTrace((Stage(np.ones((4, 1, 1), dtype=np.int64), transitions=steps),))
+    trace.save(tmp_path / "trace.npz")
+    same(trace, LearningTrace.load(tmp_path / "trace.npz"))
+    for wrong in (~ends, ends.astype(int), ends[:2]):
+        with pytest.raises(ValueError, match="terminations"):
+            Transitions(**columns, terminations=wrong)
+
+
 def test_observations_in_place_of_states(tmp_path):
     """A game that cannot be enumerated keeps what the agents saw."""
     rng = np.random.default_rng(0)

@@ -18,7 +18,7 @@ import pytest
 from dying_plugins import ENTRIES as DYING
 from fake_plugins import install
 
-REPOSITORY = Path(__file__).parents[1]
+REPOSITORY = Path(__file__).parents[2]
 FAKES = ("--learner", "fake", "--observers", "counting", "--jobs", "1")
 """Plugins that do next to nothing, in the process of the run itself."""
 
@@ -31,7 +31,7 @@ def environment(folder: Path, **further: str) -> dict[str, str]:
     with pytest.MonkeyPatch.context() as patch:
         install(folder / "fakes", patch)
         install(folder / "dying", patch, DYING, name="dying")
-        paths = [str(REPOSITORY), str(REPOSITORY / "tests"), *filter(None, sys.path)]
+        paths = [str(REPOSITORY), str(REPOSITORY / "tests" / "support"), *filter(None, sys.path)]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), **further}
 
 
