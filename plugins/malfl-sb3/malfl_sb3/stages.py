@@ -8,7 +8,7 @@ the learners have learned from other steps than those that an observer sees.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -18,12 +18,14 @@ from numpy.typing import NDArray
 from pettingzoo import ParallelEnv
 from stable_baselines3.common.base_class import BaseAlgorithm
 
-from malfl_algos.contract import API_VERSION, LearnedStage
+from malfl_algos.contract import API_VERSION, LearnedStage, PlayedStage
+from malfl_algos.networks.games import Games, games_of
 from malfl_algos.sampling import observed_stage, sample_stage
 from malfl_env import MarkovGame, markov_game
 from malfl_sb3.behaviour import log_behaviour
+from malfl_sb3.playing import played_stage
 from malfl_sb3.training import IndependentTraining
-from malfl_sb3.view import AgentView
+from malfl_sb3.view import AgentView, agent_views
 
 __all__ = ["Sb3Learner"]
 
@@ -43,6 +45,7 @@ class Sb3Learner:
         learning_rate: of the optimiser.
         policy_network: widths of the hidden layers, one network of them for each of the functions
             that are learned.
+        game_copies: games in which a stage is played side by side, where the game has no table.
 
     Raises:
         ValueError: for an option out of its range; the message names it.
@@ -56,6 +59,7 @@ class Sb3Learner:
     mode: Literal["simultaneous", "alternating"] = "simultaneous"
     learning_rate: float = 3e-4
     policy_network: tuple[int, ...] = (64, 64)
+    game_copies: int = 256
 
     api_version: ClassVar[tuple[int, int]] = API_VERSION
 
@@ -69,7 +73,7 @@ class Sb3Learner:
         for width in self.policy_network:
             if width < 1:
                 raise ValueError(f"policy_network must hold widths >= 1, got {self.policy_network}")
-        self._check_at_least_one("episodes", "episode_length", "timesteps")
+        self._check_at_least_one("episodes", "episode_length", "timesteps", "game_copies")
 
     def _check_at_least_one(self, *names: str) -> None:
         for name in names:
@@ -120,10 +124,58 @@ class Sb3Learner:
         """
         game = markov_game(env)
         observations = _all_observations(env, game)
+        for models in self._trained(env, n_stages, rng):
+            log_policies = [
+                log_behaviour(model, observations[agent]) for agent, model in models.items()
+            ]
+            yield self._sample(game, log_policies, seed=int(rng.integers(2**63)))
+
+    def play(
+        self, env: ParallelEnv[str, Any, Any], *, n_stages: int, rng: np.random.Generator
+    ) -> Iterator[PlayedStage]:
+        """Yield stages of any game; see `malfl_algos.contract.ObservationLearner`.
+
+        An episode of a stage ends where the game ends it, or after `episode_length` steps.
+
+        Args:
+            env: any parallel environment whose agents have discrete actions, observe arrays or
+                discrete values, and begin and end together. Stages are played in copies of it.
+            n_stages: how many stages, >= 1. The first is played before anything is learned.
+            rng: one seed is drawn from it for the training and one per stage.
+
+        Raises:
+            ValueError: at once, for an environment that does not fit or cannot be copied; on the
+                way, where some agents end before others.
+        """
+        agent_views(env)
+        games = games_of(env, min(self.game_copies, self.episodes))
+        return self._played(env, games, n_stages, rng)
+
+    def _played(
+        self,
+        env: ParallelEnv[str, Any, Any],
+        games: Games,
+        n_stages: int,
+        rng: np.random.Generator,
+    ) -> Iterator[PlayedStage]:
+        for models in self._trained(env, n_stages, rng):
+            yield played_stage(
+                games,
+                models,
+                episodes=self.episodes,
+                episode_length=self.episode_length,
+                rng=np.random.default_rng(int(rng.integers(2**63))),
+            )
+
+    def _trained(
+        self, env: ParallelEnv[str, Any, Any], n_stages: int, rng: np.random.Generator
+    ) -> Iterator[Mapping[str, BaseAlgorithm]]:
+        """The models before they learn, then after every further `timesteps`."""
         alternating = self.mode == "alternating"
+        agents = env.possible_agents
         with IndependentTraining(
             env,
-            dict.fromkeys(game.agents, self.model),
+            dict.fromkeys(agents, self.model),
             total_timesteps=max(1, (n_stages - 1) * self.timesteps),
             rng=rng,
             mode=self.mode,
@@ -131,14 +183,10 @@ class Sb3Learner:
         ) as training:
             for stage in range(n_stages):
                 if stage:
-                    training.advance(self.timesteps * (game.n_agents if alternating else 1))
-                log_policies = [
-                    log_behaviour(model, observations[agent])
-                    for agent, model in training.models.items()
-                ]
-                yield self._play(game, log_policies, seed=int(rng.integers(2**63)))
+                    training.advance(self.timesteps * (len(agents) if alternating else 1))
+                yield training.models
 
-    def _play(
+    def _sample(
         self, game: MarkovGame, log_policies: list[NDArray[np.float64]], *, seed: int
     ) -> LearnedStage:
         sample = sample_stage(

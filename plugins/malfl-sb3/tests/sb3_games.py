@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import random
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+import torch
 from gymnasium import spaces
 from malfl_sb3 import AgentView
 from pettingzoo import ParallelEnv
@@ -133,3 +135,17 @@ class Call(BaseCallback):
 
     def _on_step(self) -> bool:
         return self.function(self.model) is not False
+
+
+def global_state() -> tuple[Any, ...]:
+    """Of the global generators, and torch's threads."""
+    numpy_state = np.random.get_state(legacy=False)  # noqa: NPY002
+    return (
+        random.getstate(),
+        torch.get_rng_state().tolist(),
+        numpy_state["state"]["key"].tolist(),
+        numpy_state["state"]["pos"],
+        numpy_state["has_gauss"],
+        numpy_state["gauss"],
+        torch.get_num_threads(),
+    )

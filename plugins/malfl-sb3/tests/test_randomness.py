@@ -11,22 +11,9 @@ import pytest
 import torch
 from gymnasium import spaces
 from malfl_sb3 import IndependentTraining, agent_views, partner_view, train_independent
-from sb3_games import FACTORIES, Call, Matching, dqn, ppo, weights
+from sb3_games import FACTORIES, Call, Matching, dqn, global_state, ppo, weights
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.utils import set_random_seed
-
-
-def global_state():
-    numpy_state = np.random.get_state(legacy=False)  # noqa: NPY002
-    return (
-        random.getstate(),
-        torch.get_rng_state().tolist(),
-        numpy_state["state"]["key"].tolist(),
-        numpy_state["state"]["pos"],
-        numpy_state["has_gauss"],
-        numpy_state["gauss"],
-        torch.get_num_threads(),
-    )
 
 
 def trained(factories, *, seed=0, steps=48, env=None, **options):

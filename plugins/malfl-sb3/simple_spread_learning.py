@@ -1,0 +1,272 @@
+"""What is learned in the study of simple spread: by PPO from the true reward, and anew from others.
+
+Everything is drawn from one seed per purpose, so that no part of the study changes another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from malfl_sb3 import IndependentTraining
+from malfl_sb3.learners import Sb3Ppo
+from malfl_sb3.playing import played_stage
+from malfl_sb3.rewarded import Rewarded, RewardFunction
+from mpe2 import simple_spread_v3
+from numpy.typing import NDArray
+
+from malfl_algos.contract import PlayedStage
+from malfl_algos.files import read_arrays, write_arrays
+from malfl_algos.networks.games import games_of
+from malfl_algos.networks.playing import joined, play_stage
+from malfl_algos.observation_trace import ObservationTrace
+from malfl_algos.spaces import action_counts, observation_spaces
+from malfl_algos.trace import Transitions
+
+__all__ = [
+    "HeldOut",
+    "Settings",
+    "environment",
+    "fresh_returns",
+    "learned_stages",
+    "mean_return",
+    "random_stream",
+    "split_stages",
+    "true_rewards",
+    "uniform_return",
+]
+
+FloatArray = NDArray[np.float64]
+
+MAX_CYCLES = 25
+STEP = 0.1  # of time, in the game's physics
+RADIUS = 0.15  # of an agent
+PURPOSES = ("learners", "observer", "foretelling", "uniform", "fresh")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Of the whole study; one folder holds one.
+
+    Args:
+        stages: shown to the observer; one more is played, which it has to foretell.
+        timesteps: steps each agent learns from between two stages.
+        episodes: of a stage, shown to the observer.
+        held_out: further episodes of every stage, for scoring alone.
+        fresh_stages: for so many stages' steps fresh agents learn.
+        curve_episodes: by which their return is measured on the way.
+        n_steps, batch_size, n_epochs, learning_rate, entropy_weight: of PPO.
+        discount: of PPO and of the observer.
+    """
+
+    stages: int = 8
+    timesteps: int = 20_000
+    episodes: int = 800
+    held_out: int = 100
+    fresh_stages: int = 4
+    curve_episodes: int = 200
+    n_steps: int = 4000
+    batch_size: int = 1000
+    n_epochs: int = 6
+    learning_rate: float = 2e-3
+    entropy_weight: float = 0.1
+    discount: float = 0.9
+
+    def learner(self, *, episodes: int) -> Sb3Ppo:
+        """The learners; their stages have so many episodes."""
+        own = asdict(self)
+        names = ("timesteps", "n_steps", "batch_size", "n_epochs", "learning_rate")
+        return Sb3Ppo(
+            **{name: own[name] for name in (*names, "entropy_weight", "discount")},
+            episodes=episodes,
+            episode_length=MAX_CYCLES,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class HeldOut:
+    """Steps of one stage that no observer sees, with the truth.
+
+    Args:
+        observations: per agent `(n, 18)`.
+        joint_actions: `(n, n_agents)`.
+        policies: per agent, true probabilities `(n, n_actions)`.
+        rewards: per agent, true `(n,)`.
+    """
+
+    observations: Mapping[str, NDArray[Any]]
+    joint_actions: NDArray[Any]
+    policies: Mapping[str, FloatArray]
+    rewards: Mapping[str, FloatArray]
+
+    def save(self, path: Path) -> None:
+        """Write one npz."""
+        arrays = {"joint_actions": self.joint_actions}
+        for kind in ("observations", "policies", "rewards"):
+            arrays |= {f"{kind}/{agent}": own for agent, own in getattr(self, kind).items()}
+        write_arrays(path, arrays)
+
+    @classmethod
+    def load(cls, path: Path) -> HeldOut:
+        """What `save` wrote."""
+        arrays, _ = read_arrays(path)
+
+        def of_agents(kind: str) -> dict[str, NDArray[Any]]:
+            prefix = f"{kind}/"
+            return {
+                name.removeprefix(prefix): own
+                for name, own in arrays.items()
+                if name.startswith(prefix)
+            }
+
+        return cls(
+            of_agents("observations"),
+            arrays["joint_actions"],
+            of_agents("policies"),
+            of_agents("rewards"),
+        )
+
+
+def environment() -> Any:
+    """Three agents are to cover three landmarks without running into one another."""
+    return simple_spread_v3.parallel_env(N=3, local_ratio=0.5, max_cycles=MAX_CYCLES)
+
+
+def random_stream(seed: int, purpose: str, *more: int) -> np.random.Generator:
+    """The generator of one purpose; `more` tells several of that purpose apart."""
+    return np.random.default_rng([seed, PURPOSES.index(purpose), *more])
+
+
+def learned_stages(settings: Settings, seed: int) -> Iterator[PlayedStage]:
+    """Stages of PPO on the true reward, one more than the observer sees."""
+    learner = settings.learner(episodes=settings.episodes + settings.held_out)
+    return learner.play(
+        environment(), n_stages=settings.stages + 1, rng=random_stream(seed, "learners")
+    )
+
+
+def split_stages(
+    stages: list[PlayedStage], settings: Settings
+) -> tuple[ObservationTrace, list[HeldOut]]:
+    """The trace that an observer may see, its last stage excepted; and what is held out."""
+    env = environment()
+    shown, held_out = [], []
+    for stage in stages:
+        steps = stage.observed
+        episode = np.cumsum(steps.episode_ends) - steps.episode_ends
+        cut = int(np.searchsorted(episode, settings.episodes))
+        shown.append(_steps(steps, slice(0, cut)))
+        later = _steps(steps, slice(cut, None))
+        assert later.observations is not None
+        held_out.append(
+            HeldOut(
+                later.observations,
+                later.joint_actions,
+                {agent: own[cut:] for agent, own in stage.policies.items()},
+                {agent: own[cut:] for agent, own in stage.rewards.items()},
+            )
+        )
+    agents = tuple(env.possible_agents)
+    trace = ObservationTrace(tuple(shown), agents, action_counts(env), observation_spaces(env))
+    return trace, held_out
+
+
+def fresh_returns(
+    settings: Settings, seed: int, rewards: Mapping[str, RewardFunction]
+) -> list[float]:
+    """Train new agents on other rewards, for `fresh_stages` times `timesteps` steps.
+
+    Args:
+        settings: those of the learners.
+        seed: of the study.
+        rewards: per agent.
+
+    Returns:
+        The true return of an episode, agents averaged, before learning and after every
+        `timesteps`; that after the last is a mean over `episodes` episodes.
+    """
+    env = environment()
+    learner = settings.learner(episodes=settings.curve_episodes)
+    games = games_of(env, learner.game_copies)
+    rng = random_stream(seed, "fresh")
+    returns = []
+    with IndependentTraining(
+        Rewarded(env, rewards),
+        dict.fromkeys(env.possible_agents, learner.model),
+        total_timesteps=settings.fresh_stages * settings.timesteps,
+        rng=rng,
+    ) as training:
+        for stage in range(settings.fresh_stages + 1):
+            if stage:
+                training.advance(settings.timesteps)
+            last = stage == settings.fresh_stages
+            played = played_stage(
+                games,
+                training.models,
+                episodes=settings.episodes if last else settings.curve_episodes,
+                episode_length=MAX_CYCLES,
+                rng=random_stream(seed, "fresh", stage + 1),
+            )
+            returns.append(mean_return(played))
+    return returns
+
+
+def uniform_return(settings: Settings, seed: int) -> float:
+    """The true return of an episode of uniform play, agents averaged."""
+    env = environment()
+    n_actions = action_counts(env)
+    played = joined(
+        play_stage(
+            games_of(env, 256),
+            lambda index, seen: np.full((len(seen), n_actions[index]), 1 / n_actions[index]),
+            episodes=settings.episodes,
+            episode_length=MAX_CYCLES,
+            rng=random_stream(seed, "uniform"),
+        )
+    )
+    return mean_return(played)
+
+
+def mean_return(stage: PlayedStage) -> float:
+    """The return of an episode, undiscounted, episodes and agents averaged."""
+    n_episodes = int(stage.observed.episode_ends.sum())
+    return float(np.mean([own.sum() / n_episodes for own in stage.rewards.values()]))
+
+
+def _steps(steps: Transitions, part: slice) -> Transitions:
+    assert steps.observations is not None
+    assert steps.next_observations is not None
+    return replace(
+        steps,
+        joint_actions=steps.joint_actions[part],
+        episode_ends=steps.episode_ends[part],
+        observations={agent: own[part] for agent, own in steps.observations.items()},
+        next_observations={agent: own[part] for agent, own in steps.next_observations.items()},
+        terminations=None if steps.terminations is None else steps.terminations[part],
+    )
+
+
+def true_rewards() -> dict[str, RewardFunction]:
+    """The game's own rewards as functions of what its agents observe together.
+
+    They are paid for where the agents are after the move, to which their velocities have taken
+    them: the actions of the step change velocities alone, so they come too late to matter.
+    """
+    agents = environment().possible_agents
+
+    def rewards(observations: Mapping[str, NDArray[Any]]) -> FloatArray:
+        seen = np.stack([observations[agent] for agent in agents], axis=1).astype(np.float64)
+        places = seen[:, :, 2:4] + STEP * seen[:, :, :2]
+        landmarks = seen[:, 0, None, 2:4] + seen[:, 0, 4:10].reshape(-1, 3, 2)
+        away = np.linalg.norm(places[:, :, None] - landmarks[:, None], axis=-1)
+        apart = np.linalg.norm(places[:, :, None] - places[:, None], axis=-1)
+        collisions = (apart < 2 * RADIUS).sum(axis=2) - 1
+        return np.asarray(0.5 * (-away.min(axis=1).sum(axis=1)[:, None] - collisions))
+
+    def of_agent(index: int) -> RewardFunction:
+        return lambda observations, _: rewards(observations)[:, index]
+
+    return {agent: of_agent(index) for index, agent in enumerate(agents)}

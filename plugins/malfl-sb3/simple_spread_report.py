@@ -1,0 +1,217 @@
+"""Table and pictures of the study of simple spread, from whatever parts of it are done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from simple_spread_seed import TRUE, read_part
+
+from malfl_algos.files import read_arrays, write_bytes
+from malfl_algos.report.series import band_note, draw_series, shared_legend, stage_axis
+from malfl_algos.report.style import house_style, look, new_figure, png_bytes, set_title, soften
+from malfl_algos.scores.correlation import mean_interval
+
+__all__ = ["write_report"]
+
+FloatArray = NDArray[np.float64]
+Parts = Mapping[int, Mapping[str, Any]]
+"""Per seed what one part says."""
+
+MOST_POINTS = 20_000
+
+
+def write_report(root: Path) -> str:
+    """Write `table.md`, `returns.png` and `rewards_<observer>.png`; the table.
+
+    Raises:
+        ValueError: where no seed has learned.
+    """
+    seeds = {int(path.name.removeprefix("seed_")): path for path in sorted(root.glob("seed_*"))}
+    learners = _parts(seeds, "learners")
+    if not learners:
+        raise ValueError(f"no seed of a study in {root}")
+    labels = sorted({path.parent.name for path in root.glob("seed_*/*/scores.json")})
+    table = "\n".join(["| | mean | 95 % interval | seeds |", "|---|---|---|---|"])
+    for title, values in _rows(seeds, learners, labels):
+        table += f"\n| {title} | {_interval(values)} |"
+    write_bytes(root / "table.md", f"{table}\n".encode())
+    fresh = {label: _parts(seeds, f"{label}/fresh") for label in labels}
+    fresh = {label: parts for label, parts in fresh.items() if parts}
+    pictures = {"returns.png": returns_figure(learners, _parts(seeds, TRUE), fresh)}
+    for label in labels:
+        pairs = [path / label / "pairs.npz" for path in seeds.values()]
+        found = [read_arrays(path)[0] for path in pairs if path.exists()]
+        pictures[f"rewards_{label}.png"] = rewards_figure(found)
+    for name, figure in pictures.items():
+        write_bytes(root / name, png_bytes(figure))
+    return table
+
+
+def _parts(seeds: Mapping[int, Path], name: str) -> Parts:
+    found = {seed: read_part(path, name) for seed, path in seeds.items()}
+    return {seed: content for seed, content in found.items() if content is not None}
+
+
+def _rows(
+    seeds: Mapping[int, Path], learners: Parts, labels: Sequence[str]
+) -> list[tuple[str, dict[int, list[float | None]]]]:
+    """Titles, and per seed a value for every agent."""
+    true = _parts(seeds, TRUE)
+    rows = [
+        ("return, uniform play", _single(learners, lambda part: part["uniform_return"])),
+        ("return, learners, last stage", _single(learners, _last)),
+        ("return, fresh agents, true reward", _single(true, _last)),
+    ]
+    for label in labels:
+        name = label if len(labels) > 1 else "recovered"
+        fresh = _parts(seeds, f"{label}/fresh")
+        if fresh:
+            rows.append((f"return, fresh agents, {name} reward", _single(fresh, _last)))
+            rows.append((f"gain by the {name} reward / by the true one", _part(fresh, true)))
+    for label in labels:
+        of = f", {label}" if len(labels) > 1 else ""
+        scores = _parts(seeds, f"{label}/scores")
+        for key, title in CORRELATIONS.items():
+            for kind in ("pearson", "spearman"):
+                values = {
+                    seed: [agent[kind] for agent in own[key].values()]
+                    for seed, own in scores.items()
+                }
+                rows.append((f"correlation{of}, {title}, {kind.capitalize()}", values))
+        for key, title in LIKELIHOODS.items():
+            rows.append((f"next stage{of}: {title}", _over_no_change(scores, key)))
+    return rows
+
+
+CORRELATIONS = {"correlation": "stages shown", "correlation_next_stage": "next stage"}
+LIKELIHOODS = {
+    "foretold": "foretold, nats a step above no change",
+    "played": "policies that were played, nats a step above no change",
+    "uniform": "uniform play, nats a step above no change",
+}
+
+
+def _last(part: Mapping[str, Any]) -> float:
+    return float(part["returns"][-1])
+
+
+def _part(fresh: Parts, true: Parts) -> dict[int, list[float | None]]:
+    """Gain of fresh agents over where they started, relative to that by the true reward."""
+    return {
+        seed: [(_last(own) - own["returns"][0]) / (_last(true[seed]) - true[seed]["returns"][0])]
+        for seed, own in fresh.items()
+        if seed in true
+    }
+
+
+def _over_no_change(scores: Parts, key: str) -> dict[int, list[float | None]]:
+    return {
+        seed: [
+            value - own["likelihood"]["no_change"][agent]
+            for agent, value in own["likelihood"][key].items()
+        ]
+        for seed, own in scores.items()
+    }
+
+
+def _single(
+    parts: Mapping[int, Mapping[str, Any]], value: Callable[[Mapping[str, Any]], float]
+) -> dict[int, list[float | None]]:
+    return {seed: [value(content)] for seed, content in parts.items()}
+
+
+def _interval(values: Mapping[int, Sequence[float | None]]) -> str:
+    found = mean_interval(values)
+    if found.mean is None:
+        return f"{found.reason} | | 0"
+    digits = 2 if abs(found.mean) > 2 else 4 if abs(found.mean) < 0.02 else 3
+    # adding 0 makes 0 of -0
+    mean, *ends = (
+        f"{round(number, digits) + 0.0:.{digits}f}"
+        for number in (found.mean, *(found.interval or ()))
+    )
+    return f"{mean} | {' to '.join(ends)} | {found.n_seeds}"
+
+
+@house_style
+def returns_figure(learners: Parts, true: Parts, fresh: Mapping[str, Parts]) -> Figure:
+    """True return of an episode against the steps learned from."""
+    figure = new_figure(7.2, 4.4)
+    axes = figure.subplots()
+    curves = {"learners, true reward": learners, "fresh agents, true reward": true}
+    curves |= {
+        "fresh agents, recovered reward" + (f" ({label})" if len(fresh) > 1 else ""): parts
+        for label, parts in fresh.items()
+    }
+    longest = 1
+    curves = {label: parts for label, parts in curves.items() if parts}
+    for index, (label, parts) in enumerate(curves.items()):
+        values = np.array([content["returns"] for content in parts.values()])
+        positions = list(range(values.shape[1]))
+        longest = max(longest, len(positions))
+        draw_series(axes, positions, values, look(index), label=label, n_series=len(curves))
+    uniform = float(np.mean([content["uniform_return"] for content in learners.values()]))
+    axes.axhline(uniform, color="#6b6b6b", linewidth=1, label="uniform play")
+    stage_axis(axes, list(range(longest)), "stage")
+    axes.set_ylabel("true return of an episode, mean of the agents")
+    soften(axes)
+    set_title(figure, "Simple spread, PPO", band_note(len(learners), "agents averaged"))
+    shared_legend(figure)
+    return figure
+
+
+@house_style
+def rewards_figure(pairs: Sequence[Mapping[str, FloatArray]]) -> Figure:
+    """Recovered against true reward of held-out steps, standardised seed by seed."""
+    agents = list(pairs[0])
+    figure = new_figure(3.2 * len(agents), 3.6)
+    panels: NDArray[Any] = np.atleast_1d(figure.subplots(1, len(agents), sharey=True))
+    for axes, agent in zip(panels, agents, strict=True):
+        true, recovered = np.concatenate([_standardised(own[agent]) for own in pairs], axis=1)
+        _cloud(axes, true, recovered)
+        axes.set_title(agent)
+        axes.set_xlabel("true reward")
+    panels[0].set_ylabel("recovered reward")
+    set_title(
+        figure,
+        "Recovered and true reward of held-out steps",
+        f"{len(pairs)} seeds, each standardised; line: mean recovered at that true reward",
+    )
+    return figure
+
+
+def _standardised(rows: FloatArray) -> FloatArray:
+    sd = rows.std(axis=1, keepdims=True)
+    return np.asarray((rows - rows.mean(axis=1, keepdims=True)) / np.where(sd > 0, sd, 1))
+
+
+def _cloud(axes: Axes, true: FloatArray, recovered: FloatArray) -> None:
+    every = -(-len(true) // MOST_POINTS)
+    limits = (-4.0, 3.0)
+    axes.hexbin(
+        true[::every],
+        recovered[::every],
+        gridsize=45,
+        extent=(*limits, *limits),
+        bins="log",
+        cmap="Blues",
+        mincnt=1,
+        linewidths=0.1,
+    )
+    edges = np.quantile(true, np.linspace(0, 1, 21))
+    place = np.clip(np.searchsorted(edges, true) - 1, 0, 19)
+    middles = [
+        (true[place == k].mean(), recovered[place == k].mean())
+        for k in range(20)
+        if np.any(place == k)
+    ]
+    axes.plot(*np.array(middles).T, color="#D55E00", linewidth=1.6)
+    axes.set_xlim(limits)
+    axes.set_ylim(limits)
+    soften(axes)

@@ -1,0 +1,169 @@
+"""Scores of the study of simple spread: rewards beside the true ones, the next stage foretold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from math import cos, pi
+from typing import Any
+
+import numpy as np
+import torch
+from malfl_sb3.randomness import torch_threads
+from malfl_sb3.rewarded import RewardFunction
+from numpy.typing import NDArray
+from scipy.special import log_softmax
+from simple_spread_learning import HeldOut
+from torch import Tensor
+
+from malfl_algos.networks import mlp
+from malfl_algos.networks.encoding import Encoder
+from malfl_algos.observation_trace import ObservationTrace
+from malfl_algos.scores.correlation import pearson, spearman
+
+__all__ = ["LogPolicy", "foretold", "likelihoods", "reward_correlations"]
+
+FloatArray = NDArray[np.float64]
+LogPolicy = Callable[[NDArray[Any]], FloatArray]
+"""Observations `(n, ...)` -> log-probabilities of the agent's actions `(n, n_actions)`."""
+
+HIDDEN = (64, 64)
+UPDATES = 3000
+BATCH_SIZE = 512
+LEARNING_RATE = 3e-3
+TARGET_RATE = 0.05
+
+
+def reward_correlations(
+    rewards: Mapping[str, RewardFunction], held_out: Sequence[HeldOut]
+) -> dict[str, dict[str, float | None]]:
+    """Per agent, correlation of a reward with the true one over held-out steps of some stages."""
+    found = {}
+    for agent, reward in rewards.items():
+        estimate = np.concatenate([reward(own.observations, own.joint_actions) for own in held_out])
+        truth = np.concatenate([own.rewards[agent] for own in held_out])
+        found[agent] = {
+            "pearson": pearson(estimate, truth).value,
+            "spearman": spearman(estimate, truth).value,
+        }
+    return found
+
+
+def likelihoods(log_policies: Mapping[str, LogPolicy], held_out: HeldOut) -> dict[str, float]:
+    """Per agent, the mean log-likelihood of its actions under a policy, in nats a step."""
+    found = {}
+    for index, (agent, log_policy) in enumerate(log_policies.items()):
+        own = log_policy(held_out.observations[agent])
+        chosen = held_out.joint_actions[:, index].astype(np.int64)
+        found[agent] = float(own[np.arange(len(own)), chosen].mean())
+    return found
+
+
+def foretold(
+    rewards: Mapping[str, RewardFunction],
+    policies: Mapping[str, LogPolicy],
+    trace: ObservationTrace,
+    *,
+    improvement: str,
+    discount: float,
+    temperature: float,
+    rng: np.random.Generator,
+) -> dict[str, LogPolicy]:
+    """What one improvement under some rewards makes of the policies of the last stage.
+
+    A network is fitted to q along the steps of that stage. Softly improved, the next policy is
+    softmax of q / alpha, entropies being part of q, (5) and (6); proximally, it is the last policy
+    times exp(q / alpha), and q has rewards alone.
+
+    Args:
+        rewards: per agent.
+        policies: per agent, of that stage.
+        trace: its last stage alone is read.
+        improvement: `soft` or `proximal`.
+        discount: gamma in [0, 1).
+        temperature: alpha > 0.
+        rng: one seed is drawn from it per agent.
+    """
+    steps = trace.stages[-1]
+    assert steps.observations is not None
+    assert steps.next_observations is not None
+    found = {}
+    for index, agent in enumerate(trace.agents):
+        after = np.asarray(steps.next_observations[agent])
+        log_after = policies[agent](after)
+        policy_after = np.exp(log_after)
+        paid = rewards[agent](steps.observations, np.asarray(steps.joint_actions))
+        paid = paid - paid.mean()  # the level moves q alike for all actions
+        entropy_after = -(policy_after * log_after).sum(axis=1) * (improvement == "soft")
+        goes_on = np.full(len(paid), discount)
+        if steps.terminations is not None:
+            goes_on[steps.terminations] = 0.0
+        before = np.asarray(steps.observations[agent])
+        encoder = Encoder(trace.spaces[index]).standardised(before)
+        # q in units of the temperature
+        q = _fitted_q(
+            encoder.encode(before),
+            np.asarray(steps.joint_actions)[:, index],
+            paid / temperature + goes_on * entropy_after,
+            goes_on[:, None] * policy_after,
+            encoder.encode(after),
+            generator=mlp.generator_from(rng),
+        )
+        start = policies[agent] if improvement == "proximal" else None
+        found[agent] = _improved(q, encoder, start)
+    return found
+
+
+def _fitted_q(
+    before: NDArray[np.float32],
+    actions: NDArray[Any],
+    constants: FloatArray,
+    weights: FloatArray,
+    after: NDArray[np.float32],
+    *,
+    generator: torch.Generator,
+) -> list[Tensor]:
+    """A network q with q(o)[a] = constant + sum_b weight[b] q(o')[b] on average."""
+    n_actions = weights.shape[1]
+    columns = [
+        torch.from_numpy(np.ascontiguousarray(column))
+        for column in (
+            before,
+            actions.astype(np.int64),
+            constants.astype(np.float32),
+            weights.astype(np.float32),
+            after,
+        )
+    ]
+    q = mlp.init(generator, (before.shape[1], *HIDDEN, n_actions), last_scale=0.0)
+    target = mlp.copied(q)
+    optimiser = torch.optim.Adam(q, lr=LEARNING_RATE)
+    with torch_threads(1):
+        for update in range(UPDATES):
+            for group in optimiser.param_groups:
+                group["lr"] = LEARNING_RATE * 0.5 * (1.0 + cos(pi * update / UPDATES))
+            rows = torch.randint(len(before), (BATCH_SIZE,), generator=generator)
+            o, a, constant, weight, following = (column[rows] for column in columns)
+            with torch.no_grad():
+                goal = constant + (weight * mlp.apply(target, following)[0]).sum(dim=1)
+            chosen = mlp.apply(q, o)[0].gather(1, a[:, None])[:, 0]
+            optimiser.zero_grad(set_to_none=True)
+            torch.autograd.backward((chosen - goal).square().mean())
+            optimiser.step()
+            with torch.no_grad():
+                for own, leader in zip(target, q, strict=True):
+                    own.lerp_(leader, TARGET_RATE)
+    return q
+
+
+def _improved(q: list[Tensor], encoder: Encoder, start: LogPolicy | None) -> LogPolicy:
+    """softmax of q, times a policy where there is one to start from."""
+
+    def log_policy(observations: NDArray[Any]) -> FloatArray:
+        with torch.no_grad():
+            outputs = mlp.apply(q, torch.from_numpy(encoder.encode(observations)))[0]
+        logits = outputs.double().numpy()
+        if start is not None:
+            logits = logits + start(observations)
+        return np.asarray(log_softmax(logits, axis=1))
+
+    return log_policy

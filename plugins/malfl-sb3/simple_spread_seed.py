@@ -1,0 +1,233 @@
+"""One seed of the study of simple spread, part by part; what is done already is not done again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from malfl_sb3.rewarded import RewardFunction
+from numpy.typing import NDArray
+from simple_spread_learning import (
+    HeldOut,
+    Settings,
+    fresh_returns,
+    learned_stages,
+    mean_return,
+    random_stream,
+    split_stages,
+    true_rewards,
+    uniform_return,
+)
+from simple_spread_scores import LogPolicy, foretold, likelihoods, reward_correlations
+
+from malfl_algos.files import write_arrays, write_json
+from malfl_algos.observation_trace import ObservationTrace
+
+__all__ = ["TRUE", "ObserverPlan", "Recovered", "read_part", "run_seed"]
+
+FloatArray = NDArray[np.float64]
+
+TRUE = "true-reward"
+TEMPERATURE = 1.0
+"""PPO has none that is known; another one scales the recovered reward and nothing else."""
+
+
+@dataclass(frozen=True, eq=False)
+class Recovered:
+    """What the study needs of an observer's answer.
+
+    Args:
+        rewards: per agent.
+        log_policies: per agent, of the last stage shown, estimated.
+        diagnostics: what JSON can hold.
+    """
+
+    rewards: Mapping[str, RewardFunction]
+    log_policies: Mapping[str, LogPolicy]
+    diagnostics: Mapping[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class ObserverPlan:
+    """An observer of the study.
+
+    Args:
+        label: names its folder and its row.
+        read: what it says of a trace, with the discount and a generator; leaves its weights in the
+            folder given, and takes them from there where they are.
+        improvement: of the learners, as it takes them, `soft` or `proximal`.
+        fresh: whether agents learn anew from what it recovers.
+    """
+
+    label: str
+    read: Callable[[ObservationTrace, float, np.random.Generator, Path], Recovered]
+    improvement: str = "proximal"
+    fresh: bool = True
+
+
+def run_seed(
+    settings: Settings,
+    seed: int,
+    folder: Path,
+    observers: Sequence[ObserverPlan],
+    *,
+    say: Callable[[str], None],
+) -> None:
+    """Do what is missing of a seed.
+
+    Args:
+        settings: of the study.
+        seed: which.
+        folder: its own; every part is a file in it, written whole.
+        observers: which.
+        say: is told what was done.
+    """
+
+    def part(name: str, work: Callable[[], Mapping[str, Any]]) -> None:
+        path = folder / f"{name}.json"
+        if path.exists():
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        started = perf_counter()
+        content = dict(work())
+        content["seconds"] = round(perf_counter() - started, 1)
+        write_json(path, content)
+        say(f"seed {seed}: {name} ({content['seconds']:.0f} s)")
+
+    part("learners", lambda: _learn(settings, seed, folder))
+    part(TRUE, lambda: _fresh(settings, seed, folder, true_rewards()))
+    for plan in observers:
+        part(f"{plan.label}/scores", lambda plan=plan: _recover(settings, seed, folder, plan))
+        if plan.fresh:
+            part(
+                f"{plan.label}/fresh",
+                lambda plan=plan: _fresh(
+                    settings, seed, folder, _read(settings, seed, folder, plan).rewards
+                ),
+            )
+
+
+def read_part(folder: Path, name: str) -> dict[str, Any] | None:
+    """What a part of a seed says, if it is done."""
+    path = folder / f"{name}.json"
+    if not path.exists():
+        return None
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content
+
+
+def _learn(settings: Settings, seed: int, folder: Path) -> dict[str, Any]:
+    stages = list(learned_stages(settings, seed))
+    trace, held_out = split_stages(stages, settings)
+    trace.save(folder / "trace")
+    for number, own in enumerate(held_out):
+        own.save(_held_out(folder, number))
+    entropies = [
+        float(np.mean([-(own * np.log(own)).sum(axis=1).mean() for own in stage.policies.values()]))
+        for stage in stages
+    ]
+    return {
+        "returns": [mean_return(stage) for stage in stages],
+        "entropies": entropies,
+        "uniform_return": uniform_return(settings, seed),
+    }
+
+
+def _fresh(
+    settings: Settings, seed: int, folder: Path, rewards: Mapping[str, RewardFunction]
+) -> dict[str, Any]:
+    trace = _trace(settings, folder)
+    standardised = {agent: _standardised(own, trace) for agent, own in rewards.items()}
+    return {"returns": fresh_returns(settings, seed, standardised)}
+
+
+def _recover(settings: Settings, seed: int, folder: Path, plan: ObserverPlan) -> dict[str, Any]:
+    recovered = _read(settings, seed, folder, plan)
+    trace = _trace(settings, folder)
+    held_out = [HeldOut.load(_held_out(folder, stage)) for stage in range(settings.stages + 1)]
+    seen, following = held_out[:-1], held_out[-1]
+    predicted = foretold(
+        recovered.rewards,
+        recovered.log_policies,
+        trace,
+        improvement=plan.improvement,
+        discount=settings.discount,
+        temperature=TEMPERATURE,
+        rng=random_stream(seed, "foretelling"),
+    )
+    _write_pairs(folder / plan.label / "pairs.npz", recovered.rewards, seen)
+    return {
+        "correlation": reward_correlations(recovered.rewards, seen),
+        "correlation_next_stage": reward_correlations(recovered.rewards, [following]),
+        "likelihood": {
+            "foretold": likelihoods(predicted, following),
+            "no_change": likelihoods(recovered.log_policies, following),
+            "uniform": {agent: -float(np.log(n)) for agent, n in _n_actions(trace).items()},
+            "played": _played_likelihoods(following),
+        },
+        "diagnostics": recovered.diagnostics,
+    }
+
+
+def _read(settings: Settings, seed: int, folder: Path, plan: ObserverPlan) -> Recovered:
+    return plan.read(
+        _trace(settings, folder),
+        settings.discount,
+        random_stream(seed, "observer"),
+        folder / plan.label,
+    )
+
+
+def _trace(settings: Settings, folder: Path) -> ObservationTrace:
+    """What observers are shown: all stages but the last."""
+    return ObservationTrace.load(folder / "trace", verify=False).first(settings.stages)
+
+
+def _held_out(folder: Path, stage: int) -> Path:
+    return folder / "held_out" / f"stage_{stage}.npz"
+
+
+def _n_actions(trace: ObservationTrace) -> dict[str, int]:
+    return dict(zip(trace.agents, trace.n_actions, strict=True))
+
+
+def _standardised(reward: RewardFunction, trace: ObservationTrace) -> RewardFunction:
+    """With mean 0 and standard deviation 1 over the steps of a trace: PPO minds the scale."""
+    values = np.concatenate(
+        [
+            reward(steps.observations or {}, np.asarray(steps.joint_actions))
+            for steps in trace.stages
+        ]
+    )
+    mean, sd = float(values.mean()), float(values.std()) or 1.0
+    return lambda observations, actions: (reward(observations, actions) - mean) / sd
+
+
+def _played_likelihoods(held_out: HeldOut) -> dict[str, float]:
+    """Of the true policies: the most that a prediction could reach."""
+    rows = np.arange(len(held_out.joint_actions))
+    return {
+        agent: float(np.log(own[rows, held_out.joint_actions[:, index].astype(np.int64)]).mean())
+        for index, (agent, own) in enumerate(held_out.policies.items())
+    }
+
+
+def _write_pairs(
+    path: Path, rewards: Mapping[str, RewardFunction], held_out: Sequence[HeldOut]
+) -> None:
+    """True and recovered rewards of the held-out steps, for pictures."""
+    pairs = {
+        agent: np.stack(
+            [
+                np.concatenate([own.rewards[agent] for own in held_out]),
+                np.concatenate([reward(own.observations, own.joint_actions) for own in held_out]),
+            ]
+        )
+        for agent, reward in rewards.items()
+    }
+    write_arrays(path, pairs)
