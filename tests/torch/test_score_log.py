@@ -1,24 +1,15 @@
 """Scores beside losses in TensorBoard's files."""
 
-import csv
+import json
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from malfl_algos.cli import main
+from malfl_algos.experiments.config import ExperimentConfig, PluginConfig
+from malfl_algos.experiments.parts import check_parts
+from malfl_algos.experiments.run_folder import open_run
 from malfl_algos.experiments.score_log import log_scores
-
-YAML = """
-reward_families: [homogeneous]
-seeds: [0]
-iterations: 3
-episodes: 20
-episode_length: 30
-learner: {name: ma-spi, options: {evaluation: exact}}
-observers:
-  - name: ma-lfl-network
-    options: {ensemble: 1, epochs: 1, widths: [16], hidden: [8], log_dir: LOG}
-"""
+from malfl_algos.experiments.units import run_unit
 
 
 def scalars(folder):
@@ -31,20 +22,34 @@ def scalars(folder):
     }
 
 
-def test_an_experiment_notes_the_correlations_of_its_own_table(tmp_path, capsys):
+@pytest.mark.parametrize("trend", [False, True])
+def test_an_experiment_notes_the_correlations_of_an_observer_that_logs(tmp_path, trend):
     log = tmp_path / "log"
-    config = tmp_path / "run.yaml"
-    config.write_text(YAML.replace("LOG", str(log)))
-    out = tmp_path / "out"
-    assert main(["reproduce", "--config", str(config), "--output-dir", str(out)]) == 0
+    options = {"ensemble": 1, "epochs": 1, "widths": (16,), "hidden": (8,), "log_dir": str(log)}
+    config = ExperimentConfig(
+        reward_families=("homogeneous",),
+        seeds=(0,),
+        iterations=3,
+        episodes=20,
+        episode_length=30,
+        observers=(PluginConfig("ma-lfl-network", "ma-lfl-network", options),),
+        trend=trend,
+    )
+    folder = open_run(tmp_path / "out", config, overwrite=False)
+    folder.begin(check_parts(config))
+    for kind in ("learner", "observer"):
+        for unit in folder.units(kind):
+            outcome = run_unit(unit)
+            assert outcome.fault is None, outcome.traceback
+            folder.add(outcome)
     noted = scalars(log)
-    with (out / "cross_correlation.csv").open() as stream:
-        rows = [row for row in csv.DictReader(stream) if row["observer"] == "ma-lfl-network"]
-    assert rows
-    for row in rows:
-        for name in ("pearson", "spearman"):
-            assert noted[f"{row['agent']}/{name}"][3] == pytest.approx(float(row[name]), abs=1e-5)
-    assert {2, 3} == set(noted["agent_0/pearson"])  # the trend, too
+    assert set(noted) == {f"agent_{k}/{name}" for k in (0, 1) for name in ("pearson", "spearman")}
+    assert all(set(steps) == ({2, 3} if trend else {3}) for steps in noted.values())
+    if trend:
+        (path,) = (tmp_path / "out").rglob("trend.json")
+        for row in json.loads(path.read_text()):
+            found = noted[f"{row['agent']}/pearson"][row["n_stages"]]
+            assert found == pytest.approx(row["pearson"], abs=1e-6)
 
 
 def test_scores_that_are_not_defined_are_left_out(tmp_path):
