@@ -9,7 +9,7 @@ and flatten the values.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Literal
@@ -26,6 +26,8 @@ __all__ = [
     "RewardModel",
     "StageRows",
     "acting_agents",
+    "action_values",
+    "played_rows",
     "stage_rows",
     "value_map",
 ]
@@ -100,7 +102,7 @@ class StageRows:
         offset: `(n, n_own)`.
         counts: of the own actions played there in the next stage, `(n, n_own)`.
         visits: in stage h itself, `(n, n_own)`, as far as the very same observation was seen.
-        leverage: of the regression behind K, see `Dynamics`, `(n, n_own)`.
+        leverage: of the regressions behind K, see `Dynamics`, `(n, n_own)` by their stage.
         values: `(k_values, k + 1)`: from w, and 1, to the value's weights on its features.
     """
 
@@ -110,7 +112,7 @@ class StageRows:
     offset: FloatArray
     counts: FloatArray
     visits: FloatArray
-    leverage: FloatArray
+    leverage: Mapping[int, FloatArray]
     values: FloatArray
 
 
@@ -180,6 +182,61 @@ def stage_rows(
         max_rows: where more observations were seen, so many of them are drawn.
         rng: for that.
     """
+    rows, played = played_rows(gathered, stage + 1, counts[stage + 1], max_rows=max_rows, rng=rng)
+    q, leverage, values = action_values(
+        gathered,
+        stage,
+        counts,
+        features,
+        reward,
+        dynamics,
+        chances,
+        rows=rows,
+        discount=discount,
+        temperature=temperature,
+    )
+    there, before = gathered.action_counts(stage, counts[stage])
+    place = np.minimum(np.searchsorted(there, rows), len(there) - 1)
+    visits = before[place] * (there[place] == rows)[:, None]
+    return StageRows(
+        stage, rows, q[..., :-1], q[..., -1], played, visits, {stage: leverage}, values
+    )
+
+
+def played_rows(
+    gathered: Gathered,
+    stage: int,
+    counts: FloatArray,
+    *,
+    max_rows: int,
+    rng: np.random.Generator,
+) -> tuple[IntArray, FloatArray]:
+    """Observations of a stage and the own actions there, all of them or `max_rows` drawn."""
+    rows, played = gathered.action_counts(stage, counts)
+    if len(rows) > max_rows:
+        kept = np.sort(rng.choice(len(rows), max_rows, replace=False))
+        rows, played = rows[kept], played[kept]
+    return rows, played
+
+
+def action_values(
+    gathered: Gathered,
+    stage: int,
+    counts: Sequence[FloatArray],
+    features: FloatArray,
+    reward: RewardFeatures,
+    dynamics: Dynamics,
+    chances: Chances,
+    *,
+    rows: IntArray,
+    discount: float,
+    temperature: float,
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """q_h at rows of observations: its map from (w, 1) `(n, n_own, k + 1)`, the leverage of the
+    regression behind it `(n, n_own)`, and `value_map`. Temperature 0 gives the plain values.
+
+    The arguments are those of `stage_rows`.
+    """
     steps = gathered.stages[stage]
     seen, place = np.unique(steps.here, return_inverse=True)
     own = chances(seen, stage)[gathered.agent_index]
@@ -193,14 +250,6 @@ def stage_rows(
         temperature * entropy[place],
         discount=discount,
     )
-    rows, played = gathered.action_counts(stage + 1, counts[stage + 1])
-    if len(rows) > max_rows:
-        kept = np.sort(rng.choice(len(rows), max_rows, replace=False))
-        rows, played = rows[kept], played[kept]
     q = discount * (dynamics.onward(stage, rows) @ values)
     q[..., :-1] += reward.expected(gathered.inputs[rows], chances(rows, stage))
-    leverage = discount**2 * dynamics.leverage(stage, rows)
-    there, before = gathered.action_counts(stage, counts[stage])
-    place = np.minimum(np.searchsorted(there, rows), len(there) - 1)
-    visits = before[place] * (there[place] == rows)[:, None]
-    return StageRows(stage, rows, q[..., :-1], q[..., -1], played, visits, leverage, values)
+    return q, discount**2 * dynamics.leverage(stage, rows), values

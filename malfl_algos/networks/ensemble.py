@@ -90,6 +90,7 @@ def _diagnostics(
     return {
         "form": fitting.form,
         "reward_model": fitting.reward_model,
+        "improvement": fitting.improvement,
         "discount": fitting.discount,
         "n_observations": len(gathered.inputs),
         "n_distinct_steps": sum(len(steps.here) for steps in gathered.stages),

@@ -34,6 +34,8 @@ class Fitting:
     reward_model: RewardModel
     trunk: Literal["random", "policies", "potentials"]
     learner: Literal["auto", "exact", "td"]
+    improvement: Literal["soft", "proximal"]
+    prior_variance: float | None
     step_size: float
     dynamics: Literal["auto", "joint", "own"]
     widths: tuple[int, ...]

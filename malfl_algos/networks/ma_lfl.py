@@ -56,7 +56,14 @@ class MaLflNetwork:
         learner: `exact`, learners whose action values are those of (5); `td`, learners that update
             a table from 0 in every stage, known by how often they tried what; `auto`: the evidence
             decides, where observations repeat.
+        improvement: `soft`, learners whose next policy is exp(q / alpha), (6); `proximal`, learners
+            that multiply their last policy by exp(q / alpha), q without entropy bonus, as gradient
+            learners (PPO) nearly do: the temperature is then the inverse of their step.
         step_size: beta of td learners.
+        prior_variance: of a weight of the last layer, in units of alpha squared; null: that of
+            largest evidence, which knows only noise that is independent at every observation. What
+            a learner with a network does beside its improvement is smooth, and passes for reward
+            unless a small variance is given.
         trunk: hidden layers below the inferred one: `random`, those of the estimated `policies`, or
             of the `potentials`.
         widths: of the hidden layers of a random trunk.
@@ -82,6 +89,8 @@ class MaLflNetwork:
     form: Literal["bellman", "potentials"] = "bellman"
     reward_model: Literal["state", "own_action", "joint"] = "state"
     learner: Literal["auto", "exact", "td"] = "auto"
+    improvement: Literal["soft", "proximal"] = "soft"
+    prior_variance: float | None = None
     step_size: float = 0.1
     trunk: Literal["random", "policies", "potentials"] = "random"
     widths: tuple[int, ...] = (128,)
@@ -107,6 +116,7 @@ class MaLflNetwork:
             "form": ("bellman", "potentials"),
             "reward_model": ("state", "own_action", "joint"),
             "learner": ("auto", "exact", "td"),
+            "improvement": ("soft", "proximal"),
             "trunk": ("random", "policies", "potentials"),
             "dynamics": ("auto", "joint", "own"),
         }
@@ -115,6 +125,7 @@ class MaLflNetwork:
                 raise ValueError(
                     f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}"
                 )
+        self._check_rule()
         for name in ("ensemble", "epochs", "batch_size", "max_rows"):
             check_count(name, getattr(self, name), minimum=1)
         check_count("seed", self.seed, minimum=0)
@@ -128,6 +139,16 @@ class MaLflNetwork:
             )
         if not (self.learning_rate > 0 and isfinite(self.learning_rate)):
             raise ValueError(f"learning_rate must be > 0 and finite, got {self.learning_rate}")
+
+    def _check_rule(self) -> None:
+        """What the learners are taken to do, and the prior."""
+        if self.improvement == "proximal" and (self.form != "bellman" or self.learner == "td"):
+            raise ValueError(
+                "improvement: proximal needs form: bellman and learner: auto or exact, got form: "
+                f"{self.form} and learner: {self.learner}"
+            )
+        if self.prior_variance is not None and not 0 < self.prior_variance < np.inf:
+            raise ValueError(f"prior_variance must be > 0 and finite, got {self.prior_variance}")
         if not 0 < self.step_size < 1:
             raise ValueError(f"step_size must be in (0, 1), got {self.step_size}")
 
@@ -225,6 +246,8 @@ class MaLflNetwork:
                 form=self.form,
                 reward_model=self.reward_model,
                 learner=self.learner,
+                improvement=self.improvement,
+                prior_variance=self.prior_variance,
                 step_size=self.step_size,
                 trunk=self.trunk,
                 dynamics=self.dynamics,

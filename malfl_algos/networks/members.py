@@ -24,6 +24,7 @@ from malfl_algos.networks.feature_maps import FeatureMap, random_map, trained_ma
 from malfl_algos.networks.fitting import Counts, Fitting
 from malfl_algos.networks.gathering import Gathered
 from malfl_algos.networks.potentials import Potentials, fit_potentials
+from malfl_algos.networks.proximal import proximal_rows
 from malfl_algos.networks.recovered_functions import Member
 from malfl_algos.networks.reward_fit import LastLayer, fit_last_layer, prediction
 
@@ -77,22 +78,7 @@ def fit_member(
     features = trunk(gathered.inputs)
     dynamics = _dynamics(gathered, fitting, features, data, chances)
     rng = np.random.default_rng(fitting.sequence(gathered.agent_index, number, 4))
-    rows = [
-        stage_rows(
-            gathered,
-            stage,
-            data.everything,
-            features,
-            reward,
-            dynamics,
-            chances,
-            discount=fitting.discount,
-            temperature=fitting.temperature,
-            max_rows=fitting.max_rows,
-            rng=rng,
-        )
-        for stage in range(len(gathered.stages) - 1)
-    ]
+    rows = _rows(gathered, fitting, data, features, reward, dynamics, chances, rng=rng)
     layer = _layer(gathered, fitting, rows, dynamics, chosen)
     detail = _said(layer)
     if number == 0:
@@ -125,6 +111,30 @@ def _dynamics(
     if fitting.dynamics == "joint" or (fitting.dynamics == "auto" and few):
         return JointDynamics(gathered, features, data.everything, chances)
     return OwnDynamics(gathered, features, data.everything)
+
+
+def _rows(
+    gathered: Gathered,
+    fitting: Fitting,
+    data: Counts,
+    features: FloatArray,
+    reward: RewardFeatures,
+    dynamics: Dynamics,
+    chances: Chances,
+    *,
+    rng: np.random.Generator,
+) -> list[StageRows]:
+    """What every stage says of the reward, under the learners' way of improving."""
+    what = (data.everything, features, reward, dynamics, chances)
+    how: dict[str, Any] = {
+        "discount": fitting.discount,
+        "temperature": fitting.temperature,
+        "max_rows": fitting.max_rows,
+        "rng": rng,
+    }
+    if fitting.improvement == "proximal":
+        return proximal_rows(gathered, *what, **how)
+    return [stage_rows(gathered, stage, *what, **how) for stage in range(len(gathered.stages) - 1)]
 
 
 def _potentials(
@@ -199,7 +209,8 @@ def _layer(
         rules = [None if chosen["step_size"] is None else float(chosen["step_size"])]
     else:
         given, rules = None, [None, fitting.step_size]
-        if fitting.learner == "exact" or (fitting.learner == "auto" and not gathered.repeats):
+        exact = fitting.learner == "exact" or fitting.improvement == "proximal"
+        if exact or (fitting.learner == "auto" and not gathered.repeats):
             rules = [None]
         elif fitting.learner == "td":
             rules = [fitting.step_size]
@@ -207,7 +218,17 @@ def _layer(
         fit_last_layer(rows, dynamics, temperature=fitting.temperature, step_size=rule, given=given)
         for rule in rules
     ]
-    return max(fits, key=lambda one: one.evidence.log_evidence or -np.inf)
+    best = max(fits, key=lambda one: one.evidence.log_evidence or -np.inf)
+    if fitting.prior_variance is None or chosen is not None:
+        return best
+    noise = best.evidence.noise_variance, best.evidence.noise_scale
+    return fit_last_layer(
+        rows,
+        dynamics,
+        temperature=fitting.temperature,
+        step_size=best.step_size,
+        given=Given(*noise, fitting.prior_variance * fitting.temperature**2),
+    )
 
 
 def _said(layer: LastLayer) -> dict[str, Any]:

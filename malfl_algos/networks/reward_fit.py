@@ -140,10 +140,10 @@ def _noise(
     they swing about their values for ever is left to the noise that the evidence chooses.)
     """
     weights = np.append(mean, 1.0)
+    step = {one.stage: dynamics.residual(one.stage, one.values @ weights) for one in stages}
     found = []
     for one in stages:
-        step = dynamics.residual(one.stage, one.values @ weights)
-        variance = one.leverage * step
+        variance = sum(own * step[stage] for stage, own in one.leverage.items())
         if step_size is not None:
             reached = _reached(one, step_size)
             q = one.coefficients @ mean + one.offset

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 from simple_spread_learning import Settings
-from simple_spread_observers import network_observer
+from simple_spread_observers import OPTIONS, network_observer
 from simple_spread_report import write_report
 from simple_spread_seed import run_seed
 
@@ -34,9 +34,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     torch.set_num_threads(1)
     try:
         settings.learner(episodes=settings.episodes)  # refuses options that do not fit
-        observers = [network_observer(model, given.options) for model in given.reward_models]
+        observers = [network_observer(kind, given.options) for kind in given.improvements]
         if not given.tables_only:
-            _claim(root, {**asdict(settings), "options": given.options})
+            options = json.loads(json.dumps({**OPTIONS, **given.options}))
+            _claim(root, {**asdict(settings), "options": options})
             for seed in given.seeds:
                 run_seed(
                     settings,
@@ -74,18 +75,18 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--output-dir", type=Path, default=Path("spread"), help="(default: spread)")
     parser.add_argument(
-        "--reward-models",
+        "--improvements",
         nargs="+",
-        choices=["state", "own_action", "joint"],
-        default=["state"],
-        help="what the recovered reward is a function of (default: state)",
+        choices=["proximal", "soft"],
+        default=["proximal", "soft"],
+        help="what observers take the learners to do (default: both)",
     )
     parser.add_argument(
         "--options",
         type=_options,
         default={},
         metavar="JSON",
-        help="further options of the observer",
+        help=f"further options of the observer, or others than {OPTIONS}",
     )
     parser.add_argument(
         "--tables-only", action="store_true", help="run nothing, write table and pictures"
@@ -106,6 +107,7 @@ HELP = {
     "timesteps": "steps each agent learns from between two stages",
     "episodes": "of a stage, shown to the observer",
     "held_out": "further episodes of a stage, for scoring alone",
+    "fresh_stages": "for so many stages' steps fresh agents learn",
     "curve_episodes": "by which fresh agents are measured while they learn",
     "n_steps": "of a rollout of PPO",
     "batch_size": "of PPO",

@@ -56,19 +56,21 @@ class Settings:
         timesteps: steps each agent learns from between two stages.
         episodes: of a stage, shown to the observer.
         held_out: further episodes of every stage, for scoring alone.
-        curve_episodes: by which the return of fresh agents is measured on the way.
+        fresh_stages: for so many stages' steps fresh agents learn.
+        curve_episodes: by which their return is measured on the way.
         n_steps, batch_size, n_epochs, learning_rate, entropy_weight: of PPO.
         discount: of PPO and of the observer.
     """
 
-    stages: int = 10
-    timesteps: int = 5000
+    stages: int = 8
+    timesteps: int = 20_000
     episodes: int = 800
     held_out: int = 100
+    fresh_stages: int = 4
     curve_episodes: int = 200
-    n_steps: int = 1000
-    batch_size: int = 250
-    n_epochs: int = 4
+    n_steps: int = 4000
+    batch_size: int = 1000
+    n_epochs: int = 6
     learning_rate: float = 2e-3
     entropy_weight: float = 0.1
     discount: float = 0.9
@@ -175,7 +177,7 @@ def split_stages(
 def fresh_returns(
     settings: Settings, seed: int, rewards: Mapping[str, RewardFunction]
 ) -> list[float]:
-    """Train new agents on other rewards, as long as the learners learned.
+    """Train new agents on other rewards, for `fresh_stages` times `timesteps` steps.
 
     Args:
         settings: those of the learners.
@@ -194,13 +196,13 @@ def fresh_returns(
     with IndependentTraining(
         Rewarded(env, rewards),
         dict.fromkeys(env.possible_agents, learner.model),
-        total_timesteps=settings.stages * settings.timesteps,
+        total_timesteps=settings.fresh_stages * settings.timesteps,
         rng=rng,
     ) as training:
-        for stage in range(settings.stages + 1):
+        for stage in range(settings.fresh_stages + 1):
             if stage:
                 training.advance(settings.timesteps)
-            last = stage == settings.stages
+            last = stage == settings.fresh_stages
             played = played_stage(
                 games,
                 training.models,

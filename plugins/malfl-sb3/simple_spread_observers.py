@@ -18,24 +18,33 @@ from malfl_algos.networks.recovered_functions import RecoveredFunctions
 from malfl_algos.observation_trace import ObservationTrace
 from malfl_algos.plugins import load_observer
 
-__all__ = ["network_observer"]
+__all__ = ["OPTIONS", "network_observer"]
 
 FloatArray = NDArray[np.float64]
 
+OPTIONS: dict[str, Any] = {"widths": (256,), "prior_variance": 2e-4, "ensemble": 2}
+"""Of the observer; chosen on seed 0."""
 
-def network_observer(reward_model: str, options: dict[str, Any]) -> ObserverPlan:
-    """`ma-lfl-network` with one reward model.
+
+def network_observer(improvement: str, options: dict[str, Any]) -> ObserverPlan:
+    """`ma-lfl-network`, which takes learners to improve so.
 
     Args:
-        reward_model: state, own_action or joint.
-        options: of the observer, further ones.
+        improvement: proximal, or soft, which PPO is not: that one is scored for comparison, and no
+            agents learn from what it recovers.
+        options: of the observer, in place of or beside `OPTIONS`.
+
+    Raises:
+        ValueError: for options that the observer refuses.
     """
-    label = f"ma-lfl-network-{reward_model.replace('_', '-')}"
-    return ObserverPlan(label, partial(_read, reward_model, options))
+    whole = {**OPTIONS, **options, "improvement": improvement}
+    load_observer("ma-lfl-network", **whole)
+    return ObserverPlan(
+        improvement, partial(_read, whole), improvement, fresh=improvement == "proximal"
+    )
 
 
 def _read(
-    reward_model: str,
     options: dict[str, Any],
     trace: ObservationTrace,
     discount: float,
@@ -47,10 +56,7 @@ def _read(
         seed = int(rng.integers(2**31))
         observer: Any = load_observer(
             "ma-lfl-network",
-            reward_model=reward_model,
-            seed=seed,
-            checkpoint_dir=str(folder / "checkpoints"),
-            **options,
+            **{"seed": seed, "checkpoint_dir": str(folder / "checkpoints"), **options},
         )
         with torch_threads(1):
             observer.read(trace, discount=discount, temperature=TEMPERATURE).save(path)

@@ -108,7 +108,6 @@ def _rows(
 CORRELATIONS = {
     "correlation": "correlation with the true reward, held-out steps of the stages shown",
     "correlation_next_stage": "correlation with the true reward, steps of the next stage",
-    "correlation_log_policy": "correlation of the log of the last policy with the true reward",
 }
 LIKELIHOODS = {
     "foretold": "foretold",

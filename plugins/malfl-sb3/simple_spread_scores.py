@@ -11,6 +11,7 @@ import torch
 from malfl_sb3.randomness import torch_threads
 from malfl_sb3.rewarded import RewardFunction
 from numpy.typing import NDArray
+from scipy.special import log_softmax
 from simple_spread_learning import HeldOut
 from torch import Tensor
 
@@ -62,18 +63,22 @@ def foretold(
     policies: Mapping[str, LogPolicy],
     trace: ObservationTrace,
     *,
+    improvement: str,
     discount: float,
     temperature: float,
     rng: np.random.Generator,
 ) -> dict[str, LogPolicy]:
-    """What soft policy improvement under some rewards makes of the policies of the last stage.
+    """What one improvement under some rewards makes of the policies of the last stage.
 
-    A network is fitted to q of equation (5) along the steps of that stage; (6) makes it a policy.
+    A network is fitted to q along the steps of that stage. Softly improved, the next policy is
+    softmax of q / alpha, entropies being part of q, (5) and (6); proximally, it is the last policy
+    times exp(q / alpha), and q has rewards alone.
 
     Args:
         rewards: per agent.
         policies: per agent, of that stage.
         trace: its last stage alone is read.
+        improvement: `soft` or `proximal`.
         discount: gamma in [0, 1).
         temperature: alpha > 0.
         rng: one seed is drawn from it per agent.
@@ -88,7 +93,7 @@ def foretold(
         policy_after = np.exp(log_after)
         paid = rewards[agent](steps.observations, np.asarray(steps.joint_actions))
         paid = paid - paid.mean()  # the level moves q alike for all actions
-        entropy_after = -(policy_after * log_after).sum(axis=1)
+        entropy_after = -(policy_after * log_after).sum(axis=1) * (improvement == "soft")
         goes_on = np.full(len(paid), discount)
         if steps.terminations is not None:
             goes_on[steps.terminations] = 0.0
@@ -103,7 +108,8 @@ def foretold(
             encoder.encode(after),
             generator=mlp.generator_from(rng),
         )
-        found[agent] = _log_softmax_of(q, encoder)
+        start = policies[agent] if improvement == "proximal" else None
+        found[agent] = _improved(q, encoder, start)
     return found
 
 
@@ -149,10 +155,15 @@ def _fitted_q(
     return q
 
 
-def _log_softmax_of(q: list[Tensor], encoder: Encoder) -> LogPolicy:
+def _improved(q: list[Tensor], encoder: Encoder, start: LogPolicy | None) -> LogPolicy:
+    """softmax of q, times a policy where there is one to start from."""
+
     def log_policy(observations: NDArray[Any]) -> FloatArray:
         with torch.no_grad():
             outputs = mlp.apply(q, torch.from_numpy(encoder.encode(observations)))[0]
-            return np.asarray(torch.log_softmax(outputs.double(), dim=1).numpy())
+        logits = outputs.double().numpy()
+        if start is not None:
+            logits = logits + start(observations)
+        return np.asarray(log_softmax(logits, axis=1))
 
     return log_policy

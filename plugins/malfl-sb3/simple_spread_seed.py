@@ -33,7 +33,6 @@ __all__ = ["TRUE", "ObserverPlan", "Recovered", "run_seed"]
 FloatArray = NDArray[np.float64]
 
 TRUE = "true-reward"
-LOG_POLICY = "log-policy"
 TEMPERATURE = 1.0
 """PPO has none that is known; another one scales the recovered reward and nothing else."""
 
@@ -61,10 +60,14 @@ class ObserverPlan:
         label: names its folder and its row.
         read: what it says of a trace, with the discount and a generator; leaves its weights in the
             folder given, and takes them from there where they are.
+        improvement: of the learners, as it takes them, `soft` or `proximal`.
+        fresh: whether agents learn anew from what it recovers.
     """
 
     label: str
     read: Callable[[ObservationTrace, float, np.random.Generator, Path], Recovered]
+    improvement: str = "proximal"
+    fresh: bool = True
 
 
 def run_seed(
@@ -98,17 +101,15 @@ def run_seed(
 
     part("learners", lambda: _learn(settings, seed, folder))
     part(TRUE, lambda: _fresh(settings, seed, folder, true_rewards()))
-    for number, plan in enumerate(observers):
-        part(
-            f"{plan.label}/scores",
-            lambda plan=plan, number=number: _recover(settings, seed, folder, plan, number),
-        )
-        part(
-            f"{plan.label}/fresh",
-            lambda plan=plan, number=number: _fresh(
-                settings, seed, folder, _read(settings, seed, folder, plan, number).rewards
-            ),
-        )
+    for plan in observers:
+        part(f"{plan.label}/scores", lambda plan=plan: _recover(settings, seed, folder, plan))
+        if plan.fresh:
+            part(
+                f"{plan.label}/fresh",
+                lambda plan=plan: _fresh(
+                    settings, seed, folder, _read(settings, seed, folder, plan).rewards
+                ),
+            )
 
 
 def read_part(folder: Path, name: str) -> dict[str, Any] | None:
@@ -145,27 +146,24 @@ def _fresh(
     return {"returns": fresh_returns(settings, seed, standardised)}
 
 
-def _recover(
-    settings: Settings, seed: int, folder: Path, plan: ObserverPlan, number: int
-) -> dict[str, Any]:
-    recovered = _read(settings, seed, folder, plan, number)
+def _recover(settings: Settings, seed: int, folder: Path, plan: ObserverPlan) -> dict[str, Any]:
+    recovered = _read(settings, seed, folder, plan)
     trace = _trace(settings, folder)
     held_out = [HeldOut.load(_held_out(folder, stage)) for stage in range(settings.stages + 1)]
     seen, following = held_out[:-1], held_out[-1]
-    log_policy_rewards = _log_policy_rewards(recovered.log_policies)
     predicted = foretold(
         recovered.rewards,
         recovered.log_policies,
         trace,
+        improvement=plan.improvement,
         discount=settings.discount,
         temperature=TEMPERATURE,
-        rng=random_stream(seed, "foretelling", number),
+        rng=random_stream(seed, "foretelling"),
     )
     _write_pairs(folder / plan.label / "pairs.npz", recovered.rewards, seen)
     return {
         "correlation": reward_correlations(recovered.rewards, seen),
         "correlation_next_stage": reward_correlations(recovered.rewards, [following]),
-        "correlation_log_policy": reward_correlations(log_policy_rewards, seen),
         "likelihood": {
             "foretold": likelihoods(predicted, following),
             "no_change": likelihoods(recovered.log_policies, following),
@@ -176,13 +174,11 @@ def _recover(
     }
 
 
-def _read(
-    settings: Settings, seed: int, folder: Path, plan: ObserverPlan, number: int
-) -> Recovered:
+def _read(settings: Settings, seed: int, folder: Path, plan: ObserverPlan) -> Recovered:
     return plan.read(
         _trace(settings, folder),
         settings.discount,
-        random_stream(seed, "observer", number),
+        random_stream(seed, "observer"),
         folder / plan.label,
     )
 
@@ -210,17 +206,6 @@ def _standardised(reward: RewardFunction, trace: ObservationTrace) -> RewardFunc
     )
     mean, sd = float(values.mean()), float(values.std()) or 1.0
     return lambda observations, actions: (reward(observations, actions) - mean) / sd
-
-
-def _log_policy_rewards(log_policies: Mapping[str, LogPolicy]) -> dict[str, RewardFunction]:
-    """The last policy itself, taken for a reward of the agent's own action."""
-
-    def of_agent(index: int, agent: str) -> RewardFunction:
-        return lambda observations, actions: log_policies[agent](observations[agent])[
-            np.arange(len(actions)), actions[:, index].astype(np.int64)
-        ]
-
-    return {agent: of_agent(index, agent) for index, agent in enumerate(log_policies)}
 
 
 def _played_likelihoods(held_out: HeldOut) -> dict[str, float]:

@@ -27,6 +27,7 @@ SMALL = Settings(
     timesteps=16,
     episodes=5,
     held_out=3,
+    fresh_stages=1,
     curve_episodes=2,
     n_steps=16,
     batch_size=16,
@@ -113,7 +114,8 @@ def test_correlations_and_likelihoods(stages):
     assert found == dict.fromkeys(trace.agents, pytest.approx(-np.log(5)))
 
 
-def test_the_next_stage_is_foretold_as_soft_policy_iteration_has_it():
+@pytest.mark.parametrize("improvement", ["soft", "proximal"])
+def test_the_next_stage_is_foretold_as_the_improvement_has_it(improvement):
     rng = np.random.default_rng(0)
     n, discount, temperature = 20_000, 0.8, 0.5
     reward = np.array([0.0, 1.0, -1.0])
@@ -135,6 +137,7 @@ def test_the_next_stage_is_foretold_as_soft_policy_iteration_has_it():
         {"a": lambda seen, joint: reward[seen["a"]] + 7.0},
         {"a": lambda seen: np.log(policy[seen])},
         trace,
+        improvement=improvement,
         discount=discount,
         temperature=temperature,
         rng=np.random.default_rng(1),
@@ -142,10 +145,11 @@ def test_the_next_stage_is_foretold_as_soft_policy_iteration_has_it():
     onward = np.zeros((3, 3))
     for state in range(3):
         np.add.at(onward[state], moves[state], policy[state])
-    entropy = -(policy * np.log(policy)).sum(axis=1)
+    soft = improvement == "soft"
+    entropy = -(policy * np.log(policy)).sum(axis=1) * soft
     value = np.linalg.solve(np.eye(3) - discount * onward, reward + temperature * entropy)
     q = reward[:, None] + discount * value[moves]
-    expected = log_softmax(q / temperature, axis=1)
+    expected = log_softmax(q / temperature + (0 if soft else np.log(policy)), axis=1)
     np.testing.assert_allclose(predicted(np.arange(3, dtype=np.uint8)), expected, atol=0.05)
 
 
@@ -177,6 +181,7 @@ def test_the_command_refuses_what_does_not_fit(tmp_path, capsys):
         (["--n-steps", "300"], "timesteps must be a multiple of n_steps, 300"),
         (["--tables-only"], "no seed of a study in"),
         (["--options", "[1]"], "must be a JSON mapping"),
+        (["--options", '{"prior_variance": -1}'], "prior_variance must be > 0"),
     ):
         with pytest.raises(SystemExit) as ended:
             simple_spread.main([*arguments, "--output-dir", str(tmp_path / "out")])
@@ -187,4 +192,4 @@ def test_the_command_refuses_what_does_not_fit(tmp_path, capsys):
     (tmp_path / "old" / "settings.json").write_text(json.dumps({"stages": 3}))
     with pytest.raises(SystemExit):
         simple_spread.main(["--output-dir", str(tmp_path / "old")])
-    assert "holds a study with stages 3, not 10" in capsys.readouterr().err
+    assert "holds a study with stages 3, not 8" in capsys.readouterr().err

@@ -1,0 +1,174 @@
+"""Learners that move on from their last policy, against exact ones on a small game."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from observer_cases import DISCOUNT, TEMPERATURE, board, exact_steps, one_hot_map, played
+from scipy.special import log_softmax
+
+from malfl_algos import LearningTrace
+from malfl_algos.ma_lfl.inference import Given
+from malfl_algos.networks.action_values import RewardFeatures, stage_rows
+from malfl_algos.networks.dynamics import OwnDynamics
+from malfl_algos.networks.ma_lfl import MaLflNetwork
+from malfl_algos.networks.proximal import proximal_rows
+from malfl_algos.networks.reward_fit import fit_last_layer
+from malfl_algos.observation_trace import from_learning_trace
+from malfl_algos.sampling import observed_stage, sample_stage
+from malfl_algos.soft import soft_evaluation
+
+STAGES = 5
+
+
+def mirror_descent(game):
+    """Policies that are multiplied by exp(q / alpha) in every stage, q with no entropy in it."""
+    rng = np.random.default_rng(0)
+    logs = [log_softmax(0.3 * rng.normal(size=(game.n_states, n)), axis=1) for n in game.n_actions]
+    found = []
+    for _ in range(STAGES):
+        joint = [np.exp(log) for log in logs]
+        found.append(joint)
+        values = [
+            soft_evaluation(game, joint, agent, discount=DISCOUNT, temperature=0.0)[0]
+            for agent in range(game.n_agents)
+        ]
+        logs = [
+            log_softmax(log + q / TEMPERATURE, axis=1) for log, q in zip(logs, values, strict=True)
+        ]
+    return found
+
+
+@pytest.fixture(scope="module", params=[0, 1])
+def exact(request):
+    """The game, its policies, and what the rows of both ways to improve are made from."""
+    game, agent = board(2), request.param
+    policies = mirror_descent(game)
+    gathered, counts = exact_steps(game, policies, agent)
+    features = one_hot_map(game.n_states)
+    dynamics = OwnDynamics(gathered, features(gathered.inputs), counts)
+
+    def chances(rows, stage):
+        return [own[rows] for own in policies[stage]]
+
+    parts = (
+        counts,
+        features(gathered.inputs),
+        RewardFeatures("state", features, game.n_actions, agent),
+        dynamics,
+        chances,
+    )
+    return game, agent, policies, gathered, parts
+
+
+def options():
+    return {
+        "discount": DISCOUNT,
+        "temperature": TEMPERATURE,
+        "max_rows": 1000,
+        "rng": np.random.default_rng(0),
+    }
+
+
+def recovered(stages, parts, game, given):
+    _, features, _, dynamics, _ = parts
+    for one in stages:
+        one.counts[:] *= 1e9
+    layer = fit_last_layer(stages, dynamics, temperature=TEMPERATURE, step_size=None, given=given)
+    reward = features @ layer.mean
+    return reward - reward.mean()
+
+
+def test_the_true_reward_gives_the_policies_of_all_stages(exact):
+    game, agent, policies, gathered, parts = exact
+    weights = np.concatenate([[0.0], game.reward(agent), [0.0]])
+    for one in proximal_rows(gathered, *parts, **options()):
+        foretold = (one.coefficients @ weights + one.offset) / TEMPERATURE
+        expected = policies[one.stage + 1][agent][one.rows]
+        assert np.exp(log_softmax(foretold, axis=1)) == pytest.approx(expected, abs=1e-3)
+        assert list(one.leverage) == list(range(one.stage + 1))
+
+
+def test_exact_data_give_the_true_reward_and_under_soft_improvement_a_worse_one(exact):
+    game, agent, _, gathered, parts = exact
+    truth = game.reward(agent) - game.reward(agent).mean()
+    given = Given(1e-6, 1e-12, 100.0)
+    own = recovered(proximal_rows(gathered, *parts, **options()), parts, game, given)
+    assert own == pytest.approx(truth, abs=0.1)
+    soft = [stage_rows(gathered, stage, *parts, **options()) for stage in range(STAGES - 1)]
+    other = recovered(soft, parts, game, given)
+    assert np.sqrt(np.mean((other - truth) ** 2)) > 5 * np.sqrt(np.mean((own - truth) ** 2))
+
+
+def test_rewards_are_recovered_from_what_was_played():
+    game = board(2)
+    stages = [
+        observed_stage(
+            game,
+            sample_stage(
+                game,
+                [np.log(own) for own in joint],
+                seed=number,
+                episodes=1000,
+                episode_length=100,
+                discount=DISCOUNT,
+                temperature=TEMPERATURE,
+                step_size=0.0,
+                keep_steps=True,
+            ),
+            keep_transitions=True,
+            complete=True,
+        )
+        for number, joint in enumerate(mirror_descent(game))
+    ]
+    correlations = {}
+    for improvement in ("proximal", "soft"):
+        observer = MaLflNetwork(
+            improvement=improvement, learner="exact", ensemble=1, hidden=(24,), widths=(48,)
+        )
+        found = observer.recover(
+            LearningTrace(tuple(stages)),
+            game=game.without_rewards(),
+            discount=DISCOUNT,
+            temperature=TEMPERATURE,
+        )
+        correlations[improvement] = [
+            np.corrcoef(found.rewards[agent], game.reward(index))[0, 1]
+            for index, agent in enumerate(game.agents)
+        ]
+        assert found.diagnostics["agent_0"]["improvement"] == improvement
+    assert min(correlations["proximal"]) > 0.9
+    assert np.mean(correlations["soft"]) < np.mean(correlations["proximal"]) - 0.1
+
+
+def test_a_prior_that_is_given_is_taken():
+    trace = from_learning_trace(played(), board().without_rewards())
+    observer = MaLflNetwork(
+        prior_variance=1e-9, ensemble=2, epochs=2, hidden=(8,), widths=(8,), learner="exact"
+    )
+    found = observer.read(trace, discount=DISCOUNT, temperature=TEMPERATURE)
+    for said in found.diagnostics.values():
+        variances = [one["prior_variance"] for one in said["members"]]
+        assert variances == [pytest.approx(1e-9 * TEMPERATURE**2)] * 2
+    for functions in found.functions.values():
+        assert np.abs(functions.members[0].mean[:-1]).max() < 1e-2
+
+
+def test_twice_the_temperature_is_twice_the_reward():
+    trace = from_learning_trace(played(), board().without_rewards())
+    observer = MaLflNetwork(
+        improvement="proximal", prior_variance=0.1, ensemble=1, epochs=2, hidden=(8,), widths=(8,)
+    )
+    once, twice = (
+        observer.read(trace, discount=DISCOUNT, temperature=factor * TEMPERATURE)
+        for factor in (1, 2)
+    )
+    for agent, functions in once.functions.items():
+        doubled = twice.functions[agent].members[0].mean[:-1]
+        assert doubled == pytest.approx(2 * functions.members[0].mean[:-1], rel=1e-3, abs=1e-4)
+
+
+@pytest.mark.parametrize("options", [{"form": "potentials"}, {"learner": "td"}])
+def test_what_knows_soft_improvement_alone_is_refused(options):
+    with pytest.raises(ValueError, match="improvement: proximal needs form: bellman"):
+        MaLflNetwork(improvement="proximal", **options)
