@@ -78,8 +78,8 @@ def _parser() -> argparse.ArgumentParser:
         "--improvements",
         nargs="+",
         choices=["proximal", "soft"],
-        default=["proximal", "soft"],
-        help="what observers take the learners to do (default: both)",
+        default=["proximal"],
+        help="what observers take the learners to do (default: proximal)",
     )
     parser.add_argument(
         "--options",

@@ -42,6 +42,7 @@ def write_report(root: Path) -> str:
         table += f"\n| {title} | {_interval(values)} |"
     write_bytes(root / "table.md", f"{table}\n".encode())
     fresh = {label: _parts(seeds, f"{label}/fresh") for label in labels}
+    fresh = {label: parts for label, parts in fresh.items() if parts}
     pictures = {"returns.png": returns_figure(learners, _parts(seeds, TRUE), fresh)}
     for label in labels:
         pairs = [path / label / "pairs.npz" for path in seeds.values()]
@@ -61,60 +62,62 @@ def _rows(
     seeds: Mapping[int, Path], learners: Parts, labels: Sequence[str]
 ) -> list[tuple[str, dict[int, list[float | None]]]]:
     """Titles, and per seed a value for every agent."""
+    true = _parts(seeds, TRUE)
     rows = [
         ("return, uniform play", _single(learners, lambda part: part["uniform_return"])),
-        ("return, learners, last stage", _single(learners, lambda part: part["returns"][-1])),
+        ("return, learners, last stage", _single(learners, _last)),
+        ("return, fresh agents, true reward", _single(true, _last)),
     ]
-    true = _parts(seeds, TRUE)
-    rows.append(
-        ("return, fresh agents, true reward", _single(true, lambda part: part["returns"][-1]))
-    )
     for label in labels:
-        scores = _parts(seeds, f"{label}/scores")
+        name = label if len(labels) > 1 else "recovered"
         fresh = _parts(seeds, f"{label}/fresh")
-        rows.append(
-            (
-                f"return, fresh agents, reward of {label}",
-                _single(fresh, lambda part: part["returns"][-1]),
-            )
-        )
-        both = {
-            seed: {
-                "part": (own["returns"][-1] - learners[seed]["uniform_return"])
-                / (true[seed]["returns"][-1] - learners[seed]["uniform_return"])
-            }
-            for seed, own in fresh.items()
-            if seed in true
-        }
-        rows.append(
-            (
-                f"the same, of the gain by the true reward, {label}",
-                _single(both, lambda part: part["part"]),
-            )
-        )
+        if fresh:
+            rows.append((f"return, fresh agents, {name} reward", _single(fresh, _last)))
+            rows.append((f"gain by the {name} reward / by the true one", _part(fresh, true)))
+    for label in labels:
+        of = f", {label}" if len(labels) > 1 else ""
+        scores = _parts(seeds, f"{label}/scores")
         for key, title in CORRELATIONS.items():
             for kind in ("pearson", "spearman"):
-                rows.append((f"{title}, {label}, {kind}", _agents(scores, key, kind)))
+                values = {
+                    seed: [agent[kind] for agent in own[key].values()]
+                    for seed, own in scores.items()
+                }
+                rows.append((f"correlation{of}, {title}, {kind.capitalize()}", values))
         for key, title in LIKELIHOODS.items():
-            rows.append(
-                (
-                    f"log-likelihood of the next stage, {title}, {label}",
-                    {seed: list(own["likelihood"][key].values()) for seed, own in scores.items()},
-                )
-            )
+            rows.append((f"next stage{of}: {title}", _over_no_change(scores, key)))
     return rows
 
 
-CORRELATIONS = {
-    "correlation": "correlation with the true reward, held-out steps of the stages shown",
-    "correlation_next_stage": "correlation with the true reward, steps of the next stage",
-}
+CORRELATIONS = {"correlation": "stages shown", "correlation_next_stage": "next stage"}
 LIKELIHOODS = {
-    "foretold": "foretold",
-    "no_change": "no change",
-    "uniform": "uniform play",
-    "played": "by the policies themselves",
+    "foretold": "foretold, nats a step above no change",
+    "played": "policies that were played, nats a step above no change",
+    "uniform": "uniform play, nats a step above no change",
 }
+
+
+def _last(part: Mapping[str, Any]) -> float:
+    return float(part["returns"][-1])
+
+
+def _part(fresh: Parts, true: Parts) -> dict[int, list[float | None]]:
+    """Gain of fresh agents over where they started, relative to that by the true reward."""
+    return {
+        seed: [(_last(own) - own["returns"][0]) / (_last(true[seed]) - true[seed]["returns"][0])]
+        for seed, own in fresh.items()
+        if seed in true
+    }
+
+
+def _over_no_change(scores: Parts, key: str) -> dict[int, list[float | None]]:
+    return {
+        seed: [
+            value - own["likelihood"]["no_change"][agent]
+            for agent, value in own["likelihood"][key].items()
+        ]
+        for seed, own in scores.items()
+    }
 
 
 def _single(
@@ -123,16 +126,13 @@ def _single(
     return {seed: [value(content)] for seed, content in parts.items()}
 
 
-def _agents(scores: Parts, key: str, kind: str) -> dict[int, list[float | None]]:
-    return {seed: [of[kind] for of in own[key].values()] for seed, own in scores.items()}
-
-
 def _interval(values: Mapping[int, Sequence[float | None]]) -> str:
     found = mean_interval(values)
     if found.mean is None:
         return f"{found.reason} | | 0"
-    interval = "" if found.interval is None else "{:.3f} to {:.3f}".format(*found.interval)
-    return f"{found.mean:.3f} | {interval} | {found.n_seeds}"
+    digits = 2 if abs(found.mean) > 2 else 4 if abs(found.mean) < 0.02 else 3
+    ends = ["" if end is None else f"{end:.{digits}f}" for end in found.interval or ()]
+    return f"{found.mean:.{digits}f} | {' to '.join(ends)} | {found.n_seeds}"
 
 
 @house_style
@@ -141,7 +141,10 @@ def returns_figure(learners: Parts, true: Parts, fresh: Mapping[str, Parts]) -> 
     figure = new_figure(7.2, 4.4)
     axes = figure.subplots()
     curves = {"learners, true reward": learners, "fresh agents, true reward": true}
-    curves |= {f"fresh agents, reward of {label}": parts for label, parts in fresh.items()}
+    curves |= {
+        "fresh agents, recovered reward" + (f" ({label})" if len(fresh) > 1 else ""): parts
+        for label, parts in fresh.items()
+    }
     longest = 1
     curves = {label: parts for label, parts in curves.items() if parts}
     for index, (label, parts) in enumerate(curves.items()):

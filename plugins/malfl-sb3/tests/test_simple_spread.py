@@ -170,8 +170,9 @@ def test_a_seed_is_run_once_and_the_same_each_time(tmp_path):
     assert likely["no_change"]["agent_0"] == pytest.approx(-np.log(5))
     assert likely["uniform"] == pytest.approx(likely["no_change"])
     table = write_report(tmp_path / "one")
-    assert "| return, uniform play |" in table
-    assert "held-out steps of the stages shown, stand-in, pearson | -1.000 |" in table
+    assert "| return, uniform play | -" in table
+    assert "| next stage: uniform play, nats a step above no change | 0.0000 |" in table
+    assert "| correlation, stages shown, Pearson | -1.000 |" in table
     for picture in ("returns.png", "rewards_stand-in.png"):
         assert (tmp_path / "one" / picture).stat().st_size > 10_000
 
