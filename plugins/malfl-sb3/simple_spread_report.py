@@ -131,8 +131,12 @@ def _interval(values: Mapping[int, Sequence[float | None]]) -> str:
     if found.mean is None:
         return f"{found.reason} | | 0"
     digits = 2 if abs(found.mean) > 2 else 4 if abs(found.mean) < 0.02 else 3
-    ends = ["" if end is None else f"{end:.{digits}f}" for end in found.interval or ()]
-    return f"{found.mean:.{digits}f} | {' to '.join(ends)} | {found.n_seeds}"
+    # adding 0 makes 0 of -0
+    mean, *ends = (
+        f"{round(number, digits) + 0.0:.{digits}f}"
+        for number in (found.mean, *(found.interval or ()))
+    )
+    return f"{mean} | {' to '.join(ends)} | {found.n_seeds}"
 
 
 @house_style

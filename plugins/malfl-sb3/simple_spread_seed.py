@@ -28,7 +28,7 @@ from simple_spread_scores import LogPolicy, foretold, likelihoods, reward_correl
 from malfl_algos.files import write_arrays, write_json
 from malfl_algos.observation_trace import ObservationTrace
 
-__all__ = ["TRUE", "ObserverPlan", "Recovered", "run_seed"]
+__all__ = ["TRUE", "ObserverPlan", "Recovered", "read_part", "run_seed"]
 
 FloatArray = NDArray[np.float64]
 
