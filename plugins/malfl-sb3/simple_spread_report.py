@@ -69,11 +69,11 @@ def _rows(
         ("return, fresh agents, true reward", _single(true, _last)),
     ]
     for label in labels:
-        name = label if len(labels) > 1 else "recovered"
+        of = f" ({label})" if len(labels) > 1 else ""
         fresh = _parts(seeds, f"{label}/fresh")
         if fresh:
-            rows.append((f"return, fresh agents, {name} reward", _single(fresh, _last)))
-            rows.append((f"gain by the {name} reward / by the true one", _part(fresh, true)))
+            rows.append((f"return, fresh agents, recovered reward{of}", _single(fresh, _last)))
+            rows.append((f"gain by the recovered reward{of} / by the true one", _part(fresh, true)))
     for label in labels:
         of = f", {label}" if len(labels) > 1 else ""
         scores = _parts(seeds, f"{label}/scores")
