@@ -20,7 +20,7 @@ RewardFunction: TypeAlias = Callable[
 """Of what all agents observed before the step, `(n, ...)`, and joint actions `(n, n_agents)`."""
 
 
-class Rewarded(BaseParallelWrapper[Any, Any, Any]):
+class Rewarded(BaseParallelWrapper[Any, Any, Any]):  # type: ignore[misc]  # it ships no types
     """A parallel environment that pays by functions of observations and joint actions.
 
     Args:
