@@ -29,10 +29,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run what is missing, then write table and pictures. Returns 0; 2 for bad input."""
     parser = _parser()
     given = parser.parse_args(argv)
-    settings = Settings(**{own.name: getattr(given, own.name) for own in fields(Settings)})
     root: Path = given.output_dir
     torch.set_num_threads(1)
     try:
+        settings = Settings(**{own.name: getattr(given, own.name) for own in fields(Settings)})
         settings.learner(episodes=settings.episodes)  # refuses options that do not fit
         observers = [network_observer(kind, given.options) for kind in given.improvements]
         if not given.tables_only:

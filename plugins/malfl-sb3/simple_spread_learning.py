@@ -25,6 +25,7 @@ from malfl_algos.networks.playing import joined, play_stage
 from malfl_algos.observation_trace import ObservationTrace
 from malfl_algos.spaces import action_counts, observation_spaces
 from malfl_algos.trace import Transitions
+from malfl_env.checks import check_count
 
 __all__ = [
     "HeldOut",
@@ -74,6 +75,15 @@ class Settings:
     learning_rate: float = 2e-3
     entropy_weight: float = 0.1
     discount: float = 0.9
+
+    def __post_init__(self) -> None:
+        for name, minimum in (
+            ("stages", 2),
+            ("held_out", 1),
+            ("fresh_stages", 1),
+            ("curve_episodes", 1),
+        ):
+            check_count(name, getattr(self, name), minimum=minimum)
 
     def learner(self, *, episodes: int) -> Sb3Ppo:
         """The learners; their stages have so many episodes."""

@@ -184,6 +184,8 @@ def test_the_command_refuses_what_does_not_fit(tmp_path, capsys):
         (["--n-steps", "300"], "timesteps must be a multiple of n_steps, 300"),
         (["--tables-only"], "no seed of a study in"),
         (["--options", "[1]"], "must be a JSON mapping"),
+        (["--stages", "1"], "stages must be"),
+        (["--held-out", "0"], "held_out must be"),
         (["--options", '{"prior_variance": -1}'], "prior_variance must be > 0"),
     ):
         with pytest.raises(SystemExit) as ended:
