@@ -20,7 +20,7 @@ from malfl_algos.networks.encoding import Encoder
 from malfl_algos.observation_trace import ObservationTrace
 from malfl_algos.scores.correlation import pearson, spearman
 
-__all__ = ["LogPolicy", "foretold", "likelihoods", "reward_correlations"]
+__all__ = ["LogPolicy", "foretold", "likelihoods", "mean_likelihood", "reward_correlations"]
 
 FloatArray = NDArray[np.float64]
 LogPolicy = Callable[[NDArray[Any]], FloatArray]
@@ -50,12 +50,16 @@ def reward_correlations(
 
 def likelihoods(log_policies: Mapping[str, LogPolicy], held_out: HeldOut) -> dict[str, float]:
     """Per agent, the mean log-likelihood of its actions under a policy, in nats a step."""
-    found = {}
-    for index, (agent, log_policy) in enumerate(log_policies.items()):
-        own = log_policy(held_out.observations[agent])
-        chosen = held_out.joint_actions[:, index].astype(np.int64)
-        found[agent] = float(own[np.arange(len(own)), chosen].mean())
-    return found
+    return {
+        agent: mean_likelihood(log_policy(held_out.observations[agent]), held_out, index)
+        for index, (agent, log_policy) in enumerate(log_policies.items())
+    }
+
+
+def mean_likelihood(log_chances: FloatArray, held_out: HeldOut, agent_index: int) -> float:
+    """Mean of the log-probabilities `(n, n_actions)` of what an agent did, in nats a step."""
+    chosen = held_out.joint_actions[:, agent_index].astype(np.int64)
+    return float(log_chances[np.arange(len(chosen)), chosen].mean())
 
 
 def foretold(

@@ -23,7 +23,13 @@ from simple_spread_learning import (
     true_rewards,
     uniform_return,
 )
-from simple_spread_scores import LogPolicy, foretold, likelihoods, reward_correlations
+from simple_spread_scores import (
+    LogPolicy,
+    foretold,
+    likelihoods,
+    mean_likelihood,
+    reward_correlations,
+)
 
 from malfl_algos.files import write_arrays, write_json
 from malfl_algos.observation_trace import ObservationTrace
@@ -210,9 +216,8 @@ def _standardised(reward: RewardFunction, trace: ObservationTrace) -> RewardFunc
 
 def _played_likelihoods(held_out: HeldOut) -> dict[str, float]:
     """Of the true policies: the most that a prediction could reach."""
-    rows = np.arange(len(held_out.joint_actions))
     return {
-        agent: float(np.log(own[rows, held_out.joint_actions[:, index].astype(np.int64)]).mean())
+        agent: mean_likelihood(np.log(own), held_out, index)
         for index, (agent, own) in enumerate(held_out.policies.items())
     }
 
