@@ -2,6 +2,6 @@
 
 import sys
 
-from malfl_algos.cli import main
+from malfl_algos.cli.main import main
 
 sys.exit(main())

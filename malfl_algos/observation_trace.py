@@ -14,7 +14,7 @@ import numpy as np
 from gymnasium.spaces import MultiDiscrete
 from numpy.typing import NDArray
 
-from malfl_algos.spaces import AnySpace, check_in_space, check_observation_space, narrowed
+from malfl_algos.play.spaces import AnySpace, check_in_space, check_observation_space, narrowed
 from malfl_algos.trace import LearningTrace, Transitions
 from malfl_env.markov_game import MarkovGame
 
@@ -69,12 +69,12 @@ class ObservationTrace:
     def save(self, folder: str | Path) -> None:
         """Write a folder of plain arrays with a manifest, atomically, without pickle.
 
-        `malfl_algos.observation_files.TraceWriter` writes one that is larger than the memory.
+        A trace larger than the memory: `malfl_algos.storage.observation_traces.TraceWriter`.
 
         Raises:
             ValueError: for a folder that is there and holds something else.
         """
-        from malfl_algos.observation_files import save_trace
+        from malfl_algos.storage.observation_traces import save_trace
 
         save_trace(self, folder)
 
@@ -89,7 +89,7 @@ class ObservationTrace:
         Raises:
             ValueError: where a file is missing, cut, damaged or foreign; the message names it.
         """
-        from malfl_algos.observation_files import load_trace
+        from malfl_algos.storage.observation_traces import load_trace
 
         return load_trace(folder, verify=verify)
 

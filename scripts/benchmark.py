@@ -126,7 +126,7 @@ def _draw(curves: Mapping[str, Any], path: Path) -> None:
 
 def _tell_of_compilation() -> None:
     if find_spec("numba") is not None:  # `step` does without
-        from malfl_algos.compilation import tell_of_compilation
+        from malfl_algos.work.compilation import tell_of_compilation
 
         tell_of_compilation()
 

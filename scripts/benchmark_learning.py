@@ -26,7 +26,7 @@ PAPERS_OBSERVERS = ("ma-lfl", "ma-lfl-own-action", "ma-lfl-state", "ma-lfl-faith
 
 def td(fast: bool) -> list[Contest]:
     """Joint td steps: the compiled stage against a loop as one writes it in Python."""
-    from malfl_algos.sampling import sample_stage
+    from malfl_algos.play.tabular import sample_stage
 
     game = markov_game(grid_world_v0.parallel_env())
     policies = [np.full((game.n_states, n), 1 / n) for n in game.n_actions]

@@ -55,10 +55,10 @@ def recovery(fast: bool) -> list[Contest]:
 
 def _improvements(fast: bool) -> list[Any]:
     """What (12) needs of each agent after the paper's learning, homogeneous family, seed 0."""
+    from malfl_algos.learners.ma_spi import MaSpi
     from malfl_algos.ma_lfl.policy_estimation import entropy_regularised_policy
     from malfl_algos.ma_lfl.recovery import recover_by_regression
     from malfl_algos.ma_lfl.regression import Fit
-    from malfl_algos.ma_spi import MaSpi
     from malfl_algos.trace import LearningTrace
 
     env = grid_world_v0.parallel_env()

@@ -22,8 +22,8 @@ def replay(fast: bool) -> list[Contest]:
     Once the two passes over the transitions of a stage alone, and once all of `ma-lfl-replay` as it
     searches for the step size.
     """
-    from malfl_algos.ma_lfl.bayesian import MaLflReplay
     from malfl_algos.ma_lfl.replay import ReplayedTd
+    from malfl_algos.observers.bayesian import MaLflReplay
 
     game = markov_game(grid_world_v0.parallel_env())
     policies = [np.full((game.n_states, n), 1 / n) for n in game.n_actions]
@@ -109,7 +109,7 @@ def plain_noise(
 
 
 def _played(n_stages: int, *, episodes: int, episode_length: int) -> LearningTrace:
-    from malfl_algos.ma_spi import MaSpi
+    from malfl_algos.learners.ma_spi import MaSpi
 
     learner = MaSpi(
         DISCOUNT,

@@ -56,8 +56,8 @@ def solve(job: Job) -> dict[str, Any]:
         Seconds, bytes, what the diagnostics say of the solver, and Pearson's correlation of every
         agent's reward with the true one; noise and prior are geometric means over agents.
     """
-    from malfl_algos.ma_lfl.bayesian import MaLflBellman
-    from malfl_algos.ma_spi import MaSpi
+    from malfl_algos.learners.ma_spi import MaSpi
+    from malfl_algos.observers.bayesian import MaLflBellman
     from malfl_algos.trace import LearningTrace
 
     before, env = peak_bytes(), job.environment()

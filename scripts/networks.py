@@ -21,10 +21,10 @@ import numpy as np
 from tqdm import tqdm
 
 from malfl_algos import LearningTrace
-from malfl_algos.files import write_bytes, write_json
-from malfl_algos.ma_spi import MaSpi
+from malfl_algos.learners.ma_spi import MaSpi
 from malfl_algos.report.networks import write_network_figures
 from malfl_algos.scores.correlation import mean_interval
+from malfl_algos.storage.files import write_bytes, write_json
 from malfl_env import grid_world_v0, markov_game
 
 DISCOUNT, TEMPERATURE, STAGES, LENGTH = 0.9, 3.0, 10, 1000
@@ -86,7 +86,7 @@ def run(cell: Cell, *, log_dir: str | None = None) -> dict[str, Any]:
     """Let the learners learn, recover, and score."""
     import torch
 
-    from malfl_algos.networks.ma_lfl import MaLflNetwork
+    from malfl_algos.observers.network import MaLflNetwork
 
     torch.set_num_threads(1)
     env = grid_world_v0.parallel_env(size=cell.size, rewards=cell.family)

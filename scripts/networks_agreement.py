@@ -12,8 +12,8 @@ from time import perf_counter, process_time
 
 import numpy as np
 
-from malfl_algos.experiments.yaml_files import parse_yaml
 from malfl_algos.plugins import load_learner
+from malfl_algos.storage.yaml_files import parse_yaml
 from malfl_env import grid_world_v0
 
 RATES = {"discount": 0.9, "temperature": 3.0}

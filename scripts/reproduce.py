@@ -2,7 +2,7 @@
 
 import sys
 
-from malfl_algos.cli import main
+from malfl_algos.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main(["reproduce", *sys.argv[1:]]))

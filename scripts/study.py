@@ -13,8 +13,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from time import perf_counter
 
-from malfl_algos.compilation import tell_of_compilation
-from malfl_algos.experiments.parallel import in_parallel
 from malfl_algos.experiments.study import (
     DATA,
     DEFAULT_LEARNERS,
@@ -27,8 +25,10 @@ from malfl_algos.experiments.study import (
 )
 from malfl_algos.experiments.study_cells import Outcome, Task, missing_tasks, run_task
 from malfl_algos.experiments.study_tables import read_cells, study_rows, write_study_tables
-from malfl_algos.files import write_json
 from malfl_algos.report.study import write_study_figures
+from malfl_algos.storage.files import write_json
+from malfl_algos.work.compilation import tell_of_compilation
+from malfl_algos.work.pool import in_parallel
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -15,8 +15,7 @@ from typing import Any, Literal
 from pettingzoo import ParallelEnv
 
 from malfl_algos.experiments.families import check_families, family_rewards
-from malfl_algos.experiments.yaml_files import read_mapping
-from malfl_algos.options import (
+from malfl_algos.plugins.options import (
     check_distinct,
     check_keys,
     check_plain,
@@ -27,6 +26,7 @@ from malfl_algos.options import (
     option_hints,
     shown,
 )
+from malfl_algos.storage.yaml_files import read_mapping
 from malfl_env import MarkovGame, grid_world_v0, markov_game
 from malfl_env.checks import check_table_bytes
 from malfl_env.rules import ACTIONS, GridRules, grid_rules

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from malfl_algos.options import shown, suggestion
+from malfl_algos.plugins.options import shown, suggestion
 from malfl_env.rewards import FAMILIES, REWARD_NAMES
 
 __all__ = ["check_families", "family_rewards"]

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from malfl_algos.contract import Learner, Observer
 from malfl_algos.experiments.config import ExperimentConfig, PluginConfig
-from malfl_algos.options import option_hints
-from malfl_algos.plugins import Kind, Plugin, find_plugin, make_plugin, plugin_class
+from malfl_algos.plugins.loading import Kind, Plugin, find_plugin, make_plugin, plugin_class
+from malfl_algos.plugins.options import option_hints
 from malfl_env import MarkovGame
 
 __all__ = [

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from malfl_algos.experiments.cell import learn
 from malfl_algos.experiments.config import ExperimentConfig
 from malfl_algos.experiments.parts import needs_transitions, reachable_states
 from malfl_algos.experiments.scoring import Judge, judge, with_policies
-from malfl_algos.experiments.units import learn
 from malfl_algos.ground_truth import GroundTruth
 from malfl_algos.trace import LearningTrace
 

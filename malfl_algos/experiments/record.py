@@ -11,10 +11,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from malfl_algos.durable import is_leftover, write_bytes
-from malfl_algos.experiments.checksums import value_hash
 from malfl_algos.experiments.config import ExperimentConfig, from_mapping, load_config
-from malfl_algos.experiments.run_lock import LOCK_NAME
+from malfl_algos.storage.checksums import value_hash
+from malfl_algos.storage.durable import is_leftover, write_bytes
+from malfl_algos.storage.lock import LOCK_NAME
 
 __all__ = [
     "RECORD_NAME",

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from malfl_algos.contract import Observer, RecoveredRewards
-from malfl_algos.files import write_arrays, write_json
 from malfl_algos.scores.correlation import pearson, spearman
+from malfl_algos.storage.files import write_arrays, write_json
 from malfl_algos.trace import LearningTrace
 from malfl_env import MarkovGame
 

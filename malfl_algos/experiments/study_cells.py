@@ -27,9 +27,9 @@ from malfl_algos.experiments.scoring import (
     scored_rows,
 )
 from malfl_algos.experiments.study import KNOWN_POLICIES, Cell, cell_config, left_out
-from malfl_algos.files import write_json
 from malfl_algos.ground_truth import GroundTruth
 from malfl_algos.scores.prediction import prediction_scores
+from malfl_algos.storage.files import write_json
 from malfl_algos.trace import LearningTrace
 
 __all__ = [

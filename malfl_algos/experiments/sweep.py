@@ -6,10 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from malfl_algos.experiments.progress import Progress
-from malfl_algos.experiments.run_lock import run_lock
-from malfl_algos.experiments.sweep_backends import BackendName, open_backend
-from malfl_algos.experiments.sweep_file import Sweep, SweepRun
+from malfl_algos.experiments.grid import Sweep, SweepRun
 from malfl_algos.experiments.sweep_folder import (
     add_result,
     begin_sweep,
@@ -20,8 +17,11 @@ from malfl_algos.experiments.sweep_folder import (
 from malfl_algos.experiments.sweep_runs import versions_that_count
 from malfl_algos.experiments.sweep_tables import MEASURES, Row, write_tables
 from malfl_algos.experiments.sweep_waves import run_all
-from malfl_algos.options import suggestion
+from malfl_algos.plugins.options import suggestion
 from malfl_algos.report.sweep import write_sweep_figure
+from malfl_algos.storage.lock import run_lock
+from malfl_algos.work.clusters import BackendName, open_backend
+from malfl_algos.work.progress import Progress
 
 __all__ = ["Picture", "SweepFailed", "picture_of", "run_sweep"]
 

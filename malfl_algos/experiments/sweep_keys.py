@@ -8,8 +8,8 @@ from dataclasses import fields
 from typing import Any
 
 from malfl_algos.experiments.config import ExperimentConfig, GameConfig, to_mapping
-from malfl_algos.options import option_hints, suggestion
-from malfl_algos.plugins import Kind, find_plugin, plugin_class
+from malfl_algos.plugins.loading import Kind, find_plugin, plugin_class
+from malfl_algos.plugins.options import option_hints, suggestion
 
 __all__ = ["cell_value", "check_key", "known_keys", "set_key"]
 

@@ -19,12 +19,12 @@ from typing import Any
 from threadpoolctl import threadpool_limits
 
 from malfl_algos.experiments.config import PluginConfig
+from malfl_algos.experiments.grid import SweepRun
 from malfl_algos.experiments.parts import make_observer
 from malfl_algos.experiments.played import Played, play
 from malfl_algos.experiments.record import versions
 from malfl_algos.experiments.recovery import Problem, recover
 from malfl_algos.experiments.scoring import scored_rows
-from malfl_algos.experiments.sweep_file import SweepRun
 
 __all__ = ["RunResult", "do_run", "run_here", "run_in_worker", "versions_that_count"]
 
@@ -58,7 +58,7 @@ def run_here(run: SweepRun) -> RunResult:
 
 def run_in_worker(run: SweepRun) -> RunResult:
     """Do a run in a process that is there for runs alone, in whichever thread of it."""
-    from malfl_algos.compilation import tell_of_compilation_in_worker
+    from malfl_algos.work.compilation import tell_of_compilation_in_worker
 
     # not as a context: where two threads do runs, neither may lift the limit of the other
     threadpool_limits(1)

@@ -14,9 +14,9 @@ from zlib import crc32
 
 import numpy as np
 
-from malfl_algos.durable import write_bytes
 from malfl_algos.experiments.scoring import TRUTH_MEASURES
 from malfl_algos.scores.bootstrap import bootstrap_interval
+from malfl_algos.storage.durable import write_bytes
 
 __all__ = ["MEASURES", "Row", "Rows", "bootstrap_rng", "seed_means", "summary_rows", "write_tables"]
 

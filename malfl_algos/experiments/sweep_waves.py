@@ -12,14 +12,14 @@ from asyncio import CancelledError
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from malfl_algos.experiments.sweep_backends import Backend, GivenUp, work_through
-from malfl_algos.experiments.sweep_file import SweepRun
+from malfl_algos.experiments.grid import SweepRun
 from malfl_algos.experiments.sweep_runs import (
     RunResult,
     run_here,
     run_in_worker,
     versions_that_count,
 )
+from malfl_algos.work.clusters import Backend, GivenUp, work_through
 
 __all__ = ["run_all"]
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from malfl_algos.durable import leftovers
-from malfl_algos.experiments.checksums import file_checksum, value_hash
+from malfl_algos.experiments.cell import Unit
 from malfl_algos.experiments.config import ExperimentConfig, load_config
+from malfl_algos.experiments.folder import LEFTOVERS, TABLES, RunFolder
 from malfl_algos.experiments.record import (
     RECORD_NAME,
     DamagedRecord,
@@ -19,11 +19,11 @@ from malfl_algos.experiments.record import (
     stored_config,
     versions,
 )
-from malfl_algos.experiments.run_folder import LEFTOVERS, TABLES, RunFolder
-from malfl_algos.experiments.run_lock import LOCK_NAME, lock_state
-from malfl_algos.experiments.tables import write_tables
-from malfl_algos.experiments.units import Unit
-from malfl_algos.files import read_arrays
+from malfl_algos.experiments.rows import write_tables
+from malfl_algos.storage.checksums import file_checksum, value_hash
+from malfl_algos.storage.durable import leftovers
+from malfl_algos.storage.files import read_arrays
+from malfl_algos.storage.lock import LOCK_NAME, lock_state
 
 __all__ = ["Verdict", "verify"]
 

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from malfl_algos.ma_lfl.data_fit import Data, fit_data
 from malfl_algos.ma_lfl.inference import Given, Posterior
-from malfl_algos.ma_lfl.krylov import UnformedPosterior
 from malfl_algos.ma_lfl.learner_models import LearnerModel
+from malfl_algos.ma_lfl.matrix_free_posterior import UnformedPosterior
 from malfl_algos.ma_lfl.policy_estimation import smoothed_policy
 from malfl_algos.ma_lfl.replay import ReplayedTd
 from malfl_algos.ma_lfl.response import working_response

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from malfl_algos.ma_lfl.inference import Evidence, Given, Posterior, Rows, fit
-from malfl_algos.ma_lfl.krylov import UnformedPosterior, unformed_posterior
 from malfl_algos.ma_lfl.learner_models import LearnerModel, UnformedModel
+from malfl_algos.ma_lfl.matrix_free_posterior import UnformedPosterior, unformed_posterior
+from malfl_algos.ma_lfl.matrix_free_values import Values
 from malfl_algos.ma_lfl.precision import TIGHT, UnformedRows
-from malfl_algos.ma_lfl.unformed import Values
 from malfl_algos.trace import Stage
 
 __all__ = ["Data", "fit_data", "noise_settings"]

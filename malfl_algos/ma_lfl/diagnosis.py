@@ -15,8 +15,8 @@ from malfl_algos.ma_lfl.alternation import (
 )
 from malfl_algos.ma_lfl.data_fit import noise_settings
 from malfl_algos.ma_lfl.inference import MEAN_VARIANCE, Posterior
-from malfl_algos.ma_lfl.krylov import UnformedPosterior
 from malfl_algos.ma_lfl.learner_models import SWEEPS
+from malfl_algos.ma_lfl.matrix_free_posterior import UnformedPosterior
 from malfl_algos.ma_lfl.replay_loops import SIGNS
 
 __all__ = ["diagnose"]

@@ -18,7 +18,6 @@ from threadpoolctl import threadpool_limits
 
 from malfl_algos.contract import API_VERSION, RecoveredRewards
 from malfl_algos.ma_lfl.alternation import AgentFit, alternate
-from malfl_algos.ma_lfl.answer import check_covariance, recovered_rewards
 from malfl_algos.ma_lfl.diagnosis import diagnose
 from malfl_algos.ma_lfl.dynamics import estimated_game
 from malfl_algos.ma_lfl.features import feature_maps
@@ -26,6 +25,7 @@ from malfl_algos.ma_lfl.inference import Given
 from malfl_algos.ma_lfl.learner_models import LearnerModel
 from malfl_algos.ma_lfl.recovery import check_fits
 from malfl_algos.ma_lfl.regression import RewardModel
+from malfl_algos.ma_lfl.result import check_covariance, recovered_rewards
 from malfl_algos.ma_lfl.solvers import Solver, check_solver, count_unknowns
 from malfl_algos.trace import LearningTrace
 from malfl_env.markov_game import MarkovGame

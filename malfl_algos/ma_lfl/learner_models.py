@@ -18,9 +18,9 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from malfl_algos.ma_lfl.matrix_free_values import ExactValues, TdValues, Values, sweep
 from malfl_algos.ma_lfl.regression import RewardModel
-from malfl_algos.ma_lfl.unformed import ExactValues, TdValues, Values, sweep
-from malfl_algos.soft import (
+from malfl_algos.soft.evaluation import (
     averaged_transition,
     entropy,
     others_joint_policy,

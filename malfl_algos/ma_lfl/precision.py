@@ -18,7 +18,7 @@ from numba import config
 from numpy.typing import NDArray
 
 from malfl_algos.ma_lfl.inference import MEAN_VARIANCE
-from malfl_algos.ma_lfl.unformed import Residual, Values
+from malfl_algos.ma_lfl.matrix_free_values import Residual, Values
 
 __all__ = ["TIGHT", "Precision", "UnformedRows", "in_threads", "sum_over_stages"]
 

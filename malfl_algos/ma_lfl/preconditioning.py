@@ -15,9 +15,9 @@ import scipy.linalg
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from malfl_algos.averaging import AveragedDynamics, contrast_diagonal
+from malfl_algos.ma_lfl.matrix_free_values import Values
 from malfl_algos.ma_lfl.precision import Precision, sum_over_stages
-from malfl_algos.ma_lfl.unformed import Values
+from malfl_algos.soft.averaging import AveragedDynamics, contrast_diagonal
 
 __all__ = ["Apply", "preconditioner"]
 

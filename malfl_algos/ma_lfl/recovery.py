@@ -18,7 +18,7 @@ from malfl_algos.contract import RecoveredRewards
 from malfl_algos.ma_lfl.dynamics import estimated_game
 from malfl_algos.ma_lfl.regression import Fit, RewardModel
 from malfl_algos.ma_lfl.targets import reward_targets
-from malfl_algos.soft import averaged_transition, others_joint_policy
+from malfl_algos.soft.evaluation import averaged_transition, others_joint_policy
 from malfl_algos.trace import LearningTrace
 from malfl_env.markov_game import MarkovGame
 

@@ -7,7 +7,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 from scipy.special import rel_entr
 
-from malfl_algos.soft import expected_next
+from malfl_algos.soft.evaluation import expected_next
 
 __all__ = ["reward_targets"]
 

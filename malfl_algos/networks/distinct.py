@@ -9,7 +9,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from malfl_algos.spaces import AnySpace, discrete_range
+from malfl_algos.play.spaces import AnySpace, discrete_range
 
 __all__ = ["distinct_observations", "number_columns"]
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from malfl_algos.networks.distinct import distinct_observations, number_columns
 from malfl_algos.networks.encoding import Encoder
 from malfl_algos.observation_trace import ObservationTrace
-from malfl_algos.spaces import discrete_range
+from malfl_algos.play.spaces import discrete_range
 
 __all__ = ["Gathered", "Steps", "gather", "input_features"]
 

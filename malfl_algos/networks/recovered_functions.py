@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from malfl_algos.files import check_manifest, read_arrays, write_arrays
 from malfl_algos.networks.action_values import RewardFeatures, RewardModel
 from malfl_algos.networks.encoding import Encoder
 from malfl_algos.networks.estimated_policies import EstimatedPolicies
 from malfl_algos.networks.feature_maps import FeatureMap
 from malfl_algos.networks.gathering import input_features
+from malfl_algos.storage.files import check_manifest, read_arrays, write_arrays
 
 __all__ = ["AgentFunctions", "Member", "RecoveredFunctions", "centred"]
 

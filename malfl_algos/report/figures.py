@@ -17,9 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from malfl_algos.experiments.config import ExperimentConfig, load_config
-from malfl_algos.experiments.parallel import in_parallel
 from malfl_algos.experiments.parts import reachable_states
-from malfl_algos.files import write_bytes
 from malfl_algos.report.run_files import (
     averages,
     distinct,
@@ -29,7 +27,9 @@ from malfl_algos.report.run_files import (
     read_results,
     read_state_counts,
 )
-from malfl_algos.soft import entropy, soft_evaluation
+from malfl_algos.soft.evaluation import entropy, soft_evaluation
+from malfl_algos.storage.files import write_bytes
+from malfl_algos.work.pool import in_parallel
 from malfl_env.rules import ACTIONS, GridRules
 
 if TYPE_CHECKING:

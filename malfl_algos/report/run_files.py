@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from malfl_algos.archives import read_npz
-from malfl_algos.files import read_arrays
 from malfl_algos.ground_truth import GroundTruth
+from malfl_algos.storage.arrays import read_npz
+from malfl_algos.storage.files import read_arrays
 
 __all__ = [
     "averages",

@@ -12,7 +12,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 from numpy.typing import NDArray
 
-from malfl_algos.files import write_bytes
 from malfl_algos.report.arrays import student_band
 from malfl_algos.report.series import band_note, draw_series, legend_columns, shared_legend
 from malfl_algos.report.style import (
@@ -25,6 +24,7 @@ from malfl_algos.report.style import (
     set_title,
     soften,
 )
+from malfl_algos.storage.files import write_bytes
 
 __all__ = ["calibration_figure", "data_efficiency_figure", "write_study_figures"]
 

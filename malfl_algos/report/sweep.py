@@ -15,7 +15,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 from numpy.typing import NDArray
 
-from malfl_algos.durable import write_bytes
 from malfl_algos.experiments.sweep_tables import bootstrap_rng, seed_means
 from malfl_algos.report.series import draw_band, legend_columns, shared_legend
 from malfl_algos.report.style import (
@@ -28,6 +27,7 @@ from malfl_algos.report.style import (
     soften,
 )
 from malfl_algos.scores.bootstrap import bootstrap_interval
+from malfl_algos.storage.durable import write_bytes
 
 __all__ = ["sweep_figure", "write_sweep_figure"]
 

@@ -22,7 +22,7 @@ from scipy.linalg import cho_factor, cho_solve
 from scipy.sparse.linalg import lsmr
 
 from malfl_algos.scores.correlation import Score
-from malfl_algos.soft import (
+from malfl_algos.soft.evaluation import (
     averaged_reward,
     averaged_transition,
     discounted_sum,

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from malfl_algos.scores.correlation import Score
 from malfl_algos.scores.prediction import predicted_log_policies
-from malfl_algos.soft import soft_evaluation
+from malfl_algos.soft.evaluation import soft_evaluation
 from malfl_env.markov_game import MarkovGame
 
 __all__ = ["TruePlay", "regret", "start_values", "trained_policies", "true_play"]

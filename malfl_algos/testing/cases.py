@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from malfl_algos.plugins import load_learner
-from malfl_algos.sampling import observed_stage, sample_stage
+from malfl_algos.play.tabular import observed_stage, sample_stage
+from malfl_algos.plugins.loading import load_learner
 from malfl_algos.trace import LearningTrace, Stage, Transitions
 from malfl_env import MarkovGame, grid_world_v0, markov_game
 from malfl_env.factor import Factor

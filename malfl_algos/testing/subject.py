@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from malfl_algos.discovery import Kind
-from malfl_algos.option_help import describe_options
-from malfl_algos.options import coerce_options, option_hints
-from malfl_algos.plugin_checks import PIPELINE_OPTIONS, check_plugin_class
-from malfl_algos.plugins import PluginError, find_plugin, plugin_class
+from malfl_algos.plugins.checks import PIPELINE_OPTIONS, check_plugin_class
+from malfl_algos.plugins.discovery import Kind
+from malfl_algos.plugins.loading import PluginError, find_plugin, plugin_class
+from malfl_algos.plugins.option_help import describe_options
+from malfl_algos.plugins.options import coerce_options, option_hints
 from malfl_env.testing.protocol import fail
 from malfl_env.testing.run import global_random_state, restore_global_random_state
 from malfl_env.testing.values import difference, shown, snapshot

@@ -31,8 +31,8 @@ from simple_spread_scores import (
     reward_correlations,
 )
 
-from malfl_algos.files import write_arrays, write_json
 from malfl_algos.observation_trace import ObservationTrace
+from malfl_algos.storage.files import write_arrays, write_json
 
 __all__ = ["TRUE", "ObserverPlan", "Recovered", "read_part", "run_seed"]
 

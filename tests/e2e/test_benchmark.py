@@ -13,7 +13,7 @@ import pytest
 from recovery_cases import learn
 
 from malfl_algos.ma_lfl.replay import ReplayedTd
-from malfl_algos.sampling import sample_stage
+from malfl_algos.play.tabular import sample_stage
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "benchmark.py"
 

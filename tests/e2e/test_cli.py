@@ -12,8 +12,8 @@ import pytest
 import yaml
 from fake_plugins import install, install_text
 
-from malfl_algos.cli import main, make_parser
-from malfl_algos.commands import FAST
+from malfl_algos.cli.commands import FAST
+from malfl_algos.cli.main import main, make_parser
 from malfl_algos.experiments.config import ExperimentConfig
 
 SMALL = ["--learner", "fake", "--observers", "counting", "--iterations", "3", "--seeds", "0"]
@@ -23,7 +23,7 @@ REPOSITORY = Path(__file__).parents[2]
 @pytest.fixture(autouse=True)
 def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install(tmp_path / "plugins", monkeypatch)
-    monkeypatch.setattr("malfl_algos.experiments.pipeline.write_figures", lambda *_, **__: [])
+    monkeypatch.setattr("malfl_algos.experiments.engine.write_figures", lambda *_, **__: [])
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
 
@@ -122,7 +122,7 @@ def test_bad_input_is_one_line_and_writes_nothing(
 )
 def test_help_is_light(command: str) -> None:
     program = (
-        "import sys\nfrom malfl_algos.cli import main\n"
+        "import sys\nfrom malfl_algos.cli.main import main\n"
         "try: main([*sys.argv[1:], '--help'])\n"
         "except SystemExit as end: assert end.code == 0\n"
         "heavy = {'numba', 'matplotlib', 'scipy', 'torch', 'pandas', 'pygame'} & set(sys.modules)\n"
@@ -342,7 +342,7 @@ def test_help_tells_the_options_of_a_plugin(tmp_path, monkeypatch, capsys):
 
 
 def test_help_on_a_plugin_needs_the_extra(monkeypatch, capsys):
-    monkeypatch.setattr("malfl_algos.plugin_commands.find_spec", lambda name: None)
+    monkeypatch.setattr("malfl_algos.cli.plugin_commands.find_spec", lambda name: None)
     assert main(["learn", "fake", "--help"]) == 2
     assert 'docstring_parser: pip install "malfl-env[algos]"' in capsys.readouterr().err
 
@@ -361,7 +361,7 @@ def test_clashing_names_are_picked_by_distribution(tmp_path, monkeypatch):
 
 def test_a_missing_extra_names_the_command_that_installs_it(monkeypatch, capsys):
     monkeypatch.setattr(
-        "malfl_algos.cli.find_spec", lambda name: None if name == "numba" else object()
+        "malfl_algos.cli.main.find_spec", lambda name: None if name == "numba" else object()
     )
     assert main(["reproduce", *SMALL]) == 2
     assert capsys.readouterr().err == (

@@ -66,7 +66,7 @@ def test_it_is_said_once_by_all_workers_together(tmp_path):
 def test_a_library_says_nothing(tmp_path):
     program = (
         "import numpy as np\n"
-        "from malfl_algos.ma_spi import MaSpi\n"
+        "from malfl_algos.learners.ma_spi import MaSpi\n"
         "from malfl_env import grid_world_v0\n"
         "learner = MaSpi(0.9, 3.0, episodes=1, episode_length=2)\n"
         "env = grid_world_v0.parallel_env()\n"

@@ -230,7 +230,8 @@ def test_a_folder_that_is_only_to_be_read(tmp_path, argv, undisturbed):
     """Root may write anywhere, so another user has to try."""
     program = (
         "import importlib, os, sys\n"
-        "from malfl_algos import cli, commands, compilation\n"
+        "from malfl_algos.cli import commands, main as cli\n"
+        "from malfl_algos.work import compilation\n"
         # the other user need not be able to read where the packages lie
         "for name in cli._EXTRA: importlib.import_module(name)\n"
         "if os.geteuid() == 0:\n"

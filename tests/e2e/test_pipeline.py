@@ -10,10 +10,10 @@ from fake_plugins import install
 
 from malfl_algos import LearningTrace
 from malfl_algos.experiments.config import from_mapping
-from malfl_algos.experiments.pipeline import RunFailed, reproduce
-from malfl_algos.files import read_arrays
+from malfl_algos.experiments.engine import RunFailed, reproduce
 from malfl_algos.ground_truth import GroundTruth
 from malfl_algos.scores import pearson
+from malfl_algos.storage.files import read_arrays
 
 SMALL: dict[str, Any] = {
     "game": {"size": 2},
@@ -33,7 +33,7 @@ UNITS = [
 @pytest.fixture(autouse=True)
 def _plugins_without_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install(tmp_path / "plugins", monkeypatch)
-    monkeypatch.setattr("malfl_algos.experiments.pipeline.write_figures", lambda *_, **__: [])
+    monkeypatch.setattr("malfl_algos.experiments.engine.write_figures", lambda *_, **__: [])
 
 
 def _run(root: Path, *, jobs: int = 1, overwrite: bool = False, **changes: Any) -> dict[str, Any]:
@@ -64,7 +64,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("undisturbed") / "run"
     with pytest.MonkeyPatch.context() as patch:
         install(tmp_path_factory.mktemp("plugins"), patch)
-        patch.setattr("malfl_algos.experiments.pipeline.write_figures", lambda *_, **__: [])
+        patch.setattr("malfl_algos.experiments.engine.write_figures", lambda *_, **__: [])
         _run(root)
     return root
 
@@ -174,7 +174,7 @@ def test_a_damaged_file_is_made_again(undisturbed, tmp_path):
 
 
 def test_an_interrupted_run_is_finished(undisturbed, tmp_path, monkeypatch):
-    from malfl_algos.experiments import pipeline
+    from malfl_algos.experiments import engine as pipeline
 
     root = tmp_path / "run"
     done = []
@@ -244,7 +244,7 @@ def test_a_trace_that_cannot_be_repeated_is_kept(undisturbed, tmp_path, monkeypa
     root = tmp_path / "run"
     shutil.copytree(undisturbed, root)
     monkeypatch.setattr(
-        "malfl_algos.experiments.units.learner_rng", lambda family, seed: np.random.default_rng()
+        "malfl_algos.experiments.cell.learner_rng", lambda family, seed: np.random.default_rng()
     )
     with pytest.raises(RunFailed, match="the learner does not repeat itself"):
         _run(root, observers=["needy"])

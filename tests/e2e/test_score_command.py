@@ -8,10 +8,10 @@ import pytest
 from exact import exact_policies
 from fake_plugins import install
 
-from malfl_algos.cli import main
+from malfl_algos.cli.main import main
 from malfl_algos.experiments.scoring import PREDICTION_MEASURES, TRUTH_MEASURES
-from malfl_algos.files import read_arrays, write_arrays
 from malfl_algos.ground_truth import GroundTruth
+from malfl_algos.storage.files import read_arrays, write_arrays
 from malfl_algos.trace import LearningTrace, Stage
 from malfl_env import grid_world_v0, markov_game
 
@@ -21,7 +21,7 @@ CALIBRATION = [name for name in TRUTH_MEASURES if "sd" in name]
 @pytest.fixture(autouse=True)
 def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install(tmp_path / "plugins", monkeypatch)
-    monkeypatch.setattr("malfl_algos.experiments.pipeline.write_figures", lambda *_, **__: [])
+    monkeypatch.setattr("malfl_algos.experiments.engine.write_figures", lambda *_, **__: [])
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
 

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from malfl_algos.experiments import study_cells
+from malfl_algos.experiments.cell import learn, learner_rng
 from malfl_algos.experiments.study import (
     DATA,
     DEFAULT_LEARNERS,
@@ -28,8 +29,7 @@ from malfl_algos.experiments.study import (
 from malfl_algos.experiments.study_cells import Task, missing_tasks, run_task
 from malfl_algos.experiments.study_tables import summarise
 from malfl_algos.experiments.study_targets import TARGETS, Bounds, check_targets
-from malfl_algos.experiments.units import learn, learner_rng
-from malfl_algos.ma_spi import MaSpi
+from malfl_algos.learners.ma_spi import MaSpi
 from malfl_algos.plugins import load_observer
 from malfl_algos.report.study import data_efficiency_figure, write_study_figures
 from malfl_algos.report.style import look

@@ -22,9 +22,9 @@ from sweep_cases import (
     write_sweep,
 )
 
-from malfl_algos.cli import main
+from malfl_algos.cli.main import main
 from malfl_algos.experiments.config import ExperimentConfig, PluginConfig
-from malfl_algos.experiments.pipeline import reproduce
+from malfl_algos.experiments.engine import reproduce
 
 
 @pytest.fixture(autouse=True)
@@ -311,7 +311,7 @@ def test_a_cluster_that_is_not_installed_is_named_with_its_command(tmp_path: Pat
         "importlib.util.find_spec = lambda name, *rest: (\n"
         "    None if name in ('distributed', 'ray') else found(name, *rest)\n"
         ")\n"
-        "from malfl_algos.cli import main\n"
+        "from malfl_algos.cli.main import main\n"
         "sys.exit(main())\n"
     )
     for name in ("dask", "ray"):

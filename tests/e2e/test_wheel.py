@@ -67,7 +67,7 @@ def test_metadata_agree_with_the_contract(unpacked):
     assert "License-Expression: MIT" in lines or "License: MIT" in lines
     entries = ConfigParser()
     entries.read(info / "entry_points.txt")
-    assert entries["console_scripts"]["malfl"] == "malfl_algos.cli:main"
+    assert entries["console_scripts"]["malfl"] == "malfl_algos.cli.main:main"
     assert set(entries["malfl.learners"]) == {"ma-spi", "ma-spi-network"}
     observers = {"ma-lfl", "ma-lfl-own-action", "ma-lfl-state", "ma-lfl-faithful"}
     assert observers | {"ma-lfl-bellman", "ma-lfl-replay"} <= set(entries["malfl.observers"])

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from exact import exact_policies
 
-from malfl_algos.baselines.lfl import Lfl
-from malfl_algos.baselines.log_policy import LogPolicy
-from malfl_algos.baselines.maxent_irl import MaxEntIrl
-from malfl_algos.ma_lfl.observers import MaLflOwnAction, MaLflState
+from malfl_algos.observers.lfl import Lfl
+from malfl_algos.observers.log_policy import LogPolicy
+from malfl_algos.observers.maxent_irl import MaxEntIrl
+from malfl_algos.observers.paper import MaLflOwnAction, MaLflState
 from malfl_algos.trace import LearningTrace, Stage
 
 SETTINGS = {"discount": 0.9, "temperature": 3.0}

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from exact import exact_policies
 
-from malfl_algos.ma_lfl.observers import MaLfl, MaLflOwnAction, MaLflState
 from malfl_algos.ma_lfl.targets import reward_targets
-from malfl_algos.soft import averaged_transition, soft_evaluation, soft_improvement
+from malfl_algos.observers.paper import MaLfl, MaLflOwnAction, MaLflState
+from malfl_algos.soft.evaluation import averaged_transition, soft_evaluation, soft_improvement
 from malfl_algos.trace import LearningTrace, Stage
 
 SETTINGS = {"discount": 0.9, "temperature": 3.0}

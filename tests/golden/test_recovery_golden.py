@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from recovery_cases import SETTINGS, known_exactly, learn
 
-from malfl_algos.ma_lfl.bayesian import MaLflBellman, MaLflReplay
 from malfl_algos.ma_lfl.replay import ReplayedTd
-from malfl_algos.sampling import sample_stage
-from malfl_algos.soft import log_soft_improvement
+from malfl_algos.observers.bayesian import MaLflBellman, MaLflReplay
+from malfl_algos.play.tabular import sample_stage
+from malfl_algos.soft.evaluation import log_soft_improvement
 from malfl_algos.trace import LearningTrace, Stage, Transitions
 
 

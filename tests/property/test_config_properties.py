@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from malfl_algos.experiments.config import ExperimentConfig, from_mapping, to_mapping
 from malfl_algos.experiments.resume import extended
-from malfl_algos.experiments.yaml_files import parse_yaml, yaml_text
-from malfl_algos.options import option_hints
+from malfl_algos.plugins.options import option_hints
+from malfl_algos.storage.yaml_files import parse_yaml, yaml_text
 
 labels = st.text("abcxyz019-", min_size=1, max_size=8).filter(lambda label: label != "ma-spi")
 numbers = st.floats(-1e6, 1e6, allow_nan=False)

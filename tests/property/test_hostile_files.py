@@ -15,9 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from npz_made import archive_of, header, members_of, npy_bytes
 
-from malfl_algos.archives import array_names, read_npz
-from malfl_algos.files import read_arrays, write_arrays
 from malfl_algos.ground_truth import GroundTruth
+from malfl_algos.storage.arrays import array_names, read_npz
+from malfl_algos.storage.files import read_arrays, write_arrays
 from malfl_algos.trace import LearningTrace, NextStateCounts, Stage, Transitions
 
 BOUNDED = settings(

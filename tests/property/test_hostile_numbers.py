@@ -12,18 +12,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from malfl_algos.baselines.lfl import Lfl
-from malfl_algos.baselines.log_policy import LogPolicy
-from malfl_algos.cli import main
+from malfl_algos.cli.main import main
 from malfl_algos.experiments.config import ExperimentConfig, from_mapping, to_mapping
-from malfl_algos.experiments.judgement import judged_rows, read_judged
-from malfl_algos.experiments.yaml_files import parse_yaml, yaml_text
-from malfl_algos.files import write_arrays
+from malfl_algos.experiments.scoring_inputs import judged_rows, read_judged
 from malfl_algos.ground_truth import GroundTruth
-from malfl_algos.ma_lfl.bayesian import MaLflBellman
-from malfl_algos.ma_lfl.observers import MaLfl, MaLflState
-from malfl_algos.ma_spi import MaSpi
-from malfl_algos.options import option_hints
+from malfl_algos.learners.ma_spi import MaSpi
+from malfl_algos.observers.bayesian import MaLflBellman
+from malfl_algos.observers.lfl import Lfl
+from malfl_algos.observers.log_policy import LogPolicy
+from malfl_algos.observers.paper import MaLfl, MaLflState
+from malfl_algos.plugins.options import option_hints
+from malfl_algos.storage.files import write_arrays
+from malfl_algos.storage.yaml_files import parse_yaml, yaml_text
 from malfl_algos.trace import LearningTrace, NextStateCounts, Stage, Transitions
 from malfl_env import grid_world_v0, markov_game
 

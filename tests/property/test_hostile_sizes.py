@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from npz_made import archive_of, header, npy_bytes
 
-from malfl_algos.files import read_arrays, write_arrays
+from malfl_algos.storage.files import read_arrays, write_arrays
 
 HEADER = "{{'descr': {}, 'fortran_order': False, 'shape': {}}}\n"
 
@@ -57,7 +57,7 @@ def bombs() -> dict[str, tuple[bytes, str]]:
 LIMITED = """
 import resource, sys
 from pathlib import Path
-from malfl_algos.files import read_arrays
+from malfl_algos.storage.files import read_arrays
 used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + 200 * 2**20,) * 2)
 for path in sys.argv[1:]:

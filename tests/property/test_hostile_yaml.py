@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from malfl_algos.experiments.yaml_files import parse_yaml, read_mapping
+from malfl_algos.storage.yaml_files import parse_yaml, read_mapping
 
 BOUNDED = settings(
     deadline=None,

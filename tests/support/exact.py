@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from malfl_algos.soft import soft_evaluation, soft_improvement
+from malfl_algos.soft.evaluation import soft_evaluation, soft_improvement
 from malfl_env import MarkovGame
 
 Policies = list[list[np.ndarray]]

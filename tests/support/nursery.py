@@ -127,8 +127,8 @@ class Nursery:
 
 
 def _serve(figures: bool) -> None:
-    from malfl_algos.cli import main
-    from malfl_algos.experiments import pipeline
+    from malfl_algos.cli.main import main
+    from malfl_algos.experiments import engine as pipeline
 
     answers = os.fdopen(os.dup(1), "w")
     if not figures:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from malfl_algos.discovery import Plugin
 from malfl_algos.plugins import list_plugins
+from malfl_algos.plugins.discovery import Plugin
 
 __all__ = ["own_plugins"]
 
@@ -12,6 +12,5 @@ def own_plugins() -> list[Plugin]:
     return [
         plugin
         for plugin in list_plugins()
-        if plugin.distribution == "malfl-env"
-        and not plugin.value.startswith("malfl_algos.networks.")
+        if plugin.distribution == "malfl-env" and not plugin.name.endswith("-network")
     ]

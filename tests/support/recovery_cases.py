@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from exact import exact_policies
 
-from malfl_algos.ma_spi import MaSpi
+from malfl_algos.learners.ma_spi import MaSpi
 from malfl_algos.trace import LearningTrace, Stage
 from malfl_env import MarkovGame, grid_world_v0, markov_game
 

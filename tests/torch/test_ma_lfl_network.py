@@ -9,14 +9,14 @@ import pytest
 from observer_cases import DISCOUNT, TEMPERATURE, board, in_a_box, played
 
 from malfl_algos import LearningTrace
-from malfl_algos.ma_lfl.bayesian import MaLflBellman
-from malfl_algos.ma_spi import MaSpi
+from malfl_algos.learners.ma_spi import MaSpi
+from malfl_algos.learners.ma_spi_network import MaSpiNetwork
 from malfl_algos.networks.checkpoints import Checkpoint
-from malfl_algos.networks.ma_lfl import MaLflNetwork
-from malfl_algos.networks.ma_spi import MaSpiNetwork
 from malfl_algos.networks.recovered_functions import RecoveredFunctions
 from malfl_algos.observation_trace import from_learning_trace
-from malfl_algos.option_help import describe_options
+from malfl_algos.observers.bayesian import MaLflBellman
+from malfl_algos.observers.network import MaLflNetwork
+from malfl_algos.plugins.option_help import describe_options
 from malfl_algos.testing import check_observer
 from malfl_env import grid_world_v0
 from malfl_env.markov_game import MarkovGame
@@ -329,7 +329,7 @@ def test_the_last_good_checkpoint_stays_when_the_loss_is_not_finite(tmp_path, mo
 
 
 def _loaded(path):
-    from malfl_algos.files import read_arrays
+    from malfl_algos.storage.files import read_arrays
 
     arrays, manifest = read_arrays(path)
     return arrays, manifest["state"]

@@ -12,11 +12,10 @@ from gymnasium import spaces
 from network_games import Corridor, Ruinous
 
 from malfl_algos.contract import Learner, ObservationLearner
-from malfl_algos.ma_spi import MaSpi
-from malfl_algos.networks.encoding import Encoder
-from malfl_algos.networks.ma_spi import MaSpiNetwork
-from malfl_algos.networks.settings import NetworkSettings
-from malfl_algos.networks.soft_q import (
+from malfl_algos.learners.ma_spi import MaSpi
+from malfl_algos.learners.ma_spi_network import MaSpiNetwork
+from malfl_algos.learners.network_settings import NetworkSettings
+from malfl_algos.learners.soft_q import (
     AgentSteps,
     fit_soft_q,
     log_probabilities,
@@ -24,7 +23,8 @@ from malfl_algos.networks.soft_q import (
     probabilities,
     project_policy,
 )
-from malfl_algos.soft import soft_evaluation, soft_improvement
+from malfl_algos.networks.encoding import Encoder
+from malfl_algos.soft.evaluation import soft_evaluation, soft_improvement
 from malfl_algos.testing import check_learner
 from malfl_env import grid_world_v0
 from malfl_env.markov_game import MarkovGame, deterministic_game
@@ -256,7 +256,7 @@ def test_tensorboard_is_told_of_losses_entropies_and_returns(tmp_path):
 
 def test_tables_load_no_torch():
     """MA-SPI itself stays free of it, whatever is installed."""
-    code = "import sys, malfl_algos.ma_spi as m; m.MaSpi(discount=.9, temperature=1.); " \
+    code = "import sys, malfl_algos.learners.ma_spi as m; m.MaSpi(discount=.9, temperature=1.); " \
         "print('torch' in sys.modules)"  # fmt: skip
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

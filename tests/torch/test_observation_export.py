@@ -11,13 +11,13 @@ import pytest
 from gymnasium import spaces
 from network_games import Corridor
 
-from malfl_algos import observation_export
-from malfl_algos.cli import main
-from malfl_algos.networks.games import games_of
-from malfl_algos.networks.playing import joined, play_stage
-from malfl_algos.observation_export import export_minari, export_parquet
+from malfl_algos.cli.main import main
 from malfl_algos.observation_trace import ObservationTrace
-from malfl_algos.spaces import space_from_json
+from malfl_algos.play.episodes import joined, play_stage
+from malfl_algos.play.games import games_of
+from malfl_algos.play.spaces import space_from_json
+from malfl_algos.storage import export as observation_export
+from malfl_algos.storage.export import export_minari, export_parquet
 
 
 @pytest.fixture

@@ -14,9 +14,9 @@ from network_games import (
     Uncopied,
 )
 
-from malfl_algos.networks.games import games_of
-from malfl_algos.networks.playing import joined, play_stage
 from malfl_algos.observation_trace import ObservationTrace
+from malfl_algos.play.episodes import joined, play_stage
+from malfl_algos.play.games import games_of
 from malfl_env import grid_world_v0
 
 

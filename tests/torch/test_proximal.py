@@ -11,12 +11,12 @@ from malfl_algos import LearningTrace
 from malfl_algos.ma_lfl.inference import Given
 from malfl_algos.networks.action_values import RewardFeatures, stage_rows
 from malfl_algos.networks.dynamics import OwnDynamics
-from malfl_algos.networks.ma_lfl import MaLflNetwork
 from malfl_algos.networks.proximal import proximal_rows
 from malfl_algos.networks.reward_fit import fit_last_layer
 from malfl_algos.observation_trace import from_learning_trace
-from malfl_algos.sampling import observed_stage, sample_stage
-from malfl_algos.soft import soft_evaluation
+from malfl_algos.observers.network import MaLflNetwork
+from malfl_algos.play.tabular import observed_stage, sample_stage
+from malfl_algos.soft.evaluation import soft_evaluation
 
 STAGES = 5
 

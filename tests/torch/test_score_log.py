@@ -5,11 +5,11 @@ import json
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from malfl_algos.experiments.cell import run_unit
 from malfl_algos.experiments.config import ExperimentConfig, PluginConfig
+from malfl_algos.experiments.folder import open_run
 from malfl_algos.experiments.parts import check_parts
-from malfl_algos.experiments.run_folder import open_run
 from malfl_algos.experiments.score_log import log_scores
-from malfl_algos.experiments.units import run_unit
 
 
 def scalars(folder):

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from malfl_algos.contract import PlayedStage
-from malfl_algos.networks.games import Games
-from malfl_algos.networks.playing import joined, play_stage
+from malfl_algos.play.episodes import joined, play_stage
+from malfl_algos.play.games import Games
 from malfl_sb3.behaviour import log_behaviour
 from malfl_sb3.randomness import RandomStreams, torch_threads
 from malfl_sb3.schedules import ENVIRONMENT

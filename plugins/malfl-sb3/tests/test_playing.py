@@ -14,7 +14,7 @@ from scipy.stats import chisquare
 
 from malfl_algos.contract import ObservationLearner
 from malfl_algos.observation_trace import ObservationTrace
-from malfl_algos.spaces import action_counts, observation_spaces
+from malfl_algos.play.spaces import action_counts, observation_spaces
 
 SMALL = {
     Sb3Ppo: {"timesteps": 32, "n_steps": 16, "batch_size": 16, "n_epochs": 2},

@@ -1,0 +1,290 @@
+"""The folder of a run: may one write there, what is done in it, and what its record says."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from malfl_algos.experiments.cell import Outcome, Unit, has_transitions
+from malfl_algos.experiments.config import (
+    ExperimentConfig,
+    PluginConfig,
+    to_mapping,
+)
+from malfl_algos.experiments.record import (
+    RECORD_NAME,
+    DamagedRecord,
+    holds_nothing,
+    read_record,
+    stale_run,
+    stored_config,
+    versions,
+    write_record,
+)
+from malfl_algos.experiments.resume import extended
+from malfl_algos.plugins.loading import Plugin
+from malfl_algos.storage.checksums import file_checksum, value_hash
+from malfl_algos.storage.durable import make_folder, partial_folder, replace_folder, write_bytes
+from malfl_algos.storage.yaml_files import yaml_text
+
+__all__ = ["LEFTOVERS", "TABLES", "RunFolder", "check_writable", "open_run", "run_units"]
+
+TABLES = ("summary.json", "cross_correlation.csv", "trend.csv")
+LEFTOVERS = (".*", "figures/.*", "*/seed_*/.*")
+"""Where what a dead process left may lie in a run folder."""
+
+Part = Literal["tables", "figures"]
+_KINDS: tuple[Literal["learner"], Literal["observer"]] = ("learner", "observer")
+
+
+@dataclass
+class RunFolder:
+    """A run on its way. Made by `open_run`; nothing is written before `begin`.
+
+    Who writes holds the folder's lock, `malfl_algos.storage.lock.run_lock`.
+
+    Args:
+        root: the folder.
+        config: what is run: what was there and what was asked for, together.
+        files: checksums by path in the folder.
+        parts: by name of a unit, and for "tables" and "figures": their state (done, failed or
+            missing), the versions they were made with, and what they were made from.
+        wall_seconds: by phase, summed over all calls and workers.
+        earlier_versions: other versions under which parts of this run were made.
+        stale: the configuration that is to be cleared away, when starting afresh.
+        failures: units that failed in this call.
+    """
+
+    root: Path
+    config: ExperimentConfig
+    files: dict[str, str] = field(default_factory=dict)
+    parts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    wall_seconds: dict[str, float] = field(default_factory=dict)
+    earlier_versions: list[dict[str, str]] = field(default_factory=list)
+    stale: ExperimentConfig | None = None
+    failures: list[Outcome] = field(default_factory=list)
+    plugins: Sequence[tuple[PluginConfig, Plugin]] = ()
+
+    def begin(self, plugins: Sequence[tuple[PluginConfig, Plugin]]) -> None:
+        """Make the folder, clear it where asked, and write `run.json` and `config.yaml`."""
+        self.plugins = plugins
+        make_folder(self.root)
+        if self.stale is not None:
+            self._clear(self.stale)
+        self.save()
+        write_bytes(self.root / "config.yaml", yaml_text(to_mapping(self.config)).encode())
+        self.add_files([self.root / "config.yaml"])
+
+    def units(self, kind: Literal["learner", "observer"]) -> Iterator[Unit]:
+        """All units of a kind, done or not."""
+        return run_units(self.root, self.config, kind)
+
+    def is_done(self, unit: Unit, *, transitions: bool = False) -> bool:
+        """Whether a unit's files are all there and as they were written.
+
+        An observer's must have been made from the trace that its learner has now.
+
+        Args:
+            unit: the unit.
+            transitions: whether its trace must hold the transitions.
+        """
+        part = self.parts.get(unit.name, {})
+        if part.get("state") != "done" or not self.whole(f"{unit.name}/"):
+            return False
+        if unit.kind == "observer":
+            learner = unit.learner_folder.relative_to(self.root).as_posix()
+            return bool(part.get("trace") == self.parts.get(learner, {}).get("trace"))
+        return not transitions or has_transitions(unit.folder / "trace.npz")
+
+    def whole(self, prefix: str) -> set[str]:
+        """The recorded files whose path begins so; none, if any of them is not as it was."""
+        known = {path for path in self.files if path.startswith(prefix)}
+        return known if known == self.sound(prefix) else set()
+
+    def sound(self, prefix: str) -> set[str]:
+        """The recorded files whose path begins so and that are as they were written."""
+        return {
+            path
+            for path, checksum in self.files.items()
+            if path.startswith(prefix)
+            and (self.root / path).is_file()
+            and file_checksum(self.root / path) == checksum
+        }
+
+    def add(self, outcome: Outcome) -> None:
+        """Put what a unit made in its place, and record it."""
+        unit = outcome.unit
+        self.add_seconds(unit.kind, outcome.seconds)
+        if outcome.fault is not None:
+            self.failures.append(outcome)
+            if self.parts.get(unit.name, {}).get("state") != "done":
+                self.parts[unit.name] = {"state": "failed", "fault": outcome.fault}
+        else:
+            replace_folder(partial_folder(unit.folder), unit.folder)
+            prefix = f"{unit.name}/"
+            self.files = {p: c for p, c in self.files.items() if not p.startswith(prefix)}
+            self.files |= {f"{prefix}{path}": c for path, c in outcome.checksums.items()}
+            self.parts[unit.name] = {
+                "state": "done",
+                "checksum": value_hash(outcome.checksums),
+                "versions": value_hash(versions()),
+                "trace": outcome.trace,
+            }
+        self.save()
+
+    def add_files(self, paths: Sequence[Path]) -> None:
+        """Record files that belong to no unit."""
+        self._note(paths)
+        self.save()
+
+    def made_from(self, part: Part) -> str:
+        """A hash of what tables or figures follow from: the units, the versions, the tables."""
+        names = (unit.name for kind in _KINDS for unit in self.units(kind))
+        units = {name: self.parts.get(name, {}).get("checksum") for name in names}
+        tables = {name: self.files.get(name) for name in TABLES} if part == "figures" else {}
+        return value_hash([to_mapping(self.config), units, tables, versions()])
+
+    def is_current(self, part: Part) -> bool:
+        """Whether tables or figures were made from what there is now; files may be damaged."""
+        return self.parts.get(part, {}).get("made_from") == self.made_from(part)
+
+    def add_part(self, part: Part, paths: Sequence[Path]) -> None:
+        """Record tables or figures as done."""
+        self._note(paths)
+        made = {"versions": value_hash(versions()), "made_from": self.made_from(part)}
+        self.parts[part] = {"state": "done", **made}
+        self.save()
+
+    def add_seconds(self, phase: str, seconds: float) -> None:
+        """Add wall time to a phase; the next `save` writes it."""
+        self.wall_seconds[phase] = round(self.wall_seconds.get(phase, 0.0) + seconds, 3)
+
+    def save(self) -> None:
+        """Write `run.json`."""
+        configuration = to_mapping(self.config)
+        names = [unit.name for kind in _KINDS for unit in self.units(kind)]
+        current: list[str] = [part for part in get_args(Part) if self.is_current(part)]
+        content = {
+            "versions": versions(),
+            "earlier_versions": self.earlier_versions,
+            "configuration": configuration,
+            "configuration_hash": value_hash(configuration),
+            "seeds": list(self.config.seeds),
+            "plugins": [
+                {
+                    "kind": plugin.kind,
+                    "label": wanted.label,
+                    "name": plugin.name,
+                    "distribution": plugin.distribution,
+                    "version": plugin.version,
+                }
+                for wanted, plugin in self.plugins
+            ],
+            "wall_seconds": self.wall_seconds,
+            "failures": [
+                {"unit": str(failed.unit), "fault": failed.fault, "traceback": failed.traceback}
+                for failed in self.failures
+            ],
+            "parts": {
+                name: self.parts.get(name, {"state": "missing"}) for name in (*names, *current)
+            }
+            | {part: {"state": "missing"} for part in get_args(Part) if part not in current},
+            "files": dict(sorted(self.files.items())),
+        }
+        write_record(self.root, content)
+
+    def _note(self, paths: Sequence[Path]) -> None:
+        for path in paths:
+            self.files[path.relative_to(self.root).as_posix()] = file_checksum(path)
+
+    def _clear(self, stale: ExperimentConfig) -> None:
+        """Remove what an earlier run wrote and nothing else; its record until there is a new one,
+        so that this can be done again."""
+        for kind in _KINDS:
+            for unit in run_units(self.root, stale, kind):
+                shutil.rmtree(unit.folder, ignore_errors=True)
+                _remove_if_empty(unit.folder.parent)
+                _remove_if_empty(unit.folder.parent.parent)
+        for path in (*TABLES, *(path for path in self.files if path.startswith("figures/"))):
+            (self.root / path).unlink(missing_ok=True)
+        _remove_if_empty(self.root / "figures")
+        self.files, self.parts = {}, {}
+
+
+def open_run(root: Path, asked: ExperimentConfig, *, overwrite: bool) -> RunFolder:
+    """Look at a folder in which a configuration is to be run. Writes nothing.
+
+    Args:
+        root: absent, empty, or the folder of a run, whose missing parts are then what is left to
+            do.
+        asked: the configuration.
+        overwrite: start afresh in the folder of a run.
+
+    Raises:
+        ValueError: where the folder is a file, not writable, or holds something else, or its run
+            differs from what is asked, or its record is damaged.
+    """
+    check_writable(root)
+    if holds_nothing(root):
+        return RunFolder(root, asked)
+    if not (root / RECORD_NAME).is_file():
+        raise ValueError(
+            f"the output folder {root} is not empty and not the folder of a run (no run.json): "
+            "choose another"
+        )
+    if overwrite:
+        stale, files = stale_run(root)
+        return RunFolder(root, asked, files=files, stale=stale)
+    try:
+        record = read_record(root)
+        stored = stored_config(root, record)
+    except DamagedRecord as fault:
+        raise DamagedRecord(
+            f"{fault}; choose another folder, or start afresh with --overwrite"
+        ) from fault
+    try:
+        config = extended(stored, asked)
+    except ValueError as fault:
+        raise ValueError(
+            f"{root} holds another run: {fault}; choose another folder, or --overwrite"
+        ) from fault
+    earlier = list(record["earlier_versions"])
+    if record["versions"] not in (versions(), *earlier):
+        earlier.append(record["versions"])
+    seconds = dict(record["wall_seconds"])
+    return RunFolder(root, config, dict(record["files"]), dict(record["parts"]), seconds, earlier)
+
+
+def check_writable(folder: Path) -> None:
+    """Refuse a folder in which files cannot be made. It need not exist.
+
+    Raises:
+        ValueError: naming the folder and what is wrong.
+    """
+    place = folder
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    if not place.is_dir():
+        raise ValueError(f"the output folder {folder} cannot be made: {place} is a file")
+    if not os.access(place, os.R_OK | os.W_OK | os.X_OK):
+        raise ValueError(f"the output folder {folder} is not writable: no permission in {place}")
+
+
+def run_units(
+    root: Path, config: ExperimentConfig, kind: Literal["learner", "observer"]
+) -> Iterator[Unit]:
+    """All units of a kind that a configuration has."""
+    plugins = (config.learner,) if kind == "learner" else config.observers
+    for family in config.reward_families:
+        for seed in config.seeds:
+            for plugin in plugins:
+                yield Unit(config, root, kind, family, seed, plugin)
+
+
+def _remove_if_empty(folder: Path) -> None:
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()

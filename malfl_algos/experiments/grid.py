@@ -1,0 +1,176 @@
+"""The file of a sweep: an experiment as the base, a grid over its keys, and the runs these make."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from itertools import product
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from malfl_algos.experiments.config import ExperimentConfig, from_mapping, to_mapping
+from malfl_algos.experiments.parts import check_parts
+from malfl_algos.experiments.sweep_keys import cell_value, check_key, set_key
+from malfl_algos.plugins.options import check_keys, naming
+from malfl_algos.storage.checksums import value_hash
+from malfl_algos.storage.yaml_files import read_mapping
+
+__all__ = ["RUN_KEYS", "Sweep", "SweepRun", "load_sweep", "sweep_from_mapping"]
+
+RUN_KEYS = ("seeds", "reward_families", "observers")
+"""Keys whose value is a list that is spread over runs and rows anyway."""
+
+
+@dataclass(frozen=True)
+class SweepRun:
+    """One run: a learner in one family with one seed, and all observers on what came of it.
+
+    Args:
+        point: the value of every key of the grid, as tables show it.
+        config: the experiment of this one family and seed, without a trend.
+        id: names its file; a function of the configuration alone.
+    """
+
+    point: Mapping[str, Any]
+    config: ExperimentConfig
+    id: str
+
+    @property
+    def family(self) -> str:
+        """The family of its rewards."""
+        return self.config.reward_families[0]
+
+    @property
+    def seed(self) -> int:
+        """The seed of its learner."""
+        return self.config.seeds[0]
+
+    def __str__(self) -> str:
+        at = [f"{key} {json.dumps(value)}" for key, value in self.point.items()]
+        return ", ".join([*at, f"family {self.family}", f"seed {self.seed}"])
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep.
+
+    Args:
+        keys: of the grid, but for those in `RUN_KEYS`; the last varies fastest.
+        observers: labels.
+        runs: in the order of the grid, then of families and seeds.
+        mapping: `base` and `grid` in plain values, as they were read.
+    """
+
+    keys: tuple[str, ...]
+    observers: tuple[str, ...]
+    runs: tuple[SweepRun, ...]
+    mapping: Mapping[str, Any]
+
+
+def load_sweep(path: str | Path, *, max_runs: int) -> Sweep:
+    """Read the YAML file of a sweep and check every point of its grid.
+
+    Raises:
+        ValueError, PluginError: naming the file, the key and what is allowed; with the number of
+            runs where they are more than `max_runs`.
+    """
+    given = read_mapping(Path(path))
+    with naming(str(path)):
+        return sweep_from_mapping(given, max_runs=max_runs)
+
+
+def sweep_from_mapping(given: Mapping[str, Any], *, max_runs: int) -> Sweep:
+    """A sweep from plain YAML values. Errors as in `load_sweep`."""
+    check_keys(given, ("base", "grid"), where="sweep")
+    base, grid = (_mapping(given.get(part, {}), where=part) for part in ("base", "grid"))
+    if not grid:
+        raise ValueError("grid: there is nothing in it: give one key or more, each with its values")
+    for key, values in grid.items():
+        if not isinstance(values, Sequence) or isinstance(values, str) or not values:
+            raise ValueError(f"grid: {key} must have a list of one value or more, got {values!r}")
+    spread = {key: grid[key] for key in RUN_KEYS if key in grid}
+    axes = {key: values for key, values in grid.items() if key not in RUN_KEYS}
+    _check_count(axes, {**base, **spread}, max_runs)
+    with naming("base"):
+        config = from_mapping({**base, "trend": False})
+    with naming("grid"):
+        config = from_mapping({**to_mapping(config), **spread})
+        for key in axes:
+            check_key(key, config, axes.get("learner", ()))
+    return Sweep(
+        keys=tuple(axes),
+        observers=tuple(observer.label for observer in config.observers),
+        runs=tuple(_runs(axes, config)),
+        mapping={"base": dict(base), "grid": dict(grid)},
+    )
+
+
+def _check_count(
+    axes: Mapping[str, Sequence[Any]], further: Mapping[str, Any], max_runs: int
+) -> None:
+    """Count the runs before any of them is made up."""
+    default = ExperimentConfig()
+    sizes = {key: len(values) for key, values in axes.items()}
+    for key in ("reward_families", "seeds"):
+        values = further.get(key, getattr(default, key))
+        sizes[key] = len(values) if isinstance(values, (list, tuple)) else 1
+    count = prod(sizes.values())
+    if count > max_runs:
+        told = " x ".join(f"{size} ({key})" for key, size in sizes.items())
+        raise ValueError(
+            f"the grid has {told} = {count} runs, more than --max-runs {max_runs}: make it "
+            "smaller, or allow more"
+        )
+
+
+def _runs(axes: Mapping[str, Sequence[Any]], config: ExperimentConfig) -> Iterator[SweepRun]:
+    seen: dict[str, str] = {}
+    cells: dict[tuple[Any, ...], ExperimentConfig] = {}
+    for values in product(*axes.values()):
+        wanted = dict(zip(axes, values, strict=True))
+        with naming("grid point " + ", ".join(f"{k}: {_short(v)}" for k, v in wanted.items())):
+            at = _at_point(config, wanted)
+            check_parts(at)
+            point = {key: cell_value(at, key) for key in axes}
+            same = cells.setdefault(tuple(map(json.dumps, point.values())), at)
+            if same != at:
+                raise ValueError(
+                    "its learner has the label of another one in the grid: give each a label of "
+                    "its own, as {label: ..., name: ..., options: ...}"
+                )
+        for run in _runs_at(point, at):
+            if run.id in seen:
+                raise ValueError(f"grid: the same run stands there twice: {run}")
+            seen[run.id] = str(run)
+            yield run
+
+
+def _at_point(config: ExperimentConfig, values: Mapping[str, Any]) -> ExperimentConfig:
+    mapping = deepcopy(to_mapping(config))
+    for key in sorted(values, key=lambda key: key.count(".")):  # a whole before its parts
+        set_key(mapping, key, deepcopy(values[key]))
+    return from_mapping(mapping)
+
+
+def _runs_at(point: Mapping[str, Any], config: ExperimentConfig) -> Iterator[SweepRun]:
+    for family, seed in product(config.reward_families, config.seeds):
+        defined = {name: own for name, own in config.families.items() if name == family}
+        alone = replace(config, reward_families=(family,), families=defined, seeds=(seed,))
+        yield SweepRun(point, alone, value_hash(to_mapping(alone))[:20])
+
+
+def _mapping(value: Any, *, where: str) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{where} must be a mapping of keys to values, got {value!r}")
+    for key in value:
+        if not isinstance(key, str):
+            raise ValueError(f"{where}: a key must be text, got {key!r}")
+    return value
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

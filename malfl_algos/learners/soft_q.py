@@ -1,0 +1,280 @@
+"""One agent's soft policy iteration with networks: regression of (5), projection of (6).
+
+Networks speak in units of the temperature: a soft-Q network gives (q - offset) / alpha, so that the
+softmax of its output is the improved policy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from math import cos, pi
+from math import log as log_of
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import log_softmax
+
+from malfl_algos.learners.network_settings import NetworkSettings
+from malfl_algos.networks import mlp
+from malfl_algos.networks.encoding import Encoder
+from malfl_algos.networks.logging import Log, check_finite
+
+__all__ = [
+    "Agent",
+    "AgentSteps",
+    "fit_soft_q",
+    "log_probabilities",
+    "mean_entropy",
+    "new_agent",
+    "probabilities",
+    "project_policy",
+    "renewed",
+]
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+_CHECK_EVERY = 100
+_ROWS = 1 << 16  # observations of one network call, where there are many
+
+
+@dataclass(frozen=True, eq=False)
+class AgentSteps:
+    """What one agent learns from in a stage.
+
+    Args:
+        observations, next_observations: `(n_steps, ...)`.
+        actions: its own, int `(n_steps,)`.
+        rewards: its own, `(n_steps,)`.
+        episode_ends: bool `(n_steps,)`: cut or ended after this step.
+        terminations: bool `(n_steps,)`: no value after this step; None: nowhere.
+    """
+
+    observations: NDArray[Any]
+    actions: NDArray[Any]
+    rewards: FloatArray
+    next_observations: NDArray[Any]
+    episode_ends: NDArray[np.bool_]
+    terminations: NDArray[np.bool_] | None = None
+
+
+@dataclass(eq=False)
+class Agent:
+    """One agent's networks.
+
+    Args:
+        encoder: of its observations.
+        sizes: widths of both networks, from features to actions.
+        policy: gives logits.
+        q: gives (q - offset) / alpha.
+        offset: of q; set when it is first fitted.
+    """
+
+    encoder: Encoder
+    sizes: tuple[int, ...]
+    policy: list[Tensor]
+    q: list[Tensor]
+    offset: float | None = None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the networks are."""
+        return self.policy[0].device
+
+    def features(self, observations: NDArray[Any]) -> Tensor:
+        """What the networks take for observations `(n, ...)`."""
+        return torch.from_numpy(self.encoder.encode(observations)).to(self.device)
+
+    def tensor(self, values: FloatArray) -> Tensor:
+        """Numbers as the networks give them."""
+        return torch.from_numpy(values.astype(np.float32)).to(self.device)
+
+
+def new_agent(
+    encoder: Encoder, n_actions: int, settings: NetworkSettings, generator: torch.Generator
+) -> Agent:
+    """Fresh networks; the policy is uniform and q is 0, exactly."""
+    sizes = (encoder.width, *settings.hidden, n_actions)
+    q, policy = (
+        mlp.init(generator, sizes, last_scale=0.0, device=settings.device) for _ in range(2)
+    )
+    return Agent(encoder, sizes, policy, q)
+
+
+def renewed(agent: Agent, settings: NetworkSettings, generator: torch.Generator) -> list[Tensor]:
+    """A fresh soft-Q network for an agent."""
+    return mlp.init(generator, agent.sizes, last_scale=0.0, device=settings.device)
+
+
+def mean_entropy(agent: Agent, observations: NDArray[Any]) -> float:
+    """Mean entropy of the agent's policy in nats, over at most 10 000 of the observations."""
+    log_policy = log_probabilities(agent, observations[:: 1 + len(observations) // 10_000])
+    return float(-(np.exp(log_policy) * log_policy).sum(axis=1).mean())
+
+
+def log_probabilities(agent: Agent, observations: NDArray[Any]) -> FloatArray:
+    """Log of the agent's policy at observations `(n, ...)`: `(n, n_actions)`."""
+    blocks = []
+    with torch.no_grad():
+        for first in range(0, len(observations), _ROWS):
+            logits = _outputs(agent.policy, agent.features(observations[first : first + _ROWS]))
+            blocks.append(log_softmax(logits.double(), dim=-1).cpu().numpy())
+    return np.concatenate(blocks)
+
+
+def probabilities(agent: Agent, observations: NDArray[Any]) -> FloatArray:
+    """The agent's policy at observations `(n, ...)`: `(n, n_actions)`, rows sum to 1."""
+    return np.asarray(np.exp(log_probabilities(agent, observations)))
+
+
+def fit_soft_q(
+    agent: Agent,
+    steps: AgentSteps,
+    settings: NetworkSettings,
+    *,
+    discount: float,
+    temperature: float,
+    generator: torch.Generator,
+    log: Log | None = None,
+) -> None:
+    """Regress the agent's q on (5) along the steps of a stage.
+
+    The target is r + gamma E_b[q'(s', b) - alpha log pi(b | s')] with q' of the target network and
+    the expectation over the agent's next action; the others' actions and the next state are those
+    that were seen.
+
+    Args:
+        agent: its soft-Q network is changed.
+        steps: of the stage, played under its present policy.
+        settings: of the training.
+        discount: gamma in [0, 1).
+        temperature: alpha > 0.
+        generator: draws the mini-batches.
+        log: is told the loss, in units of alpha squared.
+
+    Raises:
+        RuntimeError: where the loss is not finite any more.
+    """
+    if agent.offset is None:
+        agent.offset = _level(steps, agent.sizes[-1], discount=discount, temperature=temperature)
+    offset = agent.offset
+    target = mlp.copied(agent.q)
+
+    def loss(rows: IntArray) -> Tensor:
+        with torch.no_grad():
+            following = agent.features(steps.next_observations[rows])
+            log_policy = log_softmax(_outputs(agent.policy, following), dim=-1)
+            value = (log_policy.exp() * (_outputs(target, following) - log_policy)).sum(dim=-1)
+            factor = np.full(len(rows), discount)
+            if steps.terminations is not None:
+                factor[steps.terminations[rows]] = 0.0
+            constant = (steps.rewards[rows] + (factor - 1.0) * offset) / temperature
+            goal = agent.tensor(constant) + agent.tensor(factor) * value
+        q = _outputs(agent.q, agent.features(steps.observations[rows]))
+        chosen = torch.from_numpy(steps.actions[rows].astype(np.int64)).to(agent.device)
+        return (q.gather(1, chosen[:, None])[:, 0] - goal).square().mean()
+
+    def follow() -> None:
+        with torch.no_grad():
+            for own, leader in zip(target, agent.q, strict=True):
+                own.lerp_(leader, settings.target_rate)
+
+    _minimise(
+        loss,
+        agent.q,
+        n_rows=len(steps.actions),
+        n_updates=settings.q_updates,
+        batch_size=settings.q_batch_size,
+        learning_rate=settings.q_learning_rate,
+        generator=generator,
+        after=follow,
+        log=None if log is None else partial(log, "soft_bellman_loss"),
+    )
+
+
+def project_policy(
+    agent: Agent,
+    observations: NDArray[Any],
+    settings: NetworkSettings,
+    *,
+    generator: torch.Generator,
+    log: Log | None = None,
+) -> None:
+    """Move the agent's policy to the improved one (6): min E[KL(pi || exp(q / alpha) / Z)].
+
+    Args:
+        agent: its policy network is changed.
+        observations: of the stage, `(n_steps, ...)`.
+        settings: of the training.
+        generator: draws the mini-batches.
+        log: is told the divergence, in nats.
+
+    Raises:
+        RuntimeError: where it is not finite any more.
+    """
+
+    def loss(rows: IntArray) -> Tensor:
+        features = agent.features(observations[rows])
+        with torch.no_grad():
+            wanted = log_softmax(_outputs(agent.q, features), dim=-1)
+        log_policy = log_softmax(_outputs(agent.policy, features), dim=-1)
+        return (log_policy.exp() * (log_policy - wanted)).sum(dim=-1).mean()
+
+    _minimise(
+        loss,
+        agent.policy,
+        n_rows=len(observations),
+        n_updates=settings.policy_updates,
+        batch_size=settings.policy_batch_size,
+        learning_rate=settings.policy_learning_rate,
+        generator=generator,
+        after=None,
+        log=None if log is None else partial(log, "projection_divergence"),
+    )
+
+
+def _minimise(
+    loss: Callable[[IntArray], Tensor],
+    parameters: list[Tensor],
+    *,
+    n_rows: int,
+    n_updates: int,
+    batch_size: int,
+    learning_rate: float,
+    generator: torch.Generator,
+    after: Callable[[], None] | None,
+    log: Callable[[int, float], None] | None,
+) -> None:
+    """Adam on mini-batches of rows drawn with replacement; its rate falls to 0 along a cosine."""
+    optimiser = torch.optim.Adam(parameters, lr=learning_rate)
+    for update in range(n_updates):
+        for group in optimiser.param_groups:
+            group["lr"] = learning_rate * 0.5 * (1.0 + cos(pi * update / n_updates))
+        rows = torch.randint(n_rows, (batch_size,), generator=generator).numpy()
+        value = loss(rows)
+        optimiser.zero_grad(set_to_none=True)
+        torch.autograd.backward(value)
+        optimiser.step()
+        if after is not None:
+            after()
+        if update % _CHECK_EVERY == 0 or update == n_updates - 1:
+            number = check_finite(float(value.detach()))
+            if log is not None:
+                log(update, number)
+
+
+def _outputs(parameters: list[Tensor], features: Tensor) -> Tensor:
+    """Of the one network in the stack, `(n, n_out)`."""
+    return mlp.apply(parameters, features)[0]
+
+
+def _level(steps: AgentSteps, n_actions: int, *, discount: float, temperature: float) -> float:
+    """About the mean of q under the uniform policy."""
+    gone_on = 1.0 if steps.terminations is None else 1.0 - float(np.mean(steps.terminations))
+    factor = discount * gone_on
+    gain = float(np.mean(steps.rewards)) + factor * temperature * log_of(n_actions)
+    return gain / (1.0 - factor)

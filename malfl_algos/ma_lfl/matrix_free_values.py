@@ -1,0 +1,258 @@
+"""Action values as an affine function of the reward, applied without forming its coefficients.
+
+On a large game the coefficients of `malfl_algos.ma_lfl.learner_models` would be a matrix of all
+rows times all reward unknowns. What inference by conjugate gradients needs of them is two products:
+coefficients times unknowns, and their transpose times weights of the rows. Both take several
+vectors side by side, along a last axis, for hardly more than one would cost.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numba
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from malfl_algos.soft.evaluation import Transition, entropy
+from malfl_algos.soft.iteration import iterated_sum
+
+__all__ = ["ExactValues", "Residual", "TdValues", "Values"]
+
+FloatArray = NDArray[np.float64]
+Residual = float | FloatArray
+
+OFFSET_RESIDUAL = 1e-12
+"""Relative residual of the part of the action values that does not depend on the reward."""
+
+
+class Values(Protocol):
+    """Action values of one agent in one stage, q = K theta + offset."""
+
+    @property
+    def transition(self) -> Transition:
+        """P, `(n_states * n_actions, n_states)`, the others averaged out."""
+        ...
+
+    @property
+    def onward(self) -> Transition:
+        """P_pi, `(n_states, n_states)`."""
+        ...
+
+    @property
+    def immediate(self) -> sp.csr_array:
+        """Expected reward of every state and action, `(n_states * n_actions, n_unknowns)`."""
+        ...
+
+    @property
+    def others(self) -> NDArray[np.int64]:
+        """Number of the position of everything that the agent does not move, `(n_states,)`."""
+        ...
+
+    @property
+    def discount(self) -> float:
+        """gamma."""
+        ...
+
+    @property
+    def offset(self) -> FloatArray:
+        """What q would be without a reward, `(n_states, n_actions)`."""
+        ...
+
+    def apply(self, unknowns: FloatArray, *, residual: Residual) -> FloatArray:
+        """K theta, `(n_unknowns, k) -> (n_states, n_actions, k)`, its solves to a relative
+        residual, one for all or one for each of the k; without the last axis, a single one.
+        """
+        ...
+
+    def adjoint(self, weights: FloatArray, *, residual: Residual) -> FloatArray:
+        """K' w, `(n_states, n_actions, k) -> (n_unknowns, k)`, likewise."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class ExactValues:
+    """Of a learner that solves (5): K = R + gamma P (I - gamma P_pi)^-1 R_pi.
+
+    Args:
+        transition: P, `(n_states * n_actions, n_states)`, the others averaged out.
+        onward: P_pi, `(n_states, n_states)`.
+        policy: the agent's own, `(n_states, n_actions)`.
+        immediate: R, the expected reward of every state and action, `(n_states * n_actions,
+            n_unknowns)`.
+        discount: gamma in [0, 1).
+        temperature: alpha > 0.
+        others: number of the position of everything that the agent does not move, `(n_states,)`.
+    """
+
+    transition: Transition
+    onward: Transition
+    policy: FloatArray
+    immediate: sp.csr_array
+    discount: float
+    temperature: float
+    others: NDArray[np.int64]
+
+    @property
+    def offset(self) -> FloatArray:
+        return self._ahead(self.temperature * entropy(self.policy), OFFSET_RESIDUAL)
+
+    def apply(self, unknowns: FloatArray, *, residual: Residual) -> FloatArray:
+        direct = _by_state(self.immediate @ unknowns, self.policy)
+        gain = np.einsum("sa,sa...->s...", self.policy, direct)
+        return direct + self._ahead(gain, residual)
+
+    def adjoint(self, weights: FloatArray, *, residual: Residual) -> FloatArray:
+        arriving = self.discount * (self.transition.T @ _flat(weights))
+        flow = iterated_sum(self.onward.T, arriving, discount=self.discount, residual=residual)
+        paid = weights + np.einsum("sa,s...->sa...", self.policy, flow)
+        return np.asarray(self.immediate.T @ _flat(paid))
+
+    def _ahead(self, gain: FloatArray, residual: Residual) -> FloatArray:
+        value = iterated_sum(self.onward, gain, discount=self.discount, residual=residual)
+        return self.discount * _by_state(self.transition @ value, self.policy)
+
+
+def _flat(table: FloatArray) -> FloatArray:
+    """`(n_states, n_actions, ...) -> (n_states * n_actions, ...)`."""
+    return table.reshape(-1, *table.shape[2:])
+
+
+def _by_state(rows: FloatArray, policy: FloatArray) -> FloatArray:
+    """`(n_states * n_actions, ...) -> (n_states, n_actions, ...)`."""
+    return np.asarray(rows).reshape(*policy.shape, *rows.shape[1:])
+
+
+@dataclass(frozen=True, eq=False)
+class TdValues:
+    """Of a td learner known by its counts alone; see `learner_models.ExpectedTd`.
+
+    Args:
+        transition, policy, immediate, discount, temperature, others: as `ExactValues` takes them,
+            with the others' actions as they were played beside each state and action.
+        onward: P_pi under these.
+        log_kept: log of what a pair keeps of its first value in the whole stage, <= 0,
+            `(n_states, n_actions)`.
+        parts: shares of the stage, one after the other, summing to 1.
+    """
+
+    transition: sp.csr_array
+    onward: Transition
+    policy: FloatArray
+    immediate: sp.csr_array
+    discount: float
+    temperature: float
+    others: NDArray[np.int64]
+    log_kept: FloatArray
+    parts: FloatArray
+
+    @property
+    def offset(self) -> FloatArray:
+        bonus = self.temperature * np.asarray(self.transition @ entropy(self.policy))
+        return self._swept(self.discount * bonus.reshape(self.policy.shape))
+
+    def apply(self, unknowns: FloatArray, *, residual: Residual) -> FloatArray:
+        return self._swept(_by_state(self.immediate @ unknowns, self.policy))
+
+    def adjoint(self, weights: FloatArray, *, residual: Residual) -> FloatArray:
+        return np.asarray(self.immediate.T @ _flat(self._through(sweep_back, weights)))
+
+    def _swept(self, direct: FloatArray) -> FloatArray:
+        return self._through(sweep, direct)
+
+    def _through(self, loop: Any, table: FloatArray) -> FloatArray:
+        through = loop(
+            self.transition.indptr,
+            self.transition.indices,
+            self.transition.data,
+            self.log_kept,
+            self.policy,
+            _columns(table),
+            self.discount,
+            self.parts,
+        )
+        return np.asarray(through).reshape(table.shape)
+
+
+def _columns(table: FloatArray) -> FloatArray:
+    """With a last axis for vectors side by side, be it one."""
+    return np.ascontiguousarray(table if table.ndim == 3 else table[..., None])
+
+
+@numba.njit(cache=True, nogil=True)
+def sweep(  # noqa: C901, PLR0917 - a compiled loop over plain arrays
+    pointers: Any,
+    columns: Any,
+    chances: Any,
+    log_kept: Any,
+    policy: Any,
+    immediate: Any,
+    discount: Any,
+    parts: Any,
+) -> Any:  # pragma: no cover
+    """Action values after all parts, `(n_states, n_actions, width)`, for `width` rewards at
+    once.
+    """
+    n_states, n_actions, width = immediate.shape
+    q = np.zeros((n_states, n_actions, width))
+    value = np.zeros((n_states, width))
+    for part in parts:
+        for s in range(n_states):
+            value[s] = 0.0
+            for a in range(n_actions):
+                for k in range(width):
+                    value[s, k] += policy[s, a] * q[s, a, k]
+        for s in range(n_states):
+            for a in range(n_actions):
+                share = -np.expm1(log_kept[s, a] * part)
+                if share == 0.0:
+                    continue
+                for k in range(width):
+                    q[s, a, k] += share * (immediate[s, a, k] - q[s, a, k])
+                for entry in range(pointers[s * n_actions + a], pointers[s * n_actions + a + 1]):
+                    w = share * discount * chances[entry]
+                    t = columns[entry]
+                    for k in range(width):
+                        q[s, a, k] += w * value[t, k]
+    return q
+
+
+@numba.njit(cache=True, nogil=True)
+def sweep_back(  # noqa: PLR0917 - a compiled loop over plain arrays
+    pointers: Any,
+    columns: Any,
+    chances: Any,
+    log_kept: Any,
+    policy: Any,
+    weights: Any,
+    discount: Any,
+    parts: Any,
+) -> Any:  # pragma: no cover
+    """The transpose of `sweep`: weights of final action values to weights of immediate rewards,
+    `(n_states, n_actions, width)` both.
+    """
+    n_states, n_actions, width = weights.shape
+    w = weights.copy()
+    paid = np.zeros((n_states, n_actions, width))
+    arriving = np.zeros((n_states, width))
+    share = np.zeros(width)
+    for part in parts[::-1]:
+        arriving[:] = 0.0
+        for s in range(n_states):
+            for a in range(n_actions):
+                kept = -np.expm1(log_kept[s, a] * part)
+                for k in range(width):
+                    share[k] = kept * w[s, a, k]
+                    paid[s, a, k] += share[k]
+                    w[s, a, k] -= share[k]
+                for entry in range(pointers[s * n_actions + a], pointers[s * n_actions + a + 1]):
+                    p, t = discount * chances[entry], columns[entry]
+                    for k in range(width):
+                        arriving[t, k] += share[k] * p
+        for s in range(n_states):
+            for a in range(n_actions):
+                for k in range(width):
+                    w[s, a, k] += policy[s, a] * arriving[s, k]
+    return paid

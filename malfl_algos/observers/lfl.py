@@ -1,0 +1,99 @@
+"""Observer `lfl`: Learning from a Learner (Jacq et al., ICML 2019) for each agent on its own.
+
+A single-agent observer takes the other agents for a part of the world, and a world does not change
+from stage to stage: they are averaged into one transition P(s' | s, a^i), the same in (11) and (12)
+of every stage. In all else `lfl` is `ma-lfl-own-action`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from malfl_algos.contract import RecoveredRewards
+from malfl_algos.ma_lfl.recovery import Improvements, recover_by_regression
+from malfl_algos.ma_lfl.regression import Fit
+from malfl_algos.observers.paper import MaLfl
+from malfl_algos.trace import LearningTrace
+from malfl_env.markov_game import MarkovGame
+
+__all__ = ["Lfl", "mean_policy"]
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Lfl(MaLfl):
+    """Learning from a Learner, the other agents averaged into fixed dynamics.
+
+    Args:
+        reward_model: `own_action` r(s, a^i), the single-agent method's own, or `state` r(s).
+        entropy_coefficient: lambda >= 0 of (10).
+
+    With `own_action` no function of the joint state that shapes the reward can be told from the
+    truth: a fixed transition leaves as many directions free as there are joint states.
+    """
+
+    reward_model: Literal["own_action", "state"] = "own_action"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.reward_model not in ("own_action", "state"):
+            raise ValueError(
+                "reward_model must be own_action or state, for a single agent knows no joint "
+                f"actions; got {self.reward_model!r}"
+            )
+
+    def recover(
+        self,
+        trace: LearningTrace,
+        *,
+        game: MarkovGame | None,
+        discount: float | None,
+        temperature: float,
+        known_policies: Mapping[str, FloatArray] | None = None,
+    ) -> RecoveredRewards:
+        """Recover every agent's reward; see `malfl_algos.contract.Observer`.
+
+        Raises:
+            ValueError: also for an unknown discount: free potentials cannot tell it.
+        """
+        visits = np.stack([stage.state_counts for stage in trace.stages])
+        return recover_by_regression(
+            trace,
+            game=game,
+            discount=discount,
+            temperature=temperature,
+            known_policies=known_policies,
+            model=self.reward_model,
+            estimate=self._estimate,
+            regress=self._regress,
+            as_seen_by_others=lambda policy: mean_policy(policy, visits),
+        )
+
+    def _regress(self, improvements: Improvements) -> tuple[Fit, dict[str, Any]]:
+        fit, further = super()._regress(improvements)
+        return fit, further | {
+            "method": "lfl",
+            "learner_model": "single agent, free potentials",
+            "dynamics": "the other agents averaged over all stages, weighted by visits",
+        }
+
+
+def mean_policy(policies: FloatArray, visits: NDArray[np.int64]) -> FloatArray:
+    """One policy for all stages: in each state the mean over stages, weighted by visits.
+
+    Args:
+        policies: `(n_stages, n_states, n_actions)`.
+        visits: `(n_stages, n_states)`, >= 0. A state never visited has the plain mean.
+
+    Returns:
+        `(n_stages, n_states, n_actions)`, every stage the same.
+    """
+    weights = np.where(visits.sum(axis=0) > 0, visits, 1).astype(np.float64)
+    mean = np.einsum("hs,hsa->sa", weights / weights.sum(axis=0), policies)
+    return np.broadcast_to(mean, policies.shape)

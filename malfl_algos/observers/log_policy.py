@@ -1,0 +1,115 @@
+"""Observer `log-policy`: the last policy itself, taken for a reward.
+
+What is left of recovery when neither dynamics nor improvement are used. For an agent that plays
+softly optimally, alpha log pi is its reward shaped by its value, so the same policy is optimal for
+both; as a statement about single states it is worth little.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from malfl_algos.contract import API_VERSION, RecoveredRewards
+from malfl_algos.ma_lfl.recovery import in_joint_order
+from malfl_algos.observers.last_stage import check_pseudo_count, last_stage, without_data
+from malfl_algos.trace import LearningTrace
+from malfl_env.markov_game import MarkovGame
+
+__all__ = ["LogPolicy", "log_policy_reward"]
+
+FloatArray = NDArray[np.float64]
+
+SMALLEST = float(np.finfo(np.float64).tiny)
+"""Stands for a probability of 0, whose logarithm is not finite."""
+
+
+@dataclass(frozen=True)
+class LogPolicy:
+    """alpha log pi_H(a^i | s) of the last stage H as r(s, a^i).
+
+    Args:
+        pseudo_count: c > 0 of the policy estimate (n(s, a) + c) / (N(s) + |A| c).
+    """
+
+    pseudo_count: float = 0.3
+
+    api_version: ClassVar[tuple[int, int]] = API_VERSION
+
+    def __post_init__(self) -> None:
+        check_pseudo_count(self.pseudo_count)
+
+    def recover(
+        self,
+        trace: LearningTrace,
+        *,
+        game: MarkovGame | None,
+        discount: float | None,
+        temperature: float,
+        known_policies: Mapping[str, FloatArray] | None = None,
+    ) -> RecoveredRewards:
+        """Every agent's reward; see `malfl_algos.contract.Observer`.
+
+        Reads neither the dynamics nor the discount, so both may be None.
+
+        Raises:
+            ValueError: for a discount outside [0, 1); else as
+                `malfl_algos.observers.last_stage.last_stage`.
+        """
+        if discount is not None and not 0 <= discount < 1:
+            raise ValueError(f"discount must be in [0, 1), or None, got {discount}")
+        last = last_stage(
+            trace,
+            game=game,
+            temperature=temperature,
+            known_policies=known_policies,
+            pseudo_count=self.pseudo_count,
+        )
+        rewards, diagnostics = {}, {}
+        for index, agent in enumerate(trace.agents):
+            policy = last.policies[index]
+            informed = (last.visits > 0) | last.known[index]
+            own = log_policy_reward(policy, informed, temperature=temperature)
+            rewards[agent] = in_joint_order(own, "own_action", index, trace.n_actions)
+            diagnostics[agent] = _diagnose(policy, informed)
+        return RecoveredRewards(rewards=rewards, diagnostics=diagnostics)
+
+
+def log_policy_reward(
+    policy: FloatArray, informed: NDArray[np.bool_], *, temperature: float
+) -> FloatArray:
+    """r(s, a) = alpha log pi(a | s), and one and the same number where nothing is known.
+
+    Args:
+        policy: `(n_states, n_actions)`; a probability of 0 counts as the smallest normal float64.
+        informed: bool `(n_states,)`: whether the policy of a state means anything; in some it must.
+        temperature: alpha > 0.
+
+    Returns:
+        `(n_states, n_actions)`, finite; rows that are not informed hold the mean of the others.
+    """
+    reward = temperature * np.log(np.maximum(policy, SMALLEST))
+    reward[~informed] = reward[informed].mean()
+    return np.asarray(reward)
+
+
+def _diagnose(policy: FloatArray, informed: NDArray[np.bool_]) -> dict[str, Any]:
+    return {
+        "method": "log-policy",
+        "learner_model": "none: the policy is taken for the reward",
+        "reward_model": "own_action",
+        "n_unknowns": policy.size,
+        "identification": (
+            "not identified: one policy fixes no reward; this one is at best (for a softly optimal "
+            "agent) the reward shaped by the agent's value of each state"
+        ),
+        "representative": "of all rewards for which the policy is softly optimal, the one under "
+        "which every state has the value 0",
+        "probabilities_of_0": int((policy < SMALLEST).sum()),
+        "filled_with": "the mean over the states that have data",
+        **without_data(informed),
+    }

@@ -1,0 +1,132 @@
+"""Observer `maxent-irl`: maximum causal entropy inverse reinforcement learning (Ziebart 2010).
+
+It reads the last stage alone and takes each agent for one that has finished learning: softly
+optimal against the others' last policies, which are averaged into the dynamics. The improvement
+from stage to stage, which MA-LfL lives on, is not used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from malfl_algos.contract import API_VERSION, RecoveredRewards
+from malfl_algos.ma_lfl.dynamics import estimated_game
+from malfl_algos.observers.last_stage import check_pseudo_count, last_stage, without_data
+from malfl_algos.soft.evaluation import averaged_transition
+from malfl_algos.soft.soft_optimal import MaxEntFit, fit_reward, identified_rank
+from malfl_algos.trace import LearningTrace
+from malfl_env.markov_game import MarkovGame
+
+__all__ = ["MaxEntIrl"]
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class MaxEntIrl:
+    """The reward of the state under which the last stage's actions are most likely.
+
+    Args:
+        prior_variance: of the Gaussian prior on every reward value, mean 0, in units of the
+            temperature squared, > 0 (1.0 with temperature 3: a standard deviation of 3). Actions
+            alone leave directions of the reward free, and push it to infinity where an action was
+            never tried; large values hand more of that back to the data and cost iterations.
+        pseudo_count: c > 0 of the estimate (n(s, a) + c) / (N(s) + |A| c) of the others' policies.
+    """
+
+    prior_variance: float = 1.0
+    pseudo_count: float = 0.3
+
+    api_version: ClassVar[tuple[int, int]] = API_VERSION
+
+    def __post_init__(self) -> None:
+        if not 0 < self.prior_variance < np.inf:
+            raise ValueError(f"prior_variance must be > 0 and finite, got {self.prior_variance}")
+        check_pseudo_count(self.pseudo_count)
+
+    def recover(
+        self,
+        trace: LearningTrace,
+        *,
+        game: MarkovGame | None,
+        discount: float | None,
+        temperature: float,
+        known_policies: Mapping[str, FloatArray] | None = None,
+    ) -> RecoveredRewards:
+        """Recover every agent's reward `(n_states,)`; see `malfl_algos.contract.Observer`.
+
+        Raises:
+            ValueError: also for an unknown discount: the actions of one stage cannot tell it.
+            ArithmeticError: where the maximisation misses its tolerance.
+        """
+        if discount is None or not 0 <= discount < 1:
+            raise ValueError(
+                f"discount must be in [0, 1), got {discount}; one stage cannot tell it from data"
+            )
+        last = last_stage(
+            trace,
+            game=game,
+            temperature=temperature,
+            known_policies=known_policies,
+            pseudo_count=self.pseudo_count,
+        )
+        covered = np.ones(trace.n_states, dtype=bool)
+        if game is None:
+            game, covered = estimated_game(trace)
+        informed = (last.visits > 0) & covered
+        if not informed.any():
+            raise ValueError(
+                "no state of the last stage has had each of its joint actions seen, so the "
+                "dynamics cannot be estimated: give the game"
+            )
+        rewards, diagnostics = {}, {}
+        for index, agent in enumerate(trace.agents):
+            transition = averaged_transition(game, last.policies, index)
+            weights = last.weights[index] * informed[:, None]
+            fit = fit_reward(
+                transition, weights, discount=discount, prior_variance=self.prior_variance
+            )
+            rewards[agent] = temperature * fit.reward
+            diagnostics[agent] = self._diagnose(fit, transition, weights, informed, discount)
+        return RecoveredRewards(rewards=rewards, diagnostics=diagnostics)
+
+    def _diagnose(
+        self,
+        fit: MaxEntFit,
+        transition: sp.csr_array,
+        weights: FloatArray,
+        informed: NDArray[np.bool_],
+        discount: float,
+    ) -> dict[str, Any]:
+        n_unknowns = len(fit.reward)
+        rank = identified_rank(transition, informed) if discount > 0 else 0
+        free = n_unknowns - rank
+        verdict = (
+            "identified up to one additive constant"
+            if free == 1
+            else f"not identified: {free} of {n_unknowns} directions are free"
+        )
+        frequency = weights[informed] / weights[informed].sum(axis=1, keepdims=True)
+        terms = np.log(np.where(frequency > 0, frequency, 1)) - fit.log_policy[informed]
+        return {
+            "method": "maxent-irl",
+            "learner_model": "softly optimal in the last stage",
+            "reward_model": "state",
+            "dynamics": "the others averaged by their last policies, uniform where never seen",
+            "n_unknowns": n_unknowns,
+            "rank": rank,
+            "n_unidentified": free,
+            "identification": f"{verdict}, if the agent is softly optimal",
+            "representative": "the one that the prior favours: mean 0, near 0",
+            "prior_variance": self.prior_variance,
+            "divergence_from_observed": float((weights[informed] * terms).sum() / weights.sum()),
+            "gradient": fit.gradient,
+            "iterations": fit.iterations,
+            **without_data(informed),
+        }

@@ -1,0 +1,1 @@
+"""Playing a stage: tabular games in compiled loops, any parallel game step by step."""

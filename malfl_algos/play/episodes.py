@@ -1,0 +1,171 @@
+"""Playing a stage under fixed policies, many games side by side: one network call per agent and
+step, for all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from malfl_algos.contract import PlayedStage
+from malfl_algos.play.games import Games, Moved
+from malfl_algos.trace import Transitions
+
+__all__ = ["joined", "play_stage"]
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+Act = Callable[[int, NDArray[Any]], FloatArray]
+
+
+def play_stage(
+    games: Games, act: Act, *, episodes: int, episode_length: int, rng: np.random.Generator
+) -> Iterator[PlayedStage]:
+    """Play episodes, as many at a time as there are games.
+
+    Args:
+        games: copies of the game; all begin anew.
+        act: gives an agent's policy, by its index and observations `(n, ...)`: probabilities `(n,
+            n_actions)`.
+        episodes: how many.
+        episode_length: steps after which an episode is cut, if the game has not ended before.
+        rng: of seeds and actions: one seed, one result.
+
+    Yields:
+        Parts of the stage, in each whole episodes one after the other; a part is at most
+        `games.n_games * episode_length` steps.
+
+    Raises:
+        ValueError: for rewards that are not finite, or games whose agents do not end together.
+    """
+    for first in range(0, episodes, games.n_games):
+        n_games = min(games.n_games, episodes - first)
+        yield _played(games, act, n_games=n_games, episode_length=episode_length, rng=rng)
+
+
+def joined(parts: Iterable[PlayedStage]) -> PlayedStage:
+    """Parts of a stage as one; its arrays are read-only."""
+    all_parts = list(parts)
+    steps = [part.observed for part in all_parts]
+    agents = tuple(all_parts[0].rewards)
+    ended: NDArray[np.bool_] | None = None
+    if any(own.terminations is not None for own in steps):
+        ended = _whole([_terminations(own) for own in steps])
+    observed: dict[str, Any] = {
+        kind: {agent: _whole([getattr(own, kind)[agent] for own in steps]) for agent in agents}
+        for kind in ("observations", "next_observations")
+    }
+    return PlayedStage(
+        Transitions(
+            states=None,
+            joint_actions=_whole([own.joint_actions for own in steps]),
+            next_states=None,
+            episode_ends=_whole([own.episode_ends for own in steps]),
+            complete=all(own.complete for own in steps),
+            terminations=ended,
+            **observed,
+        ),
+        {agent: _whole([part.policies[agent] for part in all_parts]) for agent in agents},
+        {agent: _whole([part.rewards[agent] for part in all_parts]) for agent in agents},
+    )
+
+
+def _whole(parts: list[NDArray[Any]]) -> NDArray[Any]:
+    whole = parts[0] if len(parts) == 1 else np.concatenate(parts)
+    whole.flags.writeable = False
+    return whole
+
+
+def _played(
+    games: Games, act: Act, *, n_games: int, episode_length: int, rng: np.random.Generator
+) -> PlayedStage:
+    """One episode of each of the first games."""
+    agents = range(len(games.agents))
+    present = tuple(seen[:n_games] for seen in games.reset(rng))
+    numbers = np.arange(n_games)
+    records = _Records(games)
+    for step in range(episode_length):
+        policies = [act(agent, present[agent]) for agent in agents]
+        draws = rng.random((len(numbers), len(agents)))
+        actions = np.stack([_drawn(policies[a], draws[:, a]) for a in agents], axis=-1)
+        moved = games.step(numbers, actions)
+        if not np.all(np.isfinite(moved.rewards)):
+            raise ValueError("the game gave rewards that are not finite: mend or clip them")
+        ended = moved.terminated | moved.truncated | (step == episode_length - 1)
+        records.add(numbers, present, policies, actions, moved, ended)
+        numbers = numbers[~ended]
+        present = tuple(seen[~ended] for seen in moved.observations)
+        if len(numbers) == 0:
+            break
+    return records.played()
+
+
+class _Records:
+    """The steps of a batch in the order in which they were played: step by step, game by game."""
+
+    def __init__(self, games: Games) -> None:
+        self._games = games
+        self._columns: dict[str, list[NDArray[Any]]] = {}
+
+    def add(
+        self,
+        numbers: IntArray,
+        present: tuple[NDArray[Any], ...],
+        policies: list[FloatArray],
+        actions: IntArray,
+        moved: Moved,
+        ended: NDArray[np.bool_],
+    ) -> None:
+        """Note one step of the games of these numbers."""
+        entries = {
+            "numbers": numbers,
+            "actions": actions.astype(np.min_scalar_type(max(self._games.n_actions) - 1)),
+            "rewards": moved.rewards,
+            "ended": ended,
+            "terminated": moved.terminated,
+        }
+        for index, agent in enumerate(self._games.agents):
+            entries[f"observations/{agent}"] = present[index]
+            entries[f"next/{agent}"] = moved.observations[index]
+            entries[f"policies/{agent}"] = policies[index]
+        for name, entry in entries.items():
+            self._columns.setdefault(name, []).append(entry)
+
+    def played(self) -> PlayedStage:
+        """The steps game by game, each game's in their order."""
+        order = np.argsort(np.concatenate(self._columns["numbers"]), kind="stable")
+        columns = {name: np.concatenate(own)[order] for name, own in self._columns.items()}
+        agents = self._games.agents
+        terminated = columns["terminated"]
+        observed = Transitions(
+            states=None,
+            joint_actions=columns["actions"],
+            next_states=None,
+            episode_ends=columns["ended"],
+            complete=True,
+            observations={agent: columns[f"observations/{agent}"] for agent in agents},
+            next_observations={agent: columns[f"next/{agent}"] for agent in agents},
+            terminations=terminated if terminated.any() else None,
+        )
+        rewards = columns["rewards"]
+        return PlayedStage(
+            observed,
+            {agent: columns[f"policies/{agent}"] for agent in agents},
+            {agent: rewards[:, index].copy() for index, agent in enumerate(agents)},
+        )
+
+
+def _drawn(policy: FloatArray, draws: FloatArray) -> IntArray:
+    """Actions of probabilities `(n, n_actions)`, by draws `(n,)` from [0, 1)."""
+    edges = np.cumsum(policy, axis=1)
+    edges /= edges[:, -1:]  # rounding leaves the last a little off 1
+    return np.asarray((edges <= draws[:, None]).sum(axis=1), dtype=np.int64)
+
+
+def _terminations(steps: Transitions) -> NDArray[np.bool_]:
+    if steps.terminations is None:
+        return np.zeros(len(steps.joint_actions), dtype=bool)
+    return steps.terminations

@@ -1,0 +1,230 @@
+"""Many copies of one game, played side by side: what playing a stage needs of them, and no more."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from pettingzoo import ParallelEnv
+
+from malfl_algos.play.spaces import AnySpace, action_counts, narrowed, observation_spaces
+from malfl_env.checks import check_count
+from malfl_env.grid_world import GridWorld
+from malfl_env.vector import GridWorldVector
+
+__all__ = ["Games", "Moved", "games_of"]
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
+Observations: TypeAlias = tuple[NDArray[Any], ...]
+AnyEnv: TypeAlias = "ParallelEnv[Any, Any, Any]"
+
+_REMEDY = "keep all in play until the last has ended, for example with SuperSuit's black_death"
+
+
+@dataclass(frozen=True, eq=False)
+class Moved:
+    """What a step of some games led to.
+
+    Args:
+        observations: per agent `(n, ...)`; of a game that ended, where it ended.
+        rewards: `(n, n_agents)`.
+        terminated: bool `(n,)`: the game ended, for all agents.
+        truncated: bool `(n,)`: it was cut.
+    """
+
+    observations: Observations
+    rewards: FloatArray
+    terminated: BoolArray
+    truncated: BoolArray
+
+
+class Games(Protocol):
+    """Copies of one game, independent of one another."""
+
+    @property
+    def agents(self) -> tuple[str, ...]:
+        """Ids in agent order."""
+        ...
+
+    @property
+    def spaces(self) -> tuple[AnySpace, ...]:
+        """What each agent observes."""
+        ...
+
+    @property
+    def n_actions(self) -> tuple[int, ...]:
+        """Number of actions of each agent."""
+        ...
+
+    @property
+    def n_games(self) -> int:
+        """Number of copies."""
+        ...
+
+    def reset(self, rng: np.random.Generator) -> Observations:
+        """Begin all games anew: per agent, observations `(n_games, ...)`."""
+        ...
+
+    def step(self, numbers: IntArray, actions: IntArray) -> Moved:
+        """Move the games of these numbers, which have not ended; actions `(n, n_agents)`."""
+        ...
+
+
+def games_of(env: AnyEnv | Callable[[], AnyEnv], n_games: int) -> Games:
+    """Copies of a parallel environment, the original left alone.
+
+    A `GridWorld` without wrappers becomes a `GridWorldVector`; any other is copied, or made anew by
+    the function given in its place.
+
+    Args:
+        env: with discrete actions, and agents that begin and end together.
+        n_games: how many.
+
+    Raises:
+        ValueError: for another environment, or one that cannot be copied.
+    """
+    check_count("n_games", n_games, minimum=1)
+    made = env if isinstance(env, ParallelEnv) else _made(env)
+    n_actions, spaces = action_counts(made), observation_spaces(made)
+    if type(made) is GridWorld:
+        return _GridWorlds(made, n_games)
+    if isinstance(env, ParallelEnv):
+        copies = [_copy(env) for _ in range(n_games)]
+    else:
+        copies = [made, *(_made(env) for _ in range(n_games - 1))]
+    return _Copies(copies, n_actions, spaces)
+
+
+class _GridWorlds:
+    """Games of a `GridWorld`, all in step."""
+
+    def __init__(self, env: GridWorld, n_games: int) -> None:
+        rules = env.rules
+        self.n_games = n_games
+        self.agents = tuple(env.possible_agents)
+        self.spaces = observation_spaces(env)
+        self.n_actions = action_counts(env)
+        self._games = GridWorldVector(
+            n_games,
+            autoreset_mode="Disabled",
+            size=rules.size,
+            n_agents=rules.n_agents,
+            rewards=env.agent_rewards,
+            starts=rules.starts,
+            goals=rules.goals,
+            walls=rules.walls,
+            slip=rules.slip,
+            max_cycles=env.max_cycles,
+        )
+
+    def reset(self, rng: np.random.Generator) -> Observations:
+        return self._everyones(self._games.reset(seed=int(rng.integers(2**63)))[0])
+
+    def step(self, numbers: IntArray, actions: IntArray) -> Moved:
+        chosen = np.zeros((self.n_games, len(self.agents)), dtype=np.int64)
+        chosen[numbers] = actions
+        observations, rewards, terminated, truncated, _ = self._games.step(chosen)
+        return Moved(
+            self._everyones(observations[numbers]),
+            rewards[numbers],
+            terminated[numbers],
+            truncated[numbers],
+        )
+
+    def _everyones(self, observations: IntArray) -> Observations:
+        return (narrowed(observations, self.spaces[0]),) * len(self.agents)
+
+
+class _Copies:
+    """Any parallel environments, one after the other."""
+
+    def __init__(
+        self, envs: list[AnyEnv], n_actions: tuple[int, ...], spaces: tuple[AnySpace, ...]
+    ) -> None:
+        self._envs = envs
+        self.agents = tuple(envs[0].possible_agents)
+        self.n_actions = n_actions
+        self.spaces = spaces
+        self.n_games = len(envs)
+        # of a Discrete action space, which need not begin at 0
+        self._first = [int(envs[0].action_space(agent).start) for agent in self.agents]
+
+    def reset(self, rng: np.random.Generator) -> Observations:
+        seen = []
+        for env, seed in zip(self._envs, rng.integers(2**31, size=self.n_games), strict=True):
+            observations, _ = env.reset(seed=int(seed))
+            self._check_present(env, "begin")
+            seen.append(observations)
+        return self._stacked(seen)
+
+    def step(self, numbers: IntArray, actions: IntArray) -> Moved:
+        seen, rewards, ends = [], np.empty(actions.shape), np.empty((2, len(numbers)), dtype=bool)
+        for row, number in enumerate(numbers):
+            env = self._envs[number]
+            given = {
+                agent: int(action) + first
+                for agent, action, first in zip(self.agents, actions[row], self._first, strict=True)
+            }
+            observations, gains, terminations, truncations, _ = env.step(given)
+            ends[:, row] = self._ended(terminations, truncations)
+            if not ends[:, row].any():
+                self._check_present(env, "go on")
+            seen.append(observations)
+            rewards[row] = [gains[agent] for agent in self.agents]
+        return Moved(self._stacked(seen), rewards, ends[0], ends[1])
+
+    def _stacked(self, seen: Iterable[Mapping[Any, Any]]) -> Observations:
+        rows = list(seen)
+        return tuple(
+            narrowed(np.stack([np.asarray(row[agent]) for row in rows]), space)
+            for agent, space in zip(self.agents, self.spaces, strict=True)
+        )
+
+    def _ended(
+        self, terminations: Mapping[Any, bool], truncations: Mapping[Any, bool]
+    ) -> tuple[bool, bool]:
+        """Whether the game ended or was cut; it is cut where it did not end for all."""
+        over = [bool(terminations[agent] or truncations[agent]) for agent in self.agents]
+        if any(over) and not all(over):
+            gone = [agent for agent, own in zip(self.agents, over, strict=True) if own]
+            raise ValueError(
+                f"agents must end together: {_names(gone)} ended while others went on; {_REMEDY}"
+            )
+        terminated = all(bool(terminations[agent]) for agent in self.agents)
+        return terminated, any(over) and not terminated
+
+    def _check_present(self, env: AnyEnv, what: str) -> None:
+        absent = [agent for agent in self.agents if agent not in env.agents]
+        if absent:
+            raise ValueError(
+                f"agents must begin and end together: {_names(absent)} did not {what}; {_REMEDY}"
+            )
+
+
+def _made(factory: Any) -> AnyEnv:
+    env = factory() if callable(factory) else factory
+    if not isinstance(env, ParallelEnv):
+        raise ValueError(
+            "env must be a PettingZoo parallel environment, or a function that makes one; got "
+            f"{env!r}"
+        )
+    return env
+
+
+def _copy(env: AnyEnv) -> AnyEnv:
+    try:
+        return deepcopy(env)
+    except Exception as fault:  # what cannot be copied says so in many ways
+        raise ValueError(
+            f"the environment {env} cannot be copied ({fault}): hand over a function that makes one"
+        ) from fault
+
+
+def _names(agents: Iterable[Any]) -> str:
+    return ", ".join(str(agent) for agent in agents)

@@ -1,0 +1,158 @@
+"""Learners and observers by name: what is installed, and the loading of one.
+
+A plugin is an entry point in the group `malfl.learners` or `malfl.observers` whose value is a
+frozen dataclass: its fields are its options. Our own algorithms come through the same door. Listing
+reads metadata and imports nothing; a plugin is imported when it is asked for by name, so a broken
+one harms nobody else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.metadata import EntryPoint
+from typing import Any, cast
+
+from malfl_algos.contract import Learner, Observer
+from malfl_algos.plugins.checks import check_plugin_class
+from malfl_algos.plugins.discovery import GROUPS, Kind, Plugin, canonical_name, discover
+from malfl_algos.plugins.options import coerce_options, suggestion
+from malfl_algos.plugins.requirements import brought_by_extra, install_plugin, missing_module
+
+__all__ = [
+    "Kind",
+    "MissingExtra",
+    "Plugin",
+    "PluginError",
+    "find_plugin",
+    "list_plugins",
+    "load_learner",
+    "load_observer",
+    "make_plugin",
+    "plugin_class",
+]
+
+
+class PluginError(RuntimeError):
+    """A plugin that is installed but cannot be used; the message names it and its distribution."""
+
+
+class MissingExtra(PluginError):
+    """A plugin for which an extra of its distribution has to be installed, too."""
+
+
+def list_plugins() -> list[Plugin]:
+    """All installed plugins, sorted by kind, name and distribution. Imports none of them."""
+    return discover()[0]
+
+
+def load_learner(name: str, **options: Any) -> Learner:
+    """A learner by name. For errors see `find_plugin`, `plugin_class` and `make_plugin`."""
+    return cast(Learner, make_plugin(find_plugin("learner", name), options))
+
+
+def load_observer(name: str, **options: Any) -> Observer:
+    """An observer by name. For errors see `find_plugin`, `plugin_class` and `make_plugin`."""
+    return cast(Observer, make_plugin(find_plugin("observer", name), options))
+
+
+def find_plugin(kind: Kind, name: str) -> Plugin:
+    """The installed plugin of a name.
+
+    Args:
+        kind: "learner" or "observer".
+        name: of its entry point, or `distribution:name` where two distributions use one name;
+            distributions are compared as pip compares them, `My_Dist` is `my-dist`.
+
+    Raises:
+        ValueError: for an unknown name, with the nearest and all known ones, or with how to install
+            the distribution that is known to bring it.
+        PluginError: where more than one distribution brings the name.
+    """
+    installed = list_plugins()
+    distribution, _, bare = name.rpartition(":")
+    matches = [
+        plugin
+        for plugin in installed
+        if (plugin.kind, plugin.name) == (kind, bare)
+        and (
+            not distribution or canonical_name(distribution) == canonical_name(plugin.distribution)
+        )
+    ]
+    if not matches:
+        raise ValueError(_unknown(kind, name, installed))
+    if len({plugin.distribution for plugin in matches}) > 1:
+        sources = " and ".join(f"{m.distribution!r} {m.version}" for m in matches)
+        choices = " or ".join(repr(m.full_name) for m in matches)
+        raise PluginError(f"the {kind} name {bare!r} is used by {sources}: say {choices}")
+    if len(matches) > 1:
+        values = " and ".join(plugin.value for plugin in matches)
+        raise PluginError(f"{matches[0]} stands twice among its entries, for {values}")
+    return matches[0]
+
+
+def plugin_class(plugin: Plugin) -> type:
+    """Import a plugin and check that it is one.
+
+    Raises:
+        PluginError: for a malformed entry point, a failing import (its cause chained; whatever a
+            plugin raises counts, an interruption by a person alone is passed on; `MissingExtra`
+            for want of a module that an extra brings), or a value that is not what
+            `malfl_algos.plugins.checks.check_plugin_class` asks for.
+    """
+    if plugin.malformed:
+        raise PluginError(f"{plugin}: {plugin.malformed}")
+    try:
+        cls = EntryPoint(plugin.name, plugin.value, GROUPS[plugin.kind]).load()
+    except KeyboardInterrupt:
+        raise
+    except BaseException as fault:
+        advice = ""
+        kind: type[PluginError] = PluginError
+        if isinstance(fault, ModuleNotFoundError):
+            advice = f"; {missing_module(plugin, fault.name)}"
+            kind = MissingExtra if brought_by_extra(plugin, fault.name) else PluginError
+        raise kind(f"{plugin} failed to import: {type(fault).__name__}: {fault}{advice}") from fault
+    try:
+        check_plugin_class(cls, plugin.kind)
+    except ValueError as fault:
+        raise PluginError(f"{plugin}: {plugin.value} {fault}") from None
+    return cast(type, cls)
+
+
+def make_plugin(plugin: Plugin, options: Mapping[str, Any]) -> Learner | Observer:
+    """A plugin with options.
+
+    Raises:
+        PluginError: as in `plugin_class`, and where the plugin fails in another way than by
+            refusing its options.
+        ValueError: for an unknown option, a value of the wrong type, or one that the plugin itself
+            refuses.
+    """
+    cls = plugin_class(plugin)
+    where = f"{plugin.kind} {plugin.name!r}"
+    checked = coerce_options(cls, options, where=where)
+    try:
+        made = cls(**checked)
+    except (ValueError, TypeError) as fault:
+        # a TypeError is a required option that was left out
+        raise ValueError(f"{where}: {fault}") from fault
+    except Exception as fault:
+        raise PluginError(f"{plugin} failed to start: {type(fault).__name__}: {fault}") from fault
+    return cast("Learner | Observer", made)
+
+
+def _unknown(kind: Kind, name: str, installed: list[Plugin]) -> str:
+    """What to say about a name that nobody brings."""
+    own = [plugin for plugin in installed if plugin.kind == kind]
+    if not own:
+        return (
+            f"unknown {kind} {name!r}: no {kind}s are installed at all, not even ours: "
+            "pip install malfl-env (or pip install -e . in its checkout)"
+        )
+    advice = install_plugin(name.rpartition(":")[2])
+    if advice:
+        return f"unknown {kind} {name!r}: {advice}"
+    known = sorted({plugin.name for plugin in own})
+    full = [plugin.full_name for plugin in own]
+    hint = suggestion(name, full if ":" in name else known)
+    return f"unknown {kind} {name!r}{hint or ';'} installed: {', '.join(known)}"

@@ -1,0 +1,1 @@
+"""Soft values and policies: evaluation, averages over the other agents, iteration."""

@@ -1,0 +1,227 @@
+"""Soft policy evaluation and improvement for agents that act independently given the joint state.
+
+A joint policy is a sequence of arrays `(n_states, n_actions of that agent)` in agent order, each
+row a distribution. Everything about agent i is seen with the other agents averaged out: its action
+value is q^i(s, a^i), not a function of everyone's action.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import overload
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+from scipy.sparse.linalg import LinearOperator
+from scipy.special import log_softmax, xlogy
+
+from malfl_algos.soft.averaging import (
+    AveragedDynamics,
+    average_out,
+    averaged_dynamics,
+    sparse_bytes,
+)
+from malfl_algos.soft.iteration import iterated_sum
+from malfl_env.markov_game import MarkovGame
+
+__all__ = [
+    "averaged_reward",
+    "averaged_transition",
+    "discounted_sum",
+    "entropy",
+    "expected_next",
+    "log_soft_improvement",
+    "others_joint_policy",
+    "policy_transition",
+    "soft_evaluation",
+    "soft_improvement",
+    "transition_under",
+]
+
+FloatArray = NDArray[np.float64]
+JointPolicy = Sequence[FloatArray]
+Transition = sp.csr_array | AveragedDynamics
+"""Chances of next states, one row per state (and action): `@` and `.T @` are all that is asked."""
+
+DENSE_STATES = 300
+"""Up to this many joint states a linear solve is dense; beyond it is iterative."""
+RESIDUAL = 1e-12
+"""Relative residual that an iterative solve must reach unless told otherwise."""
+SPARSE_BYTES = 2**30
+"""A sparse transition larger than this is replaced by the operator that needs no matrix."""
+
+
+def entropy(policy: FloatArray) -> FloatArray:
+    """Entropy in nats of every row of a policy, `(..., n_actions) -> (...)`; 0 log 0 is 0."""
+    return np.asarray(-xlogy(policy, policy).sum(axis=-1))
+
+
+def averaged_transition(
+    game: MarkovGame, joint_policy: JointPolicy, agent_index: int
+) -> sp.csr_array:
+    """Transition probabilities of one agent's actions with the others averaged out.
+
+    P^i(s' | s, a^i) = E over a^-i ~ pi^-i(s) of P(s' | s, a).
+
+    Args:
+        game: the dynamics.
+        joint_policy: `(n_states, n_actions)` per agent; the agent's own entry is not read.
+        agent_index: i.
+
+    Returns:
+        Sparse `(n_states * n_actions[i], n_states)`; row `s * n_actions[i] + a`; rows sum to 1.
+    """
+    return averaged_dynamics(game, joint_policy, agent_index).sparse()
+
+
+def transition_under(
+    game: MarkovGame, joint_policy: JointPolicy, agent_index: int, *, copies: int = 1
+) -> Transition:
+    """The averaged transition in the form that suits its size, sparse or without a matrix.
+
+    Args:
+        game, joint_policy, agent_index: as `averaged_transition` takes them.
+        copies: how many such transitions will be held at a time.
+    """
+    dynamics = averaged_dynamics(game, joint_policy, agent_index)
+    small = copies * sparse_bytes(game, agent_index) <= SPARSE_BYTES
+    return dynamics.sparse() if small else dynamics
+
+
+def averaged_reward(game: MarkovGame, joint_policy: JointPolicy, agent_index: int) -> FloatArray:
+    """Reward of one agent's own actions with the others averaged out, `(n_states,
+    n_actions[i])`.
+    """
+    table = game.reward(agent_index)
+    own = (game.n_states, game.n_actions[agent_index])
+    if table.ndim == 1:
+        return np.broadcast_to(table[:, None], own).copy()
+    agents = tuple(range(game.n_agents))
+    averaged = average_out(table[..., None], agents, joint_policy, keep=agent_index)
+    return np.asarray(averaged[..., 0])
+
+
+def others_joint_policy(joint_policy: JointPolicy, agent_index: int) -> FloatArray:
+    """Probabilities of the other agents' joint actions.
+
+    Args:
+        joint_policy: `(..., n_actions)` per agent, leading axes alike.
+        agent_index: whose own policy is left out.
+
+    Returns:
+        `(..., n_others)`: the others' actions in mixed radix, in agent order; 1 for a lone agent.
+    """
+    leading = joint_policy[0].shape[:-1]
+    others = np.ones((*leading, 1))
+    for index, policy in enumerate(joint_policy):
+        if index != agent_index:
+            others = (others[..., :, None] * policy[..., None, :]).reshape(*leading, -1)
+    return others
+
+
+def expected_next(transition: Transition, values: FloatArray) -> FloatArray:
+    """Expectation of `values (n_states,)` at the next state, `(n_states, n_actions)`."""
+    return np.asarray(transition @ values).reshape(len(values), -1)
+
+
+@overload
+def policy_transition(transition: sp.csr_array, policy: FloatArray) -> sp.csr_array: ...
+@overload
+def policy_transition(transition: Transition, policy: FloatArray) -> Transition: ...
+def policy_transition(transition: Transition, policy: FloatArray) -> Transition:
+    """State-to-state transition under a policy of the agent's own, `(n_states, n_states)`.
+
+    Of the same form, sparse or without a matrix, as the transition.
+    """
+    if isinstance(transition, AveragedDynamics):
+        return transition.under(policy)
+    n_states, n_actions = policy.shape
+    index = transition.indices.dtype  # of the product, too
+    pointers = np.arange(n_states + 1, dtype=index) * n_actions
+    choice = sp.csr_array(
+        (policy.ravel(), np.arange(policy.size, dtype=index), pointers),
+        shape=(n_states, policy.size),
+    )
+    return sp.csr_array(choice @ transition)
+
+
+def soft_evaluation(
+    game: MarkovGame,
+    joint_policy: JointPolicy,
+    agent_index: int,
+    *,
+    discount: float,
+    temperature: float,
+) -> tuple[FloatArray, FloatArray]:
+    """Soft value of a joint policy for one agent, equation (5).
+
+    V = (I - gamma P_pi)^-1 (r_pi + alpha H(pi)) and q(s, a) = E[r(s, a) + gamma V(s')], the other
+    agents averaged out.
+
+    Args:
+        game: dynamics and rewards.
+        joint_policy: `(n_states, n_actions)` per agent.
+        agent_index: i.
+        discount: gamma in [0, 1).
+        temperature: alpha >= 0; 0 gives the plain discounted value.
+
+    Returns:
+        q `(n_states, n_actions[i])` and V `(n_states,)`, to a relative residual of 1e-12.
+
+    Raises:
+        ValueError: for a discount outside [0, 1) or a negative temperature.
+        ArithmeticError: if an iterative solve misses its residual; the message has the residual.
+    """
+    if not 0 <= discount < 1:
+        raise ValueError(f"discount must be in [0, 1), got {discount}")
+    if not temperature >= 0:
+        raise ValueError(f"temperature must be >= 0, got {temperature}")
+    policy = joint_policy[agent_index]
+    transition = transition_under(game, joint_policy, agent_index)
+    reward = averaged_reward(game, joint_policy, agent_index)
+    gain = (policy * reward).sum(axis=1) + temperature * entropy(policy)
+    value = discounted_sum(policy_transition(transition, policy), gain, discount=discount)
+    return reward + discount * expected_next(transition, value), value
+
+
+def discounted_sum(transition: Transition, gain: FloatArray, *, discount: float) -> FloatArray:
+    """Solve V = gain + gamma P V for V.
+
+    Args:
+        transition: P, `(n_states, n_states)`: sparse, or an operator.
+        gain: `(n_states,)`.
+        discount: gamma in [0, 1).
+
+    Returns:
+        V `(n_states,)`: a dense solve of a sparse transition up to 300 states, `iterated_sum` to a
+        residual of 1e-12 beyond.
+
+    Raises:
+        ArithmeticError: as `iterated_sum`.
+    """
+    n_states = len(gain)
+    if n_states <= DENSE_STATES and not isinstance(transition, LinearOperator):
+        system = np.eye(n_states) - discount * transition.toarray()
+        return np.asarray(np.linalg.solve(system, gain), dtype=np.float64)
+    return iterated_sum(transition, gain, discount=discount, residual=RESIDUAL)
+
+
+def log_soft_improvement(q: FloatArray, *, temperature: float) -> FloatArray:
+    """Log of the improved policy, log pi(a | s) = q(s, a) / alpha - log Z(s); equation (6)."""
+    if not temperature > 0:
+        raise ValueError(f"temperature must be > 0, got {temperature}")
+    return np.asarray(log_softmax(q / temperature, axis=-1))
+
+
+def soft_improvement(q: FloatArray, *, temperature: float) -> FloatArray:
+    """Improved policy pi(a | s) proportional to exp(q(s, a) / alpha), equation (6).
+
+    Args:
+        q: `(n_states, n_actions)`, finite.
+        temperature: alpha > 0.
+
+    Returns:
+        `(n_states, n_actions)`, rows sum to 1; computed in log space, so no q overflows.
+    """
+    return np.exp(log_soft_improvement(q, temperature=temperature))

@@ -1,0 +1,1 @@
+"""Files: arrays, traces, tables, and how they are written."""

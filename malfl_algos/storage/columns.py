@@ -1,0 +1,137 @@
+"""Columns on disk: .npy files that grow by chunks, each with a checksum, and are mapped when read.
+
+A column may be larger than the memory. Nothing in it is ever executed.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from hashlib import sha256
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.lib import format as npy
+from numpy.typing import NDArray
+
+from malfl_algos.storage.arrays import check_array
+from malfl_algos.storage.durable import naming_no_space
+
+__all__ = ["ColumnWriter", "map_column"]
+
+_HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+
+
+class ColumnWriter:
+    """Writes one .npy file chunk by chunk.
+
+    Args:
+        path: of a file that is not there yet.
+        like: an array `(n, ...)` of the column's type and shape of rows.
+    """
+
+    def __init__(self, path: Path, like: NDArray[Any]) -> None:
+        check_array(path.stem, like)
+        self._path = path
+        self._dtype, self._row = like.dtype.newbyteorder("="), like.shape[1:]
+        self._chunks: list[dict[str, Any]] = []
+        self._n_rows = 0
+        with naming_no_space(path):
+            self._stream = path.open("xb")
+            self._stream.write(self._header())
+
+    def append(self, rows: NDArray[Any]) -> None:
+        """Add rows `(n, ...)`.
+
+        Raises:
+            ValueError: for rows of another type or shape.
+            NoSpace: where the disk is full.
+        """
+        if rows.dtype != self._dtype or rows.shape[1:] != self._row:
+            raise ValueError(
+                f"{self._path.stem}: chunks must be alike, the first was {self._dtype} "
+                f"{self._row}, this is {rows.dtype} {rows.shape[1:]}"
+            )
+        content = np.ascontiguousarray(rows, dtype=self._dtype).data.cast("B")
+        with naming_no_space(self._path):
+            self._stream.write(content)
+        self._chunks.append({"rows": len(rows), "sha256": sha256(content).hexdigest()})
+        self._n_rows += len(rows)
+
+    def close(self) -> dict[str, Any]:
+        """Finish the file; returns what a manifest says of it."""
+        with naming_no_space(self._path), self._stream as stream:
+            stream.seek(0)
+            stream.write(self._header())  # numpy leaves room in it for any number of rows
+        return {"dtype": self._dtype.str, "row": list(self._row), "chunks": self._chunks}
+
+    def abandon(self) -> None:
+        """Close the file as it is."""
+        self._stream.close()
+
+    def _header(self) -> bytes:
+        buffer = io.BytesIO()
+        shape = (self._n_rows, *self._row)
+        description = npy.header_data_from_array_1_0(np.empty((0, *self._row), self._dtype))
+        npy.write_array_header_1_0(buffer, {**description, "shape": shape})
+        return buffer.getvalue()
+
+
+def map_column(path: Path, entry: Mapping[str, Any], *, verify: bool) -> NDArray[Any]:
+    """Map a column that `ColumnWriter` wrote.
+
+    Args:
+        path: of the file.
+        entry: what `ColumnWriter.close` returned.
+        verify: whether all chunks are read once and compared with their checksums.
+
+    Returns:
+        `(n_rows, ...)`, read-only, in native byte order.
+
+    Raises:
+        ValueError: where the file is missing, cut, damaged or another; the message names it.
+    """
+    try:
+        n_rows = sum(chunk["rows"] for chunk in entry["chunks"])
+        array = _mapped(path, (n_rows, *entry["row"]), np.dtype(entry["dtype"]))
+        if verify:
+            _verify(array, entry["chunks"])
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such file") from None
+    # numpy raises anything at all over bytes that were made to break it
+    except Exception as fault:
+        words = " ".join(str(fault).split())[:300] or type(fault).__name__
+        raise ValueError(f"{path}: cut, damaged, or not of this trace: {words}") from fault
+    return array
+
+
+def _mapped(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+    with path.open("rb") as stream:
+        version = npy.read_magic(stream)
+        if version not in _HEADERS:
+            raise ValueError(f"its npy header is of version {version}")
+        found = _HEADERS[version](stream)
+        offset = stream.tell()
+        n_bytes = stream.seek(0, io.SEEK_END) - offset
+    if found != (shape, False, dtype):
+        raise ValueError(f"it holds {found[2]} {found[0]}, the manifest says {dtype} {shape}")
+    check_array(path.stem, np.empty(0, dtype))
+    if prod(shape) * dtype.itemsize != n_bytes or n_bytes == 0:
+        raise ValueError(
+            f"it holds {n_bytes} bytes, {prod(shape) * dtype.itemsize} are to be there"
+        )
+    return np.memmap(path, dtype=dtype, mode="r", offset=offset, shape=shape)
+
+
+def _verify(array: NDArray[Any], chunks: list[Mapping[str, Any]]) -> None:
+    first = 0
+    for number, chunk in enumerate(chunks):
+        rows = array[first : first + chunk["rows"]]
+        first += chunk["rows"]
+        content = rows.reshape(-1).view(np.uint8)
+        if sha256(content.data).hexdigest() != chunk["sha256"]:
+            raise ValueError(f"chunk {number} is not what was written: its checksum differs")
+        if rows.dtype == np.bool_ and content.max(initial=0) > 1:
+            raise ValueError("it holds bytes that are neither true nor false")

@@ -1,0 +1,285 @@
+"""Observation traces on disk: a folder with a manifest and a file per stage and column.
+
+`manifest.json` says what the trace is of, and how many steps and which checksum every chunk of
+every column has; its own checksum stands in it. The columns of stage h are `stage_<h>/<name>.npy`.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from malfl_algos.observation_trace import ObservationTrace
+from malfl_algos.play.spaces import AnySpace, space_from_json, space_to_json
+from malfl_algos.storage.checksums import value_hash
+from malfl_algos.storage.columns import ColumnWriter, map_column
+from malfl_algos.storage.durable import partial_folder, replace_folder, sync_folder
+from malfl_algos.storage.files import check_manifest, write_json
+from malfl_algos.trace import Transitions
+
+__all__ = ["CHUNK_STEPS", "TraceWriter", "chunks", "load_trace", "save_trace"]
+
+CHUNK_STEPS = 1 << 16
+"""Steps of a chunk, where a whole stage is written at once."""
+
+_FORMAT, _VERSION = "malfl observation trace", 1
+_MANIFEST = "manifest.json"
+_MAX_MANIFEST_BYTES = 64 * 2**20
+_OBSERVED = ("observations", "next_observations")
+_COLUMNS = ("states", "joint_actions", "next_states", "episode_ends", "terminations")
+
+
+class TraceWriter:
+    """Writes a trace stage by stage and chunk by chunk. A context manager.
+
+    The folder is there, whole, when the context has been left without an exception; before, and
+    otherwise, nothing is, or what was there.
+
+    Args:
+        folder: to be made; an observation trace that is there is replaced.
+        agents: ids in agent order.
+        n_actions: of each agent.
+        spaces: what each agent observes.
+
+    Raises:
+        ValueError: for a folder that holds anything else.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        *,
+        agents: Sequence[str],
+        n_actions: Sequence[int],
+        spaces: Sequence[AnySpace],
+    ) -> None:
+        self._folder = Path(folder)
+        if self._folder.exists() and not _is_trace(self._folder):
+            raise ValueError(
+                f"{folder}: it is there and no observation trace; choose another folder"
+            )
+        self._agents = tuple(agents)
+        self._n_actions, self._spaces = tuple(n_actions), tuple(spaces)
+        self._partial = partial_folder(self._folder)
+        self._stages: list[dict[str, Any]] = []
+        self._open: dict[str, ColumnWriter] = {}
+        self._complete, self._terminates = True, False
+
+    def __enter__(self) -> TraceWriter:
+        shutil.rmtree(self._partial, ignore_errors=True)
+        self._partial.mkdir(parents=True)
+        return self
+
+    def append(self, steps: Transitions) -> None:
+        """Add a chunk to the present stage; between two chunks an episode may go on.
+
+        Raises:
+            ValueError: for steps that do not fit the trace, or the chunks before them.
+            NoSpace: where the disk is full.
+        """
+        ends = np.ones(len(steps.joint_actions), dtype=bool)  # a chunk need not end an episode
+        chunk = Transitions(**{**vars(steps), "episode_ends": ends, "terminations": None})
+        ObservationTrace((chunk,), self._agents, self._n_actions, self._spaces)
+        columns = dict(_columns(steps, self._agents))
+        stage = self._partial / f"stage_{len(self._stages)}"
+        if not self._open:
+            stage.mkdir()
+            self._complete, self._terminates = True, False
+            for name, rows in columns.items():
+                self._open[name] = ColumnWriter(stage / f"{name}.npy", rows)
+        if columns.keys() != self._open.keys():
+            raise ValueError(
+                f"chunks of a stage must have the same columns: {sorted(self._open)}, this one has "
+                f"{sorted(columns)}"
+            )
+        for name, rows in columns.items():
+            self._open[name].append(rows)
+        self._complete &= bool(steps.complete)
+        self._terminates |= bool(columns["terminations"].any())
+
+    def end_stage(self) -> None:
+        """The stage has all its steps; the next chunk begins another.
+
+        Raises:
+            ValueError: for a stage without steps.
+        """
+        if not self._open:
+            raise ValueError(f"stage {len(self._stages)} has no steps")
+        entries = {name: column.close() for name, column in self._open.items()}
+        folder = self._partial / f"stage_{len(self._stages)}"
+        if not self._terminates:
+            del entries["terminations"]
+            (folder / "terminations.npy").unlink()
+        sync_folder(folder)
+        self._stages.append({"complete": self._complete, "columns": entries})
+        self._open = {}
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        fault: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for column in self._open.values():
+            column.abandon()
+        try:
+            if kind is None:
+                self._finish()
+        finally:
+            shutil.rmtree(self._partial, ignore_errors=True)
+
+    def _finish(self) -> None:
+        if self._open or not self._stages:
+            raise ValueError("a trace ends with the end of a stage: call end_stage()")
+        content = {
+            "format": _FORMAT,
+            "version": _VERSION,
+            "agents": list(self._agents),
+            "n_actions": list(self._n_actions),
+            "spaces": [space_to_json(space) for space in self._spaces],
+            "stages": self._stages,
+        }
+        write_json(self._partial / _MANIFEST, {**content, "checksum": value_hash(content)})
+        replace_folder(self._partial, self._folder)
+
+
+def save_trace(trace: ObservationTrace, folder: str | Path) -> None:
+    """Write a trace whole, in chunks of `CHUNK_STEPS` steps; errors as `TraceWriter`."""
+    writer = TraceWriter(
+        folder, agents=trace.agents, n_actions=trace.n_actions, spaces=trace.spaces
+    )
+    with writer:
+        for stage in trace.stages:
+            for chunk in chunks(stage, CHUNK_STEPS):
+                writer.append(chunk)
+            writer.end_stage()
+
+
+def chunks(steps: Transitions, n_steps: int) -> Iterator[Transitions]:
+    """A stage cut into pieces of so many steps; an episode may go on from one to the next."""
+    for first in range(0, len(steps.joint_actions), n_steps):
+        part = slice(first, first + n_steps)
+        columns: dict[str, Any] = {
+            name: None if getattr(steps, name) is None else getattr(steps, name)[part]
+            for name in _COLUMNS
+        }
+        observed: dict[str, Any] = {
+            kind: {agent: array[part] for agent, array in (getattr(steps, kind) or {}).items()}
+            for kind in _OBSERVED
+        }
+        yield Transitions(complete=steps.complete, **columns, **observed)
+
+
+def load_trace(folder: str | Path, *, verify: bool = True) -> ObservationTrace:
+    """Map a trace that was written by `save_trace` or a `TraceWriter`.
+
+    Args:
+        folder: of the trace.
+        verify: whether every column is read once and compared with its checksums.
+
+    Raises:
+        ValueError: where a file is missing, cut, damaged or foreign; the message names it.
+    """
+    root = Path(folder)
+    manifest = _read_manifest(root / _MANIFEST)
+    try:
+        names = tuple(manifest["agents"])
+        if not all(isinstance(agent, str) for agent in names):
+            raise ValueError(f"its agents are {str(names)[:60]}")
+        _check_files(root, manifest["stages"])
+        stages = tuple(
+            _load_stage(root / f"stage_{index}", stage, names, verify=verify)
+            for index, stage in enumerate(manifest["stages"])
+        )
+        spaces = tuple(space_from_json(space) for space in manifest["spaces"])
+        n_actions = tuple(int(number) for number in manifest["n_actions"])
+        return ObservationTrace(stages, names, n_actions, spaces)
+    except (KeyError, TypeError, AttributeError, ValueError) as fault:
+        raise ValueError(f"{folder}: not an observation trace: {fault}") from fault
+
+
+def _columns(steps: Transitions, agents: Sequence[str]) -> Iterator[tuple[str, NDArray[Any]]]:
+    """Columns by their name in the file: agents by their index, for an id may be any text."""
+    for name in _COLUMNS:
+        column = getattr(steps, name)
+        if name == "terminations" and column is None:
+            column = np.zeros(len(steps.joint_actions), dtype=bool)
+        if column is not None:
+            yield name, column
+    for kind in _OBSERVED:
+        for index, agent in enumerate(agents):
+            yield f"{kind}_{index}", getattr(steps, kind)[agent]
+
+
+def _load_stage(
+    folder: Path, stage: Mapping[str, Any], agents: Sequence[str], *, verify: bool
+) -> Transitions:
+    arrays = {
+        name: map_column(folder / f"{name}.npy", entry, verify=verify)
+        for name, entry in stage["columns"].items()
+    }
+    observed: dict[str, Any] = {
+        kind: {agent: arrays.pop(f"{kind}_{index}") for index, agent in enumerate(agents)}
+        for kind in _OBSERVED
+    }
+    columns: dict[str, Any] = {name: arrays.pop(name, None) for name in _COLUMNS}
+    if arrays:
+        raise ValueError(f"{folder}: it holds what no trace holds: {min(arrays)!r}")
+    if type(stage["complete"]) is not bool:
+        raise ValueError(f"{folder}: complete must be true or false")
+    return Transitions(complete=stage["complete"], **columns, **observed)
+
+
+def _check_files(root: Path, stages: Sequence[Mapping[str, Any]]) -> None:
+    """Nothing is in the folder that is not in the manifest; what is missing is found on reading."""
+    wanted = {root / _MANIFEST}
+    for index, stage in enumerate(stages):
+        folder = root / f"stage_{index}"
+        for name in stage["columns"]:
+            if Path(name).name != name:
+                raise ValueError(f"it has a column of the name {name!r}")
+            wanted |= {folder, folder / f"{name}.npy"}
+    foreign = sorted(set(root.rglob("*")) - wanted)
+    if foreign:
+        raise ValueError(f"{foreign[0]} is not of this trace")
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    try:
+        if path.stat().st_size > _MAX_MANIFEST_BYTES:
+            raise ValueError(f"{path}: larger than {_MAX_MANIFEST_BYTES} bytes")
+        manifest = json.loads(path.read_bytes())
+    except OSError as fault:
+        raise ValueError(f"{path}: cannot be read: {fault.strerror}") from fault
+    except (ValueError, RecursionError) as fault:
+        raise ValueError(f"{path}: not JSON, cut or damaged: {str(fault)[:100]}") from fault
+    if not isinstance(manifest, dict):
+        raise ValueError(f"{path}: must be a JSON mapping")
+    check_manifest(path, manifest, _FORMAT, version=_VERSION)
+    content = {key: value for key, value in manifest.items() if key != "checksum"}
+    try:
+        own = value_hash(content)
+    except (ValueError, RecursionError) as fault:
+        raise ValueError(f"{path}: damaged: {str(fault)[:100]}") from fault
+    if manifest.get("checksum") != own:
+        raise ValueError(f"{path}: damaged or changed by hand: its checksum differs")
+    return manifest
+
+
+def _is_trace(folder: Path) -> bool:
+    if not folder.is_dir():
+        return False
+    if not any(folder.iterdir()):
+        return True
+    try:
+        _read_manifest(folder / _MANIFEST)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,121 @@
+"""Imports point down only: the layers of docs/architecture.md, read from the source itself."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("malfl_env", "malfl_algos")
+
+LAYERS: tuple[tuple[str, ...], ...] = (
+    ("malfl_env",),
+    (
+        "malfl_algos.soft",
+        "malfl_algos.ma_lfl",
+        "malfl_algos.scores",
+        "malfl_algos.work.compilation",
+    ),
+    ("malfl_algos.trace", "malfl_algos.contract", "malfl_algos.ground_truth", "malfl_algos"),
+    ("malfl_algos.storage", "malfl_algos.play", "malfl_algos.plugins"),
+    ("malfl_algos.learners", "malfl_algos.observers", "malfl_algos.networks"),
+    ("malfl_algos.testing",),
+    ("malfl_algos.experiments", "malfl_algos.work"),
+    ("malfl_algos.report",),
+    ("malfl_algos.cli", "malfl_algos.__main__"),
+)
+"""From the bottom up. A module belongs to the entry with the longest name that fits."""
+
+EXCEPTIONS: dict[tuple[str, str], str] = {}
+"""(importer, imported): why it may."""
+
+
+def source_files() -> dict[str, Path]:
+    """Every module by its dotted name."""
+    files = {}
+    for package in PACKAGES:
+        for path in sorted((ROOT / package).rglob("*.py")):
+            parts = path.relative_to(ROOT).with_suffix("").parts
+            files[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return files
+
+
+def imports(path: Path, known: set[str], *, at_top_only: bool = False) -> Iterator[str]:
+    """Modules of ours that a file imports, those for type checkers alone left out."""
+
+    def visit(node: ast.AST) -> Iterator[ast.stmt]:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.dump(child.test):
+                continue
+            if isinstance(child, (ast.Import, ast.ImportFrom)):
+                yield child
+            elif not (at_top_only and isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef))):
+                yield from visit(child)
+
+    for statement in visit(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(statement, ast.Import):
+            yield from (alias.name for alias in statement.names if alias.name in known)
+        elif isinstance(statement, ast.ImportFrom) and statement.module in known:
+            deeper = {f"{statement.module}.{alias.name}" for alias in statement.names} & known
+            yield from deeper or {statement.module}
+
+
+def layer(module: str) -> int:
+    """The number of a module's layer."""
+    fits = {
+        name: number
+        for number, names in enumerate(LAYERS)
+        for name in names
+        if module == name or module.startswith(f"{name}.")
+    }
+    return fits[max(fits, key=len)]
+
+
+FILES = source_files()
+GRAPH = {name: set(imports(path, set(FILES))) - {name} for name, path in FILES.items()}
+
+
+def test_the_reader_of_imports_finds_them():
+    """A graph that is empty would pass everything."""
+    assert sum(map(len, GRAPH.values())) > 300
+    assert "malfl_env.rules" in GRAPH["malfl_env.grid_world"]
+
+
+def test_imports_point_down_only():
+    upward = {
+        (importer, imported)
+        for importer, found in GRAPH.items()
+        for imported in found
+        if layer(imported) > layer(importer)
+    }
+    assert sorted(upward - EXCEPTIONS.keys()) == []
+    assert sorted(EXCEPTIONS.keys() - upward) == [], "exceptions that nobody needs any more"
+
+
+def test_no_circles():
+    """Also through imports inside functions, but for the exceptions."""
+    done: set[str] = set()
+
+    def walk(module: str, way: tuple[str, ...]) -> None:
+        if module in way:
+            pytest.fail("a circle of imports: " + " -> ".join((*way[way.index(module) :], module)))
+        if module in done:
+            return
+        for imported in sorted(GRAPH[module]):
+            if (module, imported) not in EXCEPTIONS:
+                walk(imported, (*way, module))
+        done.add(module)
+
+    for module in sorted(GRAPH):
+        walk(module, ())
+
+
+def test_every_file_is_in_a_known_room():
+    """A new folder is a decision; the root of `malfl_algos` stays small."""
+    folders = {str(path.parent.relative_to(ROOT)) for path in FILES.values()}
+    assert len(folders) <= 21, sorted(folders)
+    at_the_root = [n for n, p in FILES.items() if p.parent == ROOT / "malfl_algos"]
+    assert len(at_the_root) <= 9, at_the_root
