@@ -108,7 +108,7 @@ class Observer(Protocol):
 
     A class attribute `needs_transitions = True` asks the pipeline for ordered transitions. A method
     `check_size(n_states, n_actions, n_stages)`, where there is one, is called before anything runs
-    and raises `ValueError` for a game too large, stating the memory it would take.
+    and raises `InputError` for a game too large, stating the memory it would take.
     """
 
     def recover(
@@ -131,7 +131,7 @@ class Observer(Protocol):
                 certain, used in place of estimates.
 
         Raises:
-            ValueError: where the trace does not fit the game or is too short for the method.
+            InputError: where the trace does not fit the game or is too short for the method.
         """
         ...
 
@@ -163,6 +163,6 @@ class ObservationObserver(Protocol):
             temperature: the learners' entropy weight, > 0.
 
         Raises:
-            ValueError: for a trace that is too short for the method.
+            InputError: for a trace that is too short for the method.
         """
         ...

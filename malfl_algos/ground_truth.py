@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from malfl_algos.storage.files import check_manifest, read_arrays, write_arrays
+from malfl_env.errors import InputError
 
 __all__ = ["GroundTruth"]
 
@@ -43,20 +44,20 @@ class GroundTruth:
         """Read a file written by `save`.
 
         Raises:
-            ValueError: where it is none, or its policies are not distributions; it names the file.
+            InputError: where it is none, or its policies are not distributions; it names the file.
         """
         arrays, manifest = read_arrays(Path(path))
         check_manifest(Path(path), manifest, "malfl ground truth", version=FORMAT_VERSION)
         parts: dict[str, dict[str, FloatArray]] = {"reward": {}, "policy": {}}
         for name, array in arrays.items():
             if array.ndim == 0 or array.size == 0:
-                raise ValueError(f"{path}: {name!r} is empty")
+                raise InputError(f"{path}: {name!r} is empty")
             kind, _, agent = name.partition("/")
             if kind not in parts or array.dtype != np.float64 or not np.all(np.isfinite(array)):
-                raise ValueError(f"{path}: {name!r} is not a finite float64 reward or policy")
+                raise InputError(f"{path}: {name!r} is not a finite float64 reward or policy")
             parts[kind][agent] = array
         if not parts["reward"] or parts["reward"].keys() != parts["policy"].keys():
-            raise ValueError(
+            raise InputError(
                 f"{path}: rewards and policies must be of the same agents, at least one"
             )
         for agent, policies in parts["policy"].items():
@@ -66,7 +67,7 @@ class GroundTruth:
 
 def _check_fit(path: str | Path, agent: str, reward: FloatArray, policies: FloatArray) -> None:
     if policies.ndim != 3 or policies.shape[1] != len(reward):
-        raise ValueError(
+        raise InputError(
             f"{path}: the policies of {agent!r} must be (n_stages, {len(reward)}, n_actions) as "
             f"its reward has {len(reward)} states, got {policies.shape}"
         )
@@ -76,4 +77,4 @@ def _check_fit(path: str | Path, agent: str, reward: FloatArray, policies: Float
         or policies.max() > 2
         or not np.allclose(policies.sum(axis=-1), 1, rtol=0, atol=1e-6)
     ):
-        raise ValueError(f"{path}: the policies of {agent!r} are not distributions over actions")
+        raise InputError(f"{path}: the policies of {agent!r} are not distributions over actions")

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from malfl_algos.play.spaces import AnySpace, check_in_space, check_observation_space, narrowed
 from malfl_algos.trace import LearningTrace, Transitions
+from malfl_env.errors import InputError
 from malfl_env.markov_game import MarkovGame
 
 __all__ = ["ObservationTrace", "from_learning_trace"]
@@ -35,7 +36,7 @@ class ObservationTrace:
         spaces: what each agent observes: Box, Discrete, MultiDiscrete or MultiBinary.
 
     Raises:
-        ValueError: where these do not fit together; the message names stage and column.
+        InputError: where these do not fit together; the message names stage and column.
     """
 
     stages: tuple[Transitions, ...]
@@ -45,19 +46,19 @@ class ObservationTrace:
 
     def __post_init__(self) -> None:
         if not self.stages:
-            raise ValueError("an observation trace needs at least one stage, got none")
+            raise InputError("an observation trace needs at least one stage, got none")
         if not self.agents or len(set(self.agents)) != len(self.agents):
-            raise ValueError(f"agents must be distinct, at least one; got {self.agents}")
+            raise InputError(f"agents must be distinct, at least one; got {self.agents}")
         for name in ("n_actions", "spaces"):
             if len(getattr(self, name)) != len(self.agents):
-                raise ValueError(
+                raise InputError(
                     f"{name} must have an entry for each of {len(self.agents)} agents, got "
                     f"{len(getattr(self, name))}"
                 )
         for agent, space, n_own in zip(self.agents, self.spaces, self.n_actions, strict=True):
             check_observation_space(space, where=agent)
             if n_own < 1:
-                raise ValueError(f"n_actions of {agent} must be >= 1, got {n_own}")
+                raise InputError(f"n_actions of {agent} must be >= 1, got {n_own}")
         for index, stage in enumerate(self.stages):
             _check_stage(stage, self, where=f"stage {index}")
 
@@ -72,7 +73,7 @@ class ObservationTrace:
         A trace larger than the memory: `malfl_algos.storage.observation_traces.TraceWriter`.
 
         Raises:
-            ValueError: for a folder that is there and holds something else.
+            InputError: for a folder that is there and holds something else.
         """
         from malfl_algos.storage.observation_traces import save_trace
 
@@ -87,7 +88,7 @@ class ObservationTrace:
             verify: whether all is read once and compared with its checksums.
 
         Raises:
-            ValueError: where a file is missing, cut, damaged or foreign; the message names it.
+            InputError: where a file is missing, cut, damaged or foreign; the message names it.
         """
         from malfl_algos.storage.observation_traces import load_trace
 
@@ -96,7 +97,7 @@ class ObservationTrace:
     def first(self, n_stages: int) -> ObservationTrace:
         """The trace cut after its first stages."""
         if not 1 <= n_stages <= self.n_stages:
-            raise ValueError(f"n_stages must be 1..{self.n_stages}, got {n_stages}")
+            raise InputError(f"n_stages must be 1..{self.n_stages}, got {n_stages}")
         return ObservationTrace(self.stages[:n_stages], self.agents, self.n_actions, self.spaces)
 
 
@@ -110,10 +111,10 @@ def from_learning_trace(trace: LearningTrace, game: MarkovGame) -> ObservationTr
         game: the game it is of; its rewards are not read.
 
     Raises:
-        ValueError: for a trace without transitions, or of another game.
+        InputError: for a trace without transitions, or of another game.
     """
     if (trace.n_states, trace.n_actions) != (game.n_states, game.n_actions):
-        raise ValueError(
+        raise InputError(
             f"the trace is of a game with {trace.n_states} joint states and actions "
             f"{trace.n_actions}, the game has {game.n_states} and {game.n_actions}"
         )
@@ -123,7 +124,7 @@ def from_learning_trace(trace: LearningTrace, game: MarkovGame) -> ObservationTr
     for index, stage in enumerate(trace.stages):
         steps = stage.transitions
         if steps is None or steps.states is None or steps.next_states is None:
-            raise ValueError(
+            raise InputError(
                 f"stage {index} of the trace has no transitions in their order: let the learner "
                 "keep them (keep_transitions: true)"
             )
@@ -149,7 +150,7 @@ def _check_stage(steps: Transitions, trace: ObservationTrace, *, where: str) -> 
     for kind in ("observations", "next_observations"):
         observed = getattr(steps, kind) or {}
         if set(observed) != set(trace.agents):
-            raise ValueError(
+            raise InputError(
                 f"{where}: {kind} must be of the agents {', '.join(trace.agents)}, they are of "
                 f"{', '.join(observed) or 'none'}"
             )
@@ -157,16 +158,16 @@ def _check_stage(steps: Transitions, trace: ObservationTrace, *, where: str) -> 
             check_in_space(observed[agent], space, where=f"{where}, {kind} of {agent}")
     actions = steps.joint_actions
     if actions.ndim != 2 or actions.shape[1] != n_agents or actions.dtype.kind not in "iu":
-        raise ValueError(
+        raise InputError(
             f"{where}: joint_actions must be whole numbers (n_steps, {n_agents}), got "
             f"{actions.dtype} {actions.shape}"
         )
     if len(actions) == 0:
-        raise ValueError(f"{where} has no steps")
+        raise InputError(f"{where} has no steps")
     _check_actions(actions, trace, where=where)
     ends = steps.episode_ends
     if ends.dtype != np.bool_ or ends.ndim != 1 or not ends[-1]:
-        raise ValueError(
+        raise InputError(
             f"{where}: episode_ends must be true or false, and true at the stage's last step"
         )
 
@@ -176,7 +177,7 @@ def _check_actions(actions: NDArray[Any], trace: ObservationTrace, *, where: str
         block = actions[first : first + _BLOCK]
         for agent, n_own, own in zip(trace.agents, trace.n_actions, block.T, strict=True):
             if own.min() < 0 or own.max() >= n_own:
-                raise ValueError(
+                raise InputError(
                     f"{where}: actions of {agent} must be in 0..{n_own - 1}, got {own.min()} to "
                     f"{own.max()}"
                 )

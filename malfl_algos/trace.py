@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from malfl_algos.storage.files import check_manifest, read_arrays, write_arrays
 from malfl_algos.trace_checks import check_columns, check_counts, check_next_states, check_steps
+from malfl_env.errors import InputError
 
 __all__ = ["LearningTrace", "NextStateCounts", "Stage", "Transitions"]
 
@@ -43,7 +44,7 @@ class Transitions:
             episode was cut.
 
     Raises:
-        ValueError: for columns of different lengths, or what is missing.
+        InputError: for columns of different lengths, or what is missing.
     """
 
     states: NDArray[Any] | None
@@ -76,7 +77,7 @@ class NextStateCounts:
 
     def __post_init__(self) -> None:
         if not len(self.rows) == len(self.next_states) == len(self.counts):
-            raise ValueError("rows, next_states and counts must have one length")
+            raise InputError("rows, next_states and counts must have one length")
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +91,7 @@ class Stage:
         transitions: the steps themselves, when they were kept.
 
     Raises:
-        ValueError: for counts that are no counts, and states or actions that are not in the game.
+        InputError: for counts that are no counts, and states or actions that are not in the game.
     """
 
     joint_counts: IntArray
@@ -100,12 +101,12 @@ class Stage:
     def __post_init__(self) -> None:
         counts = self.joint_counts
         if counts.ndim < 2 or counts.dtype != np.int64:
-            raise ValueError(
+            raise InputError(
                 "joint_counts must be int64 (n_states, *n_actions), "
                 f"got {counts.dtype} {counts.shape}"
             )
         if counts.size == 0:
-            raise ValueError(f"joint_counts must have states and actions, got {counts.shape}")
+            raise InputError(f"joint_counts must have states and actions, got {counts.shape}")
         check_counts("joint_counts", counts, minimum=0)
         if self.next_state_counts is not None:
             check_next_states(self.next_state_counts, counts)
@@ -135,17 +136,17 @@ class LearningTrace:
         stages: at least one; counts of one shape.
 
     Raises:
-        ValueError: for no stages, or stages of different games.
+        InputError: for no stages, or stages of different games.
     """
 
     stages: tuple[Stage, ...]
 
     def __post_init__(self) -> None:
         if not self.stages:
-            raise ValueError("a learning trace needs at least one stage, got none")
+            raise InputError("a learning trace needs at least one stage, got none")
         shapes = {stage.joint_counts.shape for stage in self.stages}
         if len(shapes) > 1:
-            raise ValueError(
+            raise InputError(
                 f"the stages are of different games: their counts have shapes {sorted(shapes)}"
             )
 
@@ -177,7 +178,7 @@ class LearningTrace:
     def first(self, n_stages: int) -> LearningTrace:
         """The trace cut after its first stages."""
         if not 1 <= n_stages <= self.n_stages:
-            raise ValueError(f"n_stages must be 1..{self.n_stages}, got {n_stages}")
+            raise InputError(f"n_stages must be 1..{self.n_stages}, got {n_stages}")
         return LearningTrace(self.stages[:n_stages])
 
     def save(self, path: str | Path) -> None:
@@ -198,7 +199,7 @@ class LearningTrace:
         """Read a trace written by `save`.
 
         Raises:
-            ValueError: where the file is missing, cut, damaged or no trace; the message names it.
+            InputError: where the file is missing, cut, damaged or no trace; the message names it.
         """
         arrays, manifest = read_arrays(Path(path))
         check_manifest(Path(path), manifest, "malfl learning trace", version=FORMAT_VERSION)
@@ -210,11 +211,11 @@ class LearningTrace:
                 manifest["n_states"],
                 *manifest["n_actions"],
             ]:
-                raise ValueError(
+                raise InputError(
                     f"its counts are {counts.dtype} {counts.shape}, its manifest says otherwise"
                 )
             if len(complete) != len(counts) or not {*complete} <= {True, False, None}:
-                raise ValueError(f"its manifest says of its transitions: {str(complete)[:60]}")
+                raise InputError(f"its manifest says of its transitions: {str(complete)[:60]}")
             trace = cls(
                 tuple(
                     _stage_from_arrays(counts[h], arrays, h, complete[h])
@@ -223,10 +224,10 @@ class LearningTrace:
             )
             unknown = arrays.keys() - trace._arrays().keys()
             if unknown:
-                raise ValueError(f"it holds what no trace holds: {min(unknown)!r}")
+                raise InputError(f"it holds what no trace holds: {min(unknown)!r}")
             return trace
         except (KeyError, IndexError, TypeError, ValueError) as fault:
-            raise ValueError(f"{path}: not a learning trace: {fault}") from fault
+            raise InputError(f"{path}: not a learning trace: {fault}") from fault
 
     def _arrays(self) -> dict[str, NDArray[Any]]:
         """All there is, by name in the file."""

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from malfl_env.errors import InputError
+
 if TYPE_CHECKING:
     from malfl_algos.trace import NextStateCounts, Transitions
 
@@ -19,7 +21,7 @@ def check_columns(steps: Transitions) -> None:
     """Refuse transitions whose columns do not fit together.
 
     Raises:
-        ValueError: it names the column.
+        InputError: it names the column.
     """
     n_steps = len(steps.joint_actions)
     names = ("states", "next_states", "episode_ends", "terminations")
@@ -29,31 +31,31 @@ def check_columns(steps: Transitions) -> None:
         columns |= {f"{kind}[{agent}]": array for agent, array in observed.items()}
     for name, column in columns.items():
         if column is not None and len(column) != n_steps:
-            raise ValueError(f"{name} has {len(column)} entries for {n_steps} steps")
+            raise InputError(f"{name} has {len(column)} entries for {n_steps} steps")
     if (steps.states is None) != (steps.next_states is None):
-        raise ValueError("states and next_states are given both or not at all")
+        raise InputError("states and next_states are given both or not at all")
     if steps.states is None and steps.observations is None:
-        raise ValueError("transitions need states or observations")
+        raise InputError("transitions need states or observations")
     ended = steps.terminations
     if ended is not None and (
         ended.dtype != np.bool_ or ended.ndim != 1 or np.any(ended & ~steps.episode_ends)
     ):
-        raise ValueError("terminations must be true or false, and true at ends of episodes only")
+        raise InputError("terminations must be true or false, and true at ends of episodes only")
 
 
 def check_counts(name: str, counts: NDArray[Any], *, minimum: int) -> None:
     """Counts are whole numbers, not too small, and add up without overflow.
 
     Raises:
-        ValueError: where they are not; it names them.
+        InputError: where they are not; it names them.
     """
     if counts.dtype.kind not in "iu":
-        raise ValueError(f"{name} must be whole numbers, got {counts.dtype}")
+        raise InputError(f"{name} must be whole numbers, got {counts.dtype}")
     if counts.size and counts.min() < minimum:
-        raise ValueError(f"{name} must be >= {minimum}, got {counts.min()}")
+        raise InputError(f"{name} must be >= {minimum}, got {counts.min()}")
     total = float(counts.sum(dtype=np.float64))
     if total > _MOST:
-        raise ValueError(f"{name} must add up to at most 2**53, got {total:.3g}")
+        raise InputError(f"{name} must add up to at most 2**53, got {total:.3g}")
 
 
 def _check_indices(name: str, indices: NDArray[Any], size: int) -> None:
@@ -65,12 +67,12 @@ def _check_indices(name: str, indices: NDArray[Any], size: int) -> None:
         size: they must be in 0..size-1.
 
     Raises:
-        ValueError: where they are not; it names them.
+        InputError: where they are not; it names them.
     """
     if indices.dtype.kind not in "iu" or indices.ndim != 1:
-        raise ValueError(f"{name} must be whole numbers, got {indices.dtype} {indices.shape}")
+        raise InputError(f"{name} must be whole numbers, got {indices.dtype} {indices.shape}")
     if indices.size and not (indices.min() >= 0 and indices.max() < size):
-        raise ValueError(f"{name} must be in 0..{size - 1}, got {indices.min()} to {indices.max()}")
+        raise InputError(f"{name} must be in 0..{size - 1}, got {indices.min()} to {indices.max()}")
 
 
 def check_next_states(seen: NextStateCounts, counts: NDArray[Any]) -> None:
@@ -85,11 +87,11 @@ def check_steps(steps: Transitions, shape: tuple[int, ...]) -> None:
     for name in ("states", "next_states"):
         _check_indices(name, getattr(steps, name), shape[0])
     if steps.joint_actions.shape[1:] != (len(shape) - 1,):
-        raise ValueError(
+        raise InputError(
             f"joint_actions must be (n_steps, {len(shape) - 1}), got {steps.joint_actions.shape}"
         )
     for index, n_actions in enumerate(shape[1:]):
         own = steps.joint_actions[:, index]
         _check_indices(f"joint_actions of agent_{index}", own, n_actions)
     if steps.episode_ends.dtype != np.bool_ or steps.episode_ends.ndim != 1:
-        raise ValueError(f"episode_ends must be true or false, got {steps.episode_ends.dtype}")
+        raise InputError(f"episode_ends must be true or false, got {steps.episode_ends.dtype}")

@@ -16,6 +16,8 @@ from typing import Any, TypeGuard
 import numpy as np
 from numpy.typing import NDArray
 
+from malfl_env.errors import InputError
+
 __all__ = [
     "MAX_TABLE_BYTES",
     "check_choice",
@@ -46,10 +48,10 @@ def check_count(name: str, value: object, *, minimum: int) -> int:
     """A whole number that is at least `minimum`, as an int.
 
     Raises:
-        ValueError: for any other value; booleans and floats such as 3.0 are no whole numbers.
+        InputError: for any other value; booleans and floats such as 3.0 are no whole numbers.
     """
     if not is_whole(value) or value < minimum:
-        raise ValueError(f"{name} must be a whole number >= {minimum}, got {value!r}")
+        raise InputError(f"{name} must be a whole number >= {minimum}, got {value!r}")
     return int(value)
 
 
@@ -57,7 +59,7 @@ def check_fraction(name: str, value: object) -> float:
     """A number in [0, 1], as a float.
 
     Raises:
-        ValueError: for any other value, NaN and booleans among them.
+        InputError: for any other value, NaN and booleans among them.
     """
     if isinstance(value, Real) and not isinstance(value, bool):
         try:
@@ -66,14 +68,14 @@ def check_fraction(name: str, value: object) -> float:
             number = inf
         if 0.0 <= number <= 1.0:
             return number
-    raise ValueError(f"{name} must be a number from 0 to 1, got {value!r}")
+    raise InputError(f"{name} must be a number from 0 to 1, got {value!r}")
 
 
 def check_choice(name: str, value: object, choices: Iterable[str]) -> str:
     """One of the given strings.
 
     Raises:
-        ValueError: for any other value; it lists the choices and suggests the nearest one.
+        InputError: for any other value; it lists the choices and suggests the nearest one.
     """
     known = list(choices)
     if isinstance(value, str) and value in known:
@@ -81,14 +83,14 @@ def check_choice(name: str, value: object, choices: Iterable[str]) -> str:
     near = get_close_matches(value, known, n=1) if isinstance(value, str) else []
     hint = f" (did you mean {near[0]!r}?)" if near else ""
     allowed = ", ".join(repr(choice) for choice in known)
-    raise ValueError(f"{name} must be one of {allowed}; got {value!r}{hint}")
+    raise InputError(f"{name} must be one of {allowed}; got {value!r}{hint}")
 
 
 def check_numbers(name: str, values: object, *, allowed: str) -> NDArray[np.float64]:
     """A float64 copy of an array of whole or real numbers.
 
     Raises:
-        ValueError: for anything else (strings, booleans, complex numbers, one number alone, rows of
+        InputError: for anything else (strings, booleans, complex numbers, one number alone, rows of
             different lengths); `allowed` says what would do.
     """
     try:
@@ -96,7 +98,7 @@ def check_numbers(name: str, values: object, *, allowed: str) -> NDArray[np.floa
     except ValueError:  # rows of different lengths
         array = np.asarray(None)
     if array.dtype.kind not in "iuf" or array.ndim == 0:
-        raise ValueError(f"{name} must be {allowed}, got {values!r}")
+        raise InputError(f"{name} must be {allowed}, got {values!r}")
     return array.astype(np.float64)
 
 
@@ -109,10 +111,10 @@ def check_table_bytes(n_bytes: int, what: str, advice: str = "choose a smaller g
         advice: what else to do than to raise the limit.
 
     Raises:
-        ValueError: if it needs more than `MAX_TABLE_BYTES`; it states how much it would take.
+        InputError: if it needs more than `MAX_TABLE_BYTES`; it states how much it would take.
     """
     if n_bytes > MAX_TABLE_BYTES:
-        raise ValueError(
+        raise InputError(
             f"{what} would take {_readable(n_bytes)} of memory, the limit is "
             f"{_readable(MAX_TABLE_BYTES)}; {advice}, or raise "
             f"malfl_env.checks.MAX_TABLE_BYTES if this machine has the memory"

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from malfl_env.errors import InputError
+
 __all__ = ["Factor"]
 
 IntArray = NDArray[np.int64]
@@ -24,7 +26,7 @@ class Factor:
             and sums to 1 (to 1e-12). Successors that stand twice in a row add up.
 
     Raises:
-        ValueError: where agents are not increasing, shapes disagree, a successor is not a local
+        InputError: where agents are not increasing, shapes disagree, a successor is not a local
             state, or a row is not a distribution.
     """
 
@@ -35,17 +37,17 @@ class Factor:
     def __post_init__(self) -> None:
         successors, probabilities = self.successors, self.probabilities
         if list(self.agents) != sorted(set(self.agents)):
-            raise ValueError(f"agents of a factor must be increasing indices, got {self.agents}")
+            raise InputError(f"agents of a factor must be increasing indices, got {self.agents}")
         n_axes = len(self.agents) + 2
         if successors.shape != probabilities.shape or successors.ndim != n_axes:
-            raise ValueError(
+            raise InputError(
                 f"a factor of {len(self.agents)} agents needs successors and probabilities of one "
                 f"shape with {n_axes} axes, got {successors.shape} and {probabilities.shape}"
             )
         if successors.dtype.kind not in "iu":
-            raise ValueError(f"successors must be whole numbers, got dtype {successors.dtype}")
+            raise InputError(f"successors must be whole numbers, got dtype {successors.dtype}")
         if successors.size and (successors.min() < 0 or successors.max() >= len(successors)):
-            raise ValueError(
+            raise InputError(
                 f"successors must be local states 0..{len(successors) - 1}, "
                 f"got {successors.min()}..{successors.max()}"
             )
@@ -58,7 +60,7 @@ class Factor:
         wrong = ~(np.abs(row_sums - 1.0) <= 1e-12) | ~np.all(self.probabilities >= 0, axis=-1)
         if np.any(wrong):
             where = tuple(int(axis) for axis in np.argwhere(wrong)[0])
-            raise ValueError(
+            raise InputError(
                 f"transition probabilities must be >= 0 and sum to 1 for every local state and "
                 f"action; row {where} is {self.probabilities[where].tolist()}"
             )

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pettingzoo.utils.env import ParallelEnv
 
 from malfl_env.checks import check_choice, check_count
+from malfl_env.errors import InputError
 from malfl_env.markov_game import MarkovGame
 from malfl_env.rendering import render_ansi, render_rgb
 from malfl_env.rewards import Reward, grid_rewards
@@ -59,7 +60,7 @@ class GridWorld(ParallelEnv):  # type: ignore[misc]  # pettingzoo ships no types
         render_mode: None, "human" (prints the board at every step), "ansi" or "rgb_array".
 
     Raises:
-        ValueError: for options that make no game; it says which, its value and what is allowed.
+        InputError: for options that make no game; it says which, its value and what is allowed.
     """
 
     metadata: dict[str, Any] = {  # noqa: RUF012  # PettingZoo's wrappers expect a plain dict here
@@ -142,7 +143,7 @@ class GridWorld(ParallelEnv):  # type: ignore[misc]  # pettingzoo ships no types
             Observations and empty infos of all agents.
 
         Raises:
-            ValueError: for a seed that is not a whole number >= 0.
+            InputError: for a seed that is not a whole number >= 0.
         """
         if seed is not None:
             self.np_random = np.random.default_rng(check_count("seed", seed, minimum=0))
@@ -172,7 +173,7 @@ class GridWorld(ParallelEnv):  # type: ignore[misc]  # pettingzoo ships no types
             False), truncations and empty infos, each by agent. Nothing in them is shared.
 
         Raises:
-            ValueError: for a missing or unknown agent, or an action that is not 0..4.
+            InputError: for a missing or unknown agent, or an action that is not 0..4.
             RuntimeError: after the end of an episode, or before the first `reset`.
         """
         agents = self.agents
@@ -237,7 +238,7 @@ class GridWorld(ParallelEnv):  # type: ignore[misc]  # pettingzoo ships no types
         """The tabular model of this game.
 
         Raises:
-            ValueError: if its reward tables would not fit into memory.
+            InputError: if its reward tables would not fit into memory.
         """
         return grid_game(self.rules, self.agent_rewards)
 
@@ -265,16 +266,16 @@ class GridWorld(ParallelEnv):  # type: ignore[misc]  # pettingzoo ships no types
     def _refuse(self, actions: Any) -> NoReturn:
         """Say what is wrong with the actions."""
         if not isinstance(actions, Mapping):
-            raise ValueError(f"actions must be a dictionary by agent id, got {actions!r}")
+            raise InputError(f"actions must be a dictionary by agent id, got {actions!r}")
         for agent in self.agents:
             if agent not in actions:
-                raise ValueError(f"actions has none for {agent}; agents are {self.agents}")
+                raise InputError(f"actions has none for {agent}; agents are {self.agents}")
             allowed = f"a whole number from 0 to {len(ACTIONS) - 1} {ACTIONS}"
             try:
                 fits = 0 <= index(actions[agent]) < len(ACTIONS)
             except TypeError:
                 fits = False
             if not fits:
-                raise ValueError(f"the action of {agent} must be {allowed}, got {actions[agent]!r}")
+                raise InputError(f"the action of {agent} must be {allowed}, got {actions[agent]!r}")
         unknown = sorted(set(actions) - set(self.agents), key=str)
-        raise ValueError(f"actions has agents {unknown}, which are not in {self.agents}")
+        raise InputError(f"actions has agents {unknown}, which are not in {self.agents}")

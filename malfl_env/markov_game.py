@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from malfl_env.checks import check_table_bytes
+from malfl_env.errors import InputError
 from malfl_env.factor import Factor
 
 __all__ = ["Factor", "MarkovGame", "deterministic_game"]
@@ -46,7 +47,7 @@ class MarkovGame:
     The reward of a step is a function of the joint state before the move and of the joint action.
 
     Raises:
-        ValueError: where the parts do not fit together, or a reward is not finite.
+        InputError: where the parts do not fit together, or a reward is not finite.
     """
 
     n_actions: tuple[int, ...]
@@ -60,12 +61,12 @@ class MarkovGame:
             object.__setattr__(self, "observation_shape", self.n_local)
         self._check_dynamics()
         if prod(self.observation_shape) != self.n_states:
-            raise ValueError(
+            raise InputError(
                 f"observation_shape {self.observation_shape} numbers "
                 f"{prod(self.observation_shape)} states, the game has {self.n_states}"
             )
         if not 0 <= self.start < self.n_states:
-            raise ValueError(
+            raise InputError(
                 f"start must be a joint state 0..{self.n_states - 1}, got {self.start}"
             )
         if self.rewards is not None:
@@ -74,31 +75,31 @@ class MarkovGame:
     def _check_dynamics(self) -> None:
         movers = sorted(agent for factor in self.factors for agent in factor.agents)
         if movers != list(range(self.n_agents)):
-            raise ValueError(
+            raise InputError(
                 f"every agent must move exactly one factor, but the factors are moved by {movers}"
             )
         for factor in self.factors:
             expected = tuple(self.n_actions[agent] for agent in factor.agents)
             if factor.successors.shape[1:-1] != expected:
-                raise ValueError(
+                raise InputError(
                     f"the factor of agents {factor.agents} has tables for "
                     f"{factor.successors.shape[1:-1]} actions, expected {expected}"
                 )
 
     def _check_rewards(self, rewards: Sequence[FloatArray]) -> None:
         if len(rewards) != self.n_agents:
-            raise ValueError(
+            raise InputError(
                 f"{self.n_agents} agents need {self.n_agents} rewards, got {len(rewards)}"
             )
         allowed = ((self.n_states,), (self.n_states, *self.n_actions))
         for agent_index, table in enumerate(rewards):
             if table.shape not in allowed:
-                raise ValueError(
+                raise InputError(
                     f"the reward of agent {agent_index} has shape {table.shape}, "
                     f"expected {allowed[0]} or {allowed[1]}"
                 )
             if not np.all(np.isfinite(table)):
-                raise ValueError(
+                raise InputError(
                     f"the reward of agent {agent_index} has values that are not finite"
                 )
 
@@ -138,7 +139,7 @@ class MarkovGame:
             The joint state: an int for one observation, else an int64 array `(...)`.
 
         Raises:
-            ValueError: for a wrong number of digits, or a digit out of its range or not whole.
+            InputError: for a wrong number of digits, or a digit out of its range or not whole.
         """
         digits = np.asarray(observation)
         shape = self.observation_shape
@@ -147,7 +148,7 @@ class MarkovGame:
         else:
             fits = bool(np.all((digits >= 0) & (digits < shape) & (digits == np.floor(digits))))
         if not fits:
-            raise ValueError(
+            raise InputError(
                 f"an observation must have {len(shape)} whole numbers >= 0 and below {shape}; "
                 f"got {observation!r}"
             )
@@ -173,11 +174,11 @@ class MarkovGame:
         """Next joint state of every joint state and joint action, int64 `(n_states, *n_actions)`.
 
         Raises:
-            ValueError: if the game is stochastic, where `factors` hold the transition
+            InputError: if the game is stochastic, where `factors` hold the transition
                 probabilities, or if the table would be larger than `MAX_TABLE_BYTES`.
         """
         if not self.deterministic:
-            raise ValueError(
+            raise InputError(
                 "next_states exists for deterministic games only; this one is stochastic: "
                 "use joint_successors() or factors"
             )
@@ -193,7 +194,7 @@ class MarkovGame:
             a time instead.
 
         Raises:
-            ValueError: if the tables would be larger than `MAX_TABLE_BYTES`.
+            InputError: if the tables would be larger than `MAX_TABLE_BYTES`.
         """
         successors = self._joint_next_states()
         probabilities = np.ones(1)
@@ -230,12 +231,12 @@ class MarkovGame:
             `(n_states,)` when it depends on the state alone, else `(n_states, *n_actions)`.
 
         Raises:
-            ValueError: if the game was stripped of its rewards, or there is no such agent.
+            InputError: if the game was stripped of its rewards, or there is no such agent.
         """
         if self.rewards is None:
-            raise ValueError("this game was stripped of its rewards: observers may not read them")
+            raise InputError("this game was stripped of its rewards: observers may not read them")
         if not 0 <= agent_index < self.n_agents:
-            raise ValueError(f"agent_index must be 0..{self.n_agents - 1}, got {agent_index}")
+            raise InputError(f"agent_index must be 0..{self.n_agents - 1}, got {agent_index}")
         table: FloatArray = self.rewards[agent_index].view()
         table.flags.writeable = False
         return table
@@ -261,7 +262,7 @@ def deterministic_game(
         rewards: per agent `(n_states,)` or `(n_states, *n_actions)`.
 
     Raises:
-        ValueError: as `Factor` and `MarkovGame`.
+        InputError: as `Factor` and `MarkovGame`.
     """
     table = np.array(next_states)[..., None]
     n_actions = table.shape[1:-1]

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from malfl_env.checks import check_choice, check_numbers, is_sequence
+from malfl_env.errors import InputError
 from malfl_env.rules import ACTIONS, Cell, GridRules
 
 __all__ = [
@@ -80,7 +81,7 @@ def family_rewards(name: str, n_agents: int) -> tuple[str, ...]:
     """The reward names of a family, one per agent.
 
     Raises:
-        ValueError: for an unknown family.
+        InputError: for an unknown family.
     """
     pattern = FAMILIES[check_choice("rewards (family name)", name, FAMILIES)]
     return tuple(pattern[index % len(pattern)] for index in range(n_agents))
@@ -99,20 +100,20 @@ def grid_rewards(rewards: str | Sequence[Reward], rules: GridRules) -> tuple[Rew
         One name, callable or read-only float64 copy of the array per agent.
 
     Raises:
-        ValueError: for an unknown name, a wrong number of entries, an array of the wrong shape,
+        InputError: for an unknown name, a wrong number of entries, an array of the wrong shape,
             a callable that returns something other than one number per joint state, or values
             that are not finite.
     """
     if isinstance(rewards, str):
         if rewards in REWARD_NAMES and rewards not in FAMILIES:
-            raise ValueError(
+            raise InputError(
                 f"rewards must be a family name or one entry per agent; for {rewards!r} "
                 f"throughout give {(rewards,) * rules.n_agents}"
             )
         return family_rewards(rewards, rules.n_agents)
     if not is_sequence(rewards) or len(rewards) != rules.n_agents:
         shown = f"{len(rewards)} entries" if is_sequence(rewards) else f"{rewards!r}"
-        raise ValueError(
+        raise InputError(
             f"rewards must be a family name ({', '.join(FAMILIES)}) or a list of one entry for "
             f"each of the {rules.n_agents} agents, got {shown}"
         )
@@ -139,7 +140,7 @@ def state_rewards(
         float64 `(n,)`.
 
     Raises:
-        ValueError: where a callable returns another shape, no numbers, or values not finite.
+        InputError: where a callable returns another shape, no numbers, or values not finite.
     """
     if isinstance(reward, str):
         return _NAMED[reward](positions, agent_index, goals=goals)
@@ -149,14 +150,14 @@ def state_rewards(
     returned = reward(shown, agent_index)
     values = check_numbers(f"{name}: what it returns", returned, allowed="an array of numbers")
     if values.shape != (len(positions),):
-        raise ValueError(
+        raise InputError(
             f"{name} must return one number per joint state, shape ({len(positions)},) for "
             f"positions of shape {positions.shape}; it returned shape {values.shape}"
         )
     finite = np.isfinite(values)
     if not finite.all():
         worst = int(np.argmin(finite))
-        raise ValueError(
+        raise InputError(
             f"{name} must return finite numbers, got {values[worst]} for the positions "
             f"{positions[worst].tolist()}"
         )
@@ -175,7 +176,7 @@ def reward_table(reward: Reward, rules: GridRules, agent_index: int) -> FloatArr
         float64 `(n_states,)`, or `(n_states, *n_actions)` for an array over joint actions.
 
     Raises:
-        ValueError: as `state_rewards`.
+        InputError: as `state_rewards`.
     """
     if isinstance(reward, np.ndarray):
         return np.array(reward, dtype=np.float64)
@@ -220,12 +221,12 @@ def _entry(entry: object, agent_index: int, rules: GridRules) -> Reward:
     table = check_numbers(name, entry, allowed="a reward name, a callable or an array")
     allowed = ((rules.n_states,), (rules.n_states, *(len(ACTIONS),) * rules.n_agents))
     if table.shape not in allowed:
-        raise ValueError(
+        raise InputError(
             f"{name} must have shape {allowed[0]} or {allowed[1]} in this game, got {table.shape}"
         )
     if not np.isfinite(table).all():
         where = np.unravel_index(int(np.argmin(np.isfinite(table))), table.shape)
-        raise ValueError(
+        raise InputError(
             f"{name} must be finite, got {table[where]} at {tuple(int(axis) for axis in where)}"
         )
     table.flags.writeable = False

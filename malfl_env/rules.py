@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from malfl_env.checks import check_count, check_fraction, is_sequence, is_whole
+from malfl_env.errors import InputError
 from malfl_env.factor import Factor
 
 __all__ = ["ACTIONS", "Cell", "Cells", "GridRules", "cell_factor", "cell_successors", "grid_rules"]
@@ -103,7 +104,7 @@ def grid_rules(
         The rules; every goal in them can be reached from its agent's start.
 
     Raises:
-        ValueError: for an option of the wrong type, count or range, a start or goal that is off
+        InputError: for an option of the wrong type, count or range, a start or goal that is off
             the board or on a wall, a start that is the goal, or a goal that cannot be reached.
     """
     size = check_count("size", size, minimum=2)
@@ -177,7 +178,7 @@ def _entries(name: str, value: object) -> list[object]:
     """The entries of a list, tuple, set or array; strings and mappings iterate as well."""
     if is_sequence(value) or isinstance(value, (set, frozenset)):
         return list(value)
-    raise ValueError(f"{name} must be a list of (row, column) pairs, got {value!r}")
+    raise InputError(f"{name} must be a list of (row, column) pairs, got {value!r}")
 
 
 def _cell(name: str, value: object, size: int) -> Cell:
@@ -186,7 +187,7 @@ def _cell(name: str, value: object, size: int) -> Cell:
         digits = list(value)
         if len(digits) == 2 and all(is_whole(digit) and 0 <= digit < size for digit in digits):
             return int(digits[0]), int(digits[1])
-    raise ValueError(
+    raise InputError(
         f"{name}: a cell must be a (row, column) pair of whole numbers from 0 to {size - 1} "
         f"(size is {size}), got {value!r}"
     )
@@ -202,7 +203,7 @@ def _one_per_agent(
     if entries and not any(is_sequence(entry) for entry in entries):
         return (_cell(name, value, size),) * n_agents
     if len(entries) != n_agents:
-        raise ValueError(
+        raise InputError(
             f"{name} must be one (row, column) for all agents or one for each of the "
             f"{n_agents} agents, got {len(entries)} entries: {value!r}"
         )
@@ -216,19 +217,19 @@ def _check_places(rules: GridRules) -> None:
     for index, (start, goal) in enumerate(zip(rules.starts, rules.goals, strict=True)):
         for name, cell in (("starts", start), ("goals", goal)):
             if cell in rules.walls:
-                raise ValueError(
+                raise InputError(
                     f"{name}: agent_{index} has {cell}, which is a wall; "
                     f"choose a cell that is not in walls"
                 )
         if start == goal:
-            raise ValueError(
+            raise InputError(
                 f"goals: agent_{index} has its goal {goal} on its start, which it would never "
                 f"leave; choose two different cells"
             )
         if start not in reached_from:
             reached_from[start] = _reachable(moves, rules.cell_number(start))
         if not reached_from[start][rules.cell_number(goal)]:
-            raise ValueError(
+            raise InputError(
                 f"goals: agent_{index} cannot reach its goal {goal} from its start {start} "
                 f"because of the walls {list(rules.walls)}"
             )

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pettingzoo.utils.env import ParallelEnv
 
 from malfl_env.checks import check_choice, check_numbers
+from malfl_env.errors import InputError
 from malfl_env.grid_world import GridWorld
 
 __all__ = ["Policy", "SingleAgentView", "single_agent_env"]
@@ -47,12 +48,12 @@ def single_agent_env(
         determines the game and everyone's draws; `reset()` without one lets all generators run on.
 
     Raises:
-        ValueError: for an env that is not parallel, an unknown agent, a policy for the learner
+        InputError: for an env that is not parallel, an unknown agent, a policy for the learner
             itself, a table of the wrong shape or whose rows are no distributions, or options next
             to an `env`.
     """
     if env is not None and options:
-        raise ValueError(f"give either env or options of a new grid world, not both: {options}")
+        raise InputError(f"give either env or options of a new grid world, not both: {options}")
     return SingleAgentView(
         GridWorld(**options) if env is None else env, agent=agent, policies=policies or {}
     )
@@ -63,7 +64,7 @@ class SingleAgentView(gymnasium.Env[Any, Any]):
 
     def __init__(self, env: ParallelEnv, *, agent: str, policies: Mapping[str, Policy]) -> None:
         if not isinstance(env, ParallelEnv):
-            raise ValueError(f"env must be a PettingZoo parallel environment, got {env!r}")
+            raise InputError(f"env must be a PettingZoo parallel environment, got {env!r}")
         check_choice("agent", agent, env.possible_agents)
         self.metadata = {**env.metadata}
         self.render_mode = getattr(env, "render_mode", None)
@@ -139,7 +140,7 @@ def _action_rule(env: ParallelEnv, agent: str, policy: Policy | None) -> ActionR
         return policy
     space = env.action_space(agent)
     if not isinstance(space, Discrete):
-        raise ValueError(f"policies: {agent} has the action space {space}; give it a callable")
+        raise InputError(f"policies: {agent} has the action space {space}; give it a callable")
     if policy is None:
         return _Uniform(space)
     digits = _digits(env.observation_space(agent))
@@ -148,11 +149,11 @@ def _action_rule(env: ParallelEnv, agent: str, policy: Policy | None) -> ActionR
     expected = (prod(digits), int(space.n))
     if not digits or table.shape != expected:
         allowed = f"have shape {expected}" if digits else "be a callable for these observations"
-        raise ValueError(f"{name} must {allowed}, got shape {table.shape}")
+        raise InputError(f"{name} must {allowed}, got shape {table.shape}")
     wrong = ~(np.abs(table.sum(axis=-1) - 1) <= _TOLERANCE) | ~np.all(table >= 0, axis=-1)
     if wrong.any():
         state = int(np.argmax(wrong))
-        raise ValueError(
+        raise InputError(
             f"{name} must hold probabilities that sum to 1 in every state; "
             f"row {state} is {table[state].tolist()}"
         )

@@ -9,6 +9,7 @@ import numpy as np
 from gymnasium.spaces import Discrete
 
 from malfl_env.checks import check_table_bytes
+from malfl_env.errors import InputError
 from malfl_env.markov_game import MarkovGame
 from malfl_env.rewards import Reward, reward_table
 from malfl_env.rules import ACTIONS, GridRules, cell_factor
@@ -27,14 +28,14 @@ def markov_game(env: Any) -> MarkovGame:
         The model: dynamics, start and rewards, the same as the simulator's step by step.
 
     Raises:
-        ValueError: if the environment has no tabular model, or its reward tables would take more
+        InputError: if the environment has no tabular model, or its reward tables would take more
             than `malfl_env.checks.MAX_TABLE_BYTES`.
     """
     core = getattr(env, "unwrapped", env)
     make = getattr(core, "markov_game", None)
     game = make() if callable(make) else None
     if not isinstance(game, MarkovGame):
-        raise ValueError(
+        raise InputError(
             "env must be a grid world, or an environment with a method markov_game() that returns "
             f"a MarkovGame; got {_told(env)}"
         )
@@ -65,7 +66,7 @@ def grid_game(rules: GridRules, rewards: tuple[Reward, ...]) -> MarkovGame:
         cells, walls included; the observation's digits are the row and column of every agent.
 
     Raises:
-        ValueError: if the reward tables would take more than `malfl_env.checks.MAX_TABLE_BYTES`.
+        InputError: if the reward tables would take more than `malfl_env.checks.MAX_TABLE_BYTES`.
     """
     n_bytes = sum(
         reward.nbytes if isinstance(reward, np.ndarray) else 8 * rules.n_states

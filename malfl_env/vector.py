@@ -20,6 +20,7 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from malfl_env.checks import check_count, is_whole
+from malfl_env.errors import InputError
 from malfl_env.rules import ACTIONS
 from malfl_env.single_agent import ActionRule, Policy, single_agent_env
 from malfl_env.vector_games import (
@@ -50,7 +51,7 @@ class SingleAgentVector(VectorEnv[IntArray, IntArray, NDArray[Any]]):
         autoreset_mode, copy, backend, **options: as for `GridWorldVector`.
 
     Raises:
-        ValueError: as `GridWorldVector` and `single_agent_env`.
+        InputError: as `GridWorldVector` and `single_agent_env`.
     """
 
     def __init__(
@@ -101,7 +102,7 @@ class SingleAgentVector(VectorEnv[IntArray, IntArray, NDArray[Any]]):
             Observations of all games, int64 `(num_envs, 2 * n_agents)`, and empty infos.
 
         Raises:
-            ValueError, RuntimeError: as `GridWorldVector.reset`.
+            InputError, RuntimeError: as `GridWorldVector.reset`.
         """
         rng = seeded_generator(seed, self.num_envs)
         observations, infos = self.games.reset(options=options)
@@ -123,7 +124,7 @@ class SingleAgentVector(VectorEnv[IntArray, IntArray, NDArray[Any]]):
             `_final_obs` and `_final_info`, as Gymnasium's `SyncVectorEnv` has them.
 
         Raises:
-            ValueError: for actions of another type or shape, or not 0..4, the learner's or a
+            InputError: for actions of another type or shape, or not 0..4, the learner's or a
                 callable policy's; it names game and agent, and no game has moved.
             RuntimeError: before the first `reset`, or with "Disabled" while a game is over.
         """
@@ -142,7 +143,7 @@ class SingleAgentVector(VectorEnv[IntArray, IntArray, NDArray[Any]]):
     def _column(self, name: str, actions: Any) -> NDArray[Any]:
         array = np.asarray(actions)
         if array.shape != (self.num_envs,) or array.dtype.kind not in "iu":
-            raise ValueError(
+            raise InputError(
                 f"{name} must be whole numbers, one per game: shape ({self.num_envs},); got shape "
                 f"{array.shape}, dtype {array.dtype}"
             )

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from malfl_env.checks import check_choice, check_count, check_table_bytes, is_sequence
+from malfl_env.errors import InputError
 from malfl_env.grid_world import GridWorld
 from malfl_env.rules import ACTIONS
 from malfl_env.vector_tables import JOINT_ENTRIES, CellTables, JointTables, joint_entries, slipped
@@ -51,7 +52,7 @@ class GridWorldVector:
     a larger one agent by agent.
 
     Raises:
-        ValueError: for options that make no game; for a batch or tables that would take more than
+        InputError: for options that make no game; for a batch or tables that would take more than
             `malfl_env.checks.MAX_TABLE_BYTES`, before memory is taken; for `backend="numba"` where
             it cannot serve.
     """
@@ -70,7 +71,7 @@ class GridWorldVector:
         self.metadata: dict[str, Any] = {"autoreset_mode": _tag(self.autoreset_mode)}
         self.copy = copy
         if options.get("render_mode") is not None:
-            raise ValueError("render_mode must be None: a batch draws nothing, one GridWorld does")
+            raise InputError("render_mode must be None: a batch draws nothing, one GridWorld does")
         env = GridWorld(**options)
         self.rules = env.rules
         self.max_cycles = min(env.max_cycles, 2**62)  # fits the arrays, and nobody gets there
@@ -111,7 +112,7 @@ class GridWorldVector:
             agent, which all agents see; and an empty dictionary.
 
         Raises:
-            ValueError: for a seed that is no whole number >= 0, a wrong number of seeds, or a mask
+            InputError: for a seed that is no whole number >= 0, a wrong number of seeds, or a mask
                 of another type or shape or with nothing in it.
             RuntimeError: for a mask before the first reset of all games.
         """
@@ -144,7 +145,7 @@ class GridWorldVector:
             `_final_obs`, bool `(n_games,)`, is True.
 
         Raises:
-            ValueError: for actions of another type or shape, or not 0..4; it names game and agent,
+            InputError: for actions of another type or shape, or not 0..4; it names game and agent,
                 and no game has moved.
             RuntimeError: before the first `reset`, or with "Disabled" while a game is over.
         """
@@ -179,7 +180,7 @@ class GridWorldVector:
         """The joint state in which each game is, int64 `(n_games,)`, as `MarkovGame` numbers them.
 
         Raises:
-            ValueError: if the game has more joint states than an int64 can number.
+            InputError: if the game has more joint states than an int64 can number.
         """
         return np.array(self._tables.joint_states(self._states))
 
@@ -216,7 +217,7 @@ class GridWorldVector:
             )
         array = np.asarray(actions)
         if array.shape != self._chosen.shape or array.dtype.kind not in "iu":
-            raise ValueError(
+            raise InputError(
                 f"actions must be whole numbers of shape {self._chosen.shape}: a row per game, an "
                 f"entry per agent; got shape {array.shape}, dtype {array.dtype}"
             )
@@ -231,7 +232,7 @@ class GridWorldVector:
     def _refuse(self, actions: NDArray[Any]) -> NoReturn:
         """Say which action is none."""
         game, agent = np.argwhere((actions < 0) | (actions >= len(ACTIONS)))[0]
-        raise ValueError(
+        raise InputError(
             f"the action of agent_{agent} in game {game} must be a whole number from 0 to "
             f"{len(ACTIONS) - 1} {ACTIONS}, got {actions[game, agent]}"
         )
@@ -242,7 +243,7 @@ class GridWorldVector:
         mask = options["reset_mask"]
         fits = isinstance(mask, np.ndarray) and mask.dtype == bool
         if not fits or mask.shape != (self.n_games,) or not mask.any():
-            raise ValueError(
+            raise InputError(
                 f"options['reset_mask'] must be a bool array of shape ({self.n_games},) with at "
                 f"least one True, got {mask!r}"
             )
@@ -255,14 +256,14 @@ def seeded_generator(seed: object, n_games: int) -> np.random.Generator | None:
     """The generator of a batch: from one whole number, or from one per game; None for None.
 
     Raises:
-        ValueError: for a seed that is no whole number >= 0, or a wrong number of them.
+        InputError: for a seed that is no whole number >= 0, or a wrong number of them.
     """
     if seed is None:
         return None
     if not is_sequence(seed):
         return np.random.default_rng(check_count("seed", seed, minimum=0))
     if len(seed) != n_games:
-        raise ValueError(
+        raise InputError(
             f"seed must be one whole number, or one for each of the {n_games} games; got "
             f"{len(seed)} of them"
         )
@@ -289,9 +290,9 @@ def _compiled(backend: str, n_entries: int, n_games: int) -> bool:
     if backend == "auto":
         return fits and installed and n_games <= COMPILED_GAMES
     if not installed:
-        raise ValueError('backend="numba" needs numba: pip install "malfl-env[algos]"')
+        raise InputError('backend="numba" needs numba: pip install "malfl-env[algos]"')
     if not fits:
-        raise ValueError(
+        raise InputError(
             f'backend="numba" serves games with at most {JOINT_ENTRIES} pairs of a joint state and '
             f'a joint action, this one has {n_entries}; choose "numpy" or "auto"'
         )

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from malfl_env.errors import InputError
 from malfl_env.rewards import Reward, reward_table, state_rewards
 from malfl_env.rules import ACTIONS, GridRules, cell_successors
 from malfl_env.tabular import grid_game
@@ -47,7 +48,7 @@ class JointTables:
         compiled: whether `step` runs compiled by numba; the result is the same to the byte.
 
     Raises:
-        ValueError: if the tables would be larger than `malfl_env.checks.MAX_TABLE_BYTES`.
+        InputError: if the tables would be larger than `malfl_env.checks.MAX_TABLE_BYTES`.
     """
 
     def __init__(self, rules: GridRules, rewards: tuple[Reward, ...], *, compiled: bool) -> None:
@@ -134,10 +135,10 @@ class CellTables:
         """Joint states, int64 `(n_games,)`.
 
         Raises:
-            ValueError: if the game has more of them than an int64 can number.
+            InputError: if the game has more of them than an int64 can number.
         """
         if self._rules.n_states > 2**63:
-            raise ValueError(
+            raise InputError(
                 f"joint states of a game of size {self._rules.size} with {self._rules.n_agents} "
                 f"agents have no int64 numbers; read the observations instead"
             )

@@ -30,6 +30,7 @@ from malfl_algos.experiments.verification import verify as check_folder
 from malfl_algos.storage.files import write_json
 from malfl_algos.storage.yaml_files import parse_yaml
 from malfl_algos.trace import LearningTrace
+from malfl_env.errors import InputError
 
 __all__ = ["COMMANDS", "FAST"]
 
@@ -104,13 +105,13 @@ def recover_rewards(arguments: argparse.Namespace) -> int:
     game = config.markov_game(config.reward_families[0]).without_rewards()
     trace = LearningTrace.load(arguments.trace)
     if (trace.n_states, trace.n_actions) != (game.n_states, game.n_actions):
-        raise ValueError(
+        raise InputError(
             f"{arguments.trace} is of a game with {trace.n_states} joint states and actions "
             f"{trace.n_actions}, the configuration's has {game.n_states} and {game.n_actions}"
         )
     if arguments.stages is not None:
         if not 1 <= arguments.stages <= trace.n_stages:
-            raise ValueError(
+            raise InputError(
                 f"--stages must be 1..{trace.n_stages}, the stages of {arguments.trace}; "
                 f"got {arguments.stages}"
             )
@@ -139,7 +140,7 @@ def score(arguments: argparse.Namespace) -> int:
         with threadpool_limits(1):
             rows = judged_rows(judged)
     except (ValueError, IndexError) as fault:
-        raise ValueError(f"{arguments.rewards} does not fit: {fault}") from fault
+        raise InputError(f"{arguments.rewards} does not fit: {fault}") from fault
     if arguments.json is not None:
         check_writable(Path(arguments.json).parent)
         write_json(Path(arguments.json), rows)
@@ -180,11 +181,11 @@ def _options(pairs: Sequence[str]) -> dict[str, Any]:
     for pair in pairs:
         key, sign, value = pair.partition("=")
         if not (key and sign):
-            raise ValueError(f"--option must be KEY=VALUE, got {pair!r}")
+            raise InputError(f"--option must be KEY=VALUE, got {pair!r}")
         try:
             options[key] = parse_yaml(value)
         except ValueError as fault:
-            raise ValueError(f"--option {key}: not valid YAML: {value!r}") from fault
+            raise InputError(f"--option {key}: not valid YAML: {value!r}") from fault
     return options
 
 
@@ -194,7 +195,7 @@ def _output(arguments: argparse.Namespace, *names: str) -> Path:
     check_writable(folder)
     for name in names:
         if (folder / name).exists() and not arguments.overwrite:
-            raise ValueError(f"{folder / name} exists: choose another folder, or --overwrite")
+            raise InputError(f"{folder / name} exists: choose another folder, or --overwrite")
     return folder
 
 

@@ -15,6 +15,7 @@ from typing import Any, Literal, NoReturn
 from malfl_algos.cli.arguments import COMMANDS
 from malfl_algos.plugins.options import suggestion
 from malfl_algos.work.interruption import Terminated, terminable
+from malfl_env.errors import InputError
 
 __all__ = ["main", "make_parser"]
 
@@ -92,7 +93,7 @@ class _Parser(argparse.ArgumentParser):
     """Complains by raising, in one line, without the usage."""
 
     def error(self, message: str) -> NoReturn:
-        raise ValueError(f"{message} (see {self.prog} --help)")
+        raise InputError(f"{message} (see {self.prog} --help)")
 
 
 class _PluginHelp(argparse.Action):
@@ -132,7 +133,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     arguments, unknown = parser.parse_known_args(_help_last(argv))
     if unknown:
         known = _option_names(parser, arguments.command)
-        raise ValueError(
+        raise InputError(
             f"unknown argument {unknown[0]!r}{suggestion(unknown[0].partition('=')[0], known)} "
             f"(see malfl {arguments.command} --help)"
         )

@@ -21,7 +21,7 @@ def plugin_help(kind: Kind, name: str, config: str | None) -> str:
 
     Raises:
         ImportError: without the extra `algos`.
-        ValueError, PluginError: where there is no such plugin, or it cannot be loaded.
+        InputError, PluginError: where there is no such plugin, or it cannot be loaded.
     """
     if find_spec("docstring_parser") is None:
         raise ImportError(

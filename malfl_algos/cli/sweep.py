@@ -7,6 +7,7 @@ import sys
 
 from malfl_algos.experiments.grid import load_sweep
 from malfl_algos.experiments.sweep import picture_of, run_sweep
+from malfl_env.errors import InputError
 
 __all__ = ["sweep"]
 
@@ -14,7 +15,7 @@ __all__ = ["sweep"]
 def sweep(arguments: argparse.Namespace) -> int:
     """Run a sweep, and say where its tables and its picture are."""
     if arguments.max_runs < 1:
-        raise ValueError(f"max-runs must be a whole number >= 1, got {arguments.max_runs}")
+        raise InputError(f"max-runs must be a whole number >= 1, got {arguments.max_runs}")
     wanted = load_sweep(arguments.file, max_runs=arguments.max_runs)
     picture = picture_of(wanted, x=arguments.x, hue=arguments.hue, measure=arguments.measure)
     written = run_sweep(

@@ -42,6 +42,7 @@ from malfl_algos.storage.durable import NoSpace, make_folder, naming_no_space, p
 from malfl_algos.storage.files import write_json
 from malfl_algos.trace import LearningTrace
 from malfl_env import MarkovGame
+from malfl_env.errors import InputError
 
 __all__ = ["Outcome", "Unit", "died", "has_transitions", "learn", "learner_rng", "run_unit"]
 
@@ -154,7 +155,7 @@ def learn(
     """Let the learner of a configuration learn, and keep what may be seen apart from the truth.
 
     Raises:
-        ValueError: from the learner, or where its stages are not of the game or do not hold the
+        InputError: from the learner, or where its stages are not of the game or do not hold the
             transitions that are to be kept.
     """
     game = config.markov_game(family)
@@ -166,9 +167,9 @@ def learn(
         _check_stage(stage, game, number=len(stages))
         stages.append(stage)
     if len(stages) != config.iterations:
-        raise ValueError(f"the learner gave {len(stages)} stages of {config.iterations}")
+        raise InputError(f"the learner gave {len(stages)} stages of {config.iterations}")
     if keep_transitions and any(stage.observed.transitions is None for stage in stages):
-        raise ValueError("an observer needs transitions, which this learner does not keep")
+        raise InputError("an observer needs transitions, which this learner does not keep")
     truth = GroundTruth(
         rewards={agent: game.reward(index) for index, agent in enumerate(game.agents)},
         joint_policies={
@@ -233,14 +234,14 @@ def _counts_hash(trace: LearningTrace) -> str:
 def _check_stage(stage: LearnedStage, game: MarkovGame, *, number: int) -> None:
     counts = stage.observed.joint_counts
     if counts.shape != (game.n_states, *game.n_actions):
-        raise ValueError(
+        raise InputError(
             f"stage {number} of the learner has counts of shape {counts.shape}, "
             f"expected {(game.n_states, *game.n_actions)}"
         )
     for agent, n_actions in zip(game.agents, game.n_actions, strict=True):
         policy = stage.joint_policy.get(agent)
         if policy is None or policy.shape != (game.n_states, n_actions):
-            raise ValueError(
+            raise InputError(
                 f"stage {number} of the learner must have a policy of shape "
                 f"{(game.n_states, n_actions)} for {agent}"
             )
@@ -257,7 +258,7 @@ def _check_same_counts(earlier: Path, trace: LearningTrace) -> None:
         for old, new in zip(before.stages, trace.stages, strict=True)
     )
     if not same:
-        raise ValueError(
+        raise InputError(
             f"the learner does not repeat itself: its counts differ from those in {earlier}; "
             "start afresh with --overwrite"
         )

@@ -29,6 +29,7 @@ from malfl_algos.plugins.options import (
 from malfl_algos.storage.yaml_files import read_mapping
 from malfl_env import MarkovGame, grid_world_v0, markov_game
 from malfl_env.checks import check_table_bytes
+from malfl_env.errors import InputError
 from malfl_env.rules import ACTIONS, GridRules, grid_rules
 
 __all__ = [
@@ -110,7 +111,7 @@ class ExperimentConfig:
         trend: whether rewards are also recovered from the first 2, 3, ... stages only.
 
     Raises:
-        ValueError: naming the key, the value and what is allowed.
+        InputError: naming the key, the value and what is allowed.
     """
 
     game: GameConfig = GameConfig()
@@ -134,9 +135,9 @@ class ExperimentConfig:
         _check_within("game.n_agents", self.game.n_agents, 2, 20)
         _check_memory(self.game, n_stages=self.iterations)
         if not 0 <= self.discount < 1:
-            raise ValueError(f"discount must be in [0, 1), got {self.discount}")
+            raise InputError(f"discount must be in [0, 1), got {self.discount}")
         if not self.temperature > 0:
-            raise ValueError(f"temperature must be > 0, got {self.temperature}")
+            raise InputError(f"temperature must be > 0, got {self.temperature}")
         check_distinct("seeds", self.seeds)
         for seed in self.seeds:
             _check_within("seeds", seed, 0, _MAX_SEED)
@@ -145,7 +146,7 @@ class ExperimentConfig:
         labels = [plugin.label for plugin in self.observers]
         check_distinct("observers", labels)
         if self.learner.label in labels:
-            raise ValueError(
+            raise InputError(
                 f"observers: the label {self.learner.label!r} is the learner's, choose another"
             )
 
@@ -158,7 +159,7 @@ class ExperimentConfig:
         """The environment of a family; an episode is cut after `episode_length` steps.
 
         Raises:
-            ValueError: naming what in the game or in the family's rewards is not allowed.
+            InputError: naming what in the game or in the family's rewards is not allowed.
         """
         self.rules()
         with naming(f"families.{family}"):
@@ -179,7 +180,7 @@ def load_config(path: str | Path) -> ExperimentConfig:
     """Read a YAML file; keys left out have the paper's settings.
 
     Raises:
-        ValueError: naming the file and, where there is one, the key, its value and what is allowed.
+        InputError: naming the file and, where there is one, the key, its value and what is allowed.
     """
     given = read_mapping(Path(path))
     with naming(str(path)):
@@ -190,7 +191,7 @@ def from_mapping(given: Mapping[str, Any]) -> ExperimentConfig:
     """A configuration from plain YAML values; keys left out have the paper's settings.
 
     Raises:
-        ValueError: for an unknown key, a wrong type or a value out of its range, naming the key.
+        InputError: for an unknown key, a wrong type or a value out of its range, naming the key.
     """
     hints = option_hints(ExperimentConfig)
     check_keys(given, hints, where="configuration")
@@ -250,11 +251,11 @@ def _plugin(value: Any, *, where: str) -> PluginConfig:
     given = _mapping(value, where=where)
     check_keys(given, option_hints(PluginConfig), where=where)
     if "name" not in given:
-        raise ValueError(f"{where}: the key 'name' is missing")
+        raise InputError(f"{where}: the key 'name' is missing")
     name = coerce(given["name"], str, where=f"{where}: name")
     label = coerce(given.get("label", name.rpartition(":")[2]), str, where=f"{where}: label")
     if not _LABEL.fullmatch(label):
-        raise ValueError(
+        raise InputError(
             f"{where}: label must be of lower-case letters, digits and hyphens, got {shown(label)}"
         )
     options = _mapping(given.get("options", {}), where=f"{where}: options")
@@ -264,13 +265,13 @@ def _plugin(value: Any, *, where: str) -> PluginConfig:
 
 def _mapping(value: Any, *, where: str) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
-        raise ValueError(f"{where} must be a mapping of keys to values, got {shown(value)}")
+        raise InputError(f"{where} must be a mapping of keys to values, got {shown(value)}")
     return value
 
 
 def _check_within(key: str, value: int, minimum: int, maximum: int) -> None:
     if not minimum <= value <= maximum:
-        raise ValueError(
+        raise InputError(
             f"{key} must be a whole number from {minimum} to {maximum}, got {shown(value)}"
         )
 

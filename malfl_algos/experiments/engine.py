@@ -19,6 +19,7 @@ from malfl_algos.storage.durable import clear_leftovers
 from malfl_algos.storage.lock import run_lock
 from malfl_algos.work.pool import in_parallel
 from malfl_algos.work.progress import Progress
+from malfl_env.errors import InputError
 
 __all__ = ["RunFailed", "reproduce"]
 
@@ -48,13 +49,13 @@ def reproduce(
         The content of `summary.json`.
 
     Raises:
-        ValueError, PluginError: for what cannot be run, before anything is written.
+        InputError, PluginError: for what cannot be run, before anything is written.
         RunLocked: where another process works in the folder.
         NoSpace: where the disk is full; it names the file.
         RunFailed: where a learner or an observer failed; everything else was done.
     """
     if jobs is not None and jobs < 1:
-        raise ValueError(f"jobs must be a whole number >= 1, got {jobs}")
+        raise InputError(f"jobs must be a whole number >= 1, got {jobs}")
     root = Path(output_dir)
     looked = open_run(root, config, overwrite=overwrite)
     plugins = check_parts(looked.config)

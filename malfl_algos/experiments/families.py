@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from malfl_algos.plugins.options import shown, suggestion
+from malfl_env.errors import InputError
 from malfl_env.rewards import FAMILIES, REWARD_NAMES
 
 __all__ = ["check_families", "family_rewards"]
@@ -23,20 +24,20 @@ def check_families(
     """Check the names that are asked for and the definitions.
 
     Raises:
-        ValueError: for an unknown name, a name that cannot be a folder's, a built-in name defined
+        InputError: for an unknown name, a name that cannot be a folder's, a built-in name defined
             anew, a definition with a wrong number of entries, or an entry that is neither a reward
             name nor a table of finite numbers.
     """
     for name, entries in defined.items():
         if not _NAME.fullmatch(name) or name in _TAKEN:
-            raise ValueError(
+            raise InputError(
                 "families: a name must be of lower-case letters, digits and hyphens, at most 100, "
                 f"and not {_TAKEN[0]!r}, got {shown(name)}"
             )
         if name in FAMILIES:
-            raise ValueError(f"families.{name}: this name is built in, choose another")
+            raise InputError(f"families.{name}: this name is built in, choose another")
         if len(entries) != n_agents:
-            raise ValueError(
+            raise InputError(
                 f"families.{name} must have one entry for each of {n_agents} agents, "
                 f"got {len(entries)}"
             )
@@ -45,7 +46,7 @@ def check_families(
     known = [*FAMILIES, *defined]
     for name in names:
         if name not in known:
-            raise ValueError(
+            raise InputError(
                 f"reward_families: unknown family {shown(name)}{suggestion(name, known) or ';'} "
                 f"known: {', '.join(known)}"
             )
@@ -61,12 +62,12 @@ def family_rewards(name: str, defined: Mapping[str, Sequence[Any]]) -> Any:
 def _check_entry(entry: Any, *, where: str) -> None:
     if isinstance(entry, str):
         if entry not in REWARD_NAMES:
-            raise ValueError(
+            raise InputError(
                 f"{where}: unknown reward {shown(entry)}{suggestion(entry, REWARD_NAMES) or ';'} "
                 f"known: {', '.join(REWARD_NAMES)}"
             )
     elif not isinstance(entry, tuple) or not all(map(_is_numbers, entry)) or not entry:
-        raise ValueError(
+        raise InputError(
             f"{where} must be a reward name ({', '.join(REWARD_NAMES)}) or a list of finite "
             f"numbers, one per joint state, got {str(entry)[:60]}"
         )

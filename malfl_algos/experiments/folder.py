@@ -30,6 +30,7 @@ from malfl_algos.plugins.loading import Plugin
 from malfl_algos.storage.checksums import file_checksum, value_hash
 from malfl_algos.storage.durable import make_folder, partial_folder, replace_folder, write_bytes
 from malfl_algos.storage.yaml_files import yaml_text
+from malfl_env.errors import InputError
 
 __all__ = ["LEFTOVERS", "TABLES", "RunFolder", "check_writable", "open_run", "run_units"]
 
@@ -225,14 +226,14 @@ def open_run(root: Path, asked: ExperimentConfig, *, overwrite: bool) -> RunFold
         overwrite: start afresh in the folder of a run.
 
     Raises:
-        ValueError: where the folder is a file, not writable, or holds something else, or its run
+        InputError: where the folder is a file, not writable, or holds something else, or its run
             differs from what is asked, or its record is damaged.
     """
     check_writable(root)
     if holds_nothing(root):
         return RunFolder(root, asked)
     if not (root / RECORD_NAME).is_file():
-        raise ValueError(
+        raise InputError(
             f"the output folder {root} is not empty and not the folder of a run (no run.json): "
             "choose another"
         )
@@ -249,7 +250,7 @@ def open_run(root: Path, asked: ExperimentConfig, *, overwrite: bool) -> RunFold
     try:
         config = extended(stored, asked)
     except ValueError as fault:
-        raise ValueError(
+        raise InputError(
             f"{root} holds another run: {fault}; choose another folder, or --overwrite"
         ) from fault
     earlier = list(record["earlier_versions"])
@@ -263,15 +264,15 @@ def check_writable(folder: Path) -> None:
     """Refuse a folder in which files cannot be made. It need not exist.
 
     Raises:
-        ValueError: naming the folder and what is wrong.
+        InputError: naming the folder and what is wrong.
     """
     place = folder
     while not place.exists() and place != place.parent:
         place = place.parent
     if not place.is_dir():
-        raise ValueError(f"the output folder {folder} cannot be made: {place} is a file")
+        raise InputError(f"the output folder {folder} cannot be made: {place} is a file")
     if not os.access(place, os.R_OK | os.W_OK | os.X_OK):
-        raise ValueError(f"the output folder {folder} is not writable: no permission in {place}")
+        raise InputError(f"the output folder {folder} is not writable: no permission in {place}")
 
 
 def run_units(

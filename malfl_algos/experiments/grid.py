@@ -17,6 +17,7 @@ from malfl_algos.experiments.sweep_keys import cell_value, check_key, set_key
 from malfl_algos.plugins.options import check_keys, naming
 from malfl_algos.storage.checksums import value_hash
 from malfl_algos.storage.yaml_files import read_mapping
+from malfl_env.errors import InputError
 
 __all__ = ["RUN_KEYS", "Sweep", "SweepRun", "load_sweep", "sweep_from_mapping"]
 
@@ -74,7 +75,7 @@ def load_sweep(path: str | Path, *, max_runs: int) -> Sweep:
     """Read the YAML file of a sweep and check every point of its grid.
 
     Raises:
-        ValueError, PluginError: naming the file, the key and what is allowed; with the number of
+        InputError, PluginError: naming the file, the key and what is allowed; with the number of
             runs where they are more than `max_runs`.
     """
     given = read_mapping(Path(path))
@@ -87,10 +88,10 @@ def sweep_from_mapping(given: Mapping[str, Any], *, max_runs: int) -> Sweep:
     check_keys(given, ("base", "grid"), where="sweep")
     base, grid = (_mapping(given.get(part, {}), where=part) for part in ("base", "grid"))
     if not grid:
-        raise ValueError("grid: there is nothing in it: give one key or more, each with its values")
+        raise InputError("grid: there is nothing in it: give one key or more, each with its values")
     for key, values in grid.items():
         if not isinstance(values, Sequence) or isinstance(values, str) or not values:
-            raise ValueError(f"grid: {key} must have a list of one value or more, got {values!r}")
+            raise InputError(f"grid: {key} must have a list of one value or more, got {values!r}")
     spread = {key: grid[key] for key in RUN_KEYS if key in grid}
     axes = {key: values for key, values in grid.items() if key not in RUN_KEYS}
     _check_count(axes, {**base, **spread}, max_runs)
@@ -120,7 +121,7 @@ def _check_count(
     count = prod(sizes.values())
     if count > max_runs:
         told = " x ".join(f"{size} ({key})" for key, size in sizes.items())
-        raise ValueError(
+        raise InputError(
             f"the grid has {told} = {count} runs, more than --max-runs {max_runs}: make it "
             "smaller, or allow more"
         )
@@ -137,13 +138,13 @@ def _runs(axes: Mapping[str, Sequence[Any]], config: ExperimentConfig) -> Iterat
             point = {key: cell_value(at, key) for key in axes}
             same = cells.setdefault(tuple(map(json.dumps, point.values())), at)
             if same != at:
-                raise ValueError(
+                raise InputError(
                     "its learner has the label of another one in the grid: give each a label of "
                     "its own, as {label: ..., name: ..., options: ...}"
                 )
         for run in _runs_at(point, at):
             if run.id in seen:
-                raise ValueError(f"grid: the same run stands there twice: {run}")
+                raise InputError(f"grid: the same run stands there twice: {run}")
             seen[run.id] = str(run)
             yield run
 
@@ -164,10 +165,10 @@ def _runs_at(point: Mapping[str, Any], config: ExperimentConfig) -> Iterator[Swe
 
 def _mapping(value: Any, *, where: str) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
-        raise ValueError(f"{where} must be a mapping of keys to values, got {value!r}")
+        raise InputError(f"{where} must be a mapping of keys to values, got {value!r}")
     for key in value:
         if not isinstance(key, str):
-            raise ValueError(f"{where}: a key must be text, got {key!r}")
+            raise InputError(f"{where}: a key must be text, got {key!r}")
     return value
 
 

@@ -12,6 +12,7 @@ from malfl_algos.experiments.config import ExperimentConfig, PluginConfig
 from malfl_algos.plugins.loading import Kind, Plugin, find_plugin, make_plugin, plugin_class
 from malfl_algos.plugins.options import option_hints
 from malfl_env import MarkovGame
+from malfl_env.errors import InputError
 
 __all__ = [
     "check_parts",
@@ -53,14 +54,14 @@ def check_parts(config: ExperimentConfig) -> list[tuple[PluginConfig, Plugin]]:
         The learner and the observers, each with the plugin that was found for it.
 
     Raises:
-        ValueError, PluginError: naming the part at fault.
+        InputError, PluginError: naming the part at fault.
     """
     games = [config.markov_game(family) for family in config.reward_families]
     seed = config.seeds[0]
     keep = needs_transitions(config)
     learner = make_learner(config, seed=seed, keep_transitions=keep)
     if keep and getattr(learner, "keep_transitions", True) is False:
-        raise ValueError("learner: keep_transitions is false, but an observer needs transitions")
+        raise InputError("learner: keep_transitions is false, but an observer needs transitions")
     found = [(config.learner, find_plugin("learner", config.learner.name))]
     for observer in config.observers:
         made = make_observer(config, observer, seed=seed)
@@ -74,7 +75,7 @@ def _check_size(observer: Any, label: str, game: MarkovGame, n_stages: int) -> N
     try:
         observer.check_size(game.n_states, game.n_actions, n_stages)
     except ValueError as fault:
-        raise ValueError(f"observer {label}: {fault}") from None
+        raise InputError(f"observer {label}: {fault}") from None
 
 
 def reachable_states(game: MarkovGame) -> NDArray[np.bool_]:

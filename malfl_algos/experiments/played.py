@@ -35,7 +35,7 @@ def play(config: ExperimentConfig) -> Played:
     """Let the learner learn, and keep what the observers of the configuration need.
 
     Raises:
-        ValueError: as `learn`.
+        InputError: as `learn`.
     """
     (family,), (seed,) = config.reward_families, config.seeds
     trace, truth = learn(

@@ -15,6 +15,7 @@ from malfl_algos.experiments.config import ExperimentConfig, from_mapping, load_
 from malfl_algos.storage.checksums import value_hash
 from malfl_algos.storage.durable import is_leftover, write_bytes
 from malfl_algos.storage.lock import LOCK_NAME
+from malfl_env.errors import InputError
 
 __all__ = [
     "RECORD_NAME",
@@ -42,7 +43,7 @@ _PACKAGES = (
 _SHA256 = re.compile("[0-9a-f]{64}")
 
 
-class DamagedRecord(ValueError):
+class DamagedRecord(InputError):
     """A file `run.json` that is not as it was written, or no record of a run at all."""
 
 
@@ -121,22 +122,22 @@ def _text(content: Mapping[str, Any]) -> bytes:
 def _parsed(text: bytes) -> dict[str, Any]:
     content = json.loads(text)
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
-        raise ValueError(f"it is not the record of a {_FORMAT}")
+        raise InputError(f"it is not the record of a {_FORMAT}")
     if content.get("version") != _VERSION:
-        raise ValueError(f"it is of version {content.get('version')}, this malfl knows {_VERSION}")
+        raise InputError(f"it is of version {content.get('version')}, this malfl knows {_VERSION}")
     content.pop("checksum", None)
     if _text(content) != text:
-        raise ValueError("it is damaged, or was edited: its checksum does not fit")
+        raise InputError("it is damaged, or was edited: its checksum does not fit")
     kinds = {"files": dict, "parts": dict, "wall_seconds": dict, "earlier_versions": list}
     for key, kind in kinds.items():
         if not isinstance(content.get(key), kind):
-            raise ValueError(f"its {key} must be a {'mapping' if kind is dict else 'list'}")
+            raise InputError(f"its {key} must be a {'mapping' if kind is dict else 'list'}")
     for name, checksum in content["files"].items():
         path = PurePosixPath(name)
         if path.is_absolute() or ".." in path.parts or "\\" in name or path.as_posix() != name:
-            raise ValueError(f"its files must lie in its folder, got {name!r}")
+            raise InputError(f"its files must lie in its folder, got {name!r}")
         if not (isinstance(checksum, str) and _SHA256.fullmatch(checksum)):
-            raise ValueError(f"the checksum of {name} must be SHA-256, got {checksum!r}")
+            raise InputError(f"the checksum of {name} must be SHA-256, got {checksum!r}")
     if not all(isinstance(part, dict) for part in content["parts"].values()):
-        raise ValueError("each of its parts must be a mapping")
+        raise InputError("each of its parts must be a mapping")
     return content

@@ -15,6 +15,7 @@ from malfl_algos.scores.correlation import pearson, spearman
 from malfl_algos.storage.files import write_arrays, write_json
 from malfl_algos.trace import LearningTrace
 from malfl_env import MarkovGame
+from malfl_env.errors import InputError
 
 __all__ = ["Problem", "Recovered", "recover", "score_rows", "trend_rows", "write_recovered"]
 
@@ -52,7 +53,7 @@ def recover(observer: Observer, trace: LearningTrace, problem: Problem) -> Recov
         by the observed agent; for more, one result per observing agent, of all the others.
 
     Raises:
-        ValueError: from the observer, or where what it returns is not of the game.
+        InputError: from the observer, or where what it returns is not of the game.
     """
     if problem.seat == "external":
         return {"": _checked(observer, trace, problem, {}, trace.agents)}
@@ -151,7 +152,7 @@ def _checked(
     given = result.rewards
     missing, unknown = set(agents) - set(given), set(given) - set(trace.agents)
     if missing or unknown:
-        raise ValueError(
+        raise InputError(
             f"the observer must return a reward for each of {', '.join(agents)} and for nobody "
             f"else in the game, it returned {', '.join(given) or 'none'}"
         )
@@ -159,7 +160,7 @@ def _checked(
     for agent, reward in given.items():
         table = np.asarray(reward)
         if table.shape not in allowed or table.dtype.kind not in "iuf":
-            raise ValueError(
+            raise InputError(
                 f"the observer returned {table.dtype} {table.shape} as the reward of {agent}, "
                 f"expected numbers of shape {allowed[0]} or {allowed[1]}"
             )

@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from malfl_algos.experiments.config import ExperimentConfig, PluginConfig
+from malfl_env.errors import InputError
 
 __all__ = ["extended"]
 
@@ -19,12 +20,12 @@ def extended(stored: ExperimentConfig, asked: ExperimentConfig) -> ExperimentCon
     What was stored and is not asked for stays.
 
     Raises:
-        ValueError: where they differ in anything else; it names the key and both values.
+        InputError: where they differ in anything else; it names the key and both values.
     """
     before, now = _fixed(stored), _fixed(asked)
     for key, value in before.items():
         if value != now[key]:
-            raise ValueError(_difference(key, value, now[key]))
+            raise InputError(_difference(key, value, now[key]))
     return replace(
         stored,
         seeds=_union(stored.seeds, asked.seeds),
@@ -53,7 +54,7 @@ def _by_label(plugins: tuple[PluginConfig, ...]) -> dict[str, PluginConfig]:
 def _joined(key: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
     for name in before.keys() & now.keys():
         if before[name] != now[name]:
-            raise ValueError(_difference(f"{key}: {name}", before[name], now[name]))
+            raise InputError(_difference(f"{key}: {name}", before[name], now[name]))
     return {**before, **now}
 
 

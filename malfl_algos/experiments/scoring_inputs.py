@@ -29,6 +29,7 @@ from malfl_algos.scores.prediction import prediction_scores
 from malfl_algos.storage.files import read_arrays
 from malfl_algos.trace import LearningTrace
 from malfl_env import MarkovGame
+from malfl_env.errors import InputError
 
 __all__ = ["Judged", "judged_rows", "read_judged"]
 
@@ -80,10 +81,10 @@ def read_judged(
         config_given: whether somebody said so. If not, a game that does not fit is not known.
 
     Raises:
-        ValueError: where files are missing or damaged, or not of one game.
+        InputError: where files are missing or damaged, or not of one game.
     """
     if ground_truth is None and trace is None:
-        raise ValueError(
+        raise InputError(
             "nothing to judge by: give --ground-truth FILE (the true rewards), --trace FILE (to "
             "predict what the agents did), or both"
         )
@@ -128,7 +129,7 @@ def judged_rows(judged: Judged) -> list[dict[str, Any]]:
         prediction.
 
     Raises:
-        ValueError: where the rewards do not fit what they are judged by.
+        InputError: where the rewards do not fit what they are judged by.
     """
     correlations, further = _against_truth(judged)
     predictions, prediction = _on_trace(judged)
@@ -205,7 +206,7 @@ def _check_agents(
     rewards: Path, arrays: Mapping[str, FloatArray], other: str, agents: tuple[str, ...]
 ) -> None:
     if not arrays or not set(arrays) <= set(agents):
-        raise ValueError(
+        raise InputError(
             f"{rewards} has rewards of {', '.join(arrays) or 'nobody'}, "
             f"{other} is of {', '.join(agents)}"
         )
@@ -214,7 +215,7 @@ def _check_agents(
 def _check_shapes(rewards: Path, arrays: Mapping[str, FloatArray], whole: tuple[int, ...]) -> None:
     for agent, reward in arrays.items():
         if reward.shape not in (whole[:1], whole) or reward.dtype != np.float64:
-            raise ValueError(
+            raise InputError(
                 f"{rewards} does not fit: the reward of {agent} must be float64 of shape "
                 f"{whole[:1]} or {whole}, got {reward.dtype} {reward.shape}"
             )
@@ -227,7 +228,7 @@ def _same_game(
     if game is None or shapes == [(game.n_states, n) for n in game.n_actions]:
         return game
     if config_given:
-        raise ValueError(
+        raise InputError(
             f"{path} is of a game with {shapes[0][0]} joint states and actions "
             f"{tuple(shape[-1] for shape in shapes)}, the configuration's has {game.n_states} and "
             f"{game.n_actions}"

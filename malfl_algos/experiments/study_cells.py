@@ -31,6 +31,7 @@ from malfl_algos.ground_truth import GroundTruth
 from malfl_algos.scores.prediction import prediction_scores
 from malfl_algos.storage.files import write_json
 from malfl_algos.trace import LearningTrace
+from malfl_env.errors import InputError
 
 __all__ = [
     "Outcome",
@@ -77,14 +78,14 @@ def read_cell(path: Path) -> dict[str, Any]:
     """The file of a cell.
 
     Raises:
-        ValueError: where it is damaged, naming it.
+        InputError: where it is damaged, naming it.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(content, dict) or not {"cell", "rows", "refused"} <= set(content):
-            raise ValueError("no cell of a study")
+            raise InputError("no cell of a study")
     except (OSError, ValueError) as fault:
-        raise ValueError(f"{path}: {fault}; delete it to have it made again") from fault
+        raise InputError(f"{path}: {fault}; delete it to have it made again") from fault
     return content
 
 
@@ -92,7 +93,7 @@ def missing_tasks(plan: Iterable[Cell], observers: Iterable[str], root: Path) ->
     """What is still to be done, in the order of the plan.
 
     Raises:
-        ValueError: for a damaged file, or one that was made with other numbers of episodes.
+        InputError: for a damaged file, or one that was made with other numbers of episodes.
     """
     tasks = []
     for cell in plan:
@@ -102,7 +103,7 @@ def missing_tasks(plan: Iterable[Cell], observers: Iterable[str], root: Path) ->
             content = read_cell(path)
             made = content["cell"].get("episodes"), content["cell"].get("held_out", False)
             if made != (cell.episodes, cell.held_out):
-                raise ValueError(
+                raise InputError(
                     f"{path} was made with {made[0]} episodes a stage and held_out {made[1]}, now "
                     f"{cell.episodes} and {cell.held_out} are asked for: choose another "
                     "--output-dir"
@@ -132,7 +133,7 @@ def observe(cell: Cell, played: Played, observer: PluginConfig) -> list[dict[str
     """Let an observer recover; one row per agent with every score and what it says of itself.
 
     Raises:
-        ValueError, ArithmeticError: where it refuses the game or the data.
+        InputError, ArithmeticError: where it refuses the game or the data.
     """
     begun = perf_counter()
     recovered = _recover(cell, played, observer, played.trace)

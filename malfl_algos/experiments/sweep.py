@@ -22,6 +22,7 @@ from malfl_algos.report.sweep import write_sweep_figure
 from malfl_algos.storage.lock import run_lock
 from malfl_algos.work.clusters import BackendName, open_backend
 from malfl_algos.work.progress import Progress
+from malfl_env.errors import InputError
 
 __all__ = ["Picture", "SweepFailed", "picture_of", "run_sweep"]
 
@@ -51,16 +52,16 @@ def picture_of(sweep: Sweep, *, x: str | None, hue: str | None, measure: str) ->
     """What to draw; keys left out are the first two that vary.
 
     Raises:
-        ValueError: for a key that is not in the sweep, or the same key twice.
+        InputError: for a key that is not in the sweep, or the same key twice.
     """
     known = (*sweep.keys, *_FURTHER_KEYS)
     for option, key in (("--x", x), ("--hue", hue)):
         if key is not None and key not in known:
             hint = suggestion(key, known) or ";"
-            raise ValueError(f"{option}: unknown key {key!r}{hint} known: {', '.join(known)}")
+            raise InputError(f"{option}: unknown key {key!r}{hint} known: {', '.join(known)}")
     if measure not in MEASURES:
         hint = suggestion(measure, MEASURES) or ";"
-        raise ValueError(f"--measure: unknown {measure!r}{hint} known: {', '.join(MEASURES)}")
+        raise InputError(f"--measure: unknown {measure!r}{hint} known: {', '.join(MEASURES)}")
     several = [key for key in sweep.keys if len({repr(r.point[key]) for r in sweep.runs}) > 1]
     several += ["observer"] * (len(sweep.observers) > 1)
     several += ["family"] * (len({run.family for run in sweep.runs}) > 1)
@@ -70,7 +71,7 @@ def picture_of(sweep: Sweep, *, x: str | None, hue: str | None, measure: str) ->
     if hue is None:
         hue = free[0] if free else None
     if x == hue:
-        raise ValueError(f"--x and --hue must be two keys, got {x!r} twice")
+        raise InputError(f"--x and --hue must be two keys, got {x!r} twice")
     return Picture(x, hue, measure)
 
 
@@ -103,11 +104,11 @@ def run_sweep(
         The files made, the picture last where there is one.
 
     Raises:
-        ValueError, ImportError: for what cannot be run, before anything is written.
+        InputError, ImportError: for what cannot be run, before anything is written.
         SweepFailed: where runs failed; everything else was done.
     """
     if retries < 0:
-        raise ValueError(f"retries must be a whole number >= 0, got {retries}")
+        raise InputError(f"retries must be a whole number >= 0, got {retries}")
     root = Path(output_dir)
     check_folder(root, sweep)
     missing = _missing(root, sweep, log)

@@ -17,6 +17,7 @@ from malfl_algos.experiments.record import holds_nothing
 from malfl_algos.experiments.sweep_runs import RunResult
 from malfl_algos.storage.checksums import value_hash
 from malfl_algos.storage.durable import clear_leftovers, write_bytes
+from malfl_env.errors import InputError
 
 __all__ = ["StoredRun", "add_result", "begin_sweep", "check_folder", "read_run", "run_path"]
 
@@ -44,24 +45,24 @@ def check_folder(root: Path, sweep: Sweep) -> None:
     A folder may hold an earlier sweep all of whose runs are runs of this one, too.
 
     Raises:
-        ValueError: naming the folder and what is wrong.
+        InputError: naming the folder and what is wrong.
     """
     check_writable(root)
     if holds_nothing(root):
         return
     path = root / "sweep.json"
     if not path.is_file():
-        raise ValueError(
+        raise InputError(
             f"the output folder {root} is not empty and not the folder of a sweep "
             "(no sweep.json): choose another"
         )
     try:
         before = _read(path, _RECORD)["runs"]
     except ValueError as fault:
-        raise ValueError(f"{path}: {fault}: choose another folder") from fault
+        raise InputError(f"{path}: {fault}: choose another folder") from fault
     gone = set(before) - {run.id for run in sweep.runs}
     if gone:
-        raise ValueError(
+        raise InputError(
             f"{root} holds another sweep: {len(gone)} of its {len(before)} runs are not in this "
             "one, which may add runs but not leave any out: choose another folder"
         )
@@ -97,7 +98,7 @@ def read_run(root: Path, run: SweepRun) -> StoredRun | None:
     """What the file of a run says; None: there is none.
 
     Raises:
-        ValueError: where it is not as it was written, naming it.
+        InputError: where it is not as it was written, naming it.
     """
     path = run_path(root, run)
     if not path.exists():
@@ -105,10 +106,10 @@ def read_run(root: Path, run: SweepRun) -> StoredRun | None:
     try:
         content = _read(path, _RUN)
         if content["run"]["id"] != run.id:
-            raise ValueError("it is of another run")
+            raise InputError("it is of another run")
         return StoredRun(content["rows"], content["faults"], content["versions"])
     except ValueError as fault:
-        raise ValueError(f"{path}: {fault}") from fault
+        raise InputError(f"{path}: {fault}") from fault
 
 
 def _write(path: Path, kind: str, content: Mapping[str, Any]) -> None:
@@ -122,14 +123,14 @@ def _read(path: Path, kind: str) -> dict[str, Any]:
     try:
         content = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as fault:
-        raise ValueError(f"it cannot be read: {fault}") from fault
+        raise InputError(f"it cannot be read: {fault}") from fault
     if not isinstance(content, dict) or content.get("format") != kind:
-        raise ValueError(f"it is not the file of a {kind}")
+        raise InputError(f"it is not the file of a {kind}")
     checksum = content.pop("checksum", None)
     try:
         fits = checksum == value_hash(content)
     except (ValueError, RecursionError):
         fits = False
     if not fits:
-        raise ValueError("it is damaged, or was edited: its checksum does not fit")
+        raise InputError("it is damaged, or was edited: its checksum does not fit")
     return content

@@ -10,6 +10,7 @@ from typing import Any
 from malfl_algos.experiments.config import ExperimentConfig, GameConfig, to_mapping
 from malfl_algos.plugins.loading import Kind, find_plugin, plugin_class
 from malfl_algos.plugins.options import option_hints, suggestion
+from malfl_env.errors import InputError
 
 __all__ = ["cell_value", "check_key", "known_keys", "set_key"]
 
@@ -43,16 +44,16 @@ def check_key(key: str, config: ExperimentConfig, learners: Sequence[Any]) -> No
     """Refuse a key that a grid cannot vary.
 
     Raises:
-        ValueError: naming it and the nearest known one.
+        InputError: naming it and the nearest known one.
         PluginError: for a plugin that cannot be used.
     """
     known = list(known_keys(config, learners))
     if key == "trend":
-        raise ValueError("trend: a sweep has no trend, leave it out")
+        raise InputError("trend: a sweep has no trend, leave it out")
     if key not in known:
         whole = [name for name in known if "." not in name]
         hint = suggestion(key, known) or ";"
-        raise ValueError(
+        raise InputError(
             f"unknown key {key!r}{hint} allowed: seeds, reward_families, observers, "
             f"{', '.join(whole)}, and by dotted path game.*, families.*, learner.options.*, "
             "observers.LABEL.options.*"
@@ -87,7 +88,7 @@ def _inside(place: Any, part: str) -> Any:
         (found,) = (entry for entry in place if entry["label"] == part)
         return found
     if not isinstance(place, dict):
-        raise ValueError(f"cannot set {part!r} in {place!r}")
+        raise InputError(f"cannot set {part!r} in {place!r}")
     return place[part]
 
 

@@ -24,6 +24,7 @@ from malfl_algos.storage.checksums import file_checksum, value_hash
 from malfl_algos.storage.durable import leftovers
 from malfl_algos.storage.files import read_arrays
 from malfl_algos.storage.lock import LOCK_NAME, lock_state
+from malfl_env.errors import InputError
 
 __all__ = ["Verdict", "verify"]
 
@@ -50,10 +51,10 @@ def verify(root: Path) -> Verdict:
     While a process works in the folder, what is not done yet is no fault.
 
     Raises:
-        ValueError: where there is no record, so that the folder is not that of a run.
+        InputError: where there is no record, so that the folder is not that of a run.
     """
     if not (root / RECORD_NAME).is_file():
-        raise ValueError(f"{root} is not the folder of a run: it has no {RECORD_NAME}")
+        raise InputError(f"{root} is not the folder of a run: it has no {RECORD_NAME}")
     notes, faults = _check_lock(root)
     at_work = bool(notes)
     if not at_work:

@@ -18,6 +18,7 @@ from malfl_algos.plugins.options import coerce_options, naming
 from malfl_algos.soft.evaluation import log_soft_improvement, soft_evaluation
 from malfl_env import markov_game
 from malfl_env.checks import check_table_bytes
+from malfl_env.errors import InputError
 from malfl_env.markov_game import MarkovGame
 
 __all__ = ["MaSpi"]
@@ -47,7 +48,7 @@ class MaSpi:
             `malfl_algos.learners.network_settings.NetworkSettings`.
 
     Raises:
-        ValueError: for an option out of its range; the message names it.
+        InputError: for an option out of its range; the message names it.
     """
 
     discount: float
@@ -63,19 +64,19 @@ class MaSpi:
 
     def __post_init__(self) -> None:
         if not 0 <= self.discount < 1:
-            raise ValueError(f"discount must be in [0, 1), got {self.discount}")
+            raise InputError(f"discount must be in [0, 1), got {self.discount}")
         if not 0 < self.temperature < np.inf:
-            raise ValueError(f"temperature must be > 0 and finite, got {self.temperature}")
+            raise InputError(f"temperature must be > 0 and finite, got {self.temperature}")
         if self.evaluation not in ("td", "exact", "network"):
-            raise ValueError(
+            raise InputError(
                 f"evaluation must be 'td', 'exact' or 'network', got {self.evaluation!r}"
             )
         self._network_settings()
         for name in ("episodes", "episode_length"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be >= 1, got {getattr(self, name)}")
+                raise InputError(f"{name} must be >= 1, got {getattr(self, name)}")
         if not 0 < self.step_size <= 1:
-            raise ValueError(f"step_size must be in (0, 1], got {self.step_size}")
+            raise InputError(f"step_size must be in (0, 1], got {self.step_size}")
 
     def learn(
         self, env: ParallelEnv[str, Any, Any], *, n_stages: int, rng: np.random.Generator
@@ -88,7 +89,7 @@ class MaSpi:
             rng: one 64-bit seed is drawn from it per stage.
 
         Raises:
-            ValueError: at once, for an environment without a tabular model: continuous actions,
+            InputError: at once, for an environment without a tabular model: continuous actions,
                 joint states that cannot be listed, agents that end apart; or with more joint
                 states and actions than can be counted.
         """
@@ -112,7 +113,7 @@ class MaSpi:
         See `malfl_algos.learners.ma_spi_network.MaSpiNetwork.play`.
         """
         if self.evaluation != "network":
-            raise ValueError(
+            raise InputError(
                 f"evaluation {self.evaluation!r} needs a table of the game; set it to 'network'"
             )
         played: Iterator[PlayedStage] = self._networks().play(env, n_stages=n_stages, rng=rng)
@@ -122,16 +123,16 @@ class MaSpi:
         """The settings given, each checked.
 
         Raises:
-            ValueError: naming the one at fault.
+            InputError: naming the one at fault.
         """
         if self.network is None:
             return {}
         if self.evaluation != "network":
-            raise ValueError(
+            raise InputError(
                 f"network is for evaluation 'network', the evaluation is {self.evaluation!r}"
             )
         if not isinstance(self.network, Mapping):
-            raise ValueError(f"network must be a mapping of settings, got {self.network!r}")
+            raise InputError(f"network must be a mapping of settings, got {self.network!r}")
         given = coerce_options(NetworkSettings, self.network, where="network")
         with naming("network"):
             NetworkSettings(**given)

@@ -24,6 +24,7 @@ from malfl_algos.play.tabular import StageSample, observed_stage, sample_stage
 from malfl_algos.trace import Transitions
 from malfl_env import markov_game
 from malfl_env.checks import check_count, check_table_bytes
+from malfl_env.errors import InputError
 from malfl_env.markov_game import MarkovGame
 
 __all__ = ["MaSpiNetwork"]
@@ -59,7 +60,7 @@ class MaSpiNetwork(NetworkSettings):
         log_dir: folder for TensorBoard's files, one folder in it for each seed; null: none.
 
     Raises:
-        ValueError: for an option out of its range; the message names it.
+        InputError: for an option out of its range; the message names it.
     """
 
     discount: float
@@ -73,9 +74,9 @@ class MaSpiNetwork(NetworkSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 <= self.discount < 1:
-            raise ValueError(f"discount must be in [0, 1), got {self.discount}")
+            raise InputError(f"discount must be in [0, 1), got {self.discount}")
         if not 0 < self.temperature < np.inf:
-            raise ValueError(f"temperature must be > 0 and finite, got {self.temperature}")
+            raise InputError(f"temperature must be > 0 and finite, got {self.temperature}")
         for name in ("episodes", "episode_length"):
             check_count(name, getattr(self, name), minimum=1)
 
@@ -92,7 +93,7 @@ class MaSpiNetwork(NetworkSettings):
             rng: one seed is drawn from it for the networks, and one per stage.
 
         Raises:
-            ValueError: at once, for an environment without a tabular model, with more joint states
+            InputError: at once, for an environment without a tabular model, with more joint states
                 and actions than can be counted, or a device that is not there.
             RuntimeError: on the way, where training diverges.
         """
@@ -114,7 +115,7 @@ class MaSpiNetwork(NetworkSettings):
             rng: one seed is drawn from it for the networks, then those of the games and actions.
 
         Raises:
-            ValueError: at once, for an environment that does not fit, or a device that is not
+            InputError: at once, for an environment that does not fit, or a device that is not
                 there; on the way, where agents do not end together.
             RuntimeError: on the way, where training diverges.
         """

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import isfinite
 
+from malfl_env.errors import InputError
+
 __all__ = ["NetworkSettings"]
 
 
@@ -26,7 +28,7 @@ class NetworkSettings:
         log_dir: folder for TensorBoard's files, one folder in it for each seed; null: none.
 
     Raises:
-        ValueError: for a setting out of its range; the message names it.
+        InputError: for a setting out of its range; the message names it.
     """
 
     hidden: tuple[int, ...] = (64, 64)
@@ -47,14 +49,14 @@ class NetworkSettings:
             self._check_at_least_one(name)
         self._check_at_least_one("game_copies")
         if not all(width >= 1 for width in self.hidden):
-            raise ValueError(f"hidden must hold widths >= 1, got {self.hidden}")
+            raise InputError(f"hidden must hold widths >= 1, got {self.hidden}")
         for name in ("q_learning_rate", "policy_learning_rate"):
             rate = getattr(self, name)
             if not (rate > 0 and isfinite(rate)):
-                raise ValueError(f"{name} must be > 0 and finite, got {rate}")
+                raise InputError(f"{name} must be > 0 and finite, got {rate}")
         if not 0 < self.target_rate <= 1:
-            raise ValueError(f"target_rate must be in (0, 1], got {self.target_rate}")
+            raise InputError(f"target_rate must be in (0, 1], got {self.target_rate}")
 
     def _check_at_least_one(self, name: str) -> None:
         if getattr(self, name) < 1:
-            raise ValueError(f"{name} must be >= 1, got {getattr(self, name)}")
+            raise InputError(f"{name} must be >= 1, got {getattr(self, name)}")

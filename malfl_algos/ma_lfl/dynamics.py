@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from malfl_algos.trace import LearningTrace
+from malfl_env.errors import InputError
 from malfl_env.markov_game import Factor, MarkovGame
 
 __all__ = ["estimated_game"]
@@ -23,7 +24,7 @@ def estimated_game(trace: LearningTrace) -> tuple[MarkovGame, NDArray[np.bool_]]
         seen is given as staying, which is a placeholder: callers leave such states out.
 
     Raises:
-        ValueError: if a stage says nothing of next states.
+        InputError: if a stage says nothing of next states.
     """
     n_joint = int(np.prod(trace.n_actions))
     pairs, next_states, counts = (np.concatenate(part) for part in zip(*_seen(trace), strict=True))
@@ -60,7 +61,7 @@ def _seen(trace: LearningTrace) -> list[tuple[NDArray[np.int64], ...]]:
             pairs = steps.states.astype(np.int64) * int(np.prod(trace.n_actions)) + actions
             parts.append((pairs, steps.next_states.astype(np.int64), np.ones(len(pairs), int)))
         else:
-            raise ValueError(
+            raise InputError(
                 f"no game was given and stage {index} holds neither next-state counts nor "
                 "transitions: give the game, or learn with keep_transitions"
             )

@@ -28,6 +28,7 @@ from malfl_algos.ma_lfl.regression import RewardModel
 from malfl_algos.ma_lfl.result import check_covariance, recovered_rewards
 from malfl_algos.ma_lfl.solvers import Solver, check_solver, count_unknowns
 from malfl_algos.trace import LearningTrace
+from malfl_env.errors import InputError
 from malfl_env.markov_game import MarkovGame
 
 __all__ = ["BayesianObserver", "Settings"]
@@ -69,26 +70,26 @@ class BayesianObserver(ABC):
     def __post_init__(self) -> None:
         models = ("state", "own_action", "joint", "features")
         if self.reward_model not in models:
-            raise ValueError(
+            raise InputError(
                 f"reward_model must be one of {', '.join(models)}, got {self.reward_model!r}"
             )
         if (self.features is not None) != (self.reward_model == "features"):
-            raise ValueError("features are given with reward_model 'features', and only with it")
+            raise InputError("features are given with reward_model 'features', and only with it")
         if self.step_size is not None and not 0 < self.step_size < 1:
-            raise ValueError(f"step_size must be in (0, 1) or None, got {self.step_size}")
+            raise InputError(f"step_size must be in (0, 1) or None, got {self.step_size}")
         if self.passes < 1:
-            raise ValueError(f"passes must be >= 1, got {self.passes}")
+            raise InputError(f"passes must be >= 1, got {self.passes}")
         if (self.noise_variance is None) != (self.prior_variance is None):
-            raise ValueError(
+            raise InputError(
                 "noise_variance and prior_variance are given together or not at all, got "
                 f"{self.noise_variance} and {self.prior_variance}"
             )
         for name in ("noise_variance", "prior_variance"):
             value = getattr(self, name)
             if value is not None and not 0 < value < np.inf:
-                raise ValueError(f"{name} must be > 0 and finite, got {value}")
+                raise InputError(f"{name} must be > 0 and finite, got {value}")
         if not 0 <= self.noise_scale < np.inf:
-            raise ValueError(f"noise_scale must be >= 0 and finite, got {self.noise_scale}")
+            raise InputError(f"noise_scale must be >= 0 and finite, got {self.noise_scale}")
 
     def check_size(self, n_states: int, n_actions: tuple[int, ...], n_stages: int) -> None:
         """Refuse a game too large for this method; see `malfl_algos.contract.Observer`."""
@@ -141,7 +142,7 @@ class BayesianObserver(ABC):
         if solver == "iterative" and maps[0] is None:
             self._check_iterative()
             if discount is None:
-                raise ValueError(_needs("discount"))
+                raise InputError(_needs("discount"))
         if self.covariance:
             check_covariance(base, trace)
         covered = np.ones(trace.n_states, dtype=bool)
@@ -186,9 +187,9 @@ class BayesianObserver(ABC):
         }
         for name, absent in missing.items():
             if absent:
-                raise ValueError(_needs(name))
+                raise InputError(_needs(name))
         if self.covariance:
-            raise ValueError("solver iterative forms no covariance: leave covariance out")
+            raise InputError("solver iterative forms no covariance: leave covariance out")
 
     def _check(
         self,
@@ -200,17 +201,17 @@ class BayesianObserver(ABC):
         temperature: float,
     ) -> None:
         if trace.n_stages < 2:
-            raise ValueError(
+            raise InputError(
                 "recovery needs at least two stages (one improvement), "
                 f"the trace has {trace.n_stages}"
             )
         if discount is not None and not 0 <= discount < 1:
-            raise ValueError(f"discount must be in [0, 1) or None, got {discount}")
+            raise InputError(f"discount must be in [0, 1) or None, got {discount}")
         if not 0 < temperature < np.inf:
-            raise ValueError(f"temperature must be > 0 and finite, got {temperature}")
+            raise InputError(f"temperature must be > 0 and finite, got {temperature}")
         for number, stage in enumerate(trace.stages):
             if not stage.joint_counts.any() and set(known) != set(trace.agents):
-                raise ValueError(
+                raise InputError(
                     f"stage {number} holds no data: recover from the stages before it "
                     "(LearningTrace.first), or leave it out"
                 )

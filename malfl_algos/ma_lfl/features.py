@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from malfl_algos.ma_lfl.regression import RewardModel
 from malfl_algos.trace import LearningTrace
+from malfl_env.errors import InputError
 
 __all__ = ["feature_maps"]
 
@@ -27,23 +28,23 @@ def feature_maps(features: Any, trace: LearningTrace) -> tuple[RewardModel, list
         `(n_unknowns, k)`.
 
     Raises:
-        ValueError: for another shape, values that are not finite, or columns that are combinations
+        InputError: for another shape, values that are not finite, or columns that are combinations
             of others; the message names them.
     """
     table = np.asarray(features, dtype=np.float64)
     by_state = table.ndim == 2 and len(table) == trace.n_states
     by_action = table.shape[:-1] == (trace.n_states, *trace.n_actions)
     if not (by_state or by_action) or table.shape[-1] == 0:
-        raise ValueError(
+        raise InputError(
             f"features must have shape ({trace.n_states}, k) or "
             f"({trace.n_states}, {', '.join(map(str, trace.n_actions))}, k), got {table.shape}"
         )
     if not np.all(np.isfinite(table)):
-        raise ValueError("features must be finite")
+        raise InputError("features must be finite")
     flat = table.reshape(-1, table.shape[-1])
     dependent = _dependent_columns(flat)
     if dependent:
-        raise ValueError(
+        raise InputError(
             f"features must be linearly independent; column(s) {dependent} are combinations of "
             "those before: leave them out"
         )

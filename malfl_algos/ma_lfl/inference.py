@@ -23,6 +23,7 @@ from malfl_algos.ma_lfl.normal_equations import (
     normal_equations,
     normal_equations_of,
 )
+from malfl_env.errors import InputError
 
 __all__ = ["Evidence", "Given", "Posterior", "Rows", "fit", "posterior"]
 
@@ -201,7 +202,7 @@ def _cholesky(precision: FloatArray, *, lower: bool) -> FloatArray:
         return np.asarray(scipy.linalg.cholesky(precision, lower=lower))
     except scipy.linalg.LinAlgError:
         largest = float(np.diag(precision).max())
-        raise ValueError(
+        raise InputError(
             f"the posterior cannot be computed in double precision: its precision reaches "
             f"{largest:.1e} in one direction and is lost to rounding in another; the temperature "
             "is too small, or the targets too large, for these data"

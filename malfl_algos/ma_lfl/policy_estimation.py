@@ -6,6 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import wrightomega
 
+from malfl_env.errors import InputError
+
 __all__ = ["entropy_regularised_policy", "smoothed_policy"]
 
 FloatArray = NDArray[np.float64]
@@ -34,12 +36,12 @@ def entropy_regularised_policy(
         they hold no information, and callers leave them out.
 
     Raises:
-        ValueError: for negative counts or a negative coefficient.
+        InputError: for negative counts or a negative coefficient.
     """
     if not entropy_coefficient >= 0:
-        raise ValueError(f"entropy_coefficient must be >= 0, got {entropy_coefficient}")
+        raise InputError(f"entropy_coefficient must be >= 0, got {entropy_coefficient}")
     if np.any(counts < 0):
-        raise ValueError(f"counts must be >= 0, got {counts.min()}")
+        raise InputError(f"counts must be >= 0, got {counts.min()}")
     n_actions = counts.shape[-1]
     visits = counts.sum(axis=-1, keepdims=True)
     frequency = np.where(visits > 0, counts / np.maximum(visits, 1), 1 / n_actions)

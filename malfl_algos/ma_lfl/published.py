@@ -15,6 +15,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from malfl_algos.ma_lfl.recovery import Improvements
+from malfl_env.errors import InputError
 
 __all__ = ["published_design"]
 
@@ -29,12 +30,12 @@ def published_design(improvements: Improvements) -> sp.csr_array:
         Sparse `(n_improvements * n_states * n_actions, n_rewards + n_improvements * n_states)`.
 
     Raises:
-        ValueError: for a game of another form.
+        InputError: for a game of another form.
     """
     n_improvements, n_states, n_actions = improvements.targets.shape
     n_cells = int(np.sqrt(n_states))
     if improvements.others.shape[2] != n_actions or n_cells**2 != n_states:
-        raise ValueError(
+        raise InputError(
             "the published code knows games of two agents with the same cells and actions only; "
             f"this one has {n_states} joint states, {n_actions} own and "
             f"{improvements.others.shape[2]} other joint actions"

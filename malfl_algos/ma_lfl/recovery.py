@@ -20,6 +20,7 @@ from malfl_algos.ma_lfl.regression import Fit, RewardModel
 from malfl_algos.ma_lfl.targets import reward_targets
 from malfl_algos.soft.evaluation import averaged_transition, others_joint_policy
 from malfl_algos.trace import LearningTrace
+from malfl_env.errors import InputError
 from malfl_env.markov_game import MarkovGame
 
 __all__ = [
@@ -85,19 +86,19 @@ def recover_by_regression(
             same shape, by which it is averaged into the dynamics that the others see.
 
     Raises:
-        ValueError: for fewer than two stages, a trace of another game, an unknown discount, or
+        InputError: for fewer than two stages, a trace of another game, an unknown discount, or
             policies that are none.
     """
     if trace.n_stages < 2:
-        raise ValueError(
+        raise InputError(
             f"recovery needs at least two stages (one improvement), the trace has {trace.n_stages}"
         )
     if discount is None or not 0 <= discount < 1:
-        raise ValueError(
+        raise InputError(
             f"discount must be in [0, 1), got {discount}; free potentials cannot tell it from data"
         )
     if not 0 < temperature < np.inf:
-        raise ValueError(f"temperature must be > 0 and finite, got {temperature}")
+        raise InputError(f"temperature must be > 0 and finite, got {temperature}")
     covered = np.ones(trace.n_states, dtype=bool)
     if game is None:
         game, covered = estimated_game(trace)
@@ -145,20 +146,20 @@ def check_fits(
 ) -> None:
     """Refuse a trace of another game, and policies that are none."""
     if game is not None and (trace.n_states, trace.n_actions) != (game.n_states, game.n_actions):
-        raise ValueError(
+        raise InputError(
             f"the trace is of a game with {trace.n_states} joint states and actions "
             f"{trace.n_actions}, the game given has {game.n_states} and {game.n_actions}"
         )
     for agent, policies in known_policies.items():
         if agent not in trace.agents:
-            raise ValueError(f"known_policies names {agent!r}; the agents are {trace.agents}")
+            raise InputError(f"known_policies names {agent!r}; the agents are {trace.agents}")
         expected = (trace.n_stages, trace.n_states, trace.n_actions[trace.agents.index(agent)])
         if policies.shape != expected:
-            raise ValueError(
+            raise InputError(
                 f"the known policies of {agent} have shape {policies.shape}, expected {expected}"
             )
         if not (np.all(policies >= 0) and np.allclose(policies.sum(axis=-1), 1, atol=1e-9)):
-            raise ValueError(f"the known policies of {agent} are not distributions over actions")
+            raise InputError(f"the known policies of {agent} are not distributions over actions")
 
 
 def _policies(

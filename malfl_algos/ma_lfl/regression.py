@@ -117,7 +117,7 @@ def check_size(n_improvements: int, n_states: int) -> None:
     """Refuse a regression whose dense matrices over all potentials would not fit.
 
     Raises:
-        ValueError: stating how much memory it would take.
+        InputError: stating how much memory it would take.
     """
     check_table_bytes(
         6 * 8 * (n_improvements * n_states) ** 2,

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from malfl_algos.ma_lfl.regression import RewardModel
 from malfl_algos.ma_lfl.replay_loops import EXECUTED, EXPECTED, SOFT_Q, follow_noise, replay
 from malfl_algos.trace import Stage, Transitions
+from malfl_env.errors import InputError
 
 __all__ = ["Bootstrap", "ReplayedTd"]
 
@@ -120,7 +121,7 @@ class ReplayedTd:
 def _steps(stage: Stage) -> Transitions:
     steps = stage.transitions
     if steps is None or steps.states is None:
-        raise ValueError(
+        raise InputError(
             "replay needs the ordered transitions of every stage, and the trace did not keep them: "
             "learn with keep_transitions"
         )

@@ -47,7 +47,7 @@ def check_solver(
         n_states, n_actions, n_stages: of the trace.
 
     Raises:
-        ValueError: with the bytes it would take and what would fit.
+        InputError: with the bytes it would take and what would fit.
     """
     rows = n_stages * n_states * max(n_actions)
     if solver == "dense":

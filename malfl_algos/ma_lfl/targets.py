@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from scipy.special import rel_entr
 
 from malfl_algos.soft.evaluation import expected_next
+from malfl_env.errors import InputError
 
 __all__ = ["reward_targets"]
 
@@ -38,11 +39,11 @@ def reward_targets(
         `(n_states, n_actions)`. Shaping the reward by a function of the state leaves it alone.
 
     Raises:
-        ValueError: where the improved policy has a probability of 0: its logarithm is not finite.
+        InputError: where the improved policy has a probability of 0: its logarithm is not finite.
     """
     if not np.all(improved > 0):
         state, action = np.argwhere(~(improved > 0))[0]
-        raise ValueError(
+        raise InputError(
             f"the improved policy has probability {improved[state, action]} for action {action} in "
             f"state {state}; equation (11) takes its logarithm, so it must be positive"
         )

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from malfl_algos.plugins.options import shown
 from malfl_algos.storage.durable import clear_leftovers
 from malfl_algos.storage.files import check_manifest, read_arrays, write_arrays
+from malfl_env.errors import InputError
 
 __all__ = ["Checkpoint", "Checkpoints"]
 
@@ -61,7 +62,7 @@ class Checkpoint:
         """What was saved last; None where nothing was.
 
         Raises:
-            ValueError: for a file that is damaged, no checkpoint, or of another fit; it names the
+            InputError: for a file that is damaged, no checkpoint, or of another fit; it names the
                 file, and what differs.
         """
         if not self.path.exists():
@@ -70,17 +71,17 @@ class Checkpoint:
         check_manifest(self.path, manifest, KIND, version=VERSION)
         theirs, state = manifest.get("identity"), manifest.get("state")
         if not isinstance(theirs, dict) or not isinstance(state, dict):
-            raise ValueError(f"{self.path}: its manifest lacks identity or state")
+            raise InputError(f"{self.path}: its manifest lacks identity or state")
         for key in sorted({*theirs, *self.identity}, key=lambda name: (name == "data", name)):
             here, there = self.identity.get(key), theirs.get(key)
             if here != there:
-                raise ValueError(
+                raise InputError(
                     f"{self.path}: this checkpoint is of another fit: {key} is {shown(there)} "
                     f"there and {shown(here)} here: take another checkpoint_dir, or remove it"
                 )
         for name, array in arrays.items():
             if array.dtype.kind == "f" and not np.all(np.isfinite(array)):
-                raise ValueError(f"{self.path}: {name!r} holds values that are not finite")
+                raise InputError(f"{self.path}: {name!r} holds values that are not finite")
         return arrays, state
 
     def save(self, arrays: Mapping[str, NDArray[Any]], state: Mapping[str, Any]) -> None:

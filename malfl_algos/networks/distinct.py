@@ -10,6 +10,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from malfl_algos.play.spaces import AnySpace, discrete_range
+from malfl_env.errors import InputError
 
 __all__ = ["distinct_observations", "number_columns"]
 
@@ -77,7 +78,7 @@ def distinct_observations(
 
 def _digits(digits: IntArray, sizes: NDArray[np.int64]) -> list[IntArray]:
     if digits.size and not np.all((digits >= 0) & (digits < sizes)):
-        raise ValueError("observations are not of their space: some digits are out of range")
+        raise InputError("observations are not of their space: some digits are out of range")
     return list(digits.T)
 
 

@@ -19,6 +19,7 @@ from malfl_algos.play.spaces import (
     space_from_json,
     space_to_json,
 )
+from malfl_env.errors import InputError
 
 __all__ = ["Encoder"]
 
@@ -35,7 +36,7 @@ class Encoder:
             stay as they are.
 
     Raises:
-        ValueError: for another space, or a standardisation that does not fit.
+        InputError: for another space, or a standardisation that does not fit.
     """
 
     space: AnySpace
@@ -49,9 +50,9 @@ class Encoder:
             if values is not None and (
                 values.shape != (self.width,) or not np.all(np.isfinite(values))
             ):
-                raise ValueError(f"{name} must be {self.width} finite numbers, got {values.shape}")
+                raise InputError(f"{name} must be {self.width} finite numbers, got {values.shape}")
         if self.sd is not None and not np.all(self.sd > 0):
-            raise ValueError("sd must be > 0")
+            raise InputError("sd must be > 0")
 
     @property
     def width(self) -> int:
@@ -69,7 +70,7 @@ class Encoder:
         """Features of observations `(n, ...)`, float32 `(n, width)`.
 
         Raises:
-            ValueError: for observations that are not of the space, or not finite.
+            InputError: for observations that are not of the space, or not finite.
         """
         observations = np.asarray(observations)
         check_in_space(observations, self.space, where="encoder")
@@ -78,7 +79,7 @@ class Encoder:
             return self._one_hot(flat)
         features = flat.astype(np.float32)
         if not np.all(np.isfinite(features)):
-            raise ValueError("observations must be finite: mend the game, or clip what it shows")
+            raise InputError("observations must be finite: mend the game, or clip what it shows")
         if self.mean is not None:
             features -= self.mean
         if self.sd is not None:
@@ -111,7 +112,7 @@ class Encoder:
         """The encoder that `to_json` wrote.
 
         Raises:
-            ValueError: for anything else.
+            InputError: for anything else.
         """
         try:
             mean, sd = (
@@ -120,13 +121,13 @@ class Encoder:
             )
             return cls(space_from_json(content["space"]), mean, sd)
         except (KeyError, TypeError) as fault:
-            raise ValueError(f"not an encoder: {str(content)[:80]}") from fault
+            raise InputError(f"not an encoder: {str(content)[:80]}") from fault
 
     def _one_hot(self, digits: NDArray[Any]) -> Features:
         starts, sizes = discrete_range(self.space)
         own = digits.astype(np.int64) - starts
         if own.size and not np.all((own >= 0) & (own < sizes)):
-            raise ValueError(f"observations must be of {self.space}, some are not")
+            raise InputError(f"observations must be of {self.space}, some are not")
         features = np.zeros((len(own), int(sizes.sum())), dtype=np.float32)
         columns = own + (np.cumsum(sizes) - sizes)
         features[np.arange(len(own))[:, None], columns] = 1.0

@@ -15,6 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from malfl_env.errors import InputError
+
 __all__ = [
     "apply",
     "copied",
@@ -33,7 +35,7 @@ def torch_device(name: str) -> torch.device:
     """The device of that name, once something has been put there.
 
     Raises:
-        ValueError: where there is none.
+        InputError: where there is none.
     """
     try:
         device = torch.device(name)
@@ -41,7 +43,7 @@ def torch_device(name: str) -> torch.device:
     # torch says RuntimeError, AssertionError, NotImplementedError, depending on the device
     except Exception as fault:
         there = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
-        raise ValueError(
+        raise InputError(
             f"device {name!r} cannot be used here, choose one of {', '.join(there)}"
         ) from fault
     return device
@@ -129,7 +131,7 @@ def from_arrays(
         device: where the tensors live.
 
     Raises:
-        ValueError: for arrays of another architecture, or not finite.
+        InputError: for arrays of another architecture, or not finite.
     """
     wanted = {}
     for layer, (n_in, n_out) in enumerate(pairwise(sizes)):
@@ -137,13 +139,13 @@ def from_arrays(
         wanted[f"layer_{layer}/bias"] = (copies, 1, n_out)
     found = {name: array.shape for name, array in arrays.items()}
     if found != wanted:
-        raise ValueError(
+        raise InputError(
             f"the weights are of another architecture: {copies} networks {list(sizes)} have arrays "
             f"{wanted}, got {found}"
         )
     for name, array in arrays.items():
         if array.dtype.kind != "f" or not np.all(np.isfinite(array)):
-            raise ValueError(f"the weights {name} must be finite numbers")
+            raise InputError(f"the weights {name} must be finite numbers")
     return [
         torch.tensor(arrays[name], dtype=torch.float32, device=device, requires_grad=True)
         for name in wanted

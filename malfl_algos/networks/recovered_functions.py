@@ -17,6 +17,7 @@ from malfl_algos.networks.estimated_policies import EstimatedPolicies
 from malfl_algos.networks.feature_maps import FeatureMap
 from malfl_algos.networks.gathering import input_features
 from malfl_algos.storage.files import check_manifest, read_arrays, write_arrays
+from malfl_env.errors import InputError
 
 __all__ = ["AgentFunctions", "Member", "RecoveredFunctions", "centred"]
 
@@ -168,13 +169,13 @@ class RecoveredFunctions:
         """Read what `save` wrote; networks are on the CPU.
 
         Raises:
-            ValueError: where the file is missing, damaged or another one; the message names it.
+            InputError: where the file is missing, damaged or another one; the message names it.
         """
         arrays, manifest = read_arrays(Path(path))
         check_manifest(Path(path), manifest, KIND, version=VERSION)
         for name, array in arrays.items():
             if array.dtype.kind != "f" or not np.all(np.isfinite(array)):
-                raise ValueError(f"{path}: {name!r} must be finite numbers")
+                raise InputError(f"{path}: {name!r} must be finite numbers")
         try:
             functions = {
                 agent: _unpack(manifest["functions"][agent], f"{agent}/", arrays)
@@ -185,7 +186,7 @@ class RecoveredFunctions:
                 _check(own)
             return found
         except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as fault:
-            raise ValueError(f"{path}: not recovered functions: {fault}") from fault
+            raise InputError(f"{path}: not recovered functions: {fault}") from fault
 
 
 def _pack(own: AgentFunctions, prefix: str, arrays: dict[str, NDArray[Any]]) -> dict[str, Any]:
@@ -215,14 +216,14 @@ def _unpack(
     ]
     model: RewardModel = said["reward_model"]
     if model not in ("state", "own_action", "joint"):
-        raise ValueError(f"its reward model is {model!r}")
+        raise InputError(f"its reward model is {model!r}")
     members = []
     for index in range(int(said["n_members"])):
         start = f"{prefix}member_{index}/"
         own = {n.removeprefix(start): a for n, a in arrays.items() if n.startswith(start)}
         members.append(member_from_arrays(own, model, n_actions, int(said["agent_index"])))
     if not members:
-        raise ValueError("it has no members")
+        raise InputError("it has no members")
     policies = EstimatedPolicies(parameters, int(said["n_stages"]), n_actions, [])
     return AgentFunctions(Encoder.from_json(said["encoder"]), tuple(members), policies)
 
@@ -266,7 +267,7 @@ def member_from_arrays(
     wanted = {"mean": (k,), "centre": (k,), "covariance": (k, k), "scale": (k - 1,)}
     for name, shape in wanted.items():
         if name in arrays and arrays[name].shape != shape:
-            raise ValueError(f"{name} is {arrays[name].shape}, not {shape}")
+            raise InputError(f"{name} is {arrays[name].shape}, not {shape}")
     return Member(
         RewardFeatures(model, features, n_actions, agent_index),
         arrays["mean"],

@@ -17,6 +17,7 @@ from malfl_algos.networks.recovered_functions import centred, total_deviation
 from malfl_algos.observation_trace import ObservationTrace, from_learning_trace
 from malfl_algos.trace import LearningTrace, Transitions
 from malfl_env.checks import check_table_bytes
+from malfl_env.errors import InputError
 from malfl_env.markov_game import MarkovGame
 
 __all__ = ["checksum", "known_tables", "observed", "on_all_states", "policy_table"]
@@ -33,7 +34,7 @@ def observed(trace: LearningTrace, game: MarkovGame | None) -> ObservationTrace:
     for index, stage in enumerate(trace.stages):
         steps = stage.transitions
         if steps is None or steps.states is None or steps.next_states is None:
-            raise ValueError(
+            raise InputError(
                 f"stage {index} of the trace has no transitions in their order: let the learner "
                 "keep them (keep_transitions: true)"
             )

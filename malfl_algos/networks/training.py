@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from malfl_algos.networks.checkpoints import Checkpoint
+from malfl_env.errors import InputError
 
 __all__ = ["Trained", "TrainingSettings", "pieces", "train"]
 
@@ -233,7 +234,7 @@ def _unpack(
         found = {kind: arrays[f"{kind}/{number}"] for kind in ("now", "best", "first", "second")}
         for kind, array in found.items():
             if array.shape != tuple(parameter.shape):
-                raise ValueError(f"{kind}/{number} is {array.shape}, not {tuple(parameter.shape)}")
+                raise InputError(f"{kind}/{number} is {array.shape}, not {tuple(parameter.shape)}")
         now, best, first, second = (
             torch.from_numpy(array).to(parameter) for array in found.values()
         )

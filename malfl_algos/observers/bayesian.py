@@ -21,6 +21,7 @@ from malfl_algos.ma_lfl.learner_models import ExactEvaluation, ExpectedTd, Learn
 from malfl_algos.ma_lfl.replay import ReplayedTd
 from malfl_algos.ma_lfl.solvers import Solver, choose_solver
 from malfl_algos.trace import LearningTrace
+from malfl_env.errors import InputError
 from malfl_env.markov_game import MarkovGame
 
 __all__ = ["MaLflBellman", "MaLflReplay"]
@@ -58,9 +59,9 @@ class MaLflBellman(BayesianObserver):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.learner not in ("auto", *self.rules):
-            raise ValueError(f"learner must be auto, td or exact, got {self.learner!r}")
+            raise InputError(f"learner must be auto, td or exact, got {self.learner!r}")
         if self.solver not in ("auto", "dense", "iterative"):
-            raise ValueError(f"solver must be auto, dense or iterative, got {self.solver!r}")
+            raise InputError(f"solver must be auto, dense or iterative, got {self.solver!r}")
         if self.solver == "iterative" and self.reward_model != "features":
             self._check_iterative()
 
@@ -113,13 +114,13 @@ class MaLflReplay(BayesianObserver):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.bootstrap not in ("auto", *self.rules):
-            raise ValueError(
+            raise InputError(
                 f"bootstrap must be auto, {', '.join(self.rules)}, got {self.bootstrap!r}"
             )
         if not 0 <= self.step_size_decay <= 1:
-            raise ValueError(f"step_size_decay must be in [0, 1], got {self.step_size_decay}")
+            raise InputError(f"step_size_decay must be in [0, 1], got {self.step_size_decay}")
         if self.incomplete not in ("refuse", "flag"):
-            raise ValueError(f"incomplete must be refuse or flag, got {self.incomplete!r}")
+            raise InputError(f"incomplete must be refuse or flag, got {self.incomplete!r}")
 
     def _rule(self) -> str:
         return self.bootstrap
@@ -146,11 +147,11 @@ class MaLflReplay(BayesianObserver):
         """Recover every agent's reward; the game is not needed and not read.
 
         Raises:
-            ValueError: also for a trace without transitions, or with some left out unless flagged.
+            InputError: also for a trace without transitions, or with some left out unless flagged.
         """
         missing = [h for h, stage in enumerate(trace.stages[:-1]) if stage.transitions is None]
         if missing:
-            raise ValueError(
+            raise InputError(
                 f"replay needs the ordered transitions, and stages {missing} did not keep them: "
                 "learn with keep_transitions"
             )
@@ -160,7 +161,7 @@ class MaLflReplay(BayesianObserver):
             if stage.transitions is not None and not stage.transitions.complete
         ]
         if partial and self.incomplete == "refuse":
-            raise ValueError(
+            raise InputError(
                 f"stages {partial} hold only some of the transitions that the learners learned "
                 "from; a replay of them would be of another learner: use ma-lfl-bellman, or set "
                 "incomplete to flag"

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from malfl_algos.ma_lfl.policy_estimation import smoothed_policy
 from malfl_algos.ma_lfl.recovery import check_fits
 from malfl_algos.trace import LearningTrace
+from malfl_env.errors import InputError
 from malfl_env.markov_game import MarkovGame
 
 __all__ = ["LastStage", "check_pseudo_count", "last_stage", "without_data"]
@@ -52,17 +53,17 @@ def last_stage(
         pseudo_count: of `smoothed_policy`.
 
     Raises:
-        ValueError: for an empty last stage, a trace of another game, policies that are none, or a
+        InputError: for an empty last stage, a trace of another game, policies that are none, or a
             temperature out of range.
     """
     if not 0 < temperature < np.inf:
-        raise ValueError(f"temperature must be > 0 and finite, got {temperature}")
+        raise InputError(f"temperature must be > 0 and finite, got {temperature}")
     known = known_policies or {}
     check_fits(trace, game, known)
     stage = trace.stages[-1]
     visits = stage.state_counts
     if not visits.any():
-        raise ValueError(
+        raise InputError(
             f"the last stage, number {trace.n_stages - 1}, is empty, and this method reads no "
             "other: cut the trace after a stage with data (LearningTrace.first)"
         )
@@ -87,7 +88,7 @@ def last_stage(
 def check_pseudo_count(pseudo_count: float) -> None:
     """Refuse a pseudo-count that would let an estimated probability be 0."""
     if not 0 < pseudo_count < np.inf:
-        raise ValueError(f"pseudo_count must be > 0 and finite, got {pseudo_count}")
+        raise InputError(f"pseudo_count must be > 0 and finite, got {pseudo_count}")
 
 
 def without_data(informed: NDArray[np.bool_]) -> dict[str, Any]:

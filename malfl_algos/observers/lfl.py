@@ -19,6 +19,7 @@ from malfl_algos.ma_lfl.recovery import Improvements, recover_by_regression
 from malfl_algos.ma_lfl.regression import Fit
 from malfl_algos.observers.paper import MaLfl
 from malfl_algos.trace import LearningTrace
+from malfl_env.errors import InputError
 from malfl_env.markov_game import MarkovGame
 
 __all__ = ["Lfl", "mean_policy"]
@@ -43,7 +44,7 @@ class Lfl(MaLfl):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.reward_model not in ("own_action", "state"):
-            raise ValueError(
+            raise InputError(
                 "reward_model must be own_action or state, for a single agent knows no joint "
                 f"actions; got {self.reward_model!r}"
             )
@@ -60,7 +61,7 @@ class Lfl(MaLfl):
         """Recover every agent's reward; see `malfl_algos.contract.Observer`.
 
         Raises:
-            ValueError: also for an unknown discount: free potentials cannot tell it.
+            InputError: also for an unknown discount: free potentials cannot tell it.
         """
         visits = np.stack([stage.state_counts for stage in trace.stages])
         return recover_by_regression(

@@ -18,6 +18,7 @@ from malfl_algos.contract import API_VERSION, RecoveredRewards
 from malfl_algos.ma_lfl.recovery import in_joint_order
 from malfl_algos.observers.last_stage import check_pseudo_count, last_stage, without_data
 from malfl_algos.trace import LearningTrace
+from malfl_env.errors import InputError
 from malfl_env.markov_game import MarkovGame
 
 __all__ = ["LogPolicy", "log_policy_reward"]
@@ -57,11 +58,11 @@ class LogPolicy:
         Reads neither the dynamics nor the discount, so both may be None.
 
         Raises:
-            ValueError: for a discount outside [0, 1); else as
+            InputError: for a discount outside [0, 1); else as
                 `malfl_algos.observers.last_stage.last_stage`.
         """
         if discount is not None and not 0 <= discount < 1:
-            raise ValueError(f"discount must be in [0, 1), or None, got {discount}")
+            raise InputError(f"discount must be in [0, 1), or None, got {discount}")
         last = last_stage(
             trace,
             game=game,

@@ -21,6 +21,7 @@ from malfl_algos.observers.last_stage import check_pseudo_count, last_stage, wit
 from malfl_algos.soft.evaluation import averaged_transition
 from malfl_algos.soft.soft_optimal import MaxEntFit, fit_reward, identified_rank
 from malfl_algos.trace import LearningTrace
+from malfl_env.errors import InputError
 from malfl_env.markov_game import MarkovGame
 
 __all__ = ["MaxEntIrl"]
@@ -47,7 +48,7 @@ class MaxEntIrl:
 
     def __post_init__(self) -> None:
         if not 0 < self.prior_variance < np.inf:
-            raise ValueError(f"prior_variance must be > 0 and finite, got {self.prior_variance}")
+            raise InputError(f"prior_variance must be > 0 and finite, got {self.prior_variance}")
         check_pseudo_count(self.pseudo_count)
 
     def recover(
@@ -62,11 +63,11 @@ class MaxEntIrl:
         """Recover every agent's reward `(n_states,)`; see `malfl_algos.contract.Observer`.
 
         Raises:
-            ValueError: also for an unknown discount: the actions of one stage cannot tell it.
+            InputError: also for an unknown discount: the actions of one stage cannot tell it.
             ArithmeticError: where the maximisation misses its tolerance.
         """
         if discount is None or not 0 <= discount < 1:
-            raise ValueError(
+            raise InputError(
                 f"discount must be in [0, 1), got {discount}; one stage cannot tell it from data"
             )
         last = last_stage(
@@ -81,7 +82,7 @@ class MaxEntIrl:
             game, covered = estimated_game(trace)
         informed = (last.visits > 0) & covered
         if not informed.any():
-            raise ValueError(
+            raise InputError(
                 "no state of the last stage has had each of its joint actions seen, so the "
                 "dynamics cannot be estimated: give the game"
             )

@@ -37,6 +37,7 @@ from malfl_algos.observation_trace import ObservationTrace
 from malfl_algos.play.spaces import space_to_json
 from malfl_algos.trace import LearningTrace
 from malfl_env.checks import check_count
+from malfl_env.errors import InputError
 from malfl_env.markov_game import MarkovGame
 
 __all__ = ["MaLflNetwork"]
@@ -83,7 +84,7 @@ class MaLflNetwork:
         log_dir: folder for TensorBoard's files; null: none.
 
     Raises:
-        ValueError: for an option out of its range; the message names it.
+        InputError: for an option out of its range; the message names it.
     """
 
     form: Literal["bellman", "potentials"] = "bellman"
@@ -122,7 +123,7 @@ class MaLflNetwork:
         }
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
-                raise ValueError(
+                raise InputError(
                     f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}"
                 )
         self._check_rule()
@@ -132,25 +133,25 @@ class MaLflNetwork:
         for name in ("widths", "hidden"):
             layers = getattr(self, name)
             if not layers or min(layers) < 1:
-                raise ValueError(f"{name} must hold widths >= 1, at least one, got {layers}")
+                raise InputError(f"{name} must hold widths >= 1, at least one, got {layers}")
         if not 0 <= self.entropy_coefficient < np.inf:
-            raise ValueError(
+            raise InputError(
                 f"entropy_coefficient must be >= 0 and finite, got {self.entropy_coefficient}"
             )
         if not (self.learning_rate > 0 and isfinite(self.learning_rate)):
-            raise ValueError(f"learning_rate must be > 0 and finite, got {self.learning_rate}")
+            raise InputError(f"learning_rate must be > 0 and finite, got {self.learning_rate}")
 
     def _check_rule(self) -> None:
         """What the learners are taken to do, and the prior."""
         if self.improvement == "proximal" and (self.form != "bellman" or self.learner == "td"):
-            raise ValueError(
+            raise InputError(
                 "improvement: proximal needs form: bellman and learner: auto or exact, got form: "
                 f"{self.form} and learner: {self.learner}"
             )
         if self.prior_variance is not None and not 0 < self.prior_variance < np.inf:
-            raise ValueError(f"prior_variance must be > 0 and finite, got {self.prior_variance}")
+            raise InputError(f"prior_variance must be > 0 and finite, got {self.prior_variance}")
         if not 0 < self.step_size < 1:
-            raise ValueError(f"step_size must be in (0, 1), got {self.step_size}")
+            raise InputError(f"step_size must be in (0, 1), got {self.step_size}")
 
     def read(
         self, trace: ObservationTrace, *, discount: float, temperature: float
@@ -160,7 +161,7 @@ class MaLflNetwork:
         See `malfl_algos.contract.ObservationObserver`.
 
         Raises:
-            ValueError: for fewer than two stages, a discount or temperature out of its range, a
+            InputError: for fewer than two stages, a discount or temperature out of its range, a
                 device that is not there, or checkpoints of another fit.
             RuntimeError: where training diverges; the last good checkpoint stays.
         """
@@ -191,10 +192,10 @@ class MaLflNetwork:
             known_policies: take the place of estimates in the others' moves and in the values.
 
         Raises:
-            ValueError: as `read`; also for an unknown discount, or a trace without transitions.
+            InputError: as `read`; also for an unknown discount, or a trace without transitions.
         """
         if discount is None:
-            raise ValueError(
+            raise InputError(
                 "ma-lfl-network cannot tell the discount: give it, or profile it by ma-lfl-bellman "
                 "on a game that can be listed"
             )
@@ -228,14 +229,14 @@ class MaLflNetwork:
         temperature: float,
     ) -> list[tuple[Gathered, Fitted]]:
         if trace.n_stages < 2:
-            raise ValueError(
+            raise InputError(
                 "recovery needs at least two stages (one improvement), "
                 f"the trace has {trace.n_stages}"
             )
         if not 0 <= discount < 1:
-            raise ValueError(f"discount must be in [0, 1), got {discount}")
+            raise InputError(f"discount must be in [0, 1), got {discount}")
         if not 0 < temperature < np.inf:
-            raise ValueError(f"temperature must be > 0 and finite, got {temperature}")
+            raise InputError(f"temperature must be > 0 and finite, got {temperature}")
         device = torch_device(self.device)
         views = gather(trace)
         tables = known_tables(trace, views[0], known)

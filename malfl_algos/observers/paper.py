@@ -29,6 +29,7 @@ from malfl_algos.ma_lfl.regression import (
     reward_blocks,
 )
 from malfl_algos.trace import LearningTrace
+from malfl_env.errors import InputError
 from malfl_env.markov_game import MarkovGame
 
 __all__ = ["MaLfl", "MaLflFaithful", "MaLflOwnAction", "MaLflState"]
@@ -52,11 +53,11 @@ class MaLfl:
 
     def __post_init__(self) -> None:
         if self.reward_model not in ("joint", "own_action", "state"):
-            raise ValueError(
+            raise InputError(
                 f"reward_model must be joint, own_action or state, got {self.reward_model!r}"
             )
         if not 0 <= self.entropy_coefficient < np.inf:
-            raise ValueError(
+            raise InputError(
                 f"entropy_coefficient must be >= 0 and finite, got {self.entropy_coefficient}"
             )
 
@@ -76,7 +77,7 @@ class MaLfl:
         """Recover every agent's reward; see `malfl_algos.contract.Observer`.
 
         Raises:
-            ValueError: also for an unknown discount: free potentials cannot tell it.
+            InputError: also for an unknown discount: free potentials cannot tell it.
         """
         return recover_by_regression(
             trace,
@@ -137,18 +138,18 @@ class MaLflFaithful(MaLfl):
         super().__post_init__()
         for name in ("policy_epochs", "reward_epochs"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be >= 1, got {getattr(self, name)}")
+                raise InputError(f"{name} must be >= 1, got {getattr(self, name)}")
         for name in ("policy_learning_rate", "reward_learning_rate"):
             if not 0 < getattr(self, name) < np.inf:
-                raise ValueError(f"{name} must be > 0 and finite, got {getattr(self, name)}")
+                raise InputError(f"{name} must be > 0 and finite, got {getattr(self, name)}")
         if self.design not in ("equations", "published_code"):
-            raise ValueError(f"design must be equations or published_code, got {self.design!r}")
+            raise InputError(f"design must be equations or published_code, got {self.design!r}")
         if self.design == "published_code" and self.reward_model != "joint":
-            raise ValueError(
+            raise InputError(
                 f"design published_code has the reward model joint only, got {self.reward_model}"
             )
         if self.seed < 0:
-            raise ValueError(f"seed must be >= 0, got {self.seed}")
+            raise InputError(f"seed must be >= 0, got {self.seed}")
 
     def _estimate(self, counts: NDArray[np.int64], agent_index: int, stage: int) -> FloatArray:
         sequence = np.random.SeedSequence(self.seed, spawn_key=(agent_index, stage))

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from malfl_algos.contract import PlayedStage
 from malfl_algos.play.games import Games, Moved
 from malfl_algos.trace import Transitions
+from malfl_env.errors import InputError
 
 __all__ = ["joined", "play_stage"]
 
@@ -39,7 +40,7 @@ def play_stage(
         `games.n_games * episode_length` steps.
 
     Raises:
-        ValueError: for rewards that are not finite, or games whose agents do not end together.
+        InputError: for rewards that are not finite, or games whose agents do not end together.
     """
     for first in range(0, episodes, games.n_games):
         n_games = min(games.n_games, episodes - first)
@@ -93,7 +94,7 @@ def _played(
         actions = np.stack([_drawn(policies[a], draws[:, a]) for a in agents], axis=-1)
         moved = games.step(numbers, actions)
         if not np.all(np.isfinite(moved.rewards)):
-            raise ValueError("the game gave rewards that are not finite: mend or clip them")
+            raise InputError("the game gave rewards that are not finite: mend or clip them")
         ended = moved.terminated | moved.truncated | (step == episode_length - 1)
         records.add(numbers, present, policies, actions, moved, ended)
         numbers = numbers[~ended]

@@ -13,6 +13,7 @@ from pettingzoo import ParallelEnv
 
 from malfl_algos.play.spaces import AnySpace, action_counts, narrowed, observation_spaces
 from malfl_env.checks import check_count
+from malfl_env.errors import InputError
 from malfl_env.grid_world import GridWorld
 from malfl_env.vector import GridWorldVector
 
@@ -87,7 +88,7 @@ def games_of(env: AnyEnv | Callable[[], AnyEnv], n_games: int) -> Games:
         n_games: how many.
 
     Raises:
-        ValueError: for another environment, or one that cannot be copied.
+        InputError: for another environment, or one that cannot be copied.
     """
     check_count("n_games", n_games, minimum=1)
     made = env if isinstance(env, ParallelEnv) else _made(env)
@@ -193,7 +194,7 @@ class _Copies:
         over = [bool(terminations[agent] or truncations[agent]) for agent in self.agents]
         if any(over) and not all(over):
             gone = [agent for agent, own in zip(self.agents, over, strict=True) if own]
-            raise ValueError(
+            raise InputError(
                 f"agents must end together: {_names(gone)} ended while others went on; {_REMEDY}"
             )
         terminated = all(bool(terminations[agent]) for agent in self.agents)
@@ -202,7 +203,7 @@ class _Copies:
     def _check_present(self, env: AnyEnv, what: str) -> None:
         absent = [agent for agent in self.agents if agent not in env.agents]
         if absent:
-            raise ValueError(
+            raise InputError(
                 f"agents must begin and end together: {_names(absent)} did not {what}; {_REMEDY}"
             )
 
@@ -210,7 +211,7 @@ class _Copies:
 def _made(factory: Any) -> AnyEnv:
     env = factory() if callable(factory) else factory
     if not isinstance(env, ParallelEnv):
-        raise ValueError(
+        raise InputError(
             "env must be a PettingZoo parallel environment, or a function that makes one; got "
             f"{env!r}"
         )
@@ -221,7 +222,7 @@ def _copy(env: AnyEnv) -> AnyEnv:
     try:
         return deepcopy(env)
     except Exception as fault:  # what cannot be copied says so in many ways
-        raise ValueError(
+        raise InputError(
             f"the environment {env} cannot be copied ({fault}): hand over a function that makes one"
         ) from fault
 

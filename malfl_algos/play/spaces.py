@@ -10,6 +10,8 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from malfl_env.errors import InputError
+
 __all__ = [
     "AnySpace",
     "action_counts",
@@ -30,7 +32,7 @@ def observation_spaces(env: Any) -> tuple[AnySpace, ...]:
     """Observation space of every agent of a parallel environment, in the order of its agents.
 
     Raises:
-        ValueError: as `check_observation_space`.
+        InputError: as `check_observation_space`.
     """
     found = tuple(env.observation_space(agent) for agent in env.possible_agents)
     for agent, space in zip(env.possible_agents, found, strict=True):
@@ -42,32 +44,32 @@ def check_observation_space(space: AnySpace, *, where: str) -> None:
     """Refuse observations that are neither arrays nor discrete.
 
     Raises:
-        ValueError: it names the agent and says what to do.
+        InputError: it names the agent and says what to do.
     """
     known = (spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary, spaces.Box)
     if type(space) not in known or (
         isinstance(space, spaces.Box) and space.dtype.kind not in "iuf"
     ):
-        raise ValueError(
+        raise InputError(
             f"{where}: observations must be arrays of numbers or discrete (Box, Discrete, "
             f"MultiDiscrete, MultiBinary), the space is {space}: flatten it first, for example "
             "with gymnasium.spaces.flatten in a wrapper"
         )
     if prod(space.shape or ()) > _MOST_NUMBERS:
-        raise ValueError(f"{where}: an observation has {prod(space.shape or ())} numbers, too many")
+        raise InputError(f"{where}: an observation has {prod(space.shape or ())} numbers, too many")
 
 
 def action_counts(env: Any) -> tuple[int, ...]:
     """Number of actions of every agent of a parallel environment.
 
     Raises:
-        ValueError: for actions that cannot be counted.
+        InputError: for actions that cannot be counted.
     """
     counts = []
     for agent in env.possible_agents:
         space = env.action_space(agent)
         if type(space) is not spaces.Discrete:
-            raise ValueError(
+            raise InputError(
                 f"{agent}: actions must be Discrete, the space is {space}: choose a version of the "
                 "game with discrete actions (mpe2: continuous_actions=False) or a wrapper that "
                 "makes them discrete"
@@ -101,11 +103,11 @@ def check_in_space(observations: NDArray[Any], space: AnySpace, *, where: str) -
     Values are not looked at.
 
     Raises:
-        ValueError: naming `where`, and both shapes.
+        InputError: naming `where`, and both shapes.
     """
     kinds = "iuf" if isinstance(space, spaces.Box) else "iub"
     if observations.shape[1:] != (space.shape or ()) or observations.dtype.kind not in kinds:
-        raise ValueError(
+        raise InputError(
             f"{where}: observations are {observations.dtype} (n, *{observations.shape[1:]}), their "
             f"space is {space}"
         )
@@ -132,14 +134,14 @@ def space_to_json(space: AnySpace) -> dict[str, Any]:
             "low": low,
             "high": high,
         }
-    raise ValueError(f"no space that can be written: {space}")
+    raise InputError(f"no space that can be written: {space}")
 
 
 def space_from_json(content: Any) -> AnySpace:
     """The space that `space_to_json` wrote.
 
     Raises:
-        ValueError: for anything else.
+        InputError: for anything else.
     """
     try:
         space = _space(content)
@@ -153,7 +155,7 @@ def space_from_json(content: Any) -> AnySpace:
         OverflowError,
         MemoryError,
     ) as fault:
-        raise ValueError(f"not an observation space: {str(content)[:80]}") from fault
+        raise InputError(f"not an observation space: {str(content)[:80]}") from fault
 
 
 def _space(content: Mapping[str, Any]) -> AnySpace:
@@ -163,10 +165,10 @@ def _space(content: Mapping[str, Any]) -> AnySpace:
     if kind == "MultiDiscrete":
         return spaces.MultiDiscrete(content["nvec"], start=content["start"])
     if kind not in ("MultiBinary", "Box"):
-        raise ValueError(f"not an observation space: {kind!r}")
+        raise InputError(f"not an observation space: {kind!r}")
     shape = tuple(content["shape"])
     if not all(type(size) is int and size >= 0 for size in shape) or prod(shape) > _MOST_NUMBERS:
-        raise ValueError(f"not the shape of an observation: {shape}")
+        raise InputError(f"not the shape of an observation: {shape}")
     if kind == "MultiBinary":
         return spaces.MultiBinary(shape)
     dtype = np.dtype(content["dtype"])

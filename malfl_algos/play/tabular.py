@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from malfl_algos.trace import NextStateCounts, Stage, Transitions
+from malfl_env.errors import InputError
 from malfl_env.markov_game import Factor, MarkovGame
 
 __all__ = ["StageSample", "observed_stage", "sample_stage", "thresholds"]
@@ -130,11 +131,11 @@ def observed_stage(
         The counts; counts of next states where the game is stochastic; the steps if kept.
 
     Raises:
-        ValueError: if steps are needed and the sample has none.
+        InputError: if steps are needed and the sample has none.
     """
     if sample.steps is None:
         if keep_transitions or not game.deterministic:
-            raise ValueError("the sample holds no steps: draw it with keep_steps=True")
+            raise InputError("the sample holds no steps: draw it with keep_steps=True")
         return Stage(sample.joint_counts)
     states, joint_actions, next_states, episode_ends = sample.steps
     seen = None

@@ -9,6 +9,7 @@ from typing import Any
 
 from malfl_algos.contract import API_VERSION, Learner, Observer
 from malfl_algos.plugins.discovery import Kind
+from malfl_env.errors import InputError
 
 __all__ = ["PIPELINE_OPTIONS", "check_plugin_class", "unfillable_options"]
 
@@ -29,21 +30,21 @@ def check_plugin_class(cls: Any, kind: Kind) -> None:
     """Compare a loaded object with the protocol of its kind.
 
     Raises:
-        ValueError: saying what is missing: a frozen dataclass, an API version of our major, the
+        InputError: saying what is missing: a frozen dataclass, an API version of our major, the
             method of its kind, callable as the protocol calls it. The message goes on from the name
             of the object.
     """
     if not (isinstance(cls, type) and is_dataclass(cls)):
-        raise ValueError(f"must be a dataclass, it is {cls!r}")
+        raise InputError(f"must be a dataclass, it is {cls!r}")
     if not cls.__dataclass_params__.frozen:  # type: ignore[attr-defined]
-        raise ValueError("must be a frozen dataclass: write @dataclass(frozen=True)")
+        raise InputError("must be a frozen dataclass: write @dataclass(frozen=True)")
     _check_api_version(cls)
     method = _METHODS[kind]
     own = inspect.getattr_static(cls, method.__name__, None)
     if not callable(getattr(cls, method.__name__, None)):
-        raise ValueError(f"has no method {method.__name__!r}{_signature(method)}")
+        raise InputError(f"has no method {method.__name__!r}{_signature(method)}")
     if isinstance(own, (staticmethod, classmethod)):
-        raise ValueError(f"{method.__name__} must be a plain method, not a {type(own).__name__}")
+        raise InputError(f"{method.__name__} must be a plain method, not a {type(own).__name__}")
     _check_call(getattr(cls, method.__name__), method)
 
 
@@ -62,17 +63,17 @@ def _check_api_version(cls: type) -> None:
     if not (
         isinstance(stated, tuple) and len(stated) == 2 and all(type(part) is int for part in stated)
     ):
-        raise ValueError(
+        raise InputError(
             f"api_version must be a pair of whole numbers like {API_VERSION}, got {stated!r}"
         )
     if stated[0] != API_VERSION[0]:
         wanted = ".".join(map(str, API_VERSION))
-        raise ValueError(
+        raise InputError(
             f"is written for API version {stated[0]}.{stated[1]}, this is {wanted}: "
             "install a matching version of one of the two"
         )
     if any(field.name == "api_version" for field in fields(cls)):
-        raise ValueError(
+        raise InputError(
             "has api_version among its options: annotate it as ClassVar[tuple[int, int]]"
         )
 
@@ -89,7 +90,7 @@ def _check_call(method: Any, protocol: Any) -> None:
     try:
         signature.bind(*by_place, **dict.fromkeys(by_name))
     except TypeError as fault:
-        raise ValueError(
+        raise InputError(
             f"{method.__name__}{signature} cannot be called as {protocol.__name__}"
             f"{_signature(protocol)}: {fault}"
         ) from None

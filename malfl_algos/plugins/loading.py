@@ -17,6 +17,7 @@ from malfl_algos.plugins.checks import check_plugin_class
 from malfl_algos.plugins.discovery import GROUPS, Kind, Plugin, canonical_name, discover
 from malfl_algos.plugins.options import coerce_options, suggestion
 from malfl_algos.plugins.requirements import brought_by_extra, install_plugin, missing_module
+from malfl_env.errors import InputError
 
 __all__ = [
     "Kind",
@@ -64,7 +65,7 @@ def find_plugin(kind: Kind, name: str) -> Plugin:
             distributions are compared as pip compares them, `My_Dist` is `my-dist`.
 
     Raises:
-        ValueError: for an unknown name, with the nearest and all known ones, or with how to install
+        InputError: for an unknown name, with the nearest and all known ones, or with how to install
             the distribution that is known to bring it.
         PluginError: where more than one distribution brings the name.
     """
@@ -79,7 +80,7 @@ def find_plugin(kind: Kind, name: str) -> Plugin:
         )
     ]
     if not matches:
-        raise ValueError(_unknown(kind, name, installed))
+        raise InputError(_unknown(kind, name, installed))
     if len({plugin.distribution for plugin in matches}) > 1:
         sources = " and ".join(f"{m.distribution!r} {m.version}" for m in matches)
         choices = " or ".join(repr(m.full_name) for m in matches)
@@ -125,7 +126,7 @@ def make_plugin(plugin: Plugin, options: Mapping[str, Any]) -> Learner | Observe
     Raises:
         PluginError: as in `plugin_class`, and where the plugin fails in another way than by
             refusing its options.
-        ValueError: for an unknown option, a value of the wrong type, or one that the plugin itself
+        InputError: for an unknown option, a value of the wrong type, or one that the plugin itself
             refuses.
     """
     cls = plugin_class(plugin)
@@ -135,7 +136,7 @@ def make_plugin(plugin: Plugin, options: Mapping[str, Any]) -> Learner | Observe
         made = cls(**checked)
     except (ValueError, TypeError) as fault:
         # a TypeError is a required option that was left out
-        raise ValueError(f"{where}: {fault}") from fault
+        raise InputError(f"{where}: {fault}") from fault
     except Exception as fault:
         raise PluginError(f"{plugin} failed to start: {type(fault).__name__}: {fault}") from fault
     return cast("Learner | Observer", made)

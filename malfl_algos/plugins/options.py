@@ -16,6 +16,8 @@ from difflib import get_close_matches
 from math import isfinite
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from malfl_env.errors import InputError
+
 __all__ = [
     "check_distinct",
     "check_keys",
@@ -55,7 +57,7 @@ def check_plain(value: Any, *, where: str) -> None:
     """Refuse what neither YAML nor JSON gives back as it was.
 
     Raises:
-        ValueError: for numbers that are not finite, dates, bytes, keys that are not text, and what
+        InputError: for numbers that are not finite, dates, bytes, keys that are not text, and what
             is nested more than 50 deep.
     """
     level = [value]
@@ -66,18 +68,18 @@ def check_plain(value: Any, *, where: str) -> None:
                 inner += [*entry.keys(), *entry.values()]
                 bad = next((key for key in entry if not isinstance(key, str)), None)
                 if bad is not None:
-                    raise ValueError(f"{where}: a key must be text, got {shown(bad)}")
+                    raise InputError(f"{where}: a key must be text, got {shown(bad)}")
             elif isinstance(entry, (list, tuple)):
                 inner += entry
             elif not _is_plain(entry):
-                raise ValueError(
+                raise InputError(
                     f"{where}: values are text, finite numbers, true, false and null, and lists "
                     f"and mappings of these, got {shown(entry)}"
                 )
         if not inner:
             return
         level = inner
-    raise ValueError(f"{where}: nested too deeply")
+    raise InputError(f"{where}: nested too deeply")
 
 
 def check_distinct(key: str, values: Iterable[Any]) -> None:
@@ -85,10 +87,10 @@ def check_distinct(key: str, values: Iterable[Any]) -> None:
     seen = set()
     for value in values:
         if value in seen:
-            raise ValueError(f"{key} must be distinct, {shown(value)} stands there twice")
+            raise InputError(f"{key} must be distinct, {shown(value)} stands there twice")
         seen.add(value)
     if not seen:
-        raise ValueError(f"{key} must not be empty, got []")
+        raise InputError(f"{key} must not be empty, got []")
 
 
 def nested_tuples(value: Any) -> Any:
@@ -106,13 +108,13 @@ def check_keys(given: Iterable[object], known: Iterable[str], *, where: str) -> 
     """Refuse keys that are not known.
 
     Raises:
-        ValueError: naming the key, the nearest known one and all that are allowed.
+        InputError: naming the key, the nearest known one and all that are allowed.
     """
     allowed = list(known)
     for key in given:
         if key not in allowed:
             hint = suggestion(key, allowed) or ";"
-            raise ValueError(
+            raise InputError(
                 f"{where}: unknown key {shown(key)}{hint} allowed: {', '.join(allowed)}"
             )
 
@@ -141,7 +143,7 @@ def coerce(value: Any, hint: Any, *, where: str) -> Any:
         where: name of the value, for the message.
 
     Raises:
-        ValueError: naming the value and what is allowed.
+        InputError: naming the value and what is allowed.
     """
     try:
         return _coerced(value, hint)
@@ -151,7 +153,7 @@ def coerce(value: Any, hint: Any, *, where: str) -> Any:
             message += (
                 " (text, not a number: YAML wants a number without quotes, as 0.001 or 1.0e-3)"
             )
-        raise ValueError(message) from None
+        raise InputError(message) from None
 
 
 def option_hints(cls: type) -> dict[str, Any]:
@@ -171,7 +173,7 @@ def coerce_options(cls: type, given: Mapping[str, Any], *, where: str) -> dict[s
     """The given options of a dataclass, each checked against its field.
 
     Raises:
-        ValueError: for an unknown option or a value of the wrong type.
+        InputError: for an unknown option or a value of the wrong type.
     """
     hints = option_hints(cls)
     check_keys(given, hints, where=where)
@@ -201,7 +203,7 @@ def naming(where: str) -> Iterator[None]:
     try:
         yield
     except ValueError as fault:
-        raise ValueError(f"{where}: {fault}") from fault
+        raise InputError(f"{where}: {fault}") from fault
 
 
 class _Unfit(Exception):

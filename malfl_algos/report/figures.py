@@ -75,7 +75,7 @@ def write_figures(
         per family learning_<family>.png, policies_<family>.png and rewards_<family>_<observer>.png.
 
     Raises:
-        ValueError: where a file that a picture needs is missing or damaged; the message names it.
+        InputError: where a file that a picture needs is missing or damaged; the message names it.
         ModuleNotFoundError: without matplotlib; the message says how to install it.
     """
     pictures = [p for p in _pictures(_open_run(output_dir)) if p[0] not in skip]

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from malfl_algos.ground_truth import GroundTruth
 from malfl_algos.storage.arrays import read_npz
 from malfl_algos.storage.files import read_arrays
+from malfl_env.errors import InputError
 
 __all__ = [
     "averages",
@@ -35,17 +36,17 @@ def read_results(output_dir: Path) -> Rows:
     """The rows of `summary.json`.
 
     Raises:
-        ValueError: where the file is missing or is not a run's summary.
+        InputError: where the file is missing or is not a run's summary.
     """
     path = output_dir / "summary.json"
     try:
         results = json.loads(path.read_text(encoding="utf-8"))["results"]
     except FileNotFoundError:
-        raise ValueError(f"{path}: no such file; is {output_dir} a finished run folder?") from None
+        raise InputError(f"{path}: no such file; is {output_dir} a finished run folder?") from None
     except (OSError, ValueError, KeyError, TypeError) as fault:
-        raise ValueError(f"{path}: not the summary of a run: {fault!r}") from fault
+        raise InputError(f"{path}: not the summary of a run: {fault!r}") from fault
     if not isinstance(results, list) or not results:
-        raise ValueError(f"{path}: it has no results to draw")
+        raise InputError(f"{path}: it has no results to draw")
     return results
 
 
@@ -53,7 +54,7 @@ def read_csv(path: Path, columns: Collection[str]) -> Rows:
     """The rows of a table, as text; none where the file does not exist.
 
     Raises:
-        ValueError: where a column is missing.
+        InputError: where a column is missing.
     """
     if not path.exists():
         return []
@@ -61,7 +62,7 @@ def read_csv(path: Path, columns: Collection[str]) -> Rows:
         reader = csv.DictReader(stream)
         missing = sorted({*columns, *MEASURES}.difference(reader.fieldnames or ()))
         if missing:
-            raise ValueError(f"{path}: the column {missing[0]!r} is missing")
+            raise InputError(f"{path}: the column {missing[0]!r} is missing")
         return list(reader)
 
 
@@ -103,12 +104,12 @@ def read_ground_truth(output_dir: Path, family: str, seed: str) -> tuple[GroundT
     """True rewards and policies of one unit of work, and the learner's folder that they lie in.
 
     Raises:
-        ValueError: where there is none, or it cannot be read.
+        InputError: where there is none, or it cannot be read.
     """
     unit = output_dir / family / f"seed_{seed}"
     found = sorted(unit.glob("*/ground_truth.npz"))
     if not found:
-        raise ValueError(f"{unit}: no learner's folder in it has a ground_truth.npz")
+        raise InputError(f"{unit}: no learner's folder in it has a ground_truth.npz")
     return GroundTruth.load(found[0]), found[0].parent
 
 
@@ -133,8 +134,8 @@ def read_state_counts(learner_dir: Path) -> FloatArray:
     try:
         counts = read_npz(path, only={"joint_counts"}).get("joint_counts")
     except ValueError as fault:
-        raise ValueError(f"{path}: not a readable learning trace: {fault}") from fault
+        raise InputError(f"{path}: not a readable learning trace: {fault}") from fault
     if counts is None or counts.ndim < 3 or counts.dtype != np.int64:
-        raise ValueError(f"{path}: not a readable learning trace: its counts are missing or none")
+        raise InputError(f"{path}: not a readable learning trace: its counts are missing or none")
     visits = counts.sum(axis=tuple(range(2, counts.ndim)))
     return np.asarray(visits, dtype=np.float64)

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from malfl_algos.scores.correlation import Score
+from malfl_env.errors import InputError
 
 __all__ = ["CALIBRATION", "calibration", "mean_removed_sd"]
 
@@ -57,13 +58,13 @@ def calibration(
         the truth is constant.
 
     Raises:
-        ValueError: for shapes that do not fit.
+        InputError: for shapes that do not fit.
     """
     if covariance is None:
         return _none("no posterior covariance is given")
     estimated = np.asarray(estimate, dtype=np.float64)
     if covariance.shape != (estimated.size, estimated.size):
-        raise ValueError(
+        raise InputError(
             f"the posterior covariance has shape {covariance.shape}, "
             f"expected {(estimated.size, estimated.size)}"
         )
@@ -90,7 +91,7 @@ def _none(reason: str) -> dict[str, Score]:
 def _spread(truth: FloatArray, shape: tuple[int, ...]) -> FloatArray:
     """The truth over what the estimate is a function of."""
     if len(truth) != shape[0] or (truth.ndim > 1 and len(shape) > 1 and truth.shape != shape):
-        raise ValueError(f"the estimate has shape {shape}, the truth {truth.shape}")
+        raise InputError(f"the estimate has shape {shape}, the truth {truth.shape}")
     if len(shape) == 1:
         return np.asarray(truth.mean(axis=tuple(range(1, truth.ndim))))
     if truth.ndim == 1:

@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
+from malfl_env.errors import InputError
+
 __all__ = ["MeanInterval", "Score", "mean_interval", "pearson", "spearman", "state_values"]
 
 FloatArray = NDArray[np.float64]
@@ -68,7 +70,7 @@ def pearson(estimate: FloatArray, truth: FloatArray, *, states: BoolArray | None
         estimate is not finite.
 
     Raises:
-        ValueError: where the two are not of one number of joint states, or the truth is not finite.
+        InputError: where the two are not of one number of joint states, or the truth is not finite.
     """
     estimated, true = _compared(estimate, truth, states)
     return _correlation(estimated, true)
@@ -113,13 +115,13 @@ def _compared(
     """Both over the joint states that count, `(n_states,)`."""
     estimated, true = state_values(estimate), state_values(truth)
     if estimated.shape != true.shape:
-        raise ValueError(
+        raise InputError(
             f"the estimate is of {len(estimated)} joint states, the truth of {len(true)}"
         )
     if states is not None:
         estimated, true = estimated[states], true[states]
     if not np.all(np.isfinite(true)):
-        raise ValueError("the true reward has values that are not finite")
+        raise InputError("the true reward has values that are not finite")
     return estimated, true
 
 

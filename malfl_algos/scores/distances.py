@@ -29,6 +29,7 @@ from malfl_algos.soft.evaluation import (
     expected_next,
     policy_transition,
 )
+from malfl_env.errors import InputError
 from malfl_env.markov_game import MarkovGame
 
 __all__ = [
@@ -85,12 +86,12 @@ class RewardSpace:
             `(n_counted, n_choices)`: joint actions in row-major order, or the agent's own actions.
 
         Raises:
-            ValueError: for another shape.
+            InputError: for another shape.
         """
         table, n_states = np.asarray(reward, dtype=np.float64), self.game.n_states
         full = (n_states, *self.game.n_actions)
         if table.shape not in ((n_states,), full):
-            raise ValueError(f"a reward has shape {table.shape}, expected {(n_states,)} or {full}")
+            raise InputError(f"a reward has shape {table.shape}, expected {(n_states,)} or {full}")
         if self.joint_policy is not None and self.agent_index is not None:
             game = self.game.with_rewards([table] * self.game.n_agents)
             return averaged_reward(game, self.joint_policy, self.agent_index)[self.states]
@@ -135,7 +136,7 @@ def joint_space(
             that count must be closed: no joint action leads out of them. Left out: all alike.
 
     Raises:
-        ValueError: for weights that are none or not closed, a discount outside [0, 1), or a game
+        InputError: for weights that are none or not closed, a discount outside [0, 1), or a game
             whose joint transitions do not fit in memory.
     """
     successors, probabilities = game.joint_successors()
@@ -183,7 +184,7 @@ def epic(estimate: FloatArray, truth: FloatArray, space: RewardSpace) -> Score:
         reason where one of them is all shaping, or the estimate is not finite.
 
     Raises:
-        ValueError: for a wrong shape, or a truth that is not finite.
+        InputError: for a wrong shape, or a truth that is not finite.
 
     Source: Gleave et al., Quantifying Differences in Reward Functions, ICLR 2021.
     """
@@ -251,7 +252,7 @@ def _distance(
     canonical: Callable[[FloatArray, RewardSpace], FloatArray],
 ) -> Score:
     if not np.all(np.isfinite(truth)):
-        raise ValueError("the true reward has values that are not finite")
+        raise InputError("the true reward has values that are not finite")
     if not np.all(np.isfinite(estimate)):
         return Score(None, "the estimate has values that are not finite")
     units = []
@@ -282,10 +283,10 @@ def _counted(
 ) -> tuple[NDArray[np.int64], FloatArray, sp.csr_array]:
     """States that count, their weights, and the transition among them."""
     if not 0 <= discount < 1:
-        raise ValueError(f"discount must be in [0, 1), got {discount}")
+        raise InputError(f"discount must be in [0, 1), got {discount}")
     given = np.ones(game.n_states) if weights is None else np.asarray(weights, dtype=np.float64)
     if given.shape != (game.n_states,) or not (np.all(given >= 0) and 0 < given.sum() < np.inf):
-        raise ValueError(
+        raise InputError(
             f"weights must be {game.n_states} numbers >= 0, not all 0, got {given.shape} {given}"
         )
     states = np.flatnonzero(given)
@@ -294,7 +295,7 @@ def _counted(
     among = sp.csr_array(transition[rows][:, states])
     leaving = among.sum(axis=1) < 1 - 1e-9
     if np.any(leaving):
-        raise ValueError(
+        raise InputError(
             "the joint states that count must be closed, but an action leads out of joint state "
             f"{states[np.argmax(leaving) // n_choices]}: weigh the states it leads to, too"
         )

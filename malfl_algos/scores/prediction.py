@@ -18,6 +18,7 @@ from scipy.special import xlogy
 from malfl_algos.scores.correlation import Score
 from malfl_algos.soft.evaluation import log_soft_improvement, soft_evaluation
 from malfl_algos.trace import LearningTrace, Stage
+from malfl_env.errors import InputError
 from malfl_env.markov_game import MarkovGame
 
 __all__ = [
@@ -75,7 +76,7 @@ def predicted_log_policies(
         `(n_states, n_actions)` per agent. The level of a reward does not matter; its scale does.
 
     Raises:
-        ValueError, ArithmeticError: as `soft_evaluation`.
+        InputError, ArithmeticError: as `soft_evaluation`.
     """
     return [
         log_soft_improvement(
@@ -141,16 +142,16 @@ def prediction_scores(
         Per agent id and per name in `PREDICTIONS` its score.
 
     Raises:
-        ValueError: for a trace of another game, a stage that has none before it or is not in the
+        InputError: for a trace of another game, a stage that has none before it or is not in the
             trace, or a reward that is not finite or of another shape.
     """
     if (trace.n_states, trace.n_actions) != (game.n_states, game.n_actions):
-        raise ValueError(
+        raise InputError(
             f"the trace is of a game with {trace.n_states} joint states and actions "
             f"{trace.n_actions}, the game given has {game.n_states} and {game.n_actions}"
         )
     if not 1 <= first_stage < trace.n_stages:
-        raise ValueError(
+        raise InputError(
             f"first_stage must be 1..{trace.n_stages - 1}: a stage to predict has one before it; "
             f"got {first_stage}"
         )

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from malfl_algos.scores.correlation import Score
 from malfl_algos.scores.prediction import predicted_log_policies
 from malfl_algos.soft.evaluation import soft_evaluation
+from malfl_env.errors import InputError
 from malfl_env.markov_game import MarkovGame
 
 __all__ = ["TruePlay", "regret", "start_values", "trained_policies", "true_play"]
@@ -113,12 +114,12 @@ def regret(recovered: Mapping[str, FloatArray], truth: TruePlay) -> dict[str, Sc
         are worth the same, or a recovered reward is not finite.
 
     Raises:
-        ValueError: for a reward of another shape, or of an agent that is not in the game.
+        InputError: for a reward of another shape, or of an agent that is not in the game.
     """
     game = truth.game
     unknown = [agent for agent in recovered if agent not in game.agents]
     if unknown:
-        raise ValueError(f"there is no {unknown[0]} in the game; the agents are {game.agents}")
+        raise InputError(f"there is no {unknown[0]} in the game; the agents are {game.agents}")
     for agent, reward in recovered.items():
         if not np.all(np.isfinite(reward)):
             why = f"the estimate of {agent}'s reward has values that are not finite"

@@ -23,6 +23,7 @@ from malfl_algos.soft.averaging import (
     sparse_bytes,
 )
 from malfl_algos.soft.iteration import iterated_sum
+from malfl_env.errors import InputError
 from malfl_env.markov_game import MarkovGame
 
 __all__ = [
@@ -170,13 +171,13 @@ def soft_evaluation(
         q `(n_states, n_actions[i])` and V `(n_states,)`, to a relative residual of 1e-12.
 
     Raises:
-        ValueError: for a discount outside [0, 1) or a negative temperature.
+        InputError: for a discount outside [0, 1) or a negative temperature.
         ArithmeticError: if an iterative solve misses its residual; the message has the residual.
     """
     if not 0 <= discount < 1:
-        raise ValueError(f"discount must be in [0, 1), got {discount}")
+        raise InputError(f"discount must be in [0, 1), got {discount}")
     if not temperature >= 0:
-        raise ValueError(f"temperature must be >= 0, got {temperature}")
+        raise InputError(f"temperature must be >= 0, got {temperature}")
     policy = joint_policy[agent_index]
     transition = transition_under(game, joint_policy, agent_index)
     reward = averaged_reward(game, joint_policy, agent_index)
@@ -210,7 +211,7 @@ def discounted_sum(transition: Transition, gain: FloatArray, *, discount: float)
 def log_soft_improvement(q: FloatArray, *, temperature: float) -> FloatArray:
     """Log of the improved policy, log pi(a | s) = q(s, a) / alpha - log Z(s); equation (6)."""
     if not temperature > 0:
-        raise ValueError(f"temperature must be > 0, got {temperature}")
+        raise InputError(f"temperature must be > 0, got {temperature}")
     return np.asarray(log_softmax(q / temperature, axis=-1))
 
 

@@ -19,6 +19,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from malfl_env import checks
+from malfl_env.errors import InputError
 
 __all__ = ["MANIFEST", "array_names", "check_array", "read_npz"]
 
@@ -40,7 +41,7 @@ def read_npz(path: Path, *, only: Collection[str] | None = None) -> dict[str, ND
         only: names of the arrays to read; None: all.
 
     Raises:
-        ValueError: where the file is missing, cut, damaged, holds anything but plain numbers (and
+        InputError: where the file is missing, cut, damaged, holds anything but plain numbers (and
             the manifest), lies about its sizes, or needs more memory than the limit: for one array
             `malfl_env.checks.MAX_TABLE_BYTES`, for all together twice as much. It names the file.
     """
@@ -56,7 +57,7 @@ def check_array(name: str, array: NDArray[Any]) -> None:
     """Refuse to write what `read_npz` would refuse to read.
 
     Raises:
-        ValueError: for a name that could be a path out of a folder, or anything but plain numbers.
+        InputError: for a name that could be a path out of a folder, or anything but plain numbers.
     """
     _check_name(name)
     _check_dtype(name, array.dtype)
@@ -76,13 +77,13 @@ def _opened(path: Path, only: Collection[str] | None, *, content: bool) -> dict[
                 if only is None or name in only
             }
     except FileNotFoundError:
-        raise ValueError(f"{path}: no such file") from None
+        raise InputError(f"{path}: no such file") from None
     except MemoryError:
-        raise ValueError(f"{path}: its arrays do not fit in the memory there is") from None
+        raise InputError(f"{path}: its arrays do not fit in the memory there is") from None
     # zipfile and numpy raise anything at all over bytes that were made to break them
     except Exception as fault:
         words = " ".join(str(fault).split())[:300] or type(fault).__name__
-        raise ValueError(
+        raise InputError(
             f"{path}: not a readable npz of plain arrays (cut, damaged or of another kind): {words}"
         ) from fault
 
@@ -95,13 +96,13 @@ def _members(infos: Iterable[zipfile.ZipInfo]) -> dict[str, zipfile.ZipInfo]:
         name = info.filename.removesuffix(_SUFFIX)
         _check_name(name)
         if name == info.filename:
-            raise ValueError(f"its member {name!r} is no array")
+            raise InputError(f"its member {name!r} is no array")
         if name in members:
-            raise ValueError(f"it has {name!r} twice")
+            raise InputError(f"it has {name!r} twice")
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise ValueError(f"{name!r} is compressed in a way that numpy never uses")
+            raise InputError(f"{name!r} is compressed in a way that numpy never uses")
         if info.file_size > _MAX_RATIO * (info.compress_size + 1):
-            raise ValueError(
+            raise InputError(
                 f"{name!r} claims {info.file_size} bytes, more than its {info.compress_size} "
                 "compressed ones can hold"
             )
@@ -109,12 +110,12 @@ def _members(infos: Iterable[zipfile.ZipInfo]) -> dict[str, zipfile.ZipInfo]:
         total += info.file_size
         checks.check_table_bytes(info.file_size, f"the array {name!r}")
     if total > 2 * checks.MAX_TABLE_BYTES:
-        raise ValueError(
+        raise InputError(
             f"its arrays take {total} bytes of memory, the limit is {2 * checks.MAX_TABLE_BYTES}, "
             "twice malfl_env.checks.MAX_TABLE_BYTES"
         )
     if MANIFEST in members and members[MANIFEST].file_size > _MAX_MANIFEST_BYTES:
-        raise ValueError(f"its manifest is larger than {_MAX_MANIFEST_BYTES} bytes")
+        raise InputError(f"its manifest is larger than {_MAX_MANIFEST_BYTES} bytes")
     return members
 
 
@@ -122,14 +123,14 @@ def _read_member(archive: zipfile.ZipFile, name: str, info: zipfile.ZipInfo) -> 
     with archive.open(info) as stream:
         version = npy.read_magic(stream)
         if version not in _HEADERS:
-            raise ValueError(f"{name!r} has an npy header of version {version}")
+            raise InputError(f"{name!r} has an npy header of version {version}")
         shape, fortran_order, dtype = _HEADERS[version](stream)
         _check_dtype(name, dtype)
         if not all(type(size) is int and size >= 0 for size in shape):
-            raise ValueError(f"{name!r} has the shape {shape}")
+            raise InputError(f"{name!r} has the shape {shape}")
         n_bytes = prod(shape) * dtype.itemsize
         if n_bytes != info.file_size - stream.tell():
-            raise ValueError(
+            raise InputError(
                 f"the header of {name!r} claims {n_bytes} bytes, there are "
                 f"{info.file_size - stream.tell()}"
             )
@@ -139,9 +140,9 @@ def _read_member(archive: zipfile.ZipFile, name: str, info: zipfile.ZipInfo) -> 
             content[filled : filled + len(block)] = np.frombuffer(block, dtype=np.uint8)
             filled += len(block)
     if filled != n_bytes:
-        raise ValueError(f"{name!r} ends after {filled} bytes of {n_bytes}")
+        raise InputError(f"{name!r} ends after {filled} bytes of {n_bytes}")
     if dtype.kind == "b" and n_bytes and content.max() > 1:
-        raise ValueError(f"{name!r} holds bytes that are neither true nor false")
+        raise InputError(f"{name!r} holds bytes that are neither true nor false")
     array = content.view(dtype).reshape(shape, order="F" if fortran_order else "C")
     return np.asarray(array, dtype=dtype.newbyteorder("="), order="C")
 
@@ -155,9 +156,9 @@ def _check_name(name: str) -> None:
         or "\\" in name
         or PurePosixPath(name).is_absolute()
     ):
-        raise ValueError(f"the name of an array must not look like a path elsewhere, got {name!r}")
+        raise InputError(f"the name of an array must not look like a path elsewhere, got {name!r}")
 
 
 def _check_dtype(name: str, dtype: np.dtype[Any]) -> None:
     if dtype.kind not in ("U" if name == MANIFEST else "biuf") or dtype.itemsize == 0:
-        raise ValueError(f"{name!r} must be an array of plain numbers, it is of {dtype}")
+        raise InputError(f"{name!r} must be an array of plain numbers, it is of {dtype}")

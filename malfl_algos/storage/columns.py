@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from malfl_algos.storage.arrays import check_array
 from malfl_algos.storage.durable import naming_no_space
+from malfl_env.errors import InputError
 
 __all__ = ["ColumnWriter", "map_column"]
 
@@ -46,11 +47,11 @@ class ColumnWriter:
         """Add rows `(n, ...)`.
 
         Raises:
-            ValueError: for rows of another type or shape.
+            InputError: for rows of another type or shape.
             NoSpace: where the disk is full.
         """
         if rows.dtype != self._dtype or rows.shape[1:] != self._row:
-            raise ValueError(
+            raise InputError(
                 f"{self._path.stem}: chunks must be alike, the first was {self._dtype} "
                 f"{self._row}, this is {rows.dtype} {rows.shape[1:]}"
             )
@@ -91,7 +92,7 @@ def map_column(path: Path, entry: Mapping[str, Any], *, verify: bool) -> NDArray
         `(n_rows, ...)`, read-only, in native byte order.
 
     Raises:
-        ValueError: where the file is missing, cut, damaged or another; the message names it.
+        InputError: where the file is missing, cut, damaged or another; the message names it.
     """
     try:
         n_rows = sum(chunk["rows"] for chunk in entry["chunks"])
@@ -99,11 +100,11 @@ def map_column(path: Path, entry: Mapping[str, Any], *, verify: bool) -> NDArray
         if verify:
             _verify(array, entry["chunks"])
     except FileNotFoundError:
-        raise ValueError(f"{path}: no such file") from None
+        raise InputError(f"{path}: no such file") from None
     # numpy raises anything at all over bytes that were made to break it
     except Exception as fault:
         words = " ".join(str(fault).split())[:300] or type(fault).__name__
-        raise ValueError(f"{path}: cut, damaged, or not of this trace: {words}") from fault
+        raise InputError(f"{path}: cut, damaged, or not of this trace: {words}") from fault
     return array
 
 
@@ -111,15 +112,15 @@ def _mapped(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray
     with path.open("rb") as stream:
         version = npy.read_magic(stream)
         if version not in _HEADERS:
-            raise ValueError(f"its npy header is of version {version}")
+            raise InputError(f"its npy header is of version {version}")
         found = _HEADERS[version](stream)
         offset = stream.tell()
         n_bytes = stream.seek(0, io.SEEK_END) - offset
     if found != (shape, False, dtype):
-        raise ValueError(f"it holds {found[2]} {found[0]}, the manifest says {dtype} {shape}")
+        raise InputError(f"it holds {found[2]} {found[0]}, the manifest says {dtype} {shape}")
     check_array(path.stem, np.empty(0, dtype))
     if prod(shape) * dtype.itemsize != n_bytes or n_bytes == 0:
-        raise ValueError(
+        raise InputError(
             f"it holds {n_bytes} bytes, {prod(shape) * dtype.itemsize} are to be there"
         )
     return np.memmap(path, dtype=dtype, mode="r", offset=offset, shape=shape)
@@ -132,6 +133,6 @@ def _verify(array: NDArray[Any], chunks: list[Mapping[str, Any]]) -> None:
         first += chunk["rows"]
         content = rows.reshape(-1).view(np.uint8)
         if sha256(content.data).hexdigest() != chunk["sha256"]:
-            raise ValueError(f"chunk {number} is not what was written: its checksum differs")
+            raise InputError(f"chunk {number} is not what was written: its checksum differs")
         if rows.dtype == np.bool_ and content.max(initial=0) > 1:
-            raise ValueError("it holds bytes that are neither true nor false")
+            raise InputError("it holds bytes that are neither true nor false")

@@ -25,6 +25,7 @@ from malfl_algos.play.spaces import space_to_json
 from malfl_algos.storage.durable import partial_file, partial_folder
 from malfl_algos.storage.observation_traces import CHUNK_STEPS, chunks
 from malfl_algos.trace import Transitions
+from malfl_env.errors import InputError
 
 __all__ = ["export_minari", "export_parquet"]
 
@@ -40,7 +41,7 @@ def export_parquet(trace: ObservationTrace, path: str | Path) -> None:
 
     Raises:
         ModuleNotFoundError: without pyarrow; it says how to install it.
-        ValueError: for a path that is there.
+        InputError: for a path that is there.
     """
     pyarrow = _module("pyarrow")
     parquet = _module("pyarrow.parquet")
@@ -73,13 +74,13 @@ def export_minari(trace: ObservationTrace, folder: str | Path) -> None:
 
     Raises:
         ModuleNotFoundError: without minari; it says how to install it.
-        ValueError: for a folder that is there, or ids of agents that HDF5 cannot have.
+        InputError: for a folder that is there, or ids of agents that HDF5 cannot have.
     """
     _module("h5py")
     minari, buffer = _module("minari"), _module("minari.data_collector").EpisodeBuffer
     storage_class = _module("minari.dataset.minari_storage").MinariStorage
     if any("/" in agent for agent in trace.agents):
-        raise ValueError(f"agent ids with a slash are no names in HDF5: {trace.agents}")
+        raise InputError(f"agent ids with a slash are no names in HDF5: {trace.agents}")
     target = _new(folder)
     partial = partial_folder(target.absolute())  # Minari loses its way in a relative one
     shutil.rmtree(partial, ignore_errors=True)
@@ -192,7 +193,7 @@ def _episode(
 
 def _new(path: str | Path) -> Path:
     if Path(path).exists():
-        raise ValueError(f"{path}: it is there; choose another name")
+        raise InputError(f"{path}: it is there; choose another name")
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     return Path(path)
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from malfl_algos.storage.arrays import MANIFEST, check_array, read_npz
 from malfl_algos.storage.durable import write_bytes
+from malfl_env.errors import InputError
 
 __all__ = ["check_manifest", "read_arrays", "write_arrays", "write_bytes", "write_json"]
 
@@ -30,7 +31,7 @@ def write_arrays(
     The same arrays and manifest give the same bytes.
 
     Raises:
-        ValueError: for anything but arrays of plain numbers, or a name that looks like a path.
+        InputError: for anything but arrays of plain numbers, or a name that looks like a path.
     """
     content = {name: np.asarray(array) for name, array in arrays.items()}
     if manifest is not None:
@@ -46,22 +47,22 @@ def read_arrays(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     """Read an npz: its arrays and its manifest (empty when it has none). Never unpickles.
 
     Raises:
-        ValueError: as `read_npz`, or where the manifest is no JSON mapping.
+        InputError: as `read_npz`, or where the manifest is no JSON mapping.
     """
     arrays = read_npz(path)
     try:
         manifest = json.loads(str(arrays.pop(MANIFEST, "{}")))
     except (ValueError, RecursionError) as fault:
-        raise ValueError(f"{path}: its manifest is not JSON: {fault}") from fault
+        raise InputError(f"{path}: its manifest is not JSON: {fault}") from fault
     if not isinstance(manifest, dict):
-        raise ValueError(f"{path}: its manifest must be a JSON mapping")
+        raise InputError(f"{path}: its manifest must be a JSON mapping")
     return arrays, manifest
 
 
 def check_manifest(path: Path, manifest: Mapping[str, Any], kind: str, *, version: int) -> None:
     """Refuse a file that is of another kind, or of a version that is not known."""
     if manifest.get("format") != kind or manifest.get("version") != version:
-        raise ValueError(
+        raise InputError(
             f"{path}: expected a {kind} of version {version}, its manifest says "
             f"{manifest.get('format', 'nothing')!r} version {manifest.get('version', 'none')!r}"
         )

@@ -23,6 +23,7 @@ from malfl_algos.storage.columns import ColumnWriter, map_column
 from malfl_algos.storage.durable import partial_folder, replace_folder, sync_folder
 from malfl_algos.storage.files import check_manifest, write_json
 from malfl_algos.trace import Transitions
+from malfl_env.errors import InputError
 
 __all__ = ["CHUNK_STEPS", "TraceWriter", "chunks", "load_trace", "save_trace"]
 
@@ -49,7 +50,7 @@ class TraceWriter:
         spaces: what each agent observes.
 
     Raises:
-        ValueError: for a folder that holds anything else.
+        InputError: for a folder that holds anything else.
     """
 
     def __init__(
@@ -62,7 +63,7 @@ class TraceWriter:
     ) -> None:
         self._folder = Path(folder)
         if self._folder.exists() and not _is_trace(self._folder):
-            raise ValueError(
+            raise InputError(
                 f"{folder}: it is there and no observation trace; choose another folder"
             )
         self._agents = tuple(agents)
@@ -81,7 +82,7 @@ class TraceWriter:
         """Add a chunk to the present stage; between two chunks an episode may go on.
 
         Raises:
-            ValueError: for steps that do not fit the trace, or the chunks before them.
+            InputError: for steps that do not fit the trace, or the chunks before them.
             NoSpace: where the disk is full.
         """
         ends = np.ones(len(steps.joint_actions), dtype=bool)  # a chunk need not end an episode
@@ -95,7 +96,7 @@ class TraceWriter:
             for name, rows in columns.items():
                 self._open[name] = ColumnWriter(stage / f"{name}.npy", rows)
         if columns.keys() != self._open.keys():
-            raise ValueError(
+            raise InputError(
                 f"chunks of a stage must have the same columns: {sorted(self._open)}, this one has "
                 f"{sorted(columns)}"
             )
@@ -108,10 +109,10 @@ class TraceWriter:
         """The stage has all its steps; the next chunk begins another.
 
         Raises:
-            ValueError: for a stage without steps.
+            InputError: for a stage without steps.
         """
         if not self._open:
-            raise ValueError(f"stage {len(self._stages)} has no steps")
+            raise InputError(f"stage {len(self._stages)} has no steps")
         entries = {name: column.close() for name, column in self._open.items()}
         folder = self._partial / f"stage_{len(self._stages)}"
         if not self._terminates:
@@ -137,7 +138,7 @@ class TraceWriter:
 
     def _finish(self) -> None:
         if self._open or not self._stages:
-            raise ValueError("a trace ends with the end of a stage: call end_stage()")
+            raise InputError("a trace ends with the end of a stage: call end_stage()")
         content = {
             "format": _FORMAT,
             "version": _VERSION,
@@ -185,14 +186,14 @@ def load_trace(folder: str | Path, *, verify: bool = True) -> ObservationTrace:
         verify: whether every column is read once and compared with its checksums.
 
     Raises:
-        ValueError: where a file is missing, cut, damaged or foreign; the message names it.
+        InputError: where a file is missing, cut, damaged or foreign; the message names it.
     """
     root = Path(folder)
     manifest = _read_manifest(root / _MANIFEST)
     try:
         names = tuple(manifest["agents"])
         if not all(isinstance(agent, str) for agent in names):
-            raise ValueError(f"its agents are {str(names)[:60]}")
+            raise InputError(f"its agents are {str(names)[:60]}")
         _check_files(root, manifest["stages"])
         stages = tuple(
             _load_stage(root / f"stage_{index}", stage, names, verify=verify)
@@ -202,7 +203,7 @@ def load_trace(folder: str | Path, *, verify: bool = True) -> ObservationTrace:
         n_actions = tuple(int(number) for number in manifest["n_actions"])
         return ObservationTrace(stages, names, n_actions, spaces)
     except (KeyError, TypeError, AttributeError, ValueError) as fault:
-        raise ValueError(f"{folder}: not an observation trace: {fault}") from fault
+        raise InputError(f"{folder}: not an observation trace: {fault}") from fault
 
 
 def _columns(steps: Transitions, agents: Sequence[str]) -> Iterator[tuple[str, NDArray[Any]]]:
@@ -231,9 +232,9 @@ def _load_stage(
     }
     columns: dict[str, Any] = {name: arrays.pop(name, None) for name in _COLUMNS}
     if arrays:
-        raise ValueError(f"{folder}: it holds what no trace holds: {min(arrays)!r}")
+        raise InputError(f"{folder}: it holds what no trace holds: {min(arrays)!r}")
     if type(stage["complete"]) is not bool:
-        raise ValueError(f"{folder}: complete must be true or false")
+        raise InputError(f"{folder}: complete must be true or false")
     return Transitions(complete=stage["complete"], **columns, **observed)
 
 
@@ -244,32 +245,32 @@ def _check_files(root: Path, stages: Sequence[Mapping[str, Any]]) -> None:
         folder = root / f"stage_{index}"
         for name in stage["columns"]:
             if Path(name).name != name:
-                raise ValueError(f"it has a column of the name {name!r}")
+                raise InputError(f"it has a column of the name {name!r}")
             wanted |= {folder, folder / f"{name}.npy"}
     foreign = sorted(set(root.rglob("*")) - wanted)
     if foreign:
-        raise ValueError(f"{foreign[0]} is not of this trace")
+        raise InputError(f"{foreign[0]} is not of this trace")
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > _MAX_MANIFEST_BYTES:
-            raise ValueError(f"{path}: larger than {_MAX_MANIFEST_BYTES} bytes")
+            raise InputError(f"{path}: larger than {_MAX_MANIFEST_BYTES} bytes")
         manifest = json.loads(path.read_bytes())
     except OSError as fault:
-        raise ValueError(f"{path}: cannot be read: {fault.strerror}") from fault
+        raise InputError(f"{path}: cannot be read: {fault.strerror}") from fault
     except (ValueError, RecursionError) as fault:
-        raise ValueError(f"{path}: not JSON, cut or damaged: {str(fault)[:100]}") from fault
+        raise InputError(f"{path}: not JSON, cut or damaged: {str(fault)[:100]}") from fault
     if not isinstance(manifest, dict):
-        raise ValueError(f"{path}: must be a JSON mapping")
+        raise InputError(f"{path}: must be a JSON mapping")
     check_manifest(path, manifest, _FORMAT, version=_VERSION)
     content = {key: value for key, value in manifest.items() if key != "checksum"}
     try:
         own = value_hash(content)
     except (ValueError, RecursionError) as fault:
-        raise ValueError(f"{path}: damaged: {str(fault)[:100]}") from fault
+        raise InputError(f"{path}: damaged: {str(fault)[:100]}") from fault
     if manifest.get("checksum") != own:
-        raise ValueError(f"{path}: damaged or changed by hand: its checksum differs")
+        raise InputError(f"{path}: damaged or changed by hand: its checksum differs")
     return manifest
 
 

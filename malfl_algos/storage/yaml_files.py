@@ -8,6 +8,8 @@ from typing import Any
 
 import yaml
 
+from malfl_env.errors import InputError
+
 __all__ = ["parse_yaml", "read_mapping", "yaml_text"]
 
 
@@ -75,40 +77,40 @@ def parse_yaml(text: str) -> Any:
     """The value of a YAML text.
 
     Raises:
-        ValueError: where it is not YAML, has a key twice, is nested more than 50 deep, has aliases
+        InputError: where it is not YAML, has a key twice, is nested more than 50 deep, has aliases
             that multiply, or asks for anything but plain values.
     """
     try:
         return yaml.load(text, Loader=_StrictLoader)  # a SafeLoader: plain values only
     except RecursionError:
-        raise ValueError("nested too deeply") from None
+        raise InputError("nested too deeply") from None
     # beside YAMLError, PyYAML lets out whatever a value of the wrong form raises in it
     except Exception as fault:
         words = str(fault) if isinstance(fault, (yaml.YAMLError, ValueError)) else repr(fault)
-        raise ValueError(" ".join(words.split())[:500]) from fault
+        raise InputError(" ".join(words.split())[:500]) from fault
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file.
 
     Raises:
-        ValueError: where the file cannot be read, is not YAML, empty, or not a mapping; it names
+        InputError: where the file cannot be read, is not YAML, empty, or not a mapping; it names
             the file.
     """
     try:
         with path.open("rb") as stream:
             content = stream.read(MAX_BYTES + 1)
         if len(content) > MAX_BYTES:
-            raise ValueError(f"more than {MAX_BYTES} bytes")
+            raise InputError(f"more than {MAX_BYTES} bytes")
         value = parse_yaml(content.decode("utf-8"))
     except OSError as fault:
-        raise ValueError(f"{path}: cannot be read: {fault.strerror}") from fault
+        raise InputError(f"{path}: cannot be read: {fault.strerror}") from fault
     except ValueError as fault:
-        raise ValueError(f"{path}: not valid YAML: {fault}") from fault
+        raise InputError(f"{path}: not valid YAML: {fault}") from fault
     if value is None:
-        raise ValueError(f"{path}: the file is empty, expected a mapping of keys to values")
+        raise InputError(f"{path}: the file is empty, expected a mapping of keys to values")
     if not isinstance(value, dict):
-        raise ValueError(
+        raise InputError(
             f"{path}: expected a mapping of keys to values, got {type(value).__name__}"
         )
     return value

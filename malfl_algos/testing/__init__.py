@@ -15,6 +15,7 @@ from malfl_algos.testing.learner import LearnerCheck, check_refusals
 from malfl_algos.testing.observer import ObserverCheck
 from malfl_algos.testing.subject import kept_random_state, subject_of
 from malfl_env import grid_world_v0
+from malfl_env.errors import InputError
 
 __all__ = ["check_learner", "check_observer"]
 
@@ -72,10 +73,10 @@ def check_learner(
 
     Raises:
         AssertionError: with the first fault found.
-        ValueError: for an unknown name or option, or arguments that make no sense.
+        InputError: for an unknown name or option, or arguments that make no sense.
     """
     if n_stages < 2 or len(set(seeds)) != 2:
-        raise ValueError(
+        raise InputError(
             f"n_stages must be >= 2 and seeds two different ones, got {n_stages}, {list(seeds)}"
         )
     filled = {
@@ -133,7 +134,7 @@ def check_observer(
 
     Raises:
         AssertionError: with the first fault found.
-        ValueError: for an unknown name or option.
+        InputError: for an unknown name or option.
 
     An observer that changes itself, the clock or the network to get at the truth is not caught.
     """

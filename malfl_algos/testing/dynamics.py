@@ -31,7 +31,7 @@ class Dynamics:
 
     @classmethod
     def of(cls, game: MarkovGame) -> Dynamics:
-        """The dynamics of a game; raises `ValueError` where their table would be too large."""
+        """The dynamics of a game; raises `InputError` where their table would be too large."""
         successors, probabilities = game.joint_successors()
         shape = (game.n_states, int(np.prod(game.n_actions)), -1)
         return cls(

@@ -64,7 +64,7 @@ def subject_of(
 
     Raises:
         AssertionError: where it is no plugin, or an option has no documentation.
-        ValueError: for an unknown name or option, or an option's value of the wrong type.
+        InputError: for an unknown name or option, or an option's value of the wrong type.
     """
     given = dict(options or {})
     if isinstance(plugin, str):

@@ -13,6 +13,8 @@ import sys
 import time
 from urllib.parse import urlsplit
 
+from malfl_env.errors import InputError
+
 __all__ = ["check_reachable"]
 
 _JOIN = {
@@ -49,7 +51,7 @@ def check_reachable(name: str, address: str, *, seconds: float) -> None:
         seconds: within which it must answer.
 
     Raises:
-        ValueError: with what was tried, and what came of it.
+        InputError: with what was tried, and what came of it.
     """
     until = time.monotonic() + seconds
     tried = ""
@@ -60,7 +62,7 @@ def check_reachable(name: str, address: str, *, seconds: float) -> None:
     remaining = max(1.0, until - time.monotonic())
     fault = _join(name, address, remaining)
     if fault is not None:
-        raise ValueError(
+        raise InputError(
             f"--backend {name}: cannot reach a cluster at {address}: {tried}joining it failed: "
             f"{fault}"
         )
@@ -74,7 +76,7 @@ def _host_and_port(name: str, address: str) -> tuple[str, int]:
     except ValueError:
         pass
     also = "a scheduler file (.json)" if name == "dask" else "auto"
-    raise ValueError(f"--address must be HOST:PORT, or {also}, got {address!r}")
+    raise InputError(f"--address must be HOST:PORT, or {also}, got {address!r}")
 
 
 def _connect(
@@ -89,7 +91,7 @@ def _connect(
                 return
         except OSError as fault:
             if time.monotonic() + _PAUSE >= until:
-                raise ValueError(
+                raise InputError(
                     f"--backend {name}: cannot reach a cluster at {address}: tried to connect to "
                     f"{target[0]}:{target[1]} for {seconds:g} s, {n_tries} time(s), the last: "
                     f"{fault.strerror or fault}"

@@ -17,6 +17,7 @@ import joblib
 from malfl_algos.work.cluster_joblib import GivenUp, dask_backend, ray_backend
 from malfl_algos.work.cluster_reach import check_reachable
 from malfl_algos.work.interruption import interrupts_held
+from malfl_env.errors import InputError
 
 __all__ = ["BACKENDS", "Backend", "GivenUp", "open_backend", "work_through"]
 
@@ -92,16 +93,16 @@ def open_backend(
             takes to load its library.
 
     Raises:
-        ValueError: where the cluster cannot be reached, with what was tried, or has no room.
+        InputError: where the cluster cannot be reached, with what was tried, or has no room.
         ImportError: where its library is not installed.
     """
     if jobs is not None and jobs < 1:
-        raise ValueError(f"jobs must be a whole number >= 1, got {jobs}")
+        raise InputError(f"jobs must be a whole number >= 1, got {jobs}")
     if connect_timeout < 1:
-        raise ValueError(f"connect-timeout must be >= 1 second, got {connect_timeout}")
+        raise InputError(f"connect-timeout must be >= 1 second, got {connect_timeout}")
     if name == "loky":
         if address is not None:
-            raise ValueError("--address is of a cluster: choose --backend dask or ray, too")
+            raise InputError("--address is of a cluster: choose --backend dask or ray, too")
         yield _loky(jobs)
         return
     if find_spec(_MODULES[name]) is None:
@@ -137,7 +138,7 @@ def _dask(address: str | None, jobs: int | None, connect_timeout: int) -> Iterat
         try:
             client.wait_for_workers(1, timeout=connect_timeout)
         except TimeoutError:
-            raise ValueError(
+            raise InputError(
                 f"--backend dask: the scheduler at {address} has no worker, after waiting for "
                 f"{connect_timeout} s: start some (dask worker {address})"
             ) from None
@@ -162,7 +163,7 @@ def _ray(address: str | None, jobs: int | None, connect_timeout: int) -> Iterato
         processors = int(ray.cluster_resources().get("CPU", 0))
         at_a_time = min(jobs or processors, processors)
         if at_a_time < 2:
-            raise ValueError(
+            raise InputError(
                 "--backend ray needs two processors or more of the cluster: it has "
                 f"{processors}, --jobs is {jobs or 'not given'}"
             )

@@ -81,7 +81,7 @@ def check_parallel_env(
 
     Raises:
         AssertionError: with the first fault found.
-        ValueError: for options that make no sense, or hash seeds with a factory defined locally.
+        InputError: for options that make no sense, or hash seeds with a factory defined locally.
 
     Passing is evidence from a few episodes of random play, not a proof. The faults of
     chance ("reset() repeats ...", "... fixed stream", "every seed ...") are raised where a sound

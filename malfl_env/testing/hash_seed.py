@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
+from malfl_env.errors import InputError
 from malfl_env.testing.plan import Plan
 from malfl_env.testing.protocol import Environment, fail
 from malfl_env.testing.run import Run, episode_fingerprints, opened
@@ -25,7 +26,7 @@ def check_hash_seeds(plan: Plan, hash_seeds: Sequence[int]) -> None:
     """Play one episode in one process per hash seed and compare.
 
     Raises:
-        ValueError: where the factory cannot be found by module and qualified name, so that no other
+        InputError: where the factory cannot be found by module and qualified name, so that no other
             process can make the environment.
         AssertionError: where two hash seeds give different episodes.
     """
@@ -47,7 +48,7 @@ def _address(factory: Callable[[], Environment]) -> tuple[str, str]:
         if module in (None, "__main__") or name is None or _found(module, name) is not factory:
             raise AttributeError
     except (ImportError, AttributeError):
-        raise ValueError(
+        raise InputError(
             f"hash_seeds needs a factory that another process can import as module.name, got"
             f" {factory!r}; define it at the top of an importable module"
         ) from None

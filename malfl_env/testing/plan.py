@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from malfl_env.errors import InputError
 from malfl_env.testing.protocol import Environment
 
 __all__ = ["Plan"]
@@ -34,16 +35,16 @@ class Plan:
 
     def __post_init__(self) -> None:
         if not callable(self.factory):
-            raise ValueError(
+            raise InputError(
                 f"factory must be a function that returns a new environment, got {self.factory!r}"
             )
         if len(set(self.seeds)) < 2 or any(
             type(seed) is not int or seed < 0 for seed in self.seeds
         ):
-            raise ValueError(
+            raise InputError(
                 f"seeds must be at least two different integers >= 0, got {list(self.seeds)}"
             )
         for name, least in (("n_steps", 2), ("episode_limit", 2), ("n_episodes", 2)):
             value = getattr(self, name)
             if type(value) is not int or value < least:
-                raise ValueError(f"{name} must be an integer >= {least}, got {value!r}")
+                raise InputError(f"{name} must be an integer >= {least}, got {value!r}")

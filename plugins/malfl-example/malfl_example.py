@@ -14,6 +14,7 @@ from malfl_algos.play.tabular import observed_stage, sample_stage
 from malfl_algos.soft.evaluation import averaged_transition, soft_evaluation
 from malfl_algos.trace import LearningTrace
 from malfl_env import MarkovGame, markov_game
+from malfl_env.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -39,9 +40,9 @@ class ExampleNpg:
 
     def __post_init__(self) -> None:
         if not (0 <= self.discount < 1 and self.temperature > 0 and 0 < self.step_size <= 1):
-            raise ValueError(f"discount, temperature or step_size out of range: {self}")
+            raise InputError(f"discount, temperature or step_size out of range: {self}")
         if min(self.episodes, self.episode_length) < 1:
-            raise ValueError(f"episodes and episode_length must be >= 1: {self}")
+            raise InputError(f"episodes and episode_length must be >= 1: {self}")
 
     def learn(self, env: Any, *, n_stages: int, rng: np.random.Generator) -> Iterator[LearnedStage]:
         """Yield stages; an environment without a tabular model is refused at once."""
@@ -90,7 +91,7 @@ class ExampleFirstStep:
 
     def __post_init__(self) -> None:
         if not self.pseudo_count > 0:
-            raise ValueError(f"pseudo_count must be > 0, got {self.pseudo_count}")
+            raise InputError(f"pseudo_count must be > 0, got {self.pseudo_count}")
 
     def recover(
         self,
@@ -105,9 +106,9 @@ class ExampleFirstStep:
         known = known_policies or {}
         check_fits(trace, game, known)
         if game is None or discount is None or not 0 < discount < 1 or trace.n_stages < 2:
-            raise ValueError("needs the game, a discount in (0, 1) and two stages")
+            raise InputError("needs the game, a discount in (0, 1) and two stages")
         if not temperature > 0:
-            raise ValueError(f"temperature must be > 0, got {temperature}")
+            raise InputError(f"temperature must be > 0, got {temperature}")
         first, second = (
             [
                 known[agent][stage] if agent in known else self._policy(trace, stage, index)

@@ -23,6 +23,7 @@ from simple_spread_report import write_report
 from simple_spread_seed import run_seed
 
 from malfl_algos.storage.files import write_json
+from malfl_env.errors import InputError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -62,7 +63,7 @@ def _claim(root: Path, wanted: dict[str, Any]) -> None:
     found = json.loads(path.read_text(encoding="utf-8"))
     for name, value in wanted.items():
         if found.get(name) != value:
-            raise ValueError(
+            raise InputError(
                 f"{root} holds a study with {name} {found.get(name)}, not {value}: choose another "
                 "--output-dir, or the same settings"
             )

@@ -35,7 +35,7 @@ def network_observer(improvement: str, options: dict[str, Any]) -> ObserverPlan:
         options: of the observer, in place of or beside `OPTIONS`.
 
     Raises:
-        ValueError: for options that the observer refuses.
+        InputError: for options that the observer refuses.
     """
     whole = {**OPTIONS, **options, "improvement": improvement}
     load_observer("ma-lfl-network", **whole)

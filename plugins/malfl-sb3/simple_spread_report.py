@@ -16,6 +16,7 @@ from malfl_algos.report.series import band_note, draw_series, shared_legend, sta
 from malfl_algos.report.style import house_style, look, new_figure, png_bytes, set_title, soften
 from malfl_algos.scores.correlation import mean_interval
 from malfl_algos.storage.files import read_arrays, write_bytes
+from malfl_env.errors import InputError
 
 __all__ = ["write_report"]
 
@@ -30,12 +31,12 @@ def write_report(root: Path) -> str:
     """Write `table.md`, `returns.png` and `rewards_<observer>.png`; the table.
 
     Raises:
-        ValueError: where no seed has learned.
+        InputError: where no seed has learned.
     """
     seeds = {int(path.name.removeprefix("seed_")): path for path in sorted(root.glob("seed_*"))}
     learners = _parts(seeds, "learners")
     if not learners:
-        raise ValueError(f"no seed of a study in {root}")
+        raise InputError(f"no seed of a study in {root}")
     labels = sorted({path.parent.name for path in root.glob("seed_*/*/scores.json")})
     table = "\n".join(["| | mean | 95 % interval | seeds |", "|---|---|---|---|"])
     for title, values in _rows(seeds, learners, labels):

@@ -13,6 +13,8 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.distributions import CategoricalDistribution
 from stable_baselines3.common.policies import ActorCriticPolicy
 
+from malfl_env.errors import InputError
+
 __all__ = ["log_behaviour"]
 
 FloatArray = NDArray[np.float64]
@@ -30,19 +32,19 @@ def log_behaviour(model: BaseAlgorithm, observations: NDArray[Any]) -> FloatArra
         begun to learn. -inf where the probability is 0.
 
     Raises:
-        ValueError: for a model of any other kind.
+        InputError: for a model of any other kind.
     """
     if isinstance(model, DQN):
         with np.errstate(divide="ignore"):
             return np.log(_epsilon_greedy(model, observations))
     policy = model.policy
     if not isinstance(policy, ActorCriticPolicy):
-        raise ValueError(f"the policy of {type(model).__name__} cannot be read")
+        raise InputError(f"the policy of {type(model).__name__} cannot be read")
     policy.set_training_mode(False)
     with torch.no_grad():
         distribution = policy.get_distribution(policy.obs_to_tensor(observations)[0])
     if not isinstance(distribution, CategoricalDistribution):
-        raise ValueError(f"the actions must be Discrete, they are {model.action_space}")
+        raise InputError(f"the actions must be Discrete, they are {model.action_space}")
     logits = distribution.distribution.logits.cpu().numpy()
     return np.asarray(log_softmax(logits.astype(np.float64), axis=-1))
 

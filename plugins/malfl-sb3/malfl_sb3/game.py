@@ -8,6 +8,7 @@ from typing import Any
 
 from gymnasium import spaces
 
+from malfl_env.errors import InputError
 from malfl_sb3.view import AnyParallelEnv, StepResult
 
 __all__ = ["SharedGame", "plain_action"]
@@ -31,7 +32,7 @@ class SharedGame:
         """A new episode; per agent its observation and info.
 
         Raises:
-            ValueError: if not all agents are there.
+            InputError: if not all agents are there.
         """
         observations, infos = self._env.reset(seed=seed)
         self._check_present("begin")
@@ -43,7 +44,7 @@ class SharedGame:
         """Everyone acts; per agent what `gymnasium.Env.step` returns.
 
         Raises:
-            ValueError: if some agents end and others do not.
+            InputError: if some agents end and others do not.
         """
         given = {
             agent: plain_action(space, actions[agent])
@@ -76,7 +77,7 @@ class SharedGame:
     def _check_present(self, what: str) -> None:
         absent = [agent for agent in self.agents if agent not in self._env.agents]
         if absent:
-            raise ValueError(
+            raise InputError(
                 f"independent learners need an environment whose agents begin and end together: "
                 f"after step {self._steps} of an episode {_names(absent)} did not {what}"
             )
@@ -86,7 +87,7 @@ class SharedGame:
             return
         gone = [agent for agent, has_ended in ended.items() if has_ended]
         left = [agent for agent, has_ended in ended.items() if not has_ended]
-        raise ValueError(
+        raise InputError(
             "independent learners need an environment whose agents end together: at step "
             f"{self._steps} of an episode {_names(gone)} ended while {_names(left)} went on; "
             "keep agents in play until all have ended, for example with SuperSuit's black_death"

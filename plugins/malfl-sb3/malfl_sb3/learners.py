@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from stable_baselines3 import A2C, DQN, PPO
 
+from malfl_env.errors import InputError
 from malfl_sb3.stages import Sb3Learner
 from malfl_sb3.view import AgentView
 
@@ -24,7 +25,7 @@ class Sb3Ppo(Sb3Learner):
             rewards the entropy of the present state alone, on the scale of normalised advantages.
 
     Raises:
-        ValueError: for an option out of its range; the message names it.
+        InputError: for an option out of its range; the message names it.
     """
 
     n_steps: int = 512
@@ -37,7 +38,7 @@ class Sb3Ppo(Sb3Learner):
         self._check_at_least_one("n_epochs")
         for name in ("n_steps", "batch_size"):  # advantages are normalised: of one there is none
             if getattr(self, name) < 2:
-                raise ValueError(f"{name} must be >= 2, got {getattr(self, name)}")
+                raise InputError(f"{name} must be >= 2, got {getattr(self, name)}")
         self._check_whole_rollouts(self.n_steps)
         self._check_not_negative("entropy_weight")
 
@@ -65,7 +66,7 @@ class Sb3A2c(Sb3Learner):
             rewards the entropy of the present state alone.
 
     Raises:
-        ValueError: for an option out of its range; the message names it.
+        InputError: for an option out of its range; the message names it.
     """
 
     n_steps: int = 16
@@ -107,7 +108,7 @@ class Sb3Dqn(Sb3Learner):
         exploration_final: epsilon after that, in [0, 1].
 
     Raises:
-        ValueError: for an option out of its range; the message names it.
+        InputError: for an option out of its range; the message names it.
     """
 
     learning_rate: float = 1e-3
@@ -126,7 +127,7 @@ class Sb3Dqn(Sb3Learner):
         )
         self._check_fractions("exploration_fraction", "exploration_final")
         if self.exploration_fraction == 0:
-            raise ValueError("exploration_fraction must be > 0, got 0")
+            raise InputError("exploration_fraction must be > 0, got 0")
 
     def model(self, view: AgentView) -> DQN:
         """A new DQN on an agent's view."""

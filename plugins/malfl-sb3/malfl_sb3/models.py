@@ -17,6 +17,7 @@ from stable_baselines3.common.vec_env import (
     VecTransposeImage,
 )
 
+from malfl_env.errors import InputError
 from malfl_sb3.view import AgentView, AnyParallelEnv
 
 __all__ = ["Model", "ModelFactory", "act", "build_model", "check_agents", "connected_view"]
@@ -57,34 +58,34 @@ def check_agents(what: str, given: Mapping[Any, Any], agents: list[Any]) -> None
     """Refuse a mapping that does not have exactly these agents.
 
     Raises:
-        ValueError: naming those that are missing or unknown.
+        InputError: naming those that are missing or unknown.
     """
     missing = [agent for agent in agents if agent not in given]
     unknown = [agent for agent in given if agent not in agents]
     if missing or unknown:
         fault = f"lacks {missing}" if missing else f"has the unknown {unknown}"
-        raise ValueError(f"{what} {fault}; the agents are {agents}")
+        raise InputError(f"{what} {fault}; the agents are {agents}")
 
 
 def build_model(agent: Any, given: BaseAlgorithm | ModelFactory, view: AgentView) -> BaseAlgorithm:
     """A model, made by its factory if that is what was given.
 
     Raises:
-        ValueError: if the algorithm does not fit the agent's spaces, or it is no model.
+        InputError: if the algorithm does not fit the agent's spaces, or it is no model.
     """
     if isinstance(given, BaseAlgorithm):
         return given
     if not callable(given):
-        raise ValueError(f"{agent}: expected a stable-baselines3 model or a factory, got {given!r}")
+        raise InputError(f"{agent}: expected a stable-baselines3 model or a factory, got {given!r}")
     try:
         model = given(view)
     except (AssertionError, NotImplementedError, ValueError) as fault:  # what SB3 refuses with
-        raise ValueError(
+        raise InputError(
             f"{agent}, with actions {view.action_space} and observations "
             f"{view.observation_space}: {fault}"
         ) from fault
     if not isinstance(model, BaseAlgorithm):
-        raise ValueError(f"{agent}: the factory must return a stable-baselines3 model, got {model}")
+        raise InputError(f"{agent}: the factory must return a stable-baselines3 model, got {model}")
     return model
 
 
@@ -94,7 +95,7 @@ def connected_view(env: AnyParallelEnv, agent: Any, model: BaseAlgorithm) -> Age
     The model begins a new episode when it learns next.
 
     Raises:
-        ValueError: if the model stands on anything but a view of this agent and environment, or
+        InputError: if the model stands on anything but a view of this agent and environment, or
             there are wrappers between them through which others could not follow its policy.
     """
     venv = model.get_env()
@@ -102,13 +103,13 @@ def connected_view(env: AnyParallelEnv, agent: Any, model: BaseAlgorithm) -> Age
         try:
             model.set_env(AgentView(env, agent))
         except (AssertionError, ValueError) as fault:
-            raise ValueError(f"{agent}: the model has other spaces: {fault}") from fault
+            raise InputError(f"{agent}: the model has other spaces: {fault}") from fault
         venv = model.get_env()
         assert venv is not None
     else:
         model.set_env(venv)  # makes it reset
     if model.n_envs != 1:
-        raise ValueError(
+        raise InputError(
             f"{agent}: the model has {model.n_envs} environments, but there is one game with one "
             "of each agent: build it on one view"
         )
@@ -116,7 +117,7 @@ def connected_view(env: AnyParallelEnv, agent: Any, model: BaseAlgorithm) -> Age
     inner: Any = base.envs[0] if isinstance(base, DummyVecEnv) else base
     view = inner.unwrapped
     if not isinstance(view, AgentView) or view.parallel_env is not env or view.agent != agent:
-        raise ValueError(
+        raise InputError(
             f"{agent}: the model is built on {view}; build it on agent_views(env)[{agent!r}], "
             "where env is the one that is trained on"
         )
@@ -132,7 +133,7 @@ def connected_view(env: AnyParallelEnv, agent: Any, model: BaseAlgorithm) -> Age
 def _check_wrapper(agent: Any, wrapper: Any, allowed: tuple[type, ...]) -> None:
     if not isinstance(wrapper, allowed):
         names = ", ".join(kind.__name__ for kind in _GYM_WRAPPERS + _VEC_WRAPPERS)
-        raise ValueError(
+        raise InputError(
             f"{agent}: {type(wrapper).__name__} stands between the model and its view; allowed "
             f"are {names}. Wrap the parallel environment instead, for example with SuperSuit"
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from malfl_env.errors import InputError
 from malfl_sb3.game import plain_action
 from malfl_sb3.models import Model, act, check_agents
 from malfl_sb3.view import AgentView, AnyParallelEnv, StepResult, agent_views
@@ -25,12 +26,12 @@ def partner_view(env: AnyParallelEnv, agent: Any, partners: Mapping[Any, Model])
             `predict`. An entry for the agent itself is not used.
 
     Raises:
-        ValueError: for an env that is not parallel, an agent that is unknown, one that is missing,
+        InputError: for an env that is not parallel, an agent that is unknown, one that is missing,
             or a space that stable-baselines3 does not know.
     """
     views = agent_views(env)
     if agent not in views:
-        raise ValueError(f"unknown agent {agent!r}; the agents are {list(views)}")
+        raise InputError(f"unknown agent {agent!r}; the agents are {list(views)}")
     others = {other: model for other, model in partners.items() if other != agent}
     check_agents("partners", others, [other for other in views if other != agent])
     view = views[agent]

@@ -42,7 +42,7 @@ def played_stage(
         The stage; its transitions are not those that anyone learned from.
 
     Raises:
-        ValueError: where agents do not end together, and for a model that cannot be read.
+        InputError: where agents do not end together, and for a model that cannot be read.
     """
     in_order: Sequence[BaseAlgorithm] = [models[agent] for agent in games.agents]
 

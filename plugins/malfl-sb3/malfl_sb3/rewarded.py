@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pettingzoo.utils import BaseParallelWrapper
 
+from malfl_env.errors import InputError
 from malfl_sb3.models import check_agents
 from malfl_sb3.view import AnyParallelEnv
 
@@ -29,7 +30,7 @@ class Rewarded(BaseParallelWrapper[Any, Any, Any]):  # type: ignore[misc]  # it 
         rewards: per agent.
 
     Raises:
-        ValueError: where an agent has no reward, or a name is unknown; in a step, where a reward is
+        InputError: where an agent has no reward, or a name is unknown; in a step, where a reward is
             not finite.
     """
 
@@ -57,7 +58,7 @@ class Rewarded(BaseParallelWrapper[Any, Any, Any]):  # type: ignore[misc]  # it 
         }
         for agent, reward in paid.items():
             if not np.isfinite(reward):
-                raise ValueError(f"the reward of {agent} must be finite, it is {reward}")
+                raise InputError(f"the reward of {agent} must be finite, it is {reward}")
         observations, _, terminations, truncations, infos = super().step(actions)
         self._remember(observations)
         return observations, paid, terminations, truncations, infos

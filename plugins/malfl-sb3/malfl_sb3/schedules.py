@@ -14,6 +14,7 @@ import numpy as np
 from gymnasium.utils.env_checker import data_equivalence
 from stable_baselines3.common.base_class import BaseAlgorithm
 
+from malfl_env.errors import InputError
 from malfl_sb3.baton import Failed, Finished, LearnerThread, Request, Reset, Step
 from malfl_sb3.game import SharedGame
 from malfl_sb3.models import act
@@ -167,7 +168,7 @@ class _Turn:
         players, agent = self._players, self._agent
         start = players.game.reset(self._next_seed)[agent]
         if not data_equivalence(start[0], self._shown, exact=True):
-            raise ValueError(
+            raise InputError(
                 "taking turns needs an environment whose reset(seed) always begins the same "
                 f"episode; with seed {self._next_seed} the first observation of {agent} was "
                 f"{self._shown}, then {start[0]}"

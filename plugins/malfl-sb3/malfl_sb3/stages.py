@@ -22,6 +22,7 @@ from malfl_algos.contract import API_VERSION, LearnedStage, PlayedStage
 from malfl_algos.play.games import Games, games_of
 from malfl_algos.play.tabular import observed_stage, sample_stage
 from malfl_env import MarkovGame, markov_game
+from malfl_env.errors import InputError
 from malfl_sb3.behaviour import log_behaviour
 from malfl_sb3.playing import played_stage
 from malfl_sb3.training import IndependentTraining
@@ -48,7 +49,7 @@ class Sb3Learner:
         game_copies: games in which a stage is played side by side, where the game has no table.
 
     Raises:
-        ValueError: for an option out of its range; the message names it.
+        InputError: for an option out of its range; the message names it.
     """
 
     discount: float
@@ -65,33 +66,33 @@ class Sb3Learner:
 
     def __post_init__(self) -> None:
         if not 0 <= self.discount < 1:
-            raise ValueError(f"discount must be in [0, 1), got {self.discount}")
+            raise InputError(f"discount must be in [0, 1), got {self.discount}")
         if self.mode not in ("simultaneous", "alternating"):
-            raise ValueError(f"mode must be 'simultaneous' or 'alternating', got {self.mode!r}")
+            raise InputError(f"mode must be 'simultaneous' or 'alternating', got {self.mode!r}")
         if not 0 < self.learning_rate < np.inf:
-            raise ValueError(f"learning_rate must be > 0 and finite, got {self.learning_rate}")
+            raise InputError(f"learning_rate must be > 0 and finite, got {self.learning_rate}")
         for width in self.policy_network:
             if width < 1:
-                raise ValueError(f"policy_network must hold widths >= 1, got {self.policy_network}")
+                raise InputError(f"policy_network must hold widths >= 1, got {self.policy_network}")
         self._check_at_least_one("episodes", "episode_length", "timesteps", "game_copies")
 
     def _check_at_least_one(self, *names: str) -> None:
         for name in names:
             if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be >= 1, got {getattr(self, name)}")
+                raise InputError(f"{name} must be >= 1, got {getattr(self, name)}")
 
     def _check_fractions(self, *names: str) -> None:
         for name in names:
             if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} must be in [0, 1], got {getattr(self, name)}")
+                raise InputError(f"{name} must be in [0, 1], got {getattr(self, name)}")
 
     def _check_not_negative(self, name: str) -> None:
         if not 0 <= getattr(self, name) < np.inf:
-            raise ValueError(f"{name} must be >= 0 and finite, got {getattr(self, name)}")
+            raise InputError(f"{name} must be >= 0 and finite, got {getattr(self, name)}")
 
     def _check_whole_rollouts(self, n_steps: int) -> None:
         if self.timesteps % n_steps:
-            raise ValueError(
+            raise InputError(
                 f"timesteps must be a multiple of n_steps, {n_steps}, so that every stage follows "
                 f"an update; got {self.timesteps}"
             )
@@ -120,7 +121,7 @@ class Sb3Learner:
             rng: one seed is drawn from it for the training and one per stage.
 
         Raises:
-            ValueError: before anything runs, for an environment that does not fit.
+            InputError: before anything runs, for an environment that does not fit.
         """
         game = markov_game(env)
         observations = _all_observations(env, game)
@@ -144,7 +145,7 @@ class Sb3Learner:
             rng: one seed is drawn from it for the training and one per stage.
 
         Raises:
-            ValueError: at once, for an environment that does not fit or cannot be copied; on the
+            InputError: at once, for an environment that does not fit or cannot be copied; on the
                 way, where some agents end before others.
         """
         agent_views(env)
@@ -211,12 +212,12 @@ def _all_observations(
     """What each agent observes in every joint state, `(n_states, ...)`.
 
     Raises:
-        ValueError: if an agent observes anything but the joint state.
+        InputError: if an agent observes anything but the joint state.
     """
     if not isinstance(env, ParallelEnv):
-        raise ValueError(f"env must be a PettingZoo parallel environment, got {env!r}")
+        raise InputError(f"env must be a PettingZoo parallel environment, got {env!r}")
     if tuple(env.possible_agents) != game.agents:
-        raise ValueError(f"the agents must be {game.agents}, they are {env.possible_agents}")
+        raise InputError(f"the agents must be {game.agents}, they are {env.possible_agents}")
     digits = game.observation(np.arange(game.n_states))
     observed = {}
     for agent in game.agents:
@@ -226,7 +227,7 @@ def _all_observations(
         elif isinstance(space, MultiDiscrete) and tuple(space.nvec) == game.observation_shape:
             observed[agent] = digits
         else:
-            raise ValueError(
+            raise InputError(
                 f"{agent} must observe the joint state, MultiDiscrete{list(game.observation_shape)}"
                 f", its observation space is {space}"
             )

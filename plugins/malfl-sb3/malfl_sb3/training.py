@@ -13,6 +13,7 @@ import numpy as np
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.type_aliases import MaybeCallback
 
+from malfl_env.errors import InputError
 from malfl_sb3.baton import LearnerThread, Reset, Step
 from malfl_sb3.game import SharedGame
 from malfl_sb3.models import ModelFactory, build_model, check_agents, connected_view
@@ -70,7 +71,7 @@ def train_independent(
         The models by agent. They have learned in place.
 
     Raises:
-        ValueError: before anything runs for an environment, model, callback or option that does not
+        InputError: before anything runs for an environment, model, callback or option that does not
             fit; at the first step at which some agents end and others do not.
         TimeoutError: if a learner takes too long.
         BaseException: what a learner raised, with a note that names its agent. In all cases every
@@ -138,7 +139,7 @@ class IndependentTraining:
         }
         for agent, view in self._views.items():
             if view.seat is not None:
-                raise ValueError(f"{agent}: its view is in use by another training")
+                raise InputError(f"{agent}: its view is in use by another training")
         self._threads: dict[Any, LearnerThread] = {}
         for agent, model in self.models.items():
             model.action_space.seed(int(own_rng.integers(2**31)))
@@ -240,23 +241,23 @@ def _check_options(
     learn_options: Mapping[str, Any],
 ) -> None:
     if not isinstance(rng, np.random.Generator):
-        raise ValueError(f"rng must be a generator, as numpy.random.default_rng(0), got {rng!r}")
+        raise InputError(f"rng must be a generator, as numpy.random.default_rng(0), got {rng!r}")
     _check_count("total_timesteps", total_timesteps)
     if mode not in get_args(Mode):
-        raise ValueError(f"mode must be one of {get_args(Mode)}, got {mode!r}")
+        raise InputError(f"mode must be one of {get_args(Mode)}, got {mode!r}")
     if mode == "alternating":
         _check_count("turn_timesteps", turn_timesteps)
     elif turn_timesteps is not None:
-        raise ValueError("turn_timesteps belongs to the mode 'alternating'")
+        raise InputError("turn_timesteps belongs to the mode 'alternating'")
     if timeout is not None and not timeout > 0:
-        raise ValueError(f"timeout must be None or a number of seconds > 0, got {timeout!r}")
+        raise InputError(f"timeout must be None or a number of seconds > 0, got {timeout!r}")
     for name in learn_options:
         if name not in _LEARN_OPTIONS:
-            raise ValueError(
+            raise InputError(
                 f"unknown option {name!r}; for learn() there are {', '.join(_LEARN_OPTIONS)}"
             )
 
 
 def _check_count(name: str, value: object) -> None:
     if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{name} must be a whole number >= 1, got {value!r}")
+        raise InputError(f"{name} must be a whole number >= 1, got {value!r}")

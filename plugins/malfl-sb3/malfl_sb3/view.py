@@ -10,6 +10,8 @@ import gymnasium
 from gymnasium import spaces
 from pettingzoo import ParallelEnv
 
+from malfl_env.errors import InputError
+
 __all__ = ["AgentView", "Seat", "StepResult", "agent_views", "check_spaces"]
 
 AnyParallelEnv: TypeAlias = ParallelEnv[Any, Any, Any]
@@ -81,10 +83,10 @@ def agent_views(env: AnyParallelEnv) -> dict[Any, AgentView]:
         env: a PettingZoo parallel environment.
 
     Raises:
-        ValueError: if env is not one, or an agent has a space that stable-baselines3 does not know.
+        InputError: if env is not one, or an agent has a space that stable-baselines3 does not know.
     """
     if not isinstance(env, ParallelEnv):
-        raise ValueError(
+        raise InputError(
             f"env must be a PettingZoo parallel environment, got {env!r}"
             + ("; convert it with aec_to_parallel" if hasattr(env, "agent_iter") else "")
         )
@@ -97,21 +99,21 @@ def check_spaces(agent: Any, observation: spaces.Space[Any], action: spaces.Spac
     """Refuse spaces that no stable-baselines3 algorithm takes.
 
     Raises:
-        ValueError: naming the agent, the space and what is allowed.
+        InputError: naming the agent, the space and what is allowed.
     """
     parts: Mapping[str, spaces.Space[Any]] = {"": observation}
     if isinstance(observation, spaces.Dict):
         parts = {f"[{key!r}]": space for key, space in observation.spaces.items()}
     for key, space in parts.items():
         if not (isinstance(space, spaces.Box) or _is_plain_discrete(space)):
-            raise ValueError(
+            raise InputError(
                 f"the observation space{key} of {agent} is {space}: stable-baselines3 takes Box, "
                 "Discrete and one-dimensional MultiDiscrete from 0, MultiBinary, and a Dict of "
                 "these; convert it by a wrapper of the parallel environment"
             )
     bounded = isinstance(action, spaces.Box) and action.is_bounded()
     if not (bounded or _is_plain_discrete(action)):
-        raise ValueError(
+        raise InputError(
             f"the action space of {agent} is {action}: stable-baselines3 takes Box with finite "
             "bounds, Discrete and one-dimensional MultiDiscrete from 0, and MultiBinary; convert "
             "it by a wrapper of the parallel environment"
