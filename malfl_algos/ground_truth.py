@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from malfl_algos.storage.files import check_manifest, read_arrays, write_arrays
+from malfl_algos.storage.arrays import check_manifest, read_arrays, write_arrays
 from malfl_env.errors import InputError
 
 __all__ = ["GroundTruth"]

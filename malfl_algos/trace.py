@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from malfl_algos.storage.files import check_manifest, read_arrays, write_arrays
+from malfl_algos.storage.arrays import check_manifest, read_arrays, write_arrays
 from malfl_algos.trace_checks import check_columns, check_counts, check_next_states, check_steps
 from malfl_env.errors import InputError
 

@@ -27,7 +27,7 @@ from malfl_algos.experiments.recovery import Problem, recover, write_recovered
 from malfl_algos.experiments.scoring_inputs import judged_rows, read_judged
 from malfl_algos.experiments.text import score_text, summary_text
 from malfl_algos.experiments.verification import verify as check_folder
-from malfl_algos.storage.files import write_json
+from malfl_algos.storage.durable import write_json
 from malfl_algos.storage.yaml_files import parse_yaml
 from malfl_algos.trace import LearningTrace
 from malfl_env.errors import InputError

@@ -37,9 +37,14 @@ from malfl_algos.experiments.recovery import (
 from malfl_algos.experiments.score_log import log_scores
 from malfl_algos.ground_truth import GroundTruth
 from malfl_algos.storage.arrays import array_names
-from malfl_algos.storage.checksums import folder_checksums
-from malfl_algos.storage.durable import NoSpace, make_folder, naming_no_space, partial_folder
-from malfl_algos.storage.files import write_json
+from malfl_algos.storage.durable import (
+    NoSpace,
+    folder_checksums,
+    make_folder,
+    naming_no_space,
+    partial_folder,
+    write_json,
+)
 from malfl_algos.trace import LearningTrace
 from malfl_env import MarkovGame
 from malfl_env.errors import InputError

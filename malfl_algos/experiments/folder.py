@@ -27,8 +27,14 @@ from malfl_algos.experiments.record import (
 )
 from malfl_algos.experiments.resume import extended
 from malfl_algos.plugins.loading import Plugin
-from malfl_algos.storage.checksums import file_checksum, value_hash
-from malfl_algos.storage.durable import make_folder, partial_folder, replace_folder, write_bytes
+from malfl_algos.storage.durable import (
+    file_checksum,
+    make_folder,
+    partial_folder,
+    replace_folder,
+    value_hash,
+    write_bytes,
+)
 from malfl_algos.storage.yaml_files import yaml_text
 from malfl_env.errors import InputError
 

@@ -15,7 +15,7 @@ from malfl_algos.experiments.config import ExperimentConfig, from_mapping, to_ma
 from malfl_algos.experiments.parts import check_parts
 from malfl_algos.experiments.sweep_keys import cell_value, check_key, set_key
 from malfl_algos.plugins.options import check_keys, naming
-from malfl_algos.storage.checksums import value_hash
+from malfl_algos.storage.durable import value_hash
 from malfl_algos.storage.yaml_files import read_mapping
 from malfl_env.errors import InputError
 

@@ -12,8 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from malfl_algos.experiments.config import ExperimentConfig, from_mapping, load_config
-from malfl_algos.storage.checksums import value_hash
-from malfl_algos.storage.durable import is_leftover, write_bytes
+from malfl_algos.storage.durable import is_leftover, value_hash, write_bytes
 from malfl_algos.storage.lock import LOCK_NAME
 from malfl_env.errors import InputError
 

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from malfl_algos.contract import Observer, RecoveredRewards
 from malfl_algos.scores.correlation import pearson, spearman
-from malfl_algos.storage.files import write_arrays, write_json
+from malfl_algos.storage.arrays import write_arrays
+from malfl_algos.storage.durable import write_json
 from malfl_algos.trace import LearningTrace
 from malfl_env import MarkovGame
 from malfl_env.errors import InputError

@@ -28,7 +28,8 @@ from malfl_algos.experiments.scoring import (
 )
 from malfl_algos.ground_truth import GroundTruth
 from malfl_algos.scores.correlation import mean_interval
-from malfl_algos.storage.files import read_arrays, write_bytes, write_json
+from malfl_algos.storage.arrays import read_arrays
+from malfl_algos.storage.durable import write_bytes, write_json
 
 __all__ = ["Rows", "aggregate", "write_tables"]
 

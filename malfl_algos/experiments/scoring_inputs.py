@@ -26,7 +26,7 @@ from malfl_algos.experiments.scoring import (
 from malfl_algos.ground_truth import GroundTruth
 from malfl_algos.scores.correlation import Score
 from malfl_algos.scores.prediction import prediction_scores
-from malfl_algos.storage.files import read_arrays
+from malfl_algos.storage.arrays import read_arrays
 from malfl_algos.trace import LearningTrace
 from malfl_env import MarkovGame
 from malfl_env.errors import InputError

@@ -29,7 +29,7 @@ from malfl_algos.experiments.scoring import (
 from malfl_algos.experiments.study import KNOWN_POLICIES, Cell, cell_config, left_out
 from malfl_algos.ground_truth import GroundTruth
 from malfl_algos.scores.prediction import prediction_scores
-from malfl_algos.storage.files import write_json
+from malfl_algos.storage.durable import write_json
 from malfl_algos.trace import LearningTrace
 from malfl_env.errors import InputError
 

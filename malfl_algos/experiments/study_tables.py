@@ -27,7 +27,7 @@ from malfl_algos.experiments.study_targets import check_targets
 from malfl_algos.scores.calibration import CALIBRATION
 from malfl_algos.scores.correlation import mean_interval
 from malfl_algos.scores.prediction import PREDICTIONS
-from malfl_algos.storage.files import write_bytes
+from malfl_algos.storage.durable import write_bytes
 
 __all__ = ["read_cells", "study_rows", "summarise", "write_study_tables"]
 

@@ -15,8 +15,7 @@ from malfl_algos.experiments.folder import check_writable
 from malfl_algos.experiments.grid import Sweep, SweepRun
 from malfl_algos.experiments.record import holds_nothing
 from malfl_algos.experiments.sweep_runs import RunResult
-from malfl_algos.storage.checksums import value_hash
-from malfl_algos.storage.durable import clear_leftovers, write_bytes
+from malfl_algos.storage.durable import clear_leftovers, value_hash, write_bytes
 from malfl_env.errors import InputError
 
 __all__ = ["StoredRun", "add_result", "begin_sweep", "check_folder", "read_run", "run_path"]

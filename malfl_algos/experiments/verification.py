@@ -20,9 +20,8 @@ from malfl_algos.experiments.record import (
     versions,
 )
 from malfl_algos.experiments.rows import write_tables
-from malfl_algos.storage.checksums import file_checksum, value_hash
-from malfl_algos.storage.durable import leftovers
-from malfl_algos.storage.files import read_arrays
+from malfl_algos.storage.arrays import read_arrays
+from malfl_algos.storage.durable import file_checksum, leftovers, value_hash
 from malfl_algos.storage.lock import LOCK_NAME, lock_state
 from malfl_env.errors import InputError
 

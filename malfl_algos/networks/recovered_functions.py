@@ -16,7 +16,7 @@ from malfl_algos.networks.encoding import Encoder
 from malfl_algos.networks.estimated_policies import EstimatedPolicies
 from malfl_algos.networks.feature_maps import FeatureMap
 from malfl_algos.networks.gathering import input_features
-from malfl_algos.storage.files import check_manifest, read_arrays, write_arrays
+from malfl_algos.storage.arrays import check_manifest, read_arrays, write_arrays
 from malfl_env.errors import InputError
 
 __all__ = ["AgentFunctions", "Member", "RecoveredFunctions", "centred"]

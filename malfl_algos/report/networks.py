@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from malfl_algos.report.style import house_style, look, new_figure, png_bytes, set_title, soften
-from malfl_algos.storage.files import write_bytes
+from malfl_algos.storage.durable import write_bytes
 
 __all__ = ["reward_figure", "write_network_figures"]
 

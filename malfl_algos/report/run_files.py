@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from malfl_algos.ground_truth import GroundTruth
-from malfl_algos.storage.arrays import read_npz
-from malfl_algos.storage.files import read_arrays
+from malfl_algos.storage.arrays import read_arrays, read_npz
 from malfl_env.errors import InputError
 
 __all__ = [

@@ -24,7 +24,7 @@ from malfl_algos.report.style import (
     set_title,
     soften,
 )
-from malfl_algos.storage.files import write_bytes
+from malfl_algos.storage.durable import write_bytes
 
 __all__ = ["calibration_figure", "data_efficiency_figure", "write_study_figures"]
 

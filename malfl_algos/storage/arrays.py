@@ -1,15 +1,16 @@
-"""Reading npz archives that anybody may have made: plain numbers, no larger than they may be.
+"""Arrays in npz archives: written atomically, read by NumPy behind a check of the declared sizes.
 
-Sizes are compared with what the archive says of itself, with what its compression can hold and
-with the limit before memory is taken; what inflates is never more than was declared. Nothing is
-unpickled, and names never become paths.
+An archive may come from anybody. Before memory is taken, the sizes that its directory declares are
+compared with the file, with what its compression can hold, with the limit of `malfl_env.checks`,
+and with the header of each array. Nothing is unpickled, and names never become paths.
 """
 
 from __future__ import annotations
 
-import warnings
+import io
+import json
 import zipfile
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Mapping, Sequence
 from math import prod
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -18,19 +19,77 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from malfl_algos.storage.durable import write_bytes
 from malfl_env import checks
 from malfl_env.errors import InputError
 
-__all__ = ["MANIFEST", "array_names", "check_array", "read_npz"]
+__all__ = [
+    "MANIFEST",
+    "array_names",
+    "check_array",
+    "check_manifest",
+    "read_arrays",
+    "read_npz",
+    "write_arrays",
+]
 
 MANIFEST = "manifest"
 """The one array that is text."""
 
 _SUFFIX = ".npy"
+_MAX_MEMBERS = 2**16
 _MAX_MANIFEST_BYTES = 64 * 2**20
-_MAX_RATIO = 1032  # of deflate: no byte stands for more
-_BLOCK = 1 << 20
+_MAX_RATIO = 1032  # deflate cannot compress more than this
 _HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+
+
+def write_arrays(
+    path: Path, arrays: Mapping[str, NDArray[Any]], *, manifest: Mapping[str, Any] | None = None
+) -> None:
+    """Write arrays, and JSON text that describes them, as one compressed npz, atomically.
+
+    The same arrays and manifest give the same bytes.
+
+    Raises:
+        InputError: for anything but arrays of plain numbers, or a name that looks like a path.
+    """
+    content = {name: np.asarray(array) for name, array in arrays.items()}
+    if manifest is not None:
+        content[MANIFEST] = np.array(json.dumps(manifest, sort_keys=True, allow_nan=False))
+    for name, array in content.items():
+        check_array(name, array)
+    buffer = io.BytesIO()
+    # not np.savez_compressed: it takes names as keywords and fails for an agent named "file"
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, array in content.items():
+            with archive.open(f"{name}{_SUFFIX}", "w", force_zip64=True) as stream:
+                npy.write_array(stream, array, allow_pickle=False)
+    write_bytes(path, buffer.getvalue())
+
+
+def read_arrays(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    """Read an npz: its arrays and its manifest (empty when it has none). Never unpickles.
+
+    Raises:
+        InputError: as `read_npz`, or where the manifest is not a JSON mapping.
+    """
+    arrays = read_npz(path)
+    try:
+        manifest = json.loads(str(arrays.pop(MANIFEST, "{}")))
+    except (ValueError, RecursionError) as fault:
+        raise InputError(f"{path}: its manifest is not JSON: {fault}") from fault
+    if not isinstance(manifest, dict):
+        raise InputError(f"{path}: its manifest must be a JSON mapping")
+    return arrays, manifest
+
+
+def check_manifest(path: Path, manifest: Mapping[str, Any], kind: str, *, version: int) -> None:
+    """Reject a file of another kind, or of an unknown version."""
+    if manifest.get("format") != kind or manifest.get("version") != version:
+        raise InputError(
+            f"{path}: expected a {kind} of version {version}, its manifest says "
+            f"{manifest.get('format', 'nothing')!r} version {manifest.get('version', 'none')!r}"
+        )
 
 
 def read_npz(path: Path, *, only: Collection[str] | None = None) -> dict[str, NDArray[Any]]:
@@ -41,20 +100,21 @@ def read_npz(path: Path, *, only: Collection[str] | None = None) -> dict[str, ND
         only: names of the arrays to read; None: all.
 
     Raises:
-        InputError: where the file is missing, cut, damaged, holds anything but plain numbers (and
-            the manifest), lies about its sizes, or needs more memory than the limit: for one array
-            `malfl_env.checks.MAX_TABLE_BYTES`, for all together twice as much. It names the file.
+        InputError: where the file is missing, truncated or damaged, holds anything but plain
+            numbers (and the manifest), declares wrong sizes, or needs more memory than the limit:
+            for one array `malfl_env.checks.MAX_TABLE_BYTES`, for all together twice as much. It
+            names the file.
     """
     return _opened(path, only, content=True)
 
 
 def array_names(path: Path) -> tuple[str, ...]:
-    """Names of the arrays of an npz archive, from its table of contents; errors as `read_npz`."""
+    """Names of the arrays of an npz archive, from its directory; errors as `read_npz`."""
     return tuple(_opened(path, None, content=False))
 
 
 def check_array(name: str, array: NDArray[Any]) -> None:
-    """Refuse to write what `read_npz` would refuse to read.
+    """Reject before writing what `read_npz` would reject.
 
     Raises:
         InputError: for a name that could be a path out of a folder, or anything but plain numbers.
@@ -65,9 +125,7 @@ def check_array(name: str, array: NDArray[Any]) -> None:
 
 def _opened(path: Path, only: Collection[str] | None, *, content: bool) -> dict[str, NDArray[Any]]:
     try:
-        # what numpy or zipfile only warns of (an odd header, say) is no file of ours
-        with warnings.catch_warnings(), zipfile.ZipFile(path) as archive:
-            warnings.simplefilter("error")
+        with zipfile.ZipFile(path) as archive:
             members = _members(archive.infolist())
             if not content:
                 return {name: np.empty(0) for name in members}
@@ -79,36 +137,38 @@ def _opened(path: Path, only: Collection[str] | None, *, content: bool) -> dict[
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except MemoryError:
-        raise InputError(f"{path}: its arrays do not fit in the memory there is") from None
-    # zipfile and numpy raise anything at all over bytes that were made to break them
+        raise InputError(f"{path}: its arrays do not fit in the available memory") from None
+    # zipfile and NumPy raise exceptions of any type for bytes that were made to break them
     except Exception as fault:
         words = " ".join(str(fault).split())[:300] or type(fault).__name__
         raise InputError(
-            f"{path}: not a readable npz of plain arrays (cut, damaged or of another kind): {words}"
+            f"{path}: not a readable npz of plain arrays (truncated, damaged or of another kind): "
+            f"{words}"
         ) from fault
 
 
-def _members(infos: Iterable[zipfile.ZipInfo]) -> dict[str, zipfile.ZipInfo]:
+def _members(infos: Sequence[zipfile.ZipInfo]) -> dict[str, zipfile.ZipInfo]:
     """The members by the names of their arrays; their declared sizes are possible and allowed."""
+    if len(infos) > _MAX_MEMBERS:
+        raise InputError(f"it has {len(infos)} members, at most {_MAX_MEMBERS} are allowed")
     members: dict[str, zipfile.ZipInfo] = {}
-    total = 0
     for info in infos:
         name = info.filename.removesuffix(_SUFFIX)
         _check_name(name)
         if name == info.filename:
-            raise InputError(f"its member {name!r} is no array")
+            raise InputError(f"its member {name!r} is not an array")
         if name in members:
-            raise InputError(f"it has {name!r} twice")
+            raise InputError(f"duplicate member {name!r}")
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise InputError(f"{name!r} is compressed in a way that numpy never uses")
+            raise InputError(f"{name!r} is compressed in a way that NumPy never uses")
         if info.file_size > _MAX_RATIO * (info.compress_size + 1):
             raise InputError(
                 f"{name!r} claims {info.file_size} bytes, more than its {info.compress_size} "
                 "compressed ones can hold"
             )
         members[name] = info
-        total += info.file_size
         checks.check_table_bytes(info.file_size, f"the array {name!r}")
+    total = sum(info.file_size for info in infos)
     if total > 2 * checks.MAX_TABLE_BYTES:
         raise InputError(
             f"its arrays take {total} bytes of memory, the limit is {2 * checks.MAX_TABLE_BYTES}, "
@@ -124,26 +184,18 @@ def _read_member(archive: zipfile.ZipFile, name: str, info: zipfile.ZipInfo) -> 
         version = npy.read_magic(stream)
         if version not in _HEADERS:
             raise InputError(f"{name!r} has an npy header of version {version}")
-        shape, fortran_order, dtype = _HEADERS[version](stream)
+        shape, _, dtype = _HEADERS[version](stream)
         _check_dtype(name, dtype)
         if not all(type(size) is int and size >= 0 for size in shape):
             raise InputError(f"{name!r} has the shape {shape}")
-        n_bytes = prod(shape) * dtype.itemsize
-        if n_bytes != info.file_size - stream.tell():
-            raise InputError(
-                f"the header of {name!r} claims {n_bytes} bytes, there are "
-                f"{info.file_size - stream.tell()}"
-            )
-        content = np.empty(n_bytes, dtype=np.uint8)
-        filled = 0
-        while block := stream.read(_BLOCK):
-            content[filled : filled + len(block)] = np.frombuffer(block, dtype=np.uint8)
-            filled += len(block)
-    if filled != n_bytes:
-        raise InputError(f"{name!r} ends after {filled} bytes of {n_bytes}")
-    if dtype.kind == "b" and n_bytes and content.max() > 1:
+        n_bytes, left = prod(shape) * dtype.itemsize, info.file_size - stream.tell()
+        if n_bytes != left:  # checked before NumPy allocates what the header claims
+            raise InputError(f"the header of {name!r} claims {n_bytes} bytes, there are {left}")
+        stream.seek(0)
+        array: NDArray[Any] = npy.read_array(stream, allow_pickle=False)
+        stream.read()  # to the end, where the checksum is compared, also of an empty array
+    if dtype.kind == "b" and array.size and array.view(np.uint8).max() > 1:
         raise InputError(f"{name!r} holds bytes that are neither true nor false")
-    array = content.view(dtype).reshape(shape, order="F" if fortran_order else "C")
     return np.asarray(array, dtype=dtype.newbyteorder("="), order="C")
 
 

@@ -1,4 +1,5 @@
-"""Files and folders that are whole or not there, even where the process or the power fails.
+"""Files and folders that are whole or not there, even where the process or the power fails; JSON
+and checksums.
 
 What is being made has a name that ends in `.partial`; a folder that gives way to a new one has a
 name that ends in `.replaced` for that moment. Whatever has such a name later was left by a process
@@ -8,16 +9,21 @@ that died, and `clear_leftovers` removes it.
 from __future__ import annotations
 
 import errno
+import json
 import os
 import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 __all__ = [
     "NoSpace",
     "clear_leftovers",
+    "file_checksum",
+    "folder_checksums",
     "is_leftover",
     "leftovers",
     "make_folder",
@@ -26,7 +32,9 @@ __all__ = [
     "partial_folder",
     "replace_folder",
     "sync_folder",
+    "value_hash",
     "write_bytes",
+    "write_json",
 ]
 
 _PARTIAL, _REPLACED = ".partial", ".replaced"
@@ -60,6 +68,11 @@ def write_bytes(path: Path, content: bytes) -> None:
             temporary.unlink(missing_ok=True)
             raise
         sync_folder(path.parent)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON atomically. A value that JSON does not know (NaN, infinity) is an error."""
+    write_bytes(path, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
 
 
 def make_folder(folder: Path) -> None:
@@ -131,6 +144,30 @@ def sync_folder(folder: Path) -> None:
             os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def file_checksum(path: Path) -> str:
+    """SHA-256 of a file's content, in hexadecimal."""
+    digest = sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def value_hash(value: Any) -> str:
+    """SHA-256 of plain values, in hexadecimal; the order of keys does not matter."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return sha256(text.encode()).hexdigest()
+
+
+def folder_checksums(folder: Path) -> dict[str, str]:
+    """Checksums of all files in a folder, by their POSIX path in it."""
+    return {
+        path.relative_to(folder).as_posix(): file_checksum(path)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
 
 
 @contextmanager

@@ -18,10 +18,15 @@ from numpy.typing import NDArray
 
 from malfl_algos.observation_trace import ObservationTrace
 from malfl_algos.play.spaces import AnySpace, space_from_json, space_to_json
-from malfl_algos.storage.checksums import value_hash
+from malfl_algos.storage.arrays import check_manifest
 from malfl_algos.storage.columns import ColumnWriter, map_column
-from malfl_algos.storage.durable import partial_folder, replace_folder, sync_folder
-from malfl_algos.storage.files import check_manifest, write_json
+from malfl_algos.storage.durable import (
+    partial_folder,
+    replace_folder,
+    sync_folder,
+    value_hash,
+    write_json,
+)
 from malfl_algos.trace import Transitions
 from malfl_env.errors import InputError
 

@@ -22,7 +22,7 @@ from simple_spread_observers import OPTIONS, network_observer
 from simple_spread_report import write_report
 from simple_spread_seed import run_seed
 
-from malfl_algos.storage.files import write_json
+from malfl_algos.storage.durable import write_json
 from malfl_env.errors import InputError
 
 

@@ -23,7 +23,7 @@ from malfl_algos.observation_trace import ObservationTrace
 from malfl_algos.play.episodes import joined, play_stage
 from malfl_algos.play.games import games_of
 from malfl_algos.play.spaces import action_counts, observation_spaces
-from malfl_algos.storage.files import read_arrays, write_arrays
+from malfl_algos.storage.arrays import read_arrays, write_arrays
 from malfl_algos.trace import Transitions
 from malfl_env.checks import check_count
 

@@ -32,7 +32,8 @@ from simple_spread_scores import (
 )
 
 from malfl_algos.observation_trace import ObservationTrace
-from malfl_algos.storage.files import write_arrays, write_json
+from malfl_algos.storage.arrays import write_arrays
+from malfl_algos.storage.durable import write_json
 
 __all__ = ["TRUE", "ObserverPlan", "Recovered", "read_part", "run_seed"]
 

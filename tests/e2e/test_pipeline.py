@@ -13,7 +13,7 @@ from malfl_algos.experiments.config import from_mapping
 from malfl_algos.experiments.engine import RunFailed, reproduce
 from malfl_algos.ground_truth import GroundTruth
 from malfl_algos.scores import pearson
-from malfl_algos.storage.files import read_arrays
+from malfl_algos.storage.arrays import read_arrays
 
 SMALL: dict[str, Any] = {
     "game": {"size": 2},

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from malfl_algos.cli.main import main
-from malfl_algos.storage.files import read_arrays
+from malfl_algos.storage.arrays import read_arrays
 
 OBSERVERS = ("ma-lfl", "ma-lfl-own-action", "ma-lfl-state", "ma-lfl-faithful")
 

@@ -11,7 +11,7 @@ from fake_plugins import install
 from malfl_algos.cli.main import main
 from malfl_algos.experiments.scoring import PREDICTION_MEASURES, TRUTH_MEASURES
 from malfl_algos.ground_truth import GroundTruth
-from malfl_algos.storage.files import read_arrays, write_arrays
+from malfl_algos.storage.arrays import read_arrays, write_arrays
 from malfl_algos.trace import LearningTrace, Stage
 from malfl_env import grid_world_v0, markov_game
 

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import io
 import pickle
+import threading
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -16,8 +18,7 @@ from hypothesis import strategies as st
 from npz_made import archive_of, header, members_of, npy_bytes
 
 from malfl_algos.ground_truth import GroundTruth
-from malfl_algos.storage.arrays import array_names, read_npz
-from malfl_algos.storage.files import read_arrays, write_arrays
+from malfl_algos.storage.arrays import array_names, read_arrays, read_npz, write_arrays
 from malfl_algos.trace import LearningTrace, NextStateCounts, Stage, Transitions
 
 BOUNDED = settings(
@@ -236,3 +237,43 @@ def test_other_compressions_are_refused(tmp_path: Path, compression: int) -> Non
     for read in (read_npz, array_names):
         with pytest.raises(ValueError, match="compressed in a way"):
             read(tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize("name", ["file", "allow_pickle", "arr_0", "manifest.npy"])
+def test_any_name_of_an_agent_can_be_written(tmp_path: Path, name: str) -> None:
+    write_arrays(tmp_path / "a.npz", {name: np.arange(3.0), "b": np.zeros(0, dtype=bool)})
+    read, _ = read_arrays(tmp_path / "a.npz")
+    assert list(read) == [name, "b"]
+    np.testing.assert_array_equal(read[name], np.arange(3.0))
+
+
+def test_an_archive_of_many_members_is_refused_before_they_are_read(tmp_path: Path) -> None:
+    content = archive_of({f"{number}.npy": b"" for number in range(2**16 + 1)})
+    (tmp_path / "a.npz").write_bytes(content)
+    with pytest.raises(ValueError, match="has 65537 members, at most 65536 are allowed"):
+        array_names(tmp_path / "a.npz")
+
+
+def test_reading_leaves_the_warnings_of_other_threads_alone(tmp_path: Path) -> None:
+    write_arrays(tmp_path / "a.npz", {"a": np.zeros((200, 200))})
+    before, seen, over = list(warnings.filters), [], threading.Event()
+
+    def watch() -> None:
+        while not over.is_set():
+            seen.append(list(warnings.filters) == before)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    readers = [
+        threading.Thread(target=lambda: [read_npz(tmp_path / "a.npz") for _ in range(50)])
+        for _ in range(2)
+    ]
+    for reader in readers:
+        reader.start()
+    for reader in readers:
+        reader.join()
+    over.set()
+    watcher.join()
+    assert len(seen) > 10
+    assert all(seen)
+    assert list(warnings.filters) == before

@@ -22,7 +22,7 @@ from malfl_algos.observers.lfl import Lfl
 from malfl_algos.observers.log_policy import LogPolicy
 from malfl_algos.observers.paper import MaLfl, MaLflState
 from malfl_algos.plugins.options import option_hints
-from malfl_algos.storage.files import write_arrays
+from malfl_algos.storage.arrays import write_arrays
 from malfl_algos.storage.yaml_files import parse_yaml, yaml_text
 from malfl_algos.trace import LearningTrace, NextStateCounts, Stage, Transitions
 from malfl_env import grid_world_v0, markov_game

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from npz_made import archive_of, header, npy_bytes
 
-from malfl_algos.storage.files import read_arrays, write_arrays
+from malfl_algos.storage.arrays import read_arrays, write_arrays
 
 HEADER = "{{'descr': {}, 'fortran_order': False, 'shape': {}}}\n"
 
@@ -57,7 +57,7 @@ def bombs() -> dict[str, tuple[bytes, str]]:
 LIMITED = """
 import resource, sys
 from pathlib import Path
-from malfl_algos.storage.files import read_arrays
+from malfl_algos.storage.arrays import read_arrays
 used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + 200 * 2**20,) * 2)
 for path in sys.argv[1:]:
@@ -73,7 +73,7 @@ for path in sys.argv[1:]:
 def test_archives_that_lie_are_refused_before_they_fill_memory(tmp_path: Path) -> None:
     cases = bombs()
     truthful = archive_of({"a.npy": npy_bytes(np.zeros(400 * 2**20, dtype=np.uint8))})
-    cases["more than there is"] = (truthful, "do not fit in the memory")
+    cases["more than there is"] = (truthful, "do not fit in the available memory")
     paths = []
     for number, (content, _) in enumerate(cases.values()):
         paths.append(tmp_path / f"{number}.npz")

@@ -329,7 +329,7 @@ def test_the_last_good_checkpoint_stays_when_the_loss_is_not_finite(tmp_path, mo
 
 
 def _loaded(path):
-    from malfl_algos.storage.files import read_arrays
+    from malfl_algos.storage.arrays import read_arrays
 
     arrays, manifest = read_arrays(path)
     return arrays, manifest["state"]

@@ -8,7 +8,7 @@ from malfl_algos.experiments.config import from_mapping
 from malfl_algos.experiments.engine import reproduce
 from malfl_algos.experiments.record import read_record, write_record
 from malfl_algos.experiments.verification import verify
-from malfl_algos.storage.checksums import file_checksum, value_hash
+from malfl_algos.storage.durable import file_checksum, value_hash
 
 UNIT = "homogeneous/seed_0/counting"
 SMALL = {

@@ -23,7 +23,7 @@ from malfl_algos.report import write_figures
 from malfl_algos.report.figures import _learning_curves, _open_run
 from malfl_algos.scores import pearson, spearman
 from malfl_algos.soft.evaluation import soft_evaluation, soft_improvement
-from malfl_algos.storage.files import write_arrays
+from malfl_algos.storage.arrays import write_arrays
 from malfl_algos.trace import LearningTrace, Stage
 
 N_STAGES = 4

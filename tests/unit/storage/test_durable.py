@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 
 from malfl_algos.experiments.record import DamagedRecord, read_record, write_record
 from malfl_algos.storage import durable
-from malfl_algos.storage.checksums import value_hash
 from malfl_algos.storage.durable import (
     NoSpace,
     clear_leftovers,
@@ -16,6 +15,7 @@ from malfl_algos.storage.durable import (
     make_folder,
     partial_folder,
     replace_folder,
+    value_hash,
     write_bytes,
 )
 

@@ -201,7 +201,7 @@ def test_a_harmed_manifest_is_refused_by_name(tmp_path, harm):
 
 def rewrite(folder, change):
     """A manifest changed by somebody who knows how to compute its checksum."""
-    from malfl_algos.storage.checksums import value_hash
+    from malfl_algos.storage.durable import value_hash
 
     path = folder / "manifest.json"
     content = json.loads(path.read_text())
