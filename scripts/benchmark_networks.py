@@ -46,17 +46,16 @@ def _simple_spread() -> Any:
 def _gathering(name: str, make: Callable[[], Any], n_games: int) -> Contest:
     import torch
 
-    from malfl_algos.learners.network_settings import NetworkSettings
     from malfl_algos.learners.soft_q import new_agent, probabilities
     from malfl_algos.networks.encoding import Encoder
     from malfl_algos.networks.mlp import init
     from malfl_algos.play.episodes import play_stage
     from malfl_algos.play.games import games_of
 
-    games, settings = games_of(make, n_games), NetworkSettings()
+    games = games_of(make, n_games)
     generator = torch.Generator().manual_seed(0)
     agents = [
-        new_agent(Encoder(space), n, settings, generator)
+        new_agent(Encoder(space), n, hidden=(64, 64), generator=generator)
         for space, n in zip(games.spaces, games.n_actions, strict=True)
     ]
     for agent in agents:

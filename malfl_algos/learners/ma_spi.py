@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from pettingzoo import ParallelEnv
 
-from malfl_algos.contract import API_VERSION, LearnedStage, PlayedStage
-from malfl_algos.learners.network_settings import NetworkSettings
+from malfl_algos.contract import API_VERSION, LearnedStage
 from malfl_algos.play.tabular import observed_stage, sample_stage
-from malfl_algos.plugins.options import coerce_options, naming
 from malfl_algos.soft.evaluation import log_soft_improvement, soft_evaluation
 from malfl_env import markov_game
 from malfl_env.checks import check_table_bytes
@@ -37,15 +35,12 @@ class MaSpi:
         discount: gamma in [0, 1).
         temperature: alpha > 0, shared by all agents.
         evaluation: `td`, the paper's protocol: sampled updates of q, 0 at the start of every stage,
-            along the stage's episodes; `exact`: a linear solve (the episodes are played all the
-            same, for the observer); or `network`: networks trained on the stage's steps, as by
-            the learner `ma-spi-network`, which also plays games without a table.
+            along the stage's episodes; or `exact`, a linear solve (the episodes are played all the
+            same, for the observer).
         episodes: episodes a stage.
         episode_length: steps an episode; there is no other end.
         step_size: beta in (0, 1] of the td update.
         keep_transitions: whether the trace keeps the steps in their order.
-        network: settings of the networks, the fields of
-            `malfl_algos.learners.network_settings.NetworkSettings`.
 
     Raises:
         InputError: for an option out of its range; the message names it.
@@ -53,12 +48,11 @@ class MaSpi:
 
     discount: float
     temperature: float
-    evaluation: Literal["td", "exact", "network"] = "td"
+    evaluation: str = "td"
     episodes: int = 3000
     episode_length: int = 1000
     step_size: float = 0.1
     keep_transitions: bool = False
-    network: Mapping[str, Any] | None = None
 
     api_version: ClassVar[tuple[int, int]] = API_VERSION
 
@@ -67,11 +61,9 @@ class MaSpi:
             raise InputError(f"discount must be in [0, 1), got {self.discount}")
         if not 0 < self.temperature < np.inf:
             raise InputError(f"temperature must be > 0 and finite, got {self.temperature}")
-        if self.evaluation not in ("td", "exact", "network"):
-            raise InputError(
-                f"evaluation must be 'td', 'exact' or 'network', got {self.evaluation!r}"
-            )
-        self._network_settings()
+        if self.evaluation not in ("td", "exact"):
+            hint = "; use the learner 'ma-spi-network'" if self.evaluation == "network" else ""
+            raise InputError(f"evaluation must be 'td' or 'exact', got {self.evaluation!r}{hint}")
         for name in ("episodes", "episode_length"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be >= 1, got {getattr(self, name)}")
@@ -93,67 +85,12 @@ class MaSpi:
                 joint states that cannot be listed, agents that end apart; or with more joint
                 states and actions than can be counted.
         """
-        if self.evaluation == "network":
-            learned: Iterator[LearnedStage] = self._networks().learn(
-                env, n_stages=n_stages, rng=rng
-            )
-            return learned
         game = markov_game(env)
         check_table_bytes(
             8 * game.n_states * math.prod(game.n_actions),
             f"the visits of {game.n_states} joint states and their joint actions",
         )
         return self._stages(game, n_stages, rng)
-
-    def play(
-        self, env: ParallelEnv[str, Any, Any], *, n_stages: int, rng: np.random.Generator
-    ) -> Iterator[PlayedStage]:
-        """Yield stages of a game without a table, with `evaluation` "network" only.
-
-        See `malfl_algos.learners.ma_spi_network.MaSpiNetwork.play`.
-        """
-        if self.evaluation != "network":
-            raise InputError(
-                f"evaluation {self.evaluation!r} needs a table of the game; set it to 'network'"
-            )
-        played: Iterator[PlayedStage] = self._networks().play(env, n_stages=n_stages, rng=rng)
-        return played
-
-    def _network_settings(self) -> dict[str, Any]:
-        """The settings given, each checked.
-
-        Raises:
-            InputError: naming the one at fault.
-        """
-        if self.network is None:
-            return {}
-        if self.evaluation != "network":
-            raise InputError(
-                f"network is for evaluation 'network', the evaluation is {self.evaluation!r}"
-            )
-        if not isinstance(self.network, Mapping):
-            raise InputError(f"network must be a mapping of settings, got {self.network!r}")
-        given = coerce_options(NetworkSettings, self.network, where="network")
-        with naming("network"):
-            NetworkSettings(**given)
-        return given
-
-    def _networks(self) -> Any:
-        try:
-            from malfl_algos.learners.ma_spi_network import MaSpiNetwork
-        except ModuleNotFoundError as fault:
-            raise ModuleNotFoundError(
-                f"evaluation 'network' needs the module {fault.name!r}: "
-                'pip install "malfl-env[torch]"'
-            ) from fault
-        return MaSpiNetwork(
-            discount=self.discount,
-            temperature=self.temperature,
-            episodes=self.episodes,
-            episode_length=self.episode_length,
-            keep_transitions=self.keep_transitions,
-            **self._network_settings(),
-        )
 
     def _stages(
         self, game: MarkovGame, n_stages: int, rng: np.random.Generator

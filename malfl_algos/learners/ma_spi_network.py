@@ -3,20 +3,33 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from functools import partial
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
+import torch
 from gymnasium.spaces import MultiDiscrete
 from numpy.typing import NDArray
 from pettingzoo import ParallelEnv
 
 from malfl_algos.contract import API_VERSION, LearnedStage, PlayedStage
-from malfl_algos.learners.improvement import Improvement
-from malfl_algos.learners.network_settings import NetworkSettings
-from malfl_algos.learners.soft_q import AgentSteps, log_probabilities, probabilities
-from malfl_algos.networks.mlp import torch_device
+from malfl_algos.learners.soft_q import (
+    Agent,
+    AgentSteps,
+    Descent,
+    fit_soft_q,
+    log_probabilities,
+    mean_entropy,
+    new_agent,
+    new_network,
+    probabilities,
+    project_policy,
+)
+from malfl_algos.networks.encoding import Encoder
+from malfl_algos.networks.logging import Log, tensorboard_log
+from malfl_algos.networks.mlp import generator_from, torch_device
 from malfl_algos.play.episodes import joined, play_stage
 from malfl_algos.play.games import Games, games_of
 from malfl_algos.play.spaces import narrowed
@@ -30,10 +43,11 @@ from malfl_env.markov_game import MarkovGame
 __all__ = ["MaSpiNetwork"]
 
 FloatArray = NDArray[np.float64]
+Stage = TypeVar("Stage", LearnedStage, PlayedStage)
 
 
 @dataclass(frozen=True, kw_only=True)
-class MaSpiNetwork(NetworkSettings):
+class MaSpiNetwork:
     """Soft policy iteration by every agent at once, with a policy and a soft-Q network each.
 
     Each stage the agents play `episodes` episodes under their current policies, the first time the
@@ -68,17 +82,35 @@ class MaSpiNetwork(NetworkSettings):
     episodes: int = 3000
     episode_length: int = 1000
     keep_transitions: bool = False
+    hidden: tuple[int, ...] = (64, 64)
+    q_updates: int = 2000
+    q_learning_rate: float = 3e-3
+    q_batch_size: int = 512
+    target_rate: float = 0.05
+    warm_start: bool = True
+    policy_updates: int = 500
+    policy_learning_rate: float = 3e-3
+    policy_batch_size: int = 512
+    game_copies: int = 256
+    device: str = "cpu"
+    log_dir: str | None = None
 
     api_version: ClassVar[tuple[int, int]] = API_VERSION
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         if not 0 <= self.discount < 1:
             raise InputError(f"discount must be in [0, 1), got {self.discount}")
-        if not 0 < self.temperature < np.inf:
-            raise InputError(f"temperature must be > 0 and finite, got {self.temperature}")
-        for name in ("episodes", "episode_length"):
+        for name in ("episodes", "episode_length", "q_updates", "q_batch_size", "policy_updates"):
             check_count(name, getattr(self, name), minimum=1)
+        for name in ("policy_batch_size", "game_copies"):
+            check_count(name, getattr(self, name), minimum=1)
+        for name in ("temperature", "q_learning_rate", "policy_learning_rate"):
+            if not 0 < getattr(self, name) < np.inf:
+                raise InputError(f"{name} must be > 0 and finite, got {getattr(self, name)}")
+        if not all(width >= 1 for width in self.hidden):
+            raise InputError(f"hidden must hold widths >= 1, got {self.hidden}")
+        if not 0 < self.target_rate <= 1:
+            raise InputError(f"target_rate must be in (0, 1], got {self.target_rate}")
 
     def learn(
         self, env: ParallelEnv[str, Any, Any], *, n_stages: int, rng: np.random.Generator
@@ -127,64 +159,116 @@ class MaSpiNetwork(NetworkSettings):
     ) -> Iterator[LearnedStage]:
         space: Any = MultiDiscrete(list(game.observation_shape))
         digits = narrowed(game.observation(np.arange(game.n_states)), space)
+
+        def play(agents: Sequence[Agent]) -> tuple[LearnedStage, Iterator[AgentSteps]]:
+            log_policies = [log_probabilities(agent, digits) for agent in agents]
+            sample = sample_stage(
+                game,
+                log_policies,
+                seed=int(rng.integers(2**64, dtype=np.uint64)),
+                episodes=self.episodes,
+                episode_length=self.episode_length,
+                discount=self.discount,
+                temperature=self.temperature,
+                step_size=0.0,
+                keep_steps=True,
+            )
+            learned = LearnedStage(
+                observed_stage(game, sample, keep_transitions=self.keep_transitions, complete=True),
+                {a: np.exp(own) for a, own in zip(game.agents, log_policies, strict=True)},
+            )
+            return learned, _tabular_steps(game, sample, digits)
+
         spaces = (space,) * game.n_agents
-        with self._improvement(game.agents, spaces, game.n_actions, rng) as improvement:
-            for stage in range(n_stages):
-                log_policies = [log_probabilities(agent, digits) for agent in improvement.agents]
-                sample = sample_stage(
-                    game,
-                    log_policies,
-                    seed=int(rng.integers(2**64, dtype=np.uint64)),
-                    episodes=self.episodes,
-                    episode_length=self.episode_length,
-                    discount=self.discount,
-                    temperature=self.temperature,
-                    step_size=0.0,
-                    keep_steps=True,
-                )
-                yield LearnedStage(
-                    observed_stage(
-                        game, sample, keep_transitions=self.keep_transitions, complete=True
-                    ),
-                    {a: np.exp(own) for a, own in zip(game.agents, log_policies, strict=True)},
-                )
-                if stage < n_stages - 1:
-                    improvement.improve(_tabular_steps(game, sample, digits))
+        return self._stages(game.agents, spaces, game.n_actions, play, n_stages, rng)
 
     def _played(
         self, games: Games, n_stages: int, rng: np.random.Generator
     ) -> Iterator[PlayedStage]:
-        with self._improvement(games.agents, games.spaces, games.n_actions, rng) as improvement:
-            for stage in range(n_stages):
-                played = joined(
-                    play_stage(
-                        games,
-                        lambda index, seen: probabilities(improvement.agents[index], seen),
-                        episodes=self.episodes,
-                        episode_length=self.episode_length,
-                        rng=rng,
-                    )
+        def play(agents: Sequence[Agent]) -> tuple[PlayedStage, Iterator[AgentSteps]]:
+            played = joined(
+                play_stage(
+                    games,
+                    lambda index, seen: probabilities(agents[index], seen),
+                    episodes=self.episodes,
+                    episode_length=self.episode_length,
+                    rng=rng,
                 )
-                yield played
-                if stage < n_stages - 1:
-                    improvement.improve(_played_steps(played, games.agents))
+            )
+            return played, _played_steps(played, games.agents)
 
-    def _improvement(
+        return self._stages(games.agents, games.spaces, games.n_actions, play, n_stages, rng)
+
+    def _stages(
         self,
         names: Sequence[str],
         spaces: Sequence[Any],
         n_actions: Sequence[int],
+        play: Callable[[Sequence[Agent]], tuple[Stage, Iterable[AgentSteps]]],
+        n_stages: int,
         rng: np.random.Generator,
-    ) -> Improvement:
-        return Improvement(
-            names,
-            spaces,
-            n_actions,
-            settings=self,
+    ) -> Iterator[Stage]:
+        """Play a stage and improve all agents' policies on its steps, in turn."""
+        generator = generator_from(rng)
+        agents = [
+            new_agent(
+                Encoder(space), n, hidden=self.hidden, generator=generator, device=self.device
+            )
+            for space, n in zip(spaces, n_actions, strict=True)
+        ]
+        # several learners may share the folder
+        run = f"seed_{generator.initial_seed():016x}"
+        with tensorboard_log(self.log_dir, run=run) as log:
+            for stage in range(n_stages):
+                learned, all_steps = play(agents)
+                yield learned
+                if stage == n_stages - 1:
+                    return
+                for name, agent, steps in zip(names, agents, all_steps, strict=True):
+                    note = None if log is None else partial(self._note, log, name, stage)
+                    self._improve(agent, steps, stage, generator, note)
+
+    def _improve(
+        self,
+        agent: Agent,
+        steps: AgentSteps,
+        stage: int,
+        generator: torch.Generator,
+        log: Log | None,
+    ) -> None:
+        """Evaluate and improve one agent's policy on the steps of a stage."""
+        if stage == 0:  # the first policy is uniform, whatever the encoder says
+            agent.encoder = agent.encoder.standardised(steps.observations)
+        elif not self.warm_start:
+            agent.q = new_network(agent.sizes, generator, self.device)
+        if log is not None:
+            log("return", 0, float(steps.rewards.sum() / max(1, steps.episode_ends.sum())))
+            log("entropy", 0, mean_entropy(agent, steps.observations))
+        fit_soft_q(
+            agent,
+            steps,
+            Descent(self.q_updates, self.q_learning_rate, self.q_batch_size),
+            target_rate=self.target_rate,
             discount=self.discount,
             temperature=self.temperature,
-            rng=rng,
+            generator=generator,
+            log=log,
         )
+        project_policy(
+            agent,
+            steps.observations,
+            Descent(self.policy_updates, self.policy_learning_rate, self.policy_batch_size),
+            generator=generator,
+            log=log,
+        )
+
+    def _note(self, log: Log, agent: str, stage: int, name: str, update: int, value: float) -> None:
+        """Log a loss at its number among the updates of all stages, anything else once a stage."""
+        per_stage = {
+            "soft_bellman_loss": self.q_updates,
+            "projection_divergence": self.policy_updates,
+        }.get(name, 1)
+        log(f"{agent}/{name}", stage * per_stage + update, value)
 
 
 def _tabular_steps(

@@ -6,10 +6,10 @@ softmax of its output is the improved policy.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from math import cos, pi
+from math import cos, isfinite, pi
 from math import log as log_of
 from typing import Any
 
@@ -19,27 +19,42 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import log_softmax
 
-from malfl_algos.learners.network_settings import NetworkSettings
 from malfl_algos.networks import mlp
 from malfl_algos.networks.encoding import Encoder
-from malfl_algos.networks.logging import Log, check_finite
+from malfl_algos.networks.logging import Log
 
 __all__ = [
     "Agent",
     "AgentSteps",
+    "Descent",
     "fit_soft_q",
     "log_probabilities",
     "mean_entropy",
     "new_agent",
+    "new_network",
     "probabilities",
     "project_policy",
-    "renewed",
 ]
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 _CHECK_EVERY = 100
 _ROWS = 1 << 16  # observations of one network call, where there are many
+
+
+@dataclass(frozen=True)
+class Descent:
+    """How a network is trained on the steps of a stage.
+
+    Args:
+        n_updates: gradient steps.
+        learning_rate: of Adam at the first gradient step; it falls to 0 along a cosine.
+        batch_size: steps of the stage that a gradient step sees, drawn with replacement.
+    """
+
+    n_updates: int
+    learning_rate: float
+    batch_size: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,19 +110,24 @@ class Agent:
 
 
 def new_agent(
-    encoder: Encoder, n_actions: int, settings: NetworkSettings, generator: torch.Generator
+    encoder: Encoder,
+    n_actions: int,
+    *,
+    hidden: Sequence[int],
+    generator: torch.Generator,
+    device: torch.device | str = "cpu",
 ) -> Agent:
-    """Fresh networks; the policy is uniform and q is 0, exactly."""
-    sizes = (encoder.width, *settings.hidden, n_actions)
-    q, policy = (
-        mlp.init(generator, sizes, last_scale=0.0, device=settings.device) for _ in range(2)
-    )
+    """Fresh networks with these hidden layers; the policy is uniform and q is 0, exactly."""
+    sizes = (encoder.width, *hidden, n_actions)
+    q, policy = (new_network(sizes, generator, device) for _ in range(2))
     return Agent(encoder, sizes, policy, q)
 
 
-def renewed(agent: Agent, settings: NetworkSettings, generator: torch.Generator) -> list[Tensor]:
-    """A fresh soft-Q network for an agent."""
-    return mlp.init(generator, agent.sizes, last_scale=0.0, device=settings.device)
+def new_network(
+    sizes: Sequence[int], generator: torch.Generator, device: torch.device | str
+) -> list[Tensor]:
+    """A network whose output is 0 at first."""
+    return mlp.init(generator, sizes, last_scale=0.0, device=device)
 
 
 def mean_entropy(agent: Agent, observations: NDArray[Any]) -> float:
@@ -134,8 +154,9 @@ def probabilities(agent: Agent, observations: NDArray[Any]) -> FloatArray:
 def fit_soft_q(
     agent: Agent,
     steps: AgentSteps,
-    settings: NetworkSettings,
+    descent: Descent,
     *,
+    target_rate: float,
     discount: float,
     temperature: float,
     generator: torch.Generator,
@@ -150,7 +171,8 @@ def fit_soft_q(
     Args:
         agent: its soft-Q network is changed.
         steps: of the stage, played under its present policy.
-        settings: of the training.
+        descent: how it is trained.
+        target_rate: part of the way that the target network follows in each gradient step.
         discount: gamma in [0, 1).
         temperature: alpha > 0.
         generator: draws the mini-batches.
@@ -162,7 +184,7 @@ def fit_soft_q(
     if agent.offset is None:
         agent.offset = _level(steps, agent.sizes[-1], discount=discount, temperature=temperature)
     offset = agent.offset
-    target = mlp.copied(agent.q)
+    target = [tensor.detach().clone() for tensor in agent.q]
 
     def loss(rows: IntArray) -> Tensor:
         with torch.no_grad():
@@ -181,15 +203,13 @@ def fit_soft_q(
     def follow() -> None:
         with torch.no_grad():
             for own, leader in zip(target, agent.q, strict=True):
-                own.lerp_(leader, settings.target_rate)
+                own.lerp_(leader, target_rate)
 
     _minimise(
         loss,
         agent.q,
         n_rows=len(steps.actions),
-        n_updates=settings.q_updates,
-        batch_size=settings.q_batch_size,
-        learning_rate=settings.q_learning_rate,
+        descent=descent,
         generator=generator,
         after=follow,
         log=None if log is None else partial(log, "soft_bellman_loss"),
@@ -199,7 +219,7 @@ def fit_soft_q(
 def project_policy(
     agent: Agent,
     observations: NDArray[Any],
-    settings: NetworkSettings,
+    descent: Descent,
     *,
     generator: torch.Generator,
     log: Log | None = None,
@@ -209,7 +229,7 @@ def project_policy(
     Args:
         agent: its policy network is changed.
         observations: of the stage, `(n_steps, ...)`.
-        settings: of the training.
+        descent: how it is trained.
         generator: draws the mini-batches.
         log: is told the divergence, in nats.
 
@@ -228,9 +248,7 @@ def project_policy(
         loss,
         agent.policy,
         n_rows=len(observations),
-        n_updates=settings.policy_updates,
-        batch_size=settings.policy_batch_size,
-        learning_rate=settings.policy_learning_rate,
+        descent=descent,
         generator=generator,
         after=None,
         log=None if log is None else partial(log, "projection_divergence"),
@@ -242,27 +260,30 @@ def _minimise(
     parameters: list[Tensor],
     *,
     n_rows: int,
-    n_updates: int,
-    batch_size: int,
-    learning_rate: float,
+    descent: Descent,
     generator: torch.Generator,
     after: Callable[[], None] | None,
     log: Callable[[int, float], None] | None,
 ) -> None:
     """Adam on mini-batches of rows drawn with replacement; its rate falls to 0 along a cosine."""
-    optimiser = torch.optim.Adam(parameters, lr=learning_rate)
-    for update in range(n_updates):
+    optimiser = mlp.adam(parameters, descent.learning_rate)
+    for update in range(descent.n_updates):
         for group in optimiser.param_groups:
-            group["lr"] = learning_rate * 0.5 * (1.0 + cos(pi * update / n_updates))
-        rows = torch.randint(n_rows, (batch_size,), generator=generator).numpy()
-        value = loss(rows)
+            group["lr"] = descent.learning_rate * 0.5 * (1.0 + cos(pi * update / descent.n_updates))
+        rows = torch.randint(n_rows, (descent.batch_size,), generator=generator, device="cpu")
+        value = loss(rows.numpy())
         optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(value)
         optimiser.step()
         if after is not None:
             after()
-        if update % _CHECK_EVERY == 0 or update == n_updates - 1:
-            number = check_finite(float(value.detach()))
+        if update % _CHECK_EVERY == 0 or update == descent.n_updates - 1:
+            number = float(value.detach())
+            if not isfinite(number):
+                raise RuntimeError(
+                    f"the loss became {number}: lower the learning rate, raise the batch size, or "
+                    "look for rewards or observations of extreme size and scale them down"
+                )
             if log is not None:
                 log(update, number)
 

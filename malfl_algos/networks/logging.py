@@ -1,14 +1,13 @@
-"""What training says of itself: to TensorBoard where it is asked for, and where it fails."""
+"""A log of training for TensorBoard."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from math import isfinite
 from pathlib import Path
 from typing import Any, Protocol
 
-__all__ = ["Log", "check_finite", "tensorboard_log"]
+__all__ = ["Log", "tensorboard_log"]
 
 
 class Log(Protocol):
@@ -48,17 +47,3 @@ def tensorboard_log(folder: str | None, *, run: str) -> Iterator[Log | None]:
         yield log
     finally:
         writer.close()
-
-
-def check_finite(loss: float) -> float:
-    """The loss, if training can go on.
-
-    Raises:
-        RuntimeError: if it is infinite or no number; it says what to change.
-    """
-    if not isfinite(loss):
-        raise RuntimeError(
-            f"the loss became {loss}: lower the learning rate, raise the batch size, or look for "
-            "rewards or observations of extreme size and scale them down"
-        )
-    return loss

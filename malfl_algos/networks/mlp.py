@@ -6,29 +6,27 @@ turn, which an optimiser takes as it is. Nothing here touches torch's global ran
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from malfl_env.errors import InputError
 
 __all__ = [
+    "adam",
     "apply",
-    "copied",
-    "from_arrays",
     "generator_from",
     "init",
-    "n_copies",
-    "to_arrays",
     "torch_device",
 ]
 
 Parameters = list[Tensor]
+
+_PLAIN: dict[str, Any] = {"dtype": torch.float32, "device": "cpu"}  # whatever torch's defaults are
 
 
 def torch_device(name: str) -> torch.device:
@@ -51,7 +49,7 @@ def torch_device(name: str) -> torch.device:
 
 def generator_from(rng: np.random.Generator) -> torch.Generator:
     """A generator of torch's (on the CPU), seeded by one draw."""
-    return torch.Generator().manual_seed(int(rng.integers(2**63)))
+    return torch.Generator("cpu").manual_seed(int(rng.integers(2**63)))
 
 
 def init(
@@ -77,8 +75,8 @@ def init(
     for layer, (n_in, n_out) in enumerate(pairwise(sizes)):
         last = layer == len(sizes) - 2
         scale = last_scale * (1.0 / n_in) ** 0.5 if last else (2.0 / n_in) ** 0.5
-        weight = torch.randn((copies, n_in, n_out), generator=generator) * scale
-        bias = torch.zeros((copies, 1, n_out))
+        weight = torch.randn((copies, n_in, n_out), generator=generator, **_PLAIN) * scale
+        bias = torch.zeros((copies, 1, n_out), **_PLAIN)
         parameters += [tensor.to(device).requires_grad_(True) for tensor in (weight, bias)]
     return parameters
 
@@ -98,55 +96,13 @@ def apply(parameters: Sequence[Tensor], inputs: Tensor) -> Tensor:
     return x
 
 
-def n_copies(parameters: Sequence[Tensor]) -> int:
-    """M, the number of networks in a stack."""
-    return len(parameters[0])
-
-
-def copied(parameters: Sequence[Tensor]) -> Parameters:
-    """The same values, apart from the optimiser and from gradients: a target network."""
-    return [tensor.detach().clone() for tensor in parameters]
-
-
-def to_arrays(parameters: Sequence[Tensor]) -> dict[str, NDArray[Any]]:
-    """A stack as float32 arrays `layer_<k>/weight` and `layer_<k>/bias`, for a file."""
-    return {
-        f"layer_{index // 2}/{('weight', 'bias')[index % 2]}": tensor.detach().cpu().numpy().copy()
-        for index, tensor in enumerate(parameters)
-    }
-
-
-def from_arrays(
-    arrays: Mapping[str, NDArray[Any]],
-    sizes: Sequence[int],
-    *,
-    copies: int = 1,
-    device: torch.device | str = "cpu",
-) -> Parameters:
-    """The stack that `to_arrays` wrote.
-
-    Args:
-        arrays: all of the stack, and nothing else.
-        sizes, copies: what the stack must be.
-        device: where the tensors live.
-
-    Raises:
-        InputError: for arrays of another architecture, or not finite.
-    """
-    wanted = {}
-    for layer, (n_in, n_out) in enumerate(pairwise(sizes)):
-        wanted[f"layer_{layer}/weight"] = (copies, n_in, n_out)
-        wanted[f"layer_{layer}/bias"] = (copies, 1, n_out)
-    found = {name: array.shape for name, array in arrays.items()}
-    if found != wanted:
-        raise InputError(
-            f"the weights are of another architecture: {copies} networks {list(sizes)} have arrays "
-            f"{wanted}, got {found}"
-        )
-    for name, array in arrays.items():
-        if array.dtype.kind != "f" or not np.all(np.isfinite(array)):
-            raise InputError(f"the weights {name} must be finite numbers")
-    return [
-        torch.tensor(arrays[name], dtype=torch.float32, device=device, requires_grad=True)
-        for name in wanted
-    ]
+def adam(parameters: Sequence[Tensor], learning_rate: float) -> torch.optim.Adam:
+    """Adam, its state as torch would make it under its own default dtype and device."""
+    optimizer = torch.optim.Adam(list(parameters), lr=learning_rate)
+    for parameter in parameters:
+        optimizer.state[parameter] = {
+            "step": torch.zeros((), **_PLAIN),
+            "exp_avg": torch.zeros_like(parameter),
+            "exp_avg_sq": torch.zeros_like(parameter),
+        }
+    return optimizer

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from malfl_algos.networks.checkpoints import Checkpoint
+from malfl_algos.networks.mlp import adam
 from malfl_env.errors import InputError
 
 __all__ = ["Trained", "TrainingSettings", "pieces", "train"]
@@ -106,7 +107,7 @@ def train(
     Raises:
         RuntimeError: where a loss is not finite; what was saved last stays.
     """
-    optimizer = torch.optim.Adam(list(parameters), lr=settings.learning_rate)
+    optimizer = adam(parameters, settings.learning_rate)
     state = _State([p.detach().clone() for p in parameters])
     if saver is not None:
         _restore(saver, parameters, optimizer, generator, state)
@@ -145,9 +146,9 @@ def _epoch(
 ) -> float:
     """One pass over all items; their mean loss."""
     if n_items <= settings.batch_size:
-        batches = [torch.arange(n_items)]
+        batches = [torch.arange(n_items, device="cpu")]
     else:
-        order = torch.randperm(n_items, generator=generator)
+        order = torch.randperm(n_items, generator=generator, device="cpu")
         batches = list(pieces(order, settings.batch_size))
     total = 0.0
     for batch in batches:

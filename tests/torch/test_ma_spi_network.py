@@ -14,9 +14,9 @@ from network_games import Corridor, Ruinous
 from malfl_algos.contract import Learner, ObservationLearner
 from malfl_algos.learners.ma_spi import MaSpi
 from malfl_algos.learners.ma_spi_network import MaSpiNetwork
-from malfl_algos.learners.network_settings import NetworkSettings
 from malfl_algos.learners.soft_q import (
     AgentSteps,
+    Descent,
     fit_soft_q,
     log_probabilities,
     new_agent,
@@ -27,6 +27,7 @@ from malfl_algos.networks.encoding import Encoder
 from malfl_algos.soft.evaluation import soft_evaluation, soft_improvement
 from malfl_algos.testing import check_learner
 from malfl_env import grid_world_v0
+from malfl_env.errors import InputError
 from malfl_env.markov_game import MarkovGame, deterministic_game
 
 RATES = {"discount": 0.9, "temperature": 3.0}
@@ -52,22 +53,18 @@ def all_steps(game, *, terminations=None) -> AgentSteps:
     )
 
 
+REGRESSION = Descent(800, 0.05, 64)
+PROJECTION = Descent(600, 0.05, 64)
+TARGET_RATE = 0.05
+
+
 @pytest.fixture
 def linear():
     """A tabular game, its steps, and networks of one-hot states without hidden layers."""
     game = one_agent_game(np.random.default_rng(3))
-    settings = NetworkSettings(
-        hidden=(),
-        q_updates=800,
-        q_learning_rate=0.05,
-        q_batch_size=64,
-        policy_updates=600,
-        policy_learning_rate=0.05,
-        policy_batch_size=64,
-    )
     generator = torch.Generator().manual_seed(0)
-    agent = new_agent(Encoder(spaces.Discrete(6)), 3, settings, generator)
-    return game, settings, generator, agent
+    agent = new_agent(Encoder(spaces.Discrete(6)), 3, hidden=(), generator=generator)
+    return game, generator, agent
 
 
 def q_of(agent, temperature):
@@ -79,31 +76,41 @@ def q_of(agent, temperature):
 
 def test_the_regression_solves_the_soft_bellman_equation(linear):
     """With one-hot networks (5) has one solution, which a linear solve gives, too."""
-    game, settings, generator, agent = linear
+    game, generator, agent = linear
     policy = np.random.default_rng(0).dirichlet(np.full(3, 5.0), size=6)
     with torch.no_grad():
         agent.policy[0][0] = torch.tensor(np.log(policy))
     rates = {"discount": 0.6, "temperature": 0.7}
     exact, _ = soft_evaluation(game, [policy], 0, **rates)
-    fit_soft_q(agent, all_steps(game), settings, **rates, generator=generator)
+    fit_soft_q(
+        agent, all_steps(game), REGRESSION, target_rate=TARGET_RATE, **rates, generator=generator
+    )
     np.testing.assert_allclose(q_of(agent, 0.7), exact, atol=0.02)
 
 
 def test_after_a_termination_there_is_no_value(linear):
-    game, settings, generator, agent = linear
+    game, generator, agent = linear
     ended = np.ones(18, dtype=bool)
     steps = all_steps(game, terminations=ended)
-    fit_soft_q(agent, steps, settings, discount=0.8, temperature=0.7, generator=generator)
+    fit_soft_q(
+        agent,
+        steps,
+        REGRESSION,
+        target_rate=TARGET_RATE,
+        discount=0.8,
+        temperature=0.7,
+        generator=generator,
+    )
     rewards = np.repeat(game.reward(0)[:, None], 3, axis=1)
     np.testing.assert_allclose(q_of(agent, 0.7), rewards, atol=0.01)
 
 
 def test_the_projection_is_the_improved_policy(linear):
-    _, settings, generator, agent = linear
+    _, generator, agent = linear
     with torch.no_grad():
         agent.q[0][0] = torch.tensor(np.random.default_rng(1).standard_normal((6, 3)))
     agent.offset = 5.0
-    project_policy(agent, np.arange(6), settings, generator=generator)
+    project_policy(agent, np.arange(6), PROJECTION, generator=generator)
     wanted = soft_improvement(q_of(agent, 2.0), temperature=2.0)
     np.testing.assert_allclose(probabilities(agent, np.arange(6)), wanted, atol=2e-3)
     np.testing.assert_allclose(log_probabilities(agent, np.arange(6)), np.log(wanted), atol=2e-2)
@@ -181,21 +188,34 @@ def test_global_random_states_are_left_alone():
     assert before == after
 
 
-def test_ma_spi_with_evaluation_network_is_the_same():
-    env = grid_world_v0.parallel_env()
-    sizes = {"episodes": 3, "episode_length": 20}
-    one = MaSpiNetwork(**RATES, **SMALL, **sizes)
-    other = MaSpi(**RATES, **sizes, evaluation="network", network={**SMALL, "hidden": [16]})
-    stages = [
-        list(learner.learn(env, n_stages=3, rng=np.random.default_rng(1)))
-        for learner in (one, other)
-    ]
-    for mine, theirs in zip(*stages, strict=True):
-        np.testing.assert_array_equal(mine.observed.joint_counts, theirs.observed.joint_counts)
-        for agent in env.possible_agents:
-            np.testing.assert_array_equal(mine.joint_policy[agent], theirs.joint_policy[agent])
-    played = next(other.play(Corridor(), n_stages=1, rng=np.random.default_rng(0)))
-    assert len(played.observed.joint_actions) == 3 * 20
+def test_networks_are_not_an_evaluation_of_ma_spi():
+    with pytest.raises(InputError, match=r"'td' or 'exact', got 'network'.*'ma-spi-network'"):
+        MaSpi(**RATES, evaluation="network")
+
+
+@pytest.mark.parametrize("device", [None, "meta"])
+def test_torchs_defaults_do_not_matter(device):
+    """A default dtype or device that the user's program chose changes no number, and stays."""
+
+    def learned():
+        learner = MaSpiNetwork(**RATES, **SMALL, episodes=3, episode_length=9)
+        return [
+            {agent: own.tobytes() for agent, own in stage.joint_policy.items()}
+            for stage in learner.learn(
+                grid_world_v0.parallel_env(), n_stages=3, rng=np.random.default_rng(0)
+            )
+        ]
+
+    expected = learned()
+    torch.set_default_dtype(torch.float64)
+    torch.set_default_device(device)
+    try:
+        assert learned() == expected
+        assert torch.get_default_dtype() == torch.float64
+        assert str(torch.get_default_device()) == (device or "cpu")
+    finally:
+        torch.set_default_dtype(torch.float32)
+        torch.set_default_device(None)
 
 
 def test_learning_pays():
