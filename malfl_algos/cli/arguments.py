@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from contextlib import suppress
 
 __all__ = ["COMMANDS"]
 
 
 def _whole(text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"must be a whole number, got {text!r}") from None
+    """A whole number, written as in YAML: 010 and 1_0 are rejected there and here."""
+    from malfl_algos.storage.yaml_files import parse_yaml  # not needed for --help
+
+    with suppress(ValueError):
+        value = parse_yaml(text)
+        if type(value) is int:
+            return value
+    raise argparse.ArgumentTypeError(f"must be a whole number, got {text!r}")
 
 
 def _add_config(command: argparse.ArgumentParser) -> None:

@@ -184,8 +184,8 @@ def _options(pairs: Sequence[str]) -> dict[str, Any]:
             raise InputError(f"--option must be KEY=VALUE, got {pair!r}")
         try:
             options[key] = parse_yaml(value)
-        except ValueError as fault:
-            raise InputError(f"--option {key}: not valid YAML: {value!r}") from fault
+        except InputError as fault:
+            raise InputError(f"--option {key}: not valid YAML: {value!r}: {fault}") from fault
     return options
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from malfl_algos.storage.yaml_files import parse_yaml, read_mapping
+from malfl_algos.storage.yaml_files import parse_yaml, read_mapping, yaml_text
+from malfl_env.errors import InputError
 
 BOUNDED = settings(
     deadline=None,
@@ -50,7 +54,13 @@ YAML_PIECES = (
         "!!bool maybe",
         "!!float x",
         "9" * 5000,
-        "2001-99-99",
+        "0x" + "9" * 5000,
+        "1e999",
+        "a: &a {<<: *a}",
+        "<<: {a: 1}\n<<: {b: 2}",
+        "<<: [1]",
+        "a\n---\nb",
+        "\udc80",
         "? {a: b}\n: c",
         "%TAG ! tag:yaml.org,2002:python/\n---\n!name:os.system",
     ],
@@ -63,6 +73,76 @@ def test_yaml_that_grows_or_runs_is_refused(
         parse_yaml(text)
     assert len(str(caught.value).splitlines()) == 1
     assert not (tmp_path / "pwned").exists()
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["010", "-010", "00", "0o10", "0b1", "-0x1f", "0x_1", "1:30", "1:30:00.5", "1_000", "1_0.5"],
+)
+@pytest.mark.parametrize("place", ["{}", "a: {}", "[1, {}]", "{}: 1"])
+def test_numbers_that_readers_take_differently_are_refused(text: str, place: str) -> None:
+    with pytest.raises(InputError, match=f"the number {text} is ambiguous.*, line 1"):
+        parse_yaml(place.format(text))
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("0", 0),
+        ("-7", -7),
+        ("+7", 7),
+        ("0x1f", 31),
+        ("1e-3", 0.001),
+        ("1E3", 1000.0),
+        ("01.5", 1.5),
+        (".5", 0.5),
+        ("5.", 5.0),
+        ("-.inf", float("-inf")),
+        ("yes", "yes"),
+        ("off", "off"),
+        ("N", "N"),
+        ("2001-01-01", "2001-01-01"),
+        ("1.2.3", "1.2.3"),
+        ("10:99", "10:99"),
+        (".", "."),
+        ("='", "='"),
+        ("'010'", "010"),
+        ('"1e-3"', "1e-3"),
+        ("!!str 010", "010"),
+        ("True", True),
+        ("~", None),
+        ("", None),
+        ("\ufeffa: 1\r\nb: 2\r\n", {"a": 1, "b": 2}),
+    ],
+)
+def test_scalars_are_those_of_yaml_1_2(text: str, value: object) -> None:
+    read = parse_yaml(text)
+    assert (read, type(read)) == (value, type(value))
+
+
+@given(text=st.text(max_size=20) | st.from_regex(r"[-+0-9eExob_:.~<=nNyt]{1,8}", fullmatch=True))
+def test_any_text_is_written_so_that_it_is_read_back(text: str) -> None:
+    with suppress(yaml.YAMLError):  # characters that YAML cannot hold
+        assert parse_yaml(yaml_text({"a": text, text: [text]})) == {"a": text, text: [text]}
+
+
+def test_merge_keys_work() -> None:
+    text = (
+        "x: {in: &b {<<: &a {k: 1, l: 1}, k: 2}}\n"
+        "y: {<<: *b, m: 3}\nz: {k: 0, <<: [*b, {l: 9, n: 9}]}"
+    )
+    read = parse_yaml(text)
+    assert read["x"]["in"] == {"k": 2, "l": 1}
+    assert read["y"] == {"k": 2, "l": 1, "m": 3}
+    assert read["z"] == {"k": 0, "l": 1, "n": 9}
+    assert parse_yaml("'<<': 1") == {"<<": 1}
+
+
+def test_megabytes_are_read_in_seconds() -> None:
+    text = "seeds: [" + "1," * 250_000 + "1]\n"
+    began = time.process_time()
+    assert len(parse_yaml(text)["seeds"]) == 250_001
+    assert time.process_time() - began < 3.0
 
 
 def test_aliases_that_do_not_multiply_are_read() -> None:
