@@ -22,16 +22,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from benchmark_env import step
+from benchmark_env import step, vector
 from benchmark_learning import protocol, td
-from benchmark_lines import Contest, seconds_of
+from benchmark_lines import Contest, cell, markdown, seconds_of, spread
 from benchmark_networks import networks
-from benchmark_recovery import recovery
-from benchmark_replay import replay
+from benchmark_recovery import recovery, replay
 from benchmark_scaling import SIZES, scaling
-from benchmark_scaling import table as scaling_table
-from benchmark_tables import cell, markdown, spread
-from benchmark_vector import vector
 
 
 @dataclass(frozen=True)
@@ -95,7 +91,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             rows += [measure(contest, repeats) for contest in line.contests(arguments.fast)]
     machine = _machine() | {"load_before": load, "load_after": _load()}
     tables = [_table(rows)] if rows else []
-    tables += [scaling_table(curves)] if curves else []
+    if curves:
+        from benchmark_scaling_report import table
+
+        tables.append(table(curves))
     print("\n\n".join(tables))
     print(_footer(rows, machine, fast=arguments.fast))
     if arguments.json is not None:
@@ -117,7 +116,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _draw(curves: Mapping[str, Any], path: Path) -> None:
-    from benchmark_scaling_figure import scaling_figure
+    from benchmark_scaling_report import scaling_figure
 
     from malfl_algos.report.style import png_bytes
 

@@ -1,10 +1,15 @@
-"""What a line of `benchmark.py` is: two pieces of code that are set to the same task."""
+"""A line of `benchmark.py`, two pieces of code that are set to the same task, and its figures."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import floor, log10
 from time import perf_counter
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 DISCOUNT, TEMPERATURE, STEP_SIZE = 0.9, 3.0, 0.1
 
@@ -41,3 +46,33 @@ def seconds_of(run: Callable[[], object]) -> float:
     started = perf_counter()
     run()
     return perf_counter() - started
+
+
+def spread(values: Sequence[float] | NDArray[np.float64]) -> dict[str, Any]:
+    """Median, quartiles and all values."""
+    low, median, high = np.quantile(values, [0.25, 0.5, 0.75])
+    return {
+        "median": float(median),
+        "quartiles": [float(low), float(high)],
+        "values": [float(value) for value in values],
+    }
+
+
+def cell(values: Mapping[str, Any]) -> str:
+    """A spread, as the cell of a table."""
+    low, high = values["quartiles"]
+    if low == high:
+        return number(values["median"])
+    return f"{number(values['median'])} ({number(low)} to {number(high)})"
+
+
+def number(value: float) -> str:
+    """Three digits, thousands apart."""
+    decimals = 2 - floor(log10(value))
+    return f"{round(value, decimals):,.{max(decimals, 0)}f}"
+
+
+def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table, ready for the docs."""
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])

@@ -11,15 +11,15 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 import numpy as np
+from benchmark_lines import spread
 from benchmark_scaling_run import FAMILY, Job
-from benchmark_tables import cell, markdown, number, spread
 
 from malfl_env import MarkovGame, markov_game
 
@@ -58,6 +58,8 @@ def scaling(fast: bool, *, repeats: int, largest: int) -> dict[str, Any]:
     Returns:
         What goes into the JSON file: a row for each game, and the fits.
     """
+    from benchmark_scaling_report import fits
+
     boards = [Job(size, 2) for size in SIZES if size <= largest]
     series, limit = [boards, [Job(3, n_agents) for n_agents in TEAMS]], SEARCHED_STATES
     if fast:
@@ -151,65 +153,3 @@ def _in_process(job: Job) -> dict[str, Any]:
     if done.returncode:
         raise Failed((done.stderr.splitlines() or [f"exit status {done.returncode}"])[-1])
     return dict(json.loads(done.stdout))
-
-
-def fits(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """Power laws of the time per iteration in joint states x joint actions, by least squares in
-    the logarithms: over the boards with two agents, which form one series, and over their larger
-    half, where fixed costs weigh less.
-    """
-    points = sorted(
-        (row["n_states"] * row["n_joint_actions"], row["per_iteration"]["median"])
-        for row in rows
-        if row.get("per_iteration") and row["n_agents"] == 2
-    )
-    found = {}
-    for name, used in (("all boards", points), ("larger half", points[len(points) // 2 :])):
-        if len(used) > 1:
-            sizes, seconds = np.log(used).T
-            exponent, constant = np.polyfit(sizes, seconds, 1)
-            found[name] = {
-                "exponent": float(exponent),
-                "constant": float(constant),
-                "from": used[0][0],
-                "to": used[-1][0],
-                "games": len(used),
-            }
-    return found
-
-
-def table(found: Mapping[str, Any]) -> str:
-    """Games as a Markdown table, and the fitted exponents below it."""
-    head = (
-        "game | joint states | joint actions | noise and prior | learning, s | recovery, s | aim | "
-        "solver | iterations | per iteration, ms | peak memory, GB | PCC | dense / iterative"
-    )
-    lines = [markdown(head.split(" | "), map(_cells, found["games"])), ""]
-    for name, fit in found["fits"].items():
-        lines.append(
-            f"time per iteration ~ (joint states x joint actions)^{fit['exponent']:.3f}, "
-            f"{name}: {fit['games']} boards, {fit['from']:,} to {fit['to']:,}"
-        )
-    return "\n".join(lines)
-
-
-def _cells(row: Mapping[str, Any]) -> list[str]:
-    about = [row["game"], f"{row['n_states']:,}", f"{row['n_joint_actions']:,}"]
-    if "fault" in row:
-        return [*about, row["noise_and_prior"], *[""] * 8, f"FAILED: {row['fault']}"]
-    aim = [] if row["aim_seconds"] is None else [f"{row['aim_seconds']:g} s"]
-    aim += [] if row["aim_bytes"] is None else [f"{row['aim_bytes'] / 1e9:g} GB"]
-    each, solvers = row["per_iteration"], row["solvers"]
-    return [
-        *about,
-        row["noise_and_prior"],
-        cell(row["learning"]),
-        cell(row["recovery"]),
-        ", ".join(aim),
-        row["solver"],
-        ", ".join(map(str, row["iterations"] or [])),
-        cell(spread(1000 * np.array(each["values"]))) if each else "",
-        number(row["peak_bytes"] / 1e9),
-        f"{min(row['pearson']):.6f}",
-        cell(solvers["ratio"]) if solvers else "",
-    ]

@@ -18,19 +18,10 @@ from malfl_algos.play.tabular import sample_stage
 SCRIPT = Path(__file__).parents[2] / "scripts" / "benchmark.py"
 
 
-def _run(*arguments: str, without: str | None = None) -> subprocess.CompletedProcess[str]:
-    """The script in a process of its own; if asked for, as if a module were not installed."""
-    argv = [str(SCRIPT)]
-    if without is not None:
-        argv = [
-            "-c",
-            f"import runpy, sys; sys.modules[{without!r}] = None; "
-            f"sys.path.insert(0, {str(SCRIPT.parent)!r}); "
-            f"runpy.run_path({str(SCRIPT)!r}, run_name='__main__')",
-        ]
-    return subprocess.run(
-        [sys.executable, *argv, *arguments], capture_output=True, text=True, check=False
-    )
+def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """The script in a process of its own."""
+    argv = [sys.executable, str(SCRIPT), *arguments]
+    return subprocess.run(argv, capture_output=True, text=True, check=False)
 
 
 @pytest.fixture
@@ -95,6 +86,7 @@ def test_recovery(tmp_path):
         assert 0 <= exact < adam
 
 
+@pytest.mark.slow
 def test_protocol(tmp_path):
     one, five = _measured(tmp_path, "protocol", repeats=1).values()
     assert (one["line"], one["aim"]) == ("protocol", 546)
@@ -102,6 +94,7 @@ def test_protocol(tmp_path):
     assert five["baseline"]["median"] == pytest.approx(5 * one["baseline"]["median"])
 
 
+@pytest.mark.slow
 def test_replay(tmp_path):
     rows = _measured(tmp_path, "replay")
     assert set(rows) == {"replay", "replay, searched"}
@@ -111,6 +104,7 @@ def test_replay(tmp_path):
     assert rows["replay, searched"]["notes"]["sizes tried"] > 1
 
 
+@pytest.mark.slow
 def test_scaling(tmp_path):
     file, picture = tmp_path / "speed.json", tmp_path / "scaling.png"
     outputs = ("--json", str(file), "--figure", str(picture))
@@ -156,7 +150,7 @@ def test_the_fitted_exponent_is_that_of_a_power_law(module):
         {**team, "per_iteration": {"median": 9.0}},  # a series of its own
         {"fault": "too large"},
     ]
-    found = module("benchmark_scaling").fits([*games[::-1], *without])
+    found = module("benchmark_scaling_report").fits([*games[::-1], *without])
     assert {name: (fit["games"], fit["from"]) for name, fit in found.items()} == {
         "all boards": (4, 2025),
         "larger half": (2, 1296 * 25),
@@ -171,8 +165,9 @@ def test_a_game_that_fails_is_a_row_that_says_so(module):
     job = module("benchmark_scaling_run").Job(2, 2, n_stages=1)
     (row,) = scaling.grow([job, job], 1, searched_states=0)
     assert "at least two stages" in row["fault"]
-    shown = scaling.table({"games": [row], "fits": scaling.fits([row])})
-    assert "FAILED: ValueError: recovery needs at least two stages" in shown
+    report = module("benchmark_scaling_report")
+    shown = report.table({"games": [row], "fits": report.fits([row])})
+    assert "InputError: recovery needs at least two stages" in shown
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere getrusage tells it")
@@ -192,12 +187,15 @@ def test_peak_memory_is_of_the_process_alone():
 @pytest.mark.parametrize(
     ("missing", "extra", "line"), [("mpe2", "bench", "step"), ("numba", "algos", "td")]
 )
-def test_a_missing_extra_is_named_before_anything_is_measured(tmp_path, missing, extra, line):
-    file = tmp_path / "speed.json"
-    done = _run("--fast", "--lines", "recovery", line, "--json", str(file), without=missing)
-    assert done.returncode == 2
-    assert f'needs {missing}: pip install ".[{extra}]"' in done.stderr
-    assert done.stdout == ""
+def test_a_missing_extra_is_named_before_anything_is_measured(
+    module, monkeypatch, capsys, tmp_path, missing, extra, line
+):
+    benchmark, file = module("benchmark"), tmp_path / "speed.json"
+    monkeypatch.setattr(benchmark, "find_spec", lambda name: None if name == missing else True)
+    assert benchmark.main(["--lines", "recovery", line, "--json", str(file)]) == 2
+    out, err = capsys.readouterr()
+    assert f'needs {missing}: pip install ".[{extra}]"' in err
+    assert out == ""
     assert not file.exists()
 
 
@@ -222,11 +220,15 @@ def test_networks_are_left_out_with_a_word_where_torch_is_missing(module, monkey
         (["--largest", "7"], "invalid choice: 7"),
     ],
 )
-def test_bad_input(arguments, complaint):
-    done = _run(*arguments)
-    assert done.returncode == 2
-    assert complaint in done.stderr
-    assert done.stdout == ""
+def test_bad_input(module, capsys, arguments, complaint):
+    try:
+        status = module("benchmark").main(arguments)
+    except SystemExit as end:  # argparse
+        status = end.code
+    out, err = capsys.readouterr()
+    assert status == 2
+    assert complaint in err
+    assert out == ""
 
 
 def test_the_plain_loop_plays_and_learns_what_the_compiled_stage_does(paper_game, module):
@@ -259,7 +261,7 @@ def test_the_plain_loop_plays_and_learns_what_the_compiled_stage_does(paper_game
 
 
 def test_the_plain_replay_computes_what_the_compiled_one_does(module):
-    replay = module("benchmark_replay")
+    replay = module("benchmark_recovery")
     trace, game = learn(episodes=2, n_stages=2)
     (stage, _), rng = trace.stages, np.random.default_rng(3)
     policies = [rng.dirichlet(np.full(5, 4.0), size=game.n_states) for _ in range(2)]

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import malfl_algos
 import malfl_env
 
@@ -41,10 +43,11 @@ def test_the_first_run_says_where_it_keeps_what_it_compiles(tmp_path):
     cache = tmp_path / "cache"
     (line,) = _malfl(tmp_path / "first", *LEARN, NUMBA_CACHE_DIR=str(cache))
     assert line.startswith(f"compiling numerical code, some seconds, once: kept in {cache}")
-    assert list(cache.rglob("sampling._play-*.nbi"))
+    assert list(cache.rglob("*tabular._play-*.nbi"))
     assert _malfl(tmp_path / "second", *LEARN, NUMBA_CACHE_DIR=str(cache)) == []
 
 
+@pytest.mark.slow
 def test_scoring_says_so_too(tmp_path):
     _malfl(tmp_path / "run", *REPRODUCE, NUMBA_CACHE_DIR=str(tmp_path / "other"))
     unit = tmp_path / "run" / "homogeneous" / "seed_0"
@@ -55,6 +58,7 @@ def test_scoring_says_so_too(tmp_path):
     assert _told(tmp_path, *score, **cache) == []
 
 
+@pytest.mark.slow
 def test_it_is_said_once_by_all_workers_together(tmp_path):
     argv = [*REPRODUCE, "--jobs", "2"]  # two families, so both workers compile
     cache = {"NUMBA_CACHE_DIR": str(tmp_path / "cache"), "TMPDIR": str(tmp_path)}
@@ -84,6 +88,7 @@ def test_a_library_says_nothing(tmp_path):
     assert list(cache.rglob("*.nbi"))
 
 
+@pytest.mark.slow
 def test_without_a_folder_to_write_to_it_compiles_every_time_and_says_so(tmp_path):
     site = tmp_path / "site"
     for package in (malfl_env, malfl_algos):

@@ -103,13 +103,17 @@ def _waiting(argv: list[str], root: Path, *further: str) -> list[str]:
 
 @pytest.mark.parametrize(
     ("number", "whole_group", "status"),
-    [(signal.SIGINT, True, 130), (signal.SIGINT, False, 130), (signal.SIGTERM, False, 143)],
+    [
+        (signal.SIGINT, True, 130),
+        pytest.param(signal.SIGINT, False, 130, marks=pytest.mark.slow),
+        (signal.SIGTERM, False, 143),
+    ],
 )
 def test_asked_to_end_a_run_ends_cleanly(
     tmp_path, argv, start, nursery, number, whole_group, status
 ):
     root = tmp_path / "run"
-    process = start(*_waiting(argv, root), WAIT="100")
+    process = start(*_waiting(argv, root), WAIT_FOR="/never")
     _wait(lambda: len(list(root.rglob(".waiting.partial"))) == 2, process)
     (os.killpg if whole_group else os.kill)(process.pid, number)
     _, err = process.communicate(timeout=60)
@@ -128,7 +132,7 @@ def test_asked_to_end_a_run_ends_cleanly(
 
 def test_with_overwrite_the_way_to_go_on_is_another(tmp_path, argv, start):
     root = tmp_path / "run"
-    process = start(*_waiting(argv, root, "--overwrite"), WAIT="100")
+    process = start(*_waiting(argv, root, "--overwrite"), WAIT_FOR="/never")
     _wait(lambda: list(root.rglob(".waiting.partial")), process)
     process.send_signal(signal.SIGINT)
     assert process.communicate()[1].splitlines()[-1] == (
@@ -138,7 +142,7 @@ def test_with_overwrite_the_way_to_go_on_is_another(tmp_path, argv, start):
 
 def test_workers_do_not_outlive_a_run_that_is_killed(tmp_path, argv, start):
     root = tmp_path / "run"
-    process = start(*_waiting(argv, root), WAIT="100")
+    process = start(*_waiting(argv, root), WAIT_FOR="/never")
     _wait(lambda: len(list(root.rglob(".waiting.partial"))) == 2, process)
     assert len(_session(process.pid)) >= 3
     process.kill()
@@ -147,7 +151,9 @@ def test_workers_do_not_outlive_a_run_that_is_killed(tmp_path, argv, start):
 
 def test_of_two_processes_in_one_folder_one_is_refused(tmp_path, argv, start, nursery):
     root = tmp_path / "run"
-    both = [start(*_waiting(argv, root), WAIT="8") for _ in range(2)]
+    both = [start(*_waiting(argv, root), WAIT_FOR=str(tmp_path / "go on")) for _ in range(2)]
+    _wait(lambda: any(process.poll() is not None for process in both))
+    (tmp_path / "go on").touch()
     ends = [process.communicate() for process in both]
     winner, loser = sorted(range(2), key=lambda index: both[index].returncode)
     assert [both[winner].returncode, both[loser].returncode] == [0, 1]
@@ -163,7 +169,7 @@ def test_of_two_processes_in_one_folder_one_is_refused(tmp_path, argv, start, nu
 
 def test_a_run_in_progress_is_no_fault(tmp_path, argv, start, nursery):
     root = tmp_path / "run"
-    process = start(*_waiting(argv, root), WAIT="100")
+    process = start(*_waiting(argv, root), WAIT_FOR="/never")
     _wait(lambda: len(list(root.rglob(".waiting.partial"))) == 2, process)
     checked = nursery.run("verify", str(root))
     assert checked["status"] == 0
@@ -172,7 +178,14 @@ def test_a_run_in_progress_is_no_fault(tmp_path, argv, start, nursery):
     )
 
 
-@pytest.mark.parametrize("limit", [0, 200, 1000, 2500, 3000, 5000, 20000])
+@pytest.mark.parametrize(
+    "limit",
+    [
+        0,
+        2500,
+        *(pytest.param(limit, marks=pytest.mark.slow) for limit in (200, 1000, 3000, 5000, 20000)),
+    ],
+)
 def test_a_limit_of_file_sizes(tmp_path, argv, nursery, undisturbed, limit):
     root = tmp_path / "run"
     stopped = nursery.run(*argv, str(root), largest_file=limit)
@@ -181,6 +194,7 @@ def test_a_limit_of_file_sizes(tmp_path, argv, nursery, undisturbed, limit):
     assert content(root) == content(undisturbed)
 
 
+@pytest.mark.slow
 def test_a_limit_of_file_sizes_met_in_a_worker(tmp_path, argv, start, nursery, undisturbed):
     root = tmp_path / "run"
     two = [word if word != "1" else "2" for word in argv]
@@ -193,7 +207,9 @@ def test_a_limit_of_file_sizes_met_in_a_worker(tmp_path, argv, start, nursery, u
     assert content(root) == content(undisturbed)
 
 
-@pytest.mark.parametrize("kilobytes", [4, 24, 64, 120])
+@pytest.mark.parametrize(
+    "kilobytes", [24, *(pytest.param(size, marks=pytest.mark.slow) for size in (4, 64, 120))]
+)
 def test_a_full_disk(tmp_path, argv, nursery, undisturbed, kilobytes):
     disk = tmp_path / "disk"
     disk.mkdir()
@@ -263,13 +279,16 @@ def test_a_folder_that_is_only_to_be_read(tmp_path, argv, undisturbed):
         shutil.rmtree(root)
 
 
+@pytest.mark.parametrize("every", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("damage", ["flip", "cut", "lose"])
 def test_damage_of_any_file_is_named_and_mended_or_refused(
-    tmp_path, argv, nursery, undisturbed, damage
+    tmp_path, argv, nursery, undisturbed, damage, every
 ):
     names = [p.relative_to(undisturbed).as_posix() for p in undisturbed.rglob("*") if p.is_file()]
     assert {Path(name).suffix for name in names} == {".npz", ".json", ".yaml", ".csv", ".png"}
-    for name in names:
+    if not every:  # one of each kind, and the record
+        names = ["run.json", *{Path(name).suffix: name for name in names}.values()]
+    for name in dict.fromkeys(names):
         root = tmp_path / "run"
         shutil.copytree(undisturbed, root)
         path, kept = root / name, stamps(root)
@@ -314,7 +333,8 @@ def test_a_damaged_record_can_be_started_afresh(tmp_path, argv, nursery, undistu
     assert nursery.run("verify", str(root))["status"] == 0
 
 
-def test_a_clock_that_jumps(tmp_path, argv, nursery, start, undisturbed):
+@pytest.mark.parametrize("jobs", ["1", pytest.param("2", marks=pytest.mark.slow)])
+def test_a_clock_that_jumps(tmp_path, argv, nursery, start, undisturbed, jobs):
     """By years, to and fro, whenever it is read; and files from before and after all runs."""
     (tmp_path / "clock").mkdir()
     (tmp_path / "clock" / "sitecustomize.py").write_text(
@@ -326,8 +346,8 @@ def test_a_clock_that_jumps(tmp_path, argv, nursery, start, undisturbed):
     root = tmp_path / "run"
     path = environment(tmp_path)["PYTHONPATH"]
     jumping = os.pathsep.join([str(tmp_path / "clock"), path])
-    two = [word if word != "1" else "2" for word in argv]
-    process = start(*two, str(root), PYTHONPATH=jumping)
+    command = [word if word != "1" else jobs for word in argv]
+    process = start(*command, str(root), PYTHONPATH=jumping)
     process.communicate()
     assert process.returncode == 0
     assert content(root) == content(undisturbed)
@@ -344,9 +364,9 @@ def test_a_clock_that_jumps(tmp_path, argv, nursery, start, undisturbed):
     ("kind", "death"),
     [
         ("learner", "exit"),
-        ("learner", "exception"),
-        ("observer", "exit"),
-        ("observer", "sys.exit"),
+        pytest.param("learner", "exception", marks=pytest.mark.slow),
+        pytest.param("observer", "exit", marks=pytest.mark.slow),
+        pytest.param("observer", "sys.exit", marks=pytest.mark.slow),
     ],
 )
 def test_a_plugin_that_dies_costs_its_own_unit_only(tmp_path, argv, start, nursery, kind, death):

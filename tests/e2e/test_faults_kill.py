@@ -36,6 +36,7 @@ def nursery(folder: Path) -> Iterator[Nursery]:
         yield made
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments_and_resumed_a_run_ends_as_if_undisturbed(tmp_path, folder):
     argv = ["reproduce", "--config", str(folder / "real.yaml"), "--jobs", "1", "--output-dir"]
     draw = np.random.default_rng(6).uniform
@@ -75,11 +76,14 @@ def test_killed_at_random_moments_and_resumed_a_run_ends_as_if_undisturbed(tmp_p
 @pytest.mark.parametrize(
     ("before", "further", "every"),
     [
-        ((), (), 1),
+        ((), (), 9),
+        pytest.param((), (), 1, marks=pytest.mark.slow),
         # what another run left is cleared away
-        (("--iterations", "4", "--seeds", "1", "2"), ("--overwrite",), 2),
+        pytest.param(
+            ("--iterations", "4", "--seeds", "1", "2"), ("--overwrite",), 2, marks=pytest.mark.slow
+        ),
         # the trace gives way to one with transitions
-        ((), ("--observers", "counting", "needy"), 2),
+        pytest.param((), ("--observers", "counting", "needy"), 2, marks=pytest.mark.slow),
     ],
 )
 def test_killed_before_any_change_to_the_disk_and_resumed(

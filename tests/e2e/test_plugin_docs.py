@@ -67,6 +67,7 @@ def followed(tmp_path_factory):
     return done.stdout, folder / "malfl-mine"
 
 
+@pytest.mark.slow
 def test_the_copy_is_among_the_plugins_and_sound(followed):
     lines = [" ".join(line.split()) for line in followed[0].splitlines()]
     assert "learner mine-npg malfl-mine 0.1.0 malfl_mine:MineNpg" in lines
@@ -76,14 +77,17 @@ def test_the_copy_is_among_the_plugins_and_sound(followed):
     assert not [line for line in lines if line.startswith("note") and "mine" in line]
 
 
+@pytest.mark.slow
 def test_its_options_are_told(followed):
     assert "step_size: a finite number (default: 0.3)" in followed[0]
 
 
+@pytest.mark.slow
 def test_its_tests_pass(followed):
     assert re.search(r"\b4 passed", followed[0])
 
 
+@pytest.mark.slow
 def test_it_takes_part_in_a_reproduction(followed):
     results = followed[1] / "results"
     summary = json.loads((results / "summary.json").read_text())
@@ -93,6 +97,7 @@ def test_it_takes_part_in_a_reproduction(followed):
     assert [plugin["distribution"] for plugin in used] == ["malfl-mine", "malfl-mine", "malfl-env"]
 
 
+@pytest.mark.slow
 def test_nothing_of_the_old_name_is_left(followed):
     files = [path for pattern in ("*.*", "tests/*.py") for path in followed[1].glob(pattern)]
     texts = [p.read_text() for p in files if p.suffix in (".py", ".toml", ".md")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -17,10 +18,18 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def unpacked(tmp_path_factory):
-    """The wheel's files, built from the checkout and unpacked into a folder of their own."""
+    """The wheel's files, unpacked into a folder of their own.
+
+    The wheel is built from a copy of the checkout in which an older module was built before.
+    """
     place = tmp_path_factory.mktemp("wheel")
+    left_out = shutil.ignore_patterns(".*", "build", "dist", "*.egg-info", "results", "tests")
+    shutil.copytree(ROOT, place / "source", ignore=left_out)
+    stale = place / "source" / "build" / "lib" / "malfl_algos" / "removed.py"
+    stale.parent.mkdir(parents=True)
+    stale.touch()
     subprocess.run(
-        [sys.executable, "-m", "build", "--wheel", "--outdir", place / "dist", ROOT],
+        [sys.executable, "-m", "build", "--wheel", "--outdir", place / "dist", place / "source"],
         check=True,
         capture_output=True,
     )
@@ -73,6 +82,7 @@ def test_metadata_agree_with_the_contract(unpacked):
     assert observers | {"ma-lfl-bellman", "ma-lfl-replay"} <= set(entries["malfl.observers"])
 
 
+@pytest.mark.slow
 def test_it_reproduces_outside_the_checkout(unpacked, tmp_path):
     where = run(unpacked, tmp_path, "-c", "import malfl_algos; print(malfl_algos.__file__)")
     assert where.stdout.startswith(str(unpacked))

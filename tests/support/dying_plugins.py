@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -59,10 +60,12 @@ class DyingObserver(CountingObserver):
 
 @dataclass(frozen=True)
 class WaitingObserver(CountingObserver):
-    """Takes its time."""
+    """Waits until the file that the variable `WAIT_FOR` names is there."""
 
     def recover(self, trace: LearningTrace, **given: Any) -> RecoveredRewards:
-        time.sleep(float(os.environ.get("WAIT", "0")))
+        until = time.monotonic() + 100
+        while not Path(os.environ.get("WAIT_FOR", "/")).exists() and time.monotonic() < until:
+            time.sleep(0.02)
         return super().recover(trace, **given)
 
 
