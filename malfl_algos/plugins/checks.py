@@ -9,6 +9,7 @@ from typing import Any
 
 from malfl_algos.contract import API_VERSION, Learner, Observer
 from malfl_algos.plugins.discovery import Kind
+from malfl_algos.plugins.options import option_hints
 from malfl_env.errors import InputError
 
 __all__ = ["PIPELINE_OPTIONS", "check_plugin_class", "unfillable_options"]
@@ -30,9 +31,9 @@ def check_plugin_class(cls: Any, kind: Kind) -> None:
     """Compare a loaded object with the protocol of its kind.
 
     Raises:
-        InputError: saying what is missing: a frozen dataclass, an API version of our major, the
-            method of its kind, callable as the protocol calls it. The message goes on from the name
-            of the object.
+        InputError: saying what is missing: a frozen dataclass, options whose annotations can be
+            evaluated, an API version of our major, the method of its kind, callable as the protocol
+            calls it. The message continues the name of the object.
     """
     if not (isinstance(cls, type) and is_dataclass(cls)):
         raise InputError(f"must be a dataclass, it is {cls!r}")
@@ -46,6 +47,7 @@ def check_plugin_class(cls: Any, kind: Kind) -> None:
     if isinstance(own, (staticmethod, classmethod)):
         raise InputError(f"{method.__name__} must be a plain method, not a {type(own).__name__}")
     _check_call(getattr(cls, method.__name__), method)
+    option_hints(cls)
 
 
 def unfillable_options(cls: Any) -> list[str]:

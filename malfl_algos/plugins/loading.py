@@ -24,6 +24,7 @@ __all__ = [
     "MissingExtra",
     "Plugin",
     "PluginError",
+    "PluginFault",
     "find_plugin",
     "list_plugins",
     "load_learner",
@@ -39,6 +40,10 @@ class PluginError(RuntimeError):
 
 class MissingExtra(PluginError):
     """A plugin for which an extra of its distribution has to be installed, too."""
+
+
+class PluginFault(PluginError):
+    """A plugin that failed by its own fault; the cause is chained."""
 
 
 def list_plugins() -> list[Plugin]:
@@ -95,9 +100,10 @@ def plugin_class(plugin: Plugin) -> type:
     """Import a plugin and check that it is one.
 
     Raises:
-        PluginError: for a malformed entry point, a failing import (its cause chained; whatever a
-            plugin raises counts, an interruption by a person alone is passed on; `MissingExtra`
-            for want of a module that an extra brings), or a value that is not what
+        PluginError: for a malformed entry point or a missing module (`MissingExtra` where an extra
+            brings it).
+        PluginFault: for an import that fails otherwise, whatever it raises but for an interruption
+            by a person, or a value that is not what
             `malfl_algos.plugins.checks.check_plugin_class` asks for.
     """
     if plugin.malformed:
@@ -108,15 +114,15 @@ def plugin_class(plugin: Plugin) -> type:
         raise
     except BaseException as fault:
         advice = ""
-        kind: type[PluginError] = PluginError
+        kind: type[PluginError] = PluginFault
         if isinstance(fault, ModuleNotFoundError):
             advice = f"; {missing_module(plugin, fault.name)}"
             kind = MissingExtra if brought_by_extra(plugin, fault.name) else PluginError
         raise kind(f"{plugin} failed to import: {type(fault).__name__}: {fault}{advice}") from fault
     try:
         check_plugin_class(cls, plugin.kind)
-    except ValueError as fault:
-        raise PluginError(f"{plugin}: {plugin.value} {fault}") from None
+    except InputError as fault:
+        raise PluginFault(f"{plugin}: {plugin.value} {fault}") from fault
     return cast(type, cls)
 
 
@@ -124,10 +130,10 @@ def make_plugin(plugin: Plugin, options: Mapping[str, Any]) -> Learner | Observe
     """A plugin with options.
 
     Raises:
-        PluginError: as in `plugin_class`, and where the plugin fails in another way than by
-            refusing its options.
+        PluginError: as in `plugin_class`; `PluginFault` also where the plugin fails otherwise than
+            by rejecting its options.
         InputError: for an unknown option, a value of the wrong type, or one that the plugin itself
-            refuses.
+            rejects.
     """
     cls = plugin_class(plugin)
     where = f"{plugin.kind} {plugin.name!r}"
@@ -138,7 +144,7 @@ def make_plugin(plugin: Plugin, options: Mapping[str, Any]) -> Learner | Observe
         # a TypeError is a required option that was left out
         raise InputError(f"{where}: {fault}") from fault
     except Exception as fault:
-        raise PluginError(f"{plugin} failed to start: {type(fault).__name__}: {fault}") from fault
+        raise PluginFault(f"{plugin} failed to start: {type(fault).__name__}: {fault}") from fault
     return cast("Learner | Observer", made)
 
 

@@ -1,4 +1,4 @@
-"""What the options of a plugin are, in words: for `--help`, read off its dataclass.
+"""The options of a plugin in words, for `--help`, read from its dataclass.
 
 The documentation of a field is the text below it, or its entry in the `Args` section of the class.
 """
@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from dataclasses import MISSING, Field, fields, is_dataclass
 from textwrap import fill
+from typing import Any, NamedTuple
 
 from malfl_algos.plugins.checks import PIPELINE_OPTIONS
 from malfl_algos.plugins.loading import Plugin, plugin_class
@@ -19,15 +20,9 @@ __all__ = ["Option", "describe_options", "option_help"]
 _WIDTH = 100
 
 
-@dataclass(frozen=True)
-class Option:
-    """One option of a plugin.
-
-    Args:
-        name: of the field.
-        allowed: its type in words.
-        default: as it would be written in Python; None where there is none.
-        documentation: in one line; empty where there is none.
+class Option(NamedTuple):
+    """One option of a plugin: its type in words; its default as Python writes it, None where there
+    is none; its documentation in one line, empty where there is none.
     """
 
     name: str
@@ -37,25 +32,22 @@ class Option:
 
 
 def describe_options(cls: type) -> list[Option]:
-    """The options of a dataclass, in order."""
-    texts = _field_texts(cls)
-    hints = option_hints(cls)
-    described = []
-    for field in fields(cls):
-        if not field.init:
-            continue
-        default = None
-        if field.default is not MISSING:
-            default = repr(field.default)
-        elif field.default_factory is not MISSING:
-            default = repr(field.default_factory())
-        text = " ".join(texts.get(field.name, "").split())
-        described.append(Option(field.name, describe(hints[field.name]), default, text))
-    return described
+    """Describe the options of a dataclass, in order."""
+    texts, hints = _field_texts(cls), option_hints(cls)
+    return [
+        Option(
+            field.name,
+            describe(hints[field.name]),
+            _default(field),
+            " ".join(texts.get(field.name, "").split()),
+        )
+        for field in fields(cls)
+        if field.init
+    ]
 
 
 def option_help(plugin: Plugin) -> str:
-    """The options of a plugin as text for a terminal.
+    """Describe the options of a plugin, as text for a terminal.
 
     Raises:
         PluginError: where the plugin cannot be loaded.
@@ -69,10 +61,16 @@ def option_help(plugin: Plugin) -> str:
     options = describe_options(cls)
     for option in options:
         lines.append(f"  {option.name}: {option.allowed} ({_origin(option)})")
-        lines += _indented(option.documentation or "(its author says nothing about it)", 6)
+        lines += _indented(option.documentation or "(not documented)", 6)
     if not options:
         lines.append("  (it has none)")
     return "\n".join(lines)
+
+
+def _default(field: Field[Any]) -> str | None:
+    if field.default_factory is not MISSING:
+        return repr(field.default_factory())
+    return None if field.default is MISSING else repr(field.default)
 
 
 def _origin(option: Option) -> str:
@@ -92,7 +90,6 @@ def _purpose(cls: type) -> str:
 
 def _field_texts(cls: type) -> dict[str, str]:
     """Documentation by field, inherited fields included."""
-    # its import is not needed to list plugins
     from docstring_parser import parse_from_object
 
     texts: dict[str, str] = {}

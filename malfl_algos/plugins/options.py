@@ -1,20 +1,25 @@
 """Checks of values from outside (YAML, the command line) against the annotations of a dataclass.
 
-A frozen dataclass is the one place where the options of something stand; what is allowed is read
-off its fields.
+The fields of a frozen dataclass are the one place that says which options there are and what they
+allow. pydantic compares values with annotations, strictly: text is no number, true is no number,
+numbers are finite. The sentences are ours, because pydantic's run over several lines and do not
+suggest the nearest key. pydantic is imported where the first value is checked, not before.
 """
 
 from __future__ import annotations
 
-import inspect
+import json
 import sys
 import types
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import fields
+from contextlib import contextmanager, suppress
+from dataclasses import Field, fields, is_dataclass
 from difflib import get_close_matches
+from enum import Enum
+from functools import cache
 from math import isfinite
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from malfl_env.errors import InputError
 
@@ -24,6 +29,7 @@ __all__ = [
     "check_plain",
     "coerce",
     "coerce_options",
+    "describe",
     "naming",
     "nested_tuples",
     "option_hints",
@@ -37,15 +43,71 @@ _WORDS = {
     float: "a finite number",
     str: "text",
     type(None): "null",
+    Path: "a path",
+    Any: "any value",
 }
-
-
 _LONGEST = 200
 _DEEPEST = 50
 
 
+def option_hints(cls: type) -> dict[str, Any]:
+    """Names and annotations of the options of a dataclass, in order.
+
+    Raises:
+        InputError: naming an option whose annotation cannot be evaluated, such as one that is
+            imported for type checkers only. The message continues the name of the class.
+    """
+    return {field.name: _evaluated(field, cls) for field in fields(cls) if field.init}
+
+
+def coerce_options(cls: type, given: Mapping[str, Any], *, where: str) -> dict[str, Any]:
+    """Check the given options of a dataclass, each against the annotation of its field.
+
+    Raises:
+        InputError: for an unknown option or a value of the wrong type.
+    """
+    models = _models(cls)
+    check_keys(given, models, where=where)
+    return {key: _coerced(value, *models[key], f"{where}: {key}") for key, value in given.items()}
+
+
+def coerce(value: Any, hint: Any, *, where: str) -> Any:
+    """Give a value the form that an annotation asks for.
+
+    Args:
+        value: as given. A whole number passes for a float, a list for a tuple, text for a path or
+            the value of an `Enum`, and a mapping for a dataclass; true is no number.
+        hint: any annotation that pydantic knows; of another class, only an instance passes.
+        where: name of the value, for the message.
+
+    Raises:
+        InputError: naming the value and what is allowed.
+    """
+    return _coerced(value, hint, _cached_model(hint), where)
+
+
+def describe(hint: Any) -> str:
+    """Say in plain words what an annotation allows."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        return describe(arguments[0])
+    if origin is Literal:
+        return "one of " + ", ".join(map(repr, arguments))
+    if isinstance(hint, type) and issubclass(hint, Enum):
+        return "one of " + ", ".join(repr(member.value) for member in hint)
+    if origin in (Union, types.UnionType):
+        return " or ".join(map(describe, arguments))
+    if origin is tuple and arguments[-1:] != (Ellipsis,):
+        return f"a list of {len(arguments)}: " + ", ".join(map(describe, arguments))
+    if origin in (tuple, list):
+        return f"a list, each entry {describe(arguments[0])}"
+    if is_dataclass(hint):
+        return "a mapping with " + ", ".join(field.name for field in fields(hint) if field.init)
+    return _WORDS.get(hint, f"{getattr(hint, '__name__', hint)}")
+
+
 def shown(value: object) -> str:
-    """A value for a message: in one line, and cut where it is long."""
+    """Show a value in one line of a message, cut where it is long."""
     try:
         text = " ".join(repr(value).split())
     except (ValueError, RecursionError):  # a whole number of thousands of digits, or deep nesting
@@ -53,59 +115,56 @@ def shown(value: object) -> str:
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
-def check_plain(value: Any, *, where: str) -> None:
-    """Refuse what neither YAML nor JSON gives back as it was.
+def check_plain(value: Any, *, where: str, depth: int = 0) -> None:
+    """Reject what neither YAML nor JSON gives back as it was.
 
     Raises:
         InputError: for numbers that are not finite, dates, bytes, keys that are not text, and what
             is nested more than 50 deep.
     """
-    level = [value]
-    for _ in range(_DEEPEST):
-        inner: list[Any] = []
-        for entry in level:
-            if isinstance(entry, Mapping):
-                inner += [*entry.keys(), *entry.values()]
-                bad = next((key for key in entry if not isinstance(key, str)), None)
-                if bad is not None:
-                    raise InputError(f"{where}: a key must be text, got {shown(bad)}")
-            elif isinstance(entry, (list, tuple)):
-                inner += entry
-            elif not _is_plain(entry):
-                raise InputError(
-                    f"{where}: values are text, finite numbers, true, false and null, and lists "
-                    f"and mappings of these, got {shown(entry)}"
-                )
-        if not inner:
-            return
-        level = inner
-    raise InputError(f"{where}: nested too deeply")
+    if depth == _DEEPEST:
+        raise InputError(f"{where}: nested too deeply")
+    inner: list[Any] = []
+    if isinstance(value, Mapping):
+        inner = [*value.keys(), *value.values()]
+        for key in value:
+            if not isinstance(key, str):
+                raise InputError(f"{where}: a key must be text, got {shown(key)}")
+    elif isinstance(value, (list, tuple)):
+        inner = list(value)
+    elif not _is_plain(value):
+        raise InputError(
+            f"{where}: values are text, finite numbers, true, false and null, and lists "
+            f"and mappings of these, got {shown(value)}"
+        )
+    for entry in inner:
+        check_plain(entry, where=where, depth=depth + 1)
 
 
 def check_distinct(key: str, values: Iterable[Any]) -> None:
-    """Refuse an empty list, and a value that stands in it twice."""
+    """Reject an empty list, and one that holds a value twice."""
     seen = set()
     for value in values:
         if value in seen:
-            raise InputError(f"{key} must be distinct, {shown(value)} stands there twice")
+            raise InputError(f"{key} must be distinct, duplicate value {shown(value)}")
         seen.add(value)
     if not seen:
         raise InputError(f"{key} must not be empty, got []")
 
 
 def nested_tuples(value: Any) -> Any:
-    """Lists as tuples, down to the innermost."""
+    """Turn lists into tuples, down to the innermost."""
     return tuple(map(nested_tuples, value)) if isinstance(value, (list, tuple)) else value
 
 
 def suggestion(name: object, known: Iterable[str]) -> str:
-    """`, did you mean 'x'?` for the nearest known name, or nothing where none is near."""
+    """Return `, did you mean 'x'?` for the nearest known name, or nothing where none is near."""
     near = get_close_matches(str(name), list(known), n=1) if len(shown(name)) < _LONGEST else []
     return f", did you mean {near[0]!r}?" if near else ""
 
 
 def check_keys(given: Iterable[object], known: Iterable[str], *, where: str) -> None:
-    """Refuse keys that are not known.
+    """Reject keys that are not known.
 
     Raises:
         InputError: naming the key, the nearest known one and all that are allowed.
@@ -119,137 +178,100 @@ def check_keys(given: Iterable[object], known: Iterable[str], *, where: str) -> 
             )
 
 
-def describe(hint: Any) -> str:
-    """An annotation in plain words."""
-    if get_origin(hint) is Literal:
-        return "one of " + ", ".join(repr(value) for value in get_args(hint))
-    if get_origin(hint) in (Union, types.UnionType):
-        return " or ".join(describe(option) for option in get_args(hint))
-    if get_origin(hint) is tuple:
-        return f"a list, each entry {describe(get_args(hint)[0])}"
-    if hint is Any:
-        return "any value"
-    return _WORDS.get(hint, f"{getattr(hint, '__name__', hint)}")
-
-
-def coerce(value: Any, hint: Any, *, where: str) -> Any:
-    """A value in the form that an annotation asks for.
-
-    Args:
-        value: what was given. A whole number is taken for a float, a list for a tuple; true is no
-            number.
-        hint: bool, int, float, str, None, Literal, a union of these, or `tuple[X, ...]`; any other
-            annotation lets everything pass.
-        where: name of the value, for the message.
-
-    Raises:
-        InputError: naming the value and what is allowed.
-    """
-    try:
-        return _coerced(value, hint)
-    except _Unfit:
-        message = f"{where} must be {describe(hint)}, got {shown(value)}"
-        if isinstance(value, str) and _is_number(value):
-            message += (
-                " (text, not a number: YAML wants a number without quotes, as 0.001 or 1.0e-3)"
-            )
-        raise InputError(message) from None
-
-
-def option_hints(cls: type) -> dict[str, Any]:
-    """Names and annotations of the options of a dataclass, in order.
-
-    An annotation that cannot be evaluated (one that exists for the type checker only) counts as
-    Any; those beside it hold.
-    """
-    hints: dict[str, Any] = {}
-    for owner in reversed(cls.__mro__):
-        for name, annotation in _annotations(owner).items():
-            hints[name] = _evaluated(annotation, owner)
-    return {field.name: hints.get(field.name, Any) for field in fields(cls) if field.init}
-
-
-def coerce_options(cls: type, given: Mapping[str, Any], *, where: str) -> dict[str, Any]:
-    """The given options of a dataclass, each checked against its field.
-
-    Raises:
-        InputError: for an unknown option or a value of the wrong type.
-    """
-    hints = option_hints(cls)
-    check_keys(given, hints, where=where)
-    return {key: coerce(value, hints[key], where=f"{where}: {key}") for key, value in given.items()}
-
-
-def _annotations(owner: type) -> dict[str, Any]:
-    try:
-        return inspect.get_annotations(owner)
-    except NameError:  # where annotations are not text, one that is not there spoils its class
-        return {}
-
-
-def _evaluated(annotation: Any, owner: type) -> Any:
-    stand_in = types.SimpleNamespace(__annotations__={"it": annotation})
-    module = sys.modules.get(owner.__module__)
-    try:
-        hints = get_type_hints(stand_in, vars(module) if module else {}, dict(vars(owner)))
-    except Exception:
-        return Any
-    return hints["it"]
-
-
 @contextmanager
 def naming(where: str) -> Iterator[None]:
-    """Put the name of the part at fault before the message of a `ValueError`."""
+    """Put the name of the part at fault before the message of an `InputError`."""
     try:
         yield
-    except ValueError as fault:
+    except InputError as fault:
         raise InputError(f"{where}: {fault}") from fault
 
 
-class _Unfit(Exception):
-    """The value does not fit the annotation."""
-
-
-def _coerced(value: Any, hint: Any) -> Any:
-    origin = get_origin(hint)
-    if origin is Literal:
-        for allowed in get_args(hint):
-            if value == allowed and type(value) is type(allowed):
-                return value
-        raise _Unfit
-    if origin in (Union, types.UnionType):
-        return _coerced_to_any_of(value, get_args(hint))
-    if origin is tuple and len(get_args(hint)) == 2 and get_args(hint)[1] is Ellipsis:
-        if not isinstance(value, (list, tuple)):
-            raise _Unfit
-        return tuple(_coerced(entry, get_args(hint)[0]) for entry in value)
-    if hint is float:
-        return _finite(value)
-    # bool is a subclass of int, hence the exact comparison
-    if hint in _WORDS and type(value) is not hint:
-        raise _Unfit
-    return value
-
-
-def _coerced_to_any_of(value: Any, hints: Iterable[Any]) -> Any:
-    for hint in hints:
-        try:
-            return _coerced(value, hint)
-        except _Unfit:
-            continue
-    raise _Unfit
-
-
-def _finite(value: Any) -> float:
-    if type(value) not in (int, float):
-        raise _Unfit
+def _evaluated(field: Field[Any], cls: type) -> Any:
+    """The annotation of a field, in the namespace of the class that wrote it."""
+    owner = next((c for c in cls.__mro__ if field.name in vars(c).get("__annotations__", {})), cls)
+    names = getattr(sys.modules.get(owner.__module__), "__dict__", {})
+    annotated: Any = types.SimpleNamespace(__annotations__={"it": field.type})
     try:
-        number = float(value)
-    except OverflowError:
-        raise _Unfit from None
-    if not isfinite(number):
-        raise _Unfit
-    return number
+        return get_type_hints(annotated, names, dict(vars(owner)), include_extras=True)["it"]
+    except Exception as fault:
+        raise InputError(
+            f"has an option {field.name!r} whose annotation {field.type!r} cannot be evaluated: "
+            f"{type(fault).__name__}: {fault}"
+        ) from fault
+
+
+def _model(hint: Any) -> Any:
+    """A pydantic model with the one field `it`."""
+    from pydantic import ConfigDict, create_model
+
+    config = ConfigDict(
+        strict=True, extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True
+    )
+    return create_model("Option", __config__=config, it=(hint, ...))
+
+
+_cached_model = cache(_model)
+
+
+@cache
+def _models(cls: type) -> dict[str, tuple[Any, Any]]:
+    """The annotation and the model of every option, or the first that pydantic rejects."""
+    models = {}
+    for name, hint in option_hints(cls).items():
+        try:
+            models[name] = (hint, _model(hint))
+        except Exception as fault:
+            raise InputError(
+                f"{cls.__name__}: option {name!r} has the annotation {hint}, by which no value can "
+                f"be checked: {shown(fault)}"
+            ) from fault
+    return models
+
+
+def _coerced(value: Any, hint: Any, model: Any, where: str) -> Any:
+    """The value as it is, a list as a tuple, or as JSON, where text passes for paths and enums."""
+    from pydantic import ValidationError
+
+    attempts = [value, tuple(value)] if isinstance(value, list) else [value]
+    try:
+        for attempt in attempts:
+            with suppress(ValidationError):
+                return model.model_validate({"it": attempt}).it
+        try:
+            text = json.dumps({"it": value})
+        except (TypeError, ValueError, RecursionError):  # it holds objects
+            return model.model_validate({"it": value}).it
+        return model.model_validate_json(text).it
+    except ValidationError as fault:
+        error = fault.errors(include_url=False)[0]
+    raise InputError(_complaint(value, hint, error, where))
+
+
+def _complaint(value: Any, hint: Any, error: Mapping[str, Any], where: str) -> str:
+    nested = [part for part in _parts(hint) if is_dataclass(part)]
+    *inside, key = [where, *map(str, error["loc"][1:])] if nested else ["", where]
+    name = ".".join(filter(None, [*inside, key]))
+    if error["type"] == "unexpected_keyword_argument":
+        allowed = [field.name for part in nested for field in fields(part) if field.init]
+        hint_at = suggestion(key, allowed) or ";"
+        return f"{'.'.join(inside)}: unknown key {key!r}{hint_at} allowed: {', '.join(allowed)}"
+    if error["type"] in ("value_error", "assertion_error"):  # from __post_init__
+        return f"{name}: {error['ctx']['error']}"
+    if nested or any(get_origin(part) is Annotated for part in _parts(hint)):
+        words = error["msg"].replace("Input should", "must")
+        return f"{name} {words[0].lower()}{words[1:]}, got {shown(error['input'])}"
+    message = f"{name} must be {describe(hint)}, got {shown(value)}"
+    if isinstance(value, str) and _is_number(value):
+        message += " (text, not a number: YAML wants a number without quotes, as 0.001 or 1.0e-3)"
+    return message
+
+
+def _parts(hint: Any) -> Iterator[Any]:
+    """An annotation and, recursively, its arguments."""
+    yield hint
+    for argument in () if get_origin(hint) is Literal else get_args(hint):
+        yield from _parts(argument)
 
 
 def _is_plain(value: Any) -> bool:

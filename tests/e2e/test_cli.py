@@ -50,7 +50,7 @@ def _option_help(command: str) -> str:
         ("reproduce --episodes 0", "episodes must be a whole number from 1 to .* got 0"),
         ("reproduce --episodes -3", "episodes must be a whole number from 1 to .* got -3"),
         ("reproduce --iterations 1", "iterations must be a whole number from 2"),
-        ("reproduce --seeds 1 1", "seeds must be distinct, 1 stands there twice"),
+        ("reproduce --seeds 1 1", "seeds must be distinct, duplicate value 1"),
         ("reproduce --seeds", "--seeds: expected at least one argument"),
         ("reproduce --jobs 0", "jobs must be a whole number >= 1, got 0"),
         ("reproduce --seat inside", "--seat: invalid choice: 'inside'"),
