@@ -82,12 +82,12 @@ def _check_lock(root: Path) -> tuple[list[str], list[str]]:
     if found is None:
         return [], []
     holder, state = found
-    if holder is None:
+    if holder is None and state == "unknown":
         return [], [f"{LOCK_NAME}: cannot be read; if no run works there, remove it"]
     if state == "dead":
-        return [], [f"{LOCK_NAME}: left by {holder}, which is gone"]
+        return [], [f"{LOCK_NAME}: left by {holder or 'a process'}, which is gone"]
     doubt = "" if state == "alive" else " (whether it is still there cannot be told from here)"
-    return [f"in progress by {holder}{doubt}"], []
+    return [f"in progress by {holder or 'another process'}{doubt}"], []
 
 
 def _check_configuration(

@@ -133,13 +133,13 @@ def test_refused(given: Any, complaint: str) -> None:
         (b"42\n", "expected a mapping of keys to values, got int"),
         (b"seeds: [1\n", "not valid YAML"),
         (b"\xff\xfe\x00", "not valid YAML"),
-        (b"seeds: [1]\nseeds: [2]\n", "the key 'seeds' stands twice, line 2"),
-        (b"game: {size: 3, size: 4}\n", "the key 'size' stands twice"),
+        (b"seeds: [1]\nseeds: [2]\n", "duplicate key 'seeds', line 2"),
+        (b"game: {size: 3, size: 4}\n", "duplicate key 'size'"),
         (b"? [1, 2]\n: 3\n", "a key must be text"),
         (b"seeds: !!python/object/apply:os.getcwd []\n", "not valid YAML"),
-        (b"a: &a [*a]\n", "an alias stands within what it names, line 1"),
+        (b"a: &a [*a]\n", "the alias \\*a names nothing that ends before it, line 1"),
         (b"[" * 5000, "not valid YAML"),
-        (b"discount: 1e-1\n", "discount must be a finite number, got '1e-1'.*as 0.001 or 1.0e-3"),
+        (b"discount: '1e-1'\n", "discount must be a finite number, got '1e-1'"),
     ],
 )
 def test_files_that_are_no_configuration(tmp_path: Path, text: bytes, complaint: str) -> None:

@@ -4,11 +4,13 @@ import signal
 import socket
 import subprocess
 import sys
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
 
 from malfl_algos.storage import lock as module
+from malfl_algos.storage.durable import NoSpace
 from malfl_algos.storage.lock import LOCK_NAME, RunLocked, lock_state, run_lock
 
 REPOSITORY = Path(__file__).parents[3]
@@ -23,6 +25,9 @@ HOLD = (
     "except RunLocked as fault:\n"
     "    print(fault, flush=True)\n"
 )
+
+
+UNFIT = json.dumps({"host": socket.gethostname(), "pid": "y", "started": 1, "flock": False})
 
 
 @pytest.fixture(autouse=True)
@@ -107,12 +112,46 @@ def test_a_lock_of_another_host_is_respected(tmp_path):
         pass
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"host": "x"}', '{"pid": "y", "host": 1}'])
+@pytest.mark.parametrize("content", ["{", "[]", '{"host": "x"}', '{"pid": "y", "host": 1}', UNFIT])
 def test_a_lock_that_cannot_be_read_is_respected(tmp_path, content):
     (tmp_path / LOCK_NAME).write_text(content)
     with pytest.raises(RunLocked, match="cannot be read; if no run works there, remove it"):
         run_lock(tmp_path, log=pytest.fail).__enter__()
     assert lock_state(tmp_path) == (None, "unknown")
+
+
+def test_a_lock_whose_holder_died_before_it_wrote_its_name_is_free(tmp_path):
+    (tmp_path / LOCK_NAME).touch()
+    assert lock_state(tmp_path) == (None, "dead")
+    with run_lock(tmp_path, log=pytest.fail):
+        assert lock_state(tmp_path)[0].pid == os.getpid()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_killed_container_that_comes_back_under_another_name_takes_its_lock_over(tmp_path):
+    notes: list[str] = []
+    _write(tmp_path, host="pod-abc", pid=7, flock=True, machine=module._machine())
+    assert lock_state(tmp_path)[1] == "dead"
+    with run_lock(tmp_path, log=notes.append):
+        assert lock_state(tmp_path)[0].host == socket.gethostname()
+    assert notes == ["took over the lock of process 7 on host pod-abc, which is gone"]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("machine", [None, "another"])
+def test_a_lock_of_another_machine_is_respected_though_it_is_free_here(tmp_path, machine):
+    _write(tmp_path, host="elsewhere", pid=7, flock=True, machine=machine)
+    with pytest.raises(RunLocked, match="if it is gone, remove"):
+        run_lock(tmp_path, log=pytest.fail).__enter__()
+
+
+def test_a_lock_says_since_when_and_verify_looks_without_writing(tmp_path):
+    with run_lock(tmp_path, log=pytest.fail):
+        before = (tmp_path / LOCK_NAME).read_bytes()
+        since = datetime.fromisoformat(json.loads(before)["since"])
+        assert abs(datetime.now(timezone.utc) - since) < timedelta(minutes=1)
+        assert lock_state(tmp_path)[1] == "alive"
+        assert (tmp_path / LOCK_NAME).read_bytes() == before
 
 
 def test_where_files_cannot_be_locked_a_process_is_known_by_its_start(tmp_path, monkeypatch):
@@ -133,15 +172,13 @@ def test_where_files_cannot_be_locked_a_process_is_known_by_its_start(tmp_path, 
         run_lock(tmp_path, log=pytest.fail).__enter__()
 
 
-def test_without_hard_links_a_lock_is_one_all_the_same(tmp_path, monkeypatch):
+def test_a_full_disk_leaves_no_lock(tmp_path, monkeypatch):
     def refuse(*_: object) -> None:
-        raise OSError(95, "Operation not supported")
+        raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, "link", refuse)
-    with run_lock(tmp_path, log=pytest.fail):
-        assert lock_state(tmp_path)[1] == "alive"
-        with pytest.raises(RunLocked):
-            run_lock(tmp_path, log=pytest.fail).__enter__()
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(NoSpace, match=LOCK_NAME):
+        run_lock(tmp_path, log=pytest.fail).__enter__()
     assert list(tmp_path.iterdir()) == []
 
 
