@@ -10,7 +10,8 @@ import numpy as np
 from benchmark_lines import DISCOUNT, STEP_SIZE, TEMPERATURE, Contest
 from numpy.typing import NDArray
 
-from malfl_algos.trace import LearningTrace, Stage, Transitions
+from malfl_algos.ma_lfl.stages import StageArrays, Steps
+from malfl_algos.trace import LearningTrace
 from malfl_env import grid_world_v0, markov_game
 
 FloatArray = NDArray[np.float64]
@@ -61,29 +62,24 @@ def recovery(fast: bool) -> list[Contest]:
 def _improvements(fast: bool) -> list[Any]:
     """What (12) needs of each agent after the paper's learning, homogeneous family, seed 0."""
     from malfl_algos.ma_lfl.policy_estimation import entropy_regularised_policy
-    from malfl_algos.ma_lfl.recovery import recover_by_regression
-    from malfl_algos.ma_lfl.regression import Fit
+    from malfl_algos.ma_lfl.recovery import improvements_of
 
-    trace = _learned(3 if fast else 10, episodes=100 if fast else 3000)
-    kept = []
-
-    def keep(improvements: Any) -> tuple[Fit, dict[str, Any]]:
-        kept.append(improvements)
-        return Fit(np.zeros((81, 25)), np.zeros(improvements.seen.shape), rank=0, residual=0.0), {}
-
-    recover_by_regression(
-        trace,
-        game=markov_game(grid_world_v0.parallel_env()).without_rewards(),
-        discount=DISCOUNT,
-        temperature=TEMPERATURE,
-        known_policies=None,
-        model="joint",
-        estimate=lambda counts, agent, stage: entropy_regularised_policy(
-            counts, entropy_coefficient=0.3
-        ),
-        regress=keep,
-    )
-    return kept
+    stages = _learned(3 if fast else 10, episodes=100 if fast else 3000).stages
+    visited = np.stack([stage.state_counts > 0 for stage in stages])
+    policies = [
+        np.stack(
+            [
+                entropy_regularised_policy(stage.action_counts(agent), entropy_coefficient=0.3)
+                for stage in stages
+            ]
+        )
+        for agent in range(2)
+    ]
+    game, seen = markov_game(grid_world_v0.parallel_env()), visited[:-1] & visited[1:]
+    return [
+        improvements_of(game, policies, agent, seen, discount=DISCOUNT, temperature=TEMPERATURE)
+        for agent in range(2)
+    ]
 
 
 def replay(fast: bool) -> list[Contest]:
@@ -94,6 +90,7 @@ def replay(fast: bool) -> list[Contest]:
     """
     from malfl_algos.ma_lfl.replay import ReplayedTd
     from malfl_algos.observers.bayesian import MaLflReplay
+    from malfl_algos.observers.reading import stage_arrays
 
     game = markov_game(grid_world_v0.parallel_env())
     policies = [np.full((game.n_states, n), 1 / n) for n in game.n_actions]
@@ -101,8 +98,8 @@ def replay(fast: bool) -> list[Contest]:
     n_stages, episodes, length = (3, 10, 100) if fast else (10, 300, 1000)
     played = partial(_learned, episode_length=length, keep_transitions=True)
     trace = played(n_stages, episodes=episodes)
-    (stage,) = played(1, episodes=n_stages * episodes).stages
-    (short,) = played(1, episodes=2 if fast else 20).stages
+    (stage,) = stage_arrays(played(1, episodes=n_stages * episodes))
+    (short,) = stage_arrays(played(1, episodes=2 if fast else 20))
     model = ReplayedTd("state", DISCOUNT, TEMPERATURE, STEP_SIZE)
     observer = MaLflReplay(step_size=None)
 
@@ -121,7 +118,7 @@ def replay(fast: bool) -> list[Contest]:
 
     kernels()
     tried = recover()
-    replayed = sum(len(stage.episode_ends) for stage in map(_steps, trace.stages[:-1]))
+    replayed = sum(len(stage.episode_ends) for stage in map(_steps, stage_arrays(trace)[:-1]))
     rows: tuple[tuple[str, Callable[[], object], int, dict[str, float]], ...] = (
         ("replay", kernels, len(_steps(stage).episode_ends), {}),
         ("replay, searched", recover, replayed * trace.n_agents * tried, {"sizes tried": tried}),
@@ -141,7 +138,7 @@ def replay(fast: bool) -> list[Contest]:
     ]
 
 
-def plain_coefficients(stage: Stage, policy: FloatArray, agent_index: int) -> FloatArray:
+def plain_coefficients(stage: StageArrays, policy: FloatArray, agent_index: int) -> FloatArray:
     """Coefficients `(n_states, n_actions, n_states + 1)` of q in a reward r(s), in float64.
 
     What `ReplayedTd.coefficients` gives, as one writes it down.
@@ -159,7 +156,7 @@ def plain_coefficients(stage: Stage, policy: FloatArray, agent_index: int) -> Fl
 
 
 def plain_noise(
-    stage: Stage, policy: FloatArray, agent_index: int, reward: FloatArray, *, signs: int = 64
+    stage: StageArrays, policy: FloatArray, agent_index: int, reward: FloatArray, *, signs: int = 64
 ) -> FloatArray:
     """Variance of q `(n_states, n_actions)` that the unseen bootstrap draws leave, in float64.
 
@@ -189,14 +186,12 @@ def _learned(n_stages: int, **settings: Any) -> LearningTrace:
     return LearningTrace(tuple(stage.observed for stage in stages))
 
 
-def _steps(stage: Stage) -> Transitions:
-    assert stage.transitions is not None
-    return stage.transitions
+def _steps(stage: StageArrays) -> Steps:
+    assert stage.steps is not None
+    return stage.steps
 
 
-def _numbers(steps: Transitions, agent_index: int) -> Sequence[list[int]]:
+def _numbers(steps: Steps, agent_index: int) -> Sequence[list[int]]:
     """Joint state, own action and next joint state of every step."""
-    assert steps.states is not None
-    assert steps.next_states is not None
     own = steps.joint_actions[:, agent_index]
     return steps.states.tolist(), own.tolist(), steps.next_states.tolist()

@@ -8,7 +8,7 @@ together, weighs both by their variance, and fits the reward again.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from malfl_algos.ma_lfl.data_fit import Data, fit_data
 from malfl_algos.ma_lfl.inference import Given, Posterior
 from malfl_algos.ma_lfl.learner_models import LearnerModel
-from malfl_algos.ma_lfl.matrix_free_posterior import UnformedPosterior
+from malfl_algos.ma_lfl.matrix_free_posterior import MatrixFreePosterior
 from malfl_algos.ma_lfl.policy_estimation import smoothed_policy
 from malfl_algos.ma_lfl.replay import ReplayedTd
 from malfl_algos.ma_lfl.response import working_response
-from malfl_algos.trace import LearningTrace
+from malfl_algos.ma_lfl.stages import StageArrays
 
 __all__ = ["AgentFit", "alternate"]
 
@@ -50,7 +50,7 @@ class AgentFit:
             the metric of the posterior.
     """
 
-    posterior: Posterior | UnformedPosterior
+    posterior: Posterior | MatrixFreePosterior
     policies: FloatArray
     model: LearnerModel
     passes: int
@@ -58,52 +58,48 @@ class AgentFit:
 
 
 def alternate(
-    trace: LearningTrace,
+    stages: Sequence[StageArrays],
     models: Sequence[LearnerModel],
     *,
-    known_policies: Mapping[str, FloatArray],
+    known_policies: Sequence[FloatArray | None],
     features: Sequence[FloatArray | None],
     temperature: float,
     passes: int,
     given: Given | None = None,
-    unformed: bool = False,
+    matrix_free: bool = False,
 ) -> list[AgentFit]:
     """Fit every agent's reward, all agents pass by pass, since each one's policies enter the
     others'.
 
     Args:
-        trace: at least two stages.
+        stages: at least two.
         models: the learner model of each agent.
-        known_policies: agent id to `(n_stages, n_states, n_actions)`.
+        known_policies: per agent `(n_stages, n_states, n_actions)`; None: estimate them.
         features: per agent `(n_unknowns, n_features)`, reward = features @ weights; None: every
             unknown is free.
         temperature: alpha > 0.
         passes: at most so many.
         given: noise and prior to take without a search.
-        unformed: never to form the coefficients of the unknowns, for large games; without features
-            noise and prior must then be given.
+        matrix_free: never to form the coefficients of the unknowns, for large games; without
+            features noise and prior must then be given.
 
     Returns:
         One fit per agent.
     """
     models = list(models)
-    known = [agent in known_policies for agent in trace.agents]
+    n_agents = len(models)
+    known = [own is not None for own in known_policies]
     policies = [
-        known_policies[agent]
-        if agent in known_policies
-        else smoothed_policy(
-            np.stack([stage.action_counts(index) for stage in trace.stages]),
-            pseudo_count=CONCENTRATION,
-        )
-        for index, agent in enumerate(trace.agents)
+        smoothed_policy(_counts(stages, index), pseudo_count=CONCENTRATION) if own is None else own
+        for index, own in enumerate(known_policies)
     ]
-    states: list[_State | None] = [None] * trace.n_agents
-    settled = [False] * trace.n_agents
+    states: list[_State | None] = [None] * n_agents
+    settled = [False] * n_agents
     for _ in range(passes):
         before, models_before = list(states), list(models)
-        for index in range(trace.n_agents):
+        for index in range(n_agents):
             states[index] = _pass(
-                trace,
+                stages,
                 models[index],
                 policies,
                 index,
@@ -112,7 +108,7 @@ def alternate(
                 earlier=states[index],
                 known=known[index],
                 given=given,
-                unformed=unformed,
+                matrix_free=matrix_free,
             )
         for index, state in enumerate(states):
             assert state is not None
@@ -122,7 +118,7 @@ def alternate(
             if not known[index]:
                 policies[index] = np.concatenate([policies[index][:1], state.predicted])
         if all(known) and models == models_before and not any(map(_noisy, states)):
-            settled = [True] * trace.n_agents  # nothing is left that another pass could change
+            settled = [True] * n_agents  # nothing is left that another pass could change
         else:
             settled = [_settled(b, s) for b, s in zip(before, states, strict=True)]
         if all(settled):
@@ -147,7 +143,7 @@ class _State:
         number: how many passes were made.
     """
 
-    posterior: Posterior | UnformedPosterior
+    posterior: Posterior | MatrixFreePosterior
     reward: FloatArray
     predicted: FloatArray
     response: FloatArray
@@ -158,7 +154,7 @@ class _State:
 
 
 def _pass(
-    trace: LearningTrace,
+    stages: Sequence[StageArrays],
     model: LearnerModel,
     policies: Sequence[FloatArray],
     index: int,
@@ -168,11 +164,11 @@ def _pass(
     earlier: _State | None,
     known: bool,
     given: Given | None,
-    unformed: bool,
+    matrix_free: bool,
 ) -> _State:
-    stages = list(enumerate(trace.stages[:-1]))
-    joint = [[policy[h] for policy in policies] for h, _ in stages]
-    counts = np.stack([stage.action_counts(index) for stage in trace.stages[1:]]).astype(float)
+    played = stages[:-1]
+    joint = [[policy[h] for policy in policies] for h in range(len(played))]
+    counts = _counts(stages[1:], index).astype(float)
     if earlier is None:
         response = temperature * np.log(np.maximum(policies[index][1:], 1e-300))
         variance = temperature**2 / (counts + 0.5)
@@ -189,16 +185,21 @@ def _pass(
     posterior, q = fit_data(
         data,
         model,
-        stages,
+        played,
         joint,
         index,
         features=features,
         start=earlier.posterior.evidence if earlier else None,
         given=given,
-        unformed=unformed,
+        matrix_free=matrix_free,
     )
     reward = posterior.mean if features is None else features @ posterior.mean
-    noise = np.stack([model.variance(stage, joint[h], index, reward, q[h]) for h, stage in stages])
+    noise = np.stack(
+        [
+            model.variance(stage, before, index, reward, own_q)
+            for stage, before, own_q in zip(played, joint, q, strict=True)
+        ]
+    )
     evidence = posterior.evidence
     scale = evidence.noise_scale or 1.0
     answer, policy = working_response(
@@ -217,6 +218,10 @@ def _pass(
         noise,
         number=earlier.number + 1 if earlier else 1,
     )
+
+
+def _counts(stages: Sequence[StageArrays], index: int) -> NDArray[np.int64]:
+    return np.stack([stage.action_counts(index) for stage in stages])
 
 
 def _settled(before: _State | None, now: _State | None) -> bool:

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from malfl_algos.ma_lfl.inference import Evidence, Given, Posterior, Rows, fit
-from malfl_algos.ma_lfl.learner_models import LearnerModel, UnformedModel
-from malfl_algos.ma_lfl.matrix_free_posterior import UnformedPosterior, unformed_posterior
+from malfl_algos.ma_lfl.learner_models import LearnerModel, MatrixFreeModel
+from malfl_algos.ma_lfl.matrix_free_posterior import MatrixFreePosterior, matrix_free_posterior
 from malfl_algos.ma_lfl.matrix_free_values import Values
-from malfl_algos.ma_lfl.precision import TIGHT, UnformedRows
-from malfl_algos.trace import Stage
+from malfl_algos.ma_lfl.precision import TIGHT, MatrixFreeRows
+from malfl_algos.ma_lfl.stages import StageArrays
 
 __all__ = ["Data", "fit_data", "noise_settings"]
 
@@ -45,59 +45,59 @@ class Data:
 def fit_data(
     data: Data,
     model: LearnerModel,
-    stages: Sequence[tuple[int, Stage]],
+    stages: Sequence[StageArrays],
     joint: Sequence[Sequence[FloatArray]],
     index: int,
     *,
     features: FloatArray | None,
     start: Evidence | None,
     given: Given | None,
-    unformed: bool,
-) -> tuple[Posterior | UnformedPosterior, FloatArray]:
+    matrix_free: bool,
+) -> tuple[Posterior | MatrixFreePosterior, FloatArray]:
     """Posterior of the unknowns or weights, and the action values at its mean.
 
     Args:
         data: what the policies say.
         model: how the action values depend on the reward.
-        stages: numbers and stages, all but the last.
-        joint: everyone's policies in them.
+        stages: all but the last.
+        joint: everyone's policies in each of them.
         index: of the agent.
         features: `(n_unknowns, n_features)`, reward = features @ weights; None: the unknowns.
         start, given: as `inference.fit` takes them.
-        unformed: whether to do without the coefficients of the unknowns.
+        matrix_free: whether to do without the coefficients of the unknowns.
     """
-    if unformed and features is None:
+    if matrix_free and features is None:
         assert given is not None
         values = _values(model, stages, joint, index)
-        rows = UnformedRows(
+        rows = MatrixFreeRows(
             values,
             data.response,
             data.response_variance,
             data.model_variance,
             data.temperature,
         )
-        unformed_fit = unformed_posterior(rows, given)
-        return unformed_fit, unformed_fit.q
-    k, offset = _coefficients(model, stages, joint, index, features, unformed=unformed)
+        matrix_free_fit = matrix_free_posterior(rows, given)
+        return matrix_free_fit, matrix_free_fit.q
+    k, offset = _coefficients(model, stages, joint, index, features, matrix_free=matrix_free)
     posterior = _with_coefficients(k, offset, data, features, start, given)
     return posterior, k @ posterior.mean + offset
 
 
 def _coefficients(
     model: LearnerModel,
-    stages: Sequence[tuple[int, Stage]],
+    stages: Sequence[StageArrays],
     joint: Sequence[Sequence[FloatArray]],
     index: int,
     features: FloatArray | None,
     *,
-    unformed: bool,
+    matrix_free: bool,
 ) -> tuple[FloatArray, FloatArray]:
     """Coefficients of the unknowns or weights, one more axis than the offset that goes with it."""
-    if unformed and features is not None:
+    if matrix_free and features is not None:
         maps = _values(model, stages, joint, index)
         columns = [values.apply(features, residual=TIGHT) for values in maps]
         return np.stack(columns), np.stack([values.offset for values in maps])
-    q = np.stack([model.coefficients(stage, joint[h], index) for h, stage in stages])
+    q = np.stack([model.coefficients(*at, index) for at in zip(stages, joint, strict=True)])
     return q[..., :-1] if features is None else q[..., :-1] @ features, q[..., -1]
 
 
@@ -131,9 +131,10 @@ def _with_coefficients(
 
 def _values(
     model: LearnerModel,
-    stages: Sequence[tuple[int, Stage]],
+    stages: Sequence[StageArrays],
     joint: Sequence[Sequence[FloatArray]],
     index: int,
 ) -> list[Values]:
-    assert isinstance(model, UnformedModel)
-    return [model.values(stage, joint[h], index, n_stages=len(stages)) for h, stage in stages]
+    assert isinstance(model, MatrixFreeModel)
+    played = zip(stages, joint, strict=True)
+    return [model.values(*at, index, n_stages=len(stages)) for at in played]

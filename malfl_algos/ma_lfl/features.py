@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from malfl_algos.ma_lfl.regression import RewardModel
-from malfl_algos.trace import LearningTrace
 from malfl_env.errors import InputError
 
 __all__ = ["feature_maps"]
@@ -16,12 +15,14 @@ __all__ = ["feature_maps"]
 FloatArray = NDArray[np.float64]
 
 
-def feature_maps(features: Any, trace: LearningTrace) -> tuple[RewardModel, list[FloatArray]]:
+def feature_maps(
+    features: Any, n_states: int, n_actions: tuple[int, ...]
+) -> tuple[RewardModel, list[FloatArray]]:
     """Which unknowns a learner model has for these features, and each agent's map onto them.
 
     Args:
         features: phi, `(n_states, k)` or `(n_states, *n_actions, k)`, reward = phi . weights.
-        trace: of the game that the features are of.
+        n_states, n_actions: of the game.
 
     Returns:
         The reward model, `state` or `joint`, and per agent the map from weights to its unknowns,
@@ -32,12 +33,12 @@ def feature_maps(features: Any, trace: LearningTrace) -> tuple[RewardModel, list
             of others; the message names them.
     """
     table = np.asarray(features, dtype=np.float64)
-    by_state = table.ndim == 2 and len(table) == trace.n_states
-    by_action = table.shape[:-1] == (trace.n_states, *trace.n_actions)
+    by_state = table.ndim == 2 and len(table) == n_states
+    by_action = table.shape[:-1] == (n_states, *n_actions)
     if not (by_state or by_action) or table.shape[-1] == 0:
         raise InputError(
-            f"features must have shape ({trace.n_states}, k) or "
-            f"({trace.n_states}, {', '.join(map(str, trace.n_actions))}, k), got {table.shape}"
+            f"features must have shape ({n_states}, k) or "
+            f"({n_states}, {', '.join(map(str, n_actions))}, k), got {table.shape}"
         )
     if not np.all(np.isfinite(table)):
         raise InputError("features must be finite")
@@ -49,9 +50,9 @@ def feature_maps(features: Any, trace: LearningTrace) -> tuple[RewardModel, list
             "those before: leave them out"
         )
     if by_state:
-        return "state", [flat] * trace.n_agents
+        return "state", [flat] * len(n_actions)
     # the unknowns of `joint` are numbered by state, own action, the others' joint action
-    own_first = [np.moveaxis(table, index + 1, 1) for index in range(trace.n_agents)]
+    own_first = [np.moveaxis(table, index + 1, 1) for index in range(len(n_actions))]
     return "joint", [maps.reshape(flat.shape) for maps in own_first]
 
 

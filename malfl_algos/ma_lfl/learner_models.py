@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from malfl_algos.ma_lfl.matrix_free_values import ExactValues, TdValues, Values, sweep
 from malfl_algos.ma_lfl.regression import RewardModel
+from malfl_algos.ma_lfl.stages import StageArrays
 from malfl_algos.soft.evaluation import (
     averaged_transition,
     entropy,
@@ -27,10 +28,9 @@ from malfl_algos.soft.evaluation import (
     policy_transition,
     transition_under,
 )
-from malfl_algos.trace import Stage
 from malfl_env.markov_game import MarkovGame
 
-__all__ = ["ExactEvaluation", "ExpectedTd", "LearnerModel", "UnformedModel"]
+__all__ = ["ExactEvaluation", "ExpectedTd", "LearnerModel", "MatrixFreeModel"]
 
 FloatArray = NDArray[np.float64]
 
@@ -49,7 +49,7 @@ class LearnerModel(Protocol):
         ...
 
     def coefficients(
-        self, stage: Stage, joint_policy: Sequence[FloatArray], agent_index: int
+        self, stage: StageArrays, joint_policy: Sequence[FloatArray], agent_index: int
     ) -> FloatArray:
         """Coefficients `(n_states, n_actions, n_unknowns + 1)` of the stage's final action
         values.
@@ -58,7 +58,7 @@ class LearnerModel(Protocol):
 
     def variance(
         self,
-        stage: Stage,
+        stage: StageArrays,
         joint_policy: Sequence[FloatArray],
         agent_index: int,
         reward: FloatArray,
@@ -71,11 +71,16 @@ class LearnerModel(Protocol):
 
 
 @runtime_checkable
-class UnformedModel(LearnerModel, Protocol):
+class MatrixFreeModel(LearnerModel, Protocol):
     """A learner model that can do without coefficients, for large games."""
 
     def values(
-        self, stage: Stage, joint_policy: Sequence[FloatArray], agent_index: int, *, n_stages: int
+        self,
+        stage: StageArrays,
+        joint_policy: Sequence[FloatArray],
+        agent_index: int,
+        *,
+        n_stages: int,
     ) -> Values:
         """The stage's final action values as an operator; `n_stages` of them will be held."""
         ...
@@ -92,7 +97,7 @@ class ExactEvaluation:
     name: str = "exact"
 
     def coefficients(
-        self, stage: Stage, joint_policy: Sequence[FloatArray], agent_index: int
+        self, stage: StageArrays, joint_policy: Sequence[FloatArray], agent_index: int
     ) -> FloatArray:
         own = joint_policy[agent_index]
         transition = averaged_transition(self.game, joint_policy, agent_index)
@@ -106,7 +111,12 @@ class ExactEvaluation:
         return np.asarray(immediate + self.discount * ahead)
 
     def values(
-        self, stage: Stage, joint_policy: Sequence[FloatArray], agent_index: int, *, n_stages: int
+        self,
+        stage: StageArrays,
+        joint_policy: Sequence[FloatArray],
+        agent_index: int,
+        *,
+        n_stages: int,
     ) -> Values:
         own = joint_policy[agent_index]
         transition = transition_under(self.game, joint_policy, agent_index, copies=n_stages)
@@ -127,7 +137,7 @@ class ExactEvaluation:
 
     def variance(
         self,
-        stage: Stage,
+        stage: StageArrays,
         joint_policy: Sequence[FloatArray],
         agent_index: int,
         reward: FloatArray,
@@ -155,7 +165,7 @@ class ExpectedTd:
     name: str = "td"
 
     def coefficients(
-        self, stage: Stage, joint_policy: Sequence[FloatArray], agent_index: int
+        self, stage: StageArrays, joint_policy: Sequence[FloatArray], agent_index: int
     ) -> FloatArray:
         own = joint_policy[agent_index]
         weights, transition = _played(self.game, stage, agent_index)
@@ -176,7 +186,12 @@ class ExpectedTd:
         )
 
     def values(
-        self, stage: Stage, joint_policy: Sequence[FloatArray], agent_index: int, *, n_stages: int
+        self,
+        stage: StageArrays,
+        joint_policy: Sequence[FloatArray],
+        agent_index: int,
+        *,
+        n_stages: int,
     ) -> Values:
         own = joint_policy[agent_index]
         weights, transition = _played(self.game, stage, agent_index)
@@ -192,12 +207,12 @@ class ExpectedTd:
             _parts(),
         )
 
-    def _log_kept(self, stage: Stage, agent_index: int) -> FloatArray:
+    def _log_kept(self, stage: StageArrays, agent_index: int) -> FloatArray:
         return np.asarray(stage.action_counts(agent_index) * np.log1p(-self.step_size))
 
     def variance(
         self,
-        stage: Stage,
+        stage: StageArrays,
         joint_policy: Sequence[FloatArray],
         agent_index: int,
         reward: FloatArray,
@@ -257,7 +272,9 @@ def _parts() -> FloatArray:
     return np.asarray(np.diff(np.linspace(0, 1, SWEEPS + 1) ** 2))
 
 
-def _played(game: MarkovGame, stage: Stage, agent_index: int) -> tuple[FloatArray, sp.csr_array]:
+def _played(
+    game: MarkovGame, stage: StageArrays, agent_index: int
+) -> tuple[FloatArray, sp.csr_array]:
     """How often the others did what beside (s, a), and where it led on average, as played.
 
     Returns:

@@ -10,10 +10,16 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from malfl_algos.ma_lfl.inference import Evidence, Given
-from malfl_algos.ma_lfl.precision import TIGHT, Precision, UnformedRows, in_threads
-from malfl_algos.ma_lfl.preconditioning import Apply, preconditioner
+from malfl_algos.ma_lfl.precision import (
+    TIGHT,
+    Apply,
+    MatrixFreeRows,
+    Precision,
+    in_threads,
+    preconditioner,
+)
 
-__all__ = ["UnformedPosterior", "conjugate_gradients", "unformed_posterior"]
+__all__ = ["MatrixFreePosterior", "conjugate_gradients", "matrix_free_posterior"]
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -35,7 +41,7 @@ SAMPLE_SEED = 20221
 
 
 @dataclass(frozen=True, eq=False)
-class UnformedPosterior:
+class MatrixFreePosterior:
     """Posterior of the reward values.
 
     Args:
@@ -68,7 +74,7 @@ class UnformedPosterior:
         return float(np.sqrt(moved @ self.precision(moved) / len(moved)))
 
 
-def unformed_posterior(rows: UnformedRows, given: Given) -> UnformedPosterior:
+def matrix_free_posterior(rows: MatrixFreeRows, given: Given) -> MatrixFreePosterior:
     """Posterior of the reward for given noise and prior.
 
     Raises:
@@ -92,7 +98,7 @@ def unformed_posterior(rows: UnformedRows, given: Given) -> UnformedPosterior:
         usual = _calibrated(spread, squares)
         variance = (USUAL * usual + SAMPLES * squares) / (USUAL + SAMPLES)
     q = in_threads(lambda values: values.apply(mean, residual=TIGHT), rows.values)
-    return UnformedPosterior(
+    return MatrixFreePosterior(
         mean,
         np.sqrt(variance),
         Evidence(None, given.noise_variance, given.noise_scale, given.prior_variance, ()),

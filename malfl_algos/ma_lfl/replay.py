@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from malfl_algos.ma_lfl.regression import RewardModel
 from malfl_algos.ma_lfl.replay_loops import EXECUTED, EXPECTED, SOFT_Q, follow_noise, replay
-from malfl_algos.trace import Stage, Transitions
+from malfl_algos.ma_lfl.stages import StageArrays, Steps
 from malfl_env.errors import InputError
 
 __all__ = ["Bootstrap", "ReplayedTd"]
@@ -57,7 +57,7 @@ class ReplayedTd:
         return f"replay {self.bootstrap}"
 
     def coefficients(
-        self, stage: Stage, joint_policy: Sequence[FloatArray], agent_index: int
+        self, stage: StageArrays, joint_policy: Sequence[FloatArray], agent_index: int
     ) -> FloatArray:
         own = joint_policy[agent_index]
         steps = _steps(stage)
@@ -90,7 +90,7 @@ class ReplayedTd:
 
     def variance(
         self,
-        stage: Stage,
+        stage: StageArrays,
         joint_policy: Sequence[FloatArray],
         agent_index: int,
         reward: FloatArray,
@@ -118,21 +118,19 @@ class ReplayedTd:
         return np.asarray((noise.astype(np.float64) ** 2).mean(axis=-1))
 
 
-def _steps(stage: Stage) -> Transitions:
-    steps = stage.transitions
-    if steps is None or steps.states is None:
+def _steps(stage: StageArrays) -> Steps:
+    if stage.steps is None:
         raise InputError(
             "replay needs the ordered transitions of every stage, and the trace did not keep them: "
             "learn with keep_transitions"
         )
-    return steps
+    return stage.steps
 
 
 def _columns(
-    model: RewardModel, steps: Transitions, agent_index: int, n_actions: tuple[int, ...]
+    model: RewardModel, steps: Steps, agent_index: int, n_actions: tuple[int, ...]
 ) -> NDArray[np.int32]:
     """Number of the reward unknown that each step pays, `(n_steps,)`."""
-    assert steps.states is not None
     column = steps.states.astype(np.int32)
     if model == "state":
         return column

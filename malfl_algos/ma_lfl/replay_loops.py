@@ -11,7 +11,7 @@ from typing import Any
 import numba
 import numpy as np
 
-from malfl_algos.play.tabular import splitmix64
+from malfl_algos.work.splitmix import splitmix64
 
 __all__ = ["EXECUTED", "EXPECTED", "SIGNS", "SOFT_Q", "follow_noise", "replay"]
 

@@ -4,6 +4,12 @@ Both say what a learner's action values would be as an affine function of the re
 reward from the policies that follow. `ma-lfl-bellman` needs counts alone; `ma-lfl-replay` needs
 every transition the learners learned from, in order, and then knows the learners' q but for the
 draws that it cannot see.
+
+Read these files in this order: this one, `bayesian_base` (options and the course of a recovery),
+`reading` (from a trace to arrays), then in `malfl_algos.ma_lfl`: `learner_models` and `replay`
+(action values, affine in the reward), `alternation` and `data_fit` (rewards and policies fitted in
+turn), `inference` (the posterior and its evidence), `search` (settings that were left open); at the
+end `bayesian_result` (the answer and its diagnostics).
 """
 
 from __future__ import annotations
@@ -16,10 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from malfl_algos.contract import RecoveredRewards
-from malfl_algos.ma_lfl.estimator import BayesianObserver, Settings
 from malfl_algos.ma_lfl.learner_models import ExactEvaluation, ExpectedTd, LearnerModel
 from malfl_algos.ma_lfl.replay import ReplayedTd
 from malfl_algos.ma_lfl.solvers import Solver, choose_solver
+from malfl_algos.observers.bayesian_base import BayesianObserver, Settings
 from malfl_algos.trace import LearningTrace
 from malfl_env.errors import InputError
 from malfl_env.markov_game import MarkovGame

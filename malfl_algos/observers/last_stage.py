@@ -1,4 +1,4 @@
-"""What the baselines that look at the last stage alone have in common."""
+"""What `log-policy` and `maxent-irl`, which look at the last stage alone, have in common."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from malfl_algos.ma_lfl.policy_estimation import smoothed_policy
-from malfl_algos.ma_lfl.recovery import check_fits
+from malfl_algos.observers.reading import check_fits
 from malfl_algos.trace import LearningTrace
 from malfl_env.errors import InputError
 from malfl_env.markov_game import MarkovGame

@@ -3,24 +3,23 @@
 A single-agent observer takes the other agents for a part of the world, and a world does not change
 from stage to stage: they are averaged into one transition P(s' | s, a^i), the same in (11) and (12)
 of every stage. In all else `lfl` is `ma-lfl-own-action`.
+
+Read these files in this order: `paper`, this one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from malfl_algos.contract import RecoveredRewards
-from malfl_algos.ma_lfl.recovery import Improvements, recover_by_regression
+from malfl_algos.ma_lfl.recovery import Improvements
 from malfl_algos.ma_lfl.regression import Fit
 from malfl_algos.observers.paper import MaLfl
-from malfl_algos.trace import LearningTrace
 from malfl_env.errors import InputError
-from malfl_env.markov_game import MarkovGame
 
 __all__ = ["Lfl", "mean_policy"]
 
@@ -49,32 +48,10 @@ class Lfl(MaLfl):
                 f"actions; got {self.reward_model!r}"
             )
 
-    def recover(
-        self,
-        trace: LearningTrace,
-        *,
-        game: MarkovGame | None,
-        discount: float | None,
-        temperature: float,
-        known_policies: Mapping[str, FloatArray] | None = None,
-    ) -> RecoveredRewards:
-        """Recover every agent's reward; see `malfl_algos.contract.Observer`.
-
-        Raises:
-            InputError: also for an unknown discount: free potentials cannot tell it.
-        """
-        visits = np.stack([stage.state_counts for stage in trace.stages])
-        return recover_by_regression(
-            trace,
-            game=game,
-            discount=discount,
-            temperature=temperature,
-            known_policies=known_policies,
-            model=self.reward_model,
-            estimate=self._estimate,
-            regress=self._regress,
-            as_seen_by_others=lambda policy: mean_policy(policy, visits),
-        )
+    def _averaged(
+        self, policies: Sequence[FloatArray], visits: NDArray[np.int64]
+    ) -> list[FloatArray]:
+        return [mean_policy(policy, visits) for policy in policies]
 
     def _regress(self, improvements: Improvements) -> tuple[Fit, dict[str, Any]]:
         fit, further = super()._regress(improvements)

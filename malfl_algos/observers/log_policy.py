@@ -3,6 +3,8 @@
 What is left of recovery when neither dynamics nor improvement are used. For an agent that plays
 softly optimally, alpha log pi is its reward shaped by its value, so the same policy is optimal for
 both; as a statement about single states it is worth little.
+
+Read these files in this order: this one, `last_stage`.
 """
 
 from __future__ import annotations

@@ -3,6 +3,9 @@
 It reads the last stage alone and takes each agent for one that has finished learning: softly
 optimal against the others' last policies, which are averaged into the dynamics. The improvement
 from stage to stage, which MA-LfL lives on, is not used.
+
+Read these files in this order: this one, `last_stage`, `malfl_algos.soft.soft_optimal` (the
+likelihood of actions and its maximum).
 """
 
 from __future__ import annotations
@@ -16,8 +19,8 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from malfl_algos.contract import API_VERSION, RecoveredRewards
-from malfl_algos.ma_lfl.dynamics import estimated_game
 from malfl_algos.observers.last_stage import check_pseudo_count, last_stage, without_data
+from malfl_algos.observers.reading import dynamics_of
 from malfl_algos.soft.evaluation import averaged_transition
 from malfl_algos.soft.soft_optimal import MaxEntFit, fit_reward, identified_rank
 from malfl_algos.trace import LearningTrace
@@ -77,9 +80,7 @@ class MaxEntIrl:
             known_policies=known_policies,
             pseudo_count=self.pseudo_count,
         )
-        covered = np.ones(trace.n_states, dtype=bool)
-        if game is None:
-            game, covered = estimated_game(trace)
+        game, covered = dynamics_of(trace, game)
         informed = (last.visits > 0) & covered
         if not informed.any():
             raise InputError(

@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from malfl_algos.contract import API_VERSION, RecoveredRewards
-from malfl_algos.ma_lfl.recovery import check_fits
 from malfl_algos.networks.checkpoints import Checkpoints
 from malfl_algos.networks.ensemble import Fitted, fit_agent
 from malfl_algos.networks.fitting import Fitting
@@ -34,6 +33,7 @@ from malfl_algos.networks.tabular import (
 )
 from malfl_algos.networks.training import TrainingSettings
 from malfl_algos.observation_trace import ObservationTrace
+from malfl_algos.observers.reading import check_fits
 from malfl_algos.play.spaces import space_to_json
 from malfl_algos.trace import LearningTrace
 from malfl_env.checks import check_count

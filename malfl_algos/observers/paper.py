@@ -2,11 +2,15 @@
 
 Estimate everyone's policy in every stage by (10), form the targets (11), and solve (12) for a
 reward and one free potential per stage.
+
+Read these files in this order: this one, `reading` (from a trace to arrays), then in
+`malfl_algos.ma_lfl`: `policy_estimation` (10), `recovery` (11), `regression` (12), and `adam` for
+`ma-lfl-faithful`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -15,10 +19,9 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from malfl_algos.contract import API_VERSION, RecoveredRewards
-from malfl_algos.ma_lfl.adam import adam_policy, adam_regression
+from malfl_algos.ma_lfl.adam import adam_policy, adam_regression, published_design
 from malfl_algos.ma_lfl.policy_estimation import entropy_regularised_policy
-from malfl_algos.ma_lfl.published import published_design
-from malfl_algos.ma_lfl.recovery import Improvements, recover_by_regression
+from malfl_algos.ma_lfl.recovery import Improvements, improvements_of, in_joint_order
 from malfl_algos.ma_lfl.regression import (
     Fit,
     RewardModel,
@@ -28,6 +31,7 @@ from malfl_algos.ma_lfl.regression import (
     potential_matrix,
     reward_blocks,
 )
+from malfl_algos.observers.reading import check_fits, dynamics_of
 from malfl_algos.trace import LearningTrace
 from malfl_env.errors import InputError
 from malfl_env.markov_game import MarkovGame
@@ -79,19 +83,65 @@ class MaLfl:
         Raises:
             InputError: also for an unknown discount: free potentials cannot tell it.
         """
-        return recover_by_regression(
-            trace,
-            game=game,
-            discount=discount,
-            temperature=temperature,
-            known_policies=known_policies,
-            model=self.reward_model,
-            estimate=self._estimate,
-            regress=self._regress,
+        _check(trace, discount, temperature)
+        assert discount is not None
+        game, covered = dynamics_of(trace, game)
+        known = known_policies or {}
+        check_fits(trace, game, known)
+        policies = self._policies(trace, known)
+        visits = np.stack([stage.state_counts for stage in trace.stages])
+        visited = visits > 0
+        if set(known) == set(trace.agents):
+            visited[:] = True  # nothing is estimated, so nothing depends on visits
+        seen = visited[:-1] & visited[1:] & covered
+        averaged = self._averaged(policies, visits)
+        fits, targets, diagnostics = {}, {}, {}
+        for index, agent in enumerate(trace.agents):
+            improvements = improvements_of(
+                game,
+                policies,
+                index,
+                seen,
+                averaged=averaged,
+                discount=discount,
+                temperature=temperature,
+            )
+            targets[agent] = improvements.targets
+            fits[agent], further = self._regress(improvements)
+            diagnostics[agent] = _diagnose(fits[agent], self.reward_model, seen) | further
+        return RecoveredRewards(
+            rewards={
+                agent: in_joint_order(fit.reward, self.reward_model, index, trace.n_actions)
+                for index, (agent, fit) in enumerate(fits.items())
+            },
+            diagnostics=diagnostics,
+            estimated_policies=dict(zip(trace.agents, policies, strict=True)),
+            targets=targets,
+            potentials={agent: fit.potentials for agent, fit in fits.items()},
         )
+
+    def _policies(self, trace: LearningTrace, known: Mapping[str, FloatArray]) -> list[FloatArray]:
+        """Per agent `(n_stages, n_states, n_actions)`: known, else estimated from counts."""
+        return [
+            known[agent]
+            if agent in known
+            else np.stack(
+                [
+                    self._estimate(stage.action_counts(index), index, number)
+                    for number, stage in enumerate(trace.stages)
+                ]
+            )
+            for index, agent in enumerate(trace.agents)
+        ]
 
     def _estimate(self, counts: NDArray[np.int64], agent_index: int, stage: int) -> FloatArray:
         return entropy_regularised_policy(counts, entropy_coefficient=self.entropy_coefficient)
+
+    def _averaged(
+        self, policies: Sequence[FloatArray], visits: NDArray[np.int64]
+    ) -> Sequence[FloatArray]:
+        """The policies by which agents are averaged into the dynamics that the others see."""
+        return policies
 
     def _regress(self, improvements: Improvements) -> tuple[Fit, dict[str, Any]]:
         blocks, potentials = _equations(improvements, self.reward_model)
@@ -123,7 +173,7 @@ class MaLflFaithful(MaLfl):
         reward_learning_rate: Adam's for (12), > 0.
         design: `equations`: the unknowns enter as in (12); `published_code`: as they enter in the
             code that the paper's authors published, which misplaces indices (see
-            `malfl_algos.ma_lfl.published`); two agents and the reward model `joint` only.
+            `malfl_algos.ma_lfl.adam`); two agents and the reward model `joint` only.
         seed: of the random first logits.
     """
 
@@ -193,3 +243,35 @@ def _equations(improvements: Improvements, model: RewardModel) -> tuple[FloatArr
         reward_blocks(model, improvements.others, n_actions),
         potential_matrix(improvements.transitions, discount=improvements.discount),
     )
+
+
+def _check(trace: LearningTrace, discount: float | None, temperature: float) -> None:
+    if trace.n_stages < 2:
+        raise InputError(
+            f"recovery needs at least two stages (one improvement), the trace has {trace.n_stages}"
+        )
+    if discount is None or not 0 <= discount < 1:
+        raise InputError(
+            f"discount must be in [0, 1), got {discount}; free potentials cannot tell it from data"
+        )
+    if not 0 < temperature < np.inf:
+        raise InputError(f"temperature must be > 0 and finite, got {temperature}")
+
+
+def _diagnose(fit: Fit, model: RewardModel, seen: NDArray[np.bool_]) -> dict[str, Any]:
+    if model == "state" and fit.n_unidentified == 1:
+        verdict = "identified up to one additive constant"
+    else:
+        verdict = f"not identified: {fit.n_unidentified} of {fit.reward.size} directions are free"
+    return {
+        "learner_model": "free potentials",
+        "reward_model": model,
+        "n_unknowns": fit.reward.size,
+        "rank": fit.rank,
+        "n_unidentified": fit.n_unidentified,
+        "identification": verdict,
+        "representative": "nearest to zero of all rewards that fit equally well",
+        "residual": fit.residual,
+        "rows_left_out": int((~seen).sum()),
+        "rows": int(seen.size),
+    }

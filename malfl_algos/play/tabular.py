@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from malfl_algos.trace import NextStateCounts, Stage, Transitions
+from malfl_algos.work.splitmix import splitmix64
 from malfl_env.errors import InputError
 from malfl_env.markov_game import Factor, MarkovGame
 
@@ -216,15 +217,6 @@ def _factor_tables(
 def _narrow(numbers: NDArray[Any], limit: int) -> NDArray[Any]:
     """The numbers, all below `limit`, in the smallest unsigned type that holds them."""
     return numbers.astype(np.min_scalar_type(limit - 1))
-
-
-@numba.njit(cache=True, nogil=True, inline="always")
-def splitmix64(state: Any) -> Any:  # pragma: no cover
-    """Output of SplitMix64 for a counter that has already been advanced."""
-    z = state
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))
 
 
 @numba.njit(cache=True, nogil=True, inline="always")

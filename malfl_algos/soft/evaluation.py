@@ -36,7 +36,6 @@ __all__ = [
     "others_joint_policy",
     "policy_transition",
     "soft_evaluation",
-    "soft_improvement",
     "transition_under",
 ]
 
@@ -209,20 +208,15 @@ def discounted_sum(transition: Transition, gain: FloatArray, *, discount: float)
 
 
 def log_soft_improvement(q: FloatArray, *, temperature: float) -> FloatArray:
-    """Log of the improved policy, log pi(a | s) = q(s, a) / alpha - log Z(s); equation (6)."""
-    if not temperature > 0:
-        raise InputError(f"temperature must be > 0, got {temperature}")
-    return np.asarray(log_softmax(q / temperature, axis=-1))
-
-
-def soft_improvement(q: FloatArray, *, temperature: float) -> FloatArray:
-    """Improved policy pi(a | s) proportional to exp(q(s, a) / alpha), equation (6).
+    """Log of the improved policy, log pi(a | s) = q(s, a) / alpha - log Z(s); equation (6).
 
     Args:
         q: `(n_states, n_actions)`, finite.
         temperature: alpha > 0.
 
     Returns:
-        `(n_states, n_actions)`, rows sum to 1; computed in log space, so no q overflows.
+        `(n_states, n_actions)`; no q overflows.
     """
-    return np.exp(log_soft_improvement(q, temperature=temperature))
+    if not temperature > 0:
+        raise InputError(f"temperature must be > 0, got {temperature}")
+    return np.asarray(log_softmax(q / temperature, axis=-1))

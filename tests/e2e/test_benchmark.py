@@ -13,6 +13,7 @@ import pytest
 from recovery_cases import learn
 
 from malfl_algos.ma_lfl.replay import ReplayedTd
+from malfl_algos.observers.reading import stage_arrays
 from malfl_algos.play.tabular import sample_stage
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "benchmark.py"
@@ -263,7 +264,7 @@ def test_the_plain_loop_plays_and_learns_what_the_compiled_stage_does(paper_game
 def test_the_plain_replay_computes_what_the_compiled_one_does(module):
     replay = module("benchmark_recovery")
     trace, game = learn(episodes=2, n_stages=2)
-    (stage, _), rng = trace.stages, np.random.default_rng(3)
+    (stage, _), rng = stage_arrays(trace), np.random.default_rng(3)
     policies = [rng.dirichlet(np.full(5, 4.0), size=game.n_states) for _ in range(2)]
     model = ReplayedTd("state", replay.DISCOUNT, replay.TEMPERATURE, replay.STEP_SIZE)
     for index in range(2):

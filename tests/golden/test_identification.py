@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from exact import exact_policies
 
-from malfl_algos.ma_lfl.targets import reward_targets
+from malfl_algos.ma_lfl.recovery import reward_targets
 from malfl_algos.observers.paper import MaLfl, MaLflOwnAction, MaLflState
-from malfl_algos.soft.evaluation import averaged_transition, soft_evaluation, soft_improvement
+from malfl_algos.soft.evaluation import averaged_transition, log_soft_improvement, soft_evaluation
 from malfl_algos.trace import LearningTrace, Stage
 
 SETTINGS = {"discount": 0.9, "temperature": 3.0}
@@ -124,7 +124,7 @@ def test_targets_are_the_reward_plus_potentials(paper_game, random_rewards):
     game = random_rewards(paper_game(slip=0.2), 3)
     stages = exact_policies(game, 2, **SETTINGS)
     q, _ = soft_evaluation(game, stages[0], 0, **SETTINGS)
-    improved = soft_improvement(q, temperature=3.0)
+    improved = np.exp(log_soft_improvement(q, temperature=3.0))
     potential = -3.0 * np.log(np.exp(q / 3.0).sum(axis=1))
     step = averaged_transition(game, stages[0], 0)
     targets = reward_targets(stages[0][0], improved, step, **SETTINGS)

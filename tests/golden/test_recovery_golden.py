@@ -11,6 +11,7 @@ from recovery_cases import SETTINGS, known_exactly, learn
 
 from malfl_algos.ma_lfl.replay import ReplayedTd
 from malfl_algos.observers.bayesian import MaLflBellman, MaLflReplay
+from malfl_algos.observers.reading import stage_arrays
 from malfl_algos.play.tabular import sample_stage
 from malfl_algos.soft.evaluation import log_soft_improvement
 from malfl_algos.trace import LearningTrace, Stage, Transitions
@@ -35,11 +36,12 @@ def trace_by_rule(game, rule, *, n_stages=4, episodes=150, decay=0.0):
         stages.append(
             Stage(sample.joint_counts, None, Transitions(states, actions, after, ends, True))
         )
+        (seen,) = stage_arrays(LearningTrace(tuple(stages[-1:])))
         policies, improved = [np.exp(log_policy) for log_policy in log_policies], []
         for index in range(game.n_agents):
             reward = game.reward(index)
             learner = ReplayedTd("state", 0.9, 3.0, 0.1, rule, decay, reward=reward)
-            rows = learner.coefficients(stages[-1], policies, index)
+            rows = learner.coefficients(seen, policies, index)
             q = rows[..., :-1] @ reward + rows[..., -1]
             improved.append(log_soft_improvement(q, temperature=3.0))
         log_policies = improved

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from malfl_algos.soft.evaluation import soft_evaluation, soft_improvement
+from malfl_algos.soft.evaluation import log_soft_improvement, soft_evaluation
 from malfl_env import MarkovGame
 
 Policies = list[list[np.ndarray]]
@@ -16,15 +16,9 @@ def exact_policies(
     """Joint policies of exact MA-SPI, `[stage][agent]`, from the uniform policy."""
     stages = [[np.full((game.n_states, n), 1 / n) for n in game.n_actions]]
     while len(stages) < n_stages:
-        stages.append(
-            [
-                soft_improvement(
-                    soft_evaluation(
-                        game, stages[-1], index, discount=discount, temperature=temperature
-                    )[0],
-                    temperature=temperature,
-                )
-                for index in range(game.n_agents)
-            ]
-        )
+        values = [
+            soft_evaluation(game, stages[-1], index, discount=discount, temperature=temperature)[0]
+            for index in range(game.n_agents)
+        ]
+        stages.append([np.exp(log_soft_improvement(q, temperature=temperature)) for q in values])
     return stages

@@ -24,7 +24,7 @@ from malfl_algos.learners.soft_q import (
     project_policy,
 )
 from malfl_algos.networks.encoding import Encoder
-from malfl_algos.soft.evaluation import soft_evaluation, soft_improvement
+from malfl_algos.soft.evaluation import log_soft_improvement, soft_evaluation
 from malfl_algos.testing import check_learner
 from malfl_env import grid_world_v0
 from malfl_env.errors import InputError
@@ -111,7 +111,7 @@ def test_the_projection_is_the_improved_policy(linear):
         agent.q[0][0] = torch.tensor(np.random.default_rng(1).standard_normal((6, 3)))
     agent.offset = 5.0
     project_policy(agent, np.arange(6), PROJECTION, generator=generator)
-    wanted = soft_improvement(q_of(agent, 2.0), temperature=2.0)
+    wanted = np.exp(log_soft_improvement(q_of(agent, 2.0), temperature=2.0))
     np.testing.assert_allclose(probabilities(agent, np.arange(6)), wanted, atol=2e-3)
     np.testing.assert_allclose(log_probabilities(agent, np.arange(6)), np.log(wanted), atol=2e-2)
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from malfl_algos.ma_lfl.learner_models import SWEEPS, ExactEvaluation, ExpectedTd
+from malfl_algos.ma_lfl.stages import StageArrays
 from malfl_algos.soft.evaluation import soft_evaluation
-from malfl_algos.trace import Stage
 from malfl_env import MarkovGame
 from malfl_env.markov_game import deterministic_game
 
@@ -52,8 +52,8 @@ def with_random_reward(game: MarkovGame, model: str, agent: int, seed: int) -> M
     return game.with_rewards([reward] * game.n_agents)
 
 
-def empty(game: MarkovGame) -> Stage:
-    return Stage(np.zeros((game.n_states, *game.n_actions), dtype=np.int64))
+def empty(game: MarkovGame) -> StageArrays:
+    return StageArrays(np.zeros((game.n_states, *game.n_actions), dtype=np.int64))
 
 
 @pytest.mark.parametrize("options", GAMES)
@@ -85,13 +85,13 @@ def test_unequal_numbers_of_actions():
         np.testing.assert_allclose(table[..., :-1] @ reward + table[..., -1], q, atol=1e-9)
 
 
-def expected_counts(game: MarkovGame, policies: list[np.ndarray], total: float) -> Stage:
+def expected_counts(game: MarkovGame, policies: list[np.ndarray], total: float) -> StageArrays:
     """A stage in which every state was visited often and everyone played exactly as meant."""
     joint = np.ones((game.n_states, 1))
     for policy in policies:
         joint = (joint[:, :, None] * policy[:, None, :]).reshape(game.n_states, -1)
     counts = np.rint(joint * total).astype(np.int64)
-    return Stage(counts.reshape(game.n_states, *game.n_actions))
+    return StageArrays(counts.reshape(game.n_states, *game.n_actions))
 
 
 @pytest.mark.parametrize("options", GAMES)
@@ -117,7 +117,7 @@ def one_state(reward: float) -> MarkovGame:
 def test_expected_td_of_one_state_by_hand():
     """With gamma 0, q(a) = (1 - (1 - beta)^n(a)) r; with gamma > 0 the parts one by one."""
     game, policy = one_state(5.0), np.array([[0.25, 0.75]])
-    stage = Stage(np.array([[6, 18]], dtype=np.int64))
+    stage = StageArrays(np.array([[6, 18]], dtype=np.int64))
     table = ExpectedTd(game, "state", 0.0, ALPHA, 0.1).coefficients(stage, [policy], 0)
     np.testing.assert_allclose(table[0, :, 0], 1 - 0.9 ** np.array([6, 18]))
     np.testing.assert_array_equal(table[0, :, 1], 0)
@@ -142,7 +142,9 @@ def test_expected_td_follows_the_mean_of_learners_step_by_step():
     for s, a in zip(*np.divmod(pairs, 2), strict=True):
         future = policy[a] @ q[a] + ALPHA * entropy[a]  # action a leads to state a
         q[s, a] += beta * (reward[s] + gamma * future - q[s, a])
-    table = ExpectedTd(game, "state", gamma, ALPHA, beta).coefficients(Stage(counts), [policy], 0)
+    table = ExpectedTd(game, "state", gamma, ALPHA, beta).coefficients(
+        StageArrays(counts), [policy], 0
+    )
     found = table[..., :-1] @ reward + table[..., -1]
     np.testing.assert_allclose(found, q, atol=0.15)
 
@@ -154,9 +156,9 @@ def test_pairs_never_visited_stay_at_zero(paper_game):
     counts[7], counts[11, 2] = 0, 0
     policies = uneven(game, 5)
     learner = ExpectedTd(game, "state", GAMMA, ALPHA, 0.1)
-    table = learner.coefficients(Stage(counts), policies, 0)
+    table = learner.coefficients(StageArrays(counts), policies, 0)
     q = table @ np.append(game.reward(0), 1)
-    noise = learner.variance(Stage(counts), policies, 0, game.reward(0), q)
+    noise = learner.variance(StageArrays(counts), policies, 0, game.reward(0), q)
     never = counts.sum(axis=2) == 0
     assert never.sum() >= 6
     assert not table[never].any()
@@ -171,7 +173,9 @@ def test_td_follows_what_was_played_not_what_was_meant(paper_game):
     counts = np.zeros((81, 5, 5), dtype=np.int64)
     counts[:, :, 3] = 10**6
     policies = uneven(game, 7)
-    table = ExpectedTd(game, "joint", 0.5, ALPHA, 0.1).coefficients(Stage(counts), policies, 0)
+    table = ExpectedTd(game, "joint", 0.5, ALPHA, 0.1).coefficients(
+        StageArrays(counts), policies, 0
+    )
     right = np.zeros((81, 5))
     right[:, 3] = 1
     q, _ = soft_evaluation(game, [policies[0], right], 0, discount=0.5, temperature=ALPHA)
@@ -182,7 +186,7 @@ def test_td_follows_what_was_played_not_what_was_meant(paper_game):
 def test_variance_of_a_sampled_target_by_hand():
     """beta / (2 - beta) gamma^2 var(q(b) - alpha log pi(b)), for pairs visited for ever."""
     game, policy = one_state(1.0), np.array([[0.3, 0.7]])
-    stage = Stage(np.array([[10**6, 10**6]], dtype=np.int64))
+    stage = StageArrays(np.array([[10**6, 10**6]], dtype=np.int64))
     learner = ExpectedTd(game, "state", GAMMA, ALPHA, 0.1)
     table = np.zeros((1, 2, 2))
     table[0, :, 1] = [4.0, 1.0]  # q whatever the reward
@@ -190,7 +194,9 @@ def test_variance_of_a_sampled_target_by_hand():
     spread = 0.3 * 0.7 * (draws[0] - draws[1]) ** 2
     noise = learner.variance(stage, [policy], 0, np.ones(1), table.sum(axis=-1))
     np.testing.assert_allclose(noise, np.full((1, 2), 0.1 / 1.9 * GAMMA**2 * spread))
-    once = learner.variance(Stage(np.array([[1, 0]])), [policy], 0, np.ones(1), table.sum(axis=-1))
+    once = learner.variance(
+        StageArrays(np.array([[1, 0]])), [policy], 0, np.ones(1), table.sum(axis=-1)
+    )
     np.testing.assert_allclose(once, [[0.1**2 * GAMMA**2 * spread, 0]])
 
 
@@ -205,7 +211,7 @@ def test_variance_is_that_of_simulated_learners():
         target = 1.0 + gamma * (q[index, b] + bonus[b])
         q[index, a] += beta * (target - q[index, a])
     game = one_state(1.0)
-    stage = Stage(np.array([[100, 150]], dtype=np.int64))
+    stage = StageArrays(np.array([[100, 150]], dtype=np.int64))
     learner = ExpectedTd(game, "state", gamma, ALPHA, beta)
     table = learner.coefficients(stage, [policy[None]], 0)
     np.testing.assert_allclose(table[0].sum(axis=-1), q.mean(axis=0), atol=0.03)

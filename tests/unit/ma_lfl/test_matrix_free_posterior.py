@@ -11,19 +11,18 @@ from exact import exact_policies
 from factored_cases import GAMES, grid
 from scipy.linalg import eigvalsh
 
-from malfl_algos.ma_lfl import matrix_free_posterior as krylov
-from malfl_algos.ma_lfl import preconditioning
+from malfl_algos.ma_lfl import matrix_free_posterior as solving
+from malfl_algos.ma_lfl import precision
 from malfl_algos.ma_lfl.inference import Evidence, Given, Rows, posterior
 from malfl_algos.ma_lfl.learner_models import ExactEvaluation, ExpectedTd
 from malfl_algos.ma_lfl.matrix_free_posterior import (
     TOLERANCE,
     conjugate_gradients,
-    unformed_posterior,
+    matrix_free_posterior,
 )
-from malfl_algos.ma_lfl.precision import Precision, UnformedRows
-from malfl_algos.ma_lfl.preconditioning import preconditioner
+from malfl_algos.ma_lfl.precision import MatrixFreeRows, Precision, preconditioner
+from malfl_algos.ma_lfl.stages import StageArrays
 from malfl_algos.soft import evaluation as soft
-from malfl_algos.trace import Stage
 
 GAMMA, ALPHA = 0.9, 3.0
 CERTAIN = 1e-10 * ALPHA**2
@@ -35,7 +34,7 @@ def both_rows(game, agent, *, model="state", td=False, n_stages=4, seed=0):
     """Known policies of exact learners as rows, once without and once with their coefficients."""
     rng = np.random.default_rng(seed)
     policies = exact_policies(game, n_stages + 1, discount=GAMMA, temperature=ALPHA)
-    stage = Stage(rng.poisson(5, size=(game.n_states, *game.n_actions)))
+    stage = StageArrays(rng.poisson(5, size=(game.n_states, *game.n_actions)))
     learner = (
         ExpectedTd(game, model, GAMMA, ALPHA, 0.1)
         if td
@@ -48,7 +47,7 @@ def both_rows(game, agent, *, model="state", td=False, n_stages=4, seed=0):
     known, none = np.full(response.shape, CERTAIN), np.zeros(response.shape)
     n = q.shape[-1] - 1
     return (
-        UnformedRows(values, response, known, none, ALPHA),
+        MatrixFreeRows(values, response, known, none, ALPHA),
         Rows(q[..., :-1], response - q[..., -1], known, none, np.eye(n) - 1 / n, 0.0, ALPHA),
     )
 
@@ -64,8 +63,8 @@ def precision_of(rows, given):
 
 def compare(rows, given):
     """The posterior, the mean's distance from the exact one, and ratios of the deviations."""
-    unformed, dense = rows
-    ours, exact = unformed_posterior(unformed, given), posterior(dense, evidence_of(given))
+    matrix_free, dense = rows
+    ours, exact = matrix_free_posterior(matrix_free, given), posterior(dense, evidence_of(given))
     covariance = exact.covariance()
     covariance = covariance - covariance.mean(axis=0)
     covariance = covariance - covariance.mean(axis=1, keepdims=True)
@@ -165,16 +164,16 @@ def test_rows_of_infinite_variance_do_not_count():
     assert distance <= TOLERANCE
     assert within(ratio, 2)
     spoilt = replace(rows[0], response=np.where(hidden, -2e3, rows[0].response))
-    again = unformed_posterior(spoilt, given)
+    again = matrix_free_posterior(spoilt, given)
     np.testing.assert_array_equal(again.mean, ours.mean)
     np.testing.assert_array_equal(again.sd, ours.sd)
 
 
 def test_nothing_seen_leaves_the_prior():
     """A right side of zero, which no step brings nearer, is solved by zero."""
-    unformed, _ = both_rows(grid(size=2), 0, n_stages=2)
-    blind = replace(unformed, response_variance=np.full(unformed.response.shape, np.inf))
-    ours = unformed_posterior(blind, Given(1e-3, 1.0, 4.0))
+    matrix_free, _ = both_rows(grid(size=2), 0, n_stages=2)
+    blind = replace(matrix_free, response_variance=np.full(matrix_free.response.shape, np.inf))
+    ours = matrix_free_posterior(blind, Given(1e-3, 1.0, 4.0))
     np.testing.assert_array_equal(ours.mean, np.zeros(16))
     assert within(ours.sd / np.sqrt(4.0 * 15 / 16), 2)
 
@@ -185,10 +184,10 @@ def test_the_precision_applied_is_the_one_formed(name, model, td):
     rng = np.random.default_rng(5)
     _, rows = hide(both_rows(GAMES[name](), 0, model=model, td=td, n_stages=3), 2, 0.2)
     predicted = rng.gamma(1.0, 0.05, size=rows[0].response.shape)
-    unformed, dense = (replace(one, model_variance=predicted) for one in rows)
+    matrix_free, dense = (replace(one, model_variance=predicted) for one in rows)
     given = Given(1e-3, 0.7, 2.0)
     formed = posterior(dense, evidence_of(given)).precision
-    applied = precision_of(unformed, given)
+    applied = precision_of(matrix_free, given)
     for x in (np.ones(len(formed)), *rng.normal(size=(4, len(formed)))):
         expected = formed @ x
         size = np.abs(formed).max() * np.abs(x).max()
@@ -236,9 +235,7 @@ def test_the_preconditioner_is_symmetric_and_positive(name, model):
         assert np.all(part > 0)
 
 
-@pytest.mark.parametrize(
-    ("module", "name"), [(soft, "SPARSE_BYTES"), (preconditioning, "COARSE_BYTES")]
-)
+@pytest.mark.parametrize(("module", "name"), [(soft, "SPARSE_BYTES"), (precision, "COARSE_BYTES")])
 def test_with_less_memory_the_answer_is_the_same(module, name, monkeypatch):
     monkeypatch.setattr(module, name, 0)
     _, _, distance, ratio = compare(both_rows(grid(size=2, slip=0.1), 1), Given(1e-2, 1.0, 1.0))
@@ -247,11 +244,11 @@ def test_with_less_memory_the_answer_is_the_same(module, name, monkeypatch):
 
 
 def test_same_bytes_whatever_the_threads(monkeypatch):
-    unformed, _ = both_rows(grid(size=2, slip=0.2), 0, n_stages=3)
+    matrix_free, _ = both_rows(grid(size=2, slip=0.2), 0, n_stages=3)
     found = []
     for n_threads in (1, 2, 3):
         monkeypatch.setattr(numba.config, "NUMBA_NUM_THREADS", n_threads)
-        found.append(unformed_posterior(unformed, Given(1e-3, 1.0, 1.0)))
+        found.append(matrix_free_posterior(matrix_free, Given(1e-3, 1.0, 1.0)))
     for other in found[1:]:
         np.testing.assert_array_equal(other.mean, found[0].mean)
         np.testing.assert_array_equal(other.sd, found[0].sd)
@@ -262,43 +259,43 @@ def test_same_bytes_whatever_the_threads(monkeypatch):
 
 def test_the_unit_is_the_temperature():
     """Rewards and a temperature that are all doubled: the answer doubled, as many steps."""
-    unformed, _ = both_rows(grid(size=2), 0)
+    matrix_free, _ = both_rows(grid(size=2), 0)
     doubled = replace(
-        unformed,
-        values=[replace(one, temperature=2 * ALPHA) for one in unformed.values],
-        response=2 * unformed.response,
-        response_variance=4 * unformed.response_variance,
+        matrix_free,
+        values=[replace(one, temperature=2 * ALPHA) for one in matrix_free.values],
+        response=2 * matrix_free.response,
+        response_variance=4 * matrix_free.response_variance,
         temperature=2 * ALPHA,
     )
-    one = unformed_posterior(unformed, Given(1e-3, 1.0, 1.0))
-    two = unformed_posterior(doubled, Given(4e-3, 1.0, 4.0))
+    one = matrix_free_posterior(matrix_free, Given(1e-3, 1.0, 1.0))
+    two = matrix_free_posterior(doubled, Given(4e-3, 1.0, 4.0))
     np.testing.assert_allclose(two.mean, 2 * one.mean, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(two.sd, 2 * one.sd, rtol=1e-3)
 
 
 @pytest.mark.parametrize("most", [2, 9])
 def test_what_does_not_converge_is_an_error_that_says_how_far(most, monkeypatch):
-    unformed, _ = both_rows(grid(size=3), 0, n_stages=2)
+    matrix_free, _ = both_rows(grid(size=3), 0, n_stages=2)
     given = Given(EXACT_NOISE, 1.0, 1.0)
-    precision = precision_of(unformed, given)
+    precision = precision_of(matrix_free, given)
     right = np.random.default_rng(0).normal(size=(81, 2)) * 1e4
-    monkeypatch.setattr(krylov, "MAX_ITERATIONS", most)
+    monkeypatch.setattr(solving, "MAX_ITERATIONS", most)
     said = rf"after {most} iterations .* \d\.\de[+-]\d\d posterior deviations away, wanted 0\.05"
     with pytest.raises(ArithmeticError, match=said):
         conjugate_gradients(precision, right, preconditioner(precision)[0])
     with pytest.raises(ArithmeticError, match="noise_variance"):
-        unformed_posterior(unformed, given)
+        matrix_free_posterior(matrix_free, given)
 
 
 @pytest.mark.parametrize("most", range(2, 40, 3))
 def test_an_answer_is_good_wherever_the_iterations_end(most, monkeypatch):
     """Whatever they are cut to: either an error, or within the tolerance."""
-    unformed, dense = both_rows(grid(size=2), 0, n_stages=2)
+    matrix_free, dense = both_rows(grid(size=2), 0, n_stages=2)
     given = Given(1e-2, 1.0, 1.0)
-    precision, exact = precision_of(unformed, given), posterior(dense, evidence_of(given))
+    precision, exact = precision_of(matrix_free, given), posterior(dense, evidence_of(given))
     right = np.random.default_rng(0).normal(size=(16, 3)) * 100
     right -= right.mean(axis=0)  # as right sides are, whose level is not claimed
-    monkeypatch.setattr(krylov, "MAX_ITERATIONS", most)
+    monkeypatch.setattr(solving, "MAX_ITERATIONS", most)
     try:
         found, steps, distance = conjugate_gradients(precision, right, preconditioner(precision)[0])
     except ArithmeticError:
@@ -310,7 +307,7 @@ def test_an_answer_is_good_wherever_the_iterations_end(most, monkeypatch):
 
 
 def test_inputs_are_not_written_to():
-    unformed, _ = both_rows(grid(size=2), 0, n_stages=2)
-    for array in (unformed.response, unformed.response_variance, unformed.model_variance):
+    matrix_free, _ = both_rows(grid(size=2), 0, n_stages=2)
+    for array in (matrix_free.response, matrix_free.response_variance, matrix_free.model_variance):
         array.flags.writeable = False
-    unformed_posterior(unformed, Given(1e-2, 1.0, 1.0))
+    matrix_free_posterior(matrix_free, Given(1e-2, 1.0, 1.0))

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from factored_cases import GAMES, grid, policies_of
 
-from malfl_algos.ma_lfl.learner_models import ExactEvaluation, ExpectedTd, UnformedModel
+from malfl_algos.ma_lfl.learner_models import ExactEvaluation, ExpectedTd, MatrixFreeModel
 from malfl_algos.ma_lfl.matrix_free_values import ExactValues, TdValues
+from malfl_algos.ma_lfl.stages import StageArrays
 from malfl_algos.soft import evaluation as soft
 from malfl_algos.soft.averaging import AveragedDynamics
-from malfl_algos.trace import Stage
 
 GAMMA, ALPHA, TIGHT = 0.9, 2.0, 1e-13
 KINDS = ["grid", "slip", "three agents", "lone", "table", "two move one", "crossed", "one action"]
@@ -23,7 +23,7 @@ def played(game, seed):
     counts = rng.poisson(rng.gamma(0.3, 20, size=(game.n_states, *game.n_actions)))
     counts[rng.random(counts.shape) < 0.6] = 0
     counts[1] = 0
-    return Stage(counts.astype(np.int64))
+    return StageArrays(counts.astype(np.int64))
 
 
 def learner(kind, game, model):
@@ -37,7 +37,7 @@ def agrees(game, model, kind, *, seed=0):
     rng = np.random.default_rng(seed)
     stage, policies = played(game, seed), policies_of(game, seed)
     one = learner(kind, game, model)
-    assert isinstance(one, UnformedModel)
+    assert isinstance(one, MatrixFreeModel)
     for agent in range(game.n_agents):
         dense = one.coefficients(stage, policies, agent)
         values = one.values(stage, policies, agent, n_stages=3)

@@ -7,13 +7,13 @@ import pytest
 from exact import exact_policies
 
 from malfl_algos.learners.ma_spi import MaSpi
+from malfl_algos.ma_lfl.recovery import reward_targets
 from malfl_algos.ma_lfl.regression import (
     design_matrix,
     least_squares,
     potential_matrix,
     reward_blocks,
 )
-from malfl_algos.ma_lfl.targets import reward_targets
 from malfl_algos.observers.paper import MaLfl, MaLflFaithful, MaLflOwnAction, MaLflState
 from malfl_algos.soft.evaluation import averaged_transition
 from malfl_algos.trace import LearningTrace, Stage

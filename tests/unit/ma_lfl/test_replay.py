@@ -7,8 +7,8 @@ import pytest
 from scipy.special import logsumexp
 
 from malfl_algos.ma_lfl.replay import ReplayedTd
+from malfl_algos.ma_lfl.stages import StageArrays, Steps
 from malfl_algos.play.tabular import sample_stage
-from malfl_algos.trace import Stage, Transitions
 
 GAMMA, ALPHA, BETA = 0.9, 2.0, 0.2
 
@@ -30,8 +30,7 @@ def played(game, policies, *, episodes=20, length=100, seed=0):
     )
     states, joint, after, ends = sample.steps
     actions = np.stack(np.unravel_index(joint, game.n_actions), axis=-1)
-    steps = Transitions(states, actions, after, ends, complete=True)
-    return Stage(sample.joint_counts, None, steps), sample.q
+    return StageArrays(sample.joint_counts, Steps(states, actions, after, ends)), sample.q
 
 
 def uneven(game, seed, concentration=1.0):
@@ -46,7 +45,7 @@ def plain(stage, policy, reward, agent, rule, *, decay=0.0):
     Args:
         reward: table `(n_states, *n_actions)`.
     """
-    steps = stage.transitions
+    steps = stage.steps
     log_policy = ALPHA * np.log(np.maximum(policy, 1e-300))
     q, visits = np.zeros_like(policy), np.zeros(policy.shape)
     for n, (s, joint, t) in enumerate(
@@ -147,13 +146,13 @@ def test_narrow_integers_and_read_only_steps(paper_game):
     game = paper_game()
     policies = uneven(game, 4)
     stage, _ = played(game, policies)
-    wide = stage.transitions
+    wide = stage.steps
     narrow = [
         array.astype(np.uint8) for array in (wide.states, wide.joint_actions, wide.next_states)
     ]
     for array in (*narrow, *policies):
         array.flags.writeable = False
-    small = Stage(stage.joint_counts, None, Transitions(*narrow, wide.episode_ends, complete=True))
+    small = StageArrays(stage.joint_counts, Steps(*narrow, wide.episode_ends))
     for rule in ("fresh", "executed"):
         learner = ReplayedTd("state", GAMMA, ALPHA, BETA, rule)
         np.testing.assert_array_equal(
@@ -212,6 +211,6 @@ def test_transitions_must_have_been_kept(paper_game):
     game = paper_game()
     policies = uneven(game, 8)
     stage, _ = played(game, policies)
-    bare = Stage(stage.joint_counts)
+    bare = StageArrays(stage.joint_counts)
     with pytest.raises(ValueError, match="keep_transitions"):
         ReplayedTd("state", GAMMA, ALPHA, BETA).coefficients(bare, policies, 0)

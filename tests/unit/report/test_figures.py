@@ -22,7 +22,7 @@ from malfl_algos.ground_truth import GroundTruth
 from malfl_algos.report import write_figures
 from malfl_algos.report.figures import _learning_curves, _open_run
 from malfl_algos.scores import pearson, spearman
-from malfl_algos.soft.evaluation import soft_evaluation, soft_improvement
+from malfl_algos.soft.evaluation import log_soft_improvement, soft_evaluation
 from malfl_algos.storage.arrays import write_arrays
 from malfl_algos.trace import LearningTrace, Stage
 
@@ -88,9 +88,11 @@ def _write_learner(folder: Path, game: Any, rng: np.random.Generator) -> None:
         stages.append(Stage(rng.integers(1, 9, (game.n_states, *game.n_actions))))
         played.append(policies)
         policies = [
-            soft_improvement(
-                soft_evaluation(game, policies, i, discount=0.9, temperature=3.0)[0],
-                temperature=3.0,
+            np.exp(
+                log_soft_improvement(
+                    soft_evaluation(game, policies, i, discount=0.9, temperature=3.0)[0],
+                    temperature=3.0,
+                )
             )
             for i in range(game.n_agents)
         ]

@@ -10,8 +10,8 @@ from malfl_algos.soft.evaluation import (
     averaged_reward,
     averaged_transition,
     entropy,
+    log_soft_improvement,
     soft_evaluation,
-    soft_improvement,
 )
 from malfl_env.markov_game import Factor, MarkovGame, deterministic_game
 
@@ -108,7 +108,7 @@ def test_improvement_never_lowers_the_value_of_a_lone_learner(paper_game):
     game = paper_game("heterogeneous")
     policies = random_policies(game, np.random.default_rng(4))
     before = soft_evaluation(game, policies, 0, discount=0.9, temperature=3.0)
-    improved = [soft_improvement(before[0], temperature=3.0), policies[1]]
+    improved = [np.exp(log_soft_improvement(before[0], temperature=3.0)), policies[1]]
     after = soft_evaluation(game, improved, 0, discount=0.9, temperature=3.0)
     assert np.all(after[1] >= before[1] - 1e-9)
     assert np.any(after[1] > before[1] + 1e-3)
@@ -117,7 +117,7 @@ def test_improvement_never_lowers_the_value_of_a_lone_learner(paper_game):
 @pytest.mark.parametrize("temperature", [1e-3, 1.0, 1e3])
 def test_improvement_survives_extreme_values(temperature):
     q = np.array([[1e4, -1e4, 0.0], [1e6, 1e6, 1e6]])
-    policy = soft_improvement(q, temperature=temperature)
+    policy = np.exp(log_soft_improvement(q, temperature=temperature))
     assert np.all(np.isfinite(policy))
     np.testing.assert_allclose(policy.sum(axis=1), 1)
     np.testing.assert_allclose(policy[1], 1 / 3)
@@ -134,7 +134,7 @@ def test_inputs_are_not_written_to(paper_game):
         policy.flags.writeable = False
     q, _ = soft_evaluation(game, policies, 0, discount=0.9, temperature=1.0)
     q.flags.writeable = False
-    soft_improvement(q, temperature=1.0)
+    log_soft_improvement(q, temperature=1.0)
 
 
 @pytest.mark.parametrize(
@@ -146,4 +146,4 @@ def test_bad_numbers_are_named(paper_game, discount, temperature):
     with pytest.raises(ValueError, match=r"discount must|temperature must"):
         soft_evaluation(game, policies, 0, discount=discount, temperature=temperature)
     with pytest.raises(ValueError, match="temperature must be > 0"):
-        soft_improvement(np.zeros((1, 2)), temperature=0.0)
+        log_soft_improvement(np.zeros((1, 2)), temperature=0.0)

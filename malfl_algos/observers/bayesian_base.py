@@ -1,32 +1,29 @@
-"""The estimator behind `ma-lfl-bellman` and `ma-lfl-replay`, whatever the learner model.
+"""What `ma-lfl-bellman` and `ma-lfl-replay` share: their options, and how they recover a reward.
 
-Checks what it is given, chooses by evidence what was left open, fits every agent's reward and says
-how far it can be trusted.
+It checks what it is given, chooses by evidence what was left open, and fits every agent's reward.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
 from threadpoolctl import threadpool_limits
 
 from malfl_algos.contract import API_VERSION, RecoveredRewards
 from malfl_algos.ma_lfl.alternation import AgentFit, alternate
-from malfl_algos.ma_lfl.diagnosis import diagnose
-from malfl_algos.ma_lfl.dynamics import estimated_game
 from malfl_algos.ma_lfl.features import feature_maps
 from malfl_algos.ma_lfl.inference import Given
 from malfl_algos.ma_lfl.learner_models import LearnerModel
-from malfl_algos.ma_lfl.recovery import check_fits
 from malfl_algos.ma_lfl.regression import RewardModel
-from malfl_algos.ma_lfl.result import check_covariance, recovered_rewards
+from malfl_algos.ma_lfl.search import SEARCH_PASSES, SEARCH_STAGES, choose_settings
 from malfl_algos.ma_lfl.solvers import Solver, check_solver, count_unknowns
+from malfl_algos.observers.bayesian_result import check_covariance, recovered_rewards
+from malfl_algos.observers.reading import check_fits, dynamics_of, stage_arrays
 from malfl_algos.trace import LearningTrace
 from malfl_env.errors import InputError
 from malfl_env.markov_game import MarkovGame
@@ -34,13 +31,6 @@ from malfl_env.markov_game import MarkovGame
 __all__ = ["BayesianObserver", "Settings"]
 
 FloatArray = NDArray[np.float64]
-
-DISCOUNTS = (0.0, 0.3, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.925, 0.95, 0.97, 0.99)
-"""Grid over which an unknown discount is profiled."""
-STEP_SIZES = (0.005, 0.8)
-"""Bounds of the search for an unknown step size."""
-SEARCH_STAGES, SEARCH_PASSES = 4, 2
-"""An unknown step size or rule is chosen on the first stages, with few passes."""
 
 Settings = Mapping[str, Any]
 """What is chosen by evidence: discount, rule, step_size."""
@@ -128,50 +118,78 @@ class BayesianObserver(ABC):
         """
         known = known_policies or {}
         self._check(trace, game, known, discount=discount, temperature=temperature)
-        base: RewardModel
-        maps: Sequence[FloatArray | None] = [None] * trace.n_agents
-        if self.reward_model == "features":
-            base, maps = feature_maps(self.features, trace)
-        else:
-            base = self.reward_model
-        n_unknowns = count_unknowns(base, trace.n_states, trace.n_actions)
-        solver = self._solver(n_unknowns)
-        n_weights = 0 if maps[0] is None else maps[0].shape[1]
-        n_formed = n_unknowns if solver == "dense" else n_weights
-        check_solver(solver, n_formed, trace.n_states, trace.n_actions, trace.n_stages)
-        if solver == "iterative" and maps[0] is None:
-            self._check_iterative()
-            if discount is None:
-                raise InputError(_needs("discount"))
+        base, maps = self._unknowns(trace)
+        solver = self._checked_solver(trace, base, maps[0], discount)
         if self.covariance:
             check_covariance(base, trace)
         covered = np.ones(trace.n_states, dtype=bool)
-        if game is None and self.needs_game:
-            game, covered = estimated_game(trace)
+        if self.needs_game:
+            game, covered = dynamics_of(trace, game)
+        stages = stage_arrays(trace)
 
-        def fits(settings: Settings, *, part: LearningTrace, passes: int) -> list[AgentFit]:
+        def fits(settings: Settings, *, n_stages: int, passes: int) -> list[AgentFit]:
+            shared = {"reward_model": base, "temperature": temperature, **settings}
             return alternate(
-                part,
-                [self._model(game, {"reward_model": base, "temperature": temperature, **settings})]
-                * trace.n_agents,
-                known_policies={a: p[: part.n_stages] for a, p in known.items()},
+                stages[:n_stages],
+                [self._model(game, shared)] * trace.n_agents,
+                known_policies=[
+                    known[agent][:n_stages] if agent in known else None for agent in trace.agents
+                ],
                 features=maps,
                 temperature=temperature,
                 passes=passes,
                 given=self._given(),
-                unformed=solver == "iterative",
+                matrix_free=solver == "iterative",
             )
 
+        def evidence(settings: Settings) -> float:
+            few = fits(settings, n_stages=SEARCH_STAGES, passes=SEARCH_PASSES)
+            return sum(one.posterior.evidence.log_evidence or 0.0 for one in few)
+
         with threadpool_limits(1):  # the matrices are small, and sums must not depend on threads
-            settings, searches = self._choose(trace, discount, fits)
-            final = fits(settings, part=trace, passes=self.passes)
-        diagnostics = {
-            agent: diagnose(one, self.reward_model, settings, temperature=temperature)
-            | {"states_without_dynamics": int((~covered).sum()), "searches": searches}
-            | {"solver": solver}
-            for agent, one in zip(trace.agents, final, strict=True)
+            settings, searches = choose_settings(
+                evidence,
+                self.rules,
+                rule=None if self._rule() == "auto" else self._rule(),
+                discount=discount,
+                step_size=self.step_size,
+            )
+            final = fits(settings, n_stages=trace.n_stages, passes=self.passes)
+        chosen = {
+            "reward_model": self.reward_model,
+            **settings,
+            "searches": searches,
+            "solver": solver,
+            "states_without_dynamics": int((~covered).sum()),
         }
-        return recovered_rewards(trace, final, base, maps, diagnostics, covariance=self.covariance)
+        return recovered_rewards(
+            trace, final, base, maps, chosen, temperature=temperature, covariance=self.covariance
+        )
+
+    def _unknowns(self, trace: LearningTrace) -> tuple[RewardModel, Sequence[FloatArray | None]]:
+        """How the learner models number their unknowns, and each agent's map from weights."""
+        if self.reward_model == "features":
+            return feature_maps(self.features, trace.n_states, trace.n_actions)
+        return self.reward_model, [None] * trace.n_agents
+
+    def _checked_solver(
+        self,
+        trace: LearningTrace,
+        base: RewardModel,
+        features: FloatArray | None,
+        discount: float | None,
+    ) -> Solver:
+        """The solver for a trace of this size, with what it needs."""
+        n_unknowns = count_unknowns(base, trace.n_states, trace.n_actions)
+        solver = self._solver(n_unknowns)
+        n_weights = 0 if features is None else features.shape[1]
+        n_formed = n_unknowns if solver == "dense" else n_weights
+        check_solver(solver, n_formed, trace.n_states, trace.n_actions, trace.n_stages)
+        if solver == "iterative" and features is None:
+            self._check_iterative()
+            if discount is None:
+                raise InputError(_needs("discount"))
+        return solver
 
     def _given(self) -> Given | None:
         if self.noise_variance is None or self.prior_variance is None:
@@ -216,54 +234,6 @@ class BayesianObserver(ABC):
                     "(LearningTrace.first), or leave it out"
                 )
         check_fits(trace, game, known)
-
-    def _choose(
-        self,
-        trace: LearningTrace,
-        discount: float | None,
-        fits: Callable[..., list[AgentFit]],
-    ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Settings that were left open, one after the other, each by the agents' summed
-        evidence.
-        """
-        rule, step_size = self._rule(), self.step_size
-        settings: dict[str, Any] = {
-            "discount": 0.9 if discount is None else discount,
-            "rule": self.rules[0] if rule == "auto" else rule,
-            "step_size": 0.1 if step_size is None else step_size,
-        }
-        searches: dict[str, Any] = {}
-        part = trace.first(min(SEARCH_STAGES, trace.n_stages))
-
-        def evidence(**changed: Any) -> float:
-            found = fits({**settings, **changed}, part=part, passes=SEARCH_PASSES)
-            return sum(one.posterior.evidence.log_evidence or 0.0 for one in found)
-
-        for name, choices, is_open in [
-            ("rule", self.rules, rule == "auto"),
-            ("discount", DISCOUNTS, discount is None),
-        ]:
-            if is_open:
-                table = {choice: evidence(**{name: choice}) for choice in choices}
-                settings[name] = max(table, key=table.__getitem__)
-                searches[name] = {str(choice): value for choice, value in table.items()}
-        if step_size is None and settings["rule"] != "exact":
-            tried: dict[str, float] = {}
-
-            def loss(log_size: float) -> float:
-                size = float(np.exp(log_size))
-                tried[f"{size:.4g}"] = evidence(step_size=size)
-                return -tried[f"{size:.4g}"]
-
-            found = minimize_scalar(
-                loss,
-                bounds=(np.log(STEP_SIZES[0]), np.log(STEP_SIZES[1])),
-                method="bounded",
-                options={"xatol": 0.05},
-            )
-            settings["step_size"] = float(np.exp(found.x))
-            searches["step_size"] = tried
-        return settings, searches
 
 
 def _needs(option: str) -> str:

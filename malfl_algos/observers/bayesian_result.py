@@ -1,0 +1,182 @@
+"""From fits to the answer: rewards with their mean removed, and how far they can be trusted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import scipy.linalg
+from numpy.typing import NDArray
+
+from malfl_algos.contract import RecoveredRewards
+from malfl_algos.ma_lfl.alternation import CONCENTRATION, KNOWN_VARIANCE, AgentFit
+from malfl_algos.ma_lfl.data_fit import noise_settings
+from malfl_algos.ma_lfl.inference import MEAN_VARIANCE, Posterior
+from malfl_algos.ma_lfl.learner_models import SWEEPS
+from malfl_algos.ma_lfl.matrix_free_posterior import MatrixFreePosterior
+from malfl_algos.ma_lfl.recovery import in_joint_order
+from malfl_algos.ma_lfl.regression import RewardModel
+from malfl_algos.ma_lfl.replay_loops import SIGNS
+from malfl_algos.trace import LearningTrace
+from malfl_env.checks import check_table_bytes
+
+__all__ = ["check_covariance", "recovered_rewards"]
+
+FloatArray = NDArray[np.float64]
+
+RANK_TOLERANCE = 1e-9
+"""Eigenvalues of the information below this share of its largest count as zero."""
+
+
+def recovered_rewards(
+    trace: LearningTrace,
+    fits: Sequence[AgentFit],
+    base: RewardModel,
+    maps: Sequence[FloatArray | None],
+    settings: Mapping[str, Any],
+    *,
+    temperature: float,
+    covariance: bool,
+) -> RecoveredRewards:
+    """Posterior means with mean zero, and their standard deviations.
+
+    Args:
+        trace: what was observed.
+        fits: per agent.
+        base: how the unknowns of the learner models are numbered.
+        maps: per agent from weights of features to unknowns; None: the unknowns themselves.
+        settings: what was given or chosen by evidence, for the diagnostics.
+        temperature: alpha.
+        covariance: whether to give the covariance, too.
+    """
+    rewards, sds, covariances = {}, {}, {}
+    for index, (agent, one, own) in enumerate(zip(trace.agents, fits, maps, strict=True)):
+        mean, sd, spread = _moments(one, own, covariance=covariance)
+        numbers = np.arange(len(mean), dtype=np.float64).reshape(trace.n_states, -1)
+        place = in_joint_order(numbers, base, index, trace.n_actions).astype(np.int64)
+        rewards[agent], sds[agent] = (mean - mean.mean())[place], sd[place]
+        if spread is not None:
+            covariances[agent] = spread[np.ix_(place.ravel(), place.ravel())]
+    return RecoveredRewards(
+        rewards=rewards,
+        diagnostics={
+            agent: _diagnose(one, settings, temperature=temperature)
+            for agent, one in zip(trace.agents, fits, strict=True)
+        },
+        estimated_policies={a: one.policies for a, one in zip(trace.agents, fits, strict=True)},
+        sd=sds,
+        covariance=covariances or None,
+    )
+
+
+def check_covariance(model: RewardModel, trace: LearningTrace) -> None:
+    """Refuse a covariance too large, stating the memory that it would take."""
+    n_values = trace.n_states * (1 if model == "state" else int(np.prod(trace.n_actions)))
+    check_table_bytes(8 * n_values**2, f"the covariance of {n_values} reward values")
+
+
+def _moments(
+    fit: AgentFit, features: FloatArray | None, *, covariance: bool
+) -> tuple[FloatArray, FloatArray, FloatArray | None]:
+    """Mean of the unknowns; standard deviations and, if asked for, covariance, the mean removed."""
+    posterior = fit.posterior
+    if isinstance(posterior, MatrixFreePosterior):
+        return posterior.mean, posterior.sd, None
+    mean, spread = posterior.mean, posterior.covariance()
+    if features is not None:
+        mean = features @ mean
+        if not covariance:
+            centred = features - features.mean(axis=0)
+            variance = ((centred @ spread) * centred).sum(axis=1)
+            return mean, np.sqrt(np.maximum(variance, 0)), None
+        spread = features @ spread @ features.T
+    spread = spread - spread.mean(axis=0)
+    spread = spread - spread.mean(axis=1, keepdims=True)
+    sd = np.sqrt(np.maximum(np.diag(spread), 0))
+    return mean, sd, spread if covariance else None
+
+
+def _diagnose(fit: AgentFit, settings: Mapping[str, Any], *, temperature: float) -> dict[str, Any]:
+    """Diagnostics of one agent's fit, all of it fit for JSON."""
+    chosen, posterior = fit.posterior.evidence, fit.posterior
+    if isinstance(posterior, MatrixFreePosterior):
+        known = _without_matrices(posterior)
+    else:
+        known = _ranks(posterior, settings["reward_model"])
+    return {
+        "learner_model": fit.model.name,
+        **settings,
+        "n_unknowns": len(posterior.mean),
+        **known,
+        "representative": "posterior mean, mean removed",
+        "log_evidence": chosen.log_evidence,
+        "noise_variance": chosen.noise_variance,
+        "noise_scale": chosen.noise_scale,
+        "prior_variance": chosen.prior_variance,
+        "bounds_hit": list(chosen.bounds_hit),
+        "passes": fit.passes,
+        "settled": fit.settled,
+        "fixed": {
+            "concentration": CONCENTRATION,
+            "noise_settings": noise_settings(
+                fit.policies[1:].size, len(posterior.mean), first=False
+            ),
+            "known_variance": KNOWN_VARIANCE * temperature**2,
+            "mean_variance": MEAN_VARIANCE * temperature**2,
+            "sweeps": SWEEPS,
+            "signs": SIGNS,
+        },
+    }
+
+
+def _without_matrices(posterior: MatrixFreePosterior) -> dict[str, Any]:
+    """What can be said of a posterior whose precision was never formed."""
+    return {
+        "rank": None,
+        "n_unidentified": None,
+        "identification": (
+            "not computed: the rank takes a matrix that the iterative solver never forms; values "
+            "whose deviation is near that of the prior are the prior's"
+        ),
+        "n_prior_dominated": None,
+        "effective_parameters": posterior.effective_parameters,
+        "iterations": posterior.iterations[1],
+        "iterations_of_the_mean": posterior.iterations[0],
+        "accuracy": posterior.accuracy,
+        "sd_method": posterior.sd_method,
+    }
+
+
+def _ranks(posterior: Posterior, reward_model: str) -> dict[str, Any]:
+    values = np.linalg.eigvalsh(posterior.information)
+    rank = int((values > RANK_TOLERANCE * max(values[-1], 1e-300)).sum())
+    free = len(values) - rank
+    shares = scipy.linalg.eigvalsh(posterior.information, posterior.precision)
+    weak = int((shares < 0.5).sum())
+    return {
+        "rank": rank,
+        "n_unidentified": free,
+        "identification": _verdict(reward_model, free, weak, len(values)),
+        "n_prior_dominated": weak,
+        "effective_parameters": float(shares.sum()),
+        "iterations": None,
+        "sd_method": "exact",
+    }
+
+
+def _verdict(reward_model: str, free: int, weak: int, n_unknowns: int) -> str:
+    level = 1 if reward_model == "state" else 0
+    if free > level:
+        return (
+            f"not identified: {free} of {n_unknowns} directions leave no trace in the data; along "
+            "them the reward is the prior's, deviations of mean zero with the prior's variance"
+        )
+    if weak > 1:
+        return (
+            f"partly identified: along {weak} of {n_unknowns} directions the prior says more than "
+            "the data"
+        )
+    if free == 1:
+        return "identified up to one additive constant"
+    return "identified; the level is known faintly at best, and is not claimed"
