@@ -19,7 +19,7 @@ from tqdm import tqdm
 from malfl_algos.experiments.played import play
 from malfl_algos.experiments.study import MAIN_GAMES, OBSERVERS, Cell, cell_config
 from malfl_algos.experiments.study_cells import observe
-from malfl_algos.scores.correlation import mean_interval
+from malfl_algos.scores import mean_interval
 from malfl_algos.work.compilation import tell_of_compilation
 from malfl_algos.work.pool import in_parallel
 

@@ -1,4 +1,4 @@
-"""Does a reward recovered from one family look most like the true reward of that family?"""
+"""Whether a reward recovered from one family correlates most with that family's ground truth."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from malfl_algos.scores.correlation import mean_interval, pearson
+from malfl_algos.scores.correlation import pearson
+from malfl_algos.scores.means import mean_of_rows
 
 __all__ = ["in_order", "verdicts"]
 
@@ -22,7 +23,7 @@ def verdicts(rows: Rows, truths: Truths, states: NDArray[np.bool_]) -> list[dict
 
     Args:
         rows: of the cross-correlation table.
-        truths: true rewards by family and agent id.
+        truths: ground-truth rewards by family and agent id.
         states: bool `(n_states,)`: the joint states that count.
 
     Returns:
@@ -56,17 +57,15 @@ def in_order(rows: Rows) -> list[str]:
 
 
 def _mean(rows: Rows, recovered: str, true: str) -> float | None:
-    by_seed: dict[int, list[float | None]] = {}
-    for row in rows:
-        if (row["recovered_family"], row["true_family"]) == (recovered, true):
-            by_seed.setdefault(row["seed"], []).append(row["pearson"])
-    return mean_interval(by_seed).mean
+    pairs = (recovered, true)
+    own = [row for row in rows if (row["recovered_family"], row["true_family"]) == pairs]
+    return mean_of_rows(own, "pearson").mean
 
 
 def _differing(
     truths: Mapping[str, NDArray[np.float64]], states: NDArray[np.bool_]
 ) -> list[tuple[str, str]]:
-    """Pairs of families, both ways round, whose true rewards do not correlate at 1."""
+    """Pairs of families, both ways round, whose ground-truth rewards do not correlate at 1."""
     pairs = []
     for one, other in combinations(truths, 2):
         likeness = pearson(truths[one], truths[other], states=states).value

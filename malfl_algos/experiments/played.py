@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from malfl_algos.experiments.cell import learn
 from malfl_algos.experiments.config import ExperimentConfig
 from malfl_algos.experiments.parts import needs_transitions, reachable_states
-from malfl_algos.experiments.scoring import Judge, judge, with_policies
 from malfl_algos.ground_truth import GroundTruth
+from malfl_algos.scores.inputs import Reference, reference, with_policies
 from malfl_algos.trace import LearningTrace
+from malfl_env import MarkovGame
 
 __all__ = ["Played", "play"]
 
@@ -28,7 +29,13 @@ class Played:
     config: ExperimentConfig
     trace: LearningTrace
     truth: GroundTruth
-    base: Judge
+    base: Reference
+
+    @property
+    def game(self) -> MarkovGame:
+        """The dynamics, without rewards."""
+        assert self.base.game is not None
+        return self.base.game.without_rewards()
 
 
 def play(config: ExperimentConfig) -> Played:
@@ -42,7 +49,7 @@ def play(config: ExperimentConfig) -> Played:
         config, family=family, seed=seed, keep_transitions=needs_transitions(config)
     )
     game = config.markov_game(family)
-    base = judge(
+    base = reference(
         game,
         discount=config.discount,
         temperature=config.temperature,

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from malfl_algos.contract import Observer, RecoveredRewards
-from malfl_algos.scores.correlation import pearson, spearman
+from malfl_algos.scores.inputs import Reference, ScoringInputs
+from malfl_algos.scores.registry import score_agent, score_names
 from malfl_algos.storage.arrays import write_arrays
 from malfl_algos.storage.durable import write_json
 from malfl_algos.trace import LearningTrace
@@ -74,7 +75,8 @@ def score_rows(
     truth: Mapping[str, FloatArray],
     states: BoolArray | None,
 ) -> Iterator[dict[str, Any]]:
-    """Rows `agent, pearson, spearman, reason`, and `observing` where there is one.
+    """Rows `agent`, the scores that need nothing but the ground-truth reward, `reason` of the first
+    that is None, and `observing` where there is one.
 
     Args:
         recovered: by observing agent ("" for none), per agent id the reward.
@@ -82,11 +84,10 @@ def score_rows(
         states: bool `(n_states,)`: the joint states that count; None: all.
     """
     for observing, rewards in recovered.items():
+        inputs = ScoringInputs(rewards, Reference(truth, states))
         for agent in (agent for agent in truth if agent in rewards):
-            linear = pearson(rewards[agent], truth[agent], states=states)
-            ranked = spearman(rewards[agent], truth[agent], states=states)
-            row = {"agent": agent, "pearson": linear.value, "spearman": ranked.value}
-            row["reason"] = linear.reason
+            row = {"agent": agent, **score_agent(inputs, agent, score_names("ground_truth"))}
+            row["reason"] = next(iter(row.pop("reasons").values()), None)
             yield {"observing": observing, **row} if observing else row
 
 
@@ -108,7 +109,7 @@ def trend_rows(
         try:
             recovered = recover(observer, trace.first(n_stages), problem)
         except ValueError as fault:
-            refused = {"pearson": None, "spearman": None, "reason": str(fault)}
+            refused = {**dict.fromkeys(score_names("ground_truth")), "reason": str(fault)}
             rows += [{"n_stages": n_stages, "agent": agent, **refused} for agent in trace.agents]
             continue
         rewards = {observing: result.rewards for observing, result in recovered.items()}

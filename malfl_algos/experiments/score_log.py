@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-__all__ = ["log_scores"]
+from malfl_algos.scores.registry import score_names
 
-MEASURES = ("pearson", "spearman")
+__all__ = ["log_scores"]
 
 
 def log_scores(log_dir: str, run: str, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -28,6 +28,6 @@ def log_scores(log_dir: str, run: str, rows: Iterable[Mapping[str, Any]]) -> Non
         assert log is not None
         for row in rows:
             seat = f"{row['observing']}/" if "observing" in row else ""
-            for name in MEASURES:
+            for name in score_names("ground_truth"):
                 if row[name] is not None:
                     log(f"{seat}{row['agent']}/{name}", row["n_stages"], row[name])

@@ -13,19 +13,16 @@ from numpy.typing import NDArray
 
 from malfl_algos.experiments.config import ExperimentConfig
 from malfl_algos.experiments.parts import reachable_states
-from malfl_algos.experiments.recovery import score_rows
-from malfl_algos.experiments.scoring import (
-    PREDICTION_MEASURES,
-    TRUTH_MEASURES,
-    columns,
-    judge,
-    prediction_measures,
-    truth_scores,
+from malfl_algos.experiments.scoring import posterior_parts
+from malfl_algos.ground_truth import GroundTruth
+from malfl_algos.scores.inputs import (
+    HeldOut,
+    Reference,
+    ScoringInputs,
+    reference,
     with_policies,
 )
-from malfl_algos.ground_truth import GroundTruth
-from malfl_algos.scores.correlation import Score
-from malfl_algos.scores.prediction import prediction_scores
+from malfl_algos.scores.registry import score_agent
 from malfl_algos.storage.arrays import read_arrays
 from malfl_algos.trace import LearningTrace
 from malfl_env import MarkovGame
@@ -35,7 +32,7 @@ __all__ = ["Judged", "judged_rows", "read_judged"]
 
 FloatArray = NDArray[np.float64]
 
-NEEDS_TRUTH = "needs the true rewards: --ground-truth FILE"
+NEEDS_TRUTH = "needs the ground-truth rewards: --ground-truth FILE"
 NEEDS_TRACE = "needs the trace: --trace FILE"
 NEEDS_GAME = "needs the game, and this is not the paper's: --config FILE"
 
@@ -48,7 +45,7 @@ class Judged:
         rewards: per agent id.
         posterior: `agent_<i>_sd` and `agent_<i>_covariance`; empty where there is none.
         n_stages: how many stages of the trace they were recovered from; None: not known.
-        truth: the true rewards and policies.
+        truth: the ground-truth rewards and policies.
         trace: stages, the last of them possibly unknown to the rewards.
         game: the dynamics; None where they are not known.
         discount, temperature: the learners'.
@@ -85,8 +82,8 @@ def read_judged(
     """
     if ground_truth is None and trace is None:
         raise InputError(
-            "nothing to judge by: give --ground-truth FILE (the true rewards), --trace FILE (to "
-            "predict what the agents did), or both"
+            "nothing to score against: give --ground-truth FILE (the ground-truth rewards), "
+            "--trace FILE (to predict what the agents did), or both"
         )
     arrays = read_arrays(rewards)[0]
     truth = None if ground_truth is None else GroundTruth.load(ground_truth)
@@ -122,84 +119,66 @@ def judged_rows(judged: Judged) -> list[dict[str, Any]]:
     """One row per agent with every score, null where there is none.
 
     Returns:
-        Rows `agent, pearson, spearman, reason` (of `pearson`), the columns of `TRUTH_MEASURES` and
-        `PREDICTION_MEASURES`, `reasons` for those that are null, and `prediction`: `stages`, the
-        numbers of the predicted stages counted from 0, and `in_sample`, whether the rewards were
-        recovered from these very stages (as is assumed where it is not known); null without a
-        prediction.
+        Rows `agent`, the scores of the registry, `reasons` for those that are null, and
+        `prediction`: `stages`, the numbers of the predicted stages counted from 0, and `in_sample`,
+        whether the rewards were recovered from these very stages (as is assumed where it is not
+        known); null without a prediction.
 
     Raises:
         InputError: where the rewards do not fit what they are judged by.
     """
-    correlations, further = _against_truth(judged)
-    predictions, prediction = _on_trace(judged)
+    held_out, reason = _held_out(judged)
+    inputs = ScoringInputs(
+        judged.rewards,
+        None if judged.truth is None else _reference(judged.truth, judged),
+        **posterior_parts(judged.posterior),
+        held_out=held_out,
+        missing={"ground_truth": NEEDS_TRUTH, "dynamics": NEEDS_GAME, "trace": reason},
+    )
+    prediction = None
+    if held_out is not None:
+        known, n_stages = judged.n_stages, len(held_out.joint_counts)
+        stages = list(range(held_out.first_stage, n_stages))
+        prediction = {"stages": stages, "in_sample": known is None or known >= n_stages}
     return [
-        {
-            "agent": agent,
-            **correlations[agent],
-            **columns({**further[agent], **predictions[agent]}),
-            "prediction": prediction,
-        }
+        {"agent": agent, **score_agent(inputs, agent), "prediction": prediction}
         for agent in judged.rewards
     ]
 
 
-def _against_truth(
-    judged: Judged,
-) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Score]]]:
-    truth, game = judged.truth, judged.game
-    if truth is None:
-        none = {"pearson": None, "spearman": None, "reason": NEEDS_TRUTH}
-        return dict.fromkeys(judged.rewards, none), _no_scores(
-            judged.rewards, TRUTH_MEASURES, NEEDS_TRUTH
-        )
-    states = None if game is None else reachable_states(game)
-    rows = score_rows({"": judged.rewards}, truth.rewards, states)
-    correlations = {row.pop("agent"): row for row in rows}
-    if game is None or states is None:
-        return correlations, _no_scores(judged.rewards, TRUTH_MEASURES, NEEDS_GAME)
-    base = judge(
+def _reference(truth: GroundTruth, judged: Judged) -> Reference:
+    game = judged.game
+    if game is None:
+        return Reference(truth.rewards)
+    base = reference(
         game.with_rewards([truth.rewards[agent] for agent in game.agents]),
         discount=judged.discount,
         temperature=judged.temperature,
-        states=states,
+        states=reachable_states(game),
     )
-    base = with_policies(base, truth.joint_policies)
-    return correlations, truth_scores(base, judged.rewards, judged.posterior)
+    return with_policies(base, truth.joint_policies)
 
 
-def _on_trace(
-    judged: Judged,
-) -> tuple[dict[str, dict[str, Score]], dict[str, Any] | None]:
+def _held_out(judged: Judged) -> tuple[HeldOut | None, str]:
+    """The stages to predict, or the reason why there are none."""
     trace, game = judged.trace, judged.game
-    reason = NEEDS_TRACE if trace is None else NEEDS_GAME if game is None else None
-    if trace is not None and trace.n_stages < 2:
-        reason = "the trace has one stage alone: there is none before it to predict from"
+    if trace is None:
+        return None, NEEDS_TRACE
+    if game is None:
+        return None, NEEDS_GAME
+    if trace.n_stages < 2:
+        return None, "the trace has one stage alone: there is none before it to predict from"
     holed = [agent for agent, r in judged.rewards.items() if not np.all(np.isfinite(r))]
     if holed:
-        reason = f"the reward of {holed[0]} has values that are not finite"
-    if reason is not None or trace is None or game is None:
-        return _no_scores(judged.rewards, PREDICTION_MEASURES, reason or ""), None
-    in_sample = judged.n_stages is None or judged.n_stages >= trace.n_stages
-    first_stage = min(judged.n_stages or trace.n_stages, trace.n_stages - 1)
-    predictions = prediction_scores(
+        return None, f"the reward of {holed[0]} has values that are not finite"
+    return HeldOut(
         game,
         judged.rewards,
-        trace,
-        first_stage=first_stage,
+        [stage.joint_counts for stage in trace.stages],
+        first_stage=min(judged.n_stages or trace.n_stages, trace.n_stages - 1),
         discount=judged.discount,
         temperature=judged.temperature,
-    )
-    scores = {agent: prediction_measures(own) for agent, own in predictions.items()}
-    stages = list(range(first_stage, trace.n_stages))
-    return scores, {"stages": stages, "in_sample": in_sample}
-
-
-def _no_scores(
-    agents: Iterable[str], measures: Iterable[str], reason: str
-) -> dict[str, dict[str, Score]]:
-    none = dict.fromkeys(measures, Score(None, reason))
-    return {agent: none for agent in agents}
+    ), ""
 
 
 def _check_agents(

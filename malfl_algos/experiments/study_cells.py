@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter
@@ -20,15 +20,9 @@ from malfl_algos.contract import RecoveredRewards
 from malfl_algos.experiments.config import PluginConfig
 from malfl_algos.experiments.parts import make_observer
 from malfl_algos.experiments.played import Played, play
-from malfl_algos.experiments.scoring import (
-    Judge,
-    columns,
-    prediction_measures,
-    scored_rows,
-)
+from malfl_algos.experiments.scoring import scored_rows
 from malfl_algos.experiments.study import KNOWN_POLICIES, Cell, cell_config, left_out
-from malfl_algos.ground_truth import GroundTruth
-from malfl_algos.scores.prediction import prediction_scores
+from malfl_algos.scores.inputs import HeldOut
 from malfl_algos.storage.durable import write_json
 from malfl_algos.trace import LearningTrace
 from malfl_env.errors import InputError
@@ -138,23 +132,23 @@ def observe(cell: Cell, played: Played, observer: PluginConfig) -> list[dict[str
     begun = perf_counter()
     recovered = _recover(cell, played, observer, played.trace)
     told = {"observer": observer.label, "seconds": perf_counter() - begun}
-    rows = [{**told, **row} for row in _rows(recovered, played.base, played.truth)]
+    rows = scored_rows(played.base, {"": recovered}, held_out=_held_out(cell, played, observer))
+    return [{**told, **row, **_said(recovered.diagnostics.get(row["agent"], {}))} for row in rows]
+
+
+def _held_out(cell: Cell, played: Played, observer: PluginConfig) -> HeldOut | None:
+    """The last stage, and what is recovered from those before it."""
     if not cell.held_out:
-        return rows
+        return None
     last = played.trace.n_stages - 1
-    predictions = prediction_scores(
-        played.base.game.without_rewards(),
+    return HeldOut(
+        played.game,
         _recover(cell, played, observer, played.trace.first(last)).rewards,
-        played.trace,
+        [stage.joint_counts for stage in played.trace.stages],
         first_stage=last,
         discount=played.config.discount,
         temperature=played.config.temperature,
     )
-    foretold = [columns(prediction_measures(predictions[row["agent"]])) for row in rows]
-    return [
-        {**row, **more, "reasons": {**row["reasons"], **more["reasons"]}}
-        for row, more in zip(rows, foretold, strict=True)
-    ]
 
 
 def _recover(
@@ -163,7 +157,7 @@ def _recover(
     known = played.truth.joint_policies if cell.data == KNOWN_POLICIES else {}
     return make_observer(played.config, observer, seed=cell.seed).recover(
         trace,
-        game=played.base.game.without_rewards(),
+        game=played.game,
         discount=played.config.discount,
         temperature=played.config.temperature,
         known_policies={agent: own[: trace.n_stages] for agent, own in known.items()} or None,
@@ -192,16 +186,12 @@ def _run(task: Task) -> list[str]:
     return faults
 
 
-def _rows(recovered: RecoveredRewards, base: Judge, truth: GroundTruth) -> list[dict[str, Any]]:
-    """One row per agent: every score against the truth, and what the observer says of itself."""
-    rows = []
-    for row in scored_rows(base, {"": recovered}, truth.rewards):
-        told = recovered.diagnostics.get(row["agent"], {})
-        kept = {key: _plain(told.get(key)) for key in ("rank", "n_unknowns", "log_evidence")}
-        kept["bounds_hit"] = list(told.get("bounds_hit", ()))
-        kept["settings"] = {key: _plain(told[key]) for key in SETTINGS if key in told}
-        rows.append({**row, **kept})
-    return rows
+def _said(diagnostics: Mapping[str, Any]) -> dict[str, Any]:
+    """What the observer says of itself."""
+    kept = {key: _plain(diagnostics.get(key)) for key in ("rank", "n_unknowns", "log_evidence")}
+    kept["bounds_hit"] = list(diagnostics.get("bounds_hit", ()))
+    kept["settings"] = {key: _plain(diagnostics[key]) for key in SETTINGS if key in diagnostics}
+    return kept
 
 
 def _plain(value: Any) -> Any:

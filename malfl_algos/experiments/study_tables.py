@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
@@ -12,7 +9,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from malfl_algos.experiments.scoring import TRUTH_MEASURES
+from malfl_algos.experiments.scoring import OF_A_RUN
 from malfl_algos.experiments.study import (
     DATA,
     DEFAULT_OBSERVERS,
@@ -25,9 +22,11 @@ from malfl_algos.experiments.study import (
 from malfl_algos.experiments.study_cells import read_cell
 from malfl_algos.experiments.study_targets import check_targets
 from malfl_algos.scores.calibration import CALIBRATION
-from malfl_algos.scores.correlation import mean_interval
+from malfl_algos.scores.means import grouped, mean_of_rows
 from malfl_algos.scores.prediction import PREDICTIONS
+from malfl_algos.scores.registry import score_names
 from malfl_algos.storage.durable import write_bytes
+from malfl_algos.storage.tables import write_table
 
 __all__ = ["read_cells", "study_rows", "summarise", "write_study_tables"]
 
@@ -35,10 +34,9 @@ Row = Mapping[str, Any]
 Rows = Sequence[Row]
 
 KEYS = ("game", "learner", "data", "observer")
-MEASURES = ("pearson", "spearman", *TRUTH_MEASURES)
 TITLES: Mapping[str, str] = {
-    "pearson": "Pearson correlation with the true reward: mean [95 % interval], minimum",
-    "spearman": "Spearman correlation: mean [95 % interval], minimum",
+    "pearson": "Pearson r with the ground-truth reward: mean [95 % interval], minimum",
+    "spearman": "Spearman rho: mean [95 % interval], minimum",
     "starc_averaged": "STARC distance, the others averaged over their last policies: mean",
     "regret": "Regret of learning from the recovered reward: mean [95 % interval]",
 }
@@ -79,9 +77,9 @@ def summarise(rows: Rows) -> list[dict[str, Any]]:
         value.
     """
     return [
-        {**dict(zip(KEYS, names, strict=True)), "measure": measure, **_statistics(group, measure)}
-        for names, group in _groups(rows).items()
-        for measure in MEASURES
+        {**values, "measure": measure, **_statistics(group, measure)}
+        for values, group in grouped(rows, KEYS)
+        for measure in score_names(*OF_A_RUN)
     ]
 
 
@@ -95,15 +93,8 @@ def write_study_tables(root: Path) -> str:
     rows = study_rows(contents)
     summary = summarise(rows)
     targets = check_targets(summary)
-    flat = [
-        {
-            key: json.dumps(value) if isinstance(value, (dict, list)) else value
-            for key, value in row.items()
-        }
-        for row in rows
-    ]
-    for name, table in (("rows", flat), ("summary", summary), ("targets", targets)):
-        _write_csv(root / f"{name}.csv", table)
+    for name, table in (("rows", rows), ("summary", summary), ("targets", targets)):
+        write_table(root / f"{name}.csv", table)
     headline = _markdown(
         ("target", "game", "measured", "must", "aim", "seeds", "must met", "aim met"),
         [tuple(row.values()) for row in targets],
@@ -137,19 +128,11 @@ def _sizes(rows: Rows) -> str:
 
 
 def _statistics(rows: Rows, measure: str) -> dict[str, Any]:
-    by_seed: dict[int, list[float | None]] = {}
-    for row in rows:
-        by_seed.setdefault(row["seed"], []).append(row[measure])
-    found = mean_interval(by_seed)
-    values = [value for own in by_seed.values() for value in own if value is not None]
-    low, high = found.interval or (None, None)
+    values = [row[measure] for row in rows if row[measure] is not None]
     return {
-        "mean": found.mean,
-        "low": low,
-        "high": high,
+        **mean_of_rows(rows, measure).columns(),
         "min": min(values, default=None),
         "max": max(values, default=None),
-        "n_seeds": found.n_seeds,
         "n_values": len(values),
     }
 
@@ -234,10 +217,7 @@ def _seconds(rows: Rows) -> str:
 
 def _groups(rows: Rows) -> dict[tuple[Any, ...], list[Row]]:
     """Rows by game, learner, data and observer."""
-    groups: dict[tuple[Any, ...], list[Row]] = {}
-    for row in rows:
-        groups.setdefault(tuple(row[key] for key in KEYS), []).append(row)
-    return groups
+    return {tuple(values.values()): own for values, own in grouped(rows, KEYS)}
 
 
 def _refused(contents: Iterable[Row]) -> str:
@@ -272,13 +252,3 @@ def _number(value: float | None) -> str:
 def _markdown(heading: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
     table = [heading, ["---"] * len(heading), *lines]
     return "\n".join("| " + " | ".join(line) + " |" for line in table)
-
-
-def _write_csv(path: Path, rows: Rows) -> None:
-    """Numbers in full precision; nothing where there is none."""
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    text = io.StringIO()
-    table = csv.DictWriter(text, names, lineterminator="\n")
-    table.writeheader()
-    table.writerows(rows)
-    write_bytes(path, text.getvalue().encode())

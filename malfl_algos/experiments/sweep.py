@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from malfl_algos.experiments.grid import Sweep, SweepRun
+from malfl_algos.experiments.scoring import OF_A_RUN
 from malfl_algos.experiments.sweep_folder import (
     add_result,
     begin_sweep,
@@ -15,10 +16,11 @@ from malfl_algos.experiments.sweep_folder import (
     run_path,
 )
 from malfl_algos.experiments.sweep_runs import versions_that_count
-from malfl_algos.experiments.sweep_tables import MEASURES, Row, write_tables
+from malfl_algos.experiments.sweep_tables import Row, write_tables
 from malfl_algos.experiments.sweep_waves import run_all
 from malfl_algos.plugins.options import suggestion
 from malfl_algos.report.sweep import write_sweep_figure
+from malfl_algos.scores.registry import score_names
 from malfl_algos.storage.lock import run_lock
 from malfl_algos.work.clusters import BackendName, open_backend
 from malfl_algos.work.progress import Progress
@@ -40,7 +42,7 @@ class Picture:
     Args:
         x: the key along the horizontal axis.
         hue: the key that tells lines apart; None: there is one line.
-        measure: one of `MEASURES`.
+        measure: the name of a score of a run.
     """
 
     x: str
@@ -59,9 +61,10 @@ def picture_of(sweep: Sweep, *, x: str | None, hue: str | None, measure: str) ->
         if key is not None and key not in known:
             hint = suggestion(key, known) or ";"
             raise InputError(f"{option}: unknown key {key!r}{hint} known: {', '.join(known)}")
-    if measure not in MEASURES:
-        hint = suggestion(measure, MEASURES) or ";"
-        raise InputError(f"--measure: unknown {measure!r}{hint} known: {', '.join(MEASURES)}")
+    measures = score_names(*OF_A_RUN)
+    if measure not in measures:
+        hint = suggestion(measure, measures) or ";"
+        raise InputError(f"--measure: unknown {measure!r}{hint} known: {', '.join(measures)}")
     several = [key for key in sweep.keys if len({repr(r.point[key]) for r in sweep.runs}) > 1]
     several += ["observer"] * (len(sweep.observers) > 1)
     several += ["family"] * (len({run.family for run in sweep.runs}) > 1)

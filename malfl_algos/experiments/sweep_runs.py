@@ -11,7 +11,7 @@ import signal
 import socket
 import threading
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
@@ -95,7 +95,7 @@ def versions_that_count() -> dict[str, str]:
 def _observe(played: Played, observer: PluginConfig) -> list[dict[str, Any]]:
     config = played.config
     problem = Problem(
-        played.base.game.without_rewards(),
+        played.game,
         config.discount,
         config.temperature,
         config.seat,
@@ -103,12 +103,5 @@ def _observe(played: Played, observer: PluginConfig) -> list[dict[str, Any]]:
     )
     made = make_observer(config, observer, seed=config.seeds[0])
     recovered = recover(made, played.trace, problem)
-    rows = [{"observer": observer.label, **row} for row in _plain_rows(recovered, played)]
+    rows = [{"observer": observer.label, **row} for row in scored_rows(played.base, recovered)]
     return list(json.loads(json.dumps(rows, allow_nan=False)))  # as a file gives them back
-
-
-def _plain_rows(recovered: Any, played: Played) -> Iterator[dict[str, Any]]:
-    for row in scored_rows(played.base, recovered, played.truth.rewards):
-        why = row.pop("reason")
-        undefined = [name for name in ("pearson", "spearman") if row[name] is None]
-        yield {**row, "reasons": {**dict.fromkeys(undefined, why), **row["reasons"]}}

@@ -13,8 +13,11 @@ from numpy.typing import NDArray
 
 from malfl_algos.report.arrays import student_band
 from malfl_algos.report.style import Look
+from malfl_algos.scores.means import INTERVAL
+from malfl_algos.scores.registry import ScoreEntry
 
 __all__ = [
+    "axis_label",
     "band_note",
     "correlation_limits",
     "draw_band",
@@ -92,6 +95,14 @@ def stage_axis(axes: Axes, positions: Sequence[int], label: str) -> None:
     axes.set_xlabel(label)
 
 
+def axis_label(score: ScoreEntry) -> str:
+    """What stands beside the axis of a score: its name, unit, and which end is better."""
+    unit = f" ({score.unit})" if score.unit else ""
+    if score.lower_is_better is None:
+        return f"{score.title}{unit}"
+    return f"{score.title}{unit}\n{'lower' if score.lower_is_better else 'higher'} is better"
+
+
 def correlation_limits(values: Iterable[FloatArray]) -> tuple[float, float]:
     """Axis limits for correlations `(n_seeds, ...)` and their intervals, cut at -1 and 1."""
     lows = [0.9]
@@ -106,7 +117,7 @@ def band_note(n_seeds: int, averaged: str) -> str:
     """The sentence under a title that says what line and band are."""
     if n_seeds < 2:
         return f"one seed, so no interval; {averaged}"
-    return f"mean and 95 % Student t interval over {n_seeds} seeds; {averaged}"
+    return f"mean and {INTERVAL} over {n_seeds} seeds; {averaged}"
 
 
 def legend_columns(labels: Collection[str], width: float) -> int:

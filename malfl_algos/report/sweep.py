@@ -6,7 +6,6 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -15,8 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 from numpy.typing import NDArray
 
-from malfl_algos.experiments.sweep_tables import bootstrap_rng, seed_means
-from malfl_algos.report.series import draw_band, legend_columns, shared_legend
+from malfl_algos.report.series import axis_label, draw_band, legend_columns, shared_legend
 from malfl_algos.report.style import (
     Look,
     house_style,
@@ -26,7 +24,8 @@ from malfl_algos.report.style import (
     set_title,
     soften,
 )
-from malfl_algos.scores.bootstrap import bootstrap_interval
+from malfl_algos.scores.means import INTERVAL, mean_of_rows
+from malfl_algos.scores.registry import SCORES
 from malfl_algos.storage.durable import write_bytes
 
 __all__ = ["sweep_figure", "write_sweep_figure"]
@@ -45,7 +44,7 @@ _LOGARITHMIC = 50.0
 def write_sweep_figure(
     rows: Rows, folder: Path, *, x: str, hue: str | None, measure: str
 ) -> Path | None:
-    """Draw means over seeds with bootstrap intervals; whatever else varies is averaged over.
+    """Draw means over seeds with Student t intervals; whatever else varies is averaged over.
 
     Args:
         rows: of the table of a sweep, in its order.
@@ -115,11 +114,11 @@ def sweep_figure(
         axes.set_title(title, loc="left")
         _horizontal_axis(axes, positions, x, numeric=numeric)
     for row in panels:
-        row[0].set_ylabel(measure.replace("_", " "))
+        row[0].set_ylabel(axis_label(SCORES[measure]))
     if hue is not None:
         shared_legend(figure)
-    interval = f"95 % bootstrap interval over {n_seeds} seeds" if n_seeds > 1 else "one seed"
-    title = f"{measure.replace('_', ' ')} by {x}" + (f" and {hue}" if hue else "")
+    interval = f"{INTERVAL} over {n_seeds} seeds" if n_seeds > 1 else "one seed"
+    title = f"{SCORES[measure].title} by {x}" + (f" and {hue}" if hue else "")
     set_title(figure, title, f"mean and {interval}; all else averaged within a seed")
     return figure
 
@@ -131,12 +130,8 @@ def _band(rows: Rows, wanted: Mapping[str | None, Any], measure: str) -> FloatAr
         for row in rows
         if all(_same(row[key], value) for key, value in wanted.items() if key is not None)
     ]
-    values = seed_means(own, measure)
-    if not values:
-        return np.full(3, np.nan)
-    interval = bootstrap_interval(values, rng=bootstrap_rng(json.dumps(values)))
-    low, high = (np.nan, np.nan) if interval is None else interval
-    return np.array([low, fmean(values), high])
+    found = mean_of_rows(own, measure).columns()
+    return np.array([found[name] for name in ("low", "mean", "high")], dtype=np.float64)
 
 
 def _distinct(rows: Rows, key: str) -> list[Any]:
@@ -164,8 +159,7 @@ def _draw_points(
     low, mean, high = band
     index, n_lines = place
     positions = np.arange(len(mean)) + 0.6 * ((index + 0.5) / n_lines - 0.5)
-    # a bootstrap interval that is corrected for bias may lie beside the mean
-    bars = np.maximum(0.0, np.nan_to_num(np.stack([mean - low, high - mean])))
+    bars = np.nan_to_num(np.stack([mean - low, high - mean]))
     axes.errorbar(
         positions,
         mean,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from malfl_algos.scores.correlation import Score
+from malfl_algos.scores.means import Score
 from malfl_env.errors import InputError
 
 __all__ = ["CALIBRATION", "calibration", "mean_removed_sd"]
@@ -34,7 +34,7 @@ def mean_removed_sd(covariance: FloatArray) -> FloatArray:
 def calibration(
     estimate: FloatArray,
     truth: FloatArray,
-    covariance: FloatArray | None,
+    covariance: FloatArray,
     *,
     states: NDArray[np.bool_] | None = None,
 ) -> dict[str, Score]:
@@ -47,21 +47,17 @@ def calibration(
         estimate: posterior mean, `(n_states,)` or `(n_states, *n_actions)`.
         truth: either shape; a truth of the state is spread over joint actions, one over joint
             actions is averaged over them where the estimate is of the state.
-        covariance: posterior, `(n_values, n_values)` over the flattened estimate; None where the
-            method has none.
+        covariance: posterior, `(n_values, n_values)` over the flattened estimate.
         states: bool `(n_states,)`: the joint states that count; all when left out.
 
     Returns:
         `coverage_1sd`, `coverage_2sd`, `coverage_3sd` in [0, 1], and `sd_ratio`: mean posterior
         deviation over the deviation of the truth, both mean-removed and over the values that count.
-        None with a reason where the covariance is missing, something is not finite, or (the ratio)
-        the truth is constant.
+        None with a reason where something is not finite, or (the ratio) the truth is constant.
 
     Raises:
         InputError: for shapes that do not fit.
     """
-    if covariance is None:
-        return _none("no posterior covariance is given")
     estimated = np.asarray(estimate, dtype=np.float64)
     if covariance.shape != (estimated.size, estimated.size):
         raise InputError(
@@ -80,7 +76,7 @@ def calibration(
     sd = mean_removed_sd(spread)
     scores = {f"coverage_{k}sd": Score(float(np.mean(error <= k * sd))) for k in (1, 2, 3)}
     if np.ptp(true) <= 1e-12 * np.abs(truth).max():
-        return scores | {"sd_ratio": Score(None, "the true reward is constant")}
+        return scores | {"sd_ratio": Score(None, "the ground-truth reward is constant")}
     return scores | {"sd_ratio": Score(float(sd.mean() / true.std()))}
 
 

@@ -1,53 +1,17 @@
-"""How well a recovered reward agrees with the true one: correlation over joint states, and its mean
-over seeds."""
+"""How well a recovered reward agrees with the ground truth: correlation over joint states."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from math import sqrt
-from statistics import fmean, stdev
-
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
 
+from malfl_algos.scores.means import Score
 from malfl_env.errors import InputError
 
-__all__ = ["MeanInterval", "Score", "mean_interval", "pearson", "spearman", "state_values"]
+__all__ = ["pearson", "spearman", "state_values"]
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
-
-
-@dataclass(frozen=True)
-class Score:
-    """A number, or the reason why there is none.
-
-    Args:
-        value: never NaN.
-        reason: given exactly where value is None.
-    """
-
-    value: float | None
-    reason: str | None = None
-
-
-@dataclass(frozen=True)
-class MeanInterval:
-    """A mean over seeds.
-
-    Args:
-        mean: None where no seed has a value.
-        interval: lower and upper end; None where fewer than two seeds have a value.
-        n_seeds: seeds that have a value.
-        reason: given where mean or interval is None, or values are missing.
-    """
-
-    mean: float | None
-    interval: tuple[float, float] | None
-    n_seeds: int
-    reason: str | None = None
 
 
 def state_values(reward: FloatArray) -> FloatArray:
@@ -58,7 +22,7 @@ def state_values(reward: FloatArray) -> FloatArray:
 
 
 def pearson(estimate: FloatArray, truth: FloatArray, *, states: BoolArray | None = None) -> Score:
-    """Pearson's correlation of an estimated and a true reward over joint states.
+    """Pearson's correlation of an estimated and a ground-truth reward over joint states.
 
     Args:
         estimate, truth: `(n_states,)` or `(n_states, *n_actions)`; the latter is averaged uniformly
@@ -82,33 +46,6 @@ def spearman(estimate: FloatArray, truth: FloatArray, *, states: BoolArray | Non
     return _correlation(estimated, true, ranked=True)
 
 
-def mean_interval(
-    values_by_seed: Mapping[int, Sequence[float | None]], *, level: float = 0.95
-) -> MeanInterval:
-    """Mean over seeds with an interval by Student's t, agents averaged within a seed.
-
-    Args:
-        values_by_seed: for each seed one value per agent; None where there is none.
-        level: of the interval, in (0, 1).
-    """
-    counted = {
-        seed: [value for value in values if value is not None]
-        for seed, values in values_by_seed.items()
-    }
-    means = [fmean(values) for values in counted.values() if values]
-    n_values = sum(map(len, values_by_seed.values()))
-    n_missing = n_values - sum(map(len, counted.values()))
-    if not means:
-        return MeanInterval(None, None, 0, "no seed has a value")
-    missing = f"{n_missing} of {n_values} values are missing" if n_missing else None
-    if len(means) == 1:
-        alone = "one seed has no interval"
-        return MeanInterval(means[0], None, 1, f"{alone}; {missing}" if missing else alone)
-    mean = fmean(means)
-    half = float(special.stdtrit(len(means) - 1, 0.5 + level / 2)) * stdev(means) / sqrt(len(means))
-    return MeanInterval(mean, (mean - half, mean + half), len(means), missing)
-
-
 def _compared(
     estimate: FloatArray, truth: FloatArray, states: BoolArray | None
 ) -> tuple[FloatArray, FloatArray]:
@@ -121,14 +58,14 @@ def _compared(
     if states is not None:
         estimated, true = estimated[states], true[states]
     if not np.all(np.isfinite(true)):
-        raise InputError("the true reward has values that are not finite")
+        raise InputError("the ground-truth reward has values that are not finite")
     return estimated, true
 
 
 def _correlation(estimated: FloatArray, true: FloatArray, *, ranked: bool = False) -> Score:
     if not np.all(np.isfinite(estimated)):
         return Score(None, "the estimate has values that are not finite")
-    for name, values in (("true reward", true), ("estimate", estimated)):
+    for name, values in (("ground-truth reward", true), ("estimate", estimated)):
         if _is_constant(values):
             return Score(None, f"the {name} is constant")
     one, other = (_unit(_ranks(values) if ranked else values) for values in (estimated, true))

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
 from scipy.sparse.linalg import lsmr
 
-from malfl_algos.scores.correlation import Score
+from malfl_algos.scores.means import Score
 from malfl_algos.soft.evaluation import (
     averaged_reward,
     averaged_transition,
@@ -252,11 +252,11 @@ def _distance(
     canonical: Callable[[FloatArray, RewardSpace], FloatArray],
 ) -> Score:
     if not np.all(np.isfinite(truth)):
-        raise InputError("the true reward has values that are not finite")
+        raise InputError("the ground-truth reward has values that are not finite")
     if not np.all(np.isfinite(estimate)):
         return Score(None, "the estimate has values that are not finite")
     units = []
-    for name, reward in (("true reward", truth), ("estimate", estimate)):
+    for name, reward in (("ground-truth reward", truth), ("estimate", estimate)):
         values = space.values(reward)
         largest = np.abs(values).max()
         # a smaller number than that has no room left to be divided by

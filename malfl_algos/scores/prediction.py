@@ -1,9 +1,9 @@
-"""Judging rewards without any truth: do they foretell how the agents go on learning?
+"""Held-out prediction: a score of rewards that needs no ground truth.
 
-Soft policy iteration under the recovered rewards turns the policies of one stage into those of the
-next. What the agents then really did is compared with that, beside two predictions that need no
-reward: that nothing changes, and uniform play. The comparison is honest only for stages that the
-rewards were not recovered from.
+Soft policy iteration under the recovered rewards predicts the policies of a stage from those of the
+stage before. The actions that the agents played are compared with that prediction, beside two
+baselines that need no reward: no change, and uniform play. The comparison is honest only for stages
+that the rewards were not recovered from.
 """
 
 from __future__ import annotations
@@ -15,9 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import xlogy
 
-from malfl_algos.scores.correlation import Score
+from malfl_algos.scores.means import Score
 from malfl_algos.soft.evaluation import log_soft_improvement, soft_evaluation
-from malfl_algos.trace import LearningTrace, Stage
 from malfl_env.errors import InputError
 from malfl_env.markov_game import MarkovGame
 
@@ -31,6 +30,7 @@ __all__ = [
 ]
 
 FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
 
 PREDICTIONS = ("predicted", "no_change", "uniform")
 """By the rewards, and the two baselines."""
@@ -41,7 +41,7 @@ PSEUDO_COUNT = 0.3
 
 @dataclass(frozen=True)
 class Prediction:
-    """How well policies foretold what was played.
+    """How well policies predicted the actions that were played.
 
     Args:
         log_likelihood: mean over the steps of log pi(a | s), in nats; <= 0, higher is better.
@@ -55,7 +55,7 @@ class Prediction:
     n_steps: int
 
 
-def estimated_policy(counts: NDArray[np.int64]) -> FloatArray:
+def estimated_policy(counts: IntArray) -> FloatArray:
     """(n(s, a) + c) / (N(s) + c * n_actions), c = 0.3: `(n_states, n_actions)`, all > 0."""
     smoothed = counts + PSEUDO_COUNT
     return np.asarray(smoothed / smoothed.sum(axis=-1, keepdims=True))
@@ -89,9 +89,7 @@ def predicted_log_policies(
     ]
 
 
-def prediction_score(
-    log_policies: Sequence[FloatArray], counts: Sequence[NDArray[np.int64]]
-) -> Prediction:
+def prediction_score(log_policies: Sequence[FloatArray], counts: Sequence[IntArray]) -> Prediction:
     """Score predicted policies of one agent, stage by stage, on what it played.
 
     Args:
@@ -121,7 +119,7 @@ def prediction_score(
 def prediction_scores(
     game: MarkovGame,
     rewards: Mapping[str, FloatArray],
-    trace: LearningTrace,
+    joint_counts: Sequence[IntArray],
     *,
     first_stage: int,
     discount: float,
@@ -134,7 +132,8 @@ def prediction_scores(
     Args:
         game: the dynamics.
         rewards: per agent id `(n_states,)` or `(n_states, *n_actions)`; the agents to predict.
-        trace: the stages seen; those from `first_stage` on should be new to the rewards.
+        joint_counts: per stage the visits of joint states and actions, int
+            `(n_states, *n_actions)`; stages from `first_stage` on should be new to the rewards.
         first_stage: number of the first stage to predict, counted from 0; 1..n_stages - 1.
         discount, temperature: the learners'.
 
@@ -142,35 +141,37 @@ def prediction_scores(
         Per agent id and per name in `PREDICTIONS` its score.
 
     Raises:
-        InputError: for a trace of another game, a stage that has none before it or is not in the
-            trace, or a reward that is not finite or of another shape.
+        InputError: for counts of another game, a stage that has none before it or is not there, or
+            a reward that is not finite or of another shape.
     """
-    if (trace.n_states, trace.n_actions) != (game.n_states, game.n_actions):
+    shape = (game.n_states, *game.n_actions)
+    for stage in joint_counts:
+        if stage.shape != shape:
+            raise InputError(
+                f"the counts of a stage have shape {stage.shape}, the game given has {shape}"
+            )
+    if not 1 <= first_stage < len(joint_counts):
         raise InputError(
-            f"the trace is of a game with {trace.n_states} joint states and actions "
-            f"{trace.n_actions}, the game given has {game.n_states} and {game.n_actions}"
+            f"first_stage must be 1..{len(joint_counts) - 1}: a stage to predict has one before "
+            f"it; got {first_stage}"
         )
-    if not 1 <= first_stage < trace.n_stages:
-        raise InputError(
-            f"first_stage must be 1..{trace.n_stages - 1}: a stage to predict has one before it; "
-            f"got {first_stage}"
-        )
+    action_counts = [_action_counts(counts) for counts in joint_counts]
     silent = np.zeros(game.n_states)
     rewarded = game.with_rewards([rewards.get(agent, silent) for agent in game.agents])
-    before, after = trace.stages[first_stage - 1 : -1], trace.stages[first_stage:]
-    joint_policies = [_estimated_joint_policy(stage, game.n_agents) for stage in before]
+    before, after = action_counts[first_stage - 1 : -1], action_counts[first_stage:]
+    joint_policies = [[estimated_policy(own) for own in stage] for stage in before]
     predicted = [
         predicted_log_policies(rewarded, policies, discount=discount, temperature=temperature)
         for policies in joint_policies
     ]
     scores = {}
     for index in (index for index, agent in enumerate(game.agents) if agent in rewards):
-        counts = [stage.action_counts(index) for stage in after]
+        counts = [stage[index] for stage in after]
         n_actions = game.n_actions[index]
         candidates = (
             [policies[index] for policies in predicted],
             [np.log(policies[index]) for policies in joint_policies],
-            [np.full((game.n_states, n_actions), -np.log(n_actions))] * len(after),
+            [np.full((game.n_states, n_actions), -np.log(n_actions))] * len(counts),
         )
         scores[game.agents[index]] = {
             name: prediction_score(candidate, counts)
@@ -179,5 +180,7 @@ def prediction_scores(
     return scores
 
 
-def _estimated_joint_policy(stage: Stage, n_agents: int) -> list[FloatArray]:
-    return [estimated_policy(stage.action_counts(index)) for index in range(n_agents)]
+def _action_counts(joint_counts: IntArray) -> list[IntArray]:
+    """Visits of each agent's own actions: per agent `(n_states, n_actions)`."""
+    axes = range(1, joint_counts.ndim)
+    return [joint_counts.sum(axis=tuple(a for a in axes if a != own)) for own in axes]

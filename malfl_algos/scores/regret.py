@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from malfl_algos.scores.correlation import Score
+from malfl_algos.scores.means import Score
 from malfl_algos.scores.prediction import predicted_log_policies
 from malfl_algos.soft.evaluation import soft_evaluation
 from malfl_env.errors import InputError
@@ -24,13 +24,13 @@ NO_GAP = 1e-12
 
 @dataclass(frozen=True, eq=False)
 class TruePlay:
-    """What the true rewards lead to: the scale on which a regret is measured.
+    """What the ground-truth rewards lead to: the scale on which a regret is measured.
 
     Args:
-        game: dynamics and true rewards.
+        game: dynamics and ground-truth rewards.
         discount, temperature: the learners'.
         n_stages: of training.
-        trained: per agent the value of the start state after training on the true rewards.
+        trained: per agent the value of the start state after training on the ground-truth rewards.
         uniform: the same where everyone plays uniformly.
     """
 
@@ -80,7 +80,7 @@ def start_values(
 
 
 def true_play(game: MarkovGame, *, discount: float, temperature: float, n_stages: int) -> TruePlay:
-    """Train on the true rewards, once for all the regrets that are measured against them.
+    """Train on the ground-truth rewards, once for all the regrets that are measured against them.
 
     Args: as `trained_policies`; the game's rewards are the true ones.
     """
@@ -100,12 +100,12 @@ def regret(recovered: Mapping[str, FloatArray], truth: TruePlay) -> dict[str, Sc
     """Regret of all agents learning from recovered rewards together.
 
     |V(trained on recovered) - V(trained on true)| / |V(trained on true) - V(uniform)|, V the
-    discounted, unregularised value of the start state under the agent's true reward.
+    discounted, unregularised value of the start state under the agent's ground-truth reward.
 
     Args:
         recovered: per agent id `(n_states,)` or `(n_states, *n_actions)`. Agents that are not in it
-            learn from their true rewards. The level of a reward does not matter, its scale does:
-            the temperature is the learners'.
+            learn from their ground-truth rewards. The mean of a reward does not matter, its scale
+            does: the temperature is the learners'.
         truth: from `true_play`.
 
     Returns:
@@ -144,5 +144,7 @@ def regret(recovered: Mapping[str, FloatArray], truth: TruePlay) -> dict[str, Sc
 def _share(reached: float, trained: float, uniform: float) -> Score:
     gap = abs(trained - uniform)
     if gap <= NO_GAP * max(abs(trained), abs(uniform), NO_GAP):
-        return Score(None, "play trained on the true rewards is worth as much as uniform play")
+        return Score(
+            None, "play trained on the ground-truth rewards is worth as much as uniform play"
+        )
     return Score(abs(reached - trained) / gap)

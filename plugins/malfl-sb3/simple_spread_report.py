@@ -14,7 +14,7 @@ from simple_spread_seed import TRUE, read_part
 
 from malfl_algos.report.series import band_note, draw_series, shared_legend, stage_axis
 from malfl_algos.report.style import house_style, look, new_figure, png_bytes, set_title, soften
-from malfl_algos.scores.correlation import mean_interval
+from malfl_algos.scores import mean_interval
 from malfl_algos.storage.arrays import read_arrays
 from malfl_algos.storage.durable import write_bytes
 from malfl_env.errors import InputError

@@ -339,6 +339,6 @@ def test_families_of_ones_own(tmp_path):
     truth = GroundTruth.load(tmp_path / "run" / "mine" / "seed_0" / "fake" / "ground_truth.npz")
     np.testing.assert_array_equal(truth.rewards["agent_1"], table)
     flat = [r for r in summary["results"] if (r["family"], r["agent"]) == ("flat", "agent_1")]
-    assert [(row["pearson"], row["reason"]) for row in flat] == [
-        (None, "the true reward is constant")
+    assert [(row["pearson"], row["reasons"]["pearson"]) for row in flat] == [
+        (None, "the ground-truth reward is constant")
     ]

@@ -1,4 +1,4 @@
-"""`malfl score`, with the true rewards, with a trace, with both; and the same scores in a run."""
+"""`malfl score` with the ground truth, with a trace, with both; and the same scores in a run."""
 
 import json
 from pathlib import Path
@@ -9,13 +9,15 @@ from exact import exact_policies
 from fake_plugins import install
 
 from malfl_algos.cli.main import main
-from malfl_algos.experiments.scoring import PREDICTION_MEASURES, TRUTH_MEASURES
 from malfl_algos.ground_truth import GroundTruth
+from malfl_algos.scores import score_names
 from malfl_algos.storage.arrays import read_arrays, write_arrays
 from malfl_algos.trace import LearningTrace, Stage
 from malfl_env import grid_world_v0, markov_game
 
-CALIBRATION = [name for name in TRUTH_MEASURES if "sd" in name]
+AGAINST_TRUTH = score_names("ground_truth", "dynamics", "posterior_covariance")
+PREDICTIONS = score_names("trace", "dynamics")
+CALIBRATION = [name for name in AGAINST_TRUTH if "sd" in name]
 
 
 @pytest.fixture(autouse=True)
@@ -78,23 +80,23 @@ def test_without_any_truth(game, capsys):
     """It says what is in sample, and what the rest needs."""
     rows = score("--trace", "trace.npz")
     for row in rows:
-        assert {row[name] for name in ("pearson", "spearman", *TRUTH_MEASURES)} == {None}
+        assert {row[name] for name in AGAINST_TRUTH} == {None}
         assert row["predicted_log_likelihood"] > row["no_change_log_likelihood"]
         assert row["prediction"] == {"stages": [3], "in_sample": True}
-        assert {row["reason"], *row["reasons"].values()} == {
-            "needs the true rewards: --ground-truth FILE"
+        assert set(row["reasons"].values()) == {
+            "needs the ground-truth rewards: --ground-truth FILE"
         }
     out = capsys.readouterr().out
     assert "in sample" in out
     assert "  pearson, spearman, epic, starc, epic_averaged" in out
-    assert out.endswith(": needs the true rewards: --ground-truth FILE\n")
+    assert out.endswith(": needs the ground-truth rewards: --ground-truth FILE\n")
 
 
 def test_without_a_trace_or_a_posterior(game, capsys):
     write_arrays(Path("r/posterior.npz"), {"agent_0_sd": np.ones(81)})
     rows = score("--ground-truth", "truth.npz")
     for row in rows:
-        assert {row[name] for name in (*PREDICTION_MEASURES, *CALIBRATION)} == {None}
+        assert {row[name] for name in (*PREDICTIONS, *CALIBRATION)} == {None}
         assert row["prediction"] is None
         assert row["reasons"]["predicted_divergence"] == "needs the trace: --trace FILE"
     assert "keep the posterior covariance" in rows[0]["reasons"]["sd_ratio"]
@@ -107,9 +109,9 @@ def test_rewards_that_say_nothing(game):
     (row,) = score("--ground-truth", "truth.npz", "--trace", "trace.npz")
     assert row["agent"] == "agent_1"
     assert row["pearson"] is row["epic"] is row["starc_averaged"] is None
-    assert row["reason"] == "the estimate is constant"
+    assert row["reasons"]["pearson"] == "the estimate is constant"
     assert row["reasons"]["epic"].startswith("the estimate is constant up to shaping")
-    # with agent_0 learning from its own, true reward
+    # with agent_0 learning from its own, ground-truth reward
     assert 0.5 < row["regret"] < 1.5
 
 
@@ -119,7 +121,7 @@ def test_rewards_with_holes(game):
     broken, sound = score("--ground-truth", "truth.npz", "--trace", "trace.npz")
     assert sound["pearson"] == pytest.approx(1)
     assert sound["epic"] == pytest.approx(0, abs=1e-12)
-    assert all(broken[name] is None for name in ("pearson", *TRUTH_MEASURES, *PREDICTION_MEASURES))
+    assert all(broken[name] is None for name in (*AGAINST_TRUTH, *PREDICTIONS))
     # everybody learns together, so that there is no regret of the other either
     assert "agent_0's reward has values that are not finite" in sound["reasons"]["regret"]
 
@@ -150,7 +152,10 @@ def test_another_game_needs_its_configuration(game, capsys):
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        ([], "nothing to judge by: give --ground-truth FILE (the true rewards), --trace FILE"),
+        (
+            [],
+            "nothing to score against: give --ground-truth FILE (the ground-truth rewards), ",
+        ),
         (["--trace", "truth.npz"], "truth.npz: expected a malfl learning trace"),
         (["--ground-truth", "trace.npz"], "trace.npz: expected a malfl ground truth"),
         (["--trace", "absent.npz"], "absent.npz: no such file"),
@@ -192,7 +197,7 @@ def test_a_run_has_the_same_scores(capsys):
     truth = str(unit / "fake" / "ground_truth.npz")
     assert main([*argv, "--ground-truth", truth, "--json", "s.json"]) == 0
     for row, alone in zip(rows, json.loads(Path("s.json").read_text()), strict=True):
-        for name in ("agent", "pearson", *TRUTH_MEASURES):
+        for name in ("agent", *AGAINST_TRUTH):
             assert row[name] == alone[name], name
         assert 0 < row["epic"] <= 1
         assert row["regret"] > 0

@@ -11,6 +11,7 @@ from pathlib import Path
 from statistics import fmean
 
 import pytest
+from scipy import stats
 from sweep_cases import (
     GRID,
     call,
@@ -103,7 +104,9 @@ def test_the_summary_is_of_the_table(serial: Path) -> None:
         for o in ("counting",)
     ]
     assert float(one["mean"]) == pytest.approx(fmean(by_seed), rel=1e-12)
-    assert min(by_seed) <= float(one["low"]) <= float(one["high"]) <= max(by_seed)
+    half = float(stats.t.ppf(0.975, len(by_seed) - 1) * stats.sem(by_seed))
+    ends = [fmean(by_seed) - half, fmean(by_seed) + half]
+    assert [float(one["low"]), float(one["high"])] == pytest.approx(ends)
     assert len(summary) == 4 * 2 * 11  # points x observers x measures
 
 

@@ -109,5 +109,5 @@ def test_text_shows_means_intervals_and_verdicts():
     )
     assert ["g", "o", "mean", "-", "-"] in lines
     assert ["o", "agent_0", "yes"] in lines
-    assert "o         agent_1  same true reward in all families" in text
+    assert "o         agent_1  same ground-truth reward in all families" in text
     assert all(line == line.rstrip() for line in text.splitlines())

@@ -76,7 +76,6 @@ def test_states_that_do_not_count_leave_their_mean_behind():
 
 def test_no_number_without_a_posterior():
     for covariance, estimate, reason in (
-        (None, np.zeros(2), "no posterior covariance is given"),
         (np.full((2, 2), np.nan), np.zeros(2), "the posterior has values that are not finite"),
         (np.eye(2), np.array([0, np.inf]), "the posterior has values that are not finite"),
     ):
@@ -85,7 +84,7 @@ def test_no_number_without_a_posterior():
         assert {score.reason for score in scores.values()} == {reason}
     flat = calibration(np.zeros(2), np.full(2, 0.1), np.eye(2))
     assert flat["coverage_1sd"].value == 1.0
-    assert flat["sd_ratio"].reason == "the true reward is constant"
+    assert flat["sd_ratio"].reason == "the ground-truth reward is constant"
 
 
 def test_refused():

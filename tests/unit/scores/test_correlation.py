@@ -46,7 +46,7 @@ def test_extreme_scales_change_nothing(measure, scale):
 @pytest.mark.parametrize("measure", [pearson, spearman])
 def test_no_number_without_variation(measure):
     varied, constant = np.arange(4.0), np.full(4, 0.1)
-    assert measure(varied, constant).reason == "the true reward is constant"
+    assert measure(varied, constant).reason == "the ground-truth reward is constant"
     assert measure(constant, varied).reason == "the estimate is constant"
     # rounding on top of a constant is not variation
     assert measure(constant + np.array([0, 1e-17, 0, 0]), varied).value is None
@@ -65,7 +65,7 @@ def test_states_that_do_not_count_are_left_out():
 def test_refused():
     with pytest.raises(ValueError, match="4 joint states, the truth of 3"):
         pearson(np.zeros(4), np.zeros(3))
-    with pytest.raises(ValueError, match="true reward has values that are not finite"):
+    with pytest.raises(ValueError, match="ground-truth reward has values that are not finite"):
         pearson(np.zeros(2), np.array([np.nan, 1]))
 
 

@@ -175,10 +175,12 @@ def test_no_number_without_preferences(paper_game, measure):
             None,
             "the estimate is constant up to shaping: it prefers nothing",
         )
-        assert measure(reward, nothing, space).reason.startswith("the true reward is constant")
+        assert measure(reward, nothing, space).reason.startswith(
+            "the ground-truth reward is constant"
+        )
     holed = np.where(np.arange(81) == 3, np.nan, reward)
     assert measure(holed, reward, space).reason == "the estimate has values that are not finite"
-    with pytest.raises(ValueError, match="true reward has values that are not finite"):
+    with pytest.raises(ValueError, match="ground-truth reward has values that are not finite"):
         measure(reward, holed, space)
 
 

@@ -13,7 +13,6 @@ from malfl_algos.scores.prediction import (
     prediction_score,
     prediction_scores,
 )
-from malfl_algos.trace import LearningTrace, Stage
 
 LEARNERS = {"discount": 0.9, "temperature": 3.0}
 
@@ -23,10 +22,10 @@ def counted(game, n_stages, n_visits):
     and counts as near to them as whole numbers are."""
     policies = exact_policies(game, n_stages, **LEARNERS)
     stages = [
-        Stage(np.rint(n_visits * one[:, :, None] * other[:, None, :]).astype(np.int64))
+        np.rint(n_visits * one[:, :, None] * other[:, None, :]).astype(np.int64)
         for one, other in policies
     ]
-    return policies, LearningTrace(tuple(stages))
+    return policies, stages
 
 
 def rewards_of(game):
@@ -76,9 +75,9 @@ def test_the_truth_predicts_what_exact_learners_do(paper_game):
 @pytest.mark.parametrize("first_stage", [1, 2])
 def test_the_truth_beats_both_baselines(paper_game, first_stage):
     game = paper_game("heterogeneous")
-    _, trace = counted(game, 4, 1_000_000)
+    _, counts = counted(game, 4, 1_000_000)
     scores = prediction_scores(
-        game.without_rewards(), rewards_of(game), trace, first_stage=first_stage, **LEARNERS
+        game.without_rewards(), rewards_of(game), counts, first_stage=first_stage, **LEARNERS
     )
     assert list(scores) == ["agent_0", "agent_1"]
     for own in scores.values():
@@ -93,12 +92,12 @@ def test_the_truth_beats_both_baselines(paper_game, first_stage):
 
 def test_level_is_nothing_and_sign_is_everything(paper_game):
     game = paper_game()
-    _, trace = counted(game, 3, 10_000)
+    _, counts = counted(game, 3, 10_000)
     found, raised, wrong = (
         prediction_scores(
             game,
             {agent: change(reward) for agent, reward in rewards_of(game).items()},
-            trace,
+            counts,
             first_stage=2,
             **LEARNERS,
         )["agent_0"]
@@ -112,9 +111,9 @@ def test_level_is_nothing_and_sign_is_everything(paper_game):
 
 def test_a_silent_reward_predicts_uniform_play(paper_game):
     game = paper_game()
-    _, trace = counted(game, 2, 1000)
+    _, counts = counted(game, 2, 1000)
     silent = {"agent_1": np.zeros((81, 5, 5))}
-    scores = prediction_scores(game, silent, trace, first_stage=1, **LEARNERS)
+    scores = prediction_scores(game, silent, counts, first_stage=1, **LEARNERS)
     assert list(scores) == ["agent_1"]
     own = scores["agent_1"]
     # the stage before is uniform as well, so that entropy has nothing to say either
@@ -143,11 +142,11 @@ def test_no_number_where_there_is_none():
 
 def test_refused(paper_game):
     game = paper_game()
-    _, trace = counted(game, 3, 10)
+    _, counts = counted(game, 3, 10)
     for first_stage in (0, 3):
         with pytest.raises(ValueError, match=r"first_stage must be 1\.\.2"):
-            prediction_scores(game, rewards_of(game), trace, first_stage=first_stage, **LEARNERS)
-    with pytest.raises(ValueError, match="the game given has 16 and"):
-        prediction_scores(paper_game(size=2), {}, trace, first_stage=1, **LEARNERS)
+            prediction_scores(game, rewards_of(game), counts, first_stage=first_stage, **LEARNERS)
+    with pytest.raises(ValueError, match=r"shape \(81, 5, 5\), the game given has \(16, 5, 5\)"):
+        prediction_scores(paper_game(size=2), {}, counts, first_stage=1, **LEARNERS)
     with pytest.raises(ValueError, match="not finite"):
-        prediction_scores(game, {"agent_0": np.full(81, np.nan)}, trace, first_stage=1, **LEARNERS)
+        prediction_scores(game, {"agent_0": np.full(81, np.nan)}, counts, first_stage=1, **LEARNERS)

@@ -97,7 +97,7 @@ def test_no_number_where_nothing_can_be_lost(play):
     scores = regret({"agent_0": np.arange(81.0), "agent_1": game.reward(1)}, indifferent)
     assert scores["agent_0"].value is None
     assert scores["agent_0"].reason == (
-        "play trained on the true rewards is worth as much as uniform play"
+        "play trained on the ground-truth rewards is worth as much as uniform play"
     )
     assert scores["agent_1"].value is not None
     for holed in (np.nan, np.inf):

@@ -1,0 +1,117 @@
+"""A score, its mean over seeds, and the one interval that is stated with a mean."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from math import sqrt
+from statistics import fmean, stdev
+from typing import Any
+
+__all__ = ["INTERVAL", "MeanInterval", "Score", "grouped", "mean_interval", "mean_of_rows"]
+
+INTERVAL = "95 % Student t interval"
+"""What the interval of a mean is called in tables and figures."""
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Score:
+    """A number, or the reason why there is none.
+
+    Args:
+        value: never NaN.
+        reason: given exactly where value is None.
+    """
+
+    value: float | None
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class MeanInterval:
+    """A mean over seeds.
+
+    Args:
+        mean: None where no seed has a value.
+        interval: lower and upper end; None where fewer than two seeds have a value.
+        n_seeds: seeds that have a value.
+        reason: given where mean or interval is None, or values are missing.
+    """
+
+    mean: float | None
+    interval: tuple[float, float] | None
+    n_seeds: int
+    reason: str | None = None
+
+    def columns(self) -> dict[str, Any]:
+        """As columns `mean, low, high, n_seeds` of a table."""
+        low, high = self.interval or (None, None)
+        return {"mean": self.mean, "low": low, "high": high, "n_seeds": self.n_seeds}
+
+    def plain(self) -> dict[str, Any]:
+        """As `mean, interval, n_seeds, reason` of a JSON file."""
+        interval = None if self.interval is None else list(self.interval)
+        return {
+            "mean": self.mean,
+            "interval": interval,
+            "n_seeds": self.n_seeds,
+            "reason": self.reason,
+        }
+
+
+def mean_interval(
+    values_by_seed: Mapping[int, Sequence[float | None]], *, level: float = 0.95
+) -> MeanInterval:
+    """Mean over seeds with an interval by Student's t, agents averaged within a seed.
+
+    Args:
+        values_by_seed: for each seed one value per agent; None where there is none.
+        level: of the interval, in (0, 1).
+    """
+    counted = {
+        seed: [value for value in values if value is not None]
+        for seed, values in values_by_seed.items()
+    }
+    means = [fmean(values) for values in counted.values() if values]
+    n_values = sum(map(len, values_by_seed.values()))
+    n_missing = n_values - sum(map(len, counted.values()))
+    if not means:
+        return MeanInterval(None, None, 0, "no seed has a value")
+    missing = f"{n_missing} of {n_values} values are missing" if n_missing else None
+    if len(means) == 1:
+        alone = "one seed has no interval"
+        return MeanInterval(means[0], None, 1, f"{alone}; {missing}" if missing else alone)
+    from scipy.special import stdtrit
+
+    mean = fmean(means)
+    half = float(stdtrit(len(means) - 1, 0.5 + level / 2)) * stdev(means) / sqrt(len(means))
+    return MeanInterval(mean, (mean - half, mean + half), len(means), missing)
+
+
+def mean_of_rows(rows: Iterable[Row], name: str) -> MeanInterval:
+    """Mean of one column of a table over its seeds.
+
+    Args:
+        rows: they have `seed`; several rows of one seed are averaged first.
+        name: the column; None in it is a missing value.
+    """
+    by_seed: dict[int, list[float | None]] = {}
+    for row in rows:
+        by_seed.setdefault(row["seed"], []).append(row[name])
+    return mean_interval(by_seed)
+
+
+def grouped(rows: Iterable[Row], by: Sequence[str]) -> list[tuple[dict[str, Any], list[Row]]]:
+    """Rows that agree in some columns, in order of first appearance.
+
+    Returns:
+        Per group the values of the columns `by`, and its rows.
+    """
+    groups: dict[str, tuple[dict[str, Any], list[Row]]] = {}
+    for row in rows:
+        values = {name: row[name] for name in by}
+        groups.setdefault(json.dumps(values), (values, []))[1].append(row)
+    return list(groups.values())

@@ -1,0 +1,215 @@
+"""Every score, once: what stands here is computed, tabled, printed and drawn without another edit.
+
+To add a score, write its function and its entry in `SCORES`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from malfl_algos.scores.correlation import pearson, spearman
+from malfl_algos.scores.distances import RewardSpace, epic, starc
+from malfl_algos.scores.inputs import Need, Reference, ScoringInputs
+from malfl_algos.scores.means import Score
+
+__all__ = ["CORRELATION", "SCORES", "ScoreEntry", "score_agent", "score_names"]
+
+FloatArray = NDArray[np.float64]
+
+CORRELATION = "Correlation with the ground-truth reward over joint states"
+DISTANCE = (
+    "Distance from the ground-truth reward up to shaping, and regret of learning from the "
+    "recovered one (0 is best)"
+)
+CALIBRATION = (
+    "Share of ground-truth values within 1, 2, 3 posterior standard deviations (sd); mean sd over "
+    "the sd of the ground truth"
+)
+LIKELIHOOD = "Log-likelihood of the actions played in the predicted stages"
+DIVERGENCE = "KL divergence of the actions played in the predicted stages from the prediction"
+
+PREDICTION_HEADINGS = {"predicted": "predicted", "no_change": "no change", "uniform": "uniform"}
+
+
+@dataclass(frozen=True)
+class ScoreEntry:
+    """One score.
+
+    Args:
+        name: the column of rows and tables, and what options and files call it.
+        title: the label of axes and figures.
+        group: the title of the printed table and of the figure that it is in.
+        function: of the inputs and an agent id; called only where all that it needs is there.
+        needs: beside the recovered rewards.
+        heading: of its column in printed tables; the title when left out.
+        digits: decimals in print.
+        bounds: the smallest and largest value that it may take; None: unbounded.
+        lower_is_better: None where neither end is better.
+        unit: "" for a pure number.
+    """
+
+    name: str
+    title: str
+    group: str
+    function: Callable[[ScoringInputs, str], Score]
+    needs: tuple[Need, ...]
+    heading: str = ""
+    digits: int = 3
+    bounds: tuple[float | None, float | None] = (None, None)
+    lower_is_better: bool | None = None
+    unit: str = ""
+
+
+def score_names(*available: Need) -> list[str]:
+    """The names of the scores that need nothing else than this, in the order of the registry."""
+    return [name for name, entry in SCORES.items() if set(entry.needs) <= set(available)]
+
+
+def score_agent(
+    inputs: ScoringInputs, agent: str, names: Iterable[str] | None = None
+) -> dict[str, Any]:
+    """Scores of one agent's reward as columns of a row.
+
+    Args:
+        inputs: what they are computed from.
+        agent: whose reward.
+        names: of the scores; all when left out.
+
+    Returns:
+        A value per name, None where there is none, and `reasons`: why, by name.
+    """
+    found = {name: _score(SCORES[name], inputs, agent) for name in names or SCORES}
+    values: dict[str, Any] = {name: score.value for name, score in found.items()}
+    reasons = {name: score.reason for name, score in found.items() if score.value is None}
+    return {**values, "reasons": reasons}
+
+
+def _score(entry: ScoreEntry, inputs: ScoringInputs, agent: str) -> Score:
+    for need in entry.needs:
+        reason = inputs.lacks(need, agent)
+        if reason is not None:
+            return Score(None, reason)
+    return entry.function(inputs, agent)
+
+
+def _truth(inputs: ScoringInputs) -> Reference:
+    assert inputs.reference is not None
+    return inputs.reference
+
+
+def _correlation(name: str, title: str, measure: Callable[..., Score]) -> ScoreEntry:
+    def function(inputs: ScoringInputs, agent: str) -> Score:
+        truth = _truth(inputs)
+        return measure(inputs.rewards[agent], truth.truth[agent], states=truth.states)
+
+    return ScoreEntry(
+        name,
+        title,
+        CORRELATION,
+        function,
+        ("ground_truth",),
+        bounds=(-1.0, 1.0),
+        lower_is_better=False,
+    )
+
+
+def _distance(
+    name: str,
+    title: str,
+    heading: str,
+    measure: Callable[[FloatArray, FloatArray, RewardSpace], Score],
+    *,
+    averaged: bool,
+) -> ScoreEntry:
+    """A distance of rewards of the joint action; averaged: of the agent's own action, the others
+    averaged over their last ground-truth policies."""
+
+    def function(inputs: ScoringInputs, agent: str) -> Score:
+        truth = _truth(inputs)
+        space, reason = truth.joint, truth.missing.get("joint")
+        if averaged:
+            index = list(truth.truth).index(agent)
+            space = truth.averaged[index] if truth.averaged else None
+            reason = "what the agents played last is not known"
+        if space is None:
+            return Score(None, reason)
+        return measure(inputs.rewards[agent], truth.truth[agent], space)
+
+    return ScoreEntry(
+        name,
+        title,
+        DISTANCE,
+        function,
+        ("ground_truth", "dynamics"),
+        heading,
+        bounds=(0.0, 1.0),
+        lower_is_better=True,
+    )
+
+
+def _calibrated(name: str, title: str, heading: str, most: float | None) -> ScoreEntry:
+    def function(inputs: ScoringInputs, agent: str) -> Score:
+        return inputs.calibrations[agent][name]
+
+    needs: tuple[Need, ...] = ("ground_truth", "posterior_covariance")
+    return ScoreEntry(name, title, CALIBRATION, function, needs, heading, bounds=(0.0, most))
+
+
+def _predicted(
+    prediction: str, heading: str, quantity: Literal["log_likelihood", "divergence"]
+) -> ScoreEntry:
+    def function(inputs: ScoringInputs, agent: str) -> Score:
+        held_out = inputs.held_out
+        assert held_out is not None
+        score = getattr(held_out.predictions[agent][prediction], quantity)
+        assert isinstance(score, Score)
+        return score
+
+    likelihood = quantity == "log_likelihood"
+    return ScoreEntry(
+        f"{prediction}_{quantity}",
+        f"{quantity.replace('_', '-')}, {heading}",
+        LIKELIHOOD if likelihood else DIVERGENCE,
+        function,
+        ("trace", "dynamics"),
+        heading,
+        digits=5,
+        bounds=(None, 0.0) if likelihood else (0.0, None),
+        lower_is_better=not likelihood,
+        unit="nats per step",
+    )
+
+
+_ENTRIES = (
+    _correlation("pearson", "Pearson r", pearson),
+    _correlation("spearman", "Spearman rho", spearman),
+    _distance("epic", "EPIC distance", "EPIC", epic, averaged=False),
+    _distance("starc", "STARC distance", "STARC", starc, averaged=False),
+    _distance("epic_averaged", "EPIC distance, averaged", "EPIC avg", epic, averaged=True),
+    _distance("starc_averaged", "STARC distance, averaged", "STARC avg", starc, averaged=True),
+    ScoreEntry(
+        "regret",
+        "regret",
+        DISTANCE,
+        lambda inputs, agent: inputs.regrets[agent],
+        ("ground_truth", "dynamics"),
+        bounds=(0.0, None),
+        lower_is_better=True,
+    ),
+    _calibrated("coverage_1sd", "share of values within 1 sd", "1 sd", 1.0),
+    _calibrated("coverage_2sd", "share of values within 2 sd", "2 sd", 1.0),
+    _calibrated("coverage_3sd", "share of values within 3 sd", "3 sd", 1.0),
+    _calibrated("sd_ratio", "posterior sd / ground-truth sd", "sd ratio", None),
+    *(
+        _predicted(prediction, heading, quantity)
+        for quantity in ("log_likelihood", "divergence")
+        for prediction, heading in PREDICTION_HEADINGS.items()
+    ),
+)
+SCORES: dict[str, ScoreEntry] = {entry.name: entry for entry in _ENTRIES}
+"""By name, in the order of columns."""
