@@ -13,7 +13,7 @@ from pettingzoo import ParallelEnv
 
 from malfl_algos.contract import API_VERSION, LearnedStage
 from malfl_algos.play.tabular import observed_stage, sample_stage
-from malfl_algos.soft.evaluation import log_soft_improvement, soft_evaluation
+from malfl_algos.soft import log_soft_improvement, soft_evaluation
 from malfl_env import markov_game
 from malfl_env.checks import check_table_bytes
 from malfl_env.errors import InputError

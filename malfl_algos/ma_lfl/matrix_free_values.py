@@ -16,7 +16,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from malfl_algos.soft.evaluation import Transition, entropy
+from malfl_algos.soft import Transition, entropy
 from malfl_algos.soft.iteration import iterated_sum
 
 __all__ = ["ExactValues", "Residual", "TdValues", "Values"]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.special import rel_entr
 
 from malfl_algos.ma_lfl.regression import RewardModel
-from malfl_algos.soft.evaluation import averaged_transition, expected_next, others_joint_policy
+from malfl_algos.soft import averaged_transition, expected_next, others_joint_policy
 from malfl_env.errors import InputError
 from malfl_env.markov_game import MarkovGame
 

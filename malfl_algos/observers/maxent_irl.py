@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from malfl_algos.contract import API_VERSION, RecoveredRewards
 from malfl_algos.observers.last_stage import check_pseudo_count, last_stage, without_data
 from malfl_algos.observers.reading import dynamics_of
-from malfl_algos.soft.evaluation import averaged_transition
+from malfl_algos.soft import averaged_transition
 from malfl_algos.soft.soft_optimal import MaxEntFit, fit_reward, identified_rank
 from malfl_algos.trace import LearningTrace
 from malfl_env.errors import InputError

@@ -27,7 +27,7 @@ from malfl_algos.report.run_files import (
     read_results,
     read_state_counts,
 )
-from malfl_algos.soft.evaluation import entropy, soft_evaluation
+from malfl_algos.soft import entropy, soft_evaluation
 from malfl_algos.storage.durable import write_bytes
 from malfl_algos.work.pool import in_parallel
 from malfl_env.rules import ACTIONS, GridRules

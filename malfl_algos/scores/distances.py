@@ -22,7 +22,7 @@ from scipy.linalg import cho_factor, cho_solve
 from scipy.sparse.linalg import lsmr
 
 from malfl_algos.scores.means import Score
-from malfl_algos.soft.evaluation import (
+from malfl_algos.soft import (
     averaged_reward,
     averaged_transition,
     discounted_sum,

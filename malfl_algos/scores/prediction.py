@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.special import xlogy
 
 from malfl_algos.scores.means import Score
-from malfl_algos.soft.evaluation import log_soft_improvement, soft_evaluation
+from malfl_algos.soft import log_soft_improvement, soft_evaluation
 from malfl_env.errors import InputError
 from malfl_env.markov_game import MarkovGame
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from malfl_algos.scores.means import Score
 from malfl_algos.scores.prediction import predicted_log_policies
-from malfl_algos.soft.evaluation import soft_evaluation
+from malfl_algos.soft import soft_evaluation
 from malfl_env.errors import InputError
 from malfl_env.markov_game import MarkovGame
 

@@ -10,13 +10,13 @@ at most as many of these as joint actions.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import ModuleType
 
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 from scipy.sparse.linalg import LinearOperator
 
-from malfl_algos.soft.averaging_loops import expect, list_entries, spread
 from malfl_env.markov_game import Factor, MarkovGame
 
 __all__ = [
@@ -30,6 +30,13 @@ __all__ = [
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 JointPolicy = Sequence[FloatArray]
+
+
+def _loops() -> ModuleType:
+    """The compiled loops; numba is imported when they are first used."""
+    from malfl_algos.soft import averaging_loops
+
+    return averaging_loops
 
 
 class AveragedDynamics(LinearOperator):
@@ -75,11 +82,11 @@ class AveragedDynamics(LinearOperator):
         tables = self.local, self.targets, self.widths, self.own, self.others
         pointers = np.zeros(self.shape[0] + 1, dtype=np.int64)
         nothing = np.zeros(0, dtype=np.int32), np.zeros(0)
-        list_entries(*tables, pointers[1:], *nothing)
+        _loops().list_entries(*tables, pointers[1:], *nothing)
         np.cumsum(pointers, out=pointers)
         columns = np.empty(pointers[-1], dtype=np.int32)
         chances = np.empty(pointers[-1])
-        list_entries(*tables, pointers[:-1].copy(), columns, chances)
+        _loops().list_entries(*tables, pointers[:-1].copy(), columns, chances)
         if pointers[-1] < np.iinfo(np.int32).max:
             pointers = pointers.astype(np.int32)
         return sp.csr_array((chances, columns, pointers), shape=self.shape)
@@ -92,20 +99,20 @@ class AveragedDynamics(LinearOperator):
         variance = np.ascontiguousarray(np.maximum(variance, 0)[:, None, :])
         out = np.zeros((len(weights), 1))
         tables = self.local, self.targets, self.widths, variance, self.others**2
-        spread(np.ones((len(weights), 1)), *tables, out)
+        _loops().spread(np.ones((len(weights), 1)), *tables, out)
         return out[:, 0]
 
     def _matmat(self, values: FloatArray) -> FloatArray:
         n_rows = self.own.shape[1]
         out = np.zeros((len(values) * n_rows, values.shape[1]))
         values = np.ascontiguousarray(values, dtype=np.float64)
-        expect(values, self.local, self.targets, self.widths, self.own, self.others, out)
+        _loops().expect(values, self.local, self.targets, self.widths, self.own, self.others, out)
         return out
 
     def _rmatmat(self, weights: FloatArray) -> FloatArray:
         out = np.zeros((self.shape[1], weights.shape[1]))
         weights = np.ascontiguousarray(weights, dtype=np.float64)
-        spread(weights, self.local, self.targets, self.widths, self.own, self.others, out)
+        _loops().spread(weights, self.local, self.targets, self.widths, self.own, self.others, out)
         return out
 
     def _matvec(self, values: FloatArray) -> FloatArray:

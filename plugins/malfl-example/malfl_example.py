@@ -11,7 +11,7 @@ import numpy as np
 from malfl_algos.contract import LearnedStage, RecoveredRewards
 from malfl_algos.observers.reading import check_fits
 from malfl_algos.play.tabular import observed_stage, sample_stage
-from malfl_algos.soft.evaluation import averaged_transition, soft_evaluation
+from malfl_algos.soft import averaged_transition, soft_evaluation
 from malfl_algos.trace import LearningTrace
 from malfl_env import MarkovGame, markov_game
 from malfl_env.errors import InputError

@@ -12,7 +12,7 @@ from exact import exact_policies
 
 from malfl_algos.ma_lfl.recovery import reward_targets
 from malfl_algos.observers.paper import MaLfl, MaLflOwnAction, MaLflState
-from malfl_algos.soft.evaluation import averaged_transition, log_soft_improvement, soft_evaluation
+from malfl_algos.soft import averaged_transition, log_soft_improvement, soft_evaluation
 from malfl_algos.trace import LearningTrace, Stage
 
 SETTINGS = {"discount": 0.9, "temperature": 3.0}

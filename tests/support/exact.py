@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from malfl_algos.soft.evaluation import log_soft_improvement, soft_evaluation
+from malfl_algos.soft import log_soft_improvement, soft_evaluation
 from malfl_env import MarkovGame
 
 Policies = list[list[np.ndarray]]

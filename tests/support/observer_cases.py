@@ -16,7 +16,7 @@ from malfl_algos.networks.encoding import Encoder
 from malfl_algos.networks.feature_maps import FeatureMap
 from malfl_algos.networks.gathering import Gathered, Steps
 from malfl_algos.observation_trace import ObservationTrace, from_learning_trace
-from malfl_algos.soft.evaluation import log_soft_improvement, soft_evaluation
+from malfl_algos.soft import log_soft_improvement, soft_evaluation
 from malfl_env import grid_world_v0, markov_game
 from malfl_env.markov_game import MarkovGame
 

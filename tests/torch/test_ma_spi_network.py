@@ -24,7 +24,7 @@ from malfl_algos.learners.soft_q import (
     project_policy,
 )
 from malfl_algos.networks.encoding import Encoder
-from malfl_algos.soft.evaluation import log_soft_improvement, soft_evaluation
+from malfl_algos.soft import log_soft_improvement, soft_evaluation
 from malfl_algos.testing import check_learner
 from malfl_env import grid_world_v0
 from malfl_env.errors import InputError

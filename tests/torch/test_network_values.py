@@ -21,7 +21,7 @@ from malfl_algos.networks.mlp import apply
 from malfl_algos.networks.potentials import fit_potentials
 from malfl_algos.networks.reward_fit import fit_last_layer, prediction
 from malfl_algos.networks.training import TrainingSettings
-from malfl_algos.soft.evaluation import averaged_transition, entropy, soft_evaluation
+from malfl_algos.soft import averaged_transition, entropy, soft_evaluation
 
 
 class _Exact:

@@ -16,7 +16,7 @@ from malfl_algos.networks.reward_fit import fit_last_layer
 from malfl_algos.observation_trace import from_learning_trace
 from malfl_algos.observers.network import MaLflNetwork
 from malfl_algos.play.tabular import observed_stage, sample_stage
-from malfl_algos.soft.evaluation import soft_evaluation
+from malfl_algos.soft import soft_evaluation
 
 STAGES = 5
 

@@ -16,7 +16,7 @@ from stable_baselines3 import SAC
 from malfl_algos.cli.main import main
 from malfl_algos.ground_truth import GroundTruth
 from malfl_algos.plugins import list_plugins, load_learner
-from malfl_algos.soft.evaluation import soft_evaluation
+from malfl_algos.soft import soft_evaluation
 from malfl_algos.testing import check_learner
 from malfl_algos.trace import LearningTrace
 from malfl_env import grid_world_v0, markov_game

@@ -10,7 +10,7 @@ from exact import exact_policies
 
 from malfl_algos.contract import Learner
 from malfl_algos.learners.ma_spi import MaSpi
-from malfl_algos.soft.evaluation import soft_evaluation
+from malfl_algos.soft import soft_evaluation
 from malfl_env import grid_world_v0
 
 SMALL = {"discount": 0.9, "temperature": 3.0, "episodes": 10, "episode_length": 100}

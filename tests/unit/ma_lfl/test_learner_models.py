@@ -7,7 +7,7 @@ import pytest
 
 from malfl_algos.ma_lfl.learner_models import SWEEPS, ExactEvaluation, ExpectedTd
 from malfl_algos.ma_lfl.stages import StageArrays
-from malfl_algos.soft.evaluation import soft_evaluation
+from malfl_algos.soft import soft_evaluation
 from malfl_env import MarkovGame
 from malfl_env.markov_game import deterministic_game
 

@@ -15,7 +15,7 @@ from malfl_algos.ma_lfl.regression import (
     reward_blocks,
 )
 from malfl_algos.observers.paper import MaLfl, MaLflFaithful, MaLflOwnAction, MaLflState
-from malfl_algos.soft.evaluation import averaged_transition
+from malfl_algos.soft import averaged_transition
 from malfl_algos.trace import LearningTrace, Stage
 from malfl_env import grid_world_v0
 

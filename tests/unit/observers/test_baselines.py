@@ -15,8 +15,8 @@ from malfl_algos.observers.lfl import Lfl, mean_policy
 from malfl_algos.observers.log_policy import LogPolicy
 from malfl_algos.observers.maxent_irl import MaxEntIrl
 from malfl_algos.observers.paper import MaLflOwnAction, MaLflState
+from malfl_algos.soft import averaged_transition
 from malfl_algos.soft import soft_optimal as soft_optimal_module
-from malfl_algos.soft.evaluation import averaged_transition
 from malfl_algos.soft.soft_optimal import identified_rank, log_posterior, soft_optimal
 from malfl_algos.trace import LearningTrace, Stage
 from malfl_env import grid_world_v0

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from malfl_algos.play.tabular import sample_stage, thresholds
-from malfl_algos.soft.evaluation import log_soft_improvement, soft_evaluation
+from malfl_algos.soft import log_soft_improvement, soft_evaluation
 from malfl_env.markov_game import deterministic_game
 
 MASK = 2**64 - 1

@@ -22,7 +22,7 @@ from malfl_algos.ground_truth import GroundTruth
 from malfl_algos.report import write_figures
 from malfl_algos.report.figures import _learning_curves, _open_run
 from malfl_algos.scores import pearson, spearman
-from malfl_algos.soft.evaluation import log_soft_improvement, soft_evaluation
+from malfl_algos.soft import log_soft_improvement, soft_evaluation
 from malfl_algos.storage.arrays import write_arrays
 from malfl_algos.trace import LearningTrace, Stage
 

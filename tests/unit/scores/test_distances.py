@@ -13,7 +13,7 @@ from malfl_algos.scores.distances import (
     starc,
     starc_canonical,
 )
-from malfl_algos.soft.evaluation import soft_evaluation
+from malfl_algos.soft import soft_evaluation
 from malfl_env import MarkovGame
 from malfl_env.markov_game import Factor, deterministic_game
 

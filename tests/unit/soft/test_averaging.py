@@ -8,19 +8,19 @@ from factored_cases import GAMES, dense_transition, factored, policies_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from malfl_algos.soft import (
+    averaged_transition,
+    discounted_sum,
+    policy_transition,
+    soft_evaluation,
+    transition_under,
+)
 from malfl_algos.soft import evaluation as soft
 from malfl_algos.soft.averaging import (
     AveragedDynamics,
     averaged_dynamics,
     contrast_diagonal,
     sparse_bytes,
-)
-from malfl_algos.soft.evaluation import (
-    averaged_transition,
-    discounted_sum,
-    policy_transition,
-    soft_evaluation,
-    transition_under,
 )
 from malfl_algos.soft.iteration import iterated_sum
 from malfl_env.markov_game import MarkovGame

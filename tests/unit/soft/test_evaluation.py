@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from malfl_algos.soft import evaluation as soft
-from malfl_algos.soft.evaluation import (
+from malfl_algos.soft import (
     averaged_reward,
     averaged_transition,
     entropy,
     log_soft_improvement,
     soft_evaluation,
 )
+from malfl_algos.soft import evaluation as soft
 from malfl_env.markov_game import Factor, MarkovGame, deterministic_game
 
 
