@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,6 +33,27 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 
 EXCEPTIONS: dict[tuple[str, str], str] = {}
 """(importer, imported): why it may."""
+
+FACES = frozenset(
+    {
+        "malfl_env",
+        "malfl_env.errors",
+        "malfl_env.markov_game",
+        "malfl_env.testing",
+        "malfl_algos",
+        "malfl_algos.contract",
+        "malfl_algos.play",
+        "malfl_algos.plugins",
+        "malfl_algos.scores",
+        "malfl_algos.soft",
+        "malfl_algos.testing",
+    }
+)
+"""What is public; all that plugins import."""
+LONGEST_CHAIN = 9
+"""Of imports among folders and the files beside them."""
+PRIVATE_IN_TESTS: dict[tuple[str, str], str] = {}
+"""(test file, private name): why it may."""
 
 
 def source_files() -> dict[str, Path]:
@@ -112,6 +134,90 @@ def test_no_circles():
 
     for module in sorted(GRAPH):
         walk(module, ())
+
+
+def room(module: str) -> str:
+    """The folder of `malfl_algos` that a module is in, or the file beside them."""
+    return ".".join(module.split(".")[: 1 if module.startswith("malfl_env") else 2])
+
+
+def test_the_longest_chain_of_imports_among_rooms():
+    """How many floors the house has."""
+    rooms: dict[str, set[str]] = {room(module): set() for module in GRAPH}
+    for importer, found in GRAPH.items():
+        kept = {room(other) for other in found if (importer, other) not in EXCEPTIONS}
+        rooms[room(importer)] |= kept - {room(importer)}
+
+    def chain(name: str, above: tuple[str, ...] = ()) -> tuple[str, ...]:
+        assert name not in above, f"a circle of rooms: {' -> '.join((*above, name))}"
+        below = [chain(other, (*above, name)) for other in sorted(rooms[name])]
+        return (name, *max(below, key=len, default=()))
+
+    longest = max(map(chain, rooms), key=len)
+    assert len(longest) <= LONGEST_CHAIN, " -> ".join(longest)
+
+
+def test_packages_say_what_is_public():
+    """In the docstring of their `__init__`, and names handed on are listed there or in `__all__`."""
+    silent = [
+        name
+        for name, path in FILES.items()
+        if path.name == "__init__.py"
+        and not re.search(r"\b[Pp]ublic\b", ast.get_docstring(ast.parse(path.read_text())) or "")
+    ]
+    assert silent == []
+
+
+def test_plugins_import_public_faces_only():
+    folders = [ROOT / "plugins" / name for name in ("malfl-example", "malfl-sb3/malfl_sb3")]
+    files = [path for folder in folders for path in folder.glob("*.py")]
+    assert len(files) > 3
+    known = set(FILES)
+    deeper = {
+        (path.name, module)
+        for path in files
+        for module in imports(path, known)
+        if module not in FACES
+    }
+    assert sorted(deeper) == []
+
+
+def private_names(path: Path) -> Iterator[tuple[str, str]]:
+    """(module, name) of every private name of ours that a test file imports, reads or replaces."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    modules: dict[str, str] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("malfl_"):
+            for alias in node.names:
+                modules[alias.asname or alias.name] = f"{node.module}.{alias.name}"
+                yield str(node.module), alias.name
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            if node.value.id in modules:
+                yield modules[node.value.id], node.attr
+        elif isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "setattr":
+            first, second = [*node.args, None, None][:2]
+            if isinstance(first, ast.Name) and isinstance(second, ast.Constant):
+                yield modules.get(first.id, ""), str(second.value)
+            elif isinstance(first, ast.Constant):
+                module, _, name = str(first.value).rpartition(".")
+                yield module, name
+
+
+def test_tests_leave_private_names_of_other_modules_alone():
+    """`test_x.py` may look into module `x`, and into no other."""
+    files = [*(ROOT / "tests").rglob("*.py"), *(ROOT / "plugins").glob("*/tests/*.py")]
+    assert len(files) > 50
+    met = {
+        (str(path.relative_to(ROOT)), f"{module}.{name}")
+        for path in files
+        for module, name in private_names(path)
+        if re.match(r"_[^_]", name)
+        and module.startswith("malfl_")
+        and module.rpartition(".")[2] != path.stem.removeprefix("test_")
+    }
+    assert sorted(met - PRIVATE_IN_TESTS.keys()) == []
+    assert sorted(PRIVATE_IN_TESTS.keys() - met) == [], "exceptions that nobody needs any more"
 
 
 def test_every_file_is_in_a_known_room():

@@ -9,7 +9,7 @@ from scipy.optimize import minimize
 from scipy.special import gammaln, log_softmax
 from scipy.stats import multivariate_normal
 
-from malfl_algos.ma_lfl.inference import Rows, _best_prior, normal_equations
+from malfl_algos.ma_lfl.inference import Given, Rows, fit
 from malfl_algos.ma_lfl.response import working_response
 
 
@@ -91,8 +91,10 @@ def tiny_evidence(counts, mean, variance, temperature):
         log_constant=response.log_constant,
         temperature=temperature,
     )
-    # no noise of its own, the model's variance as it is
-    return _best_prior(normal_equations(rows, 0.0, 1.0), rows)[0] + response.log_constant
+    # no noise of its own, the model's variance as it is, any prior
+    given = Given(noise_variance=0.0, noise_scale=1.0, prior_variance=1.0)
+    found = fit(rows, start=None, evaluations=1, scaled=True, given=given)
+    return found.evidence.log_evidence
 
 
 @pytest.mark.parametrize("temperature", [0.2, 3.0])
