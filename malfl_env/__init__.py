@@ -1,6 +1,8 @@
 """Games of several learning agents: a grid world for PettingZoo and its exact tabular model.
 
 Importing this package registers `malfl/grid_world-v0` in PettingZoo's registries, where it has any.
+
+Public: the names in `__all__`, and `errors`, `markov_game` and `testing`. The rest is private.
 """
 
 from importlib import import_module

@@ -1,1 +1,4 @@
-"""The `malfl` command."""
+"""The `malfl` command.
+
+Nothing here is public: plugins and notebooks use the faces that `malfl_algos` names.
+"""

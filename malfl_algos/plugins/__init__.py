@@ -1,4 +1,7 @@
-"""Learners and observers found through entry points, and loaded by name."""
+"""Learners and observers found through entry points, and loaded by name.
+
+Public: the names in `__all__`. The modules below this package are private.
+"""
 
 from malfl_algos.plugins.loading import PluginError, list_plugins, load_learner, load_observer
 

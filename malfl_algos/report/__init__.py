@@ -1,4 +1,7 @@
-"""The report of a run: pictures drawn from the files of a run folder."""
+"""The report of a run: pictures drawn from the files of a run folder.
+
+Public: the names in `__all__`. The modules below this package are private.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Scores of recovered rewards: functions of arrays, and a registry that names each of them once."""
+"""Scores of recovered rewards: functions of arrays, and a registry that names each of them once.
+
+Public: the names in `__all__`. The modules below this package are private.
+"""
 
 from malfl_algos.scores.calibration import calibration
 from malfl_algos.scores.correlation import pearson, spearman

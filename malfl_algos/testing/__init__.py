@@ -3,6 +3,8 @@
 They look for what types cannot tell and what shows only later, in somebody else's experiment: a
 result that a seed does not fix, counts that were not drawn from the policies claimed, an observer
 that has seen the truth. Passing is evidence from a few small games, not a proof.
+
+Public: the names in `__all__`. The modules below this package are private.
 """
 
 from __future__ import annotations

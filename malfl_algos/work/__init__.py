@@ -1,1 +1,4 @@
-"""Processes: pools, compilation, signals, progress."""
+"""Processes: pools, compilation, signals, progress.
+
+Nothing here is public: plugins and notebooks use the faces that `malfl_algos` names.
+"""

@@ -3,6 +3,8 @@
 `check_parallel_env` looks for the faults that `parallel_api_test` and `parallel_seed_test` let
 through: they accept observations outside their space, NaN rewards, seeds that hold for one step and
 shared buffers. It is meant to be run beside them, on any parallel environment.
+
+Public: the names in `__all__`. The modules below this package are private.
 """
 
 from __future__ import annotations
