@@ -20,6 +20,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "malfl_algos.scores",
         "malfl_algos.work.compilation",
         "malfl_algos.work.splitmix",
+        "malfl_algos.work.threads",
     ),
     ("malfl_algos.trace", "malfl_algos.contract", "malfl_algos.ground_truth", "malfl_algos"),
     ("malfl_algos.storage", "malfl_algos.play", "malfl_algos.plugins"),

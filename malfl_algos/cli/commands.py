@@ -9,8 +9,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from threadpoolctl import threadpool_limits
-
 from malfl_algos.cli.export import export
 from malfl_algos.cli.sweep import sweep
 from malfl_algos.experiments.cell import learn as run_learner
@@ -30,6 +28,7 @@ from malfl_algos.experiments.verification import verify as check_folder
 from malfl_algos.storage.durable import write_json
 from malfl_algos.storage.yaml_files import parse_yaml
 from malfl_algos.trace import LearningTrace
+from malfl_algos.work.threads import one_blas_thread
 from malfl_env.errors import InputError
 
 __all__ = ["COMMANDS", "FAST"]
@@ -86,7 +85,7 @@ def learn(arguments: argparse.Namespace) -> int:
     config.markov_game(family)
     make_learner(config, seed=seed, keep_transitions=False)
     folder = _output(arguments, "trace.npz", "ground_truth.npz")
-    with threadpool_limits(1):
+    with one_blas_thread():
         trace, truth = run_learner(config, family=family, seed=seed, keep_transitions=False)
     trace.save(folder / "trace.npz")
     truth.save(folder / "ground_truth.npz")
@@ -120,7 +119,7 @@ def recover_rewards(arguments: argparse.Namespace) -> int:
     problem = Problem(
         None if arguments.estimate_dynamics else game, config.discount, config.temperature
     )
-    with threadpool_limits(1):
+    with one_blas_thread():
         recovered = recover(observer, trace, problem)
     write_recovered(recovered, folder)
     print(f"{folder / 'rewards.npz'}: rewards of {', '.join(recovered[''].rewards)}")
@@ -137,7 +136,7 @@ def score(arguments: argparse.Namespace) -> int:
         config_given=arguments.config is not None,
     )
     try:
-        with threadpool_limits(1):
+        with one_blas_thread():
             rows = judged_rows(judged)
     except (ValueError, IndexError) as fault:
         raise InputError(f"{arguments.rewards} does not fit: {fault}") from fault

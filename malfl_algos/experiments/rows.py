@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
 from malfl_algos.contract import RecoveredRewards
 from malfl_algos.experiments.config import ExperimentConfig
@@ -25,6 +24,7 @@ from malfl_algos.scores.registry import score_names
 from malfl_algos.storage.arrays import read_arrays
 from malfl_algos.storage.durable import write_json
 from malfl_algos.storage.tables import write_table
+from malfl_algos.work.threads import one_blas_thread
 
 __all__ = ["Rows", "aggregate", "write_tables"]
 
@@ -54,7 +54,7 @@ def write_tables(
     states = reachable_states(config.markov_game(config.reward_families[0]))
     truths = _truths(root, config)
     crossed = list(_crossed_rows(root, config, truths, states))
-    with threadpool_limits(1):  # sums must not depend on how many processors share them
+    with one_blas_thread():  # sums must not depend on how many processors share them
         results = list(_results(root, config, states))
     families, labels = list(truths), [observer.label for observer in config.observers]
     results.sort(key=lambda row: (families.index(row["family"]), labels.index(row["observer"])))

@@ -16,8 +16,6 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
-from threadpoolctl import threadpool_limits
-
 from malfl_algos.experiments.config import PluginConfig
 from malfl_algos.experiments.grid import SweepRun
 from malfl_algos.experiments.parts import make_observer
@@ -25,6 +23,7 @@ from malfl_algos.experiments.played import Played, play
 from malfl_algos.experiments.record import versions
 from malfl_algos.experiments.recovery import Problem, recover
 from malfl_algos.experiments.scoring import scored_rows
+from malfl_algos.work.threads import one_blas_thread
 
 __all__ = ["RunResult", "do_run", "run_here", "run_in_worker", "versions_that_count"]
 
@@ -52,7 +51,7 @@ class RunResult:
 
 def run_here(run: SweepRun) -> RunResult:
     """Do a run in this process."""
-    with threadpool_limits(1):  # sums must not depend on how many processors share them
+    with one_blas_thread():  # sums must not depend on how many processors share them
         return do_run(run)
 
 
@@ -60,12 +59,10 @@ def run_in_worker(run: SweepRun) -> RunResult:
     """Do a run in a process that is there for runs alone, in whichever thread of it."""
     from malfl_algos.work.compilation import tell_of_compilation_in_worker
 
-    # not as a context: where two threads do runs, neither may lift the limit of the other
-    threadpool_limits(1)
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that started it
     tell_of_compilation_in_worker()
-    return do_run(run)
+    return run_here(run)
 
 
 def do_run(run: SweepRun) -> RunResult:

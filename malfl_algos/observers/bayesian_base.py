@@ -12,7 +12,6 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
 from malfl_algos.contract import API_VERSION, RecoveredRewards
 from malfl_algos.ma_lfl.alternation import AgentFit, alternate
@@ -25,6 +24,7 @@ from malfl_algos.ma_lfl.solvers import Solver, check_solver, count_unknowns
 from malfl_algos.observers.bayesian_result import check_covariance, recovered_rewards
 from malfl_algos.observers.reading import check_fits, dynamics_of, stage_arrays
 from malfl_algos.trace import LearningTrace
+from malfl_algos.work.threads import one_blas_thread
 from malfl_env.errors import InputError
 from malfl_env.markov_game import MarkovGame
 
@@ -146,7 +146,7 @@ class BayesianObserver(ABC):
             few = fits(settings, n_stages=SEARCH_STAGES, passes=SEARCH_PASSES)
             return sum(one.posterior.evidence.log_evidence or 0.0 for one in few)
 
-        with threadpool_limits(1):  # the matrices are small, and sums must not depend on threads
+        with one_blas_thread():  # the matrices are small, and sums must not depend on threads
             settings, searches = choose_settings(
                 evidence,
                 self.rules,

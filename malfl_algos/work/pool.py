@@ -14,9 +14,9 @@ from typing import Any, TypeVar
 
 import joblib
 from joblib.externals.loky import get_reusable_executor
-from threadpoolctl import threadpool_limits
 
 from malfl_algos.work.interruption import interrupts_held
+from malfl_algos.work.threads import one_blas_thread
 
 __all__ = ["in_parallel"]
 
@@ -111,7 +111,7 @@ def _pool(workers: int) -> Any:
 
 def _with_one_thread(work: Callable[[Item], Result], item: Item) -> Result:
     # the same in every process: results must not depend on how BLAS shares out its sums
-    with threadpool_limits(1):
+    with one_blas_thread():
         return work(item)
 
 
