@@ -2,7 +2,6 @@
 
 import threading
 
-import numpy as np
 import pytest
 from threadpoolctl import ThreadpoolController
 
@@ -11,9 +10,17 @@ from malfl_algos.work.threads import one_blas_thread
 
 @pytest.fixture(autouse=True)
 def _three_threads():
-    np.ones((9, 9)) @ np.ones((9, 9))
-    with ThreadpoolController().limit(limits=3):
-        yield
+    """Set by threads that end: newer versions of threadpoolctl let one living thread set limits."""
+    limits = []
+    in_a_thread(lambda: limits.append(ThreadpoolController().limit(limits=3)))
+    yield
+    in_a_thread(limits[0].restore_original_limits)
+
+
+def in_a_thread(action):
+    thread = threading.Thread(target=action)
+    thread.start()
+    thread.join()
 
 
 def blas_threads() -> set[int]:
