@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 
 from malfl_env import MarkovGame, grid_world_v0, markov_game
 
@@ -32,9 +34,29 @@ def random_rewards() -> Callable[[MarkovGame, int], MarkovGame]:
     return build
 
 
-def pytest_configure() -> None:
-    """Hear Ctrl-C, and let the commands under test hear it.
+@pytest.fixture
+def fakes_in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory, the fake plugins installed, and runs that draw no figures."""
+    from fake_plugins import install
 
-    Whoever starts the tests in the background of a script has them ignore it.
+    install(tmp_path / "plugins", monkeypatch)
+    monkeypatch.setattr("malfl_algos.experiments.engine.write_figures", lambda *_, **__: [])
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    return tmp_path / "work"
+
+
+def pytest_configure() -> None:
+    """The same examples in every run, and signals as from a shell.
+
+    A script that starts the tests in the background has them ignore Ctrl-C; the commands under test
+    must receive it.
     """
+    settings.register_profile(
+        "repeatable",
+        deadline=None,
+        derandomize=True,
+        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    )
+    settings.load_profile("repeatable")
     signal.signal(signal.SIGINT, signal.default_int_handler)

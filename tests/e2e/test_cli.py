@@ -11,21 +11,15 @@ from typing import Any
 import pytest
 import yaml
 from fake_plugins import install, install_text
+from interpreter import printed
 
 from malfl_algos.cli.commands import FAST
 from malfl_algos.cli.main import main, make_parser
 from malfl_algos.experiments.config import ExperimentConfig
 
+pytestmark = pytest.mark.usefixtures("fakes_in_an_empty_folder")
 SMALL = ["--learner", "fake", "--observers", "counting", "--iterations", "3", "--seeds", "0"]
 REPOSITORY = Path(__file__).parents[2]
-
-
-@pytest.fixture(autouse=True)
-def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    install(tmp_path / "plugins", monkeypatch)
-    monkeypatch.setattr("malfl_algos.experiments.engine.write_figures", lambda *_, **__: [])
-    (tmp_path / "work").mkdir()
-    monkeypatch.chdir(tmp_path / "work")
 
 
 def _files() -> set[str]:
@@ -121,18 +115,15 @@ def test_bad_input_is_one_line_and_writes_nothing(
     ["", "reproduce", "learn", "recover", "score", "plugins", "verify", "sweep", "export"],
 )
 def test_help_is_light(command: str) -> None:
-    program = (
-        "import sys\nfrom malfl_algos.cli.main import main\n"
-        "try: main([*sys.argv[1:], '--help'])\n"
-        "except SystemExit as end: assert end.code == 0\n"
-        "heavy = {'numba', 'matplotlib', 'scipy', 'torch', 'pandas', 'pygame'} & set(sys.modules)\n"
-        "assert not heavy, heavy\n"
+    told = printed(
+        "import sys\nfrom malfl_algos.cli.main import main",
+        "try: main([*sys.argv[1:], '--help'])",
+        "except SystemExit as end: assert end.code == 0",
+        "heavy = {'numba', 'matplotlib', 'scipy', 'torch', 'pandas', 'pygame'} & set(sys.modules)",
+        "assert not heavy, heavy",
+        argv=tuple(command.split()),
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program, *command.split()], capture_output=True, text=True
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "usage: malfl" in done.stdout
+    assert "usage: malfl" in told
 
 
 def test_help_tells_the_defaults_that_hold():

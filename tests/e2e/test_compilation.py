@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from interpreter import printed
 
 import malfl_algos
 import malfl_env
@@ -15,9 +16,10 @@ LEARN = ("learn", "--iterations", "2", "--episodes", "1", "--episode-length", "2
 REPRODUCE = ("reproduce", "--fast", "--iterations", "2", "--observers", "ma-lfl-state")
 
 
-def _environment(**changed: str) -> dict[str, str]:
-    """As of a user's shell, whatever the tests before have set."""
-    return {k: v for k, v in os.environ.items() if k != "MALFL_COMPILATION_TOLD"} | changed
+@pytest.fixture(autouse=True)
+def _as_from_a_shell(monkeypatch):
+    """Whatever the tests before have set."""
+    monkeypatch.delenv("MALFL_COMPILATION_TOLD", raising=False)
 
 
 def _malfl(folder: Path, *arguments: str, **changed: str) -> list[str]:
@@ -29,7 +31,7 @@ def _told(present: Path, *arguments: str, **changed: str) -> list[str]:
     """What a command says of compiling."""
     done = subprocess.run(
         [sys.executable, "-m", "malfl_algos", *arguments],
-        env=_environment(**changed),
+        env={**os.environ, **changed},
         cwd=present,
         capture_output=True,
         text=True,
@@ -68,23 +70,17 @@ def test_it_is_said_once_by_all_workers_together(tmp_path):
 
 
 def test_a_library_says_nothing(tmp_path):
-    program = (
-        "import numpy as np\n"
-        "from malfl_algos.learners.ma_spi import MaSpi\n"
-        "from malfl_env import grid_world_v0\n"
-        "learner = MaSpi(0.9, 3.0, episodes=1, episode_length=2)\n"
-        "env = grid_world_v0.parallel_env()\n"
-        "next(learner.learn(env, n_stages=1, rng=np.random.default_rng(0)))\n"
-    )
     cache = tmp_path / "cache"
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        env=_environment(NUMBA_CACHE_DIR=str(cache)),
-        capture_output=True,
-        text=True,
-        check=True,
+    told = printed(
+        "import numpy as np",
+        "from malfl_algos.learners.ma_spi import MaSpi",
+        "from malfl_env import grid_world_v0",
+        "learner = MaSpi(0.9, 3.0, episodes=1, episode_length=2)",
+        "env = grid_world_v0.parallel_env()",
+        "next(learner.learn(env, n_stages=1, rng=np.random.default_rng(0)))",
+        NUMBA_CACHE_DIR=str(cache),
     )
-    assert done.stdout + done.stderr == ""
+    assert told == ""
     assert list(cache.rglob("*.nbi"))
 
 

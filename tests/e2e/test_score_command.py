@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from exact import exact_policies
-from fake_plugins import install
 
 from malfl_algos.cli.main import main
 from malfl_algos.ground_truth import GroundTruth
@@ -15,17 +14,10 @@ from malfl_algos.storage.arrays import read_arrays, write_arrays
 from malfl_algos.trace import LearningTrace, Stage
 from malfl_env import grid_world_v0, markov_game
 
+pytestmark = pytest.mark.usefixtures("fakes_in_an_empty_folder")
 AGAINST_TRUTH = score_names("ground_truth", "dynamics", "posterior_covariance")
 PREDICTIONS = score_names("trace", "dynamics")
 CALIBRATION = [name for name in AGAINST_TRUTH if "sd" in name]
-
-
-@pytest.fixture(autouse=True)
-def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    install(tmp_path / "plugins", monkeypatch)
-    monkeypatch.setattr("malfl_algos.experiments.engine.write_figures", lambda *_, **__: [])
-    (tmp_path / "work").mkdir()
-    monkeypatch.chdir(tmp_path / "work")
 
 
 @pytest.fixture

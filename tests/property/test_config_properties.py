@@ -3,7 +3,7 @@ import re
 from typing import ClassVar
 
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from malfl_algos.experiments.config import ExperimentConfig, from_mapping, to_mapping
@@ -69,7 +69,6 @@ def configurations(draw: st.DrawFn) -> ExperimentConfig:
     )
 
 
-@settings(deadline=None)
 @given(configurations())
 def test_what_is_written_is_read_back(config: ExperimentConfig) -> None:
     text = yaml_text(to_mapping(config))
@@ -77,13 +76,11 @@ def test_what_is_written_is_read_back(config: ExperimentConfig) -> None:
     assert yaml_text(to_mapping(from_mapping(parse_yaml(text)))) == text
 
 
-@settings(deadline=None)
 @given(configurations())
 def test_a_run_can_always_be_resumed_with_its_own_configuration(config: ExperimentConfig) -> None:
     assert extended(config, config) == config
 
 
-@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from(list(option_hints(ExperimentConfig))), plain))
 def test_any_values_give_a_configuration_or_a_value_error(given_values: dict[str, object]) -> None:
     with contextlib.suppress(ValueError):
@@ -91,7 +88,6 @@ def test_any_values_give_a_configuration_or_a_value_error(given_values: dict[str
         assert from_mapping(to_mapping(config)) == config
 
 
-@settings(deadline=None)
 @given(st.text(max_size=60))
 def test_any_text_is_parsed_as_yaml_1_2_parses_it_or_refused(text: str) -> None:
     with contextlib.suppress(ValueError):

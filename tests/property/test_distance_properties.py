@@ -51,7 +51,7 @@ def joint_shaping(space, potential):
 
 
 @pytest.mark.parametrize("measure", MEASURES)
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(case=spaces(), exponent=st.integers(-3, 3), level=st.floats(-100, 100))
 def test_blind_to_shaping_constants_and_positive_scale(measure, case, exponent, level):
     space, rng = case
@@ -66,7 +66,7 @@ def test_blind_to_shaping_constants_and_positive_scale(measure, case, exponent, 
 
 
 @pytest.mark.parametrize("measure", MEASURES)
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(case=spaces())
 def test_a_metric(measure, case):
     space, rng = case
@@ -79,7 +79,7 @@ def test_a_metric(measure, case):
 
 
 @pytest.mark.parametrize("canonical", [epic_canonical, starc_canonical])
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(case=spaces())
 def test_a_canonical_form(canonical, case):
     """Linear, idempotent, itself a shaped copy, and one and the same for all shaped copies."""
@@ -97,7 +97,7 @@ def test_a_canonical_form(canonical, case):
     np.testing.assert_allclose(space.shaping(potential), one - left, atol=1e-9)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(case=spaces())
 def test_epic_keeps_the_copy_nearest_to_zero(case):
     space, rng = case

@@ -61,7 +61,7 @@ def steps(env: GridWorld, seed: int, n_steps: int) -> Iterable[tuple[list[int], 
         yield [state, game.state_index(env.state())], actions
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
+@settings(suppress_health_check=[HealthCheck.filter_too_much])
 @given(options=grid_options(), seed=st.integers(0, 2**32 - 1))
 def test_simulator_and_model_agree_step_by_step(options: dict[str, object], seed: int) -> None:
     env = grid_world_v0.parallel_env(**options)
@@ -72,7 +72,6 @@ def test_simulator_and_model_agree_step_by_step(options: dict[str, object], seed
         assert after == next_states[(state, *actions)]
 
 
-@settings(deadline=None)
 @given(options=grid_options(), slip=st.floats(0.01, 1.0), seed=st.integers(0, 2**32 - 1))
 def test_slips_lead_only_where_the_model_says(
     options: dict[str, object], slip: float, seed: int
@@ -137,7 +136,6 @@ def test_frequencies_along_an_episode() -> None:
     assert np.all(np.abs(counts / visits - expected) <= 5 * spread + 1e-12)
 
 
-@settings(deadline=None)
 @given(options=grid_options(), slip=st.sampled_from([0.0, 0.3, 1.0]))
 def test_the_model_is_a_game(options: dict[str, object], slip: float) -> None:
     game = markov_game(grid_world_v0.parallel_env(**options, slip=slip))
@@ -158,7 +156,6 @@ def test_the_model_is_a_game(options: dict[str, object], slip: float) -> None:
         assert 0 <= successors.min() <= successors.max() < game.n_states
 
 
-@settings(deadline=None)
 @given(options=grid_options())
 def test_agents_are_told_apart_by_their_number_alone(options: dict[str, object]) -> None:
     """Exchanging the first two agents exchanges their digits, and nothing else."""
@@ -176,7 +173,7 @@ def test_agents_are_told_apart_by_their_number_alone(options: dict[str, object])
         np.testing.assert_array_equal(other.factors[index].successors, game.factors[old].successors)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(options=grid_options(), seed=st.integers(0, 2**63))
 def test_the_aec_form_plays_the_same_game(options: dict[str, object], seed: int) -> None:
     parallel = grid_world_v0.parallel_env(**options, slip=0.4)

@@ -13,20 +13,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from npz_made import archive_of, header, members_of, npy_bytes
 
 from malfl_algos.ground_truth import GroundTruth
 from malfl_algos.storage.arrays import array_names, read_arrays, read_npz, write_arrays
 from malfl_algos.trace import LearningTrace, NextStateCounts, Stage, Transitions
-
-BOUNDED = settings(
-    deadline=None,
-    derandomize=True,
-    max_examples=100,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
 
 
 def small_trace() -> LearningTrace:
@@ -82,7 +75,6 @@ def load_or_refuse(kind: str, content: bytes, place: Path) -> LearningTrace | Gr
 
 
 @pytest.mark.filterwarnings("error")
-@BOUNDED
 @given(content=st.binary(max_size=300), zipped=st.booleans())
 def test_any_bytes_are_refused_by_name(tmp_path: Path, content: bytes, zipped: bool) -> None:
     if zipped:
@@ -116,7 +108,6 @@ def damage(content: bytes, how: list[tuple[str, float, int]]) -> bytes:
 
 
 @pytest.mark.filterwarnings("error")
-@BOUNDED
 @given(kind=st.sampled_from(sorted(LOADERS)), how=damages())
 def test_a_damaged_file_is_refused_or_the_same(
     tmp_path: Path, saved: dict[str, bytes], kind: str, how: list[tuple[str, float, int]]
@@ -129,7 +120,6 @@ def test_a_damaged_file_is_refused_or_the_same(
 
 
 @pytest.mark.filterwarnings("error")
-@BOUNDED
 @given(data=st.data())
 def test_swapped_members_give_an_error_or_a_sound_trace(
     tmp_path: Path, saved: dict[str, bytes], data: st.DataObject

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -28,12 +28,7 @@ from malfl_algos.trace import LearningTrace, NextStateCounts, Stage, Transitions
 from malfl_env import grid_world_v0, markov_game
 
 pytestmark = pytest.mark.filterwarnings("error")
-BOUNDED = settings(
-    deadline=None,
-    derandomize=True,
-    max_examples=60,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
+BOUNDED = settings(max_examples=60)
 
 NUMBERS = (
     *(0, -1, 1, 2, 0.5, -0.0, 5e-324, 1e-310, 1e308, -1e308, 10**400, -(10**400), 2**63, 2**64),

@@ -8,18 +8,12 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from malfl_algos.storage.yaml_files import parse_yaml, read_mapping, yaml_text
 from malfl_env.errors import InputError
 
-BOUNDED = settings(
-    deadline=None,
-    derandomize=True,
-    max_examples=100,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
 YAML_PIECES = (
     *("&a ", "*a", "<<: ", "!!", "int ", "set ", "binary ", "timestamp ", "- ", "? ", ": ", "{"),
     *("}", "[", "]", ",", "'", '"', "|\n", "\n", " ", "0x", "1_", "9", ".inf", "x", "a: "),
@@ -161,7 +155,6 @@ def test_a_file_of_gigabytes_is_no_yaml(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("error")
-@BOUNDED
 @given(
     content=st.one_of(
         st.binary(max_size=80),

@@ -41,7 +41,7 @@ def games(draw: st.DrawFn) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("form", FORMS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     options=games(),
     n_games=st.integers(1, 4),
@@ -60,7 +60,7 @@ def test_a_batch_is_its_games(
         play_beside(batch, lambda: grid_world_v0.parallel_env(**options), actions)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 2**40), slip=st.floats(0, 1), max_cycles=st.integers(1, 30))
 def test_a_batch_of_one_slips_like_a_single_game(seed: int, slip: float, max_cycles: int) -> None:
     env = grid_world_v0.parallel_env(slip=slip, max_cycles=max_cycles)

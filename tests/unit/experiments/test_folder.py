@@ -1,12 +1,11 @@
 import json
 import os
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
 import pytest
 from fake_plugins import install
+from interpreter import printed
 
 from malfl_algos.experiments.cell import run_unit
 from malfl_algos.experiments.config import ExperimentConfig, from_mapping, load_config
@@ -61,22 +60,20 @@ def test_a_folder_of_something_else_is_refused(tmp_path, config):
 def test_a_folder_without_permission_is_refused():
     """Root may write anywhere, so another user has to try."""
     program = (
-        "import os, sys; from pathlib import Path\n"
-        "from malfl_algos.experiments.folder import check_writable\n"
-        "os.geteuid() == 0 and os.setuid(65534)\n"
-        "for place in ('', 'new/run'):\n"
-        "    try: check_writable(Path(sys.argv[1], place))\n"
-        "    except ValueError as fault: print(fault)\n"
+        "import os, sys; from pathlib import Path",
+        "from malfl_algos.experiments.folder import check_writable",
+        "os.geteuid() == 0 and os.setuid(65534)",
+        "for place in ('', 'new/run'):",
+        "    try: check_writable(Path(sys.argv[1], place))",
+        "    except ValueError as fault: print(fault)",
     )
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         folder.chmod(0o555)
-        done = subprocess.run(
-            [sys.executable, "-c", program, name], capture_output=True, text=True, check=True
-        )
+        told = printed(*program, argv=(name,))
         folder.chmod(0o755)
         check_writable(folder / "new")
-    assert done.stdout.splitlines() == [
+    assert told.splitlines() == [
         f"the output folder {folder / place} is not writable: no permission in {folder}"
         for place in ("", "new/run")
     ]

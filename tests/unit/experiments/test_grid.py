@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from interpreter import printed
 
 from malfl_algos.experiments.grid import Sweep, load_sweep, sweep_from_mapping
 from malfl_algos.experiments.sweep import picture_of
@@ -78,20 +76,14 @@ def test_a_run_keeps_its_name_whatever_else_is_in_the_grid() -> None:
 
 @pytest.mark.parametrize("hash_seed", ["0", "1"])
 def test_names_do_not_depend_on_the_process(hash_seed: str) -> None:
-    program = (
-        "from malfl_algos.experiments.grid import sweep_from_mapping\n"
-        f"base = {BASE!r}\n"
-        "sweep = sweep_from_mapping({'base': base, 'grid': {'game.size': [2, 3]}}, max_runs=9)\n"
-        "print(*(run.id for run in sweep.runs))\n"
+    told = printed(
+        "from malfl_algos.experiments.grid import sweep_from_mapping",
+        f"base = {BASE!r}",
+        "sweep = sweep_from_mapping({'base': base, 'grid': {'game.size': [2, 3]}}, max_runs=9)",
+        "print(*(run.id for run in sweep.runs))",
+        PYTHONHASHSEED=hash_seed,
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        env={**os.environ, "PYTHONHASHSEED": hash_seed},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert done.stdout.split() == [run.id for run in _sweep({"game.size": [2, 3]}).runs]
+    assert told.split() == [run.id for run in _sweep({"game.size": [2, 3]}).runs]
 
 
 def test_the_picture_is_of_the_first_keys_that_vary() -> None:

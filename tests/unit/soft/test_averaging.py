@@ -90,7 +90,7 @@ def factored_games(draw: st.DrawFn) -> MarkovGame:
     return factored(n_actions, [(agents, *draw(sizes)) for agents in groups])
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(game=factored_games(), seed=st.integers(0, 2**16), zeros=st.booleans())
 def test_three_forms_agree_on_any_factored_game(game, seed, zeros):
     all_forms_agree(game, seed, zeros=zeros)

@@ -3,7 +3,7 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from malfl_algos.experiments.record import DamagedRecord, read_record, write_record
@@ -123,7 +123,6 @@ RECORD = {
 }
 
 
-@settings(deadline=None)
 @given(st.data())
 def test_any_damage_of_a_record_is_found(tmp_path_factory, data):
     root = tmp_path_factory.mktemp("record")
