@@ -11,13 +11,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import numba
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from malfl_algos.soft import Transition, entropy
 from malfl_algos.soft.iteration import iterated_sum
+from malfl_algos.work.compilation import compiled
 
 __all__ = ["ExactValues", "Residual", "TdValues", "Values"]
 
@@ -181,7 +181,7 @@ def _columns(table: FloatArray) -> FloatArray:
     return np.ascontiguousarray(table if table.ndim == 3 else table[..., None])
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def sweep(  # noqa: C901, PLR0917 - a compiled loop over plain arrays
     pointers: Any,
     columns: Any,
@@ -219,7 +219,7 @@ def sweep(  # noqa: C901, PLR0917 - a compiled loop over plain arrays
     return q
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def sweep_back(  # noqa: PLR0917 - a compiled loop over plain arrays
     pointers: Any,
     columns: Any,

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 
+from malfl_algos.work.compilation import compiled
 from malfl_algos.work.splitmix import splitmix64
 
 __all__ = ["EXECUTED", "EXPECTED", "SIGNS", "SOFT_Q", "follow_noise", "replay"]
@@ -25,7 +25,7 @@ SIGNS = 64
 """Random-sign copies of the learner's noise: its variance is known to about 18 % each."""
 
 
-@numba.njit(cache=True, nogil=True, fastmath=True)
+@compiled(fastmath=True)
 def replay(  # noqa: C901, PLR0917 - a compiled loop over plain arrays
     states: Any,
     actions: Any,
@@ -106,7 +106,7 @@ def replay(  # noqa: C901, PLR0917 - a compiled loop over plain arrays
     return rows
 
 
-@numba.njit(cache=True, nogil=True, fastmath=True)
+@compiled(fastmath=True)
 def _refresh(rows: Any, value: Any, chance: Any) -> None:  # pragma: no cover
     """Recompute the values of all states, and drop coefficients that have decayed to nothing."""
     n_states, n_actions, width = rows.shape
@@ -119,7 +119,7 @@ def _refresh(rows: Any, value: Any, chance: Any) -> None:  # pragma: no cover
                 value[s, k] += chance[s, b] * rows[s, b, k]
 
 
-@numba.njit(cache=True, nogil=True, inline="always")
+@compiled(inline="always")
 def _soften(
     mean: Any, chance: Any, bonus: Any, s: Any, temperature: Any
 ) -> None:  # pragma: no cover
@@ -136,7 +136,7 @@ def _soften(
     bonus[s] = temperature * np.log(total) - average
 
 
-@numba.njit(cache=True, nogil=True, fastmath=True)
+@compiled(fastmath=True)
 def follow_noise(  # noqa: PLR0917 - likewise
     states: Any,
     actions: Any,
@@ -190,7 +190,7 @@ def follow_noise(  # noqa: PLR0917 - likewise
     return noise
 
 
-@numba.njit(cache=True, nogil=True, inline="always")
+@compiled(inline="always")
 def _spread(
     mean: Any, policy: Any, log_policy: Any, centre: Any, size: Any, s: Any
 ) -> None:  # pragma: no cover

@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from malfl_algos.trace import NextStateCounts, Stage, Transitions
+from malfl_algos.work.compilation import compiled
 from malfl_algos.work.splitmix import splitmix64
 from malfl_env.errors import InputError
 from malfl_env.markov_game import Factor, MarkovGame
@@ -219,7 +219,7 @@ def _narrow(numbers: NDArray[Any], limit: int) -> NDArray[Any]:
     return numbers.astype(np.min_scalar_type(limit - 1))
 
 
-@numba.njit(cache=True, nogil=True, inline="always")
+@compiled(inline="always")
 def _choose(limits: Any, draw: Any) -> Any:  # pragma: no cover
     """Number of cut points that a 32-bit draw has reached."""
     choice = 0
@@ -228,7 +228,7 @@ def _choose(limits: Any, draw: Any) -> Any:  # pragma: no cover
     return choice
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _play(  # noqa: PLR0917 - a compiled loop takes plain arrays
     state: Any,
     n_actions: Any,

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
+
+from malfl_algos.work.compilation import compiled
 
 __all__ = ["expect", "list_entries", "spread"]
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _combine(
     s: Any, local: Any, targets: Any, widths: Any, others: Any, where: Any, chance: Any
 ) -> Any:  # pragma: no cover
@@ -29,7 +30,7 @@ def _combine(
     return n
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def _most(widths: Any) -> Any:  # pragma: no cover
     n = 1
     for f in range(1, len(widths)):
@@ -37,7 +38,7 @@ def _most(widths: Any) -> Any:  # pragma: no cover
     return n
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def expect(  # noqa: C901
     values: Any, local: Any, targets: Any, widths: Any, own: Any, others: Any, out: Any
 ) -> None:  # pragma: no cover
@@ -70,7 +71,7 @@ def expect(  # noqa: C901
                             out[s * n_rows + row, column] += p * met[column]
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def spread(
     weights: Any, local: Any, targets: Any, widths: Any, own: Any, others: Any, out: Any
 ) -> None:  # pragma: no cover
@@ -91,7 +92,7 @@ def spread(
                     out[base + where[place], column] += chance[place] * total
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled()
 def list_entries(  # noqa: PLR0917
     local: Any,
     targets: Any,

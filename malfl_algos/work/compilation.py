@@ -1,8 +1,8 @@
-"""Telling the user that code is being compiled, which a first run waits for.
+"""The one wrapper of numba, and the note that code is being compiled.
 
-numba keeps what it has compiled and later runs load it, so this is said where a function is truly
-compiled, and once, whichever process of a command does it first. For commands and scripts: nothing
-here happens on import.
+numba keeps what it has compiled in a folder, and later processes load it. Without a folder that can
+be written to, or with a damaged file in it, functions are compiled anew: this costs time, never the
+run. Commands and scripts say on standard error, once, that the first run waits for compilation.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,12 +21,45 @@ from uuid import uuid4
 
 import numba
 from numba.core import event
+from numba.core.caching import FunctionCache
 
-__all__ = ["tell_of_compilation", "tell_of_compilation_in_worker"]
+__all__ = ["compiled", "tell_of_compilation", "tell_of_compilation_in_worker"]
 
 _TOLD = "MALFL_COMPILATION_TOLD"
 """Environment variable, for the processes that a command starts: a file that is there once it was
 said, and goes with the command."""
+
+
+def compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
+    """Decorate a function to be compiled by numba when it is first called, and kept if possible.
+
+    Args:
+        options: of `numba.njit`, beside `nogil=True` and `cache`.
+    """
+
+    def decorate(function: Callable[..., Any]) -> Any:
+        dispatcher: Any = numba.njit(nogil=True, **options)(function)
+        with suppress(RuntimeError):  # no folder can be written to: compile in memory
+            dispatcher._cache = _Cache(dispatcher.py_func)  # type: ignore[no-untyped-call]
+        return dispatcher
+
+    return decorate
+
+
+class _Cache(FunctionCache):
+    """numba's cache, in which a damaged file or a full disk costs a compilation only."""
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        try:
+            return super().load_overload(sig, target_context)  # type: ignore[no-untyped-call]
+        except Exception:  # a damaged pickle raises exceptions of any type
+            with suppress(OSError):
+                self.flush()  # type: ignore[no-untyped-call]
+            return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        with suppress(OSError):
+            super().save_overload(sig, data)  # type: ignore[no-untyped-call]
 
 
 @cache

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
+
+from malfl_algos.work.compilation import compiled
 
 __all__ = ["splitmix64"]
 
 
-@numba.njit(cache=True, nogil=True, inline="always")
+@compiled(inline="always")
 def splitmix64(state: Any) -> Any:  # pragma: no cover
     """Output of SplitMix64 for a counter that has already been advanced."""
     z = state

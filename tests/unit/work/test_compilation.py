@@ -1,0 +1,73 @@
+"""Compiled functions work without a cache, with a damaged one, and with a full disk."""
+
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from typing import Any
+
+import numba
+import pytest
+
+from malfl_algos.work.compilation import compiled
+
+SOURCE = """
+from malfl_algos.work.compilation import compiled
+
+@compiled(fastmath=True)
+def twice(number):
+    return 2 * number
+"""
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path / "cache"))
+    (tmp_path / "code.py").write_text(SOURCE)
+    return tmp_path / "cache"
+
+
+def fresh(cache: Path) -> Any:
+    """The function as a new process has it."""
+    spec = spec_from_file_location("code_of_a_test", cache.parent / "code.py")
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.twice
+
+
+def hits(function: Any) -> int:
+    return sum(function.stats.cache_hits.values())
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut", "other", "lost"])
+@pytest.mark.parametrize("kind", ["*.nbi", "*.nbc"])
+def test_a_damaged_cache_costs_a_compilation_and_is_mended(cache, damage, kind):
+    assert fresh(cache)(3) == 6
+    again = fresh(cache)
+    assert (again(3), hits(again)) == (6, 1)
+    (path,) = cache.rglob(kind)
+    content = path.read_bytes()
+    changed = {"empty": b"", "cut": content[: len(content) // 2], "other": b"x" * len(content)}
+    if damage == "lost":
+        path.unlink()
+    else:
+        path.write_bytes(changed[damage])
+    damaged = fresh(cache)
+    assert (damaged(3), hits(damaged)) == (6, 0)
+    mended = fresh(cache)
+    assert (mended(3), hits(mended)) == (6, 1)
+
+
+def test_a_function_that_cannot_be_kept_is_compiled_in_memory():
+    names: dict[str, Any] = {}
+    exec("def twice(number): return 2 * number", names)  # no file beside which it could be kept
+    with pytest.raises(RuntimeError, match="cannot cache"):
+        numba.njit(cache=True)(names["twice"])
+    assert compiled()(names["twice"])(3) == 6
+
+
+def test_a_full_disk_costs_the_cache_only(cache, monkeypatch):
+    def refuse(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    function = fresh(cache)
+    monkeypatch.setattr("os.replace", refuse)
+    assert function(3) == 6
