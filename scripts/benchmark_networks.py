@@ -100,7 +100,7 @@ def _loop(env: Any, agents: list[Any], n_episodes: int) -> Callable[[], None]:
     def action(agent: Any, observation: Any) -> int:
         features = torch.from_numpy(agent.encoder.encode(observation[None]))
         with torch.no_grad():
-            logits = apply(agent.policy, features)[0, 0]
+            logits = apply(agent.policy, features)[0]
         return int(torch.multinomial(torch.softmax(logits, dim=-1), 1, generator=generator))
 
     def run() -> None:

@@ -116,8 +116,8 @@ def _loop(n_steps: int) -> Callable[[], object]:
             losses = []
             for step in range(begin, begin + 32):
                 here, after = seen[step][None], seen[step + 1][None]
-                g, g_after = apply(potentials, here)[0, 0, 0], apply(potentials, after)[0, 0, 0]
-                gap = apply(reward, here)[0, 0, 0] + g - DISCOUNT * g_after
+                g, g_after = apply(potentials, here)[0, 0], apply(potentials, after)[0, 0]
+                gap = apply(reward, here)[0, 0] + g - DISCOUNT * g_after
                 losses.append(gap**2)
             torch.autograd.backward(torch.stack(losses).mean())
             optimizer.step()

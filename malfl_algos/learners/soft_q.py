@@ -141,7 +141,7 @@ def log_probabilities(agent: Agent, observations: NDArray[Any]) -> FloatArray:
     blocks = []
     with torch.no_grad():
         for first in range(0, len(observations), _ROWS):
-            logits = _outputs(agent.policy, agent.features(observations[first : first + _ROWS]))
+            logits = mlp.apply(agent.policy, agent.features(observations[first : first + _ROWS]))
             blocks.append(log_softmax(logits.double(), dim=-1).cpu().numpy())
     return np.concatenate(blocks)
 
@@ -189,14 +189,14 @@ def fit_soft_q(
     def loss(rows: IntArray) -> Tensor:
         with torch.no_grad():
             following = agent.features(steps.next_observations[rows])
-            log_policy = log_softmax(_outputs(agent.policy, following), dim=-1)
-            value = (log_policy.exp() * (_outputs(target, following) - log_policy)).sum(dim=-1)
+            log_policy = log_softmax(mlp.apply(agent.policy, following), dim=-1)
+            value = (log_policy.exp() * (mlp.apply(target, following) - log_policy)).sum(dim=-1)
             factor = np.full(len(rows), discount)
             if steps.terminations is not None:
                 factor[steps.terminations[rows]] = 0.0
             constant = (steps.rewards[rows] + (factor - 1.0) * offset) / temperature
             goal = agent.tensor(constant) + agent.tensor(factor) * value
-        q = _outputs(agent.q, agent.features(steps.observations[rows]))
+        q = mlp.apply(agent.q, agent.features(steps.observations[rows]))
         chosen = torch.from_numpy(steps.actions[rows].astype(np.int64)).to(agent.device)
         return (q.gather(1, chosen[:, None])[:, 0] - goal).square().mean()
 
@@ -240,8 +240,8 @@ def project_policy(
     def loss(rows: IntArray) -> Tensor:
         features = agent.features(observations[rows])
         with torch.no_grad():
-            wanted = log_softmax(_outputs(agent.q, features), dim=-1)
-        log_policy = log_softmax(_outputs(agent.policy, features), dim=-1)
+            wanted = log_softmax(mlp.apply(agent.q, features), dim=-1)
+        log_policy = log_softmax(mlp.apply(agent.policy, features), dim=-1)
         return (log_policy.exp() * (log_policy - wanted)).sum(dim=-1).mean()
 
     _minimise(
@@ -286,11 +286,6 @@ def _minimise(
                 )
             if log is not None:
                 log(update, number)
-
-
-def _outputs(parameters: list[Tensor], features: Tensor) -> Tensor:
-    """Of the one network in the stack, `(n, n_out)`."""
-    return mlp.apply(parameters, features)[0]
 
 
 def _level(steps: AgentSteps, n_actions: int, *, discount: float, temperature: float) -> float:

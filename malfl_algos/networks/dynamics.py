@@ -1,8 +1,8 @@
-"""What features are to be expected after an action, learned by regression from steps.
+"""The features to be expected after an action, learned by regression from steps.
 
-Nothing here knows states: with features Z(o), E[Z(o') | o, a] is a linear map of Z(o) for every
-action, fitted in closed form. A regression of conditional means needs one next observation per step
-where a squared residual of next-step values would need two.
+No list of states is needed: with features Z(o), E[Z(o') | o, a] is a linear map of Z(o) for every
+action, fitted in closed form. A regression of conditional means needs one next observation per
+step, where a squared residual of next-step values would need two.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import Protocol
 
 import numpy as np
 import scipy.sparse as sp
@@ -19,31 +18,21 @@ from scipy.linalg import cho_factor, cho_solve
 
 from malfl_algos.networks.gathering import Gathered
 
-__all__ = ["Dynamics", "JointDynamics", "OwnDynamics", "joint_numbers", "moments"]
+__all__ = ["RIDGE", "Dynamics", "Probabilities", "moments", "parts_of"]
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
-Chances = Callable[[IntArray, int], Sequence[FloatArray]]
+Probabilities = Callable[[IntArray, int], Sequence[FloatArray]]
 """Everyone's action probabilities `(n, n_actions)` at rows of observations in a stage."""
 
 RIDGE = 1e-6
 """Relative to the mean variance of a feature: for features that are combinations of others."""
+_PIECE = 65536
 
 
-class Dynamics(Protocol):
-    """What follows an agent's own action when the others play as they do in a stage."""
-
-    def onward(self, stage: int, rows: IntArray) -> FloatArray:
-        """Expected features of the next observation, `(n, n_own, k)`, 0 where nothing follows."""
-        ...
-
-    def leverage(self, stage: int, rows: IntArray) -> FloatArray:
-        """Variance of that expectation in units of a step's, `(n, n_own)`: in a table, 1 / N."""
-        ...
-
-    def residual(self, stage: int, weights: FloatArray) -> float:
-        """Variance of Z(o') . weights about its expectation, mean over a stage's steps."""
-        ...
+def parts_of(n_rows: int) -> list[IntArray]:
+    """Row numbers in parts of at most about 65,000, so that large tables of features fit."""
+    return np.array_split(np.arange(n_rows), n_rows // _PIECE + 1)
 
 
 def moments(
@@ -86,19 +75,17 @@ def _regress(parts: Sequence[tuple[FloatArray, FloatArray]]) -> _Regression:
     return _Regression(np.stack(maps), np.stack(inverse))
 
 
-def _leverage(features: FloatArray, inverse: FloatArray) -> FloatArray:
-    return np.asarray(((features @ inverse) * features).sum(axis=1))
+class Dynamics:
+    """What follows an agent's own action when the others play as they do in a stage.
 
-
-def joint_numbers(gathered: Gathered, stage: int) -> IntArray:
-    """Joint actions of a stage's distinct steps as numbers, agent 0 most significant."""
-    actions = gathered.stages[stage].joint_actions
-    return np.asarray(np.ravel_multi_index(tuple(actions.T), gathered.n_actions), dtype=np.int64)
-
-
-class JointDynamics:
-    """One regression per joint action on the steps of all stages, whose dynamics are the same; the
-    others' actions are averaged over their policies. For few joint actions.
+    Args:
+        gathered: the steps.
+        features: Z of all observations, `(n_observations, k)`.
+        counts: per stage, of the distinct steps.
+        probabilities: everyone's policies.
+        joint: True: one regression per joint action on the steps of all stages, whose dynamics are
+            the same, the others' actions averaged over their policies (for few joint actions).
+            False: one per own action on each stage's steps, in which the others play as they do.
     """
 
     def __init__(
@@ -106,114 +93,86 @@ class JointDynamics:
         gathered: Gathered,
         features: FloatArray,
         counts: Sequence[FloatArray],
-        chances: Chances,
+        probabilities: Probabilities,
+        *,
+        joint: bool,
     ) -> None:
         self._gathered, self._features = gathered, features
-        self._counts, self._chances = counts, chances
-        numbers = [joint_numbers(gathered, h) for h in range(len(counts))]
-        number, weight = np.concatenate(numbers), np.concatenate(counts)
-        here, after, goes_on = (
-            np.concatenate([getattr(steps, name) for steps in gathered.stages])
-            for name in ("here", "after", "goes_on")
-        )
-        parts = []
-        for joint in range(prod(gathered.n_actions)):
-            of = number == joint
-            parts.append(moments(features, here[of], after[of], weight[of], goes_on[of]))
-        self._fit = _regress(parts)
+        self._counts, self._probabilities, self._joint = counts, probabilities, joint
+        self._fitted: tuple[int, _Regression] | None = None
 
     def onward(self, stage: int, rows: IntArray) -> FloatArray:
-        features = self._features[rows]
+        """Expected features of the next observation, `(n, n_own, k)`, 0 where nothing follows."""
+        fit, features = self._fit(stage), self._features[rows]
         found = np.zeros((len(rows), self._gathered.n_own, features.shape[1]))
-        for joint, own, chance in self._others(stage, rows):
-            found[:, own] += chance[:, None] * (features @ self._fit.maps[joint])
+        for action, own, probability in self._actions(stage, rows):
+            found[:, own] += probability[:, None] * (features @ fit.maps[action])
         return found
 
     def leverage(self, stage: int, rows: IntArray) -> FloatArray:
-        features = self._features[rows]
+        """Variance of that expectation in units of a step's, `(n, n_own)`: in a table, 1 / N."""
+        fit, features = self._fit(stage), self._features[rows]
         found = np.zeros((len(rows), self._gathered.n_own))
-        for joint, own, chance in self._others(stage, rows):
-            found[:, own] += chance**2 * _leverage(features, self._fit.inverse[joint])
+        for action, own, probability in self._actions(stage, rows):
+            spread = ((features @ fit.inverse[action]) * features).sum(axis=1)
+            found[:, own] += probability**2 * spread
         return found
 
     def residual(self, stage: int, weights: FloatArray) -> float:
-        numbers = joint_numbers(self._gathered, stage)
-        predicted = np.einsum("jkl,l->jk", self._fit.maps, weights)
-        return _residual(
-            self._gathered, stage, self._features, self._counts, weights, predicted[numbers]
-        )
-
-    def _others(self, stage: int, rows: IntArray) -> list[tuple[int, int, FloatArray]]:
-        """Every joint action: its number, the own action in it, the chance of the others'."""
-        gathered, chances = self._gathered, self._chances(rows, stage)
-        found = []
-        for joint in range(prod(gathered.n_actions)):
-            actions = np.unravel_index(joint, gathered.n_actions)
-            chance = np.ones(len(rows))
-            for agent, action in enumerate(actions):
-                if agent != gathered.agent_index:
-                    chance = chance * chances[agent][:, action]
-            found.append((joint, int(actions[gathered.agent_index]), chance))
-        return found
-
-
-class OwnDynamics:
-    """One regression per own action on each stage's steps, in which the others play as they do."""
-
-    def __init__(
-        self, gathered: Gathered, features: FloatArray, counts: Sequence[FloatArray]
-    ) -> None:
-        self._gathered, self._features, self._counts = gathered, features, counts
-        self._fits: dict[int, _Regression] = {}
+        """Variance of Z(o') . weights about its expectation, mean over a stage's steps."""
+        steps, count = self._gathered.stages[stage], self._counts[stage]
+        predicted = np.einsum("akl,l->ak", self._fit(stage).maps, weights)[self._numbers(stage)]
+        value = self._features @ weights
+        total = 0.0
+        for part in parts_of(len(count)):
+            expected = (self._features[steps.here[part]] * predicted[part]).sum(axis=1)
+            gap = steps.goes_on[part] * value[steps.after[part]] - expected
+            total += float((count[part] * gap**2).sum())
+        return total / float(count.sum())
 
     def _fit(self, stage: int) -> _Regression:
-        if stage not in self._fits:
-            steps, weight = self._gathered.stages[stage], self._counts[stage]
-            own = steps.joint_actions[:, self._gathered.agent_index]
-            parts = []
-            for action in range(self._gathered.n_own):
-                of = own == action
-                parts.append(
-                    moments(
-                        self._features,
-                        steps.here[of],
-                        steps.after[of],
-                        weight[of],
-                        steps.goes_on[of],
-                    )
-                )
-            self._fits = {stage: _regress(parts)}  # one stage at a time: they are large
-        return self._fits[stage]
+        """The regressions of a stage; one stage's at a time are kept, for they are large."""
+        key = -1 if self._joint else stage
+        if self._fitted is None or self._fitted[0] != key:
+            stages = range(len(self._counts)) if self._joint else [stage]
+            number = np.concatenate([self._numbers(h) for h in stages])
+            weight = np.concatenate([self._counts[h] for h in stages])
+            here, after, goes_on = (
+                np.concatenate([getattr(self._gathered.stages[h], name) for h in stages])
+                for name in ("here", "after", "goes_on")
+            )
+            sums = []
+            for action in range(self._n_actions):
+                of = number == action
+                sums.append(moments(self._features, here[of], after[of], weight[of], goes_on[of]))
+            self._fitted = key, _regress(sums)
+        return self._fitted[1]
 
-    def onward(self, stage: int, rows: IntArray) -> FloatArray:
-        return np.stack([self._features[rows] @ own for own in self._fit(stage).maps], axis=1)
+    @property
+    def _n_actions(self) -> int:
+        """How many actions have a regression of their own."""
+        return prod(self._gathered.n_actions) if self._joint else self._gathered.n_own
 
-    def leverage(self, stage: int, rows: IntArray) -> FloatArray:
-        features = self._features[rows]
-        return np.stack([_leverage(features, own) for own in self._fit(stage).inverse], axis=1)
+    def _numbers(self, stage: int) -> IntArray:
+        """The regression of every distinct step: its joint action's number, or the own action."""
+        gathered = self._gathered
+        actions = gathered.stages[stage].joint_actions
+        if not self._joint:
+            return actions[:, gathered.agent_index]
+        return np.asarray(np.ravel_multi_index(tuple(actions.T), gathered.n_actions), np.int64)
 
-    def residual(self, stage: int, weights: FloatArray) -> float:
-        own = self._gathered.stages[stage].joint_actions[:, self._gathered.agent_index]
-        predicted = np.einsum("akl,l->ak", self._fit(stage).maps, weights)
-        return _residual(
-            self._gathered, stage, self._features, self._counts, weights, predicted[own]
-        )
-
-
-def _residual(
-    gathered: Gathered,
-    stage: int,
-    features: FloatArray,
-    counts: Sequence[FloatArray],
-    weights: FloatArray,
-    predicted: FloatArray,
-) -> float:
-    """Mean square of Z(o') . weights - Z(o) . predicted, `predicted` a row per distinct step."""
-    steps, count = gathered.stages[stage], counts[stage]
-    value = features @ weights
-    total = 0.0
-    for piece in np.array_split(np.arange(len(count)), len(count) // 65536 + 1):
-        expected = (features[steps.here[piece]] * predicted[piece]).sum(axis=1)
-        gap = steps.goes_on[piece] * value[steps.after[piece]] - expected
-        total += float((count[piece] * gap**2).sum())
-    return total / float(count.sum())
+    def _actions(self, stage: int, rows: IntArray) -> list[tuple[int, int, FloatArray]]:
+        """Every regression: its number, the own action, the probability of the others' actions."""
+        gathered = self._gathered
+        if not self._joint:
+            return [(own, own, np.ones(len(rows))) for own in range(gathered.n_own)]
+        policies = self._probabilities(rows, stage)
+        found = []
+        for number in range(self._n_actions):
+            actions = np.unravel_index(number, gathered.n_actions)
+            probability = np.ones(len(rows))
+            for agent, action in enumerate(actions):
+                if agent != gathered.agent_index:
+                    probability = probability * policies[agent][:, action]
+            found.append((number, int(actions[gathered.agent_index]), probability))
+        return found

@@ -21,7 +21,7 @@ from malfl_algos.play.spaces import (
 )
 from malfl_env.errors import InputError
 
-__all__ = ["Encoder"]
+__all__ = ["Encoder", "Features", "input_features"]
 
 Features = NDArray[np.float32]
 
@@ -132,3 +132,18 @@ class Encoder:
         columns = own + (np.cumsum(sizes) - sizes)
         features[np.arange(len(own))[:, None], columns] = 1.0
         return features
+
+
+def input_features(encoder: Encoder, observations: NDArray[Any]) -> Features:
+    """What the networks take: the encoded observation and, of several digits, their values, too.
+
+    A digit one-hot says nothing of the values between those seen; its value, standardised as if
+    all were equally likely, does.
+    """
+    features = encoder.encode(observations)
+    if not isinstance(encoder.space, spaces.MultiDiscrete):
+        return features
+    starts, sizes = discrete_range(encoder.space)
+    digits = np.asarray(observations).reshape(len(features), -1)
+    middle, spread = starts + (sizes - 1) / 2, np.sqrt(np.maximum(sizes**2 - 1, 1) / 12)
+    return np.concatenate([features, ((digits - middle) / spread).astype(np.float32)], axis=1)

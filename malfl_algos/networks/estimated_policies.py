@@ -6,7 +6,7 @@ held-out episodes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from malfl_algos.networks.checkpoints import Checkpoint
-from malfl_algos.networks.gathering import Features, Gathered
+from malfl_algos.networks.encoding import Features
+from malfl_algos.networks.gathering import Gathered
 from malfl_algos.networks.mlp import Parameters, apply, init
-from malfl_algos.networks.training import Trained, TrainingSettings, pieces, train
+from malfl_algos.networks.training import TrainingSettings, pieces, train
 
-__all__ = ["EstimatedPolicies", "estimate_policies", "policy_sizes"]
+__all__ = ["EstimatedPolicies", "estimate_policies"]
 
 FloatArray = NDArray[np.float64]
 
@@ -45,25 +46,13 @@ class EstimatedPolicies:
 
     def log_policies(self, inputs: Features, stage: int) -> list[FloatArray]:
         """Log probabilities in a stage at inputs `(n, width)`, per agent `(n, n_actions)`."""
-        found = [
-            _log_policies(self.parameters, piece, stage, self.n_stages, self.n_actions)
-            for piece in self._pieces(inputs)
-        ]
+        rows = torch.from_numpy(inputs).to(self.parameters[0].device)
+        with torch.no_grad():
+            found = [
+                _by_agent(self.parameters, piece, stage, self.n_stages, self.n_actions)
+                for piece in pieces(rows, PIECE)
+            ]
         return [torch.cat(parts).double().cpu().numpy() for parts in zip(*found, strict=True)]
-
-    def _pieces(self, inputs: Features) -> Iterator[Tensor]:
-        return pieces(torch.from_numpy(inputs).to(self.parameters[0].device), PIECE)
-
-
-@torch.no_grad()
-def _log_policies(
-    parameters: Parameters,
-    inputs: Tensor,
-    stages: Tensor | int,
-    n_stages: int,
-    n_actions: tuple[int, ...],
-) -> list[Tensor]:
-    return _by_agent(parameters, inputs, stages, n_stages, n_actions)
 
 
 def _by_agent(
@@ -74,19 +63,13 @@ def _by_agent(
     n_actions: tuple[int, ...],
 ) -> list[Tensor]:
     """Log probabilities of every agent's actions, each input in its stage."""
-    out = apply(parameters, inputs)[0].reshape(len(inputs), n_stages, sum(n_actions))
+    out = apply(parameters, inputs).reshape(len(inputs), n_stages, sum(n_actions))
     logits = out[torch.arange(len(inputs), device=out.device), stages]
     ends = [sum(n_actions[: agent + 1]) for agent in range(len(n_actions))]
     return [
         torch.log_softmax(logits[:, end - n_own : end], dim=-1)
         for end, n_own in zip(ends, n_actions, strict=True)
     ]
-
-
-def policy_sizes(gathered: Gathered, hidden: Sequence[int]) -> list[int]:
-    """Widths of the layers of the policy network."""
-    outputs = len(gathered.stages) * sum(gathered.n_actions)
-    return [gathered.inputs.shape[1], *hidden, outputs]
 
 
 def estimate_policies(
@@ -114,7 +97,8 @@ def estimate_policies(
         device: of the network.
     """
     n_stages, n_actions = len(gathered.stages), gathered.n_actions
-    parameters = init(generator, policy_sizes(gathered, hidden), last_scale=0.0, device=device)
+    sizes = [gathered.inputs.shape[1], *hidden, n_stages * sum(n_actions)]
+    parameters = init(generator, sizes, last_scale=0.0, device=device)
     inputs = torch.from_numpy(gathered.inputs).to(device)
     training, apart = (_table(gathered, kind, device) for kind in (counts, held_out))
 
@@ -129,11 +113,11 @@ def estimate_policies(
 
     @torch.no_grad()
     def held_loss() -> float:
-        batches = pieces(torch.arange(len(apart.rows)), PIECE)
+        batches = pieces(torch.arange(len(apart.rows), device=device), PIECE)
         total = sum(float(objective(apart, batch, 0.0)) * len(batch) for batch in batches)
         return total / len(apart.rows)
 
-    done: Trained = train(
+    done = train(
         parameters,
         lambda batch: objective(training, batch, entropy_coefficient),
         held_loss,

@@ -1,24 +1,20 @@
-"""What the parts of a fit by networks share: its settings, the counts, the policies."""
+"""One agent's reward: an ensemble, fitted member by member, each saved when it is done."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from malfl_algos.networks.action_values import RewardModel
-from malfl_algos.networks.checkpoints import Checkpoints
-from malfl_algos.networks.dynamics import Chances
 from malfl_algos.networks.estimated_policies import EstimatedPolicies, estimate_policies
-from malfl_algos.networks.gathering import Gathered, IntArray
-from malfl_algos.networks.logging import Log
-from malfl_algos.networks.training import TrainingSettings
+from malfl_algos.networks.gathering import Gathered
+from malfl_algos.networks.members import Counts, Details, Fitting, MemberFit, fit_member
+from malfl_algos.networks.recovered_functions import Member, member_arrays, member_from_arrays
 
-__all__ = ["Counts", "Fitting", "chances_of", "counts_of", "policies_of"]
+__all__ = ["Fitted", "fit_agent"]
 
 FloatArray = NDArray[np.float64]
 
@@ -27,64 +23,65 @@ HELD_OUT = 0.1
 
 
 @dataclass(frozen=True, eq=False)
-class Fitting:
-    """How a fit is made; see `MaLflNetwork` for the options."""
+class Fitted:
+    """One agent's fit.
 
-    form: Literal["bellman", "potentials"]
-    reward_model: RewardModel
-    trunk: Literal["random", "policies", "potentials"]
-    learner: Literal["auto", "exact", "td"]
-    improvement: Literal["soft", "proximal"]
-    prior_variance: float | None
-    step_size: float
-    dynamics: Literal["auto", "joint", "own"]
-    widths: tuple[int, ...]
-    hidden: tuple[int, ...]
-    ensemble: int
-    bootstrap: bool
-    entropy_coefficient: float
-    training: TrainingSettings
-    max_rows: int
-    seed: int
-    discount: float
-    temperature: float
-    device: torch.device
-    checkpoints: Checkpoints
-    log: Log | None = None
-    policies: dict[tuple[int, int], EstimatedPolicies] = field(default_factory=dict)
+    Args:
+        members: of the ensemble.
+        policies: everyone's, as functions of what the agent observes.
+        diagnostics: for JSON.
+    """
 
-    def sequence(self, *key: int) -> np.random.SeedSequence:
-        """A source of randomness of its own for a part of the fit."""
-        return np.random.SeedSequence(self.seed, spawn_key=key)
-
-    def generator(self, *key: int) -> torch.Generator:
-        """Likewise for torch."""
-        return torch.Generator().manual_seed(int(self.sequence(*key).generate_state(1)[0]))
-
-    def logging(self, name: str) -> Callable[[int, float, float], None] | None:
-        """A log of training and held-out loss."""
-        log = self.log
-        if log is None:
-            return None
-
-        def note(step: int, training: float, held_out: float) -> None:
-            log(f"{name}/training", step, training)
-            log(f"{name}/held_out", step, held_out)
-
-        return note
+    members: tuple[Member, ...]
+    policies: EstimatedPolicies
+    diagnostics: dict[str, Any]
 
 
-@dataclass(frozen=True, eq=False)
-class Counts:
-    """Per stage, counts of the distinct steps: all of them, and in two parts."""
+def fit_agent(
+    gathered: Gathered, fitting: Fitting, known: Mapping[int, FloatArray] | None = None
+) -> Fitted:
+    """Fit one agent.
 
-    everything: list[FloatArray]
-    training: list[FloatArray]
-    held_out: list[FloatArray]
+    Args:
+        gathered: the steps as it sees them.
+        fitting: how.
+        known: policies known for certain, by agent index, `(n_stages, n_observations, n_actions)`.
+    """
+    members: list[Member] = []
+    details: list[Details] = []
+    first_policies: EstimatedPolicies | None = None
+    for number in range(fitting.options.ensemble):
+        counts = _counts(gathered, fitting, number)
+        policies = _policies(gathered, fitting, counts, number)
+        first_policies = first_policies or policies
+        # noise, prior and learning rule are chosen once, by the first member
+        chosen = details[0] if details and "noise_variance" in details[0] else None
+        fit = MemberFit(gathered, fitting, counts, policies, known or {}, number, chosen)
+        member, detail = _saved(fit)
+        members.append(member)
+        details.append(detail)
+    assert first_policies is not None
+    return Fitted(
+        tuple(members),
+        first_policies,
+        {
+            "form": fitting.options.form,
+            "reward_model": fitting.options.reward_model,
+            "improvement": fitting.options.improvement,
+            "discount": fitting.discount,
+            "n_observations": len(gathered.inputs),
+            "n_distinct_steps": sum(len(steps.here) for steps in gathered.stages),
+            "policy_loss": first_policies.losses[-1][1] if first_policies.losses else None,
+            "policy_rounds": len(first_policies.losses),
+            "prediction": details[0].get("prediction"),
+            "members": [{k: v for k, v in one.items() if k != "prediction"} for one in details],
+            "representative": "mean of the members' posterior means, mean removed",
+        },
+    )
 
 
-def counts_of(gathered: Gathered, fitting: Fitting, number: int) -> Counts:
-    """The counts that a member of that number is fitted to."""
+def _counts(gathered: Gathered, fitting: Fitting, number: int) -> Counts:
+    """The counts that a member is fitted to."""
     apart = np.random.default_rng(fitting.sequence(gathered.view, 0))
     drawn = np.random.default_rng(fitting.sequence(gathered.view, 1, number))
     found = Counts([], [], [])
@@ -92,7 +89,7 @@ def counts_of(gathered: Gathered, fitting: Fitting, number: int) -> Counts:
         kept = np.ones(steps.n_blocks)
         kept[apart.permutation(steps.n_blocks)[: max(1, round(HELD_OUT * steps.n_blocks))]] = 0.0
         weights = np.ones(steps.n_blocks)
-        if fitting.bootstrap:
+        if fitting.options.bootstrap:
             share = np.full(steps.n_blocks, 1 / steps.n_blocks)
             weights = drawn.multinomial(steps.n_blocks, share).astype(np.float64)
         parts = [steps.counts(w) for w in (weights, weights * kept, weights * (1 - kept))]
@@ -105,37 +102,43 @@ def counts_of(gathered: Gathered, fitting: Fitting, number: int) -> Counts:
     return found
 
 
-def policies_of(
-    gathered: Gathered, fitting: Fitting, data: Counts, number: int
+def _policies(
+    gathered: Gathered, fitting: Fitting, counts: Counts, number: int
 ) -> EstimatedPolicies:
     """The policies that a member takes, trained at most once."""
-    key = gathered.view, number if fitting.bootstrap else 0
+    key = gathered.view, number if fitting.options.bootstrap else 0
     if key not in fitting.policies:
-        name = f"policies_{key[0]}_{key[1]}"
         fitting.policies[key] = estimate_policies(
             gathered,
-            data.training,
-            data.held_out,
-            hidden=fitting.hidden,
-            entropy_coefficient=fitting.entropy_coefficient,
-            settings=fitting.training,
-            generator=fitting.generator(*key, 2),
-            device=fitting.device,
-            saver=fitting.checkpoints.named(name),
-            log=fitting.logging(name),
+            counts.training,
+            counts.held_out,
+            entropy_coefficient=fitting.options.entropy_coefficient,
+            **fitting.training(f"policies_{key[0]}_{key[1]}", *key, 2),
         )
     return fitting.policies[key]
 
 
-def chances_of(
-    gathered: Gathered, policies: EstimatedPolicies, known: Mapping[int, FloatArray]
-) -> Chances:
-    """Everyone's policies, as estimated, or by agent index as known for certain."""
-
-    def chances(rows: IntArray, stage: int) -> list[FloatArray]:
-        found = [np.exp(own) for own in policies.log_policies(gathered.inputs[rows], stage)]
-        return [
-            known[agent][stage, rows] if agent in known else own for agent, own in enumerate(found)
-        ]
-
-    return chances
+def _saved(fit: MemberFit) -> tuple[Member, Details]:
+    """A member and its details, from its checkpoint where there is one."""
+    gathered, fitting = fit.gathered, fit.fitting
+    saver = fitting.checkpoints.named(
+        f"agent_{gathered.agent_index}_member_{fit.number}", n_inputs=gathered.inputs.shape[1]
+    )
+    found = None if saver is None else saver.load()
+    if found is None or saver is None:
+        member, detail = fit_member(fit)
+        if saver is not None:
+            saver.save(member_arrays(member), detail)
+        return member, detail
+    arrays, detail = found
+    try:
+        member = member_from_arrays(
+            arrays,
+            fitting.options.reward_model,
+            gathered.n_actions,
+            gathered.agent_index,
+            fitting.device,
+        )
+    except (KeyError, TypeError, ValueError, RuntimeError) as fault:
+        raise saver.broken(fault) from fault
+    return member, detail

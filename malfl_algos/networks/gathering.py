@@ -7,6 +7,8 @@ lost. No table over states is made: an observation is known by its features alon
 
 from __future__ import annotations
 
+import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,19 +16,28 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from malfl_algos.networks.distinct import distinct_observations, number_columns
-from malfl_algos.networks.encoding import Encoder
+from malfl_algos.networks.encoding import Encoder, Features, input_features
 from malfl_algos.observation_trace import ObservationTrace
-from malfl_algos.play.spaces import discrete_range
+from malfl_algos.play.spaces import AnySpace, discrete_range
+from malfl_env.errors import InputError
 
-__all__ = ["Gathered", "Steps", "gather", "input_features"]
+__all__ = [
+    "Gathered",
+    "Steps",
+    "checksum",
+    "distinct_observations",
+    "gather",
+    "number_columns",
+]
 
-Features = NDArray[np.float32]
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
 
 BLOCKS = 20
 """A stage of fewer episodes is cut into so many blocks of steps, which are resampled instead."""
+_TABLE = 1 << 24
+"""Keys below this are numbered through a table, larger ones by sorting."""
+_LARGEST = 1 << 62
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,6 +142,19 @@ def gather(trace: ObservationTrace) -> list[Gathered]:
     return found
 
 
+def checksum(views: Sequence[Gathered]) -> int:
+    """A number that tells one trace from another."""
+    found = 0
+    for view in views:
+        arrays: list[NDArray[Any]] = [view.inputs]
+        for steps in view.stages:
+            arrays += [steps.here, steps.after, steps.joint_actions, steps.goes_on]
+            arrays += [steps.which, steps.block]
+        for array in arrays if view.view == view.agent_index else []:
+            found = zlib.crc32(np.ascontiguousarray(array).tobytes(), found)
+    return found
+
+
 def _alike(trace: ObservationTrace, one: int, other: int) -> bool:
     """Whether two agents' observations are the very same arrays."""
     return trace.spaces[one] == trace.spaces[other] and all(
@@ -173,21 +197,6 @@ def _gather(trace: ObservationTrace, agent_index: int) -> Gathered:
     return Gathered(inputs, tuple(stages), agent_index, trace.n_actions, encoder, agent_index)
 
 
-def input_features(encoder: Encoder, observations: NDArray[Any]) -> Features:
-    """What the networks take: the encoded observation and, of several digits, their values, too.
-
-    A digit one-hot says nothing of the values between those seen; its value, standardised as if
-    all were equally likely, does.
-    """
-    features = encoder.encode(observations)
-    if not isinstance(encoder.space, spaces.MultiDiscrete):
-        return features
-    starts, sizes = discrete_range(encoder.space)
-    digits = np.asarray(observations).reshape(len(features), -1)
-    middle, spread = starts + (sizes - 1) / 2, np.sqrt(np.maximum(sizes**2 - 1, 1) / 12)
-    return np.concatenate([features, ((digits - middle) / spread).astype(np.float32)], axis=1)
-
-
 def _blocks(episode_ends: NDArray[np.bool_]) -> tuple[IntArray, int]:
     """Number of every step's episode, or of its part of the stage where there are few episodes."""
     episode: IntArray = np.cumsum(episode_ends) - episode_ends
@@ -196,3 +205,89 @@ def _blocks(episode_ends: NDArray[np.bool_]) -> tuple[IntArray, int]:
         return episode.astype(np.int64), n_episodes
     n_blocks = min(BLOCKS, len(episode))
     return np.arange(len(episode)) * n_blocks // len(episode), n_blocks
+
+
+def number_columns(columns: Sequence[NDArray[Any]], sizes: Sequence[int]) -> tuple[IntArray, ...]:
+    """Number the distinct rows of whole numbers.
+
+    Args:
+        columns: each `(n,)`, whole numbers in `0..size - 1`.
+        sizes: of each column.
+
+    Returns:
+        Where each distinct row is found first `(n_distinct,)`, in the order of the rows as digits,
+        and the number of every row's `(n,)`.
+    """
+    key, bound = np.zeros(len(columns[0]), dtype=np.int64), 1
+    for column, size in zip(columns, sizes, strict=True):
+        if bound * size > _LARGEST:
+            places, key = _number(key, bound)
+            bound = len(places)
+        key, bound = key * size + column, bound * size
+    return _number(key, bound)
+
+
+def distinct_observations(
+    arrays: Sequence[NDArray[Any]], space: AnySpace
+) -> tuple[NDArray[Any], list[IntArray]]:
+    """Distinct observations in some arrays `(n, ...)` of one space.
+
+    Returns:
+        The observations `(n_distinct, ...)`, and for each array the number of every observation's.
+    """
+    if isinstance(space, (spaces.Discrete, spaces.MultiDiscrete)):
+        starts, sizes = discrete_range(space)
+        keyed = [
+            _digits(array.reshape(len(array), -1).astype(np.int64) - starts, sizes)
+            for array in arrays
+        ]
+    else:
+        keyed = [[_hashed(array)] for array in arrays]
+        sizes = np.array([_LARGEST])
+    lengths = np.cumsum([0, *(len(array) for array in arrays)])
+    # arrays first, so that no more than one of them is held as keys of 64 bits per digit
+    partial = [number_columns(columns, sizes.tolist()) for columns in keyed]
+    firsts = [array[places] for array, (places, _) in zip(arrays, partial, strict=True)]
+    heads = [
+        [column[places] for column in columns]
+        for columns, (places, _) in zip(keyed, partial, strict=True)
+    ]
+    joined = [np.concatenate(columns) for columns in zip(*heads, strict=True)]
+    places, number = number_columns(joined, sizes.tolist())
+    lengths = np.cumsum([0, *(len(first) for first in firsts)])
+    numbers = [
+        number[begin:end][which]
+        for begin, end, (_, which) in zip(lengths[:-1], lengths[1:], partial, strict=True)
+    ]
+    return np.concatenate(firsts)[places], numbers
+
+
+def _digits(digits: IntArray, sizes: NDArray[np.int64]) -> list[IntArray]:
+    if digits.size and not np.all((digits >= 0) & (digits < sizes)):
+        raise InputError("observations are not of their space: some digits are out of range")
+    return list(digits.T)
+
+
+def _number(key: IntArray, bound: int) -> tuple[IntArray, IntArray]:
+    """Places of the distinct keys, sorted by key, and the number of every key's."""
+    if bound > max(_TABLE, 4 * len(key)):
+        _, places, which = np.unique(key, return_index=True, return_inverse=True)
+        return places.astype(np.int64), which.astype(np.int64)
+    first = np.full(bound, -1, dtype=np.int64)
+    first[key[::-1]] = np.arange(len(key))[::-1]
+    there = first >= 0
+    return first[there], (np.cumsum(there) - 1)[key]
+
+
+def _hashed(array: NDArray[Any]) -> IntArray:
+    """A key of 62 bits for the bytes of every row; two distinct rows share one in 1e18 pairs."""
+    rows = np.ascontiguousarray(array.reshape(len(array), -1))
+    if rows.dtype.kind == "f":
+        rows = rows + 0.0  # the two zeros are one number
+    words = rows.view(np.uint8).reshape(len(rows), -1)
+    words = np.pad(words, ((0, 0), (0, -words.shape[1] % 8)))
+    key = np.zeros(len(rows), dtype=np.uint64)
+    for column in np.ascontiguousarray(words).view(np.uint64).T:
+        key = (key ^ column) * np.uint64(0x9E3779B97F4A7C15)
+        key ^= key >> np.uint64(29)
+    return (key >> np.uint64(2)).astype(np.int64)

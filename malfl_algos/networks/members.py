@@ -1,9 +1,13 @@
-"""A member of the ensemble: a feature map, and a last layer inferred on top of it."""
+"""A member of the ensemble: a feature map, and weights on its features.
+
+The weights are inferred from the actions that the learners went on to play; with `form: potentials`
+all is trained by gradients instead.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field
 from math import prod
 from typing import Any
 
@@ -12,226 +16,285 @@ import torch
 from numpy.typing import NDArray
 
 from malfl_algos.ma_lfl.inference import Given
-from malfl_algos.networks.action_values import (
-    RewardFeatures,
-    StageRows,
-    acting_agents,
-    stage_rows,
-)
-from malfl_algos.networks.dynamics import Chances, Dynamics, JointDynamics, OwnDynamics
+from malfl_algos.networks.action_values import StageRows, ValueModel, proximal_rows, soft_rows
+from malfl_algos.networks.checkpoints import Checkpoints
+from malfl_algos.networks.dynamics import Dynamics, parts_of
 from malfl_algos.networks.estimated_policies import EstimatedPolicies
-from malfl_algos.networks.feature_maps import FeatureMap, random_map, trained_map, with_actions
-from malfl_algos.networks.fitting import Counts, Fitting
-from malfl_algos.networks.gathering import Gathered
+from malfl_algos.networks.features import (
+    FeatureMap,
+    RewardFeatures,
+    acting_agents,
+    random_map,
+    trained_map,
+    with_actions,
+)
+from malfl_algos.networks.gathering import Gathered, IntArray
+from malfl_algos.networks.last_layer import LastLayer, fit_last_layer, prediction
+from malfl_algos.networks.logging import Log
+from malfl_algos.networks.options import FitOptions
 from malfl_algos.networks.potentials import Potentials, fit_potentials
-from malfl_algos.networks.proximal import proximal_rows
 from malfl_algos.networks.recovered_functions import Member
-from malfl_algos.networks.reward_fit import LastLayer, fit_last_layer, prediction
+from malfl_algos.networks.training import TrainingSettings
 
-__all__ = ["fit_member"]
+__all__ = ["Counts", "Details", "Fitting", "MemberFit", "fit_member"]
 
 FloatArray = NDArray[np.float64]
+Details = dict[str, Any]
 
-NOISE = ("noise_variance", "noise_scale", "prior_variance")
 MOST_JOINT = 25
 """Up to so many joint actions, each has dynamics of its own, learned from all stages."""
 
 
-def fit_member(
-    gathered: Gathered,
-    fitting: Fitting,
-    data: Counts,
-    chances: Chances,
-    policies: EstimatedPolicies,
-    number: int,
-    chosen: Mapping[str, Any] | None,
-) -> tuple[Member, dict[str, Any]]:
-    """Fit a member.
+@dataclass(frozen=True, eq=False)
+class Fitting:
+    """A fit of all agents.
+
+    Args:
+        options: how it is made.
+        discount: gamma.
+        temperature: alpha.
+        device: of the networks.
+        checkpoints: where what is done is saved.
+        log: of the losses.
+        policies: those estimated already, by view and member.
+    """
+
+    options: FitOptions
+    discount: float
+    temperature: float
+    device: torch.device
+    checkpoints: Checkpoints
+    log: Log | None = None
+    policies: dict[tuple[int, int], EstimatedPolicies] = field(default_factory=dict)
+
+    def sequence(self, *key: int) -> np.random.SeedSequence:
+        """A source of randomness of its own for a part of the fit."""
+        return np.random.SeedSequence(self.options.seed, spawn_key=key)
+
+    def training(self, name: str, *key: int, steady: bool = False) -> dict[str, Any]:
+        """What a network of that name is trained with; its randomness is that of the key."""
+        options, log = self.options, self.log
+
+        def note(step: int, training: float, held_out: float) -> None:
+            assert log is not None
+            log(f"{name}/training", step, training)
+            log(f"{name}/held_out", step, held_out)
+
+        return {
+            "hidden": options.hidden,
+            "settings": TrainingSettings(
+                options.epochs, options.batch_size, options.learning_rate, steady=steady
+            ),
+            "generator": self.generator(*key),
+            "device": self.device,
+            "saver": self.checkpoints.named(name),
+            "log": None if log is None else note,
+        }
+
+    def generator(self, *key: int) -> torch.Generator:
+        """Likewise for torch."""
+        seed = int(self.sequence(*key).generate_state(1)[0])
+        return torch.Generator("cpu").manual_seed(seed)
+
+
+@dataclass(frozen=True, eq=False)
+class Counts:
+    """Per stage, counts of the distinct steps: all of them, and in two parts."""
+
+    everything: list[FloatArray]
+    training: list[FloatArray]
+    held_out: list[FloatArray]
+
+
+@dataclass(frozen=True, eq=False)
+class MemberFit:
+    """What a member is fitted to, and how.
 
     Args:
         gathered: the steps as the agent sees them.
-        fitting: how.
-        data: counts.
-        chances: everyone's policies.
-        policies: their network.
+        fitting: see there.
+        counts: of the steps.
+        policies: everyone's, as estimated.
+        known: policies known for certain, by agent index.
         number: of the member.
-        chosen: what was said of an earlier member, whose noise, prior and rule this one takes.
-
-    Returns:
-        The member, and what to say of it.
+        chosen: details of the member whose noise, prior and rule this one takes.
     """
-    generator = fitting.generator(gathered.agent_index, number, 3)
+
+    gathered: Gathered
+    fitting: Fitting
+    counts: Counts
+    policies: EstimatedPolicies
+    known: Mapping[int, FloatArray]
+    number: int
+    chosen: Details | None
+
+    @property
+    def options(self) -> FitOptions:
+        return self.fitting.options
+
+    @property
+    def key(self) -> tuple[int, int]:
+        """Of the member's randomness."""
+        return self.gathered.agent_index, self.number
+
+    def probabilities(self, rows: IntArray, stage: int) -> list[FloatArray]:
+        """Everyone's policies, as estimated or as known."""
+        found = [
+            np.exp(own) for own in self.policies.log_policies(self.gathered.inputs[rows], stage)
+        ]
+        return [
+            self.known[agent][stage, rows] if agent in self.known else own
+            for agent, own in enumerate(found)
+        ]
+
+    def reward(self, features: FeatureMap) -> RewardFeatures:
+        return RewardFeatures(
+            self.options.reward_model,
+            features,
+            self.gathered.n_actions,
+            self.gathered.agent_index,
+        )
+
+
+def fit_member(fit: MemberFit) -> tuple[Member, Details]:
     potentials = None
-    if fitting.form == "potentials" or fitting.trunk == "potentials":
-        potentials = _potentials(gathered, fitting, data, chances, number)
-    if fitting.form == "potentials":
-        assert potentials is not None
-        return _of_potentials(gathered, fitting, data, potentials)
-    trunk = _trunk(gathered, fitting, policies, potentials, generator)
-    reward = RewardFeatures(fitting.reward_model, trunk, gathered.n_actions, gathered.agent_index)
-    if fitting.reward_model != "state":
-        acting = [gathered.n_actions[agent] for agent in reward.acting]
-        some = _sample_inputs(gathered, reward, acting)
-        read = np.append(gathered.read, np.ones(sum(acting), dtype=np.bool_))
-        phi = random_map(generator, fitting.widths, some, read=read, device=fitting.device)
-        reward = RewardFeatures(fitting.reward_model, phi, gathered.n_actions, gathered.agent_index)
-    features = trunk(gathered.inputs)
-    dynamics = _dynamics(gathered, fitting, features, data, chances)
-    rng = np.random.default_rng(fitting.sequence(gathered.agent_index, number, 4))
-    rows = _rows(gathered, fitting, data, features, reward, dynamics, chances, rng=rng)
-    layer = _layer(gathered, fitting, rows, dynamics, chosen)
-    detail = _said(layer)
-    if number == 0:
-        detail["prediction"] = _prediction(rows, dynamics, chances, gathered, fitting, layer)
-    centre = _centre(gathered, data, reward)
-    return Member(reward, layer.mean, layer.covariance, centre), detail
-
-
-def _trunk(
-    gathered: Gathered,
-    fitting: Fitting,
-    policies: EstimatedPolicies,
-    potentials: Potentials | None,
-    generator: torch.Generator,
-) -> FeatureMap:
-    if fitting.trunk == "policies":
-        return trained_map(policies.parameters[:-2], gathered.inputs)
-    if fitting.trunk == "potentials":
-        assert potentials is not None
-        return trained_map(potentials.potentials[:-2], gathered.inputs)
-    return random_map(
-        generator, fitting.widths, gathered.inputs, read=gathered.read, device=fitting.device
+    if "potentials" in (fit.options.form, fit.options.trunk):
+        potentials = _fit_potentials(fit)
+        if fit.options.form == "potentials":
+            return _potentials_member(fit, potentials)
+    generator = fit.fitting.generator(*fit.key, 3)
+    trunk = _trunk(fit, potentials, generator)
+    reward = fit.reward(trunk)
+    if fit.options.reward_model != "state":
+        reward = fit.reward(_action_map(fit, reward.acting, generator))
+    model = _value_model(fit, trunk(fit.gathered.inputs), reward)
+    rows = (proximal_rows if fit.options.improvement == "proximal" else soft_rows)(
+        model,
+        temperature=fit.fitting.temperature,
+        max_rows=fit.options.max_rows,
+        rng=np.random.default_rng(fit.fitting.sequence(*fit.key, 4)),
     )
+    layer = _last_layer(fit, rows, model.dynamics)
+    detail = _details(layer)
+    if fit.number == 0:
+        detail["prediction"] = _prediction(fit, rows, model.dynamics, layer.step_size)
+    return Member(reward, layer.mean, layer.covariance, _centre(fit, reward)), detail
 
 
-def _dynamics(
-    gathered: Gathered, fitting: Fitting, features: FloatArray, data: Counts, chances: Chances
-) -> Dynamics:
-    few = prod(gathered.n_actions) <= MOST_JOINT
-    if fitting.dynamics == "joint" or (fitting.dynamics == "auto" and few):
-        return JointDynamics(gathered, features, data.everything, chances)
-    return OwnDynamics(gathered, features, data.everything)
-
-
-def _rows(
-    gathered: Gathered,
-    fitting: Fitting,
-    data: Counts,
-    features: FloatArray,
-    reward: RewardFeatures,
-    dynamics: Dynamics,
-    chances: Chances,
-    *,
-    rng: np.random.Generator,
-) -> list[StageRows]:
-    """What every stage says of the reward, under the learners' way of improving."""
-    what = (data.everything, features, reward, dynamics, chances)
-    how: dict[str, Any] = {
-        "discount": fitting.discount,
-        "temperature": fitting.temperature,
-        "max_rows": fitting.max_rows,
-        "rng": rng,
-    }
-    if fitting.improvement == "proximal":
-        return proximal_rows(gathered, *what, **how)
-    return [stage_rows(gathered, stage, *what, **how) for stage in range(len(gathered.stages) - 1)]
-
-
-def _potentials(
-    gathered: Gathered, fitting: Fitting, data: Counts, chances: Chances, number: int
-) -> Potentials:
-    name = f"agent_{gathered.agent_index}_potentials_{number}"
+def _fit_potentials(fit: MemberFit) -> Potentials:
+    name = f"agent_{fit.gathered.agent_index}_potentials_{fit.number}"
     return fit_potentials(
-        gathered,
-        data.training,
-        data.held_out,
-        chances,
-        model=fitting.reward_model,
-        hidden=fitting.hidden,
-        discount=fitting.discount,
-        settings=replace(fitting.training, steady=True),
-        generator=fitting.generator(gathered.agent_index, number, 5),
-        device=fitting.device,
-        saver=fitting.checkpoints.named(name),
-        log=fitting.logging(name),
+        fit.gathered,
+        fit.counts.training,
+        fit.counts.held_out,
+        fit.probabilities,
+        model=fit.options.reward_model,
+        discount=fit.fitting.discount,
+        **fit.fitting.training(name, *fit.key, 5, steady=True),
     )
 
 
-def _of_potentials(
-    gathered: Gathered, fitting: Fitting, data: Counts, found: Potentials
-) -> tuple[Member, dict[str, Any]]:
+def _potentials_member(fit: MemberFit, found: Potentials) -> tuple[Member, Details]:
     """The reward network itself as a member: its hidden layers, its last layer, no posterior."""
-    acting = acting_agents(fitting.reward_model, gathered.agent_index, len(gathered.n_actions))
+    gathered = fit.gathered
+    acting = acting_agents(fit.options.reward_model, gathered.agent_index, len(gathered.n_actions))
     extra = sum(gathered.n_actions[agent] for agent in acting)
-    n_units, n_inputs = found.reward[-2].shape[1], gathered.inputs.shape[1] + extra
-    weights = found.reward[-2].detach().double().cpu().numpy()[0, :, 0]
-    level = float(found.reward[-1].detach().cpu().numpy()[0, 0, 0])
+    n_units, n_inputs = found.reward[-2].shape[0], gathered.inputs.shape[1] + extra
+    weights = found.reward[-2].detach().double().cpu().numpy()[:, 0]
+    level = float(found.reward[-1].detach()[0])
     scale = np.concatenate([np.ones(n_units), np.zeros(n_inputs)])
     features = FeatureMap([p.detach() for p in found.reward[:-2]], np.zeros(len(scale)), scale)
-    reward = RewardFeatures(
-        fitting.reward_model, features, gathered.n_actions, gathered.agent_index
-    )
-    mean = fitting.temperature * np.concatenate([weights, np.zeros(n_inputs), [level]])
+    reward = fit.reward(features)
+    mean = fit.fitting.temperature * np.concatenate([weights, np.zeros(n_inputs), [level]])
     detail = {"loss": found.losses[-1][0], "rounds": len(found.losses)}
-    return Member(reward, mean, None, _centre(gathered, data, reward)), detail
+    return Member(reward, mean, None, _centre(fit, reward)), detail
 
 
-def _sample_inputs(
-    gathered: Gathered, reward: RewardFeatures, sizes: Sequence[int]
-) -> NDArray[np.float32]:
-    """Inputs with actions, as they were played in the first stage, to standardise features by."""
-    steps = gathered.stages[0]
-    actions = steps.joint_actions[:, list(reward.acting)]
-    return with_actions(gathered.inputs[steps.here], actions, sizes)
+def _trunk(fit: MemberFit, potentials: Potentials | None, generator: torch.Generator) -> FeatureMap:
+    """Features of observations, below values and rewards of states."""
+    gathered = fit.gathered
+    if fit.options.trunk == "policies":
+        return trained_map(fit.policies.parameters[:-2], gathered.inputs)
+    if potentials is not None:
+        return trained_map(potentials.potentials[:-2], gathered.inputs)
+    return random_map(
+        generator,
+        fit.options.widths,
+        gathered.inputs,
+        read=gathered.read,
+        device=fit.fitting.device,
+    )
 
 
-def _centre(gathered: Gathered, data: Counts, reward: RewardFeatures) -> FloatArray:
+def _action_map(fit: MemberFit, acting: Sequence[int], generator: torch.Generator) -> FeatureMap:
+    """Features of observations and actions, standardised over the steps of the first stage."""
+    gathered, steps = fit.gathered, fit.gathered.stages[0]
+    sizes = [gathered.n_actions[agent] for agent in acting]
+    actions = steps.joint_actions[:, list(acting)]
+    return random_map(
+        generator,
+        fit.options.widths,
+        with_actions(gathered.inputs[steps.here], actions, sizes),
+        read=np.append(gathered.read, np.ones(sum(sizes), dtype=np.bool_)),
+        device=fit.fitting.device,
+    )
+
+
+def _value_model(fit: MemberFit, features: FloatArray, reward: RewardFeatures) -> ValueModel:
+    kind, gathered = fit.options.dynamics, fit.gathered
+    joint = kind == "joint" or (kind == "auto" and prod(gathered.n_actions) <= MOST_JOINT)
+    counts, probabilities = fit.counts.everything, fit.probabilities
+    dynamics = Dynamics(gathered, features, counts, probabilities, joint=joint)
+    return ValueModel(
+        gathered, counts, features, reward, dynamics, probabilities, fit.fitting.discount
+    )
+
+
+def _centre(fit: MemberFit, reward: RewardFeatures) -> FloatArray:
     """Mean features over all steps."""
     total, sums = 0.0, np.zeros(reward.map.n_features)
-    for steps, count in zip(gathered.stages, data.everything, strict=True):
-        for piece in np.array_split(np.arange(len(count)), len(count) // 65536 + 1):
-            phi = reward(gathered.inputs[steps.here[piece]], steps.joint_actions[piece])
-            sums += count[piece] @ phi
+    for steps, count in zip(fit.gathered.stages, fit.counts.everything, strict=True):
+        for part in parts_of(len(count)):
+            inputs = fit.gathered.inputs[steps.here[part]]
+            sums += count[part] @ reward(inputs, steps.joint_actions[part])
         total += float(count.sum())
     return np.asarray(sums / total)
 
 
-def _layer(
-    gathered: Gathered,
-    fitting: Fitting,
-    rows: Sequence[StageRows],
-    dynamics: Dynamics,
-    chosen: Mapping[str, Any] | None,
-) -> LastLayer:
+def _last_layer(fit: MemberFit, rows: Sequence[StageRows], dynamics: Dynamics) -> LastLayer:
     """The last layer, under the learners' rule that was chosen or explains the data better."""
-    if chosen is not None:
-        given = Given(*(float(chosen[name]) for name in NOISE))
-        rules = [None if chosen["step_size"] is None else float(chosen["step_size"])]
-    else:
-        given, rules = None, [None, fitting.step_size]
-        exact = fitting.learner == "exact" or fitting.improvement == "proximal"
-        if exact or (fitting.learner == "auto" and not gathered.repeats):
-            rules = [None]
-        elif fitting.learner == "td":
-            rules = [fitting.step_size]
-    fits = [
-        fit_last_layer(rows, dynamics, temperature=fitting.temperature, step_size=rule, given=given)
-        for rule in rules
-    ]
-    best = max(fits, key=lambda one: one.evidence.log_evidence or -np.inf)
-    if fitting.prior_variance is None or chosen is not None:
-        return best
-    noise = best.evidence.noise_variance, best.evidence.noise_scale
-    return fit_last_layer(
-        rows,
-        dynamics,
-        temperature=fitting.temperature,
-        step_size=best.step_size,
-        given=Given(*noise, fitting.prior_variance * fitting.temperature**2),
+    options, temperature = fit.options, fit.fitting.temperature
+
+    def fitted(rule: float | None, given: Given | None) -> LastLayer:
+        return fit_last_layer(rows, dynamics, temperature=temperature, step_size=rule, given=given)
+
+    if fit.chosen is not None:
+        noise, scale, prior = (
+            float(fit.chosen[name]) for name in ("noise_variance", "noise_scale", "prior_variance")
+        )
+        return fitted(fit.chosen["step_size"], Given(noise, scale, prior))
+    best = max(
+        (fitted(rule, None) for rule in _rules(fit)),
+        key=lambda one: one.evidence.log_evidence or -np.inf,
     )
+    if options.prior_variance is None:
+        return best
+    noise, scale = best.evidence.noise_variance, best.evidence.noise_scale
+    given = Given(noise, scale, options.prior_variance * temperature**2)
+    return fitted(best.step_size, given)
 
 
-def _said(layer: LastLayer) -> dict[str, Any]:
+def _rules(fit: MemberFit) -> list[float | None]:
+    """The rules that the learners may have followed: see `fit_last_layer`'s step size."""
+    options = fit.options
+    if options.learner == "exact" or options.improvement == "proximal":
+        return [None]
+    if options.learner == "td":
+        return [options.step_size]
+    return [None, options.step_size] if fit.gathered.repeats else [None]
+
+
+def _details(layer: LastLayer) -> Details:
     chosen = layer.evidence
     return {
         "log_evidence": chosen.log_evidence,
@@ -247,23 +310,18 @@ def _said(layer: LastLayer) -> dict[str, Any]:
 
 
 def _prediction(
-    rows: Sequence[StageRows],
-    dynamics: Dynamics,
-    chances: Chances,
-    gathered: Gathered,
-    fitting: Fitting,
-    whole: LastLayer,
+    fit: MemberFit, rows: Sequence[StageRows], dynamics: Dynamics, step_size: float | None
 ) -> dict[str, float] | None:
     """Log likelihood per step of the last stage's actions, the reward recovered without it."""
     if len(rows) < 2:
         return None
-    last, agent = rows[-1], gathered.agent_index
-    shared: dict[str, Any] = {"temperature": fitting.temperature, "step_size": whole.step_size}
+    last, agent = rows[-1], fit.gathered.agent_index
+    shared: dict[str, Any] = {"temperature": fit.fitting.temperature, "step_size": step_size}
     layer = fit_last_layer(rows[:-1], dynamics, **shared)
-    before = np.log(np.maximum(chances(last.rows, last.stage)[agent], 1e-300))
+    before = np.log(np.maximum(fit.probabilities(last.rows, last.stage)[agent], 1e-300))
     return {
         "stage": last.stage + 1,
         "log_likelihood": prediction(last, layer.mean, **shared),
         "no_change": float((last.counts * before).sum() / last.counts.sum()),
-        "uniform": -float(np.log(gathered.n_own)),
+        "uniform": -float(np.log(fit.gathered.n_own)),
     }

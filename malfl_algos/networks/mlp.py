@@ -1,7 +1,7 @@
-"""Stacks of small networks: M multilayer perceptrons of one shape, evaluated together.
+"""Small networks: multilayer perceptrons as lists of tensors, and their optimiser.
 
-A stack is a list of tensors, weight `(M, n_in, n_out)` and bias `(M, 1, n_out)` of every layer in
-turn, which an optimiser takes as it is. Nothing here touches torch's global random state.
+A network is weight `(n_in, n_out)` and bias `(n_out,)` of every layer in turn. Nothing here touches
+torch's global random state or depends on its default dtype and device.
 """
 
 from __future__ import annotations
@@ -12,21 +12,25 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from malfl_env.errors import InputError
 
 __all__ = [
+    "PLAIN",
     "adam",
     "apply",
+    "from_arrays",
     "generator_from",
     "init",
+    "to_arrays",
     "torch_device",
 ]
 
 Parameters = list[Tensor]
 
-_PLAIN: dict[str, Any] = {"dtype": torch.float32, "device": "cpu"}  # whatever torch's defaults are
+PLAIN: dict[str, Any] = {"dtype": torch.float32, "device": "cpu"}  # whatever torch's defaults are
 
 
 def torch_device(name: str) -> torch.device:
@@ -56,18 +60,16 @@ def init(
     generator: torch.Generator,
     sizes: Sequence[int],
     *,
-    copies: int = 1,
     last_scale: float = 1.0,
     device: torch.device | str = "cpu",
 ) -> Parameters:
-    """A stack of networks with random weights (He's normal initialisation) and biases 0.
+    """A network with random weights (He's normal initialisation) and biases 0.
 
     The values depend on the generator alone, not on the device.
 
     Args:
         generator: of the weights, on the CPU.
         sizes: widths from the input to the output.
-        copies: M.
         last_scale: factor on the last layer's weights; 0: the network's output is 0 at first.
         device: where the tensors live.
     """
@@ -75,25 +77,35 @@ def init(
     for layer, (n_in, n_out) in enumerate(pairwise(sizes)):
         last = layer == len(sizes) - 2
         scale = last_scale * (1.0 / n_in) ** 0.5 if last else (2.0 / n_in) ** 0.5
-        weight = torch.randn((copies, n_in, n_out), generator=generator, **_PLAIN) * scale
-        bias = torch.zeros((copies, 1, n_out), **_PLAIN)
+        weight = torch.randn((n_in, n_out), generator=generator, **PLAIN) * scale
+        bias = torch.zeros(n_out, **PLAIN)
         parameters += [tensor.to(device).requires_grad_(True) for tensor in (weight, bias)]
     return parameters
 
 
 def apply(parameters: Sequence[Tensor], inputs: Tensor) -> Tensor:
-    """Outputs of all networks of a stack, `(M, n, n_out)`, rectified linear units between layers.
-
-    Args:
-        parameters: of the stack.
-        inputs: `(n, n_in)`, the same for all networks, or `(M, n, n_in)`.
-    """
-    x = inputs if inputs.ndim == 3 else inputs.expand(len(parameters[0]), *inputs.shape)
+    """Outputs `(n, n_out)` at inputs `(n, n_in)`, rectified linear units between layers."""
+    x = inputs
     for layer in range(0, len(parameters), 2):
-        x = torch.baddbmm(parameters[layer + 1], x, parameters[layer])
+        x = torch.addmm(parameters[layer + 1], x, parameters[layer])
         if layer < len(parameters) - 2:
             x = torch.relu(x)
     return x
+
+
+def to_arrays(parameters: Sequence[Tensor]) -> list[NDArray[Any]]:
+    """Copies of weights and biases, for a file."""
+    return [tensor.detach().cpu().numpy().copy() for tensor in parameters]
+
+
+def from_arrays(arrays: Sequence[NDArray[Any]], device: torch.device | str = "cpu") -> Parameters:
+    """What `to_arrays` gave; a first axis of length 1, which version 0.1 wrote, is dropped."""
+    return [
+        torch.from_numpy(
+            array.astype(np.float32).reshape(array.shape[-2:] if k % 2 == 0 else -1)
+        ).to(device)
+        for k, array in enumerate(arrays)
+    ]
 
 
 def adam(parameters: Sequence[Tensor], learning_rate: float) -> torch.optim.Adam:
@@ -101,7 +113,7 @@ def adam(parameters: Sequence[Tensor], learning_rate: float) -> torch.optim.Adam
     optimizer = torch.optim.Adam(list(parameters), lr=learning_rate)
     for parameter in parameters:
         optimizer.state[parameter] = {
-            "step": torch.zeros((), **_PLAIN),
+            "step": torch.zeros((), **PLAIN),
             "exp_avg": torch.zeros_like(parameter),
             "exp_avg_sq": torch.zeros_like(parameter),
         }

@@ -21,12 +21,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from malfl_algos.networks.action_values import RewardModel, acting_agents
 from malfl_algos.networks.checkpoints import Checkpoint
-from malfl_algos.networks.dynamics import Chances
-from malfl_algos.networks.feature_maps import random_map, with_actions
+from malfl_algos.networks.dynamics import Probabilities
+from malfl_algos.networks.features import acting_agents, random_map, with_actions
 from malfl_algos.networks.gathering import Gathered, Steps
 from malfl_algos.networks.mlp import Parameters, apply, init
+from malfl_algos.networks.options import RewardModel
 from malfl_algos.networks.training import TrainingSettings, pieces, train
 
 __all__ = ["Potentials", "fit_potentials"]
@@ -72,7 +72,7 @@ def fit_potentials(
     gathered: Gathered,
     counts: Sequence[FloatArray],
     held_out: Sequence[FloatArray],
-    chances: Chances,
+    probabilities: Probabilities,
     *,
     model: RewardModel,
     hidden: Sequence[int],
@@ -80,7 +80,6 @@ def fit_potentials(
     settings: TrainingSettings,
     generator: torch.Generator,
     device: torch.device,
-    conditional_mean: bool = True,
     saver: Checkpoint | None = None,
     log: Callable[[int, float, float], None] | None = None,
 ) -> Potentials:
@@ -89,18 +88,18 @@ def fit_potentials(
     Args:
         gathered: the distinct observations and steps.
         counts, held_out: per stage, of the distinct steps to train on, and to be told of.
-        chances: everyone's policies.
+        probabilities: everyone's policies.
         model: what the reward depends on.
         hidden: widths of the hidden layers of each network.
         discount: gamma.
         settings, generator, saver, log: as `train` takes them.
         device: of the networks.
-        conditional_mean: False: descend the mean of delta squared, which is wrong (see above).
     """
     n_stages = len(gathered.stages) - 1
     acting = acting_agents(model, gathered.agent_index, len(gathered.n_actions))
     items, apart = (
-        _items(gathered, kind, chances, acting, discount, device) for kind in (counts, held_out)
+        _items(gathered, kind, probabilities, acting, discount, device)
+        for kind in (counts, held_out)
     )
     width = gathered.inputs.shape[1]
     inputs = torch.from_numpy(gathered.inputs).to(device)
@@ -111,15 +110,13 @@ def fit_potentials(
 
     def residual(part: _Items, batch: Tensor) -> Tensor:
         at = torch.arange(len(batch), device=device), part.stage[batch]
-        g = apply(potentials, inputs[part.here[batch]])[0][at]
-        g_after = apply(potentials, inputs[part.after[batch]])[0][at]
-        r = apply(reward, part.reward_inputs[batch])[0, :, 0]
+        g = apply(potentials, inputs[part.here[batch]])[at]
+        g_after = apply(potentials, inputs[part.after[batch]])[at]
+        r = apply(reward, part.reward_inputs[batch])[:, 0]
         return r + g - discount * part.goes_on[batch] * g_after - part.target[batch]
 
     def loss(batch: Tensor) -> Tensor:
         weighted = items.weight[batch] * residual(items, batch)
-        if not conditional_mean:
-            return (items.weight[batch] * residual(items, batch) ** 2).mean()
         if len(batch) == len(items.here):
             return dual.norm(items, batch, weighted, weighted)
         order = torch.arange(len(batch), device=device) % 2 == 0
@@ -128,7 +125,7 @@ def fit_potentials(
     @torch.no_grad()
     def held_loss() -> float:
         total = 0.0
-        for piece in pieces(torch.arange(len(apart.here)), 1 << 14):
+        for piece in pieces(torch.arange(len(apart.here), device=device), 1 << 14):
             total += float((apart.weight[piece] * residual(apart, piece) ** 2).sum())
         return total / len(apart.here)
 
@@ -205,7 +202,7 @@ def _dual(
 def _items(
     gathered: Gathered,
     counts: Sequence[FloatArray],
-    chances: Chances,
+    probabilities: Probabilities,
     acting: Sequence[int],
     discount: float,
     device: torch.device,
@@ -224,7 +221,7 @@ def _items(
                 np.full(len(own), stage),
                 own,
                 steps.goes_on[seen].astype(np.float32),
-                _targets(gathered, stage, steps, chances, discount)[seen].astype(np.float32),
+                _targets(gathered, stage, steps, probabilities, discount)[seen].astype(np.float32),
                 weight[seen].astype(np.float32),
             )
         )
@@ -234,12 +231,13 @@ def _items(
 
 
 def _targets(
-    gathered: Gathered, stage: int, steps: Steps, chances: Chances, discount: float
+    gathered: Gathered, stage: int, steps: Steps, probabilities: Probabilities, discount: float
 ) -> FloatArray:
     """Y of (11) at every distinct step, over alpha, its expectation yet to be taken."""
     rows = np.unique(np.concatenate([steps.here, steps.after]))
     now, later = (
-        np.log(np.maximum(chances(rows, stage + k)[gathered.agent_index], 1e-30)) for k in (0, 1)
+        np.log(np.maximum(probabilities(rows, stage + k)[gathered.agent_index], 1e-30))
+        for k in (0, 1)
     )
     divergence = (np.exp(now) * (now - later)).sum(axis=1)
     own = steps.joint_actions[:, gathered.agent_index]

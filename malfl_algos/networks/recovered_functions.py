@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from malfl_algos.networks.action_values import RewardFeatures, RewardModel
-from malfl_algos.networks.encoding import Encoder
+from malfl_algos.networks.encoding import Encoder, input_features
 from malfl_algos.networks.estimated_policies import EstimatedPolicies
-from malfl_algos.networks.feature_maps import FeatureMap
-from malfl_algos.networks.gathering import input_features
+from malfl_algos.networks.features import FeatureMap, RewardFeatures
+from malfl_algos.networks.mlp import from_arrays, to_arrays
+from malfl_algos.networks.options import RewardModel
 from malfl_algos.storage.arrays import check_manifest, read_arrays, write_arrays
+from malfl_env.checks import check_table_bytes
 from malfl_env.errors import InputError
 
 __all__ = ["AgentFunctions", "Member", "RecoveredFunctions", "centred"]
@@ -47,17 +49,16 @@ class Member:
 
 def centred(
     members: Sequence[Member], phis: Sequence[FloatArray], centres: Sequence[FloatArray]
-) -> tuple[FloatArray, FloatArray | None, FloatArray | None]:
-    """An ensemble's reward, and its variance within and between members.
+) -> tuple[FloatArray, FloatArray]:
+    """An ensemble's reward, mean and standard deviation, `(n,)` each.
+
+    The variance is the mean variance of the members' posteriors plus the variance of their means.
+    The deviation is NaN where nothing tells: a single member without a posterior.
 
     Args:
         members: of the ensemble.
         phis: features `(n, k)` of each.
         centres: features at which each one's reward counts as 0.
-
-    Returns:
-        Mean, mean variance of the members' posteriors (None without), variance of their means (None
-        for a single one), each `(n,)`.
     """
     gaps = [phi - centre for phi, centre in zip(phis, centres, strict=True)]
     means = np.stack([gap @ one.mean for gap, one in zip(gaps, members, strict=True)])
@@ -66,11 +67,12 @@ def centred(
         for gap, one in zip(gaps, members, strict=True)
         if one.covariance is not None
     ]
-    return (
-        means.mean(axis=0),
-        np.maximum(np.mean(within, axis=0), 0) if within else None,
-        means.var(axis=0, ddof=1) if len(members) > 1 else None,
-    )
+    parts = [np.maximum(np.mean(within, axis=0), 0)] if within else []
+    if len(members) > 1:
+        parts.append(means.var(axis=0, ddof=1))
+    mean = means.mean(axis=0)
+    sd = np.sqrt(sum(parts, np.zeros(len(mean)))) if parts else np.full(len(mean), np.nan)
+    return mean, sd
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,27 +94,42 @@ class AgentFunctions:
     ) -> tuple[FloatArray, FloatArray]:
         """Mean and standard deviation of the reward, `(n,)` each, its mean over the data being 0.
 
-        The deviation is NaN where nothing tells: a single member without a posterior.
+        The standard deviation is NaN where nothing tells: a single member without a posterior.
         """
         inputs = input_features(self.encoder, np.asarray(observations))
         actions = np.asarray(joint_actions, dtype=np.int64)
         centres = [one.centre for one in self.members]
-        means, sds = [np.zeros(0)], [np.zeros(0)]
+        found = [(np.zeros(0), np.zeros(0))]
         for begin in range(0, len(inputs), PIECE):
             piece = slice(begin, begin + PIECE)
             phis = [one.features(inputs[piece], actions[piece]) for one in self.members]
-            mean, within, between = centred(self.members, phis, centres)
-            means.append(mean)
-            sds.append(total_deviation(within, between, len(mean)))
+            found.append(centred(self.members, phis, centres))
+        means, sds = zip(*found, strict=True)
         return np.concatenate(means), np.concatenate(sds)
 
+    def table(self, observations: NDArray[Any]) -> tuple[FloatArray, FloatArray]:
+        """Mean and standard deviation for every observation, and every joint action if they matter.
 
-def total_deviation(
-    within: FloatArray | None, between: FloatArray | None, n_values: int
-) -> FloatArray:
-    """Standard deviation from both variances; NaN where there is neither."""
-    known = [part for part in (within, between) if part is not None]
-    return np.sqrt(sum(known, np.zeros(n_values))) if known else np.full(n_values, np.nan)
+        Args:
+            observations: of all joint states, `(n_states, ...)`.
+
+        Returns:
+            `(n_states,)`, or `(n_states, *n_actions)`, each. The mean over the table is 0.
+        """
+        inputs = input_features(self.encoder, observations)
+        n_actions = self.policies.n_actions
+        sizes = () if self.members[0].features.model == "state" else n_actions
+        shape = (len(inputs), *sizes)
+        check_table_bytes(
+            8 * prod(shape) * sum(len(one.mean) for one in self.members),
+            f"the features of {prod(shape)} reward values",
+        )
+        numbers = np.indices(shape).reshape(len(shape), -1)
+        actions = np.zeros((prod(shape), len(n_actions)), dtype=np.int64)
+        actions[:, : len(sizes)] = numbers[1:].T
+        phis = [one.features(inputs[numbers[0]], actions) for one in self.members]
+        mean, sd = centred(self.members, phis, [phi.mean(axis=0) for phi in phis])
+        return mean.reshape(shape), sd.reshape(shape)
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,8 +207,8 @@ class RecoveredFunctions:
 
 
 def _pack(own: AgentFunctions, prefix: str, arrays: dict[str, NDArray[Any]]) -> dict[str, Any]:
-    for number, tensor in enumerate(own.policies.parameters):
-        arrays[f"{prefix}policies/{number}"] = tensor.detach().cpu().numpy()
+    for number, array in enumerate(to_arrays(own.policies.parameters)):
+        arrays[f"{prefix}policies/{number}"] = array
     for index, one in enumerate(own.members):
         arrays |= {f"{prefix}member_{index}/{n}": a for n, a in member_arrays(one).items()}
     features = own.members[0].features
@@ -210,10 +227,9 @@ def _unpack(
     said: Mapping[str, Any], prefix: str, arrays: Mapping[str, NDArray[Any]]
 ) -> AgentFunctions:
     n_actions = tuple(int(n) for n in said["n_actions"])
-    parameters = [
-        torch.from_numpy(arrays[f"{prefix}policies/{number}"].astype(np.float32))
-        for number in range(int(said["n_policy_arrays"]))
-    ]
+    parameters = from_arrays(
+        [arrays[f"{prefix}policies/{number}"] for number in range(int(said["n_policy_arrays"]))]
+    )
     model: RewardModel = said["reward_model"]
     if model not in ("state", "own_action", "joint"):
         raise InputError(f"its reward model is {model!r}")
@@ -240,11 +256,9 @@ def _check(own: AgentFunctions) -> None:
 
 def member_arrays(one: Member) -> dict[str, NDArray[Any]]:
     """A member as arrays for a file."""
-    hidden = one.features.map.hidden
-    arrays: dict[str, NDArray[Any]] = {
-        f"hidden/{number}": tensor.detach().cpu().numpy() for number, tensor in enumerate(hidden)
-    }
-    arrays |= {"shift": one.features.map.shift, "scale": one.features.map.scale}
+    features = one.features.map
+    arrays = {f"hidden/{number}": a for number, a in enumerate(to_arrays(features.hidden))}
+    arrays |= {"shift": features.shift, "scale": features.scale}
     arrays |= {"mean": one.mean, "centre": one.centre}
     return arrays if one.covariance is None else {**arrays, "covariance": one.covariance}
 
@@ -258,10 +272,7 @@ def member_from_arrays(
 ) -> Member:
     """The member that `member_arrays` wrote."""
     n_hidden = sum(name.startswith("hidden/") for name in arrays)
-    hidden = [
-        torch.from_numpy(arrays[f"hidden/{number}"].astype(np.float32)).to(device)
-        for number in range(n_hidden)
-    ]
+    hidden = from_arrays([arrays[f"hidden/{number}"] for number in range(n_hidden)], device)
     features = FeatureMap(hidden, arrays["shift"], arrays["scale"])
     k = features.n_features
     wanted = {"mean": (k,), "centre": (k,), "covariance": (k, k), "scale": (k - 1,)}

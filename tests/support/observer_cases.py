@@ -13,7 +13,7 @@ from gymnasium.spaces import Box, Discrete
 from malfl_algos import LearningTrace
 from malfl_algos.learners.ma_spi import MaSpi
 from malfl_algos.networks.encoding import Encoder
-from malfl_algos.networks.feature_maps import FeatureMap
+from malfl_algos.networks.features import FeatureMap
 from malfl_algos.networks.gathering import Gathered, Steps
 from malfl_algos.observation_trace import ObservationTrace, from_learning_trace
 from malfl_algos.soft import log_soft_improvement, soft_evaluation
@@ -94,7 +94,7 @@ def exact_steps(
 
 def one_hot_map(n_states: int) -> FeatureMap:
     """Features that are the inputs themselves, and a constant."""
-    hidden = [torch.zeros(1, n_states, 1), torch.zeros(1, 1, 1)]
+    hidden = [torch.zeros(n_states, 1), torch.zeros(1)]
     scale = np.concatenate([[0.0], np.ones(n_states)])
     return FeatureMap(hidden, np.zeros(n_states + 1), scale)
 

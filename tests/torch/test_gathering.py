@@ -10,11 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from observer_cases import board, in_a_box, played
 
-from malfl_algos.networks import distinct
-from malfl_algos.networks.distinct import distinct_observations, number_columns
-from malfl_algos.networks.encoding import Encoder
-from malfl_algos.networks.feature_maps import random_map, with_actions
-from malfl_algos.networks.gathering import gather, input_features
+from malfl_algos.networks import gathering
+from malfl_algos.networks.encoding import Encoder, input_features
+from malfl_algos.networks.features import random_map, with_actions
+from malfl_algos.networks.gathering import distinct_observations, gather, number_columns
 from malfl_algos.observation_trace import from_learning_trace
 
 
@@ -25,12 +24,12 @@ from malfl_algos.observation_trace import from_learning_trace
 )
 def test_rows_are_numbered_as_numpy_does(rows, sizes, sorting):
     table = np.array(rows)
-    before = distinct._TABLE
+    before = gathering._TABLE
     try:
-        distinct._TABLE = 0 if sorting else before
+        gathering._TABLE = 0 if sorting else before
         places, which = number_columns(list(table.T), sizes)
     finally:
-        distinct._TABLE = before
+        gathering._TABLE = before
     unique, first, inverse = np.unique(table, axis=0, return_index=True, return_inverse=True)
     assert np.array_equal(places, first)
     assert np.array_equal(which, inverse.ravel())

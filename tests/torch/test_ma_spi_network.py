@@ -70,7 +70,7 @@ def linear():
 def q_of(agent, temperature):
     with torch.no_grad():
         features = torch.eye(6)
-        out = features @ agent.q[0][0] + agent.q[1][0]
+        out = features @ agent.q[0] + agent.q[1]
     return agent.offset + temperature * out.numpy()
 
 
@@ -79,7 +79,7 @@ def test_the_regression_solves_the_soft_bellman_equation(linear):
     game, generator, agent = linear
     policy = np.random.default_rng(0).dirichlet(np.full(3, 5.0), size=6)
     with torch.no_grad():
-        agent.policy[0][0] = torch.tensor(np.log(policy))
+        agent.policy[0][:] = torch.tensor(np.log(policy))
     rates = {"discount": 0.6, "temperature": 0.7}
     exact, _ = soft_evaluation(game, [policy], 0, **rates)
     fit_soft_q(
@@ -108,7 +108,7 @@ def test_after_a_termination_there_is_no_value(linear):
 def test_the_projection_is_the_improved_policy(linear):
     _, generator, agent = linear
     with torch.no_grad():
-        agent.q[0][0] = torch.tensor(np.random.default_rng(1).standard_normal((6, 3)))
+        agent.q[0][:] = torch.tensor(np.random.default_rng(1).standard_normal((6, 3)))
     agent.offset = 5.0
     project_policy(agent, np.arange(6), PROJECTION, generator=generator)
     wanted = np.exp(log_soft_improvement(q_of(agent, 2.0), temperature=2.0))

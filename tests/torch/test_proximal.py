@@ -9,10 +9,10 @@ from scipy.special import log_softmax
 
 from malfl_algos import LearningTrace
 from malfl_algos.ma_lfl.inference import Given
-from malfl_algos.networks.action_values import RewardFeatures, stage_rows
-from malfl_algos.networks.dynamics import OwnDynamics
-from malfl_algos.networks.proximal import proximal_rows
-from malfl_algos.networks.reward_fit import fit_last_layer
+from malfl_algos.networks.action_values import ValueModel, proximal_rows, soft_rows
+from malfl_algos.networks.dynamics import Dynamics
+from malfl_algos.networks.features import RewardFeatures
+from malfl_algos.networks.last_layer import fit_last_layer
 from malfl_algos.observation_trace import from_learning_trace
 from malfl_algos.observers.network import MaLflNetwork
 from malfl_algos.play.tabular import observed_stage, sample_stage
@@ -46,57 +46,58 @@ def exact(request):
     policies = mirror_descent(game)
     gathered, counts = exact_steps(game, policies, agent)
     features = one_hot_map(game.n_states)
-    dynamics = OwnDynamics(gathered, features(gathered.inputs), counts)
+    table = features(gathered.inputs)
 
     def chances(rows, stage):
         return [own[rows] for own in policies[stage]]
 
-    parts = (
+    model = ValueModel(
+        gathered,
         counts,
-        features(gathered.inputs),
+        table,
         RewardFeatures("state", features, game.n_actions, agent),
-        dynamics,
+        Dynamics(gathered, table, counts, chances, joint=False),
         chances,
+        DISCOUNT,
     )
-    return game, agent, policies, gathered, parts
+    return game, agent, policies, model
 
 
 def options():
     return {
-        "discount": DISCOUNT,
         "temperature": TEMPERATURE,
         "max_rows": 1000,
         "rng": np.random.default_rng(0),
     }
 
 
-def recovered(stages, parts, game, given):
-    _, features, _, dynamics, _ = parts
+def recovered(stages, model, given):
     for one in stages:
         one.counts[:] *= 1e9
-    layer = fit_last_layer(stages, dynamics, temperature=TEMPERATURE, step_size=None, given=given)
-    reward = features @ layer.mean
+    layer = fit_last_layer(
+        stages, model.dynamics, temperature=TEMPERATURE, step_size=None, given=given
+    )
+    reward = model.features @ layer.mean
     return reward - reward.mean()
 
 
 def test_the_true_reward_gives_the_policies_of_all_stages(exact):
-    game, agent, policies, gathered, parts = exact
+    game, agent, policies, model = exact
     weights = np.concatenate([[0.0], game.reward(agent), [0.0]])
-    for one in proximal_rows(gathered, *parts, **options()):
-        foretold = (one.coefficients @ weights + one.offset) / TEMPERATURE
+    for one in proximal_rows(model, **options()):
+        predicted = (one.coefficients @ weights + one.offset) / TEMPERATURE
         expected = policies[one.stage + 1][agent][one.rows]
-        assert np.exp(log_softmax(foretold, axis=1)) == pytest.approx(expected, abs=1e-3)
+        assert np.exp(log_softmax(predicted, axis=1)) == pytest.approx(expected, abs=1e-3)
         assert list(one.leverage) == list(range(one.stage + 1))
 
 
 def test_exact_data_give_the_true_reward_and_under_soft_improvement_a_worse_one(exact):
-    game, agent, _, gathered, parts = exact
+    game, agent, _, model = exact
     truth = game.reward(agent) - game.reward(agent).mean()
     given = Given(1e-6, 1e-12, 100.0)
-    own = recovered(proximal_rows(gathered, *parts, **options()), parts, game, given)
+    own = recovered(proximal_rows(model, **options()), model, given)
     assert own == pytest.approx(truth, abs=0.1)
-    soft = [stage_rows(gathered, stage, *parts, **options()) for stage in range(STAGES - 1)]
-    other = recovered(soft, parts, game, given)
+    other = recovered(soft_rows(model, **options()), model, given)
     assert np.sqrt(np.mean((other - truth) ** 2)) > 5 * np.sqrt(np.mean((own - truth) ** 2))
 
 

@@ -4,19 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import prod
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from malfl_algos.networks.mlp import apply, init
+from malfl_algos.networks.encoding import Features
+from malfl_algos.networks.mlp import PLAIN, apply, init
+from malfl_algos.networks.options import RewardModel
 from malfl_algos.networks.training import pieces
 
-__all__ = ["FeatureMap", "random_map", "trained_map", "with_actions"]
+__all__ = [
+    "FeatureMap",
+    "RewardFeatures",
+    "acting_agents",
+    "random_map",
+    "trained_map",
+    "with_actions",
+]
 
-Features = NDArray[np.float32]
 FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
 
 WEIGHT, BIAS = 0.5, 1.0
 """Of a random network: weights are He's times the one, biases have the other for their standard
@@ -72,9 +82,9 @@ def random_map(
     with torch.no_grad():
         for weight, bias in zip(hidden[::2], hidden[1::2], strict=True):
             weight *= WEIGHT
-            bias.copy_(torch.randn(bias.shape, generator=generator) * BIAS)
-        wide = torch.zeros((1, len(read), hidden[0].shape[-1]))
-        wide[:, torch.from_numpy(np.nonzero(read)[0])] = hidden[0]
+            bias.copy_(torch.randn(bias.shape, generator=generator, **PLAIN) * BIAS)
+        wide = torch.zeros((len(read), hidden[0].shape[1]), **PLAIN)
+        wide[torch.from_numpy(read)] = hidden[0]
         hidden[0] = wide
     return trained_map([tensor.detach().to(device) for tensor in hidden], inputs)
 
@@ -107,8 +117,63 @@ def with_actions(inputs: Features, actions: NDArray[np.int64], sizes: Sequence[i
     return np.concatenate([inputs, *hot], axis=1)
 
 
+def acting_agents(model: RewardModel, agent_index: int, n_agents: int) -> tuple[int, ...]:
+    """Agents whose actions a reward depends on."""
+    if model == "state":
+        return ()
+    return (agent_index,) if model == "own_action" else tuple(range(n_agents))
+
+
+@dataclass(frozen=True, eq=False)
+class RewardFeatures:
+    """phi of one agent.
+
+    Args:
+        model: `state` phi(o), `own_action` phi(o, a^i), `joint` phi(o, a^1..a^n).
+        map: from inputs, with one-hot actions behind them where the model has actions.
+        n_actions: of every agent.
+        agent_index: i.
+    """
+
+    model: RewardModel
+    map: FeatureMap
+    n_actions: tuple[int, ...]
+    agent_index: int
+
+    @property
+    def acting(self) -> tuple[int, ...]:
+        """Agents whose actions the reward depends on."""
+        return acting_agents(self.model, self.agent_index, len(self.n_actions))
+
+    def __call__(self, inputs: NDArray[np.float32], joint_actions: IntArray) -> FloatArray:
+        """phi `(n, k)` at inputs `(n, width)` and joint actions `(n, n_agents)`."""
+        acting = list(self.acting)
+        sizes = [self.n_actions[agent] for agent in acting]
+        return self.map(with_actions(inputs, joint_actions[:, acting], sizes))
+
+    def expected(self, inputs: NDArray[np.float32], chances: Sequence[FloatArray]) -> FloatArray:
+        """phi averaged over the others' actions, `(n, n_own, k)`."""
+        n_own = self.n_actions[self.agent_index]
+        acting = self.acting
+        sizes = tuple(self.n_actions[agent] for agent in acting)
+        found = np.zeros((len(inputs), n_own, self.map.n_features))
+        for number in range(prod(sizes)):
+            actions = np.array(np.unravel_index(number, sizes), dtype=np.int64).reshape(1, -1)
+            columns = np.broadcast_to(actions, (len(inputs), len(acting)))
+            chance = np.ones(len(inputs))
+            own = slice(None)
+            for agent, action in zip(acting, actions[0], strict=True):
+                if agent == self.agent_index:
+                    own = slice(action, action + 1)
+                else:
+                    chance = chance * chances[agent][:, action]
+            phi = self.map(with_actions(inputs, columns, sizes))
+            found[:, own] += (chance[:, None] * phi)[:, None]
+        return found
+
+
 @torch.no_grad()
 def _raw(hidden: Sequence[Tensor], inputs: Features) -> FloatArray:
     rows = torch.from_numpy(np.ascontiguousarray(inputs)).to(hidden[0].device)
-    units = [torch.relu(apply(hidden, piece))[0].double().cpu() for piece in pieces(rows, PIECE)]
+    units = [torch.relu(apply(hidden, piece)).double().cpu() for piece in pieces(rows, PIECE)]
     return np.concatenate([torch.cat(units).numpy(), inputs.astype(np.float64)], axis=1)
