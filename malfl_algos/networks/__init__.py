@@ -15,6 +15,6 @@ Read these files in this order; each has one subject:
 11. `members`, `fitting`: all of it for one agent: a member, and the ensemble of them.
 12. `recovered_functions`: the rewards that come of it, and their file.
 
-All modules here are private. They need PyTorch (extra `torch`); nothing imports them before it is
-asked for.
+Nothing here is public: plugins and notebooks use the faces that `malfl_algos` names. PyTorch (extra
+`torch`) is needed; nothing outside imports these modules before they are asked for.
 """

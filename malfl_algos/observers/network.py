@@ -27,20 +27,8 @@ from malfl_algos.networks.members import Fitting
 from malfl_algos.networks.mlp import torch_device
 from malfl_algos.networks.options import FitOptions
 from malfl_algos.networks.recovered_functions import AgentFunctions, RecoveredFunctions
-<<<<<<< HEAD
-from malfl_algos.networks.tabular import (
-    checksum,
-    known_tables,
-    observed,
-    on_all_states,
-    policy_table,
-)
-from malfl_algos.networks.training import TrainingSettings
-from malfl_algos.observation_trace import ObservationTrace
-from malfl_algos.observers.reading import check_fits
-=======
 from malfl_algos.observation_trace import ObservationTrace, from_learning_trace
->>>>>>> 91363c7 (One fit with networks, one subject per file: options, features, action values, members; single networks in place of stacks; the potentials' wrong loss is gone)
+from malfl_algos.observers.reading import check_fits
 from malfl_algos.play.spaces import space_to_json
 from malfl_algos.trace import LearningTrace, Transitions
 from malfl_env.errors import InputError

@@ -303,21 +303,19 @@ def test_the_last_good_checkpoint_stays_when_the_loss_is_not_finite(tmp_path, mo
     from malfl_algos.networks import estimated_policies
 
     options = {"epochs": 12, "checkpoint_dir": str(tmp_path)}
-    true_table = estimated_policies._table
+    made: list = []
 
-    def poisoned(gathered, counts, device):
-        table = true_table(gathered, counts, device)
-        calls.append(table)
-        return table
+    def remembered(*args, init=estimated_policies.init, **named):
+        made.append(init(*args, **named))
+        return made[-1]
 
-    calls: list = []
-    monkeypatch.setattr(estimated_policies, "_table", poisoned)
+    monkeypatch.setattr(estimated_policies, "init", remembered)
     rounds = []
 
     def saved(self, arrays, state, save=Checkpoint.save):
         save(self, arrays, state)
         rounds.append(state["epoch"])
-        calls[0].played.fill_(float("nan"))  # what is trained on from now on
+        made[0][0].data.fill_(float("nan"))  # the policies' weights from now on
 
     monkeypatch.setattr(Checkpoint, "save", saved)
     with pytest.raises(RuntimeError, match=r"not finite in round 5.*lower learning_rate"):
