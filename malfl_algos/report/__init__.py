@@ -5,6 +5,19 @@ Public: the names in `__all__`. The modules below this package are private.
 
 from __future__ import annotations
 
+import os
+from importlib.util import find_spec
+
+_backend = os.environ.get("MPLBACKEND", "")
+if _backend.startswith("module://") and find_spec(_backend[9:].partition(".")[0]) is None:
+    # A notebook hands the name of its backend on to "!malfl ..."; in an environment without that
+    # package, matplotlib cannot be imported because of it. The pictures need no backend.
+    del os.environ["MPLBACKEND"]
+    try:
+        import matplotlib  # noqa: F401
+    finally:
+        os.environ["MPLBACKEND"] = _backend
+
 from malfl_algos.report.figures import write_figures
 
 __all__ = ["write_figures"]
