@@ -1,18 +1,24 @@
-"""The `malfl` command: parsing, and one line on standard error for bad input.
+"""The `malfl` command: parsing, and what becomes of errors.
 
-The commands themselves are in `malfl_algos.cli.commands` and `malfl_algos.cli.plugin_commands`.
-Both are imported when they are wanted, so that `--help` loads nothing heavy.
+Exit status: 0, done; 1, something failed on the way, by a plugin's fault or ours; 2, bad input or
+something is not installed, and nothing was written; 130, interrupted; 143, asked to end. An error
+is one line, or one line per part that failed; `--traceback` shows where it came from.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
-from collections.abc import Callable, Sequence
+import traceback
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
-from typing import Any, Literal, NoReturn
+from typing import Any, NoReturn
 
-from malfl_algos.cli.arguments import COMMANDS
+from malfl_algos.cli import experiments, plugins, traces  # noqa: F401  (they fill the table)
+from malfl_algos.cli.table import COMMANDS, log, tell
+from malfl_algos.plugins.loading import PluginError, PluginFault
 from malfl_algos.plugins.options import suggestion
 from malfl_algos.work.interruption import Terminated, terminable
 from malfl_env.errors import InputError
@@ -28,8 +34,10 @@ _EXTRA = (
     "tqdm",
     "threadpoolctl",
     "docstring_parser",
+    "pydantic",
+    "filelock",
 )
-_COMPILING = ("learn", "recover", "reproduce", "score", "sweep")
+_SHOW = "--traceback shows where"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -39,53 +47,56 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: its arguments; those of the process when left out.
 
     Returns:
-        The exit status: 0, done; 1, something failed on the way; 2, bad input, nothing written;
-            130, interrupted; 143, asked to end.
+        The exit status, see above.
     """
-    from malfl_algos.plugins.loading import PluginError
-
+    given = list(sys.argv[1:] if argv is None else argv)
+    _open_closed_streams()
     arguments = argparse.Namespace()
     try:
         with terminable():
-            arguments = _parse(argv)
-            return _command(arguments.command)(arguments)
-    except (ValueError, PluginError) as fault:
-        return _complain(fault, status=2)
-    except ImportError as fault:
-        return _complain(fault, status=2)
-    except (OSError, MemoryError, RuntimeError) as fault:
-        return _complain(fault, status=1)
+            arguments = _parse(given)
+            _check_extra(arguments.command)
+            return COMMANDS[arguments.command].run(arguments)
     except KeyboardInterrupt as fault:
         same = "the same command " + "without --overwrite " * getattr(arguments, "overwrite", False)
-        _say(f"malfl: interrupted; {same}again finishes what is missing")
+        log(f"malfl: interrupted; {same}again finishes what is missing")
         return 143 if isinstance(fault, Terminated) else 130
+    except Exception as fault:
+        if "--traceback" in given:
+            of_units = getattr(fault, "tracebacks", ())
+            log("\n".join(of_units or [traceback.format_exc()]).rstrip())
+        return _report(fault)
 
 
 def make_parser() -> argparse.ArgumentParser:
     """The parser of all commands."""
     parser = _Parser(
         prog="malfl",
-        description="Agents that learn, observers that recover what they want.",
+        description="Recover the rewards of agents from how they learn.",
         allow_abbrev=False,
     )
+    parser.add_argument("--version", action="version", version=f"malfl {_version()}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for name, help_text, add_arguments in COMMANDS:
-        about_plugin = name in ("learn", "recover")
+    for name, entry in COMMANDS.items():
         command = commands.add_parser(
             name,
-            help=help_text,
-            description=help_text,
+            help=entry.purpose,
+            description=entry.purpose,
             allow_abbrev=False,
-            add_help=not about_plugin,
+            add_help=entry.plugin is None,
         )
-        if about_plugin:
+        if entry.plugin is not None:
             command.add_argument(
                 "-h",
                 "--help",
                 action=_PluginHelp,
-                help="with a NAME, the options of that plugin, too",
+                help="show this help and, with a NAME, the options of that plugin",
             )
-        add_arguments(command)
+        for argument in entry.arguments:
+            command.add_argument(*argument.names, **argument.settings)
+        command.add_argument(
+            "--traceback", action="store_true", help="show the traceback of an error, too"
+        )
     return parser
 
 
@@ -115,22 +126,19 @@ class _PluginHelp(argparse.Action):
         values: object,
         option_string: str | None = None,
     ) -> NoReturn:
+        kind = COMMANDS[parser.prog.split()[-1]].plugin
+        assert kind is not None
         text = parser.format_help()
-        kind: Literal["learner", "observer"] = (
-            "observer" if hasattr(namespace, "observer") else "learner"
-        )
         name = namespace.observer if kind == "observer" else namespace.name
         if name is not None:
-            from malfl_algos.cli.plugin_commands import plugin_help
-
-            text += "\n" + plugin_help(kind, name, namespace.config) + "\n"
-        print(text, end="")
+            text += "\n" + plugins.plugin_help(kind, name, namespace.config) + "\n"
+        tell(text.rstrip("\n"))
         parser.exit()
 
 
-def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+def _parse(given: Sequence[str]) -> argparse.Namespace:
     parser = make_parser()
-    arguments, unknown = parser.parse_known_args(_help_last(argv))
+    arguments, unknown = parser.parse_known_args(_help_last(given))
     if unknown:
         known = _option_names(parser, arguments.command)
         raise InputError(
@@ -140,11 +148,10 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     return arguments
 
 
-def _help_last(argv: Sequence[str] | None) -> list[str]:
+def _help_last(given: Sequence[str]) -> Sequence[str]:
     """The arguments with a call for help at their end, where all else has been read."""
-    given = list(sys.argv[1:] if argv is None else argv)
     wanted = [word for word in given if word in ("-h", "--help")]
-    if not (wanted and given[0] in ("learn", "recover")):
+    if not (wanted and given[0] in COMMANDS and COMMANDS[given[0]].plugin):
         return given
     return [*(word for word in given if word not in wanted), wanted[0]]
 
@@ -154,31 +161,47 @@ def _option_names(parser: argparse.ArgumentParser, command: str) -> list[str]:
     return [name for action in commands.choices[command]._actions for name in action.option_strings]
 
 
-def _command(name: str) -> Callable[[argparse.Namespace], int]:
-    if name == "plugins":
-        from malfl_algos.cli.plugin_commands import plugins
-
-        return plugins
+def _check_extra(command: str) -> None:
+    if not COMMANDS[command].needs_extra:
+        return
     missing = [module for module in _EXTRA if find_spec(module) is None]
     if missing:
         raise ImportError(
-            f'malfl {name} needs {", ".join(missing)}: pip install "malfl-env[algos]"'
+            f'malfl {command} needs {", ".join(missing)}: pip install "malfl-env[algos]"'
         )
-    if name in _COMPILING:
-        from malfl_algos.work.compilation import tell_of_compilation
-
-        tell_of_compilation()
-    from malfl_algos.cli import commands
-
-    return commands.COMMANDS[name]
 
 
-def _complain(fault: BaseException, *, status: int) -> int:
-    lines = str(fault).splitlines() if status == 1 else [str(fault)]
-    for line in lines or [type(fault).__name__]:
-        _say("malfl: " + " ".join(line.split()))
+def _report(fault: Exception) -> int:
+    """Say what went wrong; returns the exit status."""
+    words = str(fault) or type(fault).__name__
+    unforeseen = isinstance(fault, (NotImplementedError, RecursionError))
+    if isinstance(fault, PluginFault):
+        lines, status = [f"{words} ({_SHOW})"], 1
+    elif isinstance(fault, (InputError, PluginError, ImportError)):
+        lines, status = [words], 2
+    elif isinstance(fault, (OSError, MemoryError, RuntimeError)) and not unforeseen:
+        lines, status = words.splitlines(), 1
+    else:
+        lines, status = [f"internal error: {type(fault).__name__}: {words} ({_SHOW})"], 1
+    for line in lines:
+        log("malfl: " + " ".join(line.split()))
     return status
 
 
-def _say(line: str) -> None:
-    print(line, file=sys.stderr)
+def _open_closed_streams() -> None:
+    """Give a process whose output is closed (`2>&-`, services) streams that swallow it.
+
+    They take the lowest free descriptors, so that no other file becomes standard error by accident.
+    """
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            stream = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+            os.set_inheritable(stream.fileno(), True)
+            setattr(sys, name, stream)
+
+
+def _version() -> str:
+    try:
+        return version("malfl-env")
+    except PackageNotFoundError:
+        return "unknown"

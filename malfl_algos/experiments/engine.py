@@ -25,7 +25,16 @@ __all__ = ["RunFailed", "reproduce"]
 
 
 class RunFailed(RuntimeError):
-    """Units that failed, one line each. What succeeded is in the run folder."""
+    """Units that failed, one line each. What succeeded is in the run folder.
+
+    Args:
+        message: the lines.
+        tracebacks: of the errors, where there are any.
+    """
+
+    def __init__(self, message: str, tracebacks: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.tracebacks = tuple(tracebacks)
 
 
 def reproduce(
@@ -90,7 +99,10 @@ def _finish(folder: RunFolder, *, jobs: int | None, log: Callable[[str], None]) 
     observers.sort(key=lambda unit: folder.config.observers.index(unit.plugin))
     _run_phase("recovering", observers, folder, jobs=jobs, log=log)
     if folder.failures:
-        raise RunFailed("\n".join(str(outcome.fault) for outcome in folder.failures))
+        raise RunFailed(
+            "\n".join(str(outcome.fault) for outcome in folder.failures),
+            [f"{o.unit}:\n{o.traceback}" for o in folder.failures if o.traceback],
+        )
     summary = _tables(folder, log=log)
     _figures(folder, jobs=jobs, log=log)
     return summary

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,7 +32,16 @@ _FURTHER_KEYS = ("observer", "family", "seed", "agent")
 
 
 class SweepFailed(RuntimeError):
-    """Runs that failed for good, one line each. The tables are of all others."""
+    """Runs that failed for good, one line each. The tables are of all others.
+
+    Args:
+        message: the lines.
+        tracebacks: of the errors.
+    """
+
+    def __init__(self, message: str, tracebacks: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.tracebacks = tuple(tracebacks)
 
 
 @dataclass(frozen=True)
@@ -155,7 +164,7 @@ def _missing(root: Path, sweep: Sweep, log: Callable[[str], None]) -> list[Sweep
 
 def _report(root: Path, sweep: Sweep, picture: Picture, log: Callable[[str], None]) -> list[Path]:
     rows: list[Row] = []
-    failures = []
+    failures, tracebacks = [], []
     for run in sweep.runs:
         stored = read_run(root, run)
         assert stored is not None
@@ -164,10 +173,11 @@ def _report(root: Path, sweep: Sweep, picture: Picture, log: Callable[[str], Non
         for fault in stored.faults:
             last = fault.strip().splitlines()[-1]
             failures.append(f"{run}: {last} (see {run_path(root, run)})")
+            tracebacks.append(f"{run}:\n{fault}")
     written: list[Path] = write_tables(root, rows, keys=sweep.keys, log=log)
     figure = write_sweep_figure(
         rows, root / "figures", x=picture.x, hue=picture.hue, measure=picture.measure
     )
     if failures:
-        raise SweepFailed("\n".join(failures))
+        raise SweepFailed("\n".join(failures), tracebacks)
     return [*written, *([] if figure is None else [figure])]

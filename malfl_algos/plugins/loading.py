@@ -8,8 +8,10 @@ one harms nobody else.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import EntryPoint
+from traceback import walk_tb
 from typing import Any, cast
 
 from malfl_algos.contract import Learner, Observer
@@ -25,6 +27,7 @@ __all__ = [
     "Plugin",
     "PluginError",
     "PluginFault",
+    "blaming",
     "find_plugin",
     "list_plugins",
     "load_learner",
@@ -146,6 +149,26 @@ def make_plugin(plugin: Plugin, options: Mapping[str, Any]) -> Learner | Observe
     except Exception as fault:
         raise PluginFault(f"{plugin} failed to start: {type(fault).__name__}: {fault}") from fault
     return cast("Learner | Observer", made)
+
+
+@contextmanager
+def blaming(plugin: Plugin) -> Iterator[None]:
+    """Name a plugin in the errors that come out of its code.
+
+    Raises:
+        InputError: as it was raised, by the plugin or by our checks of what it gives.
+        PluginFault: for any other error that passed through a method of the plugin.
+    """
+    try:
+        yield
+    except InputError as fault:
+        raise InputError(f"{plugin.kind} {plugin.name!r}: {fault}") from fault
+    except (Exception, SystemExit) as fault:
+        cls = plugin_class(plugin)
+        frames = (frame for frame, _ in walk_tb(fault.__traceback__))
+        if any(isinstance(frame.f_locals.get("self"), cls) for frame in frames):
+            raise PluginFault(f"{plugin} failed: {type(fault).__name__}: {fault}") from fault
+        raise
 
 
 def _unknown(kind: Kind, name: str, installed: list[Plugin]) -> str:

@@ -13,7 +13,7 @@ import yaml
 from fake_plugins import install, install_text
 from interpreter import printed
 
-from malfl_algos.cli.commands import FAST
+from malfl_algos.cli.experiments import FAST
 from malfl_algos.cli.main import main, make_parser
 from malfl_algos.experiments.config import ExperimentConfig
 
@@ -72,7 +72,15 @@ def _option_help(command: str) -> str:
         ("recover absent.npz --observer counting --output-dir out", "absent.npz: no such file"),
         ("recover ../cut.npz --observer counting --output-dir out", "cut.npz: not a readable npz"),
         ("recover ../list.yaml --observer x --output-dir out", "unknown observer 'x'"),
-        ("score ../list.yaml --ground-truth absent.npz", "list.yaml: not a readable npz"),
+        ("score ../list.yaml --ground-truth ../cut.npz", "list.yaml: not a readable npz"),
+        ("score ../list.yaml --ground-truth absent.npz", "absent.npz: no such file"),
+        ("score ../list.yaml", "give --ground-truth FILE"),
+        ("verify absent", "absent: no such file or folder"),
+        ("verify ../list.yaml", "list.yaml"),
+        ("sweep absent.yaml --output-dir out", "absent.yaml: no such file"),
+        ("sweep ../list.yaml --output-dir out", "list.yaml: expected a mapping"),
+        ("export absent.npz --format parquet --output out", "absent.npz: no such file"),
+        ("export ../cut.npz --format parquet --output out", "cut.npz: not a readable npz"),
         ("plugins docter", "invalid choice: 'docter'"),
         ("learn fak --help", "unknown learner 'fak', did you mean 'fake'"),
         (
@@ -333,7 +341,7 @@ def test_help_tells_the_options_of_a_plugin(tmp_path, monkeypatch, capsys):
 
 
 def test_help_on_a_plugin_needs_the_extra(monkeypatch, capsys):
-    monkeypatch.setattr("malfl_algos.cli.plugin_commands.find_spec", lambda name: None)
+    monkeypatch.setattr("malfl_algos.cli.plugins.find_spec", lambda name: None)
     assert main(["learn", "fake", "--help"]) == 2
     assert 'docstring_parser: pip install "malfl-env[algos]"' in capsys.readouterr().err
 

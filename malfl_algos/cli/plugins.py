@@ -1,16 +1,28 @@
-"""`malfl plugins`, and the part of `--help` that is about one plugin."""
+"""The command `malfl plugins`, and the part of `--help` that is about one plugin."""
 
 from __future__ import annotations
 
 import argparse
 from importlib.util import find_spec
 
+from malfl_algos.cli.table import argument, command, picked, read_config, tell
 from malfl_algos.plugins.discovery import Kind, Plugin, canonical_name, clashes, discover
-from malfl_algos.plugins.loading import find_plugin
 
 __all__ = ["plugin_help", "plugins"]
 
 
+@command(
+    "plugins",
+    "List the learners and observers that are installed, or check them.",
+    argument(
+        "action",
+        nargs="?",
+        choices=("list", "doctor"),
+        default="list",
+        help="list them from their metadata (the default), or doctor: load and check each",
+    ),
+    needs_extra=False,
+)
 def plugins(arguments: argparse.Namespace) -> int:
     """List the plugins from metadata alone, or load and check each."""
     return _doctor() if arguments.action == "doctor" else _list()
@@ -28,31 +40,25 @@ def plugin_help(kind: Kind, name: str, config: str | None) -> str:
             f"the options of {kind} {name!r} are read with docstring_parser: "
             'pip install "malfl-env[algos]"'
         )
+    from malfl_algos.plugins.loading import find_plugin
     from malfl_algos.plugins.option_help import option_help
 
-    return option_help(find_plugin(kind, _picked(kind, name, config)))
-
-
-def _picked(kind: Kind, name: str, config: str | None) -> str:
-    if config is None:
-        return name
-    from malfl_algos.experiments.config import load_config
-
-    read = load_config(config)
-    defined = (read.learner,) if kind == "learner" else read.observers
-    return next((plugin.name for plugin in defined if plugin.label == name), name)
+    if config is not None:
+        read = read_config(config)
+        name = str(picked(name, (read.learner,) if kind == "learner" else read.observers)["name"])
+    return option_help(find_plugin(kind, name))
 
 
 def _list() -> int:
     installed, unreadable = discover()
     width = max([20, *(len(plugin.name) for plugin in installed)])
     for plugin in installed:
-        print(
+        tell(
             f"{plugin.kind:8}  {plugin.name:{width}}  {plugin.distribution} {plugin.version}  "
             f"{plugin.value}{_remark(plugin, installed)}"
         )
     for fault in unreadable:
-        print(f"unreadable: {fault}")
+        tell(f"unreadable: {fault}")
     return 0
 
 
@@ -64,7 +70,7 @@ def _remark(plugin: Plugin, installed: list[Plugin]) -> str:
     if not rivals:
         return ""
     if any(canonical_name(r.distribution) == canonical_name(plugin.distribution) for r in rivals):
-        return "  [stands twice in its distribution]"
+        return "  [its distribution has two of this name]"
     return f"  [the name is used twice: say {plugin.full_name}]"
 
 
@@ -74,14 +80,14 @@ def _doctor() -> int:
     installed, unreadable = discover()
     n_faults = len(unreadable)
     for fault in unreadable:
-        print(f"broken  {fault}")
+        tell(f"broken  {fault}")
     for plugin in installed:
         finding = examine(plugin, installed)
-        print(f"{finding.state:6}  {plugin}")
+        tell(f"{finding.state:6}  {plugin}")
         n_faults += finding.state not in ("ok", "absent")
         if finding.traceback is not None:
-            print(finding.traceback)
+            tell(finding.traceback)
             continue
         for note in finding.notes:
-            print(f"        note: {note}")
+            tell(f"        note: {note}")
     return 1 if n_faults else 0

@@ -1,0 +1,221 @@
+"""Commands on whole experiments: `malfl reproduce`, `malfl sweep`, `malfl verify`."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from malfl_algos.cli.table import (
+    argument,
+    command,
+    config_argument,
+    count_arguments,
+    existing,
+    log,
+    picked,
+    read_config,
+    tell,
+    tell_of_compilation,
+    whole,
+)
+from malfl_env.errors import InputError
+
+__all__ = ["FAST", "reproduce", "sweep", "verify"]
+
+FAST: Mapping[str, Any] = {"iterations": 4, "episodes": 100, "episode_length": 200, "seeds": [0]}
+"""The settings of `--fast`."""
+
+
+@command(
+    "reproduce",
+    "Run the paper's experiments, or others like them, from end to end.",
+    config_argument(),
+    argument(
+        "--output-dir",
+        metavar="DIR",
+        default="malfl-results",
+        help="write into this folder (default: malfl-results); a run that is there already is "
+        "finished: seeds, families and observers may be added, nothing else may differ",
+    ),
+    argument(
+        "--reward-families",
+        nargs="+",
+        metavar="NAME",
+        help="run these reward families (default: homogeneous heterogeneous); the configuration "
+        "can define others",
+    ),
+    *count_arguments(),
+    argument(
+        "--seeds",
+        nargs="+",
+        type=whole,
+        metavar="K",
+        help="run every family once per seed (default: 0 1 2 3 4)",
+    ),
+    argument("--learner", metavar="NAME", help="let this learner learn (default: ma-spi)"),
+    argument(
+        "--observers",
+        nargs="+",
+        metavar="NAME",
+        help="recover rewards with these observers, by plugin name or by label in the "
+        "configuration (default: ma-lfl ma-lfl-own-action ma-lfl-state ma-lfl-faithful)",
+    ),
+    argument(
+        "--seat",
+        choices=("external", "agent"),
+        help="choose the perspective; external: policies are estimated; agent: the observer is a "
+        "participating agent and knows its own policy (default: external)",
+    ),
+    argument(
+        "--jobs",
+        type=whole,
+        metavar="N",
+        help="use N worker processes (default: one per processor); results do not depend on it",
+    ),
+    argument(
+        "--fast",
+        action="store_true",
+        help="run a smoke test: 4 iterations, 100 episodes of 200 steps, seed 0; overrides the "
+        "configuration file, and options override it",
+    ),
+    argument("--overwrite", action="store_true", help="start afresh in the folder of a run"),
+)
+def reproduce(arguments: argparse.Namespace) -> int:
+    """Run an experiment and print its tables."""
+    from malfl_algos.experiments.config import merge
+
+    base = read_config(arguments.config)
+    overrides: dict[str, Any] = dict(FAST) if arguments.fast else {}
+    for key in ("reward_families", "iterations", "episodes", "episode_length", "seeds", "seat"):
+        if getattr(arguments, key) is not None:
+            overrides[key] = getattr(arguments, key)
+    if arguments.learner is not None:
+        overrides["learner"] = picked(arguments.learner, [base.learner])
+    if arguments.observers is not None:
+        overrides["observers"] = [picked(name, base.observers) for name in arguments.observers]
+    config = merge(base, overrides)
+    tell_of_compilation()
+    from malfl_algos.experiments.engine import reproduce as run_experiment
+    from malfl_algos.experiments.text import summary_text
+
+    output = Path(arguments.output_dir)
+    summary = run_experiment(
+        config, output, jobs=arguments.jobs, overwrite=arguments.overwrite, log=log
+    )
+    tell(summary_text(summary))
+    tell(f"\nTables: {output}; pictures: {output / 'figures'}")
+    return 0
+
+
+@command(
+    "verify",
+    "Check that a run folder is whole and as it was written.",
+    argument("folder", metavar="OUT", help="a folder that malfl reproduce wrote"),
+)
+def verify(arguments: argparse.Namespace) -> int:
+    """Check a run folder; one line for each fault."""
+    existing(arguments.folder)
+    from malfl_algos.experiments.verification import verify as check_folder
+
+    verdict = check_folder(Path(arguments.folder))
+    lines = (*verdict.notes, *verdict.faults)
+    tell("\n".join(lines) or f"{arguments.folder}: nothing is amiss")
+    return 1 if verdict.faults else 0
+
+
+@command(
+    "sweep",
+    "Run an experiment at every point of a grid, here or on a cluster.",
+    argument(
+        "file",
+        metavar="FILE",
+        help="a YAML file with `base`, an experiment, and `grid`, lists of values for its keys",
+    ),
+    argument(
+        "--output-dir",
+        metavar="DIR",
+        required=True,
+        help="write the runs, the tables and the figure into this folder; runs that are there "
+        "already are kept",
+    ),
+    argument(
+        "--backend",
+        choices=("loky", "dask", "ray"),
+        default="loky",
+        help="choose where runs are done; loky: processes of this machine; dask, ray: a cluster "
+        "(default: loky)",
+    ),
+    argument(
+        "--address",
+        metavar="ADDRESS",
+        help="connect to this cluster: HOST:PORT, a scheduler file of Dask (.json), or auto for "
+        "Ray (default: start a small one on this machine)",
+    ),
+    argument(
+        "--jobs",
+        type=whole,
+        metavar="N",
+        help="do N runs at a time (default: one per processor); results do not depend on it",
+    ),
+    argument(
+        "--max-runs",
+        type=whole,
+        metavar="N",
+        default=1000,
+        help="reject a grid of more runs (default: 1000)",
+    ),
+    argument(
+        "--retries",
+        type=whole,
+        metavar="N",
+        default=1,
+        help="repeat a failed run up to N times (default: 1)",
+    ),
+    argument(
+        "--connect-timeout",
+        type=whole,
+        metavar="N",
+        default=20,
+        help="give up on a cluster after N seconds (default: 20)",
+    ),
+    argument(
+        "--x",
+        metavar="KEY",
+        help="plot this key on the horizontal axis (default: the first that varies)",
+    ),
+    argument(
+        "--hue", metavar="KEY", help="plot a line per value of this key (default: the next one)"
+    ),
+    argument(
+        "--measure",
+        metavar="NAME",
+        default="pearson",
+        help="plot this score, a column of the table (default: pearson)",
+    ),
+)
+def sweep(arguments: argparse.Namespace) -> int:
+    """Run a sweep, and say where its tables and its figure are."""
+    existing(arguments.file)
+    if arguments.max_runs < 1:
+        raise InputError(f"max-runs must be a whole number >= 1, got {arguments.max_runs}")
+    tell_of_compilation()
+    from malfl_algos.experiments.grid import load_sweep
+    from malfl_algos.experiments.sweep import picture_of, run_sweep
+
+    wanted = load_sweep(arguments.file, max_runs=arguments.max_runs)
+    picture = picture_of(wanted, x=arguments.x, hue=arguments.hue, measure=arguments.measure)
+    written = run_sweep(
+        wanted,
+        arguments.output_dir,
+        picture=picture,
+        backend=arguments.backend,
+        address=arguments.address,
+        jobs=arguments.jobs,
+        retries=arguments.retries,
+        connect_timeout=arguments.connect_timeout,
+        log=log,
+    )
+    tell(f"{len(wanted.runs)} runs: {', '.join(map(str, written))}")
+    return 0

@@ -1,0 +1,296 @@
+"""Commands on single traces and rewards: `malfl learn`, `recover`, `score`, `export`."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from malfl_algos.cli.table import (
+    Argument,
+    argument,
+    command,
+    config_argument,
+    count_arguments,
+    existing,
+    picked,
+    read_config,
+    tell,
+    tell_of_compilation,
+    whole,
+)
+from malfl_env.errors import InputError
+
+if TYPE_CHECKING:
+    from malfl_algos.observation_trace import ObservationTrace
+
+__all__ = ["export", "learn", "recover_rewards", "score"]
+
+_OPTION = argument(
+    "--option",
+    action="append",
+    default=[],
+    metavar="KEY=VALUE",
+    help="set an option of the plugin, its value in YAML; may be repeated",
+)
+
+
+def _output_arguments(what: str) -> Iterator[Argument]:
+    yield argument(
+        "--output-dir", metavar="DIR", required=True, help=f"write {what} into this folder"
+    )
+    yield argument("--overwrite", action="store_true", help="replace such files there")
+
+
+@command(
+    "learn",
+    "Let a learner learn, and save its trace and, in a separate file, the ground truth.",
+    argument(
+        "name",
+        nargs="?",
+        metavar="NAME",
+        help="a learner, by plugin name (default: the configuration's, ma-spi)",
+    ),
+    config_argument(),
+    *_output_arguments("trace.npz and ground_truth.npz"),
+    argument(
+        "--reward-family",
+        metavar="NAME",
+        help="learn in this reward family (default: the configuration's first, homogeneous)",
+    ),
+    *count_arguments(),
+    argument(
+        "--seed", type=whole, metavar="K", help="set the seed (default: the configuration's first)"
+    ),
+    _OPTION,
+    plugin="learner",
+)
+def learn(arguments: argparse.Namespace) -> int:
+    """Let one learner learn in one family with one seed."""
+    from malfl_algos.experiments.config import merge
+    from malfl_algos.plugins.loading import blaming, find_plugin
+
+    base = read_config(arguments.config)
+    learner = picked(arguments.name or base.learner.name, [base.learner])
+    learner["options"] = {**learner["options"], **_options(arguments.option)}
+    family = arguments.reward_family or base.reward_families[0]
+    overrides: dict[str, Any] = {"learner": learner, "reward_families": [family]}
+    if arguments.seed is not None:
+        overrides["seeds"] = [arguments.seed]
+    for key in ("iterations", "episodes", "episode_length"):
+        if getattr(arguments, key) is not None:
+            overrides[key] = getattr(arguments, key)
+    config = merge(base, overrides)
+    plugin = find_plugin("learner", learner["name"])
+    tell_of_compilation()
+    from malfl_algos.experiments.cell import learn as run_learner
+    from malfl_algos.experiments.parts import make_learner
+    from malfl_algos.work.threads import one_blas_thread
+
+    seed = config.seeds[0]
+    config.markov_game(family)
+    make_learner(config, seed=seed, keep_transitions=False)
+    folder = _output(arguments, "trace.npz", "ground_truth.npz")
+    with one_blas_thread(), blaming(plugin):
+        trace, truth = run_learner(config, family=family, seed=seed, keep_transitions=False)
+    trace.save(folder / "trace.npz")
+    truth.save(folder / "ground_truth.npz")
+    tell(f"{folder / 'trace.npz'}: {trace.n_stages} stages; {folder / 'ground_truth.npz'}")
+    return 0
+
+
+@command(
+    "recover",
+    "Recover rewards from a saved trace.",
+    argument("trace", metavar="TRACE", help="trace.npz of a learner"),
+    argument(
+        "--observer",
+        metavar="NAME",
+        required=True,
+        help="recover with this observer, by plugin name or by label in --config",
+    ),
+    config_argument(),
+    *_output_arguments("rewards.npz, diagnostics.json and what else the observer has"),
+    argument(
+        "--stages",
+        type=whole,
+        metavar="N",
+        help="recover from the first N stages alone; malfl score predicts the others (default: "
+        "all)",
+    ),
+    argument(
+        "--estimate-dynamics",
+        action="store_true",
+        help="let the observer estimate the game's dynamics from the trace (default: give it those "
+        "of the configuration)",
+    ),
+    _OPTION,
+    plugin="observer",
+)
+def recover_rewards(arguments: argparse.Namespace) -> int:
+    """Let one observer recover rewards from one trace, from the external perspective."""
+    from malfl_algos.experiments.config import PluginConfig
+    from malfl_algos.plugins.loading import blaming, find_plugin
+
+    config = read_config(arguments.config)
+    wanted = picked(arguments.observer, config.observers)
+    wanted["options"] = {**wanted["options"], **_options(arguments.option)}
+    plugin = find_plugin("observer", wanted["name"])
+    existing(arguments.trace)
+    tell_of_compilation()
+    from malfl_algos.experiments.parts import make_observer
+    from malfl_algos.experiments.recovery import Problem, recover, write_recovered
+    from malfl_algos.trace import LearningTrace
+    from malfl_algos.work.threads import one_blas_thread
+
+    observer = make_observer(config, PluginConfig(**wanted), seed=config.seeds[0])
+    game = config.markov_game(config.reward_families[0]).without_rewards()
+    trace = LearningTrace.load(arguments.trace)
+    if (trace.n_states, trace.n_actions) != (game.n_states, game.n_actions):
+        raise InputError(
+            f"{arguments.trace} is of a game with {trace.n_states} joint states and actions "
+            f"{trace.n_actions}, the configuration's has {game.n_states} and {game.n_actions}"
+        )
+    if arguments.stages is not None:
+        if not 1 <= arguments.stages <= trace.n_stages:
+            raise InputError(
+                f"--stages must be 1..{trace.n_stages}, the stages of {arguments.trace}; "
+                f"got {arguments.stages}"
+            )
+        trace = trace.first(arguments.stages)
+    folder = _output(arguments, "rewards.npz", "diagnostics.json")
+    problem = Problem(
+        None if arguments.estimate_dynamics else game, config.discount, config.temperature
+    )
+    with one_blas_thread(), blaming(plugin):
+        recovered = recover(observer, trace, problem)
+    write_recovered(recovered, folder)
+    tell(f"{folder / 'rewards.npz'}: rewards of {', '.join(recovered[''].rewards)}")
+    return 0
+
+
+@command(
+    "score",
+    "Score recovered rewards by the ground truth, by held-out prediction, or by both.",
+    argument("rewards", metavar="REWARDS", help="rewards.npz of an observer"),
+    argument(
+        "--ground-truth",
+        metavar="FILE",
+        help="compare with this ground_truth.npz of the learner: correlation, distance (EPIC, "
+        "STARC), regret and calibration, the last from posterior.npz beside REWARDS",
+    ),
+    argument(
+        "--trace",
+        metavar="FILE",
+        help="predict stages of this trace.npz from those before them, which needs no ground "
+        "truth: stages new to the rewards (malfl recover --stages), else the last",
+    ),
+    config_argument("only joint states that can occur in its game count (default: the paper's)"),
+    argument("--json", metavar="FILE", help="write the scores into this file, too"),
+)
+def score(arguments: argparse.Namespace) -> int:
+    """Score recovered rewards by the ground truth, by what the agents did next, or both."""
+    existing(arguments.rewards, arguments.ground_truth, arguments.trace)
+    config = read_config(arguments.config)
+    tell_of_compilation()
+    from malfl_algos.experiments.folder import check_writable
+    from malfl_algos.experiments.scoring_inputs import judged_rows, read_judged
+    from malfl_algos.experiments.text import score_text
+    from malfl_algos.plugins.options import naming
+    from malfl_algos.storage.durable import write_json
+    from malfl_algos.work.threads import one_blas_thread
+
+    judged = read_judged(
+        Path(arguments.rewards),
+        ground_truth=_path(arguments.ground_truth),
+        trace=_path(arguments.trace),
+        config=config,
+        config_given=arguments.config is not None,
+    )
+    with one_blas_thread(), naming(f"{arguments.rewards} does not fit"):
+        rows = judged_rows(judged)
+    if arguments.json is not None:
+        check_writable(Path(arguments.json).parent)
+        write_json(Path(arguments.json), rows)
+    tell(score_text(rows))
+    return 0
+
+
+@command(
+    "export",
+    "Write a trace for other tools: Minari's HDF5, or Parquet.",
+    argument(
+        "trace",
+        metavar="TRACE",
+        help="folder of an observation trace, or trace.npz of a learner that kept its transitions",
+    ),
+    argument(
+        "--format",
+        choices=("minari", "parquet"),
+        required=True,
+        help="choose the format; needs the extra data",
+    ),
+    argument(
+        "--output",
+        metavar="PATH",
+        required=True,
+        help="write this file (parquet) or folder (minari), which must not exist",
+    ),
+    config_argument("it defines the game of a trace.npz (default: the paper's)"),
+)
+def export(arguments: argparse.Namespace) -> int:
+    """Write a trace for other tools."""
+    existing(arguments.trace)
+    from malfl_algos.storage.export import export_minari, export_parquet
+
+    trace = _observed(Path(arguments.trace), arguments.config)
+    write = {"minari": export_minari, "parquet": export_parquet}[arguments.format]
+    write(trace, arguments.output)
+    n_steps = sum(len(stage.joint_actions) for stage in trace.stages)
+    tell(f"{arguments.output}: {trace.n_stages} stages, {n_steps} steps")
+    return 0
+
+
+def _observed(path: Path, config: str | None) -> ObservationTrace:
+    from malfl_algos.observation_trace import ObservationTrace, from_learning_trace
+    from malfl_algos.trace import LearningTrace
+
+    if path.is_dir():
+        return ObservationTrace.load(path)
+    learned = LearningTrace.load(path)
+    experiment = read_config(config)
+    game = experiment.markov_game(experiment.reward_families[0]).without_rewards()
+    return from_learning_trace(learned, game)
+
+
+def _path(name: str | None) -> Path | None:
+    return None if name is None else Path(name)
+
+
+def _options(pairs: Sequence[str]) -> dict[str, Any]:
+    """Options given as KEY=VALUE."""
+    from malfl_algos.storage.yaml_files import parse_yaml
+
+    options = {}
+    for pair in pairs:
+        key, sign, value = pair.partition("=")
+        if not (key and sign):
+            raise InputError(f"--option must be KEY=VALUE, got {pair!r}")
+        try:
+            options[key] = parse_yaml(value)
+        except InputError as fault:
+            raise InputError(f"--option {key}: not valid YAML: {value!r}: {fault}") from fault
+    return options
+
+
+def _output(arguments: argparse.Namespace, *names: str) -> Path:
+    """The output folder, once it is known that the files can be written there."""
+    from malfl_algos.experiments.folder import check_writable
+
+    folder = Path(arguments.output_dir)
+    check_writable(folder)
+    for name in names:
+        if (folder / name).exists() and not arguments.overwrite:
+            raise InputError(f"{folder / name} exists: choose another folder, or --overwrite")
+    return folder

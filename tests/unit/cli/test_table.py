@@ -1,0 +1,91 @@
+"""What commands share: telling, and looking at files before anything heavy is loaded."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+
+import pytest
+
+from malfl_algos.cli.main import make_parser
+from malfl_algos.cli.table import COMMANDS, existing, tell
+from malfl_env.errors import InputError
+
+HEAVY = ("scipy", "numba", "matplotlib", "pandas", "torch")
+
+
+@pytest.mark.parametrize(
+    ("argv", "status"),
+    [
+        ("--help", 0),
+        ("--version", 0),
+        ("plugins", 0),
+        ("reproduce --config absent", 2),
+        ("learn --config absent --output-dir out", 2),
+        ("recover absent --observer ma-lfl --output-dir out", 2),
+        ("score absent --ground-truth absent", 2),
+        ("score absent --trace absent", 2),
+        ("sweep absent --output-dir out", 2),
+        ("export absent --format parquet --output out", 2),
+        ("verify absent", 2),
+        ("nonsense", 2),
+    ],
+)
+def test_nothing_heavy_is_imported_before_the_files_are_looked_at(tmp_path, argv, status):
+    program = (
+        "import sys\nfrom malfl_algos.cli.main import main\n"
+        "try: status = main(sys.argv[1:])\n"
+        "except SystemExit as end: status = end.code\n"
+        f"heavy = sorted(set({HEAVY}) & set(sys.modules))\n"
+        "assert not heavy, heavy\n"
+        "sys.exit(status)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, *argv.split()],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
+    assert done.returncode == status, done.stderr
+    assert len(done.stderr.splitlines()) == (status == 2)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_that_test_covers_every_command():
+    """A new command joins the list above."""
+    assert set(COMMANDS) == {
+        *("reproduce", "learn", "recover", "score", "sweep", "export", "verify", "plugins")
+    }
+
+
+def test_every_command_takes_traceback_and_has_a_purpose():
+    (commands,) = (a for a in make_parser()._actions if a.dest == "command")
+    assert isinstance(commands.choices, dict)
+    assert set(commands.choices) == set(COMMANDS)
+    for name, parser in commands.choices.items():
+        assert "--traceback" in parser.format_help(), name
+        assert COMMANDS[name].purpose[0].isupper()
+
+
+def test_control_characters_and_what_cannot_be_encoded_are_escaped():
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="cp1252")
+    tell("a\x1b[31m\u202e\r\x07 \u0141\xf3d\u017a\nb \udcff", to=stream)
+    stream.seek(0)
+    assert stream.read() == "a\\x1b[31m\\u202e\\r\\x07 \\u0141\xf3d\\u017a\nb \\udcff\n"
+
+
+def test_a_reader_that_has_left_is_no_error():
+    read, write = os.pipe()
+    os.close(read)
+    with open(write, "w", encoding="utf-8") as stream:
+        tell("nobody listens", to=stream)
+        tell("nor now", to=stream)
+
+
+def test_paths_at_which_there_is_nothing(tmp_path):
+    existing(str(tmp_path), None)
+    for path in (str(tmp_path / "x"), "a\x00b", "\udcff"):
+        with pytest.raises(InputError, match="no such file or folder"):
+            existing(None, path)
