@@ -130,6 +130,7 @@ def test_asked_to_end_a_run_ends_cleanly(
     assert nursery.run(*_waiting(argv, root, "--jobs", "1"))["status"] == 0
 
 
+@pytest.mark.slow
 def test_with_overwrite_the_way_to_go_on_is_another(tmp_path, argv, start):
     root = tmp_path / "run"
     process = start(*_waiting(argv, root, "--overwrite"), WAIT_FOR="/never")
@@ -149,6 +150,7 @@ def test_workers_do_not_outlive_a_run_that_is_killed(tmp_path, argv, start):
     _wait(lambda: not _session(process.pid))
 
 
+@pytest.mark.slow
 def test_of_two_processes_in_one_folder_one_is_refused(tmp_path, argv, start, nursery):
     root = tmp_path / "run"
     both = [start(*_waiting(argv, root), WAIT_FOR=str(tmp_path / "go on")) for _ in range(2)]
@@ -360,13 +362,14 @@ def test_a_clock_that_jumps(tmp_path, argv, nursery, start, undisturbed, jobs):
     assert {name: stamps(root)[name] for name in kept} == kept
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "death"),
     [
         ("learner", "exit"),
-        pytest.param("learner", "exception", marks=pytest.mark.slow),
-        pytest.param("observer", "exit", marks=pytest.mark.slow),
-        pytest.param("observer", "sys.exit", marks=pytest.mark.slow),
+        ("learner", "exception"),
+        ("observer", "exit"),
+        ("observer", "sys.exit"),
     ],
 )
 def test_a_plugin_that_dies_costs_its_own_unit_only(tmp_path, argv, start, nursery, kind, death):

@@ -35,6 +35,7 @@ def test_every_value_differs_from_the_shipped_one(script):
         assert value not in script.CONSTANTS[name][1]
 
 
+@pytest.mark.slow
 def test_settings_reach_the_observer_and_are_put_back(script, monkeypatch):
     before = shipped(script)
     monkeypatch.setattr(script, "CONSTANTS", FEW)

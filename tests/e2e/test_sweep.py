@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
-import subprocess
+import shutil
 import sys
 from pathlib import Path
 from statistics import fmean
@@ -35,11 +35,23 @@ def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.chdir(tmp_path / "work")
 
 
+@pytest.fixture(scope="module")
+def twelve_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sweep of twelve runs, one after the other in this process; not to be changed."""
+    folder = tmp_path_factory.mktemp("serial")
+    file = write_sweep(folder / "sweep.yaml")
+    with pytest.MonkeyPatch.context() as patch:
+        install_cases(folder, patch)
+        argv = ["sweep", str(file), "--output-dir", str(folder / "serial"), "--jobs", "1"]
+        assert main(argv) == 0
+    return folder
+
+
 @pytest.fixture
-def serial(tmp_path: Path) -> Path:
-    """A sweep of twelve runs, one after the other in this process."""
-    write_sweep(tmp_path / "sweep.yaml")
-    assert main([*_argv(tmp_path), "--output-dir", "serial", "--jobs", "1"]) == 0
+def serial(twelve_runs: Path, tmp_path: Path) -> Path:
+    """The sweep of twelve runs, in the present folder."""
+    shutil.copytree(twelve_runs / "serial", "serial")
+    shutil.copy(twelve_runs / "sweep.yaml", tmp_path)
     return Path("serial")
 
 
@@ -129,6 +141,7 @@ def test_a_worker_killed_in_the_middle_costs_a_retry_not_the_sweep(
     assert without_flaky_options(Path("killed")) == without_flaky_options(serial)
 
 
+@pytest.mark.slow
 def test_a_run_that_always_ends_its_worker_is_recorded_and_the_others_are_done(
     tmp_path: Path,
 ) -> None:
@@ -254,7 +267,7 @@ def test_a_sweep_may_grow_but_not_become_another(
             r"the grid has 2 \(learner.options.scale\) x 2 \(temperature\) x 1 "
             r"\(reward_families\) x 3 \(seeds\) = 12 runs, more than --max-runs 11",
         ),
-        ({"seeds": list(range(10**5))}, "", "= 100000 runs, more than --max-runs 1000"),
+        ({"seeds": list(range(1001))}, "", "= 1001 runs, more than --max-runs 1000"),
         (GRID, "--x seeds", "--x: unknown key 'seeds', did you mean 'seed'?"),
         (GRID, "--measure pearsn", "--measure: unknown 'pearsn', did you mean 'pearson'?"),
         (GRID, "--x seed --hue seed", "--x and --hue must be two keys"),
@@ -306,26 +319,16 @@ def test_any_two_keys_have_a_picture(serial: Path, tmp_path: Path) -> None:
     assert tables(serial) == before
 
 
-def test_a_cluster_that_is_not_installed_is_named_with_its_command(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "module"), [("dask", "distributed"), ("ray", "ray")])
+def test_a_cluster_that_is_not_installed_is_named_with_its_command(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    module: str,
+) -> None:
     write_sweep(tmp_path / "sweep.yaml")
-    (tmp_path / "work/blocked.py").write_text(
-        "import importlib.util, sys\n"
-        "found = importlib.util.find_spec\n"
-        "importlib.util.find_spec = lambda name, *rest: (\n"
-        "    None if name in ('distributed', 'ray') else found(name, *rest)\n"
-        ")\n"
-        "from malfl_algos.cli.main import main\n"
-        "sys.exit(main())\n"
-    )
-    for name in ("dask", "ray"):
-        argv = [*_argv(tmp_path), "--output-dir", "out", "--backend", name]
-        done = subprocess.run(
-            [sys.executable, "blocked.py", *argv],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 2
-        assert done.stderr == (
-            f'malfl: --backend {name} needs {name}: pip install "malfl-env[{name}]"\n'
-        )
+    monkeypatch.setitem(sys.modules, module, None)  # as where it is not installed
+    assert main([*_argv(tmp_path), "--output-dir", "out", "--backend", name]) == 2
+    told = f'malfl: --backend {name} needs {name}: pip install "malfl-env[{name}]"\n'
+    assert capsys.readouterr().err == told

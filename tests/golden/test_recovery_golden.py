@@ -65,7 +65,11 @@ def covered(result, game, width=2):
 
 
 @pytest.mark.parametrize(
-    ("family", "replay", "bellman"), [("homogeneous", 0.95, 0.88), ("heterogeneous", 0.99, 0.96)]
+    ("family", "replay", "bellman"),
+    [
+        pytest.param("homogeneous", 0.95, 0.88, marks=pytest.mark.slow),
+        ("heterogeneous", 0.99, 0.96),
+    ],
 )
 def test_a_tenth_of_the_data(family, replay, bellman):
     trace, game = learn(family, episodes=300, n_stages=10)
@@ -147,7 +151,9 @@ def test_step_size_is_found():
     assert said["searches"]["step_size"][f"{said['step_size']:.4g}"] == best
 
 
-@pytest.mark.parametrize("rule", ["fresh", "executed", "expected", "soft_q"])
+@pytest.mark.parametrize(
+    "rule", ["fresh", pytest.param("executed", marks=pytest.mark.slow), "expected", "soft_q"]
+)
 def test_the_evidence_tells_the_learners_rule(paper_game, rule):
     game = paper_game("heterogeneous")
     if rule == "fresh":

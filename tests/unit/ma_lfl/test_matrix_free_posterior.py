@@ -114,8 +114,14 @@ def test_posterior_is_that_of_the_coefficients(name, agent, noise):
     assert ours.evidence.bounds_hit == ()
 
 
-@pytest.mark.parametrize("model", ["own_action", "joint"])
-@pytest.mark.parametrize("noise", [EXACT_NOISE, 1e-2, 1.0])
+@pytest.mark.parametrize(
+    ("model", "noise"),
+    [
+        *(("own_action", noise) for noise in (EXACT_NOISE, 1e-2, 1.0)),
+        pytest.param("joint", EXACT_NOISE, marks=pytest.mark.slow),
+        *(("joint", noise) for noise in (1e-2, 1.0)),
+    ],
+)
 def test_rewards_of_actions(model, noise):
     _, _, distance, ratio = compare(both_rows(grid(size=2), 0, model=model), Given(noise, 1.0, 1.0))
     assert distance <= TOLERANCE

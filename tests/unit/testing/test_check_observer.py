@@ -23,6 +23,7 @@ from malfl_algos.testing import check_observer
 from malfl_algos.trace import LearningTrace
 
 OWN = [plugin.name for plugin in own_plugins() if plugin.kind == "observer"]
+SLOW = {"ma-lfl-bellman", "ma-lfl-replay", "ma-lfl-faithful", "maxent-irl"}
 QUICK = {"ma-lfl-bellman": {"passes": 1}, "ma-lfl-replay": {"passes": 1}}
 
 Given = dict[str, Any]
@@ -348,7 +349,10 @@ FAULTS: dict[str, list[Any]] = {
 }
 
 
-@pytest.mark.parametrize("name", OWN)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in OWN],
+)
 def test_our_own_observers_pass(name):
     check_observer(name, options=QUICK.get(name))
 

@@ -13,8 +13,7 @@ def test_all_items_are_done_once(jobs):
     assert list(in_parallel(halved, [], jobs=jobs)) == []
 
 
-@pytest.mark.parametrize("jobs", [2, 5])
-@pytest.mark.parametrize("at", [0, 3, 6])
+@pytest.mark.parametrize(("jobs", "at"), [(2, 0), (2, 3), (2, 6), (5, 3)])
 def test_a_worker_that_dies_costs_its_own_item_only(jobs, at):
     items = [0, 2, 4, 6, 8, 10]
     items.insert(at, 13)
