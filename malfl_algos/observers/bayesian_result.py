@@ -18,6 +18,7 @@ from malfl_algos.ma_lfl.matrix_free_posterior import MatrixFreePosterior
 from malfl_algos.ma_lfl.recovery import in_joint_order
 from malfl_algos.ma_lfl.regression import RewardModel
 from malfl_algos.ma_lfl.replay_loops import SIGNS
+from malfl_algos.observers.identification import identification
 from malfl_algos.trace import LearningTrace
 from malfl_env.checks import check_table_bytes
 
@@ -50,6 +51,7 @@ def recovered_rewards(
         temperature: alpha.
         covariance: whether to give the covariance, too.
     """
+    unseen = ~np.any([stage.state_counts > 0 for stage in trace.stages], axis=0)
     rewards, sds, covariances = {}, {}, {}
     for index, (agent, one, own) in enumerate(zip(trace.agents, fits, maps, strict=True)):
         mean, sd, spread = _moments(one, own, covariance=covariance)
@@ -61,8 +63,10 @@ def recovered_rewards(
     return RecoveredRewards(
         rewards=rewards,
         diagnostics={
-            agent: _diagnose(one, settings, temperature=temperature)
-            for agent, one in zip(trace.agents, fits, strict=True)
+            agent: _diagnose(
+                one, settings, None if own is not None else unseen, temperature=temperature
+            )
+            for agent, one, own in zip(trace.agents, fits, maps, strict=True)
         },
         estimated_policies={a: one.policies for a, one in zip(trace.agents, fits, strict=True)},
         sd=sds,
@@ -97,19 +101,25 @@ def _moments(
     return mean, sd, spread if covariance else None
 
 
-def _diagnose(fit: AgentFit, settings: Mapping[str, Any], *, temperature: float) -> dict[str, Any]:
+def _diagnose(
+    fit: AgentFit,
+    settings: Mapping[str, Any],
+    unseen: NDArray[np.bool_] | None,
+    *,
+    temperature: float,
+) -> dict[str, Any]:
     """Diagnostics of one agent's fit, all of it fit for JSON."""
     chosen, posterior = fit.posterior.evidence, fit.posterior
     if isinstance(posterior, MatrixFreePosterior):
         known = _without_matrices(posterior)
     else:
-        known = _ranks(posterior, settings["reward_model"])
+        known = _ranks(posterior, unseen)
     return {
         "learner_model": fit.model.name,
         **settings,
         "n_unknowns": len(posterior.mean),
         **known,
-        "representative": "posterior mean, mean removed",
+        "representative": "posterior mean, mean removed; along free directions it is the prior's",
         "log_evidence": chosen.log_evidence,
         "noise_variance": chosen.noise_variance,
         "noise_scale": chosen.noise_scale,
@@ -135,6 +145,7 @@ def _without_matrices(posterior: MatrixFreePosterior) -> dict[str, Any]:
     return {
         "rank": None,
         "n_unidentified": None,
+        "n_without_data": None,
         "identification": (
             "not computed: the rank takes a matrix that the iterative solver never forms; values "
             "whose deviation is near that of the prior are the prior's"
@@ -148,35 +159,33 @@ def _without_matrices(posterior: MatrixFreePosterior) -> dict[str, Any]:
     }
 
 
-def _ranks(posterior: Posterior, reward_model: str) -> dict[str, Any]:
-    values = np.linalg.eigvalsh(posterior.information)
-    rank = int((values > RANK_TOLERANCE * max(values[-1], 1e-300)).sum())
-    free = len(values) - rank
-    shares = scipy.linalg.eigvalsh(posterior.information, posterior.precision)
-    weak = int((shares < 0.5).sum())
+def _ranks(posterior: Posterior, unseen: NDArray[np.bool_] | None) -> dict[str, Any]:
+    """What the data determine.
+
+    Args:
+        posterior: of the unknowns or weights.
+        unseen: bool `(n_states,)`: joint states without data; None for weights.
+    """
+    information, n_unknowns = posterior.information, len(posterior.mean)
+    values = np.linalg.eigvalsh(information)
+    least = RANK_TOLERANCE * max(values[-1], 1e-300)
+    per_state = 0 if unseen is None else n_unknowns // len(unseen)
+    untouched = np.zeros(n_unknowns, dtype=bool)
+    if unseen is not None:
+        untouched = np.repeat(unseen, per_state) & (np.diag(information) <= least)
+    n_without_data = int(untouched.sum())
+    shares = scipy.linalg.eigvalsh(information, posterior.precision)
+    weak = int((shares < 0.5).sum()) - n_without_data
     return {
-        "rank": rank,
-        "n_unidentified": free,
-        "identification": _verdict(reward_model, free, weak, len(values)),
+        **identification(
+            n_unknowns=n_unknowns,
+            rank=int((values > least).sum()),
+            n_without_data=n_without_data,
+            per_state=per_state,
+            weak=weak,
+        ),
         "n_prior_dominated": weak,
         "effective_parameters": float(shares.sum()),
         "iterations": None,
         "sd_method": "exact",
     }
-
-
-def _verdict(reward_model: str, free: int, weak: int, n_unknowns: int) -> str:
-    level = 1 if reward_model == "state" else 0
-    if free > level:
-        return (
-            f"not identified: {free} of {n_unknowns} directions leave no trace in the data; along "
-            "them the reward is the prior's, deviations of mean zero with the prior's variance"
-        )
-    if weak > 1:
-        return (
-            f"partly identified: along {weak} of {n_unknowns} directions the prior says more than "
-            "the data"
-        )
-    if free == 1:
-        return "identified up to one additive constant"
-    return "identified; the level is known faintly at best, and is not claimed"

@@ -19,6 +19,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from malfl_algos.contract import API_VERSION, RecoveredRewards
+from malfl_algos.observers.identification import identification
 from malfl_algos.observers.last_stage import check_pseudo_count, last_stage, without_data
 from malfl_algos.observers.reading import dynamics_of
 from malfl_algos.soft import averaged_transition
@@ -108,12 +109,15 @@ class MaxEntIrl:
     ) -> dict[str, Any]:
         n_unknowns = len(fit.reward)
         rank = identified_rank(transition, informed) if discount > 0 else 0
-        free = n_unknowns - rank
-        verdict = (
-            "identified up to one additive constant"
-            if free == 1
-            else f"not identified: {free} of {n_unknowns} directions are free"
+        rows = np.repeat(informed, weights.shape[1])
+        reached = np.asarray(transition.T @ rows) > 0
+        said = identification(
+            n_unknowns=n_unknowns,
+            rank=rank,
+            n_without_data=int((~informed & ~reached).sum()),
+            per_state=1,
         )
+        said["identification"] += "; if the agent is softly optimal"
         frequency = weights[informed] / weights[informed].sum(axis=1, keepdims=True)
         terms = np.log(np.where(frequency > 0, frequency, 1)) - fit.log_policy[informed]
         return {
@@ -122,9 +126,7 @@ class MaxEntIrl:
             "reward_model": "state",
             "dynamics": "the others averaged by their last policies, uniform where never seen",
             "n_unknowns": n_unknowns,
-            "rank": rank,
-            "n_unidentified": free,
-            "identification": f"{verdict}, if the agent is softly optimal",
+            **said,
             "representative": "the one that the prior favours: mean 0, near 0",
             "prior_variance": self.prior_variance,
             "divergence_from_observed": float((weights[informed] * terms).sum() / weights.sum()),

@@ -31,6 +31,7 @@ from malfl_algos.ma_lfl.regression import (
     potential_matrix,
     reward_blocks,
 )
+from malfl_algos.observers.identification import identification
 from malfl_algos.observers.reading import check_fits, dynamics_of
 from malfl_algos.trace import LearningTrace
 from malfl_env.errors import InputError
@@ -259,17 +260,17 @@ def _check(trace: LearningTrace, discount: float | None, temperature: float) -> 
 
 
 def _diagnose(fit: Fit, model: RewardModel, seen: NDArray[np.bool_]) -> dict[str, Any]:
-    if model == "state" and fit.n_unidentified == 1:
-        verdict = "identified up to one additive constant"
-    else:
-        verdict = f"not identified: {fit.n_unidentified} of {fit.reward.size} directions are free"
+    per_state = fit.reward.shape[1]
     return {
         "learner_model": "free potentials",
         "reward_model": model,
         "n_unknowns": fit.reward.size,
-        "rank": fit.rank,
-        "n_unidentified": fit.n_unidentified,
-        "identification": verdict,
+        **identification(
+            n_unknowns=fit.reward.size,
+            rank=fit.rank,
+            n_without_data=int((~seen.any(axis=0)).sum()) * per_state,
+            per_state=per_state,
+        ),
         "representative": "nearest to zero of all rewards that fit equally well",
         "residual": fit.residual,
         "rows_left_out": int((~seen).sum()),

@@ -139,7 +139,11 @@ def test_little_data_gives_finite_rewards_and_says_what_was_left_out(observer, p
     result = observer().recover(trace, game=game, discount=0.9, temperature=3.0)
     for agent in game.agents:
         assert np.all(np.isfinite(result.rewards[agent]))
-        assert result.diagnostics[agent]["rows_left_out"] > 0
+        said = result.diagnostics[agent]
+        assert said["rows_left_out"] > 0
+        counted = said["rank"] + said["n_unidentified"] + said["n_without_data"]
+        assert counted == said["n_unknowns"]
+        assert 0 < said["n_without_data"] < said["n_unknowns"]
     shape = (81,) if observer is MaLflState else (81, 5, 5)
     assert result.rewards["agent_1"].shape == shape
 

@@ -239,8 +239,10 @@ def test_states_never_visited_are_not_known(small, observer):
     assert unseen.sum() >= 17
     for agent in AGENTS:
         said = result.diagnostics[agent]
-        assert said["n_unidentified"] >= unseen.sum()
-        assert said["identification"].startswith("not identified")
+        assert said["n_without_data"] == unseen.sum()
+        assert said["rank"] + said["n_unidentified"] + unseen.sum() == said["n_unknowns"] == 81
+        assert said["n_unidentified"] < 8  # of what was visited
+        assert f"{unseen.sum()} joint states without data" in said["identification"]
         prior = np.sqrt(said["prior_variance"])
         assert np.all(result.sd[agent][unseen] > 0.9 * prior)
         assert np.median(result.sd[agent][~unseen]) < 0.7 * prior
