@@ -18,6 +18,6 @@ if _backend.startswith("module://") and find_spec(_backend[9:].partition(".")[0]
     finally:
         os.environ["MPLBACKEND"] = _backend
 
-from malfl_algos.report.figures import write_figures
+from malfl_algos.report.figures import write_figures  # noqa: E402
 
 __all__ = ["write_figures"]
