@@ -28,8 +28,10 @@ __all__ = [
     "AgentSteps",
     "Descent",
     "fit_soft_q",
+    "follow",
     "log_probabilities",
     "mean_entropy",
+    "minimise",
     "new_agent",
     "new_network",
     "probabilities",
@@ -200,18 +202,13 @@ def fit_soft_q(
         chosen = torch.from_numpy(steps.actions[rows].astype(np.int64)).to(agent.device)
         return (q.gather(1, chosen[:, None])[:, 0] - goal).square().mean()
 
-    def follow() -> None:
-        with torch.no_grad():
-            for own, leader in zip(target, agent.q, strict=True):
-                own.lerp_(leader, target_rate)
-
-    _minimise(
+    minimise(
         loss,
         agent.q,
         n_rows=len(steps.actions),
         descent=descent,
         generator=generator,
-        after=follow,
+        after=partial(follow, target, agent.q, target_rate),
         log=None if log is None else partial(log, "soft_bellman_loss"),
     )
 
@@ -244,28 +241,40 @@ def project_policy(
         log_policy = log_softmax(mlp.apply(agent.policy, features), dim=-1)
         return (log_policy.exp() * (log_policy - wanted)).sum(dim=-1).mean()
 
-    _minimise(
+    minimise(
         loss,
         agent.policy,
         n_rows=len(observations),
         descent=descent,
         generator=generator,
-        after=None,
         log=None if log is None else partial(log, "projection_divergence"),
     )
 
 
-def _minimise(
+def minimise(
     loss: Callable[[IntArray], Tensor],
     parameters: list[Tensor],
     *,
     n_rows: int,
     descent: Descent,
     generator: torch.Generator,
-    after: Callable[[], None] | None,
-    log: Callable[[int, float], None] | None,
+    after: Callable[[], None] = lambda: None,
+    log: Callable[[int, float], None] | None = None,
 ) -> None:
-    """Adam on mini-batches of rows drawn with replacement; its rate falls to 0 along a cosine."""
+    """Minimise a loss by Adam on mini-batches.
+
+    Args:
+        loss: of some of the rows, given their numbers.
+        parameters: changed in place.
+        n_rows: how many rows there are.
+        descent: how many updates, how fast.
+        generator: draws the mini-batches, on the CPU.
+        after: called after every update.
+        log: is told update and loss, every 100 updates and at the last.
+
+    Raises:
+        RuntimeError: where the loss is not finite.
+    """
     optimiser = mlp.adam(parameters, descent.learning_rate)
     for update in range(descent.n_updates):
         for group in optimiser.param_groups:
@@ -275,8 +284,7 @@ def _minimise(
         optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(value)
         optimiser.step()
-        if after is not None:
-            after()
+        after()
         if update % _CHECK_EVERY == 0 or update == descent.n_updates - 1:
             number = float(value.detach())
             if not isfinite(number):
@@ -286,6 +294,13 @@ def _minimise(
                 )
             if log is not None:
                 log(update, number)
+
+
+@torch.no_grad()
+def follow(target: list[Tensor], network: list[Tensor], rate: float) -> None:
+    """Move a target network a part of the way to the network that is trained."""
+    for own, leader in zip(target, network, strict=True):
+        own.lerp_(leader, rate)
 
 
 def _level(steps: AgentSteps, n_actions: int, *, discount: float, temperature: float) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from math import cos, pi
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from scipy.special import log_softmax
 from simple_spread_learning import HeldOut
 from torch import Tensor
 
+from malfl_algos.learners.soft_q import Descent, follow, minimise
 from malfl_algos.networks import mlp
 from malfl_algos.networks.encoding import Encoder
 from malfl_algos.observation_trace import ObservationTrace
@@ -139,23 +140,24 @@ def _fitted_q(
         )
     ]
     q = mlp.init(generator, (before.shape[1], *HIDDEN, n_actions), last_scale=0.0)
-    target = mlp.copied(q)
-    optimiser = torch.optim.Adam(q, lr=LEARNING_RATE)
+    target = [tensor.detach().clone() for tensor in q]
+
+    def loss(rows: NDArray[np.int64]) -> Tensor:
+        o, a, constant, weight, following = (column[rows] for column in columns)
+        with torch.no_grad():
+            goal = constant + (weight * mlp.apply(target, following)).sum(dim=1)
+        chosen = mlp.apply(q, o).gather(1, a[:, None])[:, 0]
+        return (chosen - goal).square().mean()
+
     with torch_threads(1):
-        for update in range(UPDATES):
-            for group in optimiser.param_groups:
-                group["lr"] = LEARNING_RATE * 0.5 * (1.0 + cos(pi * update / UPDATES))
-            rows = torch.randint(len(before), (BATCH_SIZE,), generator=generator)
-            o, a, constant, weight, following = (column[rows] for column in columns)
-            with torch.no_grad():
-                goal = constant + (weight * mlp.apply(target, following)[0]).sum(dim=1)
-            chosen = mlp.apply(q, o)[0].gather(1, a[:, None])[:, 0]
-            optimiser.zero_grad(set_to_none=True)
-            torch.autograd.backward((chosen - goal).square().mean())
-            optimiser.step()
-            with torch.no_grad():
-                for own, leader in zip(target, q, strict=True):
-                    own.lerp_(leader, TARGET_RATE)
+        minimise(
+            loss,
+            q,
+            n_rows=len(before),
+            descent=Descent(UPDATES, LEARNING_RATE, BATCH_SIZE),
+            generator=generator,
+            after=partial(follow, target, q, TARGET_RATE),
+        )
     return q
 
 
@@ -164,7 +166,7 @@ def _improved(q: list[Tensor], encoder: Encoder, start: LogPolicy | None) -> Log
 
     def log_policy(observations: NDArray[Any]) -> FloatArray:
         with torch.no_grad():
-            outputs = mlp.apply(q, torch.from_numpy(encoder.encode(observations)))[0]
+            outputs = mlp.apply(q, torch.from_numpy(encoder.encode(observations)))
         logits = outputs.double().numpy()
         if start is not None:
             logits = logits + start(observations)

@@ -1,9 +1,10 @@
 """PPO learners on simple spread, and the rewards that a network observer recovers from them.
 
-`python simple_spread.py --output-dir spread` trains three PPO agents per seed, shows the observer
-what they observed and did in every stage, and asks: does the recovered reward follow the true one,
-does it foretell the next stage, and do fresh agents that learn from it earn the true reward? Parts
-that are done stand in files, so the study can be stopped and gone on with.
+`python simple_spread.py --output-dir spread`, in this folder, trains three PPO agents per seed,
+shows the observer what they observed and did in every stage, and answers three questions: does the
+recovered reward follow the ground truth, does it predict the next stage, and do retrained agents
+that learn from it earn the ground-truth reward? Finished parts are kept in files, so the study can
+be stopped and resumed. It needs the plugin malfl-sb3 and mpe2.
 """
 
 from __future__ import annotations
@@ -104,12 +105,12 @@ def _parser() -> argparse.ArgumentParser:
 
 
 HELP = {
-    "stages": "shown to the observer; one more is foretold",
+    "stages": "shown to the observer; one more is predicted",
     "timesteps": "steps each agent learns from between two stages",
     "episodes": "of a stage, shown to the observer",
     "held_out": "further episodes of a stage, for scoring alone",
-    "fresh_stages": "for so many stages' steps fresh agents learn",
-    "curve_episodes": "by which fresh agents are measured while they learn",
+    "fresh_stages": "for so many stages' steps retrained agents learn",
+    "curve_episodes": "by which retrained agents are measured while they learn",
     "n_steps": "of a rollout of PPO",
     "batch_size": "of PPO",
     "n_epochs": "of PPO",

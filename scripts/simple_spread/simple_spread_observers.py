@@ -97,7 +97,7 @@ def _plain(
     features: Any, mean: FloatArray, centre: FloatArray
 ) -> Callable[[FloatArray], FloatArray]:
     """One member's reward in NumPy: layers, and one linear map of what comes out of them."""
-    layers = [tensor.detach().numpy()[0].astype(np.float64) for tensor in features.hidden]
+    layers = [tensor.detach().numpy().astype(np.float64) for tensor in features.hidden]
     weights = features.scale * mean[:-1]
     constant = mean[-1] - features.shift @ weights - centre @ mean
 
