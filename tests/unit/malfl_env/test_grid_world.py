@@ -95,44 +95,6 @@ def test_rewards_over_joint_actions_count_what_was_chosen() -> None:
         assert {type(reward) for reward in rewards.values()} == {float}
 
 
-def test_nothing_returned_is_shared() -> None:
-    env = grid_world_v0.parallel_env()
-    env.reset()
-    observations, rewards, terminations, truncations, infos = env.step(both(DOWN, RIGHT))
-    state = env.state()
-    for returned in (observations, rewards, terminations, truncations, infos):
-        returned["agent_0"] = None
-    observations["agent_1"][:] = 7
-    infos["agent_1"]["mine"] = 1
-    state[:] = 9
-    env.step(both(UP, LEFT))
-    observations, rewards, terminations, truncations, infos = env.step(both(DOWN, RIGHT))
-    assert observations["agent_1"].tolist() == [1, 0, 0, 1]
-    assert env.state().tolist() == [1, 0, 0, 1]
-    assert rewards == both(-4.0, -4.0)
-    assert infos == both({}, {})
-    assert not np.shares_memory(observations["agent_0"], observations["agent_1"])
-
-
-def test_the_list_of_agents_is_no_part_of_the_possible_agents() -> None:
-    env = grid_world_v0.parallel_env()
-    env.reset()
-    env.agents.clear()
-    assert env.possible_agents == list(BOTH)
-    env.reset()
-    assert env.agents == list(BOTH)
-
-
-def test_the_order_of_the_actions_is_irrelevant() -> None:
-    one, other = (grid_world_v0.parallel_env(slip=0.5) for _ in range(2))
-    one.reset(seed=1)
-    other.reset(seed=1)
-    for _ in range(100):
-        first = one.step({"agent_0": DOWN, "agent_1": RIGHT})[0]["agent_0"]
-        second = other.step({"agent_1": RIGHT, "agent_0": DOWN})[0]["agent_0"]
-        np.testing.assert_array_equal(first, second)
-
-
 def test_a_seed_determines_this_episode_and_the_following() -> None:
     runs = []
     for _ in range(2):
@@ -158,14 +120,6 @@ def test_unseeded_environments_differ() -> None:
         env.reset()
         episodes.append(play(env, 60))
     assert episodes[0] != episodes[1]
-
-
-def test_global_random_state_is_untouched() -> None:
-    before = np.random.get_state()[1].tolist()  # noqa: NPY002  # the state that must not change
-    env = grid_world_v0.parallel_env(slip=0.5)
-    env.reset(seed=0)
-    play(env, 5)
-    assert np.random.get_state()[1].tolist() == before  # noqa: NPY002
 
 
 @pytest.mark.parametrize(
