@@ -4,7 +4,7 @@ Public: the names in `__all__`, and the packages and modules `contract` (what pl
 `plugins`, `testing`, `soft`, `scores` and `play`. Every other module is private.
 """
 
-from malfl_algos.observation_trace import ObservationTrace
-from malfl_algos.trace import LearningTrace
+from malfl_algos.contract import RecoveredRewards
+from malfl_algos.trace import LearningTrace, Stage, Transitions
 
-__all__ = ["LearningTrace", "ObservationTrace"]
+__all__ = ["LearningTrace", "RecoveredRewards", "Stage", "Transitions"]

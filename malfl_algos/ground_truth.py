@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from malfl_algos.storage.arrays import check_manifest, read_arrays, write_arrays
 from malfl_env.errors import InputError
 
 __all__ = ["GroundTruth"]
@@ -33,6 +32,8 @@ class GroundTruth:
 
     def save(self, path: str | Path) -> None:
         """Write one npz with a JSON manifest inside, atomically, without pickle."""
+        from malfl_algos.storage.arrays import write_arrays
+
         arrays = {f"reward/{agent}": array for agent, array in self.rewards.items()}
         arrays |= {f"policy/{agent}": array for agent, array in self.joint_policies.items()}
         write_arrays(
@@ -46,6 +47,8 @@ class GroundTruth:
         Raises:
             InputError: where it is none, or its policies are not distributions; it names the file.
         """
+        from malfl_algos.storage.arrays import check_manifest, read_arrays
+
         arrays, manifest = read_arrays(Path(path))
         check_manifest(Path(path), manifest, "malfl ground truth", version=FORMAT_VERSION)
         parts: dict[str, dict[str, FloatArray]] = {"reward": {}, "policy": {}}

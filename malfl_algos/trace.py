@@ -3,61 +3,34 @@
 A trace is a sequence of stages; the data of a stage were gathered under one fixed joint policy. It
 holds no rewards and no true policies: those are in `malfl_algos.ground_truth`, in a file of their
 own, which only scoring reads.
+
+There is one kind of trace for all games. A stage of a tabular game holds counts; a stage of a game
+whose states cannot be enumerated holds ordered steps with every agent's observations.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from gymnasium.spaces import Discrete, MultiDiscrete
 from numpy.typing import NDArray
 
-from malfl_algos.storage.arrays import check_manifest, read_arrays, write_arrays
-from malfl_algos.trace_checks import check_columns, check_counts, check_next_states, check_steps
+from malfl_algos.spaces import AnySpace, check_in_space, check_observation_space, narrowed
+from malfl_algos.transitions import OBSERVED, Transitions, blocks, kept
 from malfl_env.errors import InputError
+from malfl_env.markov_game import MarkovGame
 
 __all__ = ["LearningTrace", "NextStateCounts", "Stage", "Transitions"]
 
-FORMAT_VERSION = 1
+_MOST = 2**53  # whole numbers up to here are exact in float64
+_DENSE = 2**24  # entries of a table of counts that is filled without sorting
 
 IntArray = NDArray[np.int64]
-FloatArray = NDArray[np.float64]
-
-
-@dataclass(frozen=True, eq=False)
-class Transitions:
-    """The steps of one stage in the order in which they were learned from.
-
-    Args:
-        states: int `(n_steps,)`: joint state before each step; None in a game that cannot be
-            enumerated.
-        joint_actions: int `(n_steps, n_agents)`.
-        next_states: int `(n_steps,)`; None likewise.
-        episode_ends: bool `(n_steps,)`: the episode was cut or ended after this step.
-        complete: whether these are all the transitions that the learners learned from.
-        observations, next_observations: per agent id, arrays `(n_steps, ...)`: where states cannot
-            be enumerated, or beside them. After the last step of an episode, where it ended.
-        terminations: bool `(n_steps,)`: the game ended there, nothing came after it; None: every
-            episode was cut.
-
-    Raises:
-        InputError: for columns of different lengths, or what is missing.
-    """
-
-    states: NDArray[Any] | None
-    joint_actions: NDArray[Any]
-    next_states: NDArray[Any] | None
-    episode_ends: NDArray[np.bool_]
-    complete: bool
-    observations: Mapping[str, NDArray[Any]] | None = None
-    next_observations: Mapping[str, NDArray[Any]] | None = None
-    terminations: NDArray[np.bool_] | None = None
-
-    def __post_init__(self) -> None:
-        check_columns(self)
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +42,9 @@ class NextStateCounts:
             *n_actions)`.
         next_states: int `(n_seen,)`.
         counts: int `(n_seen,)`, positive.
+
+    Raises:
+        InputError: for anything but whole numbers, columns of different lengths, or counts < 1.
     """
 
     rows: IntArray
@@ -76,56 +52,115 @@ class NextStateCounts:
     counts: IntArray
 
     def __post_init__(self) -> None:
+        for name, minimum in (("rows", 0), ("next_states", 0), ("counts", 1)):
+            label = "counts of next states" if name == "counts" else name
+            object.__setattr__(self, name, _whole_numbers(label, getattr(self, name), minimum))
+            if getattr(self, name).ndim != 1:
+                raise InputError(f"{label} must be (n_seen,), got {getattr(self, name).shape}")
         if not len(self.rows) == len(self.next_states) == len(self.counts):
             raise InputError("rows, next_states and counts must have one length")
 
 
 @dataclass(frozen=True, eq=False)
 class Stage:
-    """What was seen of one policy-improvement round.
+    """What was seen of one policy-improvement round: counts, ordered steps, or both.
+
+    Arrays are kept read-only, counts as int64; what somebody could still write to is copied.
 
     Args:
-        joint_counts: int64 `(n_states, *n_actions)`: how often each joint action was played in each
-            joint state.
+        joint_counts: int `(n_states, *n_actions)`: how often each joint action was played in each
+            joint state; None in a game that cannot be enumerated.
         next_state_counts: where the game is stochastic.
-        transitions: the steps themselves, when they were kept.
+        transitions: the steps themselves, when they were kept. Without counts they hold the
+            observations of every agent, and the last step ends an episode.
 
     Raises:
-        InputError: for counts that are no counts, and states or actions that are not in the game.
+        InputError: for a stage that holds neither, counts that are no counts, states or actions
+            that are not in the game, and counts that contradict one another or the steps.
     """
 
-    joint_counts: IntArray
+    joint_counts: IntArray | None = None
     next_state_counts: NextStateCounts | None = None
     transitions: Transitions | None = None
 
     def __post_init__(self) -> None:
-        counts = self.joint_counts
-        if counts.ndim < 2 or counts.dtype != np.int64:
+        if self.joint_counts is None:
+            self._check_steps_alone()
+            return
+        counts = _whole_numbers("joint_counts", self.joint_counts, 0)
+        if counts.ndim < 2 or counts.size == 0:
             raise InputError(
-                "joint_counts must be int64 (n_states, *n_actions), "
-                f"got {counts.dtype} {counts.shape}"
+                f"joint_counts must be (n_states, *n_actions), none of them 0, got {counts.shape}"
             )
-        if counts.size == 0:
-            raise InputError(f"joint_counts must have states and actions, got {counts.shape}")
-        check_counts("joint_counts", counts, minimum=0)
+        object.__setattr__(self, "joint_counts", counts)
+        seen, steps = self.next_state_counts, self.transitions
+        if seen is not None:
+            _check_below("rows", seen.rows, counts.size)
+            _check_below("next_states", seen.next_states, len(counts))
+            summed = np.zeros(counts.size, dtype=np.int64)
+            np.add.at(summed, seen.rows, seen.counts)
+            _check_sums(counts, summed, "next_state_counts hold", exact=True)
+        if steps is not None and steps.states is not None:
+            _check_steps_fit(steps, counts.shape)
+            played = np.bincount(_rows(steps, counts.shape), minlength=counts.size)
+            _check_sums(counts, played, "transitions hold", exact=steps.complete)
+            if seen is not None:
+                _check_next_states(_next_state_counts(steps, counts.shape), seen, counts.shape)
+
+    def _check_steps_alone(self) -> None:
+        steps = self.transitions
         if self.next_state_counts is not None:
-            check_next_states(self.next_state_counts, counts)
-        if self.transitions is not None and self.transitions.states is not None:
-            check_steps(self.transitions, counts.shape)
+            raise InputError("next_state_counts are given with joint_counts, or not at all")
+        if steps is None:
+            raise InputError("a stage holds joint_counts, transitions, or both; it has neither")
+        if steps.observations is None or steps.next_observations is None:
+            raise InputError(
+                "a stage without joint_counts needs observations and next_observations"
+            )
+        if steps.n_steps == 0:
+            raise InputError("a stage without joint_counts needs steps, it has no steps")
+        if not steps.episode_ends[-1]:
+            raise InputError("episode_ends must be true at the stage's last step")
+
+    @property
+    def counts(self) -> IntArray:
+        """`joint_counts`.
+
+        Raises:
+            InputError: for a stage without counts.
+        """
+        if self.joint_counts is None:
+            raise InputError(
+                "this trace has no counts of joint states and actions: its game is not tabular"
+            )
+        return self.joint_counts
+
+    @property
+    def n_steps(self) -> int:
+        """Number of steps that were seen, kept in their order or not."""
+        if self.joint_counts is not None:
+            return int(self.joint_counts.sum())
+        return 0 if self.transitions is None else self.transitions.n_steps
 
     def action_counts(self, agent_index: int) -> IntArray:
         """Counts of one agent's actions, `(n_states, n_actions)`, summed over the others'
         actions.
         """
-        others = tuple(axis for axis in range(1, self.joint_counts.ndim) if axis != agent_index + 1)
-        return np.asarray(self.joint_counts.sum(axis=others), dtype=np.int64)
+        others = tuple(axis for axis in range(1, self.counts.ndim) if axis != agent_index + 1)
+        return np.asarray(self.counts.sum(axis=others), dtype=np.int64)
 
     @property
     def state_counts(self) -> IntArray:
         """Visits of each joint state, `(n_states,)`."""
-        return np.asarray(
-            self.joint_counts.sum(axis=tuple(range(1, self.joint_counts.ndim))), dtype=np.int64
-        )
+        return np.asarray(self.counts.sum(axis=tuple(range(1, self.counts.ndim))), dtype=np.int64)
+
+    @cached_property
+    def seen_next_states(self) -> NextStateCounts | None:
+        """Counts of next states: those given, else those of the steps; None where neither tells."""
+        steps = self.transitions
+        if self.next_state_counts is not None or steps is None or steps.states is None:
+            return self.next_state_counts
+        return _next_state_counts(steps, self.counts.shape)
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,22 +168,78 @@ class LearningTrace:
     """Everything an observer may see: the stages in order, all of one game.
 
     Args:
-        stages: at least one; counts of one shape.
+        stages: at least one; all with counts of one shape, or all without counts.
+        agents: ids in agent order, the order of the columns of joint actions; left out: `agent_0`,
+            `agent_1`, ...
+        n_actions: of each agent; left out: as the counts have it.
+        spaces: what each agent observes (Box, Discrete, MultiDiscrete or MultiBinary), where the
+            steps hold observations.
 
     Raises:
-        InputError: for no stages, or stages of different games.
+        InputError: where these do not fit together; the message names stage and column.
     """
 
     stages: tuple[Stage, ...]
+    agents: tuple[str, ...] = None  # type: ignore[assignment]  # filled in below
+    n_actions: tuple[int, ...] = None  # type: ignore[assignment]
+    spaces: tuple[AnySpace, ...] | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "stages", tuple(self.stages))
         if not self.stages:
             raise InputError("a learning trace needs at least one stage, got none")
-        shapes = {stage.joint_counts.shape for stage in self.stages}
+        wrong = next((own for own in self.stages if not isinstance(own, Stage)), None)
+        if wrong is not None:
+            raise InputError(f"stages must be of type Stage, got a {type(wrong).__name__}")
+        shapes = {None if own.joint_counts is None else own.counts.shape for own in self.stages}
         if len(shapes) > 1:
             raise InputError(
-                f"the stages are of different games: their counts have shapes {sorted(shapes)}"
+                "the stages are of different games: their counts have shapes "
+                f"{sorted(map(str, shapes))}"
             )
+        self._fill_in(shapes.pop())
+        if self.spaces is not None:
+            self._check_observations(self.spaces)
+        elif not self.is_tabular:
+            raise InputError("a trace without counts needs the agents' observation spaces")
+
+    def _check_observations(self, spaces: tuple[AnySpace, ...]) -> None:
+        for agent, space in zip(self.agents, spaces, strict=True):
+            check_observation_space(space, where=agent)
+        for index, stage in enumerate(self.stages):
+            if stage.transitions is not None:
+                _check_observed(stage.transitions, self, where=f"stage {index}")
+
+    def _fill_in(self, shape: tuple[int, ...] | None) -> None:
+        """Agents, numbers of actions and spaces as tuples of one length."""
+        n_actions = self.n_actions if shape is None else shape[1:]
+        if n_actions is None:
+            raise InputError("a trace without counts needs n_actions, one number for each agent")
+        if self.n_actions is not None and tuple(self.n_actions) != tuple(n_actions):
+            raise InputError(f"n_actions are {self.n_actions}, the counts say {n_actions}")
+        agents = self.agents
+        if agents is None:
+            agents = tuple(f"agent_{index}" for index in range(len(n_actions)))
+        if not agents or len(set(agents)) != len(agents):
+            raise InputError(f"agents must be distinct, at least one; got {agents}")
+        given: dict[str, Any] = {"agents": agents, "n_actions": map(int, n_actions)}
+        if self.spaces is not None:
+            given["spaces"] = self.spaces
+        for name, value in given.items():
+            entries = tuple(value)
+            if len(entries) != len(agents):
+                raise InputError(
+                    f"{name} must have an entry for each of {len(agents)} agents, got "
+                    f"{len(entries)}"
+                )
+            object.__setattr__(self, name, entries)
+        if min(self.n_actions) < 1:
+            raise InputError(f"n_actions must be >= 1, got {self.n_actions}")
+
+    @property
+    def is_tabular(self) -> bool:
+        """Whether every stage has counts of joint states and actions."""
+        return self.stages[0].joint_counts is not None
 
     @property
     def n_stages(self) -> int:
@@ -157,132 +248,193 @@ class LearningTrace:
 
     @property
     def n_states(self) -> int:
-        """Number of joint states."""
-        return int(self.stages[0].joint_counts.shape[0])
-
-    @property
-    def n_actions(self) -> tuple[int, ...]:
-        """Number of actions of each agent."""
-        return self.stages[0].joint_counts.shape[1:]
+        """Number of joint states; `InputError` for a trace that is not tabular."""
+        return int(self.stages[0].counts.shape[0])
 
     @property
     def n_agents(self) -> int:
         """Number of agents."""
-        return len(self.n_actions)
-
-    @property
-    def agents(self) -> tuple[str, ...]:
-        """Agent ids `agent_0`, `agent_1`, ... in agent order."""
-        return tuple(f"agent_{index}" for index in range(self.n_agents))
+        return len(self.agents)
 
     def first(self, n_stages: int) -> LearningTrace:
         """The trace cut after its first stages."""
         if not 1 <= n_stages <= self.n_stages:
             raise InputError(f"n_stages must be 1..{self.n_stages}, got {n_stages}")
-        return LearningTrace(self.stages[:n_stages])
+        return replace(self, stages=self.stages[:n_stages])
 
-    def save(self, path: str | Path) -> None:
-        """Write one npz with a JSON manifest inside, atomically, without pickle."""
-        steps = [stage.transitions for stage in self.stages]
-        manifest = {
-            "format": "malfl learning trace",
-            "version": FORMAT_VERSION,
-            "n_stages": self.n_stages,
-            "n_states": self.n_states,
-            "n_actions": list(self.n_actions),
-            "transitions_complete": [None if own is None else bool(own.complete) for own in steps],
-        }
-        write_arrays(Path(path), self._arrays(), manifest=manifest)
+    def with_observations(self, game: MarkovGame | None) -> LearningTrace:
+        """The trace of a tabular game with every agent's observations beside the joint states.
 
-    @classmethod
-    def load(cls, path: str | Path) -> LearningTrace:
-        """Read a trace written by `save`.
+        Args:
+            game: every agent observes the digits of the joint state (grid world: rows and columns);
+                its rewards are not read. None: the number of the joint state is what is observed.
 
         Raises:
-            InputError: where the file is missing, cut, damaged or no trace; the message names it.
+            InputError: for a trace without transitions, or of another game.
         """
-        arrays, manifest = read_arrays(Path(path))
-        check_manifest(Path(path), manifest, "malfl learning trace", version=FORMAT_VERSION)
-        try:
-            complete = manifest["transitions_complete"]
-            counts = arrays["joint_counts"]
-            if counts.dtype != np.int64 or list(counts.shape) != [
-                manifest["n_stages"],
-                manifest["n_states"],
-                *manifest["n_actions"],
-            ]:
+        space: AnySpace = Discrete(self.n_states)
+        digits = np.arange(self.n_states)
+        if game is not None:
+            if (self.n_states, self.n_actions) != (game.n_states, game.n_actions):
                 raise InputError(
-                    f"its counts are {counts.dtype} {counts.shape}, its manifest says otherwise"
+                    f"the trace is of a game with {self.n_states} joint states and actions "
+                    f"{self.n_actions}, the game has {game.n_states} and {game.n_actions}"
                 )
-            if len(complete) != len(counts) or not {*complete} <= {True, False, None}:
-                raise InputError(f"its manifest says of its transitions: {str(complete)[:60]}")
-            trace = cls(
-                tuple(
-                    _stage_from_arrays(counts[h], arrays, h, complete[h])
-                    for h in range(len(counts))
-                )
-            )
-            unknown = arrays.keys() - trace._arrays().keys()
-            if unknown:
-                raise InputError(f"it holds what no trace holds: {min(unknown)!r}")
-            return trace
-        except (KeyError, IndexError, TypeError, ValueError) as fault:
-            raise InputError(f"{path}: not a learning trace: {fault}") from fault
-
-    def _arrays(self) -> dict[str, NDArray[Any]]:
-        """All there is, by name in the file."""
-        arrays = {"joint_counts": np.stack([stage.joint_counts for stage in self.stages])}
+            space = MultiDiscrete(list(game.observation_shape))
+            digits = game.observation(digits)
+        digits = narrowed(digits, space)
+        stages = []
         for index, stage in enumerate(self.stages):
-            arrays |= {f"stage_{index}/{name}": array for name, array in _stage_arrays(stage)}
-        return arrays
+            steps = stage.transitions
+            if steps is None or steps.states is None or steps.next_states is None:
+                raise InputError(
+                    f"stage {index} of the trace has no transitions in their order: let the "
+                    "learner keep them (keep_transitions: true)"
+                )
+            observed = replace(
+                steps,
+                observations=dict.fromkeys(self.agents, digits[steps.states]),
+                next_observations=dict.fromkeys(self.agents, digits[steps.next_states]),
+            )
+            stages.append(replace(stage, transitions=observed))
+        return replace(self, stages=tuple(stages), spaces=(space,) * self.n_agents)
+
+    def save(self, path: str | Path) -> None:
+        """Write the trace, atomically, without pickle.
+
+        A tabular trace is one npz with a JSON manifest inside; any other is a folder of plain
+        arrays with a manifest. `malfl_algos.storage.traces.TraceWriter` writes a trace that is
+        larger than the memory.
+
+        Raises:
+            InputError: for a folder that exists and holds something else.
+        """
+        from malfl_algos.storage.traces import save_trace
+
+        save_trace(self, Path(path))
+
+    @classmethod
+    def load(cls, path: str | Path, *, verify: bool = True) -> LearningTrace:
+        """Read a trace written by `save`; arrays of a folder are mapped, and read when used.
+
+        Args:
+            path: of the file or folder.
+            verify: whether all of a folder is read once and compared with its checksums.
+
+        Raises:
+            InputError: where a file is missing, cut, damaged or no trace; the message names it.
+        """
+        from malfl_algos.storage.traces import load_trace
+
+        return load_trace(Path(path), verify=verify)
 
 
-_OBSERVED = ("observations", "next_observations")
-_STEP_COLUMNS = ("states", "joint_actions", "next_states", "episode_ends", "terminations")
+def _whole_numbers(name: str, given: Any, minimum: int) -> IntArray:
+    """Read-only int64: whole numbers, not too small, that add up without overflow."""
+    array = np.asarray(given)
+    if array.dtype.kind not in "iu":
+        raise InputError(f"{name} must be whole numbers, got {array.dtype} {array.shape}")
+    if array.size and array.min() < minimum:
+        raise InputError(f"{name} must be >= {minimum}, got {array.min()}")
+    total = float(array.sum(dtype=np.float64))
+    if total > _MOST:
+        raise InputError(f"{name} must add up to at most 2**53, got {total:.3g}")
+    if array.dtype == np.int64 and array.flags.c_contiguous:
+        return kept(array)
+    return kept(np.array(array, dtype=np.int64, order="C"))
 
 
-def _stage_arrays(stage: Stage) -> Iterator[tuple[str, NDArray[Any]]]:
-    if stage.next_state_counts is not None:
-        seen = stage.next_state_counts
-        yield "next_state_counts", np.stack([seen.rows, seen.next_states, seen.counts])
-    if stage.transitions is not None:
-        for name in _STEP_COLUMNS:
-            column = getattr(stage.transitions, name)
-            if column is not None:
-                yield f"transitions/{name}", column
-        for kind in _OBSERVED:
-            for agent, array in (getattr(stage.transitions, kind) or {}).items():
-                yield f"transitions/{kind}/{agent}", array
+def _check_below(name: str, numbers: NDArray[Any], size: int) -> None:
+    for part in blocks(len(numbers)):
+        lowest, highest = numbers[part].min(), numbers[part].max()
+        if lowest < 0 or highest >= size:
+            raise InputError(f"{name} must be in 0..{size - 1}, got {lowest} to {highest}")
 
 
-def _stage_from_arrays(
-    counts: IntArray, arrays: Mapping[str, NDArray[Any]], index: int, complete: bool | None
-) -> Stage:
-    prefix = f"stage_{index}/"
-    own = {
-        name.removeprefix(prefix): array
-        for name, array in arrays.items()
-        if name.startswith(prefix)
-    }
-    seen = own.get("next_state_counts")
-    transitions = None
-    if complete is not None:
-        observed = {
-            kind: {
-                name.rpartition("/")[2]: array
-                for name, array in own.items()
-                if name.startswith(f"transitions/{kind}/")
-            }
-            or None
-            for kind in _OBSERVED
-        }
-        transitions = Transitions(
-            states=own.get("transitions/states"),
-            joint_actions=own["transitions/joint_actions"],
-            next_states=own.get("transitions/next_states"),
-            episode_ends=own["transitions/episode_ends"],
-            complete=bool(complete),
-            terminations=own.get("transitions/terminations"),
-            **observed,
+def _check_steps_fit(steps: Transitions, shape: tuple[int, ...]) -> None:
+    """Refuse steps whose states or actions are not in a game `(n_states, *n_actions)`."""
+    assert steps.states is not None
+    assert steps.next_states is not None
+    _check_below("states", steps.states, shape[0])
+    _check_below("next_states", steps.next_states, shape[0])
+    if steps.joint_actions.shape[1] != len(shape) - 1:
+        raise InputError(
+            f"joint_actions must be (n_steps, {len(shape) - 1}), got {steps.joint_actions.shape}"
         )
-    return Stage(counts, None if seen is None else NextStateCounts(*seen), transitions)
+    for index, n_own in enumerate(shape[1:]):
+        _check_below(f"joint_actions of agent_{index}", steps.joint_actions[:, index], n_own)
+
+
+def _rows(steps: Transitions, shape: tuple[int, ...]) -> IntArray:
+    """Flat index of every step's joint state and joint action, `(n_steps,)`."""
+    rows = np.asarray(steps.states).astype(np.int64)
+    for index, n_own in enumerate(shape[1:]):
+        rows *= n_own
+        rows += steps.joint_actions[:, index]
+    return rows
+
+
+def _next_state_counts(steps: Transitions, shape: tuple[int, ...]) -> NextStateCounts:
+    """Counts of next states, sorted by row and next state."""
+    keys = _rows(steps, shape) * shape[0]
+    keys += np.asarray(steps.next_states)
+    if prod(shape) * shape[0] <= _DENSE:
+        table = np.bincount(keys, minlength=1)
+        seen = np.flatnonzero(table)
+        counts = table[seen]
+    else:
+        seen, counts = np.unique(keys, return_counts=True)
+    return NextStateCounts(seen // shape[0], seen % shape[0], counts)
+
+
+def _check_sums(counts: IntArray, summed: IntArray, what: str, *, exact: bool) -> None:
+    wanted = counts.ravel()
+    wrong = summed != wanted if exact else summed > wanted
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        state, *actions = (int(number) for number in np.unravel_index(row, counts.shape))
+        raise InputError(
+            f"joint_counts hold {wanted[row]} plays of joint action {tuple(actions)} in joint "
+            f"state {state}, {what} {summed[row]}"
+        )
+
+
+def _check_next_states(
+    played: NextStateCounts, given: NextStateCounts, shape: tuple[int, ...]
+) -> None:
+    """Refuse steps that led to a next state more often than the counts of next states hold."""
+    keys, inverse = np.unique(given.rows * shape[0] + given.next_states, return_inverse=True)
+    totals = np.bincount(inverse, weights=given.counts, minlength=len(keys))
+    own = played.rows * shape[0] + played.next_states
+    place = np.minimum(np.searchsorted(keys, own), max(len(keys) - 1, 0))
+    held = np.where(keys[place] == own, totals[place], 0) if len(keys) else np.zeros(len(own))
+    wrong = played.counts > held
+    if wrong.any():
+        first = int(np.argmax(wrong))
+        state, *actions = (int(n) for n in np.unravel_index(int(played.rows[first]), shape))
+        raise InputError(
+            f"next_state_counts hold {int(held[first])} times that joint action {tuple(actions)} "
+            f"in joint state {state} led to {played.next_states[first]}, transitions hold "
+            f"{played.counts[first]}"
+        )
+
+
+def _check_observed(steps: Transitions, trace: LearningTrace, *, where: str) -> None:
+    """Refuse observations and actions that are not in the agents' spaces."""
+    assert trace.spaces is not None
+    for kind in OBSERVED:
+        observed = getattr(steps, kind) or {}
+        if set(observed) != set(trace.agents):
+            raise InputError(
+                f"{where}: {kind} must be of the agents {', '.join(trace.agents)}, they are of "
+                f"{', '.join(observed) or 'none'}"
+            )
+        for agent, space in zip(trace.agents, trace.spaces, strict=True):
+            check_in_space(observed[agent], space, where=f"{where}, {kind} of {agent}")
+    actions = steps.joint_actions
+    if actions.shape[1] != trace.n_agents:
+        raise InputError(
+            f"{where}: joint_actions must be (n_steps, {trace.n_agents}), got {actions.shape}"
+        )
+    for index, (agent, n_own) in enumerate(zip(trace.agents, trace.n_actions, strict=True)):
+        _check_below(f"{where}: actions of {agent}", actions[:, index], n_own)

@@ -12,8 +12,7 @@ import numpy as np
 from benchmark_lines import Contest
 from gymnasium.spaces import Box
 
-from malfl_algos.observation_trace import ObservationTrace
-from malfl_algos.trace import Transitions
+from malfl_algos.trace import LearningTrace, Stage, Transitions
 
 N_STAGES, N_ACTIONS, WIDTH = 4, 5, 18
 HIDDEN = (64, 64)
@@ -47,7 +46,7 @@ def reward_fit(fast: bool) -> Contest:
     )
 
 
-def _trace(n_steps: int) -> ObservationTrace:
+def _trace(n_steps: int) -> LearningTrace:
     rng = np.random.default_rng(0)
     stages = []
     for _ in range(N_STAGES):
@@ -66,10 +65,12 @@ def _trace(n_steps: int) -> ObservationTrace:
             )
         )
     space = Box(-np.inf, np.inf, (WIDTH,), np.float32)
-    return ObservationTrace(tuple(stages), ("agent_0",), (N_ACTIONS,), (space,))
+    return LearningTrace(
+        tuple(Stage(transitions=own) for own in stages), ("agent_0",), (N_ACTIONS,), (space,)
+    )
 
 
-def _batched(trace: ObservationTrace, epochs: int) -> Callable[[], object]:
+def _batched(trace: LearningTrace, epochs: int) -> Callable[[], object]:
     import torch
 
     from malfl_algos.networks.gathering import gather

@@ -32,7 +32,10 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 )
 """From the bottom up. A module belongs to the entry with the longest name that fits."""
 
-EXCEPTIONS: dict[tuple[str, str], str] = {}
+EXCEPTIONS: dict[tuple[str, str], str] = {
+    ("malfl_algos.trace", "malfl_algos.storage.traces"): "LearningTrace.save and load, lazily",
+    ("malfl_algos.ground_truth", "malfl_algos.storage.arrays"): "GroundTruth.save and load, lazily",
+}
 """(importer, imported): why it may."""
 
 FACES = frozenset(

@@ -23,7 +23,7 @@ from malfl_algos.cli.table import (
 from malfl_env.errors import InputError
 
 if TYPE_CHECKING:
-    from malfl_algos.observation_trace import ObservationTrace
+    from malfl_algos.trace import LearningTrace
 
 __all__ = ["export", "learn", "recover_rewards", "score"]
 
@@ -247,21 +247,20 @@ def export(arguments: argparse.Namespace) -> int:
     trace = _observed(Path(arguments.trace), arguments.config)
     write = {"minari": export_minari, "parquet": export_parquet}[arguments.format]
     write(trace, arguments.output)
-    n_steps = sum(len(stage.joint_actions) for stage in trace.stages)
+    n_steps = sum(stage.n_steps for stage in trace.stages)
     tell(f"{arguments.output}: {trace.n_stages} stages, {n_steps} steps")
     return 0
 
 
-def _observed(path: Path, config: str | None) -> ObservationTrace:
-    from malfl_algos.observation_trace import ObservationTrace, from_learning_trace
+def _observed(path: Path, config: str | None) -> LearningTrace:
     from malfl_algos.trace import LearningTrace
 
-    if path.is_dir():
-        return ObservationTrace.load(path)
-    learned = LearningTrace.load(path)
+    trace = LearningTrace.load(path)
+    if trace.spaces is not None:
+        return trace
     experiment = read_config(config)
     game = experiment.markov_game(experiment.reward_families[0]).without_rewards()
-    return from_learning_trace(learned, game)
+    return trace.with_observations(game)
 
 
 def _path(name: str | None) -> Path | None:

@@ -230,14 +230,14 @@ def _counts_hash(trace: LearningTrace) -> str:
     for stage in trace.stages:
         seen = stage.next_state_counts
         further = () if seen is None else (seen.rows, seen.next_states, seen.counts)
-        for array in (stage.joint_counts, *further):
+        for array in (stage.counts, *further):
             digest.update(repr(array.shape).encode())
             digest.update(np.ascontiguousarray(array, dtype=np.int64).tobytes())
     return digest.hexdigest()
 
 
 def _check_stage(stage: LearnedStage, game: MarkovGame, *, number: int) -> None:
-    counts = stage.observed.joint_counts
+    counts = stage.observed.counts
     if counts.shape != (game.n_states, *game.n_actions):
         raise InputError(
             f"stage {number} of the learner has counts of shape {counts.shape}, "
@@ -259,7 +259,7 @@ def _check_same_counts(earlier: Path, trace: LearningTrace) -> None:
     except ValueError:  # damaged: that is why it is made again
         return
     same = before.n_stages == trace.n_stages and all(
-        np.array_equal(old.joint_counts, new.joint_counts)
+        np.array_equal(old.counts, new.counts)
         for old, new in zip(before.stages, trace.stages, strict=True)
     )
     if not same:

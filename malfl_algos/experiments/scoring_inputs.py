@@ -174,7 +174,7 @@ def _held_out(judged: Judged) -> tuple[HeldOut | None, str]:
     return HeldOut(
         game,
         judged.rewards,
-        [stage.joint_counts for stage in trace.stages],
+        [stage.counts for stage in trace.stages],
         first_stage=min(judged.n_stages or trace.n_stages, trace.n_stages - 1),
         discount=judged.discount,
         temperature=judged.temperature,

@@ -144,7 +144,7 @@ def _held_out(cell: Cell, played: Played, observer: PluginConfig) -> HeldOut | N
     return HeldOut(
         played.game,
         _recover(cell, played, observer, played.trace.first(last)).rewards,
-        [stage.joint_counts for stage in played.trace.stages],
+        [stage.counts for stage in played.trace.stages],
         first_stage=last,
         discount=played.config.discount,
         temperature=played.config.temperature,

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pettingzoo import ParallelEnv
 
-from malfl_algos.contract import API_VERSION, LearnedStage
+from malfl_algos.contract import API_VERSION, LearnedStage, StageTruth
 from malfl_algos.play.tabular import observed_stage, sample_stage
 from malfl_algos.soft import log_soft_improvement, soft_evaluation
 from malfl_env import markov_game
@@ -111,10 +111,12 @@ class MaSpi:
             )
             yield LearnedStage(
                 observed_stage(game, sample, keep_transitions=self.keep_transitions, complete=True),
-                {
-                    agent: policy.copy()
-                    for agent, policy in zip(game.agents, joint_policy, strict=True)
-                },
+                StageTruth(
+                    {
+                        agent: policy.copy()
+                        for agent, policy in zip(game.agents, joint_policy, strict=True)
+                    }
+                ),
             )
             q = sample.q if self.evaluation == "td" else self._exact_q(game, joint_policy)
             log_policies = [log_soft_improvement(own, temperature=self.temperature) for own in q]

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from gymnasium.spaces import MultiDiscrete
 from numpy.typing import NDArray
 from pettingzoo import ParallelEnv
 
-from malfl_algos.contract import API_VERSION, LearnedStage, PlayedStage
+from malfl_algos.contract import API_VERSION, LearnedStage, StageTruth
 from malfl_algos.learners.soft_q import (
     Agent,
     AgentSteps,
@@ -32,9 +32,8 @@ from malfl_algos.networks.logging import Log, tensorboard_log
 from malfl_algos.networks.mlp import generator_from, torch_device
 from malfl_algos.play.episodes import joined, play_stage
 from malfl_algos.play.games import Games, games_of
-from malfl_algos.play.spaces import narrowed
 from malfl_algos.play.tabular import StageSample, observed_stage, sample_stage
-from malfl_algos.trace import Transitions
+from malfl_algos.spaces import narrowed
 from malfl_env import markov_game
 from malfl_env.checks import check_count, check_table_bytes
 from malfl_env.errors import InputError
@@ -43,7 +42,6 @@ from malfl_env.markov_game import MarkovGame
 __all__ = ["MaSpiNetwork"]
 
 FloatArray = NDArray[np.float64]
-Stage = TypeVar("Stage", LearnedStage, PlayedStage)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +56,7 @@ class MaSpiNetwork:
         discount: gamma in [0, 1).
         temperature: alpha > 0, shared by all agents.
         episodes: episodes a stage.
-        episode_length: steps after which an episode is cut; `play` knows ends of the game's, too.
+        episode_length: steps after which an episode is cut, unless the game ends before.
         keep_transitions: whether a learning trace keeps the steps in their order.
         hidden: widths of the hidden layers, of policy and soft-Q networks alike.
         q_updates: gradient steps of a soft-Q network in a stage.
@@ -69,7 +67,7 @@ class MaSpiNetwork:
         policy_updates: gradient steps of a policy network in a stage.
         policy_learning_rate: as of the soft-Q network.
         policy_batch_size: steps of the stage that a gradient step sees.
-        game_copies: games that `play` plays side by side.
+        game_copies: games played side by side, where the environment has no table.
         device: of the networks: cpu, cuda, cuda:1, ...
         log_dir: folder for TensorBoard's files, one folder in it for each seed; null: none.
 
@@ -115,44 +113,33 @@ class MaSpiNetwork:
     def learn(
         self, env: ParallelEnv[str, Any, Any], *, n_stages: int, rng: np.random.Generator
     ) -> Iterator[LearnedStage]:
-        """Yield the stages of a tabular game; see `malfl_algos.contract.Learner`.
+        """Yield the stages of any game; see `malfl_algos.contract.Learner`.
 
-        Every agent's networks see the digits of the joint state (grid world: rows and columns).
+        In a game with a tabular model the stages hold counts, and every agent's networks see the
+        digits of the joint state (grid world: rows and columns).
 
         Args:
-            env: a grid world, or any environment that `malfl_env.markov_game` knows.
+            env: a parallel environment with discrete actions, whose agents begin and end together.
+                One that `malfl_env.markov_game` does not know is copied; a function that makes one
+                is as good.
             n_stages: how many stages, >= 1.
-            rng: one seed is drawn from it for the networks, and one per stage.
+            rng: one seed is drawn from it for the networks, then those of the stages.
 
         Raises:
-            InputError: at once, for an environment without a tabular model, with more joint states
-                and actions than can be counted, or a device that is not there.
-            RuntimeError: on the way, where training diverges.
+            InputError: at once, for an environment that does not fit, with more joint states and
+                actions than can be counted, or a device that does not exist; later, where agents
+                do not end together.
+            RuntimeError: later, where training diverges.
         """
+        torch_device(self.device)
+        if not callable(getattr(getattr(env, "unwrapped", env), "markov_game", None)):
+            return self._played(games_of(env, min(self.game_copies, self.episodes)), n_stages, rng)
         game = markov_game(env)
         check_table_bytes(
             8 * game.n_states * math.prod(game.n_actions),
             f"the visits of {game.n_states} joint states and their joint actions",
         )
-        torch_device(self.device)
         return self._learned(game, n_stages, rng)
-
-    def play(self, env: Any, *, n_stages: int, rng: np.random.Generator) -> Iterator[PlayedStage]:
-        """Yield the stages of any game; see `malfl_algos.contract.ObservationLearner`.
-
-        Args:
-            env: a parallel environment with discrete actions, whose agents begin and end together;
-                it is copied, or a function that makes one.
-            n_stages: how many stages, >= 1.
-            rng: one seed is drawn from it for the networks, then those of the games and actions.
-
-        Raises:
-            InputError: at once, for an environment that does not fit, or a device that is not
-                there; on the way, where agents do not end together.
-            RuntimeError: on the way, where training diverges.
-        """
-        torch_device(self.device)
-        return self._played(games_of(env, min(self.game_copies, self.episodes)), n_stages, rng)
 
     def _learned(
         self, game: MarkovGame, n_stages: int, rng: np.random.Generator
@@ -175,7 +162,9 @@ class MaSpiNetwork:
             )
             learned = LearnedStage(
                 observed_stage(game, sample, keep_transitions=self.keep_transitions, complete=True),
-                {a: np.exp(own) for a, own in zip(game.agents, log_policies, strict=True)},
+                StageTruth(
+                    {a: np.exp(own) for a, own in zip(game.agents, log_policies, strict=True)}
+                ),
             )
             return learned, _tabular_steps(game, sample, digits)
 
@@ -184,8 +173,8 @@ class MaSpiNetwork:
 
     def _played(
         self, games: Games, n_stages: int, rng: np.random.Generator
-    ) -> Iterator[PlayedStage]:
-        def play(agents: Sequence[Agent]) -> tuple[PlayedStage, Iterator[AgentSteps]]:
+    ) -> Iterator[LearnedStage]:
+        def play(agents: Sequence[Agent]) -> tuple[LearnedStage, Iterator[AgentSteps]]:
             played = joined(
                 play_stage(
                     games,
@@ -204,10 +193,10 @@ class MaSpiNetwork:
         names: Sequence[str],
         spaces: Sequence[Any],
         n_actions: Sequence[int],
-        play: Callable[[Sequence[Agent]], tuple[Stage, Iterable[AgentSteps]]],
+        play: Callable[[Sequence[Agent]], tuple[LearnedStage, Iterable[AgentSteps]]],
         n_stages: int,
         rng: np.random.Generator,
-    ) -> Iterator[Stage]:
+    ) -> Iterator[LearnedStage]:
         """Play a stage and improve all agents' policies on its steps, in turn."""
         generator = generator_from(rng)
         agents = [
@@ -288,15 +277,17 @@ def _tabular_steps(
         yield AgentSteps(observations, actions, rewards, next_observations, episode_ends)
 
 
-def _played_steps(played: PlayedStage, agents: Sequence[str]) -> Iterator[AgentSteps]:
-    steps: Transitions = played.observed
+def _played_steps(played: LearnedStage, agents: Sequence[str]) -> Iterator[AgentSteps]:
+    steps, rewards = played.observed.transitions, played.truth.rewards
+    assert steps is not None
+    assert rewards is not None
     assert steps.observations is not None
     assert steps.next_observations is not None
     for index, agent in enumerate(agents):
         yield AgentSteps(
             steps.observations[agent],
             steps.joint_actions[:, index],
-            played.rewards[agent],
+            rewards[agent],
             steps.next_observations[agent],
             steps.episode_ends,
             steps.terminations,

@@ -11,7 +11,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from malfl_algos.play.spaces import (
+from malfl_algos.spaces import (
     AnySpace,
     check_in_space,
     check_observation_space,

@@ -17,8 +17,8 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from malfl_algos.networks.encoding import Encoder, Features, input_features
-from malfl_algos.observation_trace import ObservationTrace
-from malfl_algos.play.spaces import AnySpace, discrete_range
+from malfl_algos.spaces import AnySpace, discrete_range
+from malfl_algos.trace import LearningTrace, Transitions
 from malfl_env.errors import InputError
 
 __all__ = [
@@ -127,7 +127,7 @@ class Gathered:
         return rows[seen].astype(np.int64), table[seen]
 
 
-def gather(trace: ObservationTrace) -> list[Gathered]:
+def gather(trace: LearningTrace) -> list[Gathered]:
     """The distinct observations and steps, as each agent sees them.
 
     Agents that share their observations share what is made of them.
@@ -155,26 +155,32 @@ def checksum(views: Sequence[Gathered]) -> int:
     return found
 
 
-def _alike(trace: ObservationTrace, one: int, other: int) -> bool:
+def _alike(trace: LearningTrace, one: int, other: int) -> bool:
     """Whether two agents' observations are the very same arrays."""
-    return trace.spaces[one] == trace.spaces[other] and all(
+    spaces = trace.spaces or ()
+    return spaces[one] == spaces[other] and all(
         kind is not None and kind[trace.agents[one]] is kind[trace.agents[other]]
-        for steps in trace.stages
+        for steps in _steps(trace)
         for kind in (steps.observations, steps.next_observations)
     )
 
 
-def _gather(trace: ObservationTrace, agent_index: int) -> Gathered:
-    agent, space = trace.agents[agent_index], trace.spaces[agent_index]
+def _steps(trace: LearningTrace) -> list[Transitions]:
+    """The steps of every stage."""
+    return [stage.transitions for stage in trace.stages if stage.transitions is not None]
+
+
+def _gather(trace: LearningTrace, agent_index: int) -> Gathered:
+    agent, space = trace.agents[agent_index], (trace.spaces or ())[agent_index]
     observed = [
         np.asarray(kind[agent])
-        for steps in trace.stages
+        for steps in _steps(trace)
         for kind in (steps.observations or {}, steps.next_observations or {})
     ]
     first, numbers = distinct_observations(observed, space)
     sizes = [len(first), *trace.n_actions, len(first), 2]
     stages = []
-    for steps, here, after in zip(trace.stages, numbers[::2], numbers[1::2], strict=True):
+    for steps, here, after in zip(_steps(trace), numbers[::2], numbers[1::2], strict=True):
         actions = np.asarray(steps.joint_actions)
         over = np.zeros(len(here), np.bool_)
         if steps.terminations is not None:

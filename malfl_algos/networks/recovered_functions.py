@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from malfl_algos.contract import Diagnostics, RecoveredRewards
 from malfl_algos.networks.encoding import Encoder, input_features
 from malfl_algos.networks.estimated_policies import EstimatedPolicies
 from malfl_algos.networks.features import FeatureMap, RewardFeatures
@@ -89,6 +90,10 @@ class AgentFunctions:
     members: tuple[Member, ...]
     policies: EstimatedPolicies
 
+    def __call__(self, observations: NDArray[Any], joint_actions: IntArray) -> FloatArray:
+        """Mean of the reward, `(n,)`."""
+        return self.reward(observations, joint_actions)[0]
+
     def reward(
         self, observations: NDArray[Any], joint_actions: IntArray
     ) -> tuple[FloatArray, FloatArray]:
@@ -133,37 +138,30 @@ class AgentFunctions:
 
 
 @dataclass(frozen=True, eq=False)
-class RecoveredFunctions:
-    """Every agent's reward as a function.
+class RecoveredFunctions(RecoveredRewards):
+    """Every agent's reward as a function, by networks; they have a file of their own.
 
     Args:
-        functions: per agent id.
-        diagnostics: per agent id what JSON can hold.
+        functions: per agent id, in agent order.
     """
 
-    functions: Mapping[str, AgentFunctions]
-    diagnostics: Mapping[str, Any]
+    functions: Mapping[str, AgentFunctions] = field(default_factory=dict)
 
-    @property
-    def agents(self) -> tuple[str, ...]:
-        """Agent ids in agent order."""
-        return tuple(self.functions)
-
-    def reward(
-        self, agent: str, observations: Mapping[str, NDArray[Any]], joint_actions: IntArray
+    def reward_and_sd(
+        self, agent: str, observations: NDArray[Any], joint_actions: IntArray
     ) -> tuple[FloatArray, FloatArray]:
         """Reward of one agent.
 
         Args:
             agent: whose.
-            observations: per agent id `(n, ...)`; its own are read.
+            observations: its own, `(n, ...)`.
             joint_actions: int `(n, n_agents)`; read where the reward depends on actions.
 
         Returns:
             Mean and standard deviation, `(n,)` each. The mean over the data recovered from is 0:
             a reward's level is not claimed.
         """
-        return self.functions[agent].reward(observations[agent], joint_actions)
+        return self.functions[agent].reward(observations, joint_actions)
 
     def log_policy(self, agent: str, observations: NDArray[Any], stage: int) -> FloatArray:
         """Estimated log policy of an agent in a stage, `(n, n_actions)`."""
@@ -177,8 +175,11 @@ class RecoveredFunctions:
         said: dict[str, Any] = {}
         for agent, own in self.functions.items():
             said[agent] = _pack(own, f"{agent}/", arrays)
-        manifest = {"format": KIND, "version": VERSION, "agents": list(self.agents)}
-        manifest |= {"functions": said, "diagnostics": dict(self.diagnostics)}
+        manifest: dict[str, Any] = {"format": KIND, "version": VERSION, "agents": list(self.agents)}
+        manifest |= {
+            "functions": said,
+            "diagnostics": {a: dict(d) for a, d in self.diagnostics.items()},
+        }
         write_arrays(Path(path), arrays, manifest=manifest)
 
     @classmethod
@@ -198,7 +199,8 @@ class RecoveredFunctions:
                 agent: _unpack(manifest["functions"][agent], f"{agent}/", arrays)
                 for agent in manifest["agents"]
             }
-            found = cls(functions, manifest["diagnostics"])
+            diagnostics = {a: Diagnostics.of(d) for a, d in manifest["diagnostics"].items()}
+            found = cls(functions=functions, diagnostics=diagnostics)
             for own in functions.values():
                 _check(own)
             return found

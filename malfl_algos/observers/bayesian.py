@@ -147,7 +147,7 @@ class MaLflReplay(BayesianObserver):
         *,
         game: MarkovGame | None,
         discount: float | None,
-        temperature: float,
+        temperature: float | None,
         known_policies: Mapping[str, FloatArray] | None = None,
     ) -> RecoveredRewards:
         """Recover every agent's reward; the game is not needed and not read.

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from malfl_algos.contract import API_VERSION, RecoveredRewards
+from malfl_algos.contract import API_VERSION, Problem, RecoveredRewards
 from malfl_algos.ma_lfl.alternation import AgentFit, alternate
 from malfl_algos.ma_lfl.features import feature_maps
 from malfl_algos.ma_lfl.inference import Given
@@ -22,7 +22,7 @@ from malfl_algos.ma_lfl.regression import RewardModel
 from malfl_algos.ma_lfl.search import SEARCH_PASSES, SEARCH_STAGES, choose_settings
 from malfl_algos.ma_lfl.solvers import Solver, check_solver, count_unknowns
 from malfl_algos.observers.bayesian_result import check_covariance, recovered_rewards
-from malfl_algos.observers.reading import check_fits, dynamics_of, stage_arrays
+from malfl_algos.observers.reading import dynamics_of, stage_arrays
 from malfl_algos.trace import LearningTrace
 from malfl_algos.work.threads import one_blas_thread
 from malfl_env.errors import InputError
@@ -106,7 +106,7 @@ class BayesianObserver(ABC):
         *,
         game: MarkovGame | None,
         discount: float | None,
-        temperature: float,
+        temperature: float | None,
         known_policies: Mapping[str, FloatArray] | None = None,
     ) -> RecoveredRewards:
         """Recover every agent's reward; see `malfl_algos.contract.Observer`.
@@ -116,8 +116,9 @@ class BayesianObserver(ABC):
         reward. An unknown discount is profiled over a grid; what was chosen by evidence stands in
         the diagnostics with the evidence of every choice.
         """
-        known = known_policies or {}
-        self._check(trace, game, known, discount=discount, temperature=temperature)
+        problem = Problem(trace, game, discount, temperature, known_policies)
+        temperature, game, known = problem.given("temperature"), problem.game, problem.known
+        _check_data(problem)
         base, maps = self._unknowns(trace)
         solver = self._checked_solver(trace, base, maps[0], discount)
         if self.covariance:
@@ -209,31 +210,16 @@ class BayesianObserver(ABC):
         if self.covariance:
             raise InputError("solver iterative forms no covariance: leave covariance out")
 
-    def _check(
-        self,
-        trace: LearningTrace,
-        game: MarkovGame | None,
-        known: Mapping[str, FloatArray],
-        *,
-        discount: float | None,
-        temperature: float,
-    ) -> None:
-        if trace.n_stages < 2:
+
+def _check_data(problem: Problem) -> None:
+    """At least two stages, none of them empty unless every policy is known."""
+    problem.require_stages()
+    for number, stage in enumerate(problem.trace.stages):
+        if not stage.counts.any() and set(problem.known) != set(problem.trace.agents):
             raise InputError(
-                "recovery needs at least two stages (one improvement), "
-                f"the trace has {trace.n_stages}"
+                f"stage {number} holds no data: recover from the stages before it "
+                "(LearningTrace.first), or leave it out"
             )
-        if discount is not None and not 0 <= discount < 1:
-            raise InputError(f"discount must be in [0, 1) or None, got {discount}")
-        if not 0 < temperature < np.inf:
-            raise InputError(f"temperature must be > 0 and finite, got {temperature}")
-        for number, stage in enumerate(trace.stages):
-            if not stage.joint_counts.any() and set(known) != set(trace.agents):
-                raise InputError(
-                    f"stage {number} holds no data: recover from the stages before it "
-                    "(LearningTrace.first), or leave it out"
-                )
-        check_fits(trace, game, known)
 
 
 def _needs(option: str) -> str:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from malfl_algos.contract import Problem
 from malfl_algos.ma_lfl.policy_estimation import smoothed_policy
-from malfl_algos.observers.reading import check_fits
-from malfl_algos.trace import LearningTrace
 from malfl_env.errors import InputError
-from malfl_env.markov_game import MarkovGame
 
 __all__ = ["LastStage", "check_pseudo_count", "last_stage", "without_data"]
 
@@ -39,27 +36,17 @@ class LastStage:
     known: tuple[bool, ...]
 
 
-def last_stage(
-    trace: LearningTrace,
-    *,
-    game: MarkovGame | None,
-    temperature: float,
-    known_policies: Mapping[str, FloatArray] | None,
-    pseudo_count: float,
-) -> LastStage:
-    """Read the last stage of a trace; arguments as in `malfl_algos.contract.Observer.recover`.
+def last_stage(problem: Problem, *, pseudo_count: float) -> LastStage:
+    """Read the last stage of a trace.
 
     Args:
+        problem: what the observer was given.
         pseudo_count: of `smoothed_policy`.
 
     Raises:
-        InputError: for an empty last stage, a trace of another game, policies that are none, or a
-            temperature out of range.
+        InputError: for an empty last stage.
     """
-    if not 0 < temperature < np.inf:
-        raise InputError(f"temperature must be > 0 and finite, got {temperature}")
-    known = known_policies or {}
-    check_fits(trace, game, known)
+    trace, known = problem.trace, problem.known
     stage = trace.stages[-1]
     visits = stage.state_counts
     if not visits.any():

@@ -16,11 +16,10 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from malfl_algos.contract import API_VERSION, RecoveredRewards
+from malfl_algos.contract import API_VERSION, Problem, RecoveredRewards
 from malfl_algos.ma_lfl.recovery import in_joint_order
 from malfl_algos.observers.last_stage import check_pseudo_count, last_stage, without_data
 from malfl_algos.trace import LearningTrace
-from malfl_env.errors import InputError
 from malfl_env.markov_game import MarkovGame
 
 __all__ = ["LogPolicy", "log_policy_reward"]
@@ -52,7 +51,7 @@ class LogPolicy:
         *,
         game: MarkovGame | None,
         discount: float | None,
-        temperature: float,
+        temperature: float | None,
         known_policies: Mapping[str, FloatArray] | None = None,
     ) -> RecoveredRewards:
         """Every agent's reward; see `malfl_algos.contract.Observer`.
@@ -60,18 +59,11 @@ class LogPolicy:
         Reads neither the dynamics nor the discount, so both may be None.
 
         Raises:
-            InputError: for a discount outside [0, 1); else as
-                `malfl_algos.observers.last_stage.last_stage`.
+            InputError: as `Problem` and `malfl_algos.observers.last_stage.last_stage`.
         """
-        if discount is not None and not 0 <= discount < 1:
-            raise InputError(f"discount must be in [0, 1), or None, got {discount}")
-        last = last_stage(
-            trace,
-            game=game,
-            temperature=temperature,
-            known_policies=known_policies,
-            pseudo_count=self.pseudo_count,
-        )
+        problem = Problem(trace, game, discount, temperature, known_policies)
+        temperature = problem.given("temperature")
+        last = last_stage(problem, pseudo_count=self.pseudo_count)
         rewards, diagnostics = {}, {}
         for index, agent in enumerate(trace.agents):
             policy = last.policies[index]

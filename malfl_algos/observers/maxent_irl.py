@@ -18,7 +18,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from malfl_algos.contract import API_VERSION, RecoveredRewards
+from malfl_algos.contract import API_VERSION, Problem, RecoveredRewards
 from malfl_algos.observers.identification import identification
 from malfl_algos.observers.last_stage import check_pseudo_count, last_stage, without_data
 from malfl_algos.observers.reading import dynamics_of
@@ -61,7 +61,7 @@ class MaxEntIrl:
         *,
         game: MarkovGame | None,
         discount: float | None,
-        temperature: float,
+        temperature: float | None,
         known_policies: Mapping[str, FloatArray] | None = None,
     ) -> RecoveredRewards:
         """Recover every agent's reward `(n_states,)`; see `malfl_algos.contract.Observer`.
@@ -70,18 +70,10 @@ class MaxEntIrl:
             InputError: also for an unknown discount: the actions of one stage cannot tell it.
             ArithmeticError: where the maximisation misses its tolerance.
         """
-        if discount is None or not 0 <= discount < 1:
-            raise InputError(
-                f"discount must be in [0, 1), got {discount}; one stage cannot tell it from data"
-            )
-        last = last_stage(
-            trace,
-            game=game,
-            temperature=temperature,
-            known_policies=known_policies,
-            pseudo_count=self.pseudo_count,
-        )
-        game, covered = dynamics_of(trace, game)
+        problem = Problem(trace, game, discount, temperature, known_policies)
+        discount, temperature = problem.given("discount"), problem.given("temperature")
+        last = last_stage(problem, pseudo_count=self.pseudo_count)
+        game, covered = dynamics_of(trace, problem.game)
         informed = (last.visits > 0) & covered
         if not informed.any():
             raise InputError(

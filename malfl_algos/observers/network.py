@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from gymnasium.spaces import Discrete
 from numpy.typing import NDArray
 
-from malfl_algos.contract import API_VERSION, RecoveredRewards
+from malfl_algos.contract import API_VERSION, Diagnostics, Problem, RecoveredRewards
 from malfl_algos.networks.checkpoints import Checkpoints
 from malfl_algos.networks.encoding import input_features
 from malfl_algos.networks.fitting import fit_agent
@@ -27,11 +26,8 @@ from malfl_algos.networks.members import Fitting
 from malfl_algos.networks.mlp import torch_device
 from malfl_algos.networks.options import FitOptions
 from malfl_algos.networks.recovered_functions import AgentFunctions, RecoveredFunctions
-from malfl_algos.observation_trace import ObservationTrace, from_learning_trace
-from malfl_algos.observers.reading import check_fits
-from malfl_algos.play.spaces import space_to_json
-from malfl_algos.trace import LearningTrace, Transitions
-from malfl_env.errors import InputError
+from malfl_algos.spaces import space_to_json
+from malfl_algos.trace import LearningTrace
 from malfl_env.markov_game import MarkovGame
 
 __all__ = ["MaLflNetwork"]
@@ -57,56 +53,42 @@ class MaLflNetwork(FitOptions):
     api_version: ClassVar[tuple[int, int]] = API_VERSION
     needs_transitions: ClassVar[bool] = True
 
-    def read(
-        self, trace: ObservationTrace, *, discount: float, temperature: float
-    ) -> RecoveredFunctions:
-        """Recover every agent's reward as a function of what it observes.
-
-        See `malfl_algos.contract.ObservationObserver`.
-
-        Raises:
-            InputError: for fewer than two stages, a discount or temperature out of its range, a
-                device that is not there, or checkpoints of another fit.
-            RuntimeError: where training diverges; the last good checkpoint stays.
-        """
-        return self._fitted(trace, {}, discount=discount, temperature=temperature)
-
     def recover(
         self,
         trace: LearningTrace,
         *,
         game: MarkovGame | None,
         discount: float | None,
-        temperature: float,
+        temperature: float | None,
         known_policies: Mapping[str, FloatArray] | None = None,
     ) -> RecoveredRewards:
-        """Recover every agent's reward on all joint states; see `malfl_algos.contract.Observer`.
+        """Recover every agent's reward; see `malfl_algos.contract.Observer`.
 
         Args:
-            trace: with the steps of every stage.
+            trace: with the steps of every stage. From a tabular trace the reward is recovered as a
+                table, from any other as a function of what an agent observes.
             game: read for its observations alone; None: an agent observes the joint state's number.
             discount: must be given.
-            temperature: alpha.
+            temperature: alpha, must be given.
             known_policies: take the place of estimates in the others' moves and in the values.
 
         Raises:
-            InputError: as `read`; also for an unknown discount, or a trace without transitions.
+            InputError: for fewer than two stages, an unknown discount, a trace without transitions,
+                a device that does not exist, or checkpoints of another fit.
+            RuntimeError: where training diverges; the last good checkpoint stays.
         """
-        if discount is None:
-            raise InputError(
-                "ma-lfl-network cannot tell the discount: give it, or profile it by ma-lfl-bellman "
-                "on a game that can be listed"
-            )
-        known = dict(known_policies or {})
-        check_fits(trace, game, known)
-        observed = _observed(trace, game)
-        found = self._fitted(observed, known, discount=discount, temperature=temperature)
+        problem = Problem(trace, game, discount, temperature, known_policies)
+        problem.require_stages()
+        scale = {"discount": problem.given("discount"), "temperature": problem.given("temperature")}
+        if not trace.is_tabular:
+            return self._fitted(trace, {}, **scale)
+        found = self._fitted(trace.with_observations(game), problem.known, **scale)
         states = np.arange(trace.n_states)
         seen = states if game is None else game.observation(states)
         rewards, sds, policies = {}, {}, {}
         for index, (agent, own) in enumerate(found.functions.items()):
             rewards[agent], sds[agent] = own.table(seen)
-            policies[agent] = known.get(agent, _policy_table(own, seen, index))
+            policies[agent] = problem.known.get(agent, _policy_table(own, seen, index))
         return RecoveredRewards(
             rewards=rewards,
             diagnostics=dict(found.diagnostics),
@@ -116,21 +98,12 @@ class MaLflNetwork(FitOptions):
 
     def _fitted(
         self,
-        trace: ObservationTrace,
+        trace: LearningTrace,
         known: Mapping[str, FloatArray],
         *,
         discount: float,
         temperature: float,
     ) -> RecoveredFunctions:
-        if trace.n_stages < 2:
-            raise InputError(
-                "recovery needs at least two stages (one improvement), "
-                f"the trace has {trace.n_stages}"
-            )
-        if not 0 <= discount < 1:
-            raise InputError(f"discount must be in [0, 1), got {discount}")
-        if not 0 < temperature < np.inf:
-            raise InputError(f"temperature must be > 0 and finite, got {temperature}")
         device = torch_device(self.device)
         views = gather(trace)
         tables = _known_tables(trace, views[0], known)
@@ -142,16 +115,19 @@ class MaLflNetwork(FitOptions):
             )
             fits = [fit_agent(view, fitting, tables) for view in views]
         return RecoveredFunctions(
-            {
+            functions={
                 agent: AgentFunctions(view.encoder, fit.members, fit.policies)
                 for agent, view, fit in zip(trace.agents, views, fits, strict=True)
             },
-            {agent: fit.diagnostics for agent, fit in zip(trace.agents, fits, strict=True)},
+            diagnostics={
+                agent: Diagnostics.of(fit.diagnostics)
+                for agent, fit in zip(trace.agents, fits, strict=True)
+            },
         )
 
     def _identity(
         self,
-        trace: ObservationTrace,
+        trace: LearningTrace,
         views: Sequence[Gathered],
         *,
         discount: float,
@@ -161,7 +137,7 @@ class MaLflNetwork(FitOptions):
         without = {"checkpoint_dir", "log_dir", "device"}
         options = {k: v for k, v in vars(self).items() if k not in without}
         described = options | {
-            "observations": [space_to_json(space) for space in trace.spaces],
+            "observations": [space_to_json(space) for space in trace.spaces or ()],
             "agents": trace.agents,
             "n_actions": trace.n_actions,
             "n_stages": trace.n_stages,
@@ -173,42 +149,16 @@ class MaLflNetwork(FitOptions):
         return plain
 
 
-def _observed(trace: LearningTrace, game: MarkovGame | None) -> ObservationTrace:
-    """The trace as observations; without a game the joint state's number is what is observed."""
-    if game is not None:
-        return from_learning_trace(trace, game)
-    space = Discrete(trace.n_states)
-    stages = []
-    for index, stage in enumerate(trace.stages):
-        steps = stage.transitions
-        if steps is None or steps.states is None or steps.next_states is None:
-            raise InputError(
-                f"stage {index} of the trace has no transitions in their order: let the learner "
-                "keep them (keep_transitions: true)"
-            )
-        stages.append(
-            Transitions(
-                states=steps.states,
-                joint_actions=steps.joint_actions,
-                next_states=steps.next_states,
-                episode_ends=steps.episode_ends,
-                complete=steps.complete,
-                observations=dict.fromkeys(trace.agents, np.asarray(steps.states)),
-                next_observations=dict.fromkeys(trace.agents, np.asarray(steps.next_states)),
-                terminations=steps.terminations,
-            )
-        )
-    return ObservationTrace(tuple(stages), trace.agents, trace.n_actions, (space,) * trace.n_agents)
-
-
 def _known_tables(
-    trace: ObservationTrace, view: Gathered, known: Mapping[str, FloatArray]
+    trace: LearningTrace, view: Gathered, known: Mapping[str, FloatArray]
 ) -> dict[int, FloatArray]:
     """Known policies at the distinct observations, which all agents share in a tabular game."""
     if not known:
         return {}
     state = np.zeros(len(view.inputs), dtype=np.int64)
-    for steps, stage in zip(trace.stages, view.stages, strict=True):
+    for seen, stage in zip(trace.stages, view.stages, strict=True):
+        steps = seen.transitions
+        assert steps is not None
         state[stage.after[stage.which]] = np.asarray(steps.next_states)
         state[stage.here[stage.which]] = np.asarray(steps.states)
     return {trace.agents.index(a): np.asarray(p)[:, state] for a, p in known.items()}

@@ -18,7 +18,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from malfl_algos.contract import API_VERSION, RecoveredRewards
+from malfl_algos.contract import API_VERSION, Problem, RecoveredRewards
 from malfl_algos.ma_lfl.adam import adam_policy, adam_regression, published_design
 from malfl_algos.ma_lfl.policy_estimation import entropy_regularised_policy
 from malfl_algos.ma_lfl.recovery import Improvements, improvements_of, in_joint_order
@@ -32,7 +32,7 @@ from malfl_algos.ma_lfl.regression import (
     reward_blocks,
 )
 from malfl_algos.observers.identification import identification
-from malfl_algos.observers.reading import check_fits, dynamics_of
+from malfl_algos.observers.reading import dynamics_of
 from malfl_algos.trace import LearningTrace
 from malfl_env.errors import InputError
 from malfl_env.markov_game import MarkovGame
@@ -76,7 +76,7 @@ class MaLfl:
         *,
         game: MarkovGame | None,
         discount: float | None,
-        temperature: float,
+        temperature: float | None,
         known_policies: Mapping[str, FloatArray] | None = None,
     ) -> RecoveredRewards:
         """Recover every agent's reward; see `malfl_algos.contract.Observer`.
@@ -84,11 +84,11 @@ class MaLfl:
         Raises:
             InputError: also for an unknown discount: free potentials cannot tell it.
         """
-        _check(trace, discount, temperature)
-        assert discount is not None
-        game, covered = dynamics_of(trace, game)
-        known = known_policies or {}
-        check_fits(trace, game, known)
+        problem = Problem(trace, game, discount, temperature, known_policies)
+        problem.require_stages()
+        discount, temperature = problem.given("discount"), problem.given("temperature")
+        game, covered = dynamics_of(trace, problem.game)
+        known = problem.known
         policies = self._policies(trace, known)
         visits = np.stack([stage.state_counts for stage in trace.stages])
         visited = visits > 0
@@ -244,19 +244,6 @@ def _equations(improvements: Improvements, model: RewardModel) -> tuple[FloatArr
         reward_blocks(model, improvements.others, n_actions),
         potential_matrix(improvements.transitions, discount=improvements.discount),
     )
-
-
-def _check(trace: LearningTrace, discount: float | None, temperature: float) -> None:
-    if trace.n_stages < 2:
-        raise InputError(
-            f"recovery needs at least two stages (one improvement), the trace has {trace.n_stages}"
-        )
-    if discount is None or not 0 <= discount < 1:
-        raise InputError(
-            f"discount must be in [0, 1), got {discount}; free potentials cannot tell it from data"
-        )
-    if not 0 < temperature < np.inf:
-        raise InputError(f"temperature must be > 0 and finite, got {temperature}")
 
 
 def _diagnose(fit: Fit, model: RewardModel, seen: NDArray[np.bool_]) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -14,14 +13,12 @@ from malfl_algos.trace import LearningTrace, Stage
 from malfl_env.errors import InputError
 from malfl_env.markov_game import MarkovGame
 
-__all__ = ["check_fits", "dynamics_of", "stage_arrays"]
-
-FloatArray = NDArray[np.float64]
+__all__ = ["dynamics_of", "stage_arrays"]
 
 
 def stage_arrays(trace: LearningTrace) -> list[StageArrays]:
     """The stages of a tabular trace; their steps where these were kept."""
-    return [StageArrays(stage.joint_counts, _steps(stage)) for stage in trace.stages]
+    return [StageArrays(stage.counts, _steps(stage)) for stage in trace.stages]
 
 
 def dynamics_of(
@@ -52,18 +49,13 @@ def _steps(stage: Stage) -> Steps | None:
 
 def _next_states(trace: LearningTrace, index: int) -> tuple[NDArray[Any], ...]:
     """Of one stage, flat (joint state, joint action), next state, count."""
-    stage = trace.stages[index]
-    seen, steps = stage.next_state_counts, _steps(stage)
-    if seen is not None:
-        return seen.rows, seen.next_states, seen.counts
-    if steps is None:
+    seen = trace.stages[index].seen_next_states
+    if seen is None:
         raise InputError(
             f"no game was given and stage {index} holds neither next-state counts nor "
             "transitions: give the game, or learn with keep_transitions"
         )
-    actions = np.ravel_multi_index(tuple(steps.joint_actions.T), trace.n_actions)
-    pairs = steps.states.astype(np.int64) * int(np.prod(trace.n_actions)) + actions
-    return pairs, steps.next_states.astype(np.int64), np.ones(len(pairs), int)
+    return seen.rows, seen.next_states, seen.counts
 
 
 def _start(trace: LearningTrace) -> int:
@@ -72,24 +64,3 @@ def _start(trace: LearningTrace) -> int:
     if steps is not None and len(steps.states):
         return int(steps.states[0])
     return int(np.argmax(trace.stages[0].state_counts))
-
-
-def check_fits(
-    trace: LearningTrace, game: MarkovGame | None, known_policies: Mapping[str, FloatArray]
-) -> None:
-    """Refuse a trace of another game, and policies that are none."""
-    if game is not None and (trace.n_states, trace.n_actions) != (game.n_states, game.n_actions):
-        raise InputError(
-            f"the trace is of a game with {trace.n_states} joint states and actions "
-            f"{trace.n_actions}, the game given has {game.n_states} and {game.n_actions}"
-        )
-    for agent, policies in known_policies.items():
-        if agent not in trace.agents:
-            raise InputError(f"known_policies names {agent!r}; the agents are {trace.agents}")
-        expected = (trace.n_stages, trace.n_states, trace.n_actions[trace.agents.index(agent)])
-        if policies.shape != expected:
-            raise InputError(
-                f"the known policies of {agent} have shape {policies.shape}, expected {expected}"
-            )
-        if not (np.all(policies >= 0) and np.allclose(policies.sum(axis=-1), 1, atol=1e-9)):
-            raise InputError(f"the known policies of {agent} are not distributions over actions")

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from malfl_algos.contract import PlayedStage
+from malfl_algos.contract import LearnedStage, StageTruth
 from malfl_algos.play.games import Games, Moved
-from malfl_algos.trace import Transitions
+from malfl_algos.trace import Stage, Transitions
 from malfl_env.errors import InputError
 
 __all__ = ["joined", "play_stage"]
@@ -24,7 +24,7 @@ Act = Callable[[int, NDArray[Any]], FloatArray]
 
 def play_stage(
     games: Games, act: Act, *, episodes: int, episode_length: int, rng: np.random.Generator
-) -> Iterator[PlayedStage]:
+) -> Iterator[LearnedStage]:
     """Play episodes, as many at a time as there are games.
 
     Args:
@@ -47,30 +47,25 @@ def play_stage(
         yield _played(games, act, n_games=n_games, episode_length=episode_length, rng=rng)
 
 
-def joined(parts: Iterable[PlayedStage]) -> PlayedStage:
+def joined(parts: Iterable[LearnedStage]) -> LearnedStage:
     """Parts of a stage as one; its arrays are read-only."""
     all_parts = list(parts)
-    steps = [part.observed for part in all_parts]
-    agents = tuple(all_parts[0].rewards)
-    ended: NDArray[np.bool_] | None = None
-    if any(own.terminations is not None for own in steps):
-        ended = _whole([_terminations(own) for own in steps])
-    observed: dict[str, Any] = {
-        kind: {agent: _whole([getattr(own, kind)[agent] for own in steps]) for agent in agents}
-        for kind in ("observations", "next_observations")
-    }
-    return PlayedStage(
-        Transitions(
-            states=None,
-            joint_actions=_whole([own.joint_actions for own in steps]),
-            next_states=None,
-            episode_ends=_whole([own.episode_ends for own in steps]),
-            complete=all(own.complete for own in steps),
-            terminations=ended,
-            **observed,
+    truths = [part.truth for part in all_parts]
+    steps = Transitions.concat(
+        part.observed.transitions for part in all_parts if part.observed.transitions is not None
+    )
+    return LearnedStage(
+        Stage(transitions=steps),
+        StageTruth(
+            {
+                agent: _whole([own.policies[agent] for own in truths])
+                for agent in truths[0].policies
+            },
+            {
+                agent: _whole([own.rewards[agent] for own in truths if own.rewards is not None])
+                for agent in truths[0].rewards or {}
+            },
         ),
-        {agent: _whole([part.policies[agent] for part in all_parts]) for agent in agents},
-        {agent: _whole([part.rewards[agent] for part in all_parts]) for agent in agents},
     )
 
 
@@ -82,7 +77,7 @@ def _whole(parts: list[NDArray[Any]]) -> NDArray[Any]:
 
 def _played(
     games: Games, act: Act, *, n_games: int, episode_length: int, rng: np.random.Generator
-) -> PlayedStage:
+) -> LearnedStage:
     """One episode of each of the first games."""
     agents = range(len(games.agents))
     present = tuple(seen[:n_games] for seen in games.reset(rng))
@@ -135,7 +130,7 @@ class _Records:
         for name, entry in entries.items():
             self._columns.setdefault(name, []).append(entry)
 
-    def played(self) -> PlayedStage:
+    def played(self) -> LearnedStage:
         """The steps game by game, each game's in their order."""
         order = np.argsort(np.concatenate(self._columns["numbers"]), kind="stable")
         columns = {name: np.concatenate(own)[order] for name, own in self._columns.items()}
@@ -152,10 +147,12 @@ class _Records:
             terminations=terminated if terminated.any() else None,
         )
         rewards = columns["rewards"]
-        return PlayedStage(
-            observed,
-            {agent: columns[f"policies/{agent}"] for agent in agents},
-            {agent: rewards[:, index].copy() for index, agent in enumerate(agents)},
+        return LearnedStage(
+            Stage(transitions=observed),
+            StageTruth(
+                {agent: columns[f"policies/{agent}"] for agent in agents},
+                {agent: rewards[:, index].copy() for index, agent in enumerate(agents)},
+            ),
         )
 
 
@@ -164,9 +161,3 @@ def _drawn(policy: FloatArray, draws: FloatArray) -> IntArray:
     edges = np.cumsum(policy, axis=1)
     edges /= edges[:, -1:]  # rounding leaves the last a little off 1
     return np.asarray((edges <= draws[:, None]).sum(axis=1), dtype=np.int64)
-
-
-def _terminations(steps: Transitions) -> NDArray[np.bool_]:
-    if steps.terminations is None:
-        return np.zeros(len(steps.joint_actions), dtype=bool)
-    return steps.terminations

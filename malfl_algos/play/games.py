@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pettingzoo import ParallelEnv
 
-from malfl_algos.play.spaces import AnySpace, action_counts, narrowed, observation_spaces
+from malfl_algos.spaces import AnySpace, action_counts, narrowed, observation_spaces
 from malfl_env.checks import check_count
 from malfl_env.errors import InputError
 from malfl_env.grid_world import GridWorld

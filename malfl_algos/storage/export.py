@@ -1,4 +1,4 @@
-"""Observation traces for other tools: Minari's HDF5 and Parquet (extra `data`).
+"""Traces with observations for other tools: Minari's HDF5 and Parquet (extra `data`).
 
 Neither format knows stages of learning: an episode carries the number of its stage.
 """
@@ -20,17 +20,17 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from malfl_algos.observation_trace import ObservationTrace
-from malfl_algos.play.spaces import space_to_json
+from malfl_algos.spaces import space_to_json
 from malfl_algos.storage.durable import partial_file, partial_folder
-from malfl_algos.storage.observation_traces import CHUNK_STEPS, chunks
-from malfl_algos.trace import Transitions
+from malfl_algos.storage.trace_folders import CHUNK_STEPS
+from malfl_algos.trace import LearningTrace
+from malfl_algos.transitions import Transitions, blocks
 from malfl_env.errors import InputError
 
 __all__ = ["export_minari", "export_parquet"]
 
 
-def export_parquet(trace: ObservationTrace, path: str | Path) -> None:
+def export_parquet(trace: LearningTrace, path: str | Path) -> None:
     """One table, a row per step, in row groups of at most 65 536 steps.
 
     Columns: `stage`, `episode` and `step` (numbers from 0, episodes within a stage, steps within
@@ -50,7 +50,7 @@ def export_parquet(trace: ObservationTrace, path: str | Path) -> None:
     about = {
         "agents": list(trace.agents),
         "n_actions": list(trace.n_actions),
-        "spaces": [space_to_json(space) for space in trace.spaces],
+        "spaces": [space_to_json(space) for space in trace.spaces or ()],
     }
     writer: Any = None
     try:
@@ -65,7 +65,7 @@ def export_parquet(trace: ObservationTrace, path: str | Path) -> None:
         partial.unlink(missing_ok=True)
 
 
-def export_minari(trace: ObservationTrace, folder: str | Path) -> None:
+def export_minari(trace: LearningTrace, folder: str | Path) -> None:
     """A dataset for `minari.MinariDataset(folder)`, in HDF5.
 
     Minari knows single agents only: an observation is a dictionary with an entry per agent, and so
@@ -88,7 +88,7 @@ def export_minari(trace: ObservationTrace, folder: str | Path) -> None:
     try:
         storage = storage_class.new(
             partial,
-            observation_space=spaces.Dict(dict(zip(trace.agents, trace.spaces, strict=True))),
+            observation_space=spaces.Dict(dict(zip(trace.agents, trace.spaces or (), strict=True))),
             action_space=spaces.Dict(
                 {
                     agent: spaces.Discrete(n)
@@ -111,10 +111,11 @@ def export_minari(trace: ObservationTrace, folder: str | Path) -> None:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _tables(trace: ObservationTrace) -> Iterator[dict[str, NDArray[Any]]]:
-    for stage, steps in enumerate(trace.stages):
+def _tables(trace: LearningTrace) -> Iterator[dict[str, NDArray[Any]]]:
+    for stage, steps in _observed(trace):
         episode, step = 0, 0
-        for part in chunks(steps, CHUNK_STEPS):
+        for rows in blocks(steps.n_steps, CHUNK_STEPS):
+            part = steps.slice(rows.start, rows.stop)
             episodes, numbers = _numbered(np.asarray(part.episode_ends), episode, step)
             yield {
                 "stage": np.full(len(numbers), stage, dtype=np.int32),
@@ -136,7 +137,7 @@ def _numbered(
     return episodes.astype(np.int64), (index - firsts[episodes - episode]).astype(np.int64)
 
 
-def _columns(steps: Transitions, trace: ObservationTrace) -> dict[str, NDArray[Any]]:
+def _columns(steps: Transitions, trace: LearningTrace) -> dict[str, NDArray[Any]]:
     ended = steps.terminations
     columns: dict[str, NDArray[Any]] = {
         "episode_end": steps.episode_ends,
@@ -159,36 +160,43 @@ def _arrow(pyarrow: Any, column: NDArray[Any]) -> Any:
     return pyarrow.FixedSizeListArray.from_arrays(flat, prod(column.shape[1:]))
 
 
-def _episodes(trace: ObservationTrace, buffer: Any) -> Iterator[Any]:
-    for stage, steps in enumerate(trace.stages):
+def _episodes(trace: LearningTrace, buffer: Any) -> Iterator[Any]:
+    for stage, steps in _observed(trace):
         firsts = np.concatenate([[0], np.flatnonzero(steps.episode_ends) + 1])
-        for first, end in pairwise(firsts.tolist()):
-            yield _episode(trace, steps, slice(first, end), buffer, stage=stage)
+        for first, stop in pairwise(firsts.tolist()):
+            yield _episode(trace, steps.slice(first, stop), buffer, stage=stage)
 
 
-def _episode(
-    trace: ObservationTrace, steps: Transitions, part: slice, buffer: Any, *, stage: int
-) -> Any:
-    n_steps = part.stop - part.start
-    terminated, truncated = np.zeros((2, n_steps), dtype=bool)
-    terminated[-1] = steps.terminations is not None and steps.terminations[part.stop - 1]
+def _episode(trace: LearningTrace, steps: Transitions, buffer: Any, *, stage: int) -> Any:
+    terminated, truncated = np.zeros((2, steps.n_steps), dtype=bool)
+    terminated[-1] = steps.terminations is not None and steps.terminations[-1]
     truncated[-1] = not terminated[-1]
     seen: Any = steps.observations
     following: Any = steps.next_observations
     return buffer(
         observations={
-            agent: np.concatenate([seen[agent][part], following[agent][part][-1:]])
-            for agent in trace.agents
+            agent: np.concatenate([seen[agent], following[agent][-1:]]) for agent in trace.agents
         },
         actions={
-            agent: np.asarray(steps.joint_actions[part, index], dtype=np.int64)
+            agent: np.asarray(steps.joint_actions[:, index], dtype=np.int64)
             for index, agent in enumerate(trace.agents)
         },
-        rewards=np.full(n_steps, np.nan),
+        rewards=np.full(steps.n_steps, np.nan),
         terminations=terminated,
         truncations=truncated,
         options={"stage": stage},
     )
+
+
+def _observed(trace: LearningTrace) -> Iterator[tuple[int, Transitions]]:
+    """Number and steps of every stage."""
+    for number, stage in enumerate(trace.stages):
+        if trace.spaces is None or stage.transitions is None:
+            raise InputError(
+                f"stage {number} holds no steps with observations: see "
+                "LearningTrace.with_observations"
+            )
+        yield number, stage.transitions
 
 
 def _new(path: str | Path) -> Path:

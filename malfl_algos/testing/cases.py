@@ -149,7 +149,7 @@ def renamed(case: Case) -> tuple[Case, NDArray[np.int64]]:
 
 
 def _renamed_stage(stage: Stage, place: NDArray[np.int64], back: NDArray[np.int64]) -> Stage:
-    counts = np.ascontiguousarray(stage.joint_counts[back].transpose(0, 2, 1))
+    counts = np.ascontiguousarray(stage.counts[back].transpose(0, 2, 1))
     steps = stage.transitions
     if steps is not None and steps.states is not None and steps.next_states is not None:
         steps = Transitions(

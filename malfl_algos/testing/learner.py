@@ -114,7 +114,7 @@ class LearnerCheck:
 
     def _check_counts(self, stages: list[Any], agents: Sequence[str]) -> None:
         """The policies claimed are those that were played."""
-        counts = [stage.observed.joint_counts for stage in stages]
+        counts = [stage.observed.counts for stage in stages]
         claimed = [[np.asarray(stage.joint_policy[agent]) for agent in agents] for stage in stages]
         check_frequencies(counts, claimed, [self._where(n) for n in range(len(stages))])
 

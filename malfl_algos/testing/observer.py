@@ -212,7 +212,7 @@ def _read_only(case: Case) -> Case:
     """The same case with arrays of its own that cannot be written to."""
     stages = tuple(
         Stage(
-            stage.joint_counts.copy(),
+            stage.counts.copy(),
             stage.next_state_counts,
             None if stage.transitions is None else replace(stage.transitions),
         )
@@ -220,7 +220,7 @@ def _read_only(case: Case) -> Case:
     )
     frozen = replace(case, trace=LearningTrace(stages), policies=parts(case.policies))
     for stage in stages:
-        stage.joint_counts.flags.writeable = False
+        stage.counts.flags.writeable = False
     for piece in pieces(frozen.policies):
         if isinstance(piece, np.ndarray):
             piece.flags.writeable = False

@@ -28,7 +28,7 @@ def check_stage(stage: Any, game: MarkovGame, *, keep: bool | None, where: str) 
         where: for messages.
     """
     _check_types(stage, where)
-    counts = stage.observed.joint_counts
+    counts = stage.observed.counts
     expected = (game.n_states, *game.n_actions)
     if counts.shape != expected:
         fail("counts of another game", where, f"shape {counts.shape}, expected {expected}")
@@ -104,7 +104,7 @@ def _check_next_states(observed: Stage, game: MarkovGame, dynamics: Dynamics, wh
             detail = "the game is stochastic and next_state_counts is None"
             fail("no next-state counts", where, detail)
         return
-    played = observed.joint_counts.ravel()
+    played = observed.counts.ravel()
     summed = np.zeros_like(played)
     np.add.at(summed, seen.rows, seen.counts)
     if np.any(summed != played):

@@ -8,8 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from malfl_algos.contract import LearnedStage, RecoveredRewards
-from malfl_algos.observers.reading import check_fits
+from malfl_algos.contract import LearnedStage, Problem, RecoveredRewards, StageTruth
 from malfl_algos.play.tabular import observed_stage, sample_stage
 from malfl_algos.soft import averaged_transition, soft_evaluation
 from malfl_algos.trace import LearningTrace
@@ -36,7 +35,7 @@ class ExampleNpg:
     step_size: float = 0.3
     """Part of the way to the softly greedy policy, in (0, 1]."""
 
-    api_version: ClassVar[tuple[int, int]] = (1, 0)
+    api_version: ClassVar[tuple[int, int]] = (2, 0)
 
     def __post_init__(self) -> None:
         if not (0 <= self.discount < 1 and self.temperature > 0 and 0 < self.step_size <= 1):
@@ -68,7 +67,7 @@ class ExampleNpg:
             )
             seen = observed_stage(game, sample, keep_transitions=False, complete=False)
             truth = {agent: own.copy() for agent, own in zip(game.agents, policies, strict=True)}
-            yield LearnedStage(seen, truth)
+            yield LearnedStage(seen, StageTruth(truth))
             for index, log in enumerate(logs):
                 q, value = soft_evaluation(game, policies, index, **scale)
                 gain = (q - value[:, None]) / self.temperature
@@ -87,7 +86,7 @@ class ExampleFirstStep:
     pseudo_count: float = 1.0
     """Added to every count of an action, > 0."""
 
-    api_version: ClassVar[tuple[int, int]] = (1, 0)
+    api_version: ClassVar[tuple[int, int]] = (2, 0)
 
     def __post_init__(self) -> None:
         if not self.pseudo_count > 0:
@@ -99,16 +98,16 @@ class ExampleFirstStep:
         *,
         game: MarkovGame | None,
         discount: float | None,
-        temperature: float,
+        temperature: float | None,
         known_policies: Mapping[str, Any] | None = None,
     ) -> RecoveredRewards:
         """Every agent's reward, `(n_states,)`; see `malfl_algos.contract.Observer`."""
-        known = known_policies or {}
-        check_fits(trace, game, known)
-        if game is None or discount is None or not 0 < discount < 1 or trace.n_stages < 2:
-            raise InputError("needs the game, a discount in (0, 1) and two stages")
-        if not temperature > 0:
-            raise InputError(f"temperature must be > 0, got {temperature}")
+        problem = Problem(trace, game, discount, temperature, known_policies)
+        problem.require_stages()
+        discount, temperature = problem.given("discount"), problem.given("temperature")
+        game, known = problem.game, problem.known
+        if game is None or discount == 0:
+            raise InputError(f"needs the game and a discount above 0, got {game}, {discount}")
         first, second = (
             [
                 known[agent][stage] if agent in known else self._policy(trace, stage, index)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from malfl_algos.observation_trace import ObservationTrace
 from malfl_sb3 import IndependentTraining
 from malfl_sb3.learners import Sb3Ppo
 from malfl_sb3.playing import played_stage
@@ -19,10 +20,9 @@ from mpe2 import simple_spread_v3
 from numpy.typing import NDArray
 
 from malfl_algos.contract import PlayedStage
-from malfl_algos.observation_trace import ObservationTrace
 from malfl_algos.play.episodes import joined, play_stage
 from malfl_algos.play.games import games_of
-from malfl_algos.play.spaces import action_counts, observation_spaces
+from malfl_algos.spaces import action_counts, observation_spaces
 from malfl_algos.storage.arrays import read_arrays, write_arrays
 from malfl_algos.trace import Transitions
 from malfl_env.checks import check_count

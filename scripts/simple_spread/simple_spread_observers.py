@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from malfl_algos.observation_trace import ObservationTrace
 from malfl_sb3.randomness import torch_threads
 from malfl_sb3.rewarded import RewardFunction
 from numpy.typing import NDArray
@@ -15,7 +16,6 @@ from simple_spread_scores import LogPolicy
 from simple_spread_seed import TEMPERATURE, ObserverPlan, Recovered
 
 from malfl_algos.networks.recovered_functions import RecoveredFunctions
-from malfl_algos.observation_trace import ObservationTrace
 from malfl_algos.plugins import load_observer
 
 __all__ = ["OPTIONS", "network_observer"]

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from malfl_algos.observation_trace import ObservationTrace
 from malfl_sb3.randomness import torch_threads
 from malfl_sb3.rewarded import RewardFunction
 from numpy.typing import NDArray
@@ -18,7 +19,6 @@ from torch import Tensor
 from malfl_algos.learners.soft_q import Descent, follow, minimise
 from malfl_algos.networks import mlp
 from malfl_algos.networks.encoding import Encoder
-from malfl_algos.observation_trace import ObservationTrace
 from malfl_algos.scores.correlation import pearson, spearman
 
 __all__ = ["LogPolicy", "foretold", "likelihoods", "mean_likelihood", "reward_correlations"]

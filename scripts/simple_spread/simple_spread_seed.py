@@ -10,6 +10,7 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
+from malfl_algos.observation_trace import ObservationTrace
 from malfl_sb3.rewarded import RewardFunction
 from numpy.typing import NDArray
 from simple_spread_learning import (
@@ -31,7 +32,6 @@ from simple_spread_scores import (
     reward_correlations,
 )
 
-from malfl_algos.observation_trace import ObservationTrace
 from malfl_algos.storage.arrays import write_arrays
 from malfl_algos.storage.durable import write_json
 

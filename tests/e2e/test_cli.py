@@ -298,10 +298,10 @@ def test_doctor_notes_what_authors_should_look_at(tmp_path, monkeypatch, capsys)
         "from dataclasses import dataclass\nfrom typing import ClassVar\n"
         "@dataclass(frozen=True)\nclass Noted:\n"
         '    discount: float\n    """Said."""\n    mood: float\n'
-        "    api_version: ClassVar[tuple[int, int]] = (1, 0)\n"
+        "    api_version: ClassVar[tuple[int, int]] = (2, 0)\n"
         "    def learn(self, env, *, n_stages, rng): ...\n"
         "@dataclass(frozen=True)\nclass Fussy:\n"
-        "    api_version: ClassVar[tuple[int, int]] = (1, 0)\n"
+        "    api_version: ClassVar[tuple[int, int]] = (2, 0)\n"
         "    def __post_init__(self): raise ValueError('never')\n"
         "    def learn(self, env, *, n_stages, rng): ...\n"
     )

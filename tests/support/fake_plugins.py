@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import pytest
 
-from malfl_algos.contract import LearnedStage, RecoveredRewards
+from malfl_algos.contract import LearnedStage, RecoveredRewards, StageTruth
 from malfl_algos.trace import LearningTrace, Stage, Transitions
 from malfl_env import markov_game
 
@@ -70,7 +70,7 @@ class FakeLearner:
     mode: Literal["well", "short", "misshapen"] = "well"
     keep_transitions: bool = False
 
-    api_version: ClassVar[tuple[int, int]] = (1, 0)
+    api_version: ClassVar[tuple[int, int]] = (2, 0)
 
     def __post_init__(self) -> None:
         if self.scale <= 0:
@@ -86,7 +86,7 @@ class FakeLearner:
                 for agent, n_actions in zip(game.agents, game.n_actions, strict=True)
             }
             yield LearnedStage(
-                Stage(counts, transitions=self._transitions(game.n_agents)), policies
+                Stage(counts, transitions=self._transitions(game.n_agents)), StageTruth(policies)
             )
 
     def _transitions(self, n_agents: int) -> Transitions | None:
@@ -98,7 +98,7 @@ class FakeLearner:
             joint_actions=np.zeros((3, n_agents), dtype=np.int64),
             next_states=steps,
             episode_ends=np.array([False, False, True]),
-            complete=True,
+            complete=False,
         )
 
 
@@ -110,7 +110,7 @@ class CountingObserver:
     joint: bool = False
     seed: int = 0
 
-    api_version: ClassVar[tuple[int, int]] = (1, 0)
+    api_version: ClassVar[tuple[int, int]] = (2, 0)
 
     def recover(
         self,

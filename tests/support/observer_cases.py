@@ -10,12 +10,11 @@ import numpy as np
 import torch
 from gymnasium.spaces import Box, Discrete
 
-from malfl_algos import LearningTrace
+from malfl_algos import LearningTrace, Stage
 from malfl_algos.learners.ma_spi import MaSpi
 from malfl_algos.networks.encoding import Encoder
 from malfl_algos.networks.features import FeatureMap
 from malfl_algos.networks.gathering import Gathered, Steps
-from malfl_algos.observation_trace import ObservationTrace, from_learning_trace
 from malfl_algos.soft import log_soft_improvement, soft_evaluation
 from malfl_env import grid_world_v0, markov_game
 from malfl_env.markov_game import MarkovGame
@@ -99,15 +98,15 @@ def one_hot_map(n_states: int) -> FeatureMap:
     return FeatureMap(hidden, np.zeros(n_states + 1), scale)
 
 
-def in_a_box(size: int = 2, episodes: int = 20, jitter: float = 0.2) -> ObservationTrace:
+def in_a_box(size: int = 2, episodes: int = 20, jitter: float = 0.2) -> LearningTrace:
     """The trace with real-valued observations, no two alike: digits with noise."""
     rng = np.random.default_rng(0)
-    trace = from_learning_trace(played(size, 4, episodes), board(size).without_rewards())
+    trace = played(size, 4, episodes).with_observations(board(size).without_rewards())
     width = 2 * len(trace.agents)
     space = Box(-1.0, float(size), (width,), np.float32)
     stages = []
-    for steps in trace.stages:
-        seen = {}
+    for stage in trace.stages:
+        steps, seen = stage.transitions, {}
         for kind in ("observations", "next_observations"):
             digits = np.asarray(getattr(steps, kind)["agent_0"]).astype(np.float32)
             noise = rng.uniform(-jitter, jitter, digits.shape).astype(np.float32)
@@ -117,7 +116,5 @@ def in_a_box(size: int = 2, episodes: int = 20, jitter: float = 0.2) -> Observat
         after = seen["next_observations"]["agent_0"]
         goes_on = ~np.asarray(steps.episode_ends[:-1])
         after[:-1][goes_on] = first[1:][goes_on]
-        stages.append(replace(steps, states=None, next_states=None, **seen))
-    return ObservationTrace(
-        tuple(stages), trace.agents, trace.n_actions, (space,) * len(trace.agents)
-    )
+        stages.append(Stage(transitions=replace(steps, states=None, next_states=None, **seen)))
+    return LearningTrace(tuple(stages), trace.agents, trace.n_actions, (space,) * len(trace.agents))

@@ -14,7 +14,6 @@ from malfl_algos.networks import gathering
 from malfl_algos.networks.encoding import Encoder, input_features
 from malfl_algos.networks.features import random_map, with_actions
 from malfl_algos.networks.gathering import distinct_observations, gather, number_columns
-from malfl_algos.observation_trace import from_learning_trace
 
 
 @given(
@@ -58,7 +57,7 @@ def test_digits_out_of_their_range_are_refused():
 
 def test_gathered_counts_are_those_of_the_trace():
     trace, game = played(), board()
-    views = gather(from_learning_trace(trace, game.without_rewards()))
+    views = gather(trace.with_observations(game.without_rewards()))
     assert views[1].inputs is views[0].inputs
     for agent, view in enumerate(views):
         assert view.n_own == 5
@@ -73,7 +72,7 @@ def test_gathered_counts_are_those_of_the_trace():
 
 
 def test_weights_of_episodes_are_weights_of_their_steps():
-    view = gather(from_learning_trace(played(), board().without_rewards()))[0]
+    view = gather(played().with_observations(board().without_rewards()))[0]
     steps = view.stages[0]
     rng = np.random.default_rng(0)
     parts = [rng.integers(0, 3, steps.n_blocks).astype(float) for _ in range(2)]
@@ -85,7 +84,7 @@ def test_weights_of_episodes_are_weights_of_their_steps():
 
 def test_a_stage_of_few_episodes_is_resampled_in_parts():
     short = played(2, 2, 3, 50)
-    view = gather(from_learning_trace(short, board().without_rewards()))[0]
+    view = gather(short.with_observations(board().without_rewards()))[0]
     assert view.stages[0].n_blocks == 20
     assert np.bincount(view.stages[0].block).min() >= 7
 
@@ -129,7 +128,7 @@ def test_features_are_standardised_and_end_in_a_constant():
 
 
 def test_random_layers_read_values_not_one_hots():
-    view = gather(from_learning_trace(played(), board().without_rewards()))[0]
+    view = gather(played().with_observations(board().without_rewards()))[0]
     assert view.read.tolist() == [False] * 8 + [True] * 4
     assert gather(in_a_box())[0].read.all()
     inputs = view.inputs.copy()

@@ -13,7 +13,6 @@ from malfl_algos.learners.ma_spi import MaSpi
 from malfl_algos.learners.ma_spi_network import MaSpiNetwork
 from malfl_algos.networks.checkpoints import Checkpoint
 from malfl_algos.networks.recovered_functions import RecoveredFunctions
-from malfl_algos.observation_trace import from_learning_trace
 from malfl_algos.observers.bayesian import MaLflBellman
 from malfl_algos.observers.network import MaLflNetwork
 from malfl_algos.plugins.option_help import describe_options
@@ -162,7 +161,9 @@ def test_known_policies_are_taken_as_they_are():
 @pytest.fixture(scope="module")
 def functions():
     trace = in_a_box(2, 100)
-    return trace, MaLflNetwork(**QUICK).read(trace, discount=DISCOUNT, temperature=TEMPERATURE)
+    return trace, MaLflNetwork(**QUICK).recover(
+        trace, game=None, discount=DISCOUNT, temperature=TEMPERATURE
+    )
 
 
 def test_real_valued_observations_are_generalised_over(functions):
@@ -399,8 +400,10 @@ def test_discount_and_temperature_must_be_known(discount, temperature, named):
 
 def test_reading_a_tabular_trace_is_recovering_but_for_the_level(found):
     game = board()
-    trace = from_learning_trace(played(), game.without_rewards())
-    read = MaLflNetwork(**QUICK).read(trace, discount=DISCOUNT, temperature=TEMPERATURE)
+    trace = played().with_observations(game.without_rewards())
+    read = MaLflNetwork(**QUICK).recover(
+        trace, game=None, discount=DISCOUNT, temperature=TEMPERATURE
+    )
     seen = game.observation(np.arange(game.n_states))
     actions = np.zeros((game.n_states, 2), dtype=np.int64)
     mean, _ = read.reward("agent_0", {"agent_0": seen}, actions)

@@ -11,11 +11,11 @@ import pytest
 from gymnasium import spaces
 from network_games import Corridor
 
+from malfl_algos import LearningTrace
 from malfl_algos.cli.main import main
-from malfl_algos.observation_trace import ObservationTrace
 from malfl_algos.play.episodes import joined, play_stage
 from malfl_algos.play.games import games_of
-from malfl_algos.play.spaces import space_from_json
+from malfl_algos.spaces import space_from_json
 from malfl_algos.storage import export as observation_export
 from malfl_algos.storage.export import export_minari, export_parquet
 
@@ -37,7 +37,7 @@ def trace():
         for _ in range(2)
     )
     own = tuple(env.observation_space(agent) for agent in env.possible_agents)
-    return ObservationTrace(stages, tuple(env.possible_agents), (2, 2), own)
+    return LearningTrace(stages, tuple(env.possible_agents), (2, 2), own)
 
 
 def test_parquet(trace, tmp_path, monkeypatch):

@@ -14,7 +14,7 @@ from network_games import (
     Uncopied,
 )
 
-from malfl_algos.observation_trace import ObservationTrace
+from malfl_algos import LearningTrace
 from malfl_algos.play.episodes import joined, play_stage
 from malfl_algos.play.games import games_of
 from malfl_env import grid_world_v0
@@ -49,7 +49,7 @@ def episodes_of(steps):
 def test_steps_of_an_episode_follow_one_another(env, n_actions, lengths):
     """What comes after a step is what is before the next; the last has where it ended."""
     stage = played(env, uniform(n_actions))
-    seen = stage.observed
+    seen = stage.observed.transitions
     spans = episodes_of(seen)
     assert len(spans) == 10
     assert {end - first for first, end in spans} == lengths
@@ -62,12 +62,12 @@ def test_steps_of_an_episode_follow_one_another(env, n_actions, lengths):
     assert seen.joint_actions.max() == n_actions - 1
     spaces = tuple(env.observation_space(agent) for agent in env.possible_agents)
     n = len(env.possible_agents)
-    ObservationTrace((seen,), tuple(env.possible_agents), (n_actions,) * n, spaces)
+    LearningTrace((stage.observed,), tuple(env.possible_agents), (n_actions,) * n, spaces)
 
 
 def test_the_last_observation_is_the_true_one():
     """Of a game that begins anew, none is mixed in: the next cell is where the action led."""
-    seen = played(Corridor(max_cycles=5), uniform(2)).observed
+    seen = played(Corridor(max_cycles=5), uniform(2)).observed.transitions
     own, after = seen.observations["left one"][:, 0], seen.next_observations["left one"][:, 0]
     moved = np.clip(own.astype(int) + 2 * seen.joint_actions[:, 0].astype(int) - 1, 0, 4)
     np.testing.assert_array_equal(after, moved)
@@ -75,7 +75,7 @@ def test_the_last_observation_is_the_true_one():
 
 def test_games_that_terminate():
     stage = played(Corridor(ends=True, max_cycles=6), uniform(2), episodes=300, copies=64)
-    seen = stage.observed
+    seen = stage.observed.transitions
     reached = seen.next_observations["left one"][:, 0] == 4
     np.testing.assert_array_equal(seen.terminations, reached)
     lengths = np.array([end - first for first, end in episodes_of(seen)])
@@ -97,10 +97,10 @@ def test_actions_come_as_often_as_the_policies_say(env):
 
     stage = played(env, act, copies=50, episodes=100, episode_length=100)
     for index, agent in enumerate(env.possible_agents):
-        digit = stage.observed.observations[agent][:, 0]
-        np.testing.assert_array_equal(stage.policies[agent], table[index][digit])
+        digit = stage.observed.transitions.observations[agent][:, 0]
+        np.testing.assert_array_equal(stage.truth.policies[agent], table[index][digit])
         for value in np.unique(digit):
-            own = stage.observed.joint_actions[digit == value, index]
+            own = stage.observed.transitions.joint_actions[digit == value, index]
             shares = np.bincount(own, minlength=n_actions) / len(own)
             sd = np.sqrt(0.25 / len(own))
             assert np.abs(shares - table[index][value]).max() < 5 * sd
@@ -109,14 +109,14 @@ def test_actions_come_as_often_as_the_policies_say(env):
 def test_rewards_are_those_of_the_game():
     stage = played(Corridor(), uniform(2))
     for agent in ("left one", "right one"):
-        own = stage.observed.observations[agent][:, 0]
-        np.testing.assert_array_equal(stage.rewards[agent], own)
+        own = stage.observed.transitions.observations[agent][:, 0]
+        np.testing.assert_array_equal(stage.truth.rewards[agent], own)
     env = grid_world_v0.parallel_env(rewards="heterogeneous")
     stage = played(env, uniform(5))
     game = env.markov_game()
-    states = game.state_index(stage.observed.observations["agent_0"])
+    states = game.state_index(stage.observed.transitions.observations["agent_0"])
     for index, agent in enumerate(env.possible_agents):
-        np.testing.assert_array_equal(stage.rewards[agent], game.reward(index)[states])
+        np.testing.assert_array_equal(stage.truth.rewards[agent], game.reward(index)[states])
 
 
 def test_one_call_of_a_network_for_all_copies():
@@ -142,7 +142,9 @@ def test_the_environment_given_is_left_alone():
 def test_a_function_in_place_of_an_environment():
     first = played(lambda: Corridor(noise=0.3), uniform(2))
     second = played(Corridor(noise=0.3), uniform(2))
-    np.testing.assert_array_equal(first.observed.joint_actions, second.observed.joint_actions)
+    np.testing.assert_array_equal(
+        first.observed.transitions.joint_actions, second.observed.transitions.joint_actions
+    )
     played(Uncopied, uniform(2))
 
 

@@ -13,7 +13,6 @@ from malfl_algos.networks.action_values import ValueModel, proximal_rows, soft_r
 from malfl_algos.networks.dynamics import Dynamics
 from malfl_algos.networks.features import RewardFeatures
 from malfl_algos.networks.last_layer import fit_last_layer
-from malfl_algos.observation_trace import from_learning_trace
 from malfl_algos.observers.network import MaLflNetwork
 from malfl_algos.play.tabular import observed_stage, sample_stage
 from malfl_algos.soft import soft_evaluation
@@ -143,11 +142,11 @@ def test_rewards_are_recovered_from_what_was_played():
 
 
 def test_a_prior_that_is_given_is_taken():
-    trace = from_learning_trace(played(), board().without_rewards())
+    trace = played().with_observations(board().without_rewards())
     observer = MaLflNetwork(
         prior_variance=1e-9, ensemble=2, epochs=2, hidden=(8,), widths=(8,), learner="exact"
     )
-    found = observer.read(trace, discount=DISCOUNT, temperature=TEMPERATURE)
+    found = observer.recover(trace, game=None, discount=DISCOUNT, temperature=TEMPERATURE)
     for said in found.diagnostics.values():
         variances = [one["prior_variance"] for one in said["members"]]
         assert variances == [pytest.approx(1e-9 * TEMPERATURE**2)] * 2
@@ -156,12 +155,12 @@ def test_a_prior_that_is_given_is_taken():
 
 
 def test_twice_the_temperature_is_twice_the_reward():
-    trace = from_learning_trace(played(), board().without_rewards())
+    trace = played().with_observations(board().without_rewards())
     observer = MaLflNetwork(
         improvement="proximal", prior_variance=0.1, ensemble=1, epochs=2, hidden=(8,), widths=(8,)
     )
     once, twice = (
-        observer.read(trace, discount=DISCOUNT, temperature=factor * TEMPERATURE)
+        observer.recover(trace, game=None, discount=DISCOUNT, temperature=factor * TEMPERATURE)
         for factor in (1, 2)
     )
     for agent, functions in once.functions.items():

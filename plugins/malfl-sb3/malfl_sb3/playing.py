@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from stable_baselines3.common.base_class import BaseAlgorithm
 
-from malfl_algos.contract import PlayedStage
+from malfl_algos.contract import LearnedStage, Stage
 from malfl_algos.play.episodes import joined, play_stage
 from malfl_algos.play.games import Games
 from malfl_sb3.behaviour import log_behaviour
@@ -27,7 +27,7 @@ def played_stage(
     episodes: int,
     episode_length: int,
     rng: np.random.Generator,
-) -> PlayedStage:
+) -> LearnedStage:
     """Play episodes, many games side by side; a model is called once for all of them.
 
     Args:
@@ -55,4 +55,6 @@ def played_stage(
         stage = joined(
             play_stage(games, act, episodes=episodes, episode_length=episode_length, rng=rng)
         )
-    return replace(stage, observed=replace(stage.observed, complete=False))
+    steps = stage.observed.transitions
+    assert steps is not None
+    return replace(stage, observed=Stage(transitions=replace(steps, complete=False)))

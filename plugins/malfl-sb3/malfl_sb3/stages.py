@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pettingzoo import ParallelEnv
 from stable_baselines3.common.base_class import BaseAlgorithm
 
-from malfl_algos.contract import API_VERSION, LearnedStage, PlayedStage
+from malfl_algos.contract import API_VERSION, LearnedStage, StageTruth
 from malfl_algos.play.games import Games, games_of
 from malfl_algos.play.tabular import observed_stage, sample_stage
 from malfl_env import MarkovGame, markov_game
@@ -114,29 +114,9 @@ class Sb3Learner:
     ) -> Iterator[LearnedStage]:
         """Yield stages; see `malfl_algos.contract.Learner`.
 
-        Args:
-            env: a grid world, or any parallel environment that `malfl_env.markov_game` knows and
-                whose agents observe the joint state.
-            n_stages: how many stages, >= 1. The first is played before anything is learned.
-            rng: one seed is drawn from it for the training and one per stage.
-
-        Raises:
-            InputError: before anything runs, for an environment that does not fit.
-        """
-        game = markov_game(env)
-        observations = _all_observations(env, game)
-        for models in self._trained(env, n_stages, rng):
-            log_policies = [
-                log_behaviour(model, observations[agent]) for agent, model in models.items()
-            ]
-            yield self._sample(game, log_policies, seed=int(rng.integers(2**63)))
-
-    def play(
-        self, env: ParallelEnv[str, Any, Any], *, n_stages: int, rng: np.random.Generator
-    ) -> Iterator[PlayedStage]:
-        """Yield stages of any game; see `malfl_algos.contract.ObservationLearner`.
-
-        An episode of a stage ends where the game ends it, or after `episode_length` steps.
+        In a game with a tabular model, whose agents observe the joint state, the stages hold
+        counts. In any other game an episode ends where the game ends it, or after `episode_length`
+        steps.
 
         Args:
             env: any parallel environment whose agents have discrete actions, observe arrays or
@@ -145,12 +125,29 @@ class Sb3Learner:
             rng: one seed is drawn from it for the training and one per stage.
 
         Raises:
-            InputError: at once, for an environment that does not fit or cannot be copied; on the
-                way, where some agents end before others.
+            InputError: at once, for an environment that does not fit or cannot be copied; later,
+                where some agents end before others.
         """
+        if callable(getattr(getattr(env, "unwrapped", env), "markov_game", None)):
+            game = markov_game(env)
+            return self._tabular(env, game, _all_observations(env, game), n_stages, rng)
         agent_views(env)
         games = games_of(env, min(self.game_copies, self.episodes))
         return self._played(env, games, n_stages, rng)
+
+    def _tabular(
+        self,
+        env: ParallelEnv[str, Any, Any],
+        game: MarkovGame,
+        observations: Mapping[str, NDArray[np.int64]],
+        n_stages: int,
+        rng: np.random.Generator,
+    ) -> Iterator[LearnedStage]:
+        for models in self._trained(env, n_stages, rng):
+            log_policies = [
+                log_behaviour(model, observations[agent]) for agent, model in models.items()
+            ]
+            yield self._sample(game, log_policies, seed=int(rng.integers(2**63)))
 
     def _played(
         self,
@@ -158,7 +155,7 @@ class Sb3Learner:
         games: Games,
         n_stages: int,
         rng: np.random.Generator,
-    ) -> Iterator[PlayedStage]:
+    ) -> Iterator[LearnedStage]:
         for models in self._trained(env, n_stages, rng):
             yield played_stage(
                 games,
@@ -203,7 +200,7 @@ class Sb3Learner:
         )
         stage = observed_stage(game, sample, keep_transitions=self.keep_transitions, complete=False)
         policies = [np.exp(log_policy) for log_policy in log_policies]
-        return LearnedStage(stage, dict(zip(game.agents, policies, strict=True)))
+        return LearnedStage(stage, StageTruth(dict(zip(game.agents, policies, strict=True))))
 
 
 def _all_observations(

@@ -5,6 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from gymnasium import spaces
+from malfl_algos.observation_trace import ObservationTrace
 from malfl_sb3 import train_independent
 from malfl_sb3.behaviour import log_behaviour
 from malfl_sb3.learners import Sb3A2c, Sb3Dqn, Sb3Ppo
@@ -13,8 +14,7 @@ from sb3_games import Matching, global_state, learner_threads
 from scipy.stats import chisquare
 
 from malfl_algos.contract import ObservationLearner
-from malfl_algos.observation_trace import ObservationTrace
-from malfl_algos.play.spaces import action_counts, observation_spaces
+from malfl_algos.spaces import action_counts, observation_spaces
 
 SMALL = {
     Sb3Ppo: {"timesteps": 32, "n_steps": 16, "batch_size": 16, "n_epochs": 2},

@@ -7,6 +7,7 @@ import pytest
 import simple_spread
 import simple_spread_scores
 from gymnasium import spaces
+from malfl_algos.observation_trace import ObservationTrace
 from scipy.special import log_softmax
 from simple_spread_learning import (
     HeldOut,
@@ -20,7 +21,6 @@ from simple_spread_report import write_report
 from simple_spread_scores import foretold, likelihoods, reward_correlations
 from simple_spread_seed import ObserverPlan, Recovered, run_seed
 
-from malfl_algos.observation_trace import ObservationTrace
 from malfl_algos.trace import Transitions
 
 SMALL = Settings(

@@ -40,7 +40,7 @@ def finite(result):
         assert np.all(result.sd[agent] > 0)
         policies = result.estimated_policies[agent]
         np.testing.assert_allclose(policies.sum(axis=-1), 1, atol=1e-9)
-        json.dumps(result.diagnostics[agent], allow_nan=False)
+        json.dumps(dict(result.diagnostics[agent]), allow_nan=False)
 
 
 @pytest.mark.parametrize("observer", [TD, EXACT, REPLAY, MaLflBellman()])

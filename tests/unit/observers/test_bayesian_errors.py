@@ -29,14 +29,15 @@ def rejected(match, observer=TD, **changed):
 
 def test_bad_input_is_named(small, paper_game):
     trace, _ = small
-    rejected("at least two stages.*has 1", trace=trace.first(1))
+    rejected("at least 2 stages.*has 1", trace=trace.first(1))
     rejected("discount must be in .0, 1.*got 1.0", discount=1.0)
     rejected("discount must be in .0, 1.*got -0.1", discount=-0.1)
     rejected("temperature must be > 0.*got 0", temperature=0.0)
     rejected("temperature must be > 0.*got inf", temperature=np.inf)
     rejected("16 and", game=paper_game(size=2).without_rewards())
     rejected("names 'agent_9'", known_policies={"agent_9": np.ones((2, 81, 5)) / 5})
-    empty = Stage(np.zeros((81, 5, 5), dtype=np.int64), None, trace.stages[0].transitions)
+    nothing = trace.stages[0].transitions.slice(0, 0)
+    empty = Stage(np.zeros((81, 5, 5), dtype=np.int64), None, nothing)
     stages = (trace.stages[0], empty, trace.stages[1])
     for observer in (TD, REPLAY):
         rejected("stage 1 holds no data", observer, trace=LearningTrace(stages))

@@ -26,20 +26,20 @@ from typing import ClassVar
 
 @dataclass(frozen=True)
 class Base:
-    api_version: ClassVar = (1, 7)
+    api_version: ClassVar = (2, 7)
     def learn(self, env, *, n_stages, rng): ...
 class Good(Base): ...
 class Undecorated:
-    api_version = (1, 0)
+    api_version = (2, 0)
     def learn(self): ...
 @dataclass(frozen=True)
 class NoMethod:
-    api_version: ClassVar = (1, 0)
+    api_version: ClassVar = (2, 0)
 @dataclass(frozen=True)
 class NoVersion:
     def learn(self): ...
 class OtherMajor(Base):
-    api_version = (2, 0)
+    api_version = (1, 0)
 class StrangeVersion(Base):
     api_version = "1.0"
 class OtherCall(Base):
@@ -49,11 +49,11 @@ class Static(Base):
     def learn(env, *, n_stages, rng): ...
 @dataclass
 class Thawed:
-    api_version: ClassVar = (1, 0)
+    api_version: ClassVar = (2, 0)
     def learn(self, env, *, n_stages, rng): ...
 @dataclass(frozen=True)
 class VersionAsOption:
-    api_version: tuple = (1, 0)
+    api_version: tuple = (2, 0)
     def learn(self, env, *, n_stages, rng): ...
 @dataclass(frozen=True)
 class Failing(Base):
@@ -256,7 +256,7 @@ def test_a_failing_import_names_the_plugin_and_chains_its_cause(
         ("{module}:VersionAsOption", "has api_version among its options"),
         ("{module}:NoVersion", "api_version must be a pair of whole numbers.*got None"),
         ("{module}:StrangeVersion", "api_version must be a pair"),
-        ("{module}:OtherMajor", r"is written for API version 2.0, this is 1.0"),
+        ("{module}:OtherMajor", r"is written for API version 1.0, this is 2.0"),
     ],
 )
 def test_what_is_no_plugin_is_refused(tmp_path, monkeypatch, module, value, complaint):
@@ -270,7 +270,7 @@ def test_what_is_no_plugin_is_refused(tmp_path, monkeypatch, module, value, comp
     ("options", "complaint"),
     [
         ({"scal": 2.0}, "unknown key 'scal', did you mean 'scale'"),
-        ({"api_version": (1, 0)}, "unknown key 'api_version'"),
+        ({"api_version": (2, 0)}, "unknown key 'api_version'"),
         ({"scale": "2"}, "scale must be a finite number, got '2'.*YAML"),
         ({"scale": True}, "scale must be a finite number, got True"),
         ({"scale": float("nan")}, "scale must be a finite number, got nan"),
@@ -368,7 +368,7 @@ def test_what_the_pipeline_fills_in_is_what_the_checks_think(tmp_path, monkeypat
     (tmp_path / "greedy_plugin.py").write_text(
         "from dataclasses import dataclass\nfrom typing import ClassVar\n"
         f"@dataclass(frozen=True)\nclass Greedy:\n{fields}"
-        "    api_version: ClassVar[tuple[int, int]] = (1, 0)\n"
+        "    api_version: ClassVar[tuple[int, int]] = (2, 0)\n"
         "    def learn(self, env, *, n_stages, rng): ...\n"
     )
     monkeypatch.syspath_prepend(tmp_path)

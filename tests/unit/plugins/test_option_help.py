@@ -26,7 +26,7 @@ class Base:
     second: float = 0.5
     derived: float = field(init=False, default=0.0)
 
-    api_version: ClassVar[tuple[int, int]] = (1, 0)
+    api_version: ClassVar[tuple[int, int]] = (2, 0)
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,7 @@ def test_terminations(tmp_path):
     columns = {
         "states": np.arange(4),
         "joint_actions": np.zeros((4, 2), dtype=int),
-        "next_states": np.arange(4),
+        "next_states": np.arange(1, 5) % 4,
         "episode_ends": ends,
         "complete": True,
     }
@@ -214,12 +214,12 @@ def test_malformed_parts_are_refused():
     counts = np.zeros((2, 2), dtype=np.int64)
     with pytest.raises(ValueError, match="at least one stage"):
         LearningTrace(())
-    with pytest.raises(ValueError, match="int64"):
-        Stage(counts.astype(np.int32))
+    with pytest.raises(ValueError, match="whole numbers, got float64"):
+        Stage(counts.astype(float))
     with pytest.raises(ValueError, match=">= 0, got -1"):
         Stage(counts - 1)
     with pytest.raises(ValueError, match="one length"):
-        NextStateCounts(np.zeros(2, int), np.zeros(2, int), np.zeros(1, int))
+        NextStateCounts(np.zeros(2, int), np.zeros(2, int), np.ones(1, int))
     ends, actions = np.zeros(3, dtype=bool), np.zeros((3, 2), dtype=np.uint8)
     with pytest.raises(ValueError, match="next_states has 2 entries for 3 steps"):
         Transitions(np.zeros(3, int), actions, np.zeros(2, int), ends, complete=True)

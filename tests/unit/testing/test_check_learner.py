@@ -264,7 +264,7 @@ class OtherSignature(MaSpi):
 class NotFrozen:
     """Can be changed."""
 
-    api_version: ClassVar[tuple[int, int]] = (1, 0)
+    api_version: ClassVar[tuple[int, int]] = (2, 0)
 
 
 def _uniform(policy: np.ndarray) -> np.ndarray:

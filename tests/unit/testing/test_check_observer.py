@@ -203,7 +203,7 @@ class Hollow(Observer):
 class OtherSignature:
     """Wants the rewards."""
 
-    api_version: ClassVar[tuple[int, int]] = (1, 0)
+    api_version: ClassVar[tuple[int, int]] = (2, 0)
 
     def recover(self, trace: Any, *, game: Any, discount: Any, rewards: Any) -> Any:
         return None

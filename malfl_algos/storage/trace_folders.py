@@ -1,4 +1,4 @@
-"""Observation traces on disk: a folder with a manifest and a file per stage and column.
+"""Traces with observations on disk: a folder with a manifest and a file per stage and column.
 
 `manifest.json` says what the trace is of, and how many steps and which checksum every chunk of
 every column has; its own checksum stands in it. The columns of stage h are `stage_<h>/<name>.npy`.
@@ -16,8 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from malfl_algos.observation_trace import ObservationTrace
-from malfl_algos.play.spaces import AnySpace, space_from_json, space_to_json
+from malfl_algos.spaces import AnySpace, space_from_json, space_to_json
 from malfl_algos.storage.arrays import check_manifest
 from malfl_algos.storage.columns import ColumnWriter, map_column
 from malfl_algos.storage.durable import (
@@ -27,10 +26,11 @@ from malfl_algos.storage.durable import (
     value_hash,
     write_json,
 )
-from malfl_algos.trace import Transitions
+from malfl_algos.trace import LearningTrace, Stage
+from malfl_algos.transitions import COLUMNS, OBSERVED, Transitions, blocks
 from malfl_env.errors import InputError
 
-__all__ = ["CHUNK_STEPS", "TraceWriter", "chunks", "load_trace", "save_trace"]
+__all__ = ["CHUNK_STEPS", "TraceWriter", "load_folder", "save_folder"]
 
 CHUNK_STEPS = 1 << 16
 """Steps of a chunk, where a whole stage is written at once."""
@@ -38,8 +38,7 @@ CHUNK_STEPS = 1 << 16
 _FORMAT, _VERSION = "malfl observation trace", 1
 _MANIFEST = "manifest.json"
 _MAX_MANIFEST_BYTES = 64 * 2**20
-_OBSERVED = ("observations", "next_observations")
-_COLUMNS = ("states", "joint_actions", "next_states", "episode_ends", "terminations")
+_HIDDEN = "."  # .DS_Store, ._name and .nfs... are the file system's own
 
 
 class TraceWriter:
@@ -49,7 +48,7 @@ class TraceWriter:
     otherwise, nothing is, or what was there.
 
     Args:
-        folder: to be made; an observation trace that is there is replaced.
+        folder: to be made; a trace that is there is replaced.
         agents: ids in agent order.
         n_actions: of each agent.
         spaces: what each agent observes.
@@ -68,9 +67,7 @@ class TraceWriter:
     ) -> None:
         self._folder = Path(folder)
         if self._folder.exists() and not _is_trace(self._folder):
-            raise InputError(
-                f"{folder}: it is there and no observation trace; choose another folder"
-            )
+            raise InputError(f"{folder}: it exists and is not a trace; choose another folder")
         self._agents = tuple(agents)
         self._n_actions, self._spaces = tuple(n_actions), tuple(spaces)
         self._partial = partial_folder(self._folder)
@@ -92,7 +89,7 @@ class TraceWriter:
         """
         ends = np.ones(len(steps.joint_actions), dtype=bool)  # a chunk need not end an episode
         chunk = Transitions(**{**vars(steps), "episode_ends": ends, "terminations": None})
-        ObservationTrace((chunk,), self._agents, self._n_actions, self._spaces)
+        LearningTrace((Stage(transitions=chunk),), self._agents, self._n_actions, self._spaces)
         columns = dict(_columns(steps, self._agents))
         stage = self._partial / f"stage_{len(self._stages)}"
         if not self._open:
@@ -156,35 +153,22 @@ class TraceWriter:
         replace_folder(self._partial, self._folder)
 
 
-def save_trace(trace: ObservationTrace, folder: str | Path) -> None:
+def save_folder(trace: LearningTrace, folder: str | Path) -> None:
     """Write a trace whole, in chunks of `CHUNK_STEPS` steps; errors as `TraceWriter`."""
+    assert trace.spaces is not None
     writer = TraceWriter(
         folder, agents=trace.agents, n_actions=trace.n_actions, spaces=trace.spaces
     )
     with writer:
         for stage in trace.stages:
-            for chunk in chunks(stage, CHUNK_STEPS):
-                writer.append(chunk)
+            assert stage.transitions is not None
+            for part in blocks(stage.transitions.n_steps, CHUNK_STEPS):
+                writer.append(stage.transitions.slice(part.start, part.stop))
             writer.end_stage()
 
 
-def chunks(steps: Transitions, n_steps: int) -> Iterator[Transitions]:
-    """A stage cut into pieces of so many steps; an episode may go on from one to the next."""
-    for first in range(0, len(steps.joint_actions), n_steps):
-        part = slice(first, first + n_steps)
-        columns: dict[str, Any] = {
-            name: None if getattr(steps, name) is None else getattr(steps, name)[part]
-            for name in _COLUMNS
-        }
-        observed: dict[str, Any] = {
-            kind: {agent: array[part] for agent, array in (getattr(steps, kind) or {}).items()}
-            for kind in _OBSERVED
-        }
-        yield Transitions(complete=steps.complete, **columns, **observed)
-
-
-def load_trace(folder: str | Path, *, verify: bool = True) -> ObservationTrace:
-    """Map a trace that was written by `save_trace` or a `TraceWriter`.
+def load_folder(folder: str | Path, *, verify: bool = True) -> LearningTrace:
+    """Map a trace that was written by `save_folder` or a `TraceWriter`.
 
     Args:
         folder: of the trace.
@@ -201,30 +185,30 @@ def load_trace(folder: str | Path, *, verify: bool = True) -> ObservationTrace:
             raise InputError(f"its agents are {str(names)[:60]}")
         _check_files(root, manifest["stages"])
         stages = tuple(
-            _load_stage(root / f"stage_{index}", stage, names, verify=verify)
+            Stage(transitions=_load_steps(root / f"stage_{index}", stage, names, verify=verify))
             for index, stage in enumerate(manifest["stages"])
         )
         spaces = tuple(space_from_json(space) for space in manifest["spaces"])
         n_actions = tuple(int(number) for number in manifest["n_actions"])
-        return ObservationTrace(stages, names, n_actions, spaces)
+        return LearningTrace(stages, names, n_actions, spaces)
     except (KeyError, TypeError, AttributeError, ValueError) as fault:
-        raise InputError(f"{folder}: not an observation trace: {fault}") from fault
+        raise InputError(f"{folder}: not a trace: {fault}") from fault
 
 
 def _columns(steps: Transitions, agents: Sequence[str]) -> Iterator[tuple[str, NDArray[Any]]]:
     """Columns by their name in the file: agents by their index, for an id may be any text."""
-    for name in _COLUMNS:
+    for name in COLUMNS:
         column = getattr(steps, name)
         if name == "terminations" and column is None:
             column = np.zeros(len(steps.joint_actions), dtype=bool)
         if column is not None:
             yield name, column
-    for kind in _OBSERVED:
+    for kind in OBSERVED:
         for index, agent in enumerate(agents):
             yield f"{kind}_{index}", getattr(steps, kind)[agent]
 
 
-def _load_stage(
+def _load_steps(
     folder: Path, stage: Mapping[str, Any], agents: Sequence[str], *, verify: bool
 ) -> Transitions:
     arrays = {
@@ -233,9 +217,9 @@ def _load_stage(
     }
     observed: dict[str, Any] = {
         kind: {agent: arrays.pop(f"{kind}_{index}") for index, agent in enumerate(agents)}
-        for kind in _OBSERVED
+        for kind in OBSERVED
     }
-    columns: dict[str, Any] = {name: arrays.pop(name, None) for name in _COLUMNS}
+    columns: dict[str, Any] = {name: arrays.pop(name, None) for name in COLUMNS}
     if arrays:
         raise InputError(f"{folder}: it holds what no trace holds: {min(arrays)!r}")
     if type(stage["complete"]) is not bool:
@@ -244,7 +228,7 @@ def _load_stage(
 
 
 def _check_files(root: Path, stages: Sequence[Mapping[str, Any]]) -> None:
-    """Nothing is in the folder that is not in the manifest; what is missing is found on reading."""
+    """Reject files that are not in the manifest, except hidden ones."""
     wanted = {root / _MANIFEST}
     for index, stage in enumerate(stages):
         folder = root / f"stage_{index}"
@@ -252,7 +236,8 @@ def _check_files(root: Path, stages: Sequence[Mapping[str, Any]]) -> None:
             if Path(name).name != name:
                 raise InputError(f"it has a column of the name {name!r}")
             wanted |= {folder, folder / f"{name}.npy"}
-    foreign = sorted(set(root.rglob("*")) - wanted)
+    found = {path for path in root.rglob("*") if not path.name.startswith(_HIDDEN)}
+    foreign = sorted(found - wanted)
     if foreign:
         raise InputError(f"{foreign[0]} is not of this trace")
 
@@ -282,7 +267,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
 def _is_trace(folder: Path) -> bool:
     if not folder.is_dir():
         return False
-    if not any(folder.iterdir()):
+    if all(path.name.startswith(_HIDDEN) for path in folder.iterdir()):
         return True
     try:
         _read_manifest(folder / _MANIFEST)

@@ -1,19 +1,19 @@
-"""Traces of observations: what goes in comes out, from the disk itself, and nothing else is taken
+"""Traces with observations: what goes in comes out, from the disk itself, and nothing else is taken
 for one."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from gymnasium import spaces
 
 from malfl_algos.learners.ma_spi import MaSpi
-from malfl_algos.observation_trace import ObservationTrace, from_learning_trace
-from malfl_algos.play.spaces import space_from_json, space_to_json
-from malfl_algos.storage.observation_traces import TraceWriter, chunks
-from malfl_algos.trace import LearningTrace, Transitions
+from malfl_algos.spaces import space_from_json, space_to_json
+from malfl_algos.storage.trace_folders import TraceWriter
+from malfl_algos.trace import LearningTrace, Stage, Transitions
 from malfl_env import grid_world_v0, markov_game
 
 AGENTS = ("walker", "a/../b")  # ids may be any text
@@ -31,10 +31,11 @@ def steps(n_steps=40, *, seed=0, terminates=False, states=False):
         }
         for kind in ("observations", "next_observations")
     }
+    visited = rng.integers(9, size=n_steps + 1)
     return Transitions(
-        states=rng.integers(9, size=n_steps) if states else None,
+        states=visited[:-1] if states else None,
         joint_actions=rng.integers(2, size=(n_steps, 2), dtype=np.uint8),
-        next_states=rng.integers(9, size=n_steps) if states else None,
+        next_states=visited[1:] if states else None,
         episode_ends=ends,
         complete=True,
         terminations=ends & (np.arange(n_steps) < 20) if terminates else None,
@@ -43,13 +44,14 @@ def steps(n_steps=40, *, seed=0, terminates=False, states=False):
 
 
 def trace(*stages):
-    return ObservationTrace(stages or (steps(), steps(24, seed=1)), AGENTS, (2, 2), SPACES)
+    own = stages or (steps(), steps(24, seed=1))
+    return LearningTrace(tuple(Stage(transitions=stage) for stage in own), AGENTS, (2, 2), SPACES)
 
 
 def columns(stage):
     """Every array of a stage, by name."""
     found = {}
-    for name, value in vars(stage).items():
+    for name, value in vars(stage.transitions).items():
         if isinstance(value, dict):
             found |= {f"{name} of {agent}": array for agent, array in value.items()}
         elif value is not None:
@@ -74,10 +76,10 @@ def same(first, second):
 def test_round_trip_is_mapped(tmp_path, options):
     written = trace(steps(**options), steps(24, seed=1))
     written.save(tmp_path / "trace")
-    read = ObservationTrace.load(tmp_path / "trace")
+    read = LearningTrace.load(tmp_path / "trace")
     same(written, read)
-    assert isinstance(read.stages[0].observations["walker"], np.memmap)
-    assert not read.stages[0].joint_actions.flags.writeable
+    assert isinstance(read.stages[0].transitions.observations["walker"], np.memmap)
+    assert not read.stages[0].transitions.joint_actions.flags.writeable
     assert [path.name for path in tmp_path.iterdir()] == ["trace"]
 
 
@@ -85,10 +87,10 @@ def test_a_stage_written_in_chunks_is_the_stage(tmp_path):
     whole = trace(steps(40, terminates=True), steps(24, seed=1))
     with TraceWriter(tmp_path / "trace", agents=AGENTS, n_actions=(2, 2), spaces=SPACES) as writer:
         for stage in whole.stages:
-            for part in chunks(stage, 7):  # an episode goes on from one to the next
-                writer.append(part)
+            for first in range(0, stage.n_steps, 7):  # an episode goes on from one to the next
+                writer.append(stage.transitions.slice(first, first + 7))
             writer.end_stage()
-    same(whole, ObservationTrace.load(tmp_path / "trace"))
+    same(whole, LearningTrace.load(tmp_path / "trace"))
     manifest = json.loads((tmp_path / "trace/manifest.json").read_text())
     assert [c["rows"] for c in manifest["stages"][0]["columns"]["joint_actions"]["chunks"]] == [
         *[7] * 5,
@@ -100,13 +102,13 @@ def test_a_trace_takes_the_place_of_a_trace_and_of_nothing_else(tmp_path):
     folder = tmp_path / "trace"
     trace().save(folder)
     other = trace(steps(16, seed=3))
-    ObservationTrace.load(folder).save(folder)  # onto itself
-    same(trace(), ObservationTrace.load(folder))
+    LearningTrace.load(folder).save(folder)  # onto itself
+    same(trace(), LearningTrace.load(folder))
     other.save(folder)
-    same(other, ObservationTrace.load(folder))
+    same(other, LearningTrace.load(folder))
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis/chapter").write_text("all of it")
-    with pytest.raises(ValueError, match="thesis: it is there and no observation trace"):
+    with pytest.raises(ValueError, match="thesis: it exists and is not a trace"):
         other.save(tmp_path / "thesis")
     assert (tmp_path / "thesis/chapter").read_text() == "all of it"
 
@@ -116,7 +118,7 @@ def test_a_writer_that_fails_leaves_what_was_there(tmp_path):
     trace().save(folder)
     with pytest.raises(ValueError, match="chunks must be alike"):
         write(folder, steps(8), narrow())
-    same(trace(), ObservationTrace.load(folder))
+    same(trace(), LearningTrace.load(folder))
     assert [path.name for path in tmp_path.iterdir()] == ["trace"]
 
 
@@ -130,8 +132,8 @@ def write(folder, *parts, end=True):
 
 def narrow():
     found = steps(8)
-    found.observations["walker"] = found.observations["walker"].astype(np.float16)
-    return found
+    halved = found.observations["walker"].astype(np.float16)
+    return replace(found, observations={**found.observations, "walker": halved})
 
 
 def test_chunks_that_make_no_stage_are_refused(tmp_path):
@@ -184,7 +186,7 @@ def test_a_harmed_column_is_refused_by_name(tmp_path, column, harm):
     trace().save(tmp_path / "trace")
     harm(tmp_path / f"trace/stage_0/{column}.npy")
     with pytest.raises(ValueError, match=f"stage_0/{column}.npy: "):
-        ObservationTrace.load(tmp_path / "trace")
+        LearningTrace.load(tmp_path / "trace")
 
 
 @pytest.mark.parametrize("harm", [cut, flipped, empty, gone, pickled])
@@ -196,7 +198,7 @@ def test_a_harmed_manifest_is_refused_by_name(tmp_path, harm):
         path.write_bytes((tmp_path / "trace/manifest.json.npy").read_bytes())
         (tmp_path / "trace/manifest.json.npy").unlink()
     with pytest.raises(ValueError, match=r"trace/manifest\.json: "):
-        ObservationTrace.load(tmp_path / "trace")
+        LearningTrace.load(tmp_path / "trace")
 
 
 def rewrite(folder, change):
@@ -241,23 +243,23 @@ def test_a_manifest_that_lies_is_refused(tmp_path, change):
     trace().save(tmp_path / "trace")
     rewrite(tmp_path / "trace", CHANGES[change])
     with pytest.raises(ValueError, match="trace"):
-        ObservationTrace.load(tmp_path / "trace")
+        LearningTrace.load(tmp_path / "trace")
 
 
 def test_a_foreign_file_is_refused_by_name(tmp_path):
     trace().save(tmp_path / "trace")
     (tmp_path / "trace/stage_1/rewards.npy").write_bytes(b"")
     with pytest.raises(ValueError, match=r"stage_1/rewards\.npy is not of this trace"):
-        ObservationTrace.load(tmp_path / "trace")
+        LearningTrace.load(tmp_path / "trace")
 
 
 def test_without_verifying_only_sizes_are_looked_at(tmp_path):
     trace().save(tmp_path / "trace")
     flipped(tmp_path / "trace/stage_0/observations_0.npy")
-    ObservationTrace.load(tmp_path / "trace", verify=False)
+    LearningTrace.load(tmp_path / "trace", verify=False)
     cut(tmp_path / "trace/stage_0/observations_0.npy")
     with pytest.raises(ValueError, match=r"observations_0\.npy"):
-        ObservationTrace.load(tmp_path / "trace", verify=False)
+        LearningTrace.load(tmp_path / "trace", verify=False)
 
 
 def test_tabular_steps_as_observations():
@@ -268,7 +270,7 @@ def test_tabular_steps_as_observations():
     )
     stages = learner.learn(env, n_stages=2, rng=np.random.default_rng(0))
     learned = LearningTrace(tuple(stage.observed for stage in stages))
-    seen = from_learning_trace(learned, markov_game(env)).stages[1]
+    seen = learned.with_observations(markov_game(env)).stages[1].transitions
     kept = learned.stages[1].transitions
     observation, _ = env.reset()
     for step, action in enumerate(kept.joint_actions[:40]):
@@ -281,7 +283,7 @@ def test_tabular_steps_as_observations():
         )
     without = LearningTrace(tuple(type(s)(s.joint_counts) for s in learned.stages))
     with pytest.raises(ValueError, match="keep_transitions"):
-        from_learning_trace(without, markov_game(env))
+        without.with_observations(markov_game(env))
 
 
 @pytest.mark.parametrize(
@@ -304,7 +306,7 @@ def test_spaces_in_json(space):
     ("changed", "words"),
     [
         ({"joint_actions": np.full((40, 2), 2)}, "stage 0: actions of walker must be in 0..1"),
-        ({"joint_actions": np.zeros((40, 3), int)}, "must be whole numbers"),
+        ({"joint_actions": np.zeros((40, 3), int)}, r"joint_actions must be \(n_steps, 2\)"),
         ({"episode_ends": np.zeros(40, bool)}, "true at the stage's last step"),
         ({"observations": {}}, "stage 0: observations must be of the agents"),
         ({"observations": {a: np.zeros((40, 2)) for a in AGENTS}}, "observations of walker"),

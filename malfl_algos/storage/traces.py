@@ -1,0 +1,129 @@
+"""Learning traces on disk: an npz for a tabular trace, a folder of mapped columns for others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from malfl_algos.spaces import space_from_json, space_to_json
+from malfl_algos.storage.arrays import check_manifest, read_arrays, write_arrays
+from malfl_algos.storage.trace_folders import load_folder, save_folder
+from malfl_algos.trace import LearningTrace, NextStateCounts, Stage
+from malfl_algos.transitions import COLUMNS, OBSERVED, Transitions
+from malfl_env.errors import InputError
+
+__all__ = ["load_trace", "save_trace"]
+
+_FORMAT, _VERSION = "malfl learning trace", 1
+
+
+def save_trace(trace: LearningTrace, path: Path) -> None:
+    """Write a trace; see `LearningTrace.save`."""
+    if not trace.is_tabular:
+        save_folder(trace, path)
+        return
+    steps = [stage.transitions for stage in trace.stages]
+    manifest = {
+        "format": _FORMAT,
+        "version": _VERSION,
+        "agents": list(trace.agents),
+        "n_stages": trace.n_stages,
+        "n_states": trace.n_states,
+        "n_actions": list(trace.n_actions),
+        "transitions_complete": [None if own is None else own.complete for own in steps],
+    }
+    if trace.spaces is not None:
+        manifest["spaces"] = [space_to_json(space) for space in trace.spaces]
+    write_arrays(path, _arrays(trace), manifest=manifest)
+
+
+def load_trace(path: Path, *, verify: bool = True) -> LearningTrace:
+    """Read a trace; see `LearningTrace.load`."""
+    if path.is_dir():
+        return load_folder(path, verify=verify)
+    arrays, manifest = read_arrays(path)
+    check_manifest(path, manifest, _FORMAT, version=_VERSION)
+    try:
+        trace = _tabular(arrays, manifest)
+        unknown = arrays.keys() - _arrays(trace).keys()
+        if unknown:
+            raise InputError(f"it holds what no trace holds: {min(unknown)!r}")
+        return trace
+    except (KeyError, IndexError, TypeError, ValueError) as fault:
+        raise InputError(f"{path}: not a learning trace: {fault}") from fault
+
+
+def _tabular(arrays: Mapping[str, NDArray[Any]], manifest: Mapping[str, Any]) -> LearningTrace:
+    complete = manifest["transitions_complete"]
+    counts = arrays["joint_counts"]
+    said = [manifest["n_stages"], manifest["n_states"], *manifest["n_actions"]]
+    if counts.dtype != np.int64 or list(counts.shape) != said:
+        raise InputError(
+            f"its counts are {counts.dtype} {counts.shape}, its manifest says otherwise"
+        )
+    if len(complete) != len(counts) or not {*complete} <= {True, False, None}:
+        raise InputError(f"its manifest says of its transitions: {str(complete)[:60]}")
+    agents: Any = manifest.get("agents")
+    spaces = manifest.get("spaces")  # version 0.1 wrote neither
+    if agents is not None and not all(isinstance(agent, str) for agent in agents):
+        raise InputError(f"its agents are {str(agents)[:60]}")
+    return LearningTrace(
+        tuple(_stage(own, arrays, h, complete[h]) for h, own in enumerate(counts)),
+        agents,
+        spaces=None if spaces is None else tuple(map(space_from_json, spaces)),
+    )
+
+
+def _arrays(trace: LearningTrace) -> dict[str, NDArray[Any]]:
+    """Everything in a tabular trace, by name in the file."""
+    arrays = {"joint_counts": np.stack([stage.counts for stage in trace.stages])}
+    for index, stage in enumerate(trace.stages):
+        arrays |= {f"stage_{index}/{name}": array for name, array in _stage_arrays(stage)}
+    return arrays
+
+
+def _stage_arrays(stage: Stage) -> Iterator[tuple[str, NDArray[Any]]]:
+    if stage.next_state_counts is not None:
+        seen = stage.next_state_counts
+        yield "next_state_counts", np.stack([seen.rows, seen.next_states, seen.counts])
+    if stage.transitions is not None:
+        for name in COLUMNS:
+            column = getattr(stage.transitions, name)
+            if column is not None:
+                yield f"transitions/{name}", column
+        for kind in OBSERVED:
+            for agent, array in (getattr(stage.transitions, kind) or {}).items():
+                yield f"transitions/{kind}/{agent}", array
+
+
+def _stage(
+    counts: NDArray[np.int64],
+    arrays: Mapping[str, NDArray[Any]],
+    index: int,
+    complete: bool | None,
+) -> Stage:
+    prefix = f"stage_{index}/"
+    own = {
+        name.removeprefix(prefix): array
+        for name, array in arrays.items()
+        if name.startswith(prefix)
+    }
+    seen = own.get("next_state_counts")
+    transitions = None
+    if complete is not None:
+        columns: dict[str, Any] = {name: own.get(f"transitions/{name}") for name in COLUMNS}
+        for name in ("joint_actions", "episode_ends"):
+            columns[name] = own[f"transitions/{name}"]
+        for kind in OBSERVED:
+            start = f"transitions/{kind}/"
+            columns[kind] = {
+                name.removeprefix(start): array
+                for name, array in own.items()
+                if name.startswith(start)
+            } or None
+        transitions = Transitions(complete=complete, **columns)
+    return Stage(counts, None if seen is None else NextStateCounts(*seen), transitions)
