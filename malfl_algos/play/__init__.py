@@ -1,4 +1,10 @@
 """Playing a stage: tabular games in compiled loops, any parallel game step by step.
 
-Nothing here is public: plugins and notebooks use the faces that `malfl_algos` names.
+Public: the names in `__all__`, for learners. The modules below this package are private.
 """
+
+from malfl_algos.play.episodes import joined, play_stage
+from malfl_algos.play.games import Games, games_of
+from malfl_algos.play.tabular import observed_stage, sample_stage
+
+__all__ = ["Games", "games_of", "joined", "observed_stage", "play_stage", "sample_stage"]

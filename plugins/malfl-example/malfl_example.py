@@ -8,10 +8,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from malfl_algos import LearningTrace
 from malfl_algos.contract import LearnedStage, Problem, RecoveredRewards, StageTruth
-from malfl_algos.play.tabular import observed_stage, sample_stage
+from malfl_algos.play import observed_stage, sample_stage
 from malfl_algos.soft import averaged_transition, soft_evaluation
-from malfl_algos.trace import LearningTrace
 from malfl_env import MarkovGame, markov_game
 from malfl_env.errors import InputError
 

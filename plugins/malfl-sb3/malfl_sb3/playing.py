@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from malfl_algos.contract import LearnedStage, Stage
-from malfl_algos.play.episodes import joined, play_stage
-from malfl_algos.play.games import Games
+from malfl_algos.play import Games, joined, play_stage
 from malfl_sb3.behaviour import log_behaviour
 from malfl_sb3.randomness import RandomStreams, torch_threads
 from malfl_sb3.schedules import ENVIRONMENT

@@ -19,8 +19,7 @@ from pettingzoo import ParallelEnv
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from malfl_algos.contract import API_VERSION, LearnedStage, StageTruth
-from malfl_algos.play.games import Games, games_of
-from malfl_algos.play.tabular import observed_stage, sample_stage
+from malfl_algos.play import Games, games_of, observed_stage, sample_stage
 from malfl_env import MarkovGame, markov_game
 from malfl_env.errors import InputError
 from malfl_sb3.behaviour import log_behaviour

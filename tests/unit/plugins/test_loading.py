@@ -1,4 +1,5 @@
 import sys
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
 
@@ -347,10 +348,13 @@ def test_a_missing_extra_is_no_fault(tmp_path, monkeypatch, capsys):
 
 
 def test_the_name_of_a_plugin_that_is_not_on_board_says_how_to_install_it(monkeypatch):
-    monkeypatch.setattr("malfl_algos.plugins.requirements._installed", lambda name: False)
+    def absent(name):
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr("malfl_algos.plugins.requirements.distribution", absent)
     with pytest.raises(ValueError, match=r"'sb3-ppo': malfl-sb3 brings it: pip install ./plugins/"):
         find_plugin("learner", "sb3-ppo")
-    monkeypatch.setattr("malfl_algos.plugins.requirements._installed", lambda name: True)
+    monkeypatch.setattr("malfl_algos.plugins.requirements.distribution", lambda name: object())
     with pytest.raises(ValueError, match=r"unknown learner 'sb3-pqo'.*installed: "):
         find_plugin("learner", "sb3-pqo")
 
