@@ -11,7 +11,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from malfl_algos.report.style import MUTED, house_style, look, new_figure, set_title, soften
+from malfl_algos.report.style import (
+    MUTED,
+    look,
+    new_figure,
+    new_panels,
+    set_title,
+    soften,
+)
 
 SERIES = (
     ("learning", "exact learning, all stages"),
@@ -82,7 +89,6 @@ def _cells(row: Mapping[str, Any]) -> list[str]:
     ]
 
 
-@house_style
 def scaling_figure(found: Mapping[str, Any]) -> Figure:
     """Draw what `benchmark_scaling.scaling` returns, both axes logarithmic.
 
@@ -93,11 +99,11 @@ def scaling_figure(found: Mapping[str, Any]) -> Figure:
     figure = new_figure(9.5, 4.4)
     set_title(
         figure,
-        "Exact learning and recovery as games grow",
+        "Time and memory of exact learning and recovery by size of the game",
         f"MA-SPI, {found['stages']} stages, and ma-lfl-bellman; filled: boards with 2 agents, "
         "hollow: 3x3 with more",
     )
-    time, memory = figure.subplots(1, 2)
+    time, memory = new_panels(figure, 1, 2)[0]
     for index, (key, label) in enumerate(SERIES):
         shown = [row for row in rows if row[key] is not None]
         _points(time, shown, [row[key]["median"] for row in shown], index=index, label=label)
@@ -112,10 +118,10 @@ def scaling_figure(found: Mapping[str, Any]) -> Figure:
             label=f"fit to larger boards: exponent {fit['exponent']:.2f}",
         )
     _points(memory, rows, [row["peak_bytes"] / 1e9 for row in rows], index=3, label="peak memory")
-    for axes, title in ((time, "seconds"), (memory, "peak memory, GB")):
-        axes.set(xscale="log", yscale="log", xlabel="joint states x joint actions", title=title)
+    for axes, label in ((time, "time (s)"), (memory, "peak memory (GB)")):
+        axes.set(xscale="log", yscale="log", xlabel="joint states x joint actions", ylabel=label)
         soften(axes)
-    time.legend()
+    time.legend(fontsize=9.5, frameon=False, handlelength=3.2)
     memory.margins(x=0.12, y=0.12)
     memory.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     memory.yaxis.set_major_formatter("{x:g}")

@@ -18,11 +18,11 @@ from time import process_time
 from typing import Any
 
 import numpy as np
+from network_figures import write_network_figures
 from tqdm import tqdm
 
 from malfl_algos import LearningTrace
 from malfl_algos.learners.ma_spi import MaSpi
-from malfl_algos.report.networks import write_network_figures
 from malfl_algos.scores import mean_interval
 from malfl_algos.storage.durable import write_bytes, write_json
 from malfl_env import grid_world_v0, markov_game

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from time import perf_counter
 
+from study_figures import write_study_figures
+
 from malfl_algos.experiments.study import (
     DATA,
     DEFAULT_LEARNERS,
@@ -25,7 +27,6 @@ from malfl_algos.experiments.study import (
 )
 from malfl_algos.experiments.study_cells import Outcome, Task, missing_tasks, run_task
 from malfl_algos.experiments.study_tables import read_cells, study_rows, write_study_tables
-from malfl_algos.report.study import write_study_figures
 from malfl_algos.storage.durable import write_json
 from malfl_algos.work.compilation import tell_of_compilation
 from malfl_algos.work.pool import in_parallel

@@ -19,7 +19,7 @@ from malfl_algos.experiments.sweep_runs import versions_that_count
 from malfl_algos.experiments.sweep_tables import Row, write_tables
 from malfl_algos.experiments.sweep_waves import run_all
 from malfl_algos.plugins.options import suggestion
-from malfl_algos.report.sweep import write_sweep_figure
+from malfl_algos.report import write_sweep_figure
 from malfl_algos.scores.registry import score_names
 from malfl_algos.storage.lock import run_lock
 from malfl_algos.work.clusters import BackendName, open_backend

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from malfl_algos.scores.means import INTERVAL
-from malfl_algos.scores.registry import CORRELATION, SCORES, ScoreEntry
+from malfl_algos.scores.registry import CORRELATION, GROUPS, ScoreEntry, score_groups
 
 __all__ = ["score_text", "summary_text"]
 
@@ -17,7 +17,7 @@ def summary_text(summary: Mapping[str, Any]) -> str:
     aggregate = summary["aggregate"]
     n_seeds = len({row["seed"] for row in summary["results"]})
     parts = []
-    for group, entries in _groups(aggregate[0]).items():
+    for group, entries in score_groups(aggregate[0]).items():
         if all(row[entry.name]["mean"] is None for row in aggregate for entry in entries):
             continue
         if group == CORRELATION:
@@ -42,7 +42,7 @@ def score_text(rows: Sequence[Mapping[str, Any]]) -> str:
     """Scores per agent, from `judged_rows`: tables of those that there are, and the reasons why
     others are missing."""
     parts = []
-    for group, entries in _groups(rows[0]).items():
+    for group, entries in score_groups(rows[0]).items():
         if all(row[entry.name] is None for row in rows for entry in entries):
             continue
         cells = [(row["agent"], *(_number(row[e.name], e) for e in entries)) for row in rows]
@@ -61,18 +61,10 @@ def score_text(rows: Sequence[Mapping[str, Any]]) -> str:
     return "\n\n".join(parts)
 
 
-def _groups(row: Mapping[str, Any]) -> dict[str, list[ScoreEntry]]:
-    """The scores that a row has, by group."""
-    groups: dict[str, list[ScoreEntry]] = {}
-    for name, entry in SCORES.items():
-        if name in row:
-            groups.setdefault(entry.group, []).append(entry)
-    return groups
-
-
 def _caption(group: str, entries: Sequence[ScoreEntry]) -> str:
     units = ", ".join(dict.fromkeys(entry.unit for entry in entries if entry.unit))
-    return f"{group} ({units})" if units else group
+    title = GROUPS.get(group, group)
+    return f"{title} ({units})" if units else title
 
 
 def _correlations(
@@ -86,7 +78,7 @@ def _correlations(
     ]
     heading = ("family", "observer", "agent", *(entry.heading or entry.title for entry in entries))
     what = f"mean [{INTERVAL}] over {n_seeds} seeds" if n_seeds > 1 else "one seed"
-    return f"{CORRELATION}: {what}\n{_table(heading, cells)}"
+    return f"{GROUPS[CORRELATION]}: {what}\n{_table(heading, cells)}"
 
 
 def _predicted_stages(stages: Sequence[int], *, in_sample: bool) -> str:

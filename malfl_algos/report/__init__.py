@@ -1,7 +1,4 @@
-"""The report of a run: pictures drawn from the files of a run folder.
-
-Public: the names in `__all__`. The modules below this package are private.
-"""
+"""Figures, drawn from the files of a run folder and the table of a sweep."""
 
 from __future__ import annotations
 
@@ -18,6 +15,6 @@ if _backend.startswith("module://") and find_spec(_backend[9:].partition(".")[0]
     finally:
         os.environ["MPLBACKEND"] = _backend
 
-from malfl_algos.report.figures import write_figures  # noqa: E402
+from malfl_algos.report.figures import write_figures, write_sweep_figure  # noqa: E402
 
-__all__ = ["write_figures"]
+__all__ = ["write_figures", "write_sweep_figure"]

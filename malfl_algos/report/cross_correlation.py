@@ -1,4 +1,4 @@
-"""Rewards recovered from each family against the true rewards of each family."""
+"""Rewards recovered from each family against the ground-truth rewards of each family."""
 
 from __future__ import annotations
 
@@ -13,11 +13,18 @@ from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
-from malfl_algos.report.arrays import standardise
-from malfl_algos.report.style import house_style, new_figure, set_title
+from malfl_algos.report.run_files import Run, averages, distinct
+from malfl_algos.report.series import standardise
+from malfl_algos.report.style import (
+    new_figure,
+    new_panels,
+    set_panel_title,
+    set_title,
+    style_axes,
+)
 from malfl_algos.scores.correlation import state_values
 
-__all__ = ["cross_correlation_figure", "equal_truths"]
+__all__ = ["cross_correlation_figure", "draw", "equal_truths"]
 
 FloatArray = NDArray[np.float64]
 
@@ -26,10 +33,36 @@ CELL_HEIGHT = 0.4
 _WHITE_RIM = [withStroke(linewidth=3.0, foreground="white")]
 
 
+def draw(run: Run) -> Figure | None:
+    """Draw the matrices of a run; nothing where there is no table of them."""
+    columns = ("observer", "seed", "agent", "recovered_family", "true_family")
+    rows = run.read_table("cross_correlation.csv", columns)
+    if not rows:
+        return None
+    observers = distinct(rows, "observer")
+    axes = {
+        "observer": observers,
+        "agent": run.agents,
+        "recovered_family": run.families,
+        "true_family": run.families,
+    }
+    table = averages(rows, axes, ["pearson"])[..., 0]
+    truths = [run.ground_truth(family, run.seeds[0])[0].rewards for family in run.families]
+    equal = equal_truths(
+        [[truth[agent] for truth in truths] for agent in run.agents], states=run.states
+    )
+    return cross_correlation_figure(
+        dict(zip(observers, table, strict=True)),
+        run.families,
+        equal_truths=equal,
+        n_seeds=len(distinct(rows, "seed")),
+    )
+
+
 def equal_truths(
     truths: Sequence[Sequence[FloatArray]], *, states: NDArray[np.bool_]
 ) -> NDArray[np.bool_]:
-    """Which families give an agent the same true reward, up to scale and level.
+    """Which families give an agent the same ground-truth reward, up to scale and level.
 
     Args:
         truths: per agent and family `(n_states,)` or `(n_states, *n_actions)`; the latter counts
@@ -47,7 +80,6 @@ def equal_truths(
     return np.asarray(gaps <= 1e-9, dtype=np.bool_)
 
 
-@house_style
 def cross_correlation_figure(
     matrices: Mapping[str, FloatArray],
     families: Sequence[str],
@@ -55,18 +87,18 @@ def cross_correlation_figure(
     equal_truths: NDArray[np.bool_],
     n_seeds: int,
 ) -> Figure:
-    """Draw a matrix per observer and agent, recovered family by true family, on one colour scale.
+    """Draw a matrix per observer and agent, recovered by ground-truth family, on one colour scale.
 
     The cells that have to win their row are framed: the truth of the family itself, and (dashed)
-    that of another family in which the agent's true reward is the same.
+    that of another family in which the agent's ground-truth reward is the same.
 
     Args:
-        matrices: per observer `(n_agents, n_families, n_families)`: Pearson's correlation of the
-            reward recovered from one family (rows) with the true reward of another (columns),
-            averaged over seeds; NaN = not defined.
+        matrices: per observer `(n_agents, n_families, n_families)`: Pearson r of the reward
+            recovered from one family (rows) with the ground truth of another (columns), averaged
+            over seeds; NaN = not defined.
         families: their names.
-        equal_truths: bool `(n_agents, n_families, n_families)`: whether the agent's true rewards in
-            two families are the same.
+        equal_truths: bool `(n_agents, n_families, n_families)`: whether the agent's ground-truth
+            rewards in two families are the same.
         n_seeds: how many seeds were averaged.
     """
     n_agents, n_families = equal_truths.shape[:2]
@@ -75,7 +107,7 @@ def cross_correlation_figure(
     panel_width = max(2.5, 0.75 * n_families, 0.08 * longest)
     height = len(matrices) * (0.4 + CELL_HEIGHT * n_families)
     figure = new_figure(2.0 + n_agents * panel_width, 1.7 + height)
-    panels = figure.subplots(len(matrices), n_agents, sharex=True, sharey=True, squeeze=False)
+    panels = new_panels(figure, len(matrices), n_agents, sharex=True, sharey=True)
     scale = Normalize(-1.0, 1.0)
     for row, (name, by_agent) in zip(panels, matrices.items(), strict=True):
         for agent_index, axes in enumerate(row):
@@ -83,23 +115,24 @@ def cross_correlation_figure(
             _write_numbers(axes, by_agent[agent_index])
             _frame_winners(axes, same_truths[agent_index])
             mark = " (*)" if same_truths[agent_index].any() else ""
-            axes.set_title(f"{name}, agent {agent_index}{mark}", size=9.5, loc="left")
+            set_panel_title(axes, f"{name}, agent {agent_index}{mark}")
     panels[0, 0].set_xticks(range(n_families), families)
     panels[0, 0].set_yticks(range(n_families), families)
     if 0.085 * max(map(len, families)) > panel_width / n_families:
         _tilt_labels(panels[-1])
-    figure.supxlabel("scored against the true reward of" + _note(same_truths), size=10)
-    figure.supylabel("recovered from", size=10)
-    figure.colorbar(
+    figure.supxlabel("family of the ground-truth reward" + _note(same_truths), size=10)
+    figure.supylabel("family of the recovered reward", size=10)
+    bar = figure.colorbar(
         ScalarMappable(scale, COLOUR_MAP),
         ax=list(panels.flat),
-        label="Pearson correlation",
+        label="Pearson r",
         ticks=[-1, -0.5, 0, 0.5, 1],
         aspect=height / 0.17,
     )
+    style_axes(bar.ax)
     seeds = "one seed" if n_seeds == 1 else f"mean over {n_seeds} seeds"
-    note = f"{seeds}; framed: the pairs that ought to have the highest value of their row"
-    set_title(figure, "Is it the right family's reward that was recovered?", note)
+    note = f"{seeds}; framed: pairs that should have the highest value of their row"
+    set_title(figure, "Correlation with the ground truth of every family", note)
     return figure
 
 
@@ -139,4 +172,4 @@ def _frame_winners(axes: Axes, same: NDArray[np.bool_]) -> None:
 def _note(same_truths: NDArray[np.bool_]) -> str:
     if not same_truths.any():
         return ""
-    return "\n(*) this agent's true reward is the same in the families with a dashed frame"
+    return "\n(*) this agent's ground-truth reward is the same in the families with a dashed frame"

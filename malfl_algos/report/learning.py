@@ -1,4 +1,4 @@
-"""How the learners fared: return and policy entropy per stage."""
+"""What the learners achieved: return and policy entropy per stage."""
 
 from __future__ import annotations
 
@@ -6,15 +6,51 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from malfl_algos.report.run_files import Run, read_state_counts
 from malfl_algos.report.series import band_note, draw_series, shared_legend, stage_axis
-from malfl_algos.report.style import MUTED, house_style, look, new_figure, set_title, soften
+from malfl_algos.report.style import (
+    MUTED,
+    look,
+    new_figure,
+    new_panels,
+    set_panel_title,
+    set_title,
+    soften,
+)
+from malfl_algos.soft.evaluation import entropy, soft_evaluation
+from malfl_env.rules import ACTIONS
 
-__all__ = ["learning_figure"]
+__all__ = ["draw", "learning_curves", "learning_figure"]
 
 FloatArray = NDArray[np.float64]
 
 
-@house_style
+def draw(run: Run, family: str) -> Figure:
+    """Draw the learning curves of a family."""
+    curves = [learning_curves(run, family, seed) for seed in run.seeds]
+    returns, entropies = (np.stack(part) for part in zip(*curves, strict=True))
+    title = f"Return and policy entropy by stage, {family}"
+    return learning_figure(returns, entropies, n_actions=len(ACTIONS), title=title)
+
+
+def learning_curves(run: Run, family: str, seed: str) -> tuple[FloatArray, FloatArray]:
+    """Return and visit-weighted entropy of one seed, each `(n_agents, n_stages)`."""
+    truth, learner_folder = run.ground_truth(family, seed)
+    visits = read_state_counts(learner_folder)
+    weights = visits / visits.sum(axis=1, keepdims=True)
+    game = run.config.markov_game(family)
+    policies = [truth.joint_policies[agent] for agent in run.agents]
+    entropies = np.stack([(entropy(policy) * weights).sum(axis=1) for policy in policies])
+    returns = np.empty_like(entropies)
+    for agent_index, stage in np.ndindex(returns.shape):
+        joint_policy = [policy[stage] for policy in policies]
+        _, value = soft_evaluation(
+            game, joint_policy, agent_index, discount=run.config.discount, temperature=0.0
+        )
+        returns[agent_index, stage] = value[game.start]
+    return returns, entropies
+
+
 def learning_figure(
     returns: FloatArray, entropies: FloatArray, *, n_actions: int, title: str
 ) -> Figure:
@@ -31,7 +67,7 @@ def learning_figure(
     n_seeds, n_agents, n_stages = returns.shape
     stages = range(n_stages)
     figure = new_figure(8.6, 3.75 + 0.22 * (-(-n_agents // 6)))
-    left, right = figure.subplots(1, 2)
+    left, right = new_panels(figure, 1, 2)[0]
     for axes, values in ((left, returns), (right, entropies)):
         for agent_index in range(n_agents):
             draw_series(
@@ -44,9 +80,9 @@ def learning_figure(
             )
         soften(axes)
         stage_axis(axes, stages, "stage")
-    left.set_title("Return from the start state", loc="left")
+    set_panel_title(left, "Return from the start state")
     left.set_ylabel("expected return (discounted reward)")
-    right.set_title("Randomness of the policy", loc="left")
+    set_panel_title(right, "Entropy of the policy")
     right.set_ylabel("mean policy entropy (nats)")
     uniform = float(np.log(n_actions))
     right.axhline(uniform, color=MUTED, linestyle=":", linewidth=1)

@@ -1,4 +1,4 @@
-"""The policies that were played, as arrows on the board."""
+"""The policies of the learners, as arrows on the board."""
 
 from __future__ import annotations
 
@@ -12,10 +12,18 @@ from matplotlib.patches import Circle
 from numpy.typing import NDArray
 
 from malfl_algos.report.board import draw_board, wall_mask
-from malfl_algos.report.style import COLOURS, MUTED, house_style, new_figure, set_title
+from malfl_algos.report.run_files import Run
+from malfl_algos.report.style import (
+    COLOURS,
+    MUTED,
+    new_figure,
+    new_panels,
+    set_panel_title,
+    set_title,
+)
 from malfl_env.rules import GridRules
 
-__all__ = ["arrow_outline", "policy_figure", "policy_slice"]
+__all__ = ["arrow_outline", "draw", "policy_figure", "policy_slice"]
 
 FloatArray = NDArray[np.float64]
 
@@ -26,6 +34,16 @@ HUB = 0.13
 LONGEST = 0.49 - HUB
 """Length, in cells, of the arrow that is drawn for the largest probability: to the cell's edge."""
 LIKELIEST, OTHER = COLOURS[1], "#5b7fa3"
+
+
+def draw(run: Run, family: str) -> Figure:
+    """Draw the policies of the first seed in the first, the middle and the last stage."""
+    truth, _ = run.ground_truth(family, run.seeds[0])
+    policies = [truth.joint_policies[agent] for agent in run.agents]
+    n_stages = len(policies[0])
+    stages = sorted({0, n_stages // 2, n_stages - 1})
+    title = f"Policies of the learners, {family}, {run.first_seed}"
+    return policy_figure(policies, rules=run.rules, stages=stages, title=title)
 
 
 def policy_slice(policy: FloatArray, *, rules: GridRules, agent_index: int) -> FloatArray:
@@ -60,7 +78,6 @@ def arrow_outline(tail: FloatArray, direction: FloatArray, length: float) -> Flo
     return np.asarray(tail + np.outer(along, direction) + np.outer(across, sideways))
 
 
-@house_style
 def policy_figure(
     policies: Sequence[FloatArray], *, rules: GridRules, stages: Sequence[int], title: str
 ) -> Figure:
@@ -79,7 +96,7 @@ def policy_figure(
     """
     side = min(6.0, max(2.3, 0.55 * rules.size))
     figure = new_figure(max(6.5, 0.5 + side * len(stages)), 1.35 + (side + 0.1) * len(policies))
-    panels = figure.subplots(len(policies), len(stages), squeeze=False)
+    panels = new_panels(figure, len(policies), len(stages))
     shown = [
         policy_slice(policy[list(stages)], rules=rules, agent_index=agent_index)
         for agent_index, policy in enumerate(policies)
@@ -91,12 +108,12 @@ def policy_figure(
             _draw_others(axes, rules, agent_index)
             relative = shown[agent_index][column] / largest
             _draw_actions(axes, relative, rules, rules.goal_cells[agent_index])
-            axes.set_title(f"agent {agent_index}, stage {stages[column]}")
+            set_panel_title(axes, f"agent {agent_index}, stage {stages[column]}", loc="center")
         row[0].set_ylabel(_others(rules, agent_index), size=9, color=MUTED)
     figure.supxlabel(
-        "Arrow length: probability of a move; disc area: of staying; orange: the likeliest action."
-        "\nBlue cell: own start; green: own goal, whence every action leads back to the start; "
-        "diamond: others.",
+        "Arrow length: probability of a move; disc area: of staying; orange: most probable.\n"
+        "Blue cell: own start; green: own goal (every action leads to the start); "
+        "diamond: other agents.",
         size=8.5,
         color=MUTED,
     )

@@ -1,4 +1,4 @@
-"""True beside recovered reward: one map per agent and side, own cell by the other's cell."""
+"""Ground-truth and recovered rewards: one map per agent each, own cell by another agent's cell."""
 
 from __future__ import annotations
 
@@ -12,13 +12,20 @@ from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec
 from numpy.typing import NDArray
 
-from malfl_algos.report.arrays import standardise
 from malfl_algos.report.board import draw_board_key, number_ticks
-from malfl_algos.report.style import house_style, new_figure, set_title
+from malfl_algos.report.run_files import Run, averages
+from malfl_algos.report.series import standardise
+from malfl_algos.report.style import (
+    new_figure,
+    set_panel_title,
+    set_title,
+    style_axes,
+)
 from malfl_algos.scores.correlation import state_values
+from malfl_algos.scores.registry import CORRELATION, score_groups
 from malfl_env.rules import GridRules
 
-__all__ = ["reward_figure", "reward_map"]
+__all__ = ["draw", "reward_figure", "reward_map"]
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
@@ -27,6 +34,30 @@ COLOUR_MAP = "RdBu_r"
 WIDTH = 8.4
 """Of the picture, in inches like all lengths here."""
 EMPTY_GREY = "#c9c9c9"
+
+
+def draw(run: Run, family: str, observer: str) -> Figure | None:
+    """Draw the rewards of the first seed; nothing where each agent has an answer of its own."""
+    seed = run.seeds[0]
+    recovered = run.recovered(family, seed, observer)
+    if not recovered:
+        return None
+    truth, _ = run.ground_truth(family, seed)
+    scores = [entry for entry in score_groups(run.results[0])[CORRELATION]]
+    axes = {"family": [family], "observer": [observer], "seed": [seed], "agent": run.agents}
+    values = averages(run.results, axes, [score.name for score in scores])[0, 0, 0]
+    notes = [
+        ", ".join(f"{score.title} {_number(v)}" for score, v in zip(scores, own, strict=True))
+        for own in values
+    ]
+    return reward_figure(
+        [truth.rewards[agent] for agent in run.agents],
+        [recovered[agent] for agent in run.agents],
+        rules=run.rules,
+        states=run.states,
+        notes=notes,
+        title=f"Rewards recovered by {observer}, {family}, {run.first_seed}",
+    )
 
 
 def reward_map(
@@ -56,14 +87,13 @@ def reward_map(
     return pairs if agent_index < other else pairs.T
 
 
-@house_style
 def reward_figure(
     true_rewards: Sequence[FloatArray],
     recovered_rewards: Sequence[FloatArray],
     *,
     rules: GridRules,
     states: BoolArray,
-    scores: Sequence[tuple[float, float]],
+    notes: Sequence[str],
     title: str,
 ) -> Figure:
     """Draw every agent's true reward beside the recovered one, on one diverging colour scale.
@@ -72,7 +102,7 @@ def reward_figure(
         true_rewards, recovered_rewards: per agent as `reward_map` takes them.
         rules: the board: the key to the cell numbers.
         states: bool `(n_states,)`: the joint states that count; cells without any are grey.
-        scores: per agent Pearson's and Spearman's correlation; NaN = not defined.
+        notes: per agent what stands above its recovered reward.
         title: the figure's; what was averaged is added below it.
     """
     pairs = [
@@ -88,12 +118,11 @@ def reward_figure(
     figure = new_figure(WIDTH, 0.6 + 3.75 * n_agents)
     maps, margin = _places(figure, rules)
     for agent_index, (true, recovered) in enumerate(pairs):
-        pearson, spearman = scores[agent_index]
-        titles = ("true", f"recovered\nPCC {_number(pearson)}, SCC {_number(spearman)}")
+        titles = ("ground truth", f"recovered\n{notes[agent_index]}")
         for column, values in enumerate((true, recovered)):
-            axes = figure.add_subplot(maps[agent_index, column])
+            axes = style_axes(figure.add_subplot(maps[agent_index, column]))
             _draw_map(axes, values, scale, (agent_index, (agent_index + 1) % n_agents))
-            axes.set_title(f"agent {agent_index}: {titles[column]}")
+            set_panel_title(axes, f"agent {agent_index}: {titles[column]}", loc="center")
     _draw_margin(figure.add_subplot(margin[0]), scale, rules)
     averaged = [
         "joint actions" if any(table.ndim > 1 for table in recovered_rewards) else "",
@@ -131,11 +160,12 @@ def _draw_margin(host: Axes, scale: Normalize, rules: GridRules) -> None:
     host.set_axis_off()
     key_height = 0.28 / rules.n_agents
     draw_board_key(host.inset_axes((0.0, 1.0 - key_height, 1.0, key_height)), rules)
-    host.figure.colorbar(
+    bar = host.figure.colorbar(
         ScalarMappable(scale, COLOUR_MAP),
         cax=host.inset_axes((0.2, 0.0, 0.2, 1.0 - 1.7 * key_height)),
         label="reward, standardised (mean 0, sd 1)",
     )
+    style_axes(bar.ax)
 
 
 def _draw_map(

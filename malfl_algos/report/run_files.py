@@ -5,30 +5,106 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from malfl_algos.experiments.config import ExperimentConfig, load_config
+from malfl_algos.experiments.parts import reachable_states
 from malfl_algos.ground_truth import GroundTruth
 from malfl_algos.storage.arrays import read_arrays, read_npz
 from malfl_env.errors import InputError
+from malfl_env.rules import GridRules
 
-__all__ = [
-    "averages",
-    "distinct",
-    "read_csv",
-    "read_ground_truth",
-    "read_recovered",
-    "read_results",
-    "read_state_counts",
-]
+__all__ = ["Run", "averages", "distinct", "open_run", "read_results", "read_state_counts"]
 
 FloatArray = NDArray[np.float64]
 Rows = Sequence[Mapping[str, Any]]
 
-MEASURES = ("pearson", "spearman")
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder, the joint states that are scored, and the names that its results have."""
+
+    folder: Path
+    config: ExperimentConfig
+    rules: GridRules
+    states: NDArray[np.bool_]
+    results: Rows
+    families: Sequence[str]
+    observers: Sequence[str]
+    seeds: Sequence[str]
+    agents: Sequence[str]
+
+    @property
+    def first_seed(self) -> str:
+        """What to call the one seed that a figure shows."""
+        if len(self.seeds) == 1:
+            return f"seed {self.seeds[0]}"
+        return f"seed {self.seeds[0]} (first of {len(self.seeds)})"
+
+    def read_table(self, name: str, columns: Collection[str]) -> Rows:
+        """The rows of a table with these columns and scores, as text; none where it is not there.
+
+        Raises:
+            InputError: where a column is missing.
+        """
+        path = self.folder / name
+        if not path.exists():
+            return []
+        with path.open(newline="", encoding="utf-8") as stream:
+            reader = csv.DictReader(stream)
+            missing = sorted({*columns, "pearson"}.difference(reader.fieldnames or ()))
+            if missing:
+                raise InputError(f"{path}: the column {missing[0]!r} is missing")
+            return list(reader)
+
+    def ground_truth(self, family: str, seed: str) -> tuple[GroundTruth, Path]:
+        """Ground truth of one unit of work, and the learner's folder that it lies in.
+
+        Raises:
+            InputError: where there is none, or it cannot be read.
+        """
+        unit = self.folder / family / f"seed_{seed}"
+        found = sorted(unit.glob("*/ground_truth.npz"))
+        if not found:
+            raise InputError(f"{unit}: no learner's folder in it has a ground_truth.npz")
+        return GroundTruth.load(found[0]), found[0].parent
+
+    def recovered(self, family: str, seed: str, observer: str) -> dict[str, FloatArray]:
+        """Recovered rewards per agent id.
+
+        Empty where the observer's folder has no single answer: with more than two agents and the
+        perspective of an agent every observing agent has its own.
+        """
+        path = self.folder / family / f"seed_{seed}" / observer / "rewards.npz"
+        return read_arrays(path)[0] if path.exists() else {}
+
+
+def open_run(folder: Path) -> Run:
+    """Read what all figures of a run need.
+
+    Raises:
+        InputError: where `summary.json` or `config.yaml` is missing or damaged.
+    """
+    results = read_results(folder)
+    config = load_config(folder / "config.yaml")
+    families = distinct(results, "family")
+    game = config.markov_game(families[0])
+    return Run(
+        folder=folder,
+        config=config,
+        rules=config.rules(),
+        states=reachable_states(game),
+        results=results,
+        families=families,
+        observers=distinct(results, "observer"),
+        seeds=distinct(results, "seed"),
+        agents=game.agents,
+    )
 
 
 def read_results(output_dir: Path) -> Rows:
@@ -49,79 +125,38 @@ def read_results(output_dir: Path) -> Rows:
     return results
 
 
-def read_csv(path: Path, columns: Collection[str]) -> Rows:
-    """The rows of a table, as text; none where the file does not exist.
-
-    Raises:
-        InputError: where a column is missing.
-    """
-    if not path.exists():
-        return []
-    with path.open(newline="", encoding="utf-8") as stream:
-        reader = csv.DictReader(stream)
-        missing = sorted({*columns, *MEASURES}.difference(reader.fieldnames or ()))
-        if missing:
-            raise InputError(f"{path}: the column {missing[0]!r} is missing")
-        return list(reader)
-
-
 def distinct(rows: Rows, column: str) -> list[str]:
     """The values of a column as text, each once, in order of appearance."""
     return list(dict.fromkeys(str(row[column]) for row in rows))
 
 
-def averages(rows: Rows, axes: Mapping[str, Sequence[str]]) -> FloatArray:
-    """Pearson's and Spearman's correlations of a table, as an array over some of its columns.
+def averages(rows: Rows, axes: Mapping[str, Sequence[str]], names: Sequence[str]) -> FloatArray:
+    """Scores of a table, as an array over some of its columns.
 
     What is not among the columns is averaged over: leave out `agent` and agents are averaged within
-    a seed. Correlations that are null (JSON) or empty (CSV) are left out of the average.
+    a seed. Scores that are null (JSON) or empty (CSV) are left out of the average.
 
     Args:
-        rows: of a table that has these columns, `pearson` and `spearman`.
+        rows: of a table that has these columns and scores.
         axes: column to its values, as text, in the order of the result's axes; rows with other
             values are left out.
+        names: of the scores.
 
     Returns:
-        `(*lengths of axes, 2)`; NaN where no row has a number.
+        `(*lengths of axes, n_scores)`; NaN where no row has a number.
     """
     places = {column: {v: i for i, v in enumerate(values)} for column, values in axes.items()}
-    shape = tuple(len(values) for values in axes.values())
-    total, count = np.zeros((2, *shape)), np.zeros((2, *shape))
+    shape = (*(len(values) for values in axes.values()), len(names))
+    total, count = np.zeros(shape), np.zeros(shape)
     for row in rows:
         index = tuple(places[column].get(str(row[column]), -1) for column in axes)
         if -1 in index:
             continue
-        for position, measure in enumerate(MEASURES):
-            if row[measure] not in (None, ""):
-                total[position][index] += float(row[measure])
-                count[position][index] += 1
-    mean = np.where(count > 0, total / np.maximum(count, 1), np.nan)
-    return np.moveaxis(mean, 0, -1)
-
-
-def read_ground_truth(output_dir: Path, family: str, seed: str) -> tuple[GroundTruth, Path]:
-    """True rewards and policies of one unit of work, and the learner's folder that they lie in.
-
-    Raises:
-        InputError: where there is none, or it cannot be read.
-    """
-    unit = output_dir / family / f"seed_{seed}"
-    found = sorted(unit.glob("*/ground_truth.npz"))
-    if not found:
-        raise InputError(f"{unit}: no learner's folder in it has a ground_truth.npz")
-    return GroundTruth.load(found[0]), found[0].parent
-
-
-def read_recovered(
-    output_dir: Path, family: str, seed: str, observer: str
-) -> dict[str, FloatArray]:
-    """Recovered rewards per agent id.
-
-    Empty where the observer's folder has no single answer: with more than two agents and the seat
-    of an agent every observing agent has its own.
-    """
-    path = output_dir / family / f"seed_{seed}" / observer / "rewards.npz"
-    return read_arrays(path)[0] if path.exists() else {}
+        for position, name in enumerate(names):
+            if row[name] not in (None, ""):
+                total[(*index, position)] += float(row[name])
+                count[(*index, position)] += 1
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
 def read_state_counts(learner_dir: Path) -> FloatArray:

@@ -1,4 +1,8 @@
-"""Lines with bands over seeds, shared by the pictures that have a horizontal axis of stages."""
+"""Bands over seeds, and what figures draw alike: lines with bands, axes, notes and legends.
+
+A score is missing where it is not defined (a constant ground truth, a constant estimate): files of
+a run hold null or an empty cell, arrays here NaN.
+"""
 
 from __future__ import annotations
 
@@ -11,23 +15,46 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from malfl_algos.report.arrays import student_band
 from malfl_algos.report.style import Look
-from malfl_algos.scores.means import INTERVAL
+from malfl_algos.scores.means import INTERVAL, mean_interval
 from malfl_algos.scores.registry import ScoreEntry
 
 __all__ = [
     "axis_label",
     "band_note",
-    "correlation_limits",
     "draw_band",
     "draw_series",
     "legend_columns",
+    "score_limits",
     "shared_legend",
     "stage_axis",
+    "standardise",
+    "student_band",
 ]
 
 FloatArray = NDArray[np.float64]
+
+
+def student_band(values: FloatArray) -> FloatArray:
+    """Mean over seeds, and its 95 % Student t interval.
+
+    Args:
+        values: `(n_seeds, ...)`; NaN = missing.
+
+    Returns:
+        `(3, ...)`: lower end, mean, upper end. A mean is NaN where no seed has a value, an end
+        where fewer than two have one.
+    """
+    columns = values.reshape(len(values), -1).T
+    band = np.full((3, len(columns)), np.nan)
+    for position, column in enumerate(columns):
+        present = {seed: [float(v)] for seed, v in enumerate(column) if not np.isnan(v)}
+        result = mean_interval(present)
+        if result.mean is not None:
+            band[1, position] = result.mean
+        if result.interval is not None:
+            band[[0, 2], position] = result.interval
+    return band.reshape(3, *values.shape[1:])
 
 
 def draw_series(
@@ -103,14 +130,23 @@ def axis_label(score: ScoreEntry) -> str:
     return f"{score.title}{unit}\n{'lower' if score.lower_is_better else 'higher'} is better"
 
 
-def correlation_limits(values: Iterable[FloatArray]) -> tuple[float, float]:
-    """Axis limits for correlations `(n_seeds, ...)` and their intervals, cut at -1 and 1."""
-    lows = [0.9]
-    for array in values:
-        points = np.concatenate([student_band(array).ravel(), array.ravel()])
-        lows.extend(points[~np.isnan(points)])
-    low = max(-1.0, min(lows))
-    return low - 0.04 * (1.0 - low), 1.0 + 0.04 * (1.0 - low)
+def score_limits(values: Iterable[FloatArray], score: ScoreEntry) -> tuple[float, float]:
+    """Axis limits for a score `(n_seeds, ...)` and its intervals, cut at the score's bounds.
+
+    The better end of the score's range is always shown, both ends where neither is better.
+    """
+    found = [np.concatenate([student_band(array).ravel(), array.ravel()]) for array in values]
+    points = np.concatenate([array[~np.isnan(array)] for array in found])
+    low, high = (float(points.min()), float(points.max())) if len(points) else (0.0, 0.0)
+    lower, upper = score.bounds
+    if upper is not None and score.lower_is_better is not True:
+        low, high = min(low, upper - 0.1), upper
+    if lower is not None and score.lower_is_better is not False:
+        low, high = lower, max(high, lower + 0.1)
+    low = low if lower is None else max(low, lower)
+    high = high if upper is None else min(high, upper)
+    margin = 0.04 * (high - low)
+    return low - margin, high + margin
 
 
 def band_note(n_seeds: int, averaged: str) -> str:
@@ -138,4 +174,22 @@ def shared_legend(figure: Figure) -> None:
         list(entries),
         loc="outside lower center",
         ncols=legend_columns(entries, figure.get_figwidth()),
+        fontsize=9.5,
+        frameon=False,
+        handlelength=3.2,
     )
+
+
+def standardise(values: FloatArray) -> FloatArray:
+    """Values, any shape, with mean 0 and standard deviation 1; what is not finite becomes NaN.
+
+    A constant becomes 0.
+    """
+    finite = np.isfinite(values)
+    present = values[finite]
+    if not present.size:
+        return np.full(values.shape, np.nan)
+    spread = present.std()
+    if spread <= 1e-12 * np.abs(present).max():
+        spread = np.inf
+    return np.where(finite, (np.where(finite, values, 0.0) - present.mean()) / spread, np.nan)

@@ -1,25 +1,33 @@
-"""How every picture looks: palette, type sizes, and PNG bytes that depend on the picture alone.
+"""How every figure looks: palette, type sizes, and PNG bytes that depend on the figure alone.
 
-Nothing here touches pyplot or leaves a trace in the global rcParams.
+Neither pyplot nor Matplotlib's settings are touched: a figure is drawn on an Agg canvas of its own,
+and all that differs from the defaults is set on its parts.
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
-from contextlib import AbstractContextManager
-from functools import wraps
-from typing import NamedTuple, ParamSpec
+from typing import Any, Literal, NamedTuple
 
-import matplotlib.style
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation
+from numpy.typing import NDArray
 
-__all__ = ["MUTED", "Look", "house_style", "look", "new_figure", "png_bytes", "set_title", "soften"]
-
-Parameters = ParamSpec("Parameters")
+__all__ = [
+    "MUTED",
+    "Look",
+    "look",
+    "new_figure",
+    "new_panels",
+    "png_bytes",
+    "set_panel_title",
+    "set_title",
+    "soften",
+    "style_axes",
+]
 
 DPI = 150
 MUTED = "#6b6b6b"
@@ -46,24 +54,7 @@ DASHES: tuple[str | tuple[int, tuple[float, ...]], ...] = (
     (0, (1.2, 1.2)),
 )
 
-_RC = {
-    "axes.axisbelow": True,
-    "axes.edgecolor": "#8a8a8a",
-    "axes.labelsize": 10,
-    "axes.linewidth": 0.8,
-    "axes.titlesize": 10.5,
-    "figure.titlesize": 12,
-    "font.size": 10,
-    "grid.color": "#e4e4e4",
-    "grid.linewidth": 0.8,
-    "legend.fontsize": 9.5,
-    "legend.frameon": False,
-    "legend.handlelength": 3.2,
-    "xtick.color": "#444444",
-    "xtick.labelsize": 9,
-    "ytick.color": "#444444",
-    "ytick.labelsize": 9,
-}
+LINE, TEXT = "#8a8a8a", "#444444"
 
 
 class Look(NamedTuple):
@@ -83,35 +74,45 @@ def look(index: int) -> Look:
     )
 
 
-def _style() -> AbstractContextManager[None]:
-    """Matplotlib's defaults and ours on top, whatever a matplotlibrc says, for a while."""
-    return matplotlib.style.context(["default", _RC])
-
-
-def house_style(draw: Callable[Parameters, Figure]) -> Callable[Parameters, Figure]:
-    """Run a drawing function under the style of this report and put back what was there before."""
-
-    @wraps(draw)
-    def styled(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Figure:
-        with _style():
-            return draw(*args, **kwargs)
-
-    return styled
-
-
 def new_figure(width: float, height: float) -> Figure:
     """An empty figure of a size in inches, with an Agg canvas and constrained layout."""
-    figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
+    figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     return figure
+
+
+def new_panels(figure: Figure, n_rows: int, n_columns: int, **options: Any) -> NDArray[Any]:
+    """Axes in the style of this report, `(n_rows, n_columns)`; options as `Figure.subplots`."""
+    found = figure.subplots(n_rows, n_columns, squeeze=False, **options)
+    for axes in found.flat:
+        style_axes(axes)
+    return np.asarray(found)
+
+
+def style_axes(axes: Axes) -> Axes:
+    """Set colours, line widths and type sizes of one panel, whatever Matplotlib's settings are."""
+    axes.set_facecolor("white")
+    axes.set_axisbelow(True)
+    axes.grid(visible=False)
+    axes.spines[:].set(edgecolor=LINE, linewidth=0.8)
+    axes.tick_params(color=TEXT, labelcolor=TEXT, labelsize=9)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.label.set_fontsize(10)
+        axis.get_offset_text().set_fontsize(9)
+    return axes
+
+
+def set_panel_title(axes: Axes, title: str, *, loc: Literal["left", "center"] = "left") -> None:
+    """A title above one panel."""
+    axes.set_title(title, loc=loc, size=10.5)
 
 
 def set_title(figure: Figure, title: str, note: str) -> None:
     """A bold title with a muted note of one line (or none: "") under it, centred."""
     if not note:
-        figure.suptitle(title, weight="bold")
+        figure.suptitle(title, weight="bold", size=12)
         return
-    heading = figure.suptitle(f"{title}\n", weight="bold")
+    heading = figure.suptitle(f"{title}\n", weight="bold", size=12)
     # the heading's empty second line keeps the place that the note is hung in
     figure.add_artist(
         Annotation(
@@ -127,17 +128,16 @@ def set_title(figure: Figure, title: str, note: str) -> None:
     )
 
 
-def soften(axes: Axes, *, grid: str = "both") -> None:
+def soften(axes: Axes, *, grid: Literal["both", "x", "y"] = "both") -> None:
     """Take away the frame's upper and right edge and lay a faint grid behind the data."""
     axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(visible=True, axis=grid)  # type: ignore[arg-type]
+    axes.grid(visible=True, axis=grid, color="#e4e4e4", linewidth=0.8)
     axes.tick_params(length=3)
 
 
 def png_bytes(figure: Figure) -> bytes:
     """Render a figure; equal figures give equal bytes: no version or time is written."""
     buffer = io.BytesIO()
-    with _style():
-        # unlike savefig, this does not lay out and draw the whole figure twice
-        figure.canvas.print_png(buffer, metadata={"Software": None})  # type: ignore[attr-defined]
+    # unlike savefig, this does not lay out and draw the whole figure twice
+    figure.canvas.print_png(buffer, metadata={"Software": None})  # type: ignore[attr-defined]
     return buffer.getvalue()

@@ -1,11 +1,10 @@
-"""The picture of a sweep: a score against one key, a line for each value of another."""
+"""The figure of a sweep: a score against one key, a line for each value of another."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,18 +16,17 @@ from numpy.typing import NDArray
 from malfl_algos.report.series import axis_label, draw_band, legend_columns, shared_legend
 from malfl_algos.report.style import (
     Look,
-    house_style,
     look,
     new_figure,
-    png_bytes,
+    new_panels,
+    set_panel_title,
     set_title,
     soften,
 )
 from malfl_algos.scores.means import INTERVAL, mean_of_rows
 from malfl_algos.scores.registry import SCORES
-from malfl_algos.storage.durable import write_bytes
 
-__all__ = ["sweep_figure", "write_sweep_figure"]
+__all__ = ["draw", "sweep_figure"]
 
 FloatArray = NDArray[np.float64]
 Rows = Sequence[Mapping[str, Any]]
@@ -41,20 +39,17 @@ _LOGARITHMIC = 50.0
 """A horizontal axis of positive numbers is logarithmic where they differ by this factor."""
 
 
-def write_sweep_figure(
-    rows: Rows, folder: Path, *, x: str, hue: str | None, measure: str
-) -> Path | None:
+def draw(rows: Rows, *, x: str, hue: str | None, measure: str) -> tuple[str, Figure] | None:
     """Draw means over seeds with Student t intervals; whatever else varies is averaged over.
 
     Args:
         rows: of the table of a sweep, in its order.
-        folder: where the picture goes.
         x, hue: columns of the rows. Families and observers that are neither have panels of their
             own.
         measure: the score.
 
     Returns:
-        The file; None where there is no row with this score.
+        The name of the file, without `.png`, and the figure; None where no row has this score.
     """
     rows = [row for row in rows if row[measure] is not None]
     if not rows:
@@ -77,12 +72,9 @@ def write_sweep_figure(
     n_seeds = len({row["seed"] for row in rows})
     figure = sweep_figure(bands, positions, x=x, hue=hue, measure=measure, n_seeds=n_seeds)
     name = "_".join([measure, "by", x, *([] if hue is None else [hue])])
-    path = folder / (re.sub(r"[^A-Za-z0-9_.-]", "-", name) + ".png")
-    write_bytes(path, png_bytes(figure))
-    return path
+    return re.sub(r"[^A-Za-z0-9_.-]", "-", name), figure
 
 
-@house_style
 def sweep_figure(
     bands: Bands, positions: Sequence[Any], *, x: str, hue: str | None, measure: str, n_seeds: int
 ) -> Figure:
@@ -100,7 +92,7 @@ def sweep_figure(
     legend_rows = -(-len(labels) // legend_columns(labels, WIDTH)) if hue else 0
     height = 1.0 + (3.6 if len(bands) == 1 else 2.9) * n_rows + 0.22 * legend_rows
     figure = new_figure(WIDTH if len(bands) > 1 else 7.2, height)
-    panels = figure.subplots(n_rows, n_columns, sharex=True, sharey=True, squeeze=False)
+    panels = new_panels(figure, n_rows, n_columns, sharex=True, sharey=True)
     for axes in panels.flat[len(bands) :]:
         axes.set_visible(False)
     numeric = all(type(value) in (int, float) for value in positions)
@@ -111,7 +103,7 @@ def sweep_figure(
             else:
                 _draw_points(axes, band, look(index), label, place=(index, len(by_line)))
         soften(axes, grid="both" if numeric else "y")
-        axes.set_title(title, loc="left")
+        set_panel_title(axes, title)
         _horizontal_axis(axes, positions, x, numeric=numeric)
     for row in panels:
         row[0].set_ylabel(axis_label(SCORES[measure]))

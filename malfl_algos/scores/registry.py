@@ -5,7 +5,7 @@ To add a score, write its function and its entry in `SCORES`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -17,21 +17,28 @@ from malfl_algos.scores.distances import RewardSpace, epic, starc
 from malfl_algos.scores.inputs import Need, Reference, ScoringInputs
 from malfl_algos.scores.means import Score
 
-__all__ = ["CORRELATION", "SCORES", "ScoreEntry", "score_agent", "score_names"]
+__all__ = [
+    "CORRELATION",
+    "GROUPS",
+    "SCORES",
+    "ScoreEntry",
+    "score_agent",
+    "score_groups",
+    "score_names",
+]
 
 FloatArray = NDArray[np.float64]
 
-CORRELATION = "Correlation with the ground-truth reward over joint states"
-DISTANCE = (
-    "Distance from the ground-truth reward up to shaping, and regret of learning from the "
-    "recovered one (0 is best)"
-)
-CALIBRATION = (
-    "Share of ground-truth values within 1, 2, 3 posterior standard deviations (sd); mean sd over "
-    "the sd of the ground truth"
-)
-LIKELIHOOD = "Log-likelihood of the actions played in the predicted stages"
-DIVERGENCE = "KL divergence of the actions played in the predicted stages from the prediction"
+CORRELATION = "correlation"
+GROUPS = {
+    CORRELATION: "Correlation with the ground-truth reward over joint states",
+    "distance": "Distance from the ground-truth reward up to shaping, and regret",
+    "calibration": "Calibration: share of ground-truth values within 1, 2, 3 posterior sd",
+    "log_likelihood": "Log-likelihood of the actions played in the predicted stages",
+    "divergence": "KL divergence of the actions played from the predicted policies",
+}
+"""Scores that are printed in one table and drawn in one figure, and its title; scores of another
+group are in a table and figure of their own, titled by the group's name."""
 
 PREDICTION_HEADINGS = {"predicted": "predicted", "no_change": "no change", "uniform": "uniform"}
 
@@ -43,7 +50,7 @@ class ScoreEntry:
     Args:
         name: the column of rows and tables, and what options and files call it.
         title: the label of axes and figures.
-        group: the title of the printed table and of the figure that it is in.
+        group: of `GROUPS`, or another: the printed table and the figure that it is in.
         function: of the inputs and an agent id; called only where all that it needs is there.
         needs: beside the recovered rewards.
         heading: of its column in printed tables; the title when left out.
@@ -68,6 +75,15 @@ class ScoreEntry:
 def score_names(*available: Need) -> list[str]:
     """The names of the scores that need nothing else than this, in the order of the registry."""
     return [name for name, entry in SCORES.items() if set(entry.needs) <= set(available)]
+
+
+def score_groups(names: Container[str]) -> dict[str, list[ScoreEntry]]:
+    """The scores among some names, by group."""
+    groups: dict[str, list[ScoreEntry]] = {}
+    for name, entry in SCORES.items():
+        if name in names:
+            groups.setdefault(entry.group, []).append(entry)
+    return groups
 
 
 def score_agent(
@@ -143,7 +159,7 @@ def _distance(
     return ScoreEntry(
         name,
         title,
-        DISTANCE,
+        "distance",
         function,
         ("ground_truth", "dynamics"),
         heading,
@@ -157,7 +173,7 @@ def _calibrated(name: str, title: str, heading: str, most: float | None) -> Scor
         return inputs.calibrations[agent][name]
 
     needs: tuple[Need, ...] = ("ground_truth", "posterior_covariance")
-    return ScoreEntry(name, title, CALIBRATION, function, needs, heading, bounds=(0.0, most))
+    return ScoreEntry(name, title, "calibration", function, needs, heading, bounds=(0.0, most))
 
 
 def _predicted(
@@ -174,7 +190,7 @@ def _predicted(
     return ScoreEntry(
         f"{prediction}_{quantity}",
         f"{quantity.replace('_', '-')}, {heading}",
-        LIKELIHOOD if likelihood else DIVERGENCE,
+        quantity,
         function,
         ("trace", "dynamics"),
         heading,
@@ -195,7 +211,7 @@ _ENTRIES = (
     ScoreEntry(
         "regret",
         "regret",
-        DISTANCE,
+        "distance",
         lambda inputs, agent: inputs.regrets[agent],
         ("ground_truth", "dynamics"),
         bounds=(0.0, None),

@@ -13,7 +13,15 @@ from numpy.typing import NDArray
 from simple_spread_seed import TRUE, read_part
 
 from malfl_algos.report.series import band_note, draw_series, shared_legend, stage_axis
-from malfl_algos.report.style import house_style, look, new_figure, png_bytes, set_title, soften
+from malfl_algos.report.style import (
+    look,
+    new_figure,
+    new_panels,
+    png_bytes,
+    set_panel_title,
+    set_title,
+    soften,
+)
 from malfl_algos.scores import mean_interval
 from malfl_algos.storage.arrays import read_arrays
 from malfl_algos.storage.durable import write_bytes
@@ -141,14 +149,13 @@ def _interval(values: Mapping[int, Sequence[float | None]]) -> str:
     return f"{mean} | {' to '.join(ends)} | {found.n_seeds}"
 
 
-@house_style
 def returns_figure(learners: Parts, true: Parts, fresh: Mapping[str, Parts]) -> Figure:
     """True return of an episode against the steps learned from."""
     figure = new_figure(7.2, 4.4)
-    axes = figure.subplots()
-    curves = {"learners, true reward": learners, "fresh agents, true reward": true}
+    axes = new_panels(figure, 1, 1)[0, 0]
+    curves = {"learners, ground-truth reward": learners, "retrained agents, ground truth": true}
     curves |= {
-        "fresh agents, recovered reward" + (f" ({label})" if len(fresh) > 1 else ""): parts
+        "retrained agents, recovered reward" + (f" ({label})" if len(fresh) > 1 else ""): parts
         for label, parts in fresh.items()
     }
     longest = 1
@@ -161,29 +168,29 @@ def returns_figure(learners: Parts, true: Parts, fresh: Mapping[str, Parts]) -> 
     uniform = float(np.mean([content["uniform_return"] for content in learners.values()]))
     axes.axhline(uniform, color="#6b6b6b", linewidth=1, label="uniform play")
     stage_axis(axes, list(range(longest)), "stage")
-    axes.set_ylabel("true return of an episode, mean of the agents")
+    axes.set_ylabel("ground-truth return of an episode, mean of the agents")
     soften(axes)
-    set_title(figure, "Simple spread, PPO", band_note(len(learners), "agents averaged"))
+    note = band_note(len(learners), "agents averaged")
+    set_title(figure, "Return of an episode of simple spread, PPO", note)
     shared_legend(figure)
     return figure
 
 
-@house_style
 def rewards_figure(pairs: Sequence[Mapping[str, FloatArray]]) -> Figure:
     """Recovered against true reward of held-out steps, standardised seed by seed."""
     agents = list(pairs[0])
     figure = new_figure(3.2 * len(agents), 3.6)
-    panels: NDArray[Any] = np.atleast_1d(figure.subplots(1, len(agents), sharey=True))
+    panels = new_panels(figure, 1, len(agents), sharey=True)[0]
     for axes, agent in zip(panels, agents, strict=True):
         true, recovered = np.concatenate([_standardised(own[agent]) for own in pairs], axis=1)
         _cloud(axes, true, recovered)
-        axes.set_title(agent)
-        axes.set_xlabel("true reward")
-    panels[0].set_ylabel("recovered reward")
+        set_panel_title(axes, agent, loc="center")
+        axes.set_xlabel("ground-truth reward (standardised)")
+    panels[0].set_ylabel("recovered reward (standardised)")
     set_title(
         figure,
-        "Recovered and true reward of held-out steps",
-        f"{len(pairs)} seeds, each standardised; line: mean recovered at that true reward",
+        "Recovered and ground-truth reward of held-out steps",
+        f"{len(pairs)} seeds, each standardised; line: mean recovered at that ground-truth reward",
     )
     return figure
 

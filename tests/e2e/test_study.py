@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from study_figures import data_efficiency_figure, write_study_figures
 
 from malfl_algos.experiments import study_cells
 from malfl_algos.experiments.cell import learn, learner_rng
@@ -31,7 +32,6 @@ from malfl_algos.experiments.study_tables import summarise
 from malfl_algos.experiments.study_targets import TARGETS, Bounds, check_targets
 from malfl_algos.learners.ma_spi import MaSpi
 from malfl_algos.plugins import load_observer
-from malfl_algos.report.study import data_efficiency_figure, write_study_figures
 from malfl_algos.report.style import look
 from malfl_algos.scores.prediction import estimated_policy, predicted_log_policies
 from malfl_env import grid_world_v0, markov_game

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from malfl_algos.experiments.sweep_tables import summary_rows, write_tables
-from malfl_algos.report.sweep import write_sweep_figure
+from malfl_algos.report import write_sweep_figure
 from malfl_algos.scores import score_names
 
 SCORES = score_names("ground_truth", "dynamics", "posterior_covariance")

@@ -13,20 +13,22 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from scipy import stats
 
-from malfl_algos.report.arrays import standardise, student_band
-from malfl_algos.report.correlation import correlation_figure
 from malfl_algos.report.cross_correlation import cross_correlation_figure, equal_truths
 from malfl_algos.report.learning import learning_figure
 from malfl_algos.report.policies import LIKELIEST, arrow_outline, policy_figure, policy_slice
 from malfl_algos.report.reward_maps import reward_figure, reward_map
 from malfl_algos.report.run_files import averages
+from malfl_algos.report.scores import scores_figure
+from malfl_algos.report.series import standardise, student_band
 from malfl_algos.report.style import look
 from malfl_algos.report.trend import trend_figure
+from malfl_algos.scores import SCORES
 from malfl_env.rules import grid_rules
 
 RULES = grid_rules(size=3)
 EVERYWHERE = np.ones(RULES.n_states, dtype=bool)
 FAMILIES = ("homogeneous", "heterogeneous")
+CORRELATIONS = [SCORES["pearson"], SCORES["spearman"]]
 
 
 def read_only(*arrays: np.ndarray[Any, Any]) -> None:
@@ -45,7 +47,7 @@ def test_trend_draws_means_and_intervals_on_one_scale() -> None:
     values = rng.uniform(0.2, 0.6, (5, 3, 2))
     values[:, 1, 0] = np.nan
     read_only(values)
-    figure: Any = trend_figure({"homogeneous": {"x": values}}, [2, 3, 4], n_seeds=5)
+    figure: Any = trend_figure({"homogeneous": {"x": values}}, [2, 3, 4], CORRELATIONS, n_seeds=5)
     left, right = figure.axes
     np.testing.assert_array_equal(left.lines[0].get_ydata(), [*values[:, :, 0].mean(axis=0)])
     np.testing.assert_allclose(right.lines[0].get_ydata(), values[:, :, 1].mean(axis=0))
@@ -58,8 +60,8 @@ def test_trend_draws_means_and_intervals_on_one_scale() -> None:
     np.testing.assert_allclose([at_first.min(), at_first.max()], [low, high])
     assert left.get_ylim() == right.get_ylim()
     assert (left.get_xlabel(), left.get_ylabel()) == (
-        "stages seen, h",
-        "correlation with\nthe true reward",
+        "number of stages seen",
+        "correlation with the\nground-truth reward",
     )
     assert all(tick == int(tick) for tick in left.get_xticks())
 
@@ -67,7 +69,7 @@ def test_trend_draws_means_and_intervals_on_one_scale() -> None:
 def test_trend_of_one_seed_says_that_there_is_no_interval() -> None:
     for n_seeds in (1, 2):
         curves = {"homogeneous": {"x": np.full((n_seeds, 2, 2), 0.5)}}
-        written = texts(trend_figure(curves, [2, 3], n_seeds=n_seeds))
+        written = texts(trend_figure(curves, [2, 3], CORRELATIONS, n_seeds=n_seeds))
         assert any("one seed, so no interval" in text for text in written) == (n_seeds == 1)
 
 
@@ -76,7 +78,7 @@ def test_correlation_writes_every_mean_and_names_what_is_missing() -> None:
     nothing = np.full((3, 2), np.nan)
     read_only(values, nothing)
     table = {"homogeneous": {"x": values, "y": nothing}, "heterogeneous": {"x": values}}
-    written = texts(correlation_figure(table, n_seeds=3))
+    written = texts(scores_figure(table, CORRELATIONS, n_seeds=3, title="x"))
     assert written.count("0.600 (n = 2)") == 2
     assert written.count("0.200") == 2
     assert written.count("not defined") == 2
@@ -85,14 +87,32 @@ def test_correlation_writes_every_mean_and_names_what_is_missing() -> None:
 
 def test_correlation_shows_every_seed_and_the_interval() -> None:
     values = np.array([[0.5, 0.1], [0.7, 0.3], [0.9, 0.2]])
-    figure: Any = correlation_figure({"homogeneous": {"x": values}}, n_seeds=3)
+    figure: Any = scores_figure({"homogeneous": {"x": values}}, CORRELATIONS, n_seeds=3, title="x")
     axes = figure.axes[0]
     (dots,) = [c for c in axes.collections if len(c.get_offsets()) == 3]
     np.testing.assert_allclose(dots.get_offsets()[:, 0], values[:, 0])
     interval = axes.lines[0].get_xdata()
     expected = stats.t.interval(0.95, 2, loc=0.7, scale=stats.sem(values[:, 0]))
     np.testing.assert_allclose(interval, expected)
-    assert axes.get_xlabel() == "Pearson correlation\nwith the true reward"
+    assert axes.get_xlabel() == "Pearson r\nhigher is better"
+
+
+def test_scores_of_other_ranges_have_axes_of_their_own() -> None:
+    names = ["epic", "starc", "regret"]
+    values = np.array([[0.1, 0.2, 3.0], [0.2, 0.2, 1.5]])
+    figure: Any = scores_figure(
+        {"homogeneous": {"x": values}}, [SCORES[name] for name in names], n_seeds=2, title="x"
+    )
+    epic, starc, regret, hidden = figure.axes
+    assert [axes.get_xlabel() for axes in (epic, regret)] == [
+        "EPIC distance\nlower is better",
+        "regret\nlower is better",
+    ]
+    for axes, column in zip((epic, starc, regret), values.T, strict=True):
+        low, high = axes.get_xlim()
+        assert low < 0 < column.max() < high
+    assert epic.get_xlim()[1] <= 1.05 < 3 < regret.get_xlim()[1]
+    assert not hidden.get_visible()
 
 
 def test_cross_correlation_writes_its_matrix_on_a_scale_from_minus_one_to_one() -> None:
@@ -136,7 +156,7 @@ def test_reward_maps_share_one_symmetric_scale_and_are_standardised() -> None:
         recovered,
         rules=RULES,
         states=EVERYWHERE,
-        scores=[(0.5, 0.25), (np.nan, np.nan)],
+        notes=["Pearson r 0.500", "Pearson r not defined"],
         title="x",
     )
     images = [axes.images[0] for axes in figure.axes if axes.images]
@@ -148,8 +168,8 @@ def test_reward_maps_share_one_symmetric_scale_and_are_standardised() -> None:
         np.testing.assert_allclose([shown.mean(), shown.std()], [0, 1], atol=1e-12)
     assert not images[3].get_array().any()
     written = texts(figure)
-    assert "agent 0: recovered\nPCC 0.500, SCC 0.250" in written
-    assert "agent 1: recovered\nPCC not defined, SCC not defined" in written
+    assert "agent 0: recovered\nPearson r 0.500" in written
+    assert "agent 1: recovered\nPearson r not defined" in written
     assert "rewards averaged uniformly over joint actions" in written
     assert "reward, standardised (mean 0, sd 1)" in written
     assert written.count("cell of agent 1 (own)") == 2
@@ -262,9 +282,9 @@ def test_averages_leave_out_null_and_empty_values() -> None:
         {"seed": 4, "agent": "agent_0", "pearson": None, "spearman": 0.1},
         {"seed": 5, "agent": "agent_0", "pearson": 1.0, "spearman": 1.0},
     ]
-    by_seed = averages(rows, {"seed": ["4", "3"]})
+    by_seed = averages(rows, {"seed": ["4", "3"]}, ["pearson", "spearman"])
     np.testing.assert_allclose(by_seed, [[np.nan, 0.1], [0.6, np.nan]])
-    both = averages(rows, {"agent": ["agent_0", "agent_1"], "seed": ["3"]})
+    both = averages(rows, {"agent": ["agent_0", "agent_1"], "seed": ["3"]}, ["pearson", "spearman"])
     np.testing.assert_allclose(both, [[[0.5, np.nan]], [[0.7, np.nan]]])
 
 

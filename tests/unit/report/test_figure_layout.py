@@ -12,13 +12,15 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from malfl_algos.report.correlation import correlation_figure
 from malfl_algos.report.cross_correlation import cross_correlation_figure
 from malfl_algos.report.learning import learning_figure
 from malfl_algos.report.policies import policy_figure
 from malfl_algos.report.reward_maps import reward_figure
+from malfl_algos.report.scores import scores_figure
 from malfl_algos.report.style import png_bytes
 from malfl_algos.report.trend import trend_figure
+from malfl_algos.scores import SCORES
+from malfl_algos.scores.registry import GROUPS, score_groups
 from malfl_env.rules import grid_rules
 
 FAMILIES = ("homogeneous", "heterogeneous")
@@ -29,14 +31,18 @@ def trend(names: list[str], *, n_seeds: int = 3, families: tuple[str, ...] = FAM
     """A trend of random curves."""
     rng = np.random.default_rng(0)
     curves = {f: {name: rng.uniform(-0.2, 1, (n_seeds, 9, 2)) for name in names} for f in families}
-    return trend_figure(curves, range(2, 11), n_seeds=n_seeds)
+    scores = [SCORES["pearson"], SCORES["spearman"]]
+    return trend_figure(curves, range(2, 11), scores, n_seeds=n_seeds)
 
 
-def correlation(names: list[str], *, families: tuple[str, ...] = FAMILIES) -> Figure:
-    """Random correlations."""
+def scores(
+    names: list[str], group: str = "correlation", *, families: tuple[str, ...] = FAMILIES
+) -> Figure:
+    """Random values of a group of scores."""
     rng = np.random.default_rng(1)
-    table = {f: {name: rng.uniform(-0.2, 1, (4, 2)) for name in names} for f in families}
-    return correlation_figure(table, n_seeds=4)
+    entries = score_groups(SCORES)[group]
+    table = {f: {name: rng.uniform(-0.2, 1, (4, len(entries))) for name in names} for f in families}
+    return scores_figure(table, entries, n_seeds=4, title=GROUPS[group])
 
 
 def cross(names: list[str], *, families: tuple[str, ...] = FAMILIES) -> Figure:
@@ -59,8 +65,8 @@ def rewards(n_agents: int = 2, size: int = 3, walls: tuple[Any, ...] = ()) -> Fi
         recovered,
         rules=rules,
         states=np.ones(rules.n_states, dtype=bool),
-        scores=[(0.123, np.nan)] * n_agents,
-        title="an-observer, a family: seed 0, the first of 5",
+        notes=["Pearson r 0.123, Spearman rho not defined"] * n_agents,
+        title="Rewards recovered by an-observer, a family, seed 0 (first of 5)",
     )
 
 
@@ -83,9 +89,11 @@ PICTURES: dict[str, Callable[[], Figure]] = {
     "trend": lambda: trend(["ma-lfl", "ma-lfl-own-action", "ma-lfl-state", "ma-lfl-faithful"]),
     "trend of many": lambda: trend(LONG_NAMES),
     "trend of one seed and family": lambda: trend(["x"], n_seeds=1, families=("homogeneous",)),
-    "correlation": lambda: correlation(["ma-lfl", "ma-lfl-own-action"]),
-    "correlation of many": lambda: correlation(LONG_NAMES, families=FOUR),
-    "correlation of one": lambda: correlation(["x"], families=("homogeneous",)),
+    "correlation": lambda: scores(["ma-lfl", "ma-lfl-own-action"]),
+    "correlation of many": lambda: scores(LONG_NAMES, families=FOUR),
+    "correlation of one": lambda: scores(["x"], families=("homogeneous",)),
+    "distances": lambda: scores(["ma-lfl", "ma-lfl-own-action"], "distance"),
+    "calibration of many": lambda: scores(LONG_NAMES, "calibration"),
     "cross": lambda: cross(["ma-lfl", "ma-lfl-own-action"]),
     "cross of many": lambda: cross(LONG_NAMES),
     "cross of four families": lambda: cross(["ma-lfl"], families=FOUR),

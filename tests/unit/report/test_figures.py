@@ -19,7 +19,8 @@ from interpreter import printed
 from malfl_algos.experiments.config import load_config
 from malfl_algos.ground_truth import GroundTruth
 from malfl_algos.report import write_figures
-from malfl_algos.report.figures import _learning_curves, _open_run
+from malfl_algos.report.learning import learning_curves
+from malfl_algos.report.run_files import open_run
 from malfl_algos.scores import pearson, spearman
 from malfl_algos.soft import log_soft_improvement, soft_evaluation
 from malfl_algos.storage.arrays import write_arrays
@@ -228,8 +229,8 @@ def test_walls_and_three_agents(tmp_path: Path) -> None:
 
 
 def test_learning_curves_are_returns_and_visit_weighted_entropies(run_folder: Path) -> None:
-    run = _open_run(run_folder)
-    returns, entropies = _learning_curves(run, "heterogeneous", "4")
+    run = open_run(run_folder)
+    returns, entropies = learning_curves(run, "heterogeneous", "4")
     learner = run_folder / "heterogeneous" / "seed_4" / "ma-spi"
     truth, trace = (
         GroundTruth.load(learner / "ground_truth.npz"),

@@ -10,7 +10,15 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from malfl_algos.report.style import house_style, look, new_figure, png_bytes, set_title, soften
+from malfl_algos.report.style import (
+    look,
+    new_figure,
+    new_panels,
+    png_bytes,
+    set_panel_title,
+    set_title,
+    soften,
+)
 from malfl_algos.storage.durable import write_bytes
 
 __all__ = ["reward_figure", "write_network_figures"]
@@ -44,7 +52,6 @@ def write_network_figures(cells: Cells, folder: Path) -> list[Path]:
     return written
 
 
-@house_style
 def reward_figure(cells: Cells) -> Figure:
     """Recovered reward of every joint state against the true one, with two deviations.
 
@@ -53,24 +60,26 @@ def reward_figure(cells: Cells) -> Figure:
     """
     n_agents = len(cells[0]["agents"])
     figure = new_figure(SIDE * n_agents + 0.8, SIDE * len(cells) + 0.9)
-    panels = figure.subplots(len(cells), n_agents, squeeze=False)
+    panels = new_panels(figure, len(cells), n_agents)
     for row, cell in zip(panels, cells, strict=True):
         for axes, one in zip(row, cell["agents"], strict=True):
             _panel(axes, one)
-            axes.set_title(f"{cell['family']}, {one['agent']}: {one['all']['pearson']:.3f}")
+            set_panel_title(
+                axes, f"{cell['family']}, {one['agent']}: {one['all']['pearson']:.3f}", loc="center"
+            )
         row[0].set_ylabel("recovered reward, mean removed")
     for axes in panels[-1]:
-        axes.set_xlabel("true reward, mean removed")
+        axes.set_xlabel("ground-truth reward, mean removed")
     one = cells[0]
     handles, labels = panels[0, 0].get_legend_handles_labels()
     if len(labels) > 1:
         figure.legend(handles, labels, loc="outside lower center", ncols=2)
-    bars = "" if _crowded(one["agents"][0]) else "bars: two deviations; "
+    bars = "" if _crowded(one["agents"][0]) else "bars: two posterior sd; "
     set_title(
         figure,
         f"{one['size']}x{one['size']} board, {one['learner']} learners, "
         f"{one['episodes']} episodes a stage",
-        f"Pearson correlation over all joint states; {bars}seed {one['seed']}",
+        f"Pearson r over all joint states; {bars}seed {one['seed']}",
     )
     return figure
 

@@ -12,15 +12,21 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 from numpy.typing import NDArray
 
-from malfl_algos.report.arrays import student_band
-from malfl_algos.report.series import band_note, draw_series, legend_columns, shared_legend
+from malfl_algos.report.series import (
+    band_note,
+    draw_series,
+    legend_columns,
+    shared_legend,
+    student_band,
+)
 from malfl_algos.report.style import (
     MUTED,
     Look,
-    house_style,
     look,
     new_figure,
+    new_panels,
     png_bytes,
+    set_panel_title,
     set_title,
     soften,
 )
@@ -73,7 +79,6 @@ def write_study_figures(
     return written
 
 
-@house_style
 def data_efficiency_figure(
     curves: Curves, episodes: Sequence[int], looks: Mapping[str, Look], *, n_seeds: int
 ) -> Figure:
@@ -90,7 +95,7 @@ def data_efficiency_figure(
     n_columns = 2 if len(curves) <= 4 else 3
     n_rows = -(-len(curves) // n_columns)
     figure = new_figure(WIDTH, 0.9 + 3.1 * n_rows + 0.22 * legend_rows)
-    panels = figure.subplots(n_rows, n_columns, sharex=True, sharey=True, squeeze=False)
+    panels = new_panels(figure, n_rows, n_columns, sharex=True, sharey=True)
     for axes in panels.flat[len(curves) :]:
         axes.set_visible(False)
     for axes, (title, by_observer) in zip(panels.flat, curves.items(), strict=False):
@@ -99,18 +104,17 @@ def data_efficiency_figure(
                 axes, episodes, by_observer[name], looks[name], label=name, n_series=len(present)
             )
         soften(axes)
-        axes.set_title(title, loc="left")
+        set_panel_title(axes, title)
         _episode_axis(axes, episodes)
     _error_axis(panels[0, 0], [v for panel in curves.values() for v in panel.values()])
     for row in panels:
-        row[0].set_ylabel("Pearson correlation with\nthe true reward (log distance to 1)")
+        row[0].set_ylabel("Pearson r with the ground-truth\nreward (log distance to 1)")
     shared_legend(figure)
     note = band_note(n_seeds, "agents averaged within a seed")
-    set_title(figure, "What is recovered from how much data?", note)
+    set_title(figure, "Correlation of recovered rewards by amount of data", note)
     return figure
 
 
-@house_style
 def calibration_figure(curves: Curves, *, n_seeds: int) -> Figure:
     """Share of true values within 1, 2, 3 posterior deviations, beside what a posterior promises.
 
@@ -122,7 +126,7 @@ def calibration_figure(curves: Curves, *, n_seeds: int) -> Figure:
     n_columns = min(4, len(curves))
     n_rows = -(-len(curves) // n_columns)
     figure = new_figure(WIDTH, 1.2 + 2.7 * n_rows)
-    panels = figure.subplots(n_rows, n_columns, sharex=True, sharey=True, squeeze=False)
+    panels = new_panels(figure, n_rows, n_columns, sharex=True, sharey=True)
     for axes in panels.flat[len(curves) :]:
         axes.set_visible(False)
     for axes, (title, by_data) in zip(panels.flat, curves.items(), strict=False):
@@ -137,17 +141,17 @@ def calibration_figure(curves: Curves, *, n_seeds: int) -> Figure:
                 n_series=len(names),
             )
         soften(axes)
-        axes.set_title(title, loc="left")
+        set_panel_title(axes, title)
         axes.set_xticks((1, 2, 3))
         axes.set_xlim(0.6, 3.4)
-        axes.set_xlabel("posterior deviations")
+        axes.set_xlabel("posterior standard deviations")
         axes.tick_params(labelbottom=True)
     panels[0, 0].set_ylim(_lowest([v for panel in curves.values() for v in panel.values()]), 1.03)
     for row in panels:
-        row[0].set_ylabel("share of true values within")
+        row[0].set_ylabel("share of ground-truth values within")
     shared_legend(figure)
     note = band_note(n_seeds, "agents averaged within a seed")
-    set_title(figure, "Is the posterior as sure as it may be?", note)
+    set_title(figure, "Calibration of the posterior", note)
     return figure
 
 
@@ -235,7 +239,7 @@ def _episode_axis(axes: Axes, episodes: Sequence[int]) -> None:
     axes.set_xlim(episodes[0] / 1.4, episodes[-1] * 1.4)
     axes.set_xticks(episodes, [f"{n}" for n in episodes])
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_xlabel("episodes a stage")
+    axes.set_xlabel("episodes per stage")
     axes.tick_params(labelbottom=True)
 
 
