@@ -1,4 +1,7 @@
-"""Figures, drawn from the files of a run folder and the table of a sweep."""
+"""Figures, drawn from the files of a run folder and the table of a sweep.
+
+Nothing here is public: figures are drawn by the commands.
+"""
 
 from __future__ import annotations
 
