@@ -10,31 +10,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from exact import exact_policies
+from recovery_cases import recovered_exactly
 
 from malfl_algos.observers.lfl import Lfl
 from malfl_algos.observers.log_policy import LogPolicy
 from malfl_algos.observers.maxent_irl import MaxEntIrl
 from malfl_algos.observers.paper import MaLflOwnAction, MaLflState
-from malfl_algos.trace import LearningTrace, Stage
 
 SETTINGS = {"discount": 0.9, "temperature": 3.0}
 FAMILIES = ["homogeneous", "heterogeneous"]
-
-
-def recovered(observer, game, n_stages=10, visits=1000):
-    """Recovery from exactly known policies, every state visited alike."""
-    stages = exact_policies(game, n_stages, **SETTINGS)
-    alike = Stage(np.full((game.n_states, *game.n_actions), visits, dtype=np.int64))
-    return observer.recover(
-        LearningTrace((alike,) * n_stages),
-        game=game.without_rewards(),
-        known_policies={
-            agent: np.stack([stage[index] for stage in stages])
-            for index, agent in enumerate(game.agents)
-        },
-        **SETTINGS,
-    )
 
 
 def correlation(result, game, index):
@@ -50,7 +34,7 @@ def test_fixed_dynamics_leave_shaping_free_and_do_not_fit(paper_game, family):
         (Lfl(), MaLflOwnAction(), 405 - 81),
         (Lfl(reward_model="state"), MaLflState(), 72),
     ]:
-        blind, seeing = recovered(single, game), recovered(multi, game)
+        blind, seeing = recovered_exactly(single, game), recovered_exactly(multi, game)
         for agent in game.agents:
             assert blind.diagnostics[agent]["rank"] == rank
             assert seeing.diagnostics[agent]["rank"] > rank
@@ -61,7 +45,7 @@ def test_fixed_dynamics_leave_shaping_free_and_do_not_fit(paper_game, family):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_seventy_two_directions_show_in_the_last_policy(paper_game, family):
     game = paper_game(family)
-    result = recovered(MaxEntIrl(), game)
+    result = recovered_exactly(MaxEntIrl(), game)
     for agent in game.agents:
         assert result.diagnostics[agent]["rank"] == 72
         assert "9 of 81 directions are free" in result.diagnostics[agent]["identification"]
@@ -71,7 +55,7 @@ def test_seventy_two_directions_show_in_the_last_policy(paper_game, family):
 def test_correlations_with_the_truth(paper_game, family):
     """Agents that converged are nearly softly optimal; their log policy is not their reward."""
     game = paper_game(family)
-    maxent, log_policy = recovered(MaxEntIrl(), game), recovered(LogPolicy(), game)
+    maxent, log_policy = recovered_exactly(MaxEntIrl(), game), recovered_exactly(LogPolicy(), game)
     for index in range(2):
         assert correlation(maxent, game, index) > 0.97
         assert correlation(log_policy, game, index) < 0.5
@@ -83,7 +67,7 @@ def test_correlations_with_the_truth(paper_game, family):
 def test_after_one_improvement_the_agents_are_not_softly_optimal(paper_game, family):
     """What maxent-irl assumes is wrong for agents that still learn, and its own fit shows it."""
     game = paper_game(family)
-    early, late = (recovered(MaxEntIrl(), game, n_stages=n) for n in (2, 10))
+    early, late = (recovered_exactly(MaxEntIrl(), game, n_stages=n) for n in (2, 10))
     for agent in game.agents:
         assert (
             early.diagnostics[agent]["divergence_from_observed"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from exact import exact_policies
+from recovery_cases import recovered_exactly
 
 from malfl_algos.ma_lfl.recovery import reward_targets
 from malfl_algos.observers.paper import MaLfl, MaLflOwnAction, MaLflState
@@ -19,26 +20,11 @@ SETTINGS = {"discount": 0.9, "temperature": 3.0}
 FAMILIES = ["homogeneous", "heterogeneous"]
 
 
-def recovered(observer, game, n_stages):
-    """Recovery from exactly known policies; every state counts as visited."""
-    stages = exact_policies(game, n_stages, **SETTINGS)
-    ones = Stage(np.ones((game.n_states, *game.n_actions), dtype=np.int64))
-    return observer.recover(
-        LearningTrace((ones,) * n_stages),
-        game=game.without_rewards(),
-        known_policies={
-            agent: np.stack([stage[index] for stage in stages])
-            for index, agent in enumerate(game.agents)
-        },
-        **SETTINGS,
-    )
-
-
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("n_stages", [2, 3, 10])
 @pytest.mark.parametrize("observer", [MaLfl(), MaLflOwnAction(), MaLflState()])
 def test_the_regression_fits_exact_learners_exactly(paper_game, family, n_stages, observer):
-    result = recovered(observer, paper_game(family), n_stages)
+    result = recovered_exactly(observer, paper_game(family), n_stages)
     for agent in ("agent_0", "agent_1"):
         assert result.diagnostics[agent]["residual"] < 1e-8
 
@@ -49,7 +35,7 @@ def test_state_rewards_are_recovered_from_three_stages_on(
     paper_game, random_rewards, family, n_stages
 ):
     for game in (paper_game(family), random_rewards(paper_game(family), n_stages)):
-        result = recovered(MaLflState(), game, n_stages)
+        result = recovered_exactly(MaLflState(), game, n_stages)
         for index, agent in enumerate(game.agents):
             truth = game.reward(index) - game.reward(index).mean()
             np.testing.assert_allclose(result.rewards[agent], truth, atol=1e-6)
@@ -62,7 +48,7 @@ def test_state_rewards_are_recovered_from_three_stages_on(
 @pytest.mark.parametrize("family", FAMILIES)
 def test_rank_of_state_rewards(paper_game, family):
     for n_stages, rank in [(2, 72), (3, 80), (10, 80)]:
-        result = recovered(MaLflState(), paper_game(family), n_stages)
+        result = recovered_exactly(MaLflState(), paper_game(family), n_stages)
         assert [result.diagnostics[a]["rank"] for a in result.rewards] == [rank, rank]
 
 
@@ -73,23 +59,23 @@ def test_nine_directions_of_own_action_rewards_are_free(paper_game, random_rewar
         paper_game("heterogeneous"),
         random_rewards(paper_game(), 0),
     ):
-        result = recovered(MaLflOwnAction(), game, n_stages)
+        result = recovered_exactly(MaLflOwnAction(), game, n_stages)
         for agent in game.agents:
             diagnostics = result.diagnostics[agent]
             assert (diagnostics["n_unknowns"], diagnostics["n_unidentified"]) == (405, 9)
 
 
 def test_756_directions_of_joint_rewards_are_free(paper_game):
-    diagnostics = recovered(MaLfl(), paper_game("heterogeneous"), 10).diagnostics["agent_0"]
+    diagnostics = recovered_exactly(MaLfl(), paper_game("heterogeneous"), 10).diagnostics["agent_0"]
     assert (diagnostics["n_unknowns"], diagnostics["n_unidentified"]) == (2025, 756)
 
 
 def test_the_nearest_representative_is_not_the_truth(paper_game):
     """The fit is perfect and the correlation is not: what is unidentified stays unknown."""
     game = paper_game("heterogeneous")
-    own = recovered(MaLflOwnAction(), game, 10).rewards["agent_0"].mean(axis=(1, 2))
+    own = recovered_exactly(MaLflOwnAction(), game, 10).rewards["agent_0"].mean(axis=(1, 2))
     assert np.corrcoef(own, game.reward(0))[0, 1] == pytest.approx(0.92, abs=0.01)
-    joint = recovered(MaLfl(), game, 10).rewards["agent_0"].mean(axis=(1, 2))
+    joint = recovered_exactly(MaLfl(), game, 10).rewards["agent_0"].mean(axis=(1, 2))
     assert 0.6 < np.corrcoef(joint, game.reward(0))[0, 1] < 0.95
 
 

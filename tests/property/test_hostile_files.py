@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from npz_made import archive_of, header, members_of, npy_bytes
+from npz_made import Exploit, archive_of, header, members_of, npy_bytes
 
 from malfl_algos.ground_truth import GroundTruth
 from malfl_algos.storage.arrays import array_names, read_arrays, read_npz, write_arrays
@@ -163,13 +163,6 @@ def test_a_member_that_stands_twice_is_refused(tmp_path: Path, saved: dict[str, 
     with zipfile.ZipFile(buffer, "a") as archive, pytest.warns(UserWarning, match="Duplicate"):
         archive.writestr("reward/agent_0.npy", npy_bytes(np.zeros(4)))
     assert load_or_refuse("truth", buffer.getvalue(), tmp_path) is None
-
-
-class Exploit:
-    """Unpickling this would make a file."""
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return (open, ("pwned", "w"))
 
 
 HEADER = "{{'descr': {}, 'fortran_order': False, 'shape': {}}}\n"

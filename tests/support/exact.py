@@ -10,6 +10,14 @@ from malfl_env import MarkovGame
 Policies = list[list[np.ndarray]]
 
 
+def random_policies(
+    game: MarkovGame, seed: int | np.random.Generator, concentration: float = 1.0
+) -> list[np.ndarray]:
+    """A policy `(n_states, n_actions)` for every agent, each row drawn from a Dirichlet."""
+    rng = np.random.default_rng(seed)
+    return [rng.dirichlet(np.full(n, concentration), size=game.n_states) for n in game.n_actions]
+
+
 def exact_policies(
     game: MarkovGame, n_stages: int, *, discount: float, temperature: float
 ) -> Policies:

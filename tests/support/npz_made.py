@@ -9,6 +9,13 @@ import zipfile
 import numpy as np
 
 
+class Exploit:
+    """Unpickling this would make a file."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (open, ("pwned", "w"))
+
+
 def archive_of(members: dict[str, bytes], compression: int = zipfile.ZIP_DEFLATED) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", compression) as archive:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from exact import exact_policies
 
+from malfl_algos.contract import RecoveredRewards
 from malfl_algos.learners.ma_spi import MaSpi
 from malfl_algos.trace import LearningTrace, Stage
 from malfl_env import MarkovGame, grid_world_v0, markov_game
@@ -36,11 +39,22 @@ def learn(
     return LearningTrace(tuple(stage.observed for stage in stages)), markov_game(env)
 
 
-def known_exactly(game: MarkovGame, n_stages: int) -> tuple[LearningTrace, dict[str, np.ndarray]]:
-    """Exact learners whose policies are handed over; every joint action was seen once."""
+def known_exactly(
+    game: MarkovGame, n_stages: int, visits: int = 1
+) -> tuple[LearningTrace, dict[str, np.ndarray]]:
+    """Exact learners whose policies are handed over; every joint action was seen equally often."""
     stages = exact_policies(game, n_stages, **SETTINGS)
-    ones = Stage(np.ones((game.n_states, *game.n_actions), dtype=np.int64))
-    return LearningTrace((ones,) * n_stages), {
+    alike = Stage(np.full((game.n_states, *game.n_actions), visits, dtype=np.int64))
+    return LearningTrace((alike,) * n_stages), {
         agent: np.stack([stage[index] for stage in stages])
         for index, agent in enumerate(game.agents)
     }
+
+
+def recovered_exactly(
+    observer: Any, game: MarkovGame, n_stages: int = 10, visits: int = 1000
+) -> RecoveredRewards:
+    """Rewards recovered from the policies of exact learners."""
+    trace, policies = known_exactly(game, n_stages, visits)
+    rules = {"game": game.without_rewards(), "known_policies": policies, **SETTINGS}
+    return observer.recover(trace, **rules)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from exact import random_policies
 
 from malfl_algos.ma_lfl.learner_models import SWEEPS, ExactEvaluation, ExpectedTd
 from malfl_algos.ma_lfl.stages import StageArrays
@@ -18,11 +19,6 @@ GAMES = [
     {"size": 2, "n_agents": 3},
     {"size": 2, "walls": [(0, 1)]},
 ]
-
-
-def uneven(game: MarkovGame, seed: int) -> list[np.ndarray]:
-    rng = np.random.default_rng(seed)
-    return [rng.dirichlet(np.ones(n), size=game.n_states) for n in game.n_actions]
 
 
 def unknowns(table: np.ndarray, model: str, agent: int, n_actions: tuple[int, ...]) -> np.ndarray:
@@ -61,7 +57,7 @@ def empty(game: MarkovGame) -> StageArrays:
 def test_exact_coefficients_are_soft_evaluation(paper_game, options, model):
     for agent in range(options.get("n_agents", 2)):
         game = with_random_reward(paper_game(**options), model, agent, agent)
-        policies = uneven(game, 1)
+        policies = random_policies(game, 1)
         learner = ExactEvaluation(game, model, GAMMA, ALPHA)
         table = learner.coefficients(empty(game), policies, agent)
         reward = unknowns(game.reward(agent), model, agent, game.n_actions)
@@ -76,7 +72,7 @@ def test_unequal_numbers_of_actions():
     game = deterministic_game(
         rng.integers(0, 4, size=(4, 2, 3)), start=0, rewards=[rng.normal(size=(4, 2, 3))] * 2
     )
-    policies = uneven(game, 2)
+    policies = random_policies(game, 2)
     for agent in range(2):
         learner = ExactEvaluation(game, "joint", GAMMA, ALPHA)
         table = learner.coefficients(empty(game), policies, agent)
@@ -101,7 +97,7 @@ def test_expected_td_reaches_the_soft_value(paper_game, options, model):
     discount = 0.6
     for agent in range(options.get("n_agents", 2)):
         game = with_random_reward(paper_game(**options), model, agent, agent)
-        policies = uneven(game, 3)
+        policies = random_policies(game, 3)
         stage = expected_counts(game, policies, 1e10)
         learner = ExpectedTd(game, model, discount, ALPHA, 0.1)
         table = learner.coefficients(stage, policies, agent)
@@ -154,7 +150,7 @@ def test_pairs_never_visited_stay_at_zero(paper_game):
     rng = np.random.default_rng(4)
     counts = rng.integers(0, 3, size=(81, 5, 5))
     counts[7], counts[11, 2] = 0, 0
-    policies = uneven(game, 5)
+    policies = random_policies(game, 5)
     learner = ExpectedTd(game, "state", GAMMA, ALPHA, 0.1)
     table = learner.coefficients(StageArrays(counts), policies, 0)
     q = table @ np.append(game.reward(0), 1)
@@ -172,7 +168,7 @@ def test_td_follows_what_was_played_not_what_was_meant(paper_game):
     game = with_random_reward(paper_game(), "joint", 0, 6)
     counts = np.zeros((81, 5, 5), dtype=np.int64)
     counts[:, :, 3] = 10**6
-    policies = uneven(game, 7)
+    policies = random_policies(game, 7)
     table = ExpectedTd(game, "joint", 0.5, ALPHA, 0.1).coefficients(
         StageArrays(counts), policies, 0
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from exact import random_policies
 from scipy.special import logsumexp
 
 from malfl_algos.ma_lfl.replay import ReplayedTd
@@ -31,12 +32,6 @@ def played(game, policies, *, episodes=20, length=100, seed=0):
     states, joint, after, ends = sample.steps
     actions = np.stack(np.unravel_index(joint, game.n_actions), axis=-1)
     return StageArrays(sample.joint_counts, Steps(states, actions, after, ends)), sample.q
-
-
-def uneven(game, seed, concentration=1.0):
-    rng = np.random.default_rng(seed)
-    shapes = [(np.full(n, concentration), game.n_states) for n in game.n_actions]
-    return [rng.dirichlet(*shape) for shape in shapes]
 
 
 def plain(stage, policy, reward, agent, rule, *, decay=0.0):
@@ -93,7 +88,7 @@ def reward_table(game, model, agent, rng):
 )
 def test_replay_is_the_learner(paper_game, options, model, rule, decay):
     game = paper_game(**options)
-    policies = uneven(game, 0)
+    policies = random_policies(game, 0)
     stage, _ = played(game, policies)
     for agent in range(game.n_agents):
         table, values = reward_table(game, model, agent, np.random.default_rng(agent))
@@ -109,7 +104,7 @@ def test_replay_is_the_learner(paper_game, options, model, rule, decay):
 def test_replay_stays_exact_over_many_steps(paper_game):
     """Long enough for the running values to be recomputed many times, with near-certain actions."""
     game = paper_game()
-    policies = uneven(game, 1, concentration=0.1)
+    policies = random_policies(game, 1, concentration=0.1)
     stage, _ = played(game, policies, episodes=200, length=500)
     truth = plain(stage, policies[0], reward := game_table(game), 0, "expected")
     rows = ReplayedTd("state", GAMMA, ALPHA, BETA).coefficients(stage, policies, 0)
@@ -125,7 +120,7 @@ def game_table(game):
 def test_soft_q_is_linear_about_the_reward_handed_in(paper_game):
     """Handed a neighbouring reward it errs in second order; handed none it is expected SARSA."""
     game = paper_game(size=2)
-    policies = uneven(game, 2)
+    policies = random_policies(game, 2)
     stage, _ = played(game, policies)
     rng = np.random.default_rng(3)
     table, values = reward_table(game, "state", 0, rng)
@@ -144,7 +139,7 @@ def test_soft_q_is_linear_about_the_reward_handed_in(paper_game):
 
 def test_narrow_integers_and_read_only_steps(paper_game):
     game = paper_game()
-    policies = uneven(game, 4)
+    policies = random_policies(game, 4)
     stage, _ = played(game, policies)
     wide = stage.steps
     narrow = [
@@ -163,7 +158,7 @@ def test_narrow_integers_and_read_only_steps(paper_game):
 @pytest.mark.parametrize("rule", ["executed", "expected", "soft_q"])
 def test_rules_without_hidden_draws_leave_no_noise(paper_game, rule):
     game = paper_game(size=2)
-    policies = uneven(game, 5)
+    policies = random_policies(game, 5)
     stage, _ = played(game, policies)
     learner = ReplayedTd("state", GAMMA, ALPHA, BETA, rule)
     rows = learner.coefficients(stage, policies, 0)
@@ -174,7 +169,7 @@ def test_rules_without_hidden_draws_leave_no_noise(paper_game, rule):
 def test_noise_is_that_of_simulated_learners(paper_game, options):
     """What fresh draws leave of q beyond the replay, in predicted standard deviations."""
     game = paper_game(**options)
-    policies = uneven(game, 6)
+    policies = random_policies(game, 6)
     squares, visits = [], []
     for seed in range(6):
         stage, q = played(game, policies, episodes=40, length=500, seed=seed)
@@ -197,7 +192,7 @@ def test_noise_is_that_of_simulated_learners(paper_game, options):
 
 def test_noise_is_the_same_every_time(paper_game):
     game = paper_game()
-    policies = uneven(game, 7)
+    policies = random_policies(game, 7)
     stage, _ = played(game, policies)
     learner = ReplayedTd("state", GAMMA, ALPHA, BETA)
     rows = learner.coefficients(stage, policies, 0)
@@ -209,7 +204,7 @@ def test_noise_is_the_same_every_time(paper_game):
 
 def test_transitions_must_have_been_kept(paper_game):
     game = paper_game()
-    policies = uneven(game, 8)
+    policies = random_policies(game, 8)
     stage, _ = played(game, policies)
     bare = StageArrays(stage.joint_counts)
     with pytest.raises(ValueError, match="keep_transitions"):

@@ -2,6 +2,7 @@ from math import sqrt
 
 import numpy as np
 import pytest
+from exact import random_policies
 from scipy.sparse.linalg import lsmr
 
 from malfl_algos.scores import distances
@@ -35,11 +36,6 @@ def dense(game):
     for state, choice, slot in np.ndindex(flat.shape):
         table[state, choice, flat[state, choice, slot]] += chances[state, choice, slot]
     return table.reshape(-1, game.n_states)
-
-
-def random_policies(game, seed):
-    rng = np.random.default_rng(seed)
-    return [rng.dirichlet(np.ones(n), size=game.n_states) for n in game.n_actions]
 
 
 @pytest.mark.parametrize("measure", MEASURES)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from exact import random_policies
 
 from malfl_algos.soft import (
     averaged_reward,
@@ -14,10 +15,6 @@ from malfl_algos.soft import (
 )
 from malfl_algos.soft import evaluation as soft
 from malfl_env.markov_game import Factor, MarkovGame, deterministic_game
-
-
-def random_policies(game, rng):
-    return [rng.dirichlet(np.ones(n), size=game.n_states) for n in game.n_actions]
 
 
 def brute_force_q(game, policies, agent, *, discount, temperature, sweeps=2000):
@@ -52,7 +49,7 @@ def brute_force_q(game, policies, agent, *, discount, temperature, sweeps=2000):
 )
 def test_linear_solve_agrees_with_iterated_backup(paper_game, options):
     game = paper_game("heterogeneous", **options)
-    policies = random_policies(game, np.random.default_rng(0))
+    policies = random_policies(game, 0)
     for agent in range(game.n_agents):
         q, value = soft_evaluation(game, policies, agent, discount=0.9, temperature=3.0)
         slow = brute_force_q(game, policies, agent, discount=0.9, temperature=3.0, sweeps=400)
@@ -86,7 +83,7 @@ def test_transition_rows_are_distributions_and_match_a_generic_table(paper_game)
     game = paper_game(slip=0.2, n_agents=2)
     successors, probabilities = game.joint_successors()
     table = MarkovGame(game.n_actions, (Factor((0, 1), successors, probabilities),), game.start)
-    policies = random_policies(game, np.random.default_rng(2))
+    policies = random_policies(game, 2)
     for agent in range(2):
         factored = averaged_transition(game, policies, agent)
         generic = averaged_transition(table, policies, agent)
@@ -96,7 +93,7 @@ def test_transition_rows_are_distributions_and_match_a_generic_table(paper_game)
 
 def test_iterative_and_dense_solves_agree(paper_game, monkeypatch):
     game = paper_game("heterogeneous", slip=0.1)
-    policies = random_policies(game, np.random.default_rng(3))
+    policies = random_policies(game, 3)
     dense = soft_evaluation(game, policies, 0, discount=0.95, temperature=1.0)
     monkeypatch.setattr(soft, "DENSE_STATES", 0)
     iterative = soft_evaluation(game, policies, 0, discount=0.95, temperature=1.0)
@@ -106,7 +103,7 @@ def test_iterative_and_dense_solves_agree(paper_game, monkeypatch):
 def test_improvement_never_lowers_the_value_of_a_lone_learner(paper_game):
     """With the other agent fixed, soft improvement is monotone in every state."""
     game = paper_game("heterogeneous")
-    policies = random_policies(game, np.random.default_rng(4))
+    policies = random_policies(game, 4)
     before = soft_evaluation(game, policies, 0, discount=0.9, temperature=3.0)
     improved = [np.exp(log_soft_improvement(before[0], temperature=3.0)), policies[1]]
     after = soft_evaluation(game, improved, 0, discount=0.9, temperature=3.0)
@@ -129,7 +126,7 @@ def test_entropy_of_zero_probability_is_zero():
 
 def test_inputs_are_not_written_to(paper_game):
     game = paper_game()
-    policies = random_policies(game, np.random.default_rng(5))
+    policies = random_policies(game, 5)
     for policy in policies:
         policy.flags.writeable = False
     q, _ = soft_evaluation(game, policies, 0, discount=0.9, temperature=1.0)
@@ -142,7 +139,7 @@ def test_inputs_are_not_written_to(paper_game):
 )
 def test_bad_numbers_are_named(paper_game, discount, temperature):
     game = paper_game()
-    policies = random_policies(game, np.random.default_rng(6))
+    policies = random_policies(game, 6)
     with pytest.raises(ValueError, match=r"discount must|temperature must"):
         soft_evaluation(game, policies, 0, discount=discount, temperature=temperature)
     with pytest.raises(ValueError, match="temperature must be > 0"):

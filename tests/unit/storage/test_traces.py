@@ -9,6 +9,7 @@ import zipfile
 
 import numpy as np
 import pytest
+from npz_made import Exploit
 
 from malfl_algos.ground_truth import GroundTruth
 from malfl_algos.learners.ma_spi import MaSpi
@@ -150,13 +151,6 @@ def test_ground_truth_round_trip_and_damage(tmp_path):
     GroundTruth({"agent_0": np.array([np.nan])}, truth.joint_policies).save(path)
     with pytest.raises(ValueError, match="not a finite float64"):
         GroundTruth.load(path)
-
-
-class Exploit:
-    """Unpickling this would run code."""
-
-    def __reduce__(self):
-        return (open, ("pwned", "w"))
 
 
 def damaged_files(path):
