@@ -56,7 +56,7 @@ def table(found: Mapping[str, Any]) -> str:
     """Games as a Markdown table, and the fitted exponents below it."""
     head = (
         "game | joint states | joint actions | noise and prior | learning, s | recovery, s | aim | "
-        "solver | iterations | per iteration, ms | peak memory, GB | PCC | dense / iterative"
+        "solver | iterations | per iteration, ms | peak memory, GB | Pearson r | dense / iterative"
     )
     lines = [markdown(head.split(" | "), map(_cells, found["games"])), ""]
     for name, fit in found["fits"].items():

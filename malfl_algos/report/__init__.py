@@ -1,6 +1,6 @@
 """Figures, drawn from the files of a run folder and the table of a sweep.
 
-Nothing here is public: figures are drawn by the commands.
+Public: the names in `__all__`. The modules below this package are private.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from importlib.util import find_spec
 _backend = os.environ.get("MPLBACKEND", "")
 if _backend.startswith("module://") and find_spec(_backend[9:].partition(".")[0]) is None:
     # A notebook hands the name of its backend on to "!malfl ..."; in an environment without that
-    # package, matplotlib cannot be imported because of it. The pictures need no backend.
+    # package, matplotlib cannot be imported because of it. Figures need no backend.
     del os.environ["MPLBACKEND"]
     try:
         import matplotlib  # noqa: F401
