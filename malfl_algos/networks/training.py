@@ -51,28 +51,31 @@ class TrainingSettings:
 
 @dataclass(eq=False)
 class Trained:
-    """What came of it.
+    """A training, finished or not.
 
     Args:
         parameters: those of the lowest held-out loss.
-        held_out: that loss.
+        best_loss: that loss.
+        waited: rounds since then, or since the learning rate was halved.
+        halved: how often it was.
+        epoch: rounds made.
+        finished: whether held-out data say that it is enough.
         history: training and held-out loss of every round.
     """
 
     parameters: list[Tensor]
-    held_out: float
-    history: list[tuple[float, float]] = field(default_factory=list)
-
-
-@dataclass(eq=False)
-class _State:
-    best: list[Tensor]
     best_loss: float = float("inf")
     waited: int = 0
     halved: int = 0
     epoch: int = 0
     finished: bool = False
     history: list[tuple[float, float]] = field(default_factory=list)
+
+    @property
+    def progress(self) -> dict[str, Any]:
+        """What JSON holds of it in a checkpoint."""
+        names = ("best_loss", "waited", "halved", "epoch", "finished")
+        return {name: getattr(self, name) for name in names}
 
 
 def pieces(rows: Tensor, size: int) -> Iterator[Tensor]:
@@ -108,18 +111,17 @@ def train(
         RuntimeError: where a loss is not finite; what was saved last stays.
     """
     optimizer = adam(parameters, settings.learning_rate)
-    state = _State([p.detach().clone() for p in parameters])
+    state = Trained([p.detach().clone() for p in parameters])
     if saver is not None:
         _restore(saver, parameters, optimizer, generator, state)
     n_batches = -(-n_items // settings.batch_size)
     repeats = -(-settings.least_steps // n_batches)
     while not state.finished and state.epoch < settings.epochs:
-        rate = settings.learning_rate / 2**state.halved
         for group in optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = settings.learning_rate / 2**state.halved
         total = 0.0
         for _ in range(repeats):
-            total += _epoch(parameters, loss, optimizer, n_items, settings, generator)
+            total += _epoch(loss, optimizer, n_items, settings, generator)
         train_loss, held = total / repeats, held_out()
         if not np.isfinite(train_loss) or not np.isfinite(held):
             raise RuntimeError(
@@ -132,12 +134,11 @@ def train(
             log(state.epoch, train_loss, held)
         ending = state.finished or state.epoch >= settings.epochs
         if saver is not None and (ending or state.epoch % SAVED_EVERY == 0):
-            saver.save(*_packed(parameters, optimizer, generator, state))
-    return Trained(state.best, state.best_loss, state.history)
+            saver.save(_packed(parameters, optimizer, generator, state), state.progress)
+    return state
 
 
 def _epoch(
-    parameters: Sequence[Tensor],
     loss: Callable[[Tensor], Tensor],
     optimizer: torch.optim.Optimizer,
     n_items: int,
@@ -161,13 +162,13 @@ def _epoch(
 
 
 def _after_round(
-    state: _State, parameters: Sequence[Tensor], held: float, settings: TrainingSettings
+    state: Trained, parameters: Sequence[Tensor], held: float, settings: TrainingSettings
 ) -> None:
     state.epoch += 1
     if settings.steady:
         state.halved = state.epoch * (settings.halvings + 1) // settings.epochs
     if settings.steady or held < state.best_loss:
-        state.best = [p.detach().clone() for p in parameters]
+        state.parameters = [p.detach().clone() for p in parameters]
         state.best_loss, state.waited = held, 0
         return
     state.waited += 1
@@ -176,29 +177,24 @@ def _after_round(
         state.finished = state.halved >= settings.halvings
 
 
+_MOMENTS = {"step": "step", "first": "exp_avg", "second": "exp_avg_sq"}
+"""Names in a checkpoint of what Adam keeps for every parameter."""
+
+
 def _packed(
     parameters: Sequence[Tensor],
     optimizer: torch.optim.Optimizer,
     generator: torch.Generator,
-    state: _State,
-) -> tuple[Arrays, dict[str, Any]]:
+    state: Trained,
+) -> Arrays:
     arrays: Arrays = {"generator": generator.get_state().numpy().copy()}
     for number, parameter in enumerate(parameters):
-        moments = optimizer.state[parameter]
-        arrays[f"now/{number}"] = _array(parameter)
-        arrays[f"best/{number}"] = _array(state.best[number])
-        arrays[f"first/{number}"] = _array(moments["exp_avg"])
-        arrays[f"second/{number}"] = _array(moments["exp_avg_sq"])
-        arrays[f"step/{number}"] = _array(moments["step"])
+        tensors = {"now": parameter, "best": state.parameters[number]}
+        tensors |= {name: optimizer.state[parameter][key] for name, key in _MOMENTS.items()}
+        for name, tensor in tensors.items():
+            arrays[f"{name}/{number}"] = tensor.detach().cpu().numpy().copy()
     arrays["history"] = np.array(state.history, dtype=np.float64).reshape(-1, 2)
-    said = {
-        "best_loss": state.best_loss,
-        "waited": state.waited,
-        "halved": state.halved,
-        "epoch": state.epoch,
-        "finished": state.finished,
-    }
-    return arrays, said
+    return arrays
 
 
 def _restore(
@@ -206,47 +202,32 @@ def _restore(
     parameters: Sequence[Tensor],
     optimizer: torch.optim.Optimizer,
     generator: torch.Generator,
-    state: _State,
+    state: Trained,
 ) -> None:
+    """Take everything up from a checkpoint, if there is one."""
     found = saver.load()
     if found is None:
         return
-    arrays, said = found
+    arrays, progress = found
     try:
-        _unpack(arrays, parameters, optimizer, generator, state)
-        state.best_loss, state.waited = float(said["best_loss"]), int(said["waited"])
-        state.halved, state.epoch = int(said["halved"]), int(said["epoch"])
-        state.finished = bool(said["finished"])
+        generator.set_state(torch.from_numpy(arrays["generator"].astype(np.uint8)))
+        for number, parameter in enumerate(parameters):
+            now, best = (_like(parameter, arrays, f"{name}/{number}") for name in ("now", "best"))
+            with torch.no_grad():
+                parameter.copy_(now)
+            state.parameters[number] = best
+            for name, key in _MOMENTS.items():
+                old = optimizer.state[parameter][key]
+                optimizer.state[parameter][key] = _like(old, arrays, f"{name}/{number}")
+        for name, value in state.progress.items():
+            setattr(state, name, type(value)(progress[name]))
         state.history = [(float(a), float(b)) for a, b in arrays["history"]]
     except (KeyError, TypeError, ValueError, RuntimeError) as fault:
         raise saver.broken(fault) from fault
 
 
-@torch.no_grad()
-def _unpack(
-    arrays: Arrays,
-    parameters: Sequence[Tensor],
-    optimizer: torch.optim.Optimizer,
-    generator: torch.Generator,
-    state: _State,
-) -> None:
-    generator.set_state(torch.from_numpy(arrays["generator"].astype(np.uint8)))
-    for number, parameter in enumerate(parameters):
-        found = {kind: arrays[f"{kind}/{number}"] for kind in ("now", "best", "first", "second")}
-        for kind, array in found.items():
-            if array.shape != tuple(parameter.shape):
-                raise InputError(f"{kind}/{number} is {array.shape}, not {tuple(parameter.shape)}")
-        now, best, first, second = (
-            torch.from_numpy(array).to(parameter) for array in found.values()
-        )
-        parameter.copy_(now)
-        state.best[number] = best
-        optimizer.state[parameter] = {
-            "step": torch.from_numpy(arrays[f"step/{number}"]),
-            "exp_avg": first,
-            "exp_avg_sq": second,
-        }
-
-
-def _array(tensor: Tensor) -> NDArray[Any]:
-    return np.asarray(tensor.detach().cpu().numpy()).copy()
+def _like(tensor: Tensor, arrays: Arrays, name: str) -> Tensor:
+    """A saved array as a tensor of the same shape, type and device."""
+    if arrays[name].shape != tuple(tensor.shape):
+        raise InputError(f"{name} is {arrays[name].shape}, not {tuple(tensor.shape)}")
+    return torch.from_numpy(arrays[name]).to(tensor)
