@@ -49,8 +49,7 @@ def _gathering(name: str, make: Callable[[], Any], n_games: int) -> Contest:
     from malfl_algos.learners.soft_q import new_agent, probabilities
     from malfl_algos.networks.encoding import Encoder
     from malfl_algos.networks.mlp import init
-    from malfl_algos.play.episodes import play_stage
-    from malfl_algos.play.games import games_of
+    from malfl_algos.play import games_of, play_stage
 
     games = games_of(make, n_games)
     generator = torch.Generator().manual_seed(0)

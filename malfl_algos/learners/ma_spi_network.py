@@ -30,11 +30,17 @@ from malfl_algos.learners.soft_q import (
 from malfl_algos.networks.encoding import Encoder
 from malfl_algos.networks.logging import Log, tensorboard_log
 from malfl_algos.networks.mlp import generator_from, torch_device
-from malfl_algos.play.episodes import joined, play_stage
-from malfl_algos.play.games import Games, games_of
-from malfl_algos.play.tabular import StageSample, observed_stage, sample_stage
+from malfl_algos.play import (
+    Games,
+    StageSample,
+    games_of,
+    joined,
+    observed_stage,
+    play_stage,
+    sample_stage,
+    tabular_game,
+)
 from malfl_algos.spaces import narrowed
-from malfl_env import markov_game
 from malfl_env.checks import check_count, check_table_bytes
 from malfl_env.errors import InputError
 from malfl_env.markov_game import MarkovGame
@@ -132,9 +138,9 @@ class MaSpiNetwork:
             RuntimeError: later, where training diverges.
         """
         torch_device(self.device)
-        if not callable(getattr(getattr(env, "unwrapped", env), "markov_game", None)):
+        game = tabular_game(env)
+        if game is None:
             return self._played(games_of(env, min(self.game_copies, self.episodes)), n_stages, rng)
-        game = markov_game(env)
         check_table_bytes(
             8 * game.n_states * math.prod(game.n_actions),
             f"the visits of {game.n_states} joint states and their joint actions",

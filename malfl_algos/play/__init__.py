@@ -5,6 +5,15 @@ Public: the names in `__all__`, for learners. The modules below this package are
 
 from malfl_algos.play.episodes import joined, play_stage
 from malfl_algos.play.games import Games, games_of
-from malfl_algos.play.tabular import observed_stage, sample_stage
+from malfl_algos.play.tabular import StageSample, observed_stage, sample_stage, tabular_game
 
-__all__ = ["Games", "games_of", "joined", "observed_stage", "play_stage", "sample_stage"]
+__all__ = [
+    "Games",
+    "StageSample",
+    "games_of",
+    "joined",
+    "observed_stage",
+    "play_stage",
+    "sample_stage",
+    "tabular_game",
+]

@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 from malfl_algos.trace import NextStateCounts, Stage, Transitions
 from malfl_algos.work.compilation import compiled
 from malfl_algos.work.splitmix import splitmix64
+from malfl_env import markov_game
 from malfl_env.errors import InputError
 from malfl_env.markov_game import Factor, MarkovGame
 
-__all__ = ["StageSample", "observed_stage", "sample_stage", "thresholds"]
+__all__ = ["StageSample", "observed_stage", "sample_stage", "tabular_game", "thresholds"]
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -45,6 +46,16 @@ class StageSample:
     joint_counts: IntArray
     q: tuple[FloatArray, ...]
     steps: tuple[IntArray, IntArray, IntArray, NDArray[np.bool_]] | None
+
+
+def tabular_game(env: Any) -> MarkovGame | None:
+    """The tabular model of an environment that has one, see `malfl_env.markov_game`; else None.
+
+    Raises:
+        InputError: for a model that does not fit.
+    """
+    has_model = callable(getattr(getattr(env, "unwrapped", env), "markov_game", None))
+    return markov_game(env) if has_model else None
 
 
 def sample_stage(

@@ -20,8 +20,7 @@ from mpe2 import simple_spread_v3
 from numpy.typing import NDArray
 
 from malfl_algos.contract import PlayedStage
-from malfl_algos.play.episodes import joined, play_stage
-from malfl_algos.play.games import games_of
+from malfl_algos.play import games_of, joined, play_stage
 from malfl_algos.spaces import action_counts, observation_spaces
 from malfl_algos.storage.arrays import read_arrays, write_arrays
 from malfl_algos.trace import Transitions

@@ -19,8 +19,8 @@ from pettingzoo import ParallelEnv
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from malfl_algos.contract import API_VERSION, LearnedStage, StageTruth
-from malfl_algos.play import Games, games_of, observed_stage, sample_stage
-from malfl_env import MarkovGame, markov_game
+from malfl_algos.play import Games, games_of, observed_stage, sample_stage, tabular_game
+from malfl_env import MarkovGame
 from malfl_env.errors import InputError
 from malfl_sb3.behaviour import log_behaviour
 from malfl_sb3.playing import played_stage
@@ -127,8 +127,8 @@ class Sb3Learner:
             InputError: at once, for an environment that does not fit or cannot be copied; later,
                 where some agents end before others.
         """
-        if callable(getattr(getattr(env, "unwrapped", env), "markov_game", None)):
-            game = markov_game(env)
+        game = tabular_game(env)
+        if game is not None:
             return self._tabular(env, game, _all_observations(env, game), n_stages, rng)
         agent_views(env)
         games = games_of(env, min(self.game_copies, self.episodes))
