@@ -11,7 +11,7 @@ import torch
 from gymnasium import spaces
 from network_games import Corridor, Ruinous
 
-from malfl_algos.contract import Learner, ObservationLearner
+from malfl_algos.contract import Learner
 from malfl_algos.learners.ma_spi import MaSpi
 from malfl_algos.learners.ma_spi_network import MaSpiNetwork
 from malfl_algos.learners.soft_q import (
@@ -146,21 +146,26 @@ def installed() -> bool:
     return any(plugin.name == "ma-spi-network" for plugin in list_plugins())
 
 
-def test_it_is_both_kinds_of_learner():
-    learner = MaSpiNetwork(**RATES)
+def test_it_learns_in_tabular_games_and_in_any_other():
+    learner = MaSpiNetwork(**RATES, **SMALL, episodes=2, episode_length=5)
     assert isinstance(learner, Learner)
-    assert isinstance(learner, ObservationLearner)
+    for env, tabular in ((grid_world_v0.parallel_env(), True), (Corridor(), False)):
+        stage = next(learner.learn(env, n_stages=1, rng=np.random.default_rng(0)))
+        assert (stage.observed.joint_counts is not None) == tabular
+        assert (stage.truth.rewards is None) == tabular
 
 
 def columns(stage):
-    seen = stage.observed
+    if stage.observed.joint_counts is not None:
+        return [stage.observed.joint_counts, *stage.truth.policies.values()]
+    steps = stage.observed.transitions
     return [
-        seen.joint_actions,
-        seen.episode_ends,
-        *seen.observations.values(),
-        *seen.next_observations.values(),
-        *stage.policies.values(),
-        *stage.rewards.values(),
+        steps.joint_actions,
+        steps.episode_ends,
+        *steps.observations.values(),
+        *steps.next_observations.values(),
+        *stage.truth.policies.values(),
+        *stage.truth.rewards.values(),
     ]
 
 
@@ -173,7 +178,7 @@ def test_one_seed_one_result_to_the_byte(make):
     def run(seed):
         np.random.seed(seed + 10)  # noqa: NPY002  # the global states are nobody's business
         torch.manual_seed(seed + 20)
-        stages = learner.play(make(), n_stages=3, rng=np.random.default_rng(seed))
+        stages = learner.learn(make(), n_stages=3, rng=np.random.default_rng(seed))
         return [b"".join(column.tobytes() for column in columns(stage)) for stage in stages]
 
     assert run(0) == run(0)
@@ -224,8 +229,8 @@ def test_learning_pays():
         discount=0.9, temperature=0.5, episodes=40, episode_length=30, q_updates=300,
         policy_updates=150, hidden=(32,),
     )  # fmt: skip
-    stages = list(learner.play(Corridor(box=True), n_stages=3, rng=np.random.default_rng(0)))
-    means = [np.mean([gain.mean() for gain in stage.rewards.values()]) for stage in stages]
+    stages = list(learner.learn(Corridor(box=True), n_stages=3, rng=np.random.default_rng(0)))
+    means = [np.mean([gain.mean() for gain in stage.truth.rewards.values()]) for stage in stages]
     assert means[0] < 2.5
     assert means[2] > 3.2
 
@@ -244,14 +249,14 @@ def test_a_device_that_is_not_there():
     env = grid_world_v0.parallel_env()
     for device in ("cuda:99", "abacus"):
         learner = MaSpiNetwork(**RATES, device=device)
-        for start in (learner.learn, learner.play):
-            with pytest.raises(ValueError, match=f"device '{device}' cannot be used here, choose"):
-                start(env, n_stages=2, rng=np.random.default_rng(0))
+        for game in (env, Corridor()):
+            with pytest.raises(InputError, match=f"device '{device}' cannot be used here, choose"):
+                learner.learn(game, n_stages=2, rng=np.random.default_rng(0))
 
 
 def test_a_loss_that_is_not_finite():
     learner = MaSpiNetwork(**RATES, **SMALL, episodes=2, episode_length=5)
-    stages = learner.play(Ruinous(), n_stages=2, rng=np.random.default_rng(0))
+    stages = learner.learn(Ruinous(), n_stages=2, rng=np.random.default_rng(0))
     next(stages)
     with pytest.raises(RuntimeError, match="lower the learning rate"):
         next(stages)
@@ -263,14 +268,14 @@ def test_tensorboard_is_told_of_losses_entropies_and_returns(tmp_path):
     learner = MaSpiNetwork(
         **RATES, **SMALL, episodes=4, episode_length=9, log_dir=str(tmp_path / "log")
     )
-    stages = list(learner.play(Corridor(), n_stages=3, rng=np.random.default_rng(0)))
+    stages = list(learner.learn(Corridor(), n_stages=3, rng=np.random.default_rng(0)))
     (run,) = (tmp_path / "log").iterdir()
     events = EventAccumulator(str(run))
     events.Reload()
     for name in ("soft_bellman_loss", "projection_divergence", "return", "entropy"):
         assert events.Scalars(f"left one/{name}")
     returns = [event.value for event in events.Scalars("right one/return")]
-    wanted = [stage.rewards["right one"].sum() / 4 for stage in stages[:2]]
+    wanted = [stage.truth.rewards["right one"].sum() / 4 for stage in stages[:2]]
     np.testing.assert_allclose(returns, wanted, rtol=1e-5)
 
 

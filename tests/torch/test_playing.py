@@ -15,8 +15,7 @@ from network_games import (
 )
 
 from malfl_algos import LearningTrace
-from malfl_algos.play.episodes import joined, play_stage
-from malfl_algos.play.games import games_of
+from malfl_algos.play import games_of, joined, play_stage
 from malfl_env import grid_world_v0
 
 
