@@ -65,10 +65,17 @@ def read_record(root: Path) -> dict[str, Any]:
 
 
 def holds_nothing(root: Path) -> bool:
-    """Whether a folder is absent or empty, but for what a run leaves that hardly began."""
+    """Whether a folder is absent or empty, but for what a run leaves that hardly began.
+
+    A log of the command (`> OUT/run.log`, the files of a batch system) does not count either.
+    """
     return not root.exists() or all(
-        path.name == LOCK_NAME or is_leftover(path.name) for path in root.iterdir()
+        path.name == LOCK_NAME or is_leftover(path.name) or _is_log(path) for path in root.iterdir()
     )
+
+
+def _is_log(path: Path) -> bool:
+    return path.suffix in (".log", ".out", ".err") and path.is_file()
 
 
 def stored_config(root: Path, record: Mapping[str, Any]) -> ExperimentConfig:

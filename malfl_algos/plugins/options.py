@@ -216,12 +216,14 @@ _cached_model = cache(_model)
 
 @cache
 def _models(cls: type) -> dict[str, tuple[Any, Any]]:
-    """The annotation and the model of every option, or the first that pydantic rejects."""
+    """The annotation and the model of every option; names one that pydantic rejects."""
+    from pydantic import PydanticUserError
+
     models = {}
     for name, hint in option_hints(cls).items():
         try:
             models[name] = (hint, _model(hint))
-        except Exception as fault:
+        except (PydanticUserError, NameError, TypeError) as fault:
             raise InputError(
                 f"{cls.__name__}: option {name!r} has the annotation {hint}, by which no value can "
                 f"be checked: {shown(fault)}"

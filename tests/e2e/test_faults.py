@@ -248,13 +248,15 @@ def test_a_folder_that_is_only_to_be_read(tmp_path, argv, undisturbed):
     """Root may write anywhere, so another user has to try."""
     program = (
         "import importlib, os, sys\n"
-        "from malfl_algos.cli import commands, main as cli\n"
-        "from malfl_algos.work import compilation\n"
+        "from malfl_algos.cli.main import main\n"
+        "from malfl_algos.experiments import engine, text\n"
         # the other user need not be able to read where the packages lie
-        "for name in cli._EXTRA: importlib.import_module(name)\n"
+        "for name in 'scipy numba yaml matplotlib joblib tqdm threadpoolctl docstring_parser '"
+        "'pydantic filelock'.split(): importlib.import_module(name)\n"
+        "from malfl_algos.experiments.config import from_mapping; from_mapping({'iterations': 3})\n"
         "if os.geteuid() == 0:\n"
         "    os.setgroups([]), os.setgid(65534), os.setuid(65534)\n"
-        "sys.exit(cli.main(sys.argv[1:]))\n"
+        "sys.exit(main(sys.argv[1:]))\n"
     )
     root = Path("/tmp") / f"malfl-only-to-be-read-{os.getpid()}"
     try:

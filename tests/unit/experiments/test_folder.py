@@ -57,6 +57,17 @@ def test_a_folder_of_something_else_is_refused(tmp_path, config):
             open_run(tmp_path / "full", config, overwrite=overwrite)
 
 
+@pytest.mark.parametrize("name", ["run.log", "slurm-17.out", "job.err"])
+def test_the_log_of_a_run_may_lie_in_its_folder(tmp_path, config, name):
+    root = tmp_path / "run"
+    root.mkdir()
+    (root / name).write_text("what the command says")
+    folder = open_run(root, config, overwrite=False)
+    folder.begin(check_parts(config))
+    assert open_run(root, config, overwrite=True).config == config
+    assert (root / name).read_text() == "what the command says"
+
+
 def test_a_folder_without_permission_is_refused():
     """Root may write anywhere, so another user has to try."""
     program = (

@@ -154,6 +154,18 @@ def test_an_annotation_that_cannot_be_evaluated_names_its_option():
         option_hints(Unreadable)
 
 
+@dataclass(frozen=True)
+class Odd:
+    """An option that is annotated with what its type cannot have."""
+
+    thing: Annotated[int, Field(discriminator="kind")] = 0
+
+
+def test_an_annotation_that_no_value_can_be_checked_by_names_its_option():
+    with pytest.raises(InputError, match=r"Odd: option 'thing' .* by which no value can be"):
+        coerce_options(Odd, {}, where="here")
+
+
 def test_an_annotation_that_cannot_be_evaluated_names_its_plugin(tmp_path, monkeypatch):
     (tmp_path / "unreadable_plugin.py").write_text(
         "from __future__ import annotations\n"
