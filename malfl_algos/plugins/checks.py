@@ -70,9 +70,14 @@ def _check_api_version(cls: type) -> None:
         )
     if stated[0] != API_VERSION[0]:
         wanted = ".".join(map(str, API_VERSION))
+        change = "install a matching version of one of the two"
+        if stated[0] == 1:
+            change += (
+                "; its author has to yield LearnedStage(Stage(...), StageTruth(policies)) from "
+                "learn, to begin recover with Problem(...), and to set api_version to (2, 0)"
+            )
         raise InputError(
-            f"is written for API version {stated[0]}.{stated[1]}, this is {wanted}: "
-            "install a matching version of one of the two"
+            f"is written for API version {stated[0]}.{stated[1]}, this is {wanted}: {change}"
         )
     if any(field.name == "api_version" for field in fields(cls)):
         raise InputError(

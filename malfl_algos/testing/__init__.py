@@ -13,7 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from malfl_algos.testing.learner import LearnerCheck, check_refusals
+from malfl_algos.testing.envs import ObservedWorld
+from malfl_algos.testing.learner import LearnerCheck, check_refusals, plays
 from malfl_algos.testing.observer import ObserverCheck
 from malfl_algos.testing.subject import kept_random_state, subject_of
 from malfl_env import grid_world_v0
@@ -42,14 +43,15 @@ def check_learner(
     - *Stages*: "call raised"; "not a LearnedStage"; "not a plain Stage" (a class of its own could
       carry what nobody may see); "wrong number of stages"; "counts of another game"; "empty stage";
       "policies of other agents"; "policy of the wrong shape"; "policy is not a distribution";
-      "stage overwritten later".
+      "stage overwritten later". Of a stage without counts also: "observations of other agents";
+      "steps are not of the environment"; "rewards are not finite numbers per step".
     - *Truthfulness*: "counts contradict the policies" (an impossible action, or frequencies that an
       honest learner shows with a probability of at most 1e-9 a stage; agents that do not draw
       independently; policies of the stage before or after); "visits a joint state that cannot
-      occur"; "no next-state counts" (in a stochastic game); "next-state counts do not add up to
-      joint_counts"; "transitions malformed"; "transitions do not add up to joint_counts";
-      "transitions do not follow one another"; "impossible next state". What a `Stage` refuses by
-      itself (numbers that are no states or actions) is "call raised".
+      occur"; "no next-state counts" (in a stochastic game); "transitions do not follow one
+      another" (episodes that begin elsewhere, observations that jump); "impossible next state".
+      What a `Stage` rejects by itself (numbers that are no states or actions, counts that
+      contradict one another or the steps) is "call raised".
     - *keep_transitions*, where there is that option: "keep_transitions not honoured"; "keeping
       transitions changes the trace".
     - *Randomness*: "one seed, two results"; "learners share state" (two at work in turns); "a
@@ -67,8 +69,9 @@ def check_learner(
         options: options to try it with. Left out, those named like a key of the experiment are
             filled in: discount 0.9, temperature 0.5, 20 episodes of 50 steps, transitions not kept.
             More steps make the test of frequencies sharper.
-        factory: makes a new environment with a tabular model (see `malfl_env.markov_game`); left
-            out: a grid world of 2x2 cells, without and with slip.
+        factory: makes a new parallel environment, with a tabular model (see
+            `malfl_env.markov_game`) or without; left out: a grid world of 2x2 cells, without and
+            with slip, and for a learner that plays it, one whose agents observe real numbers.
         n_stages: of each run, >= 2; there are about five runs in every game.
         seeds: two different ones.
         stochastic: False for a learner whose counts no seed changes.
@@ -94,6 +97,8 @@ def check_learner(
     if factory is not None:
         games = {"the environment given": factory}
     with kept_random_state():
+        if factory is None and plays(subject, ObservedWorld(length)):
+            games["2x2 grid world of observations"] = partial(ObservedWorld, length)
         for name, make in games.items():
             LearnerCheck(subject, make, n_stages, tuple(seeds), stochastic, name)()
         check_refusals(subject)

@@ -16,7 +16,15 @@ from malfl_env import MarkovGame, grid_world_v0, markov_game
 from malfl_env.factor import Factor
 from malfl_env.markov_game import deterministic_game
 
-__all__ = ["Case", "grid_game", "learned_case", "odd_game", "played_case", "renamed"]
+__all__ = [
+    "Case",
+    "grid_game",
+    "learned_case",
+    "observed_case",
+    "odd_game",
+    "played_case",
+    "renamed",
+]
 
 FloatArray = NDArray[np.float64]
 
@@ -30,14 +38,14 @@ class Case:
 
     Args:
         name: for messages.
-        game: without its rewards.
+        game: without its rewards; None: the trace holds observed steps alone.
         trace: of agents that learned.
         policies: true ones, per agent id `(n_stages, n_states, n_actions)`.
         known: agents whose policies are handed over.
     """
 
     name: str
-    game: MarkovGame
+    game: Any
     trace: LearningTrace
     policies: Mapping[str, FloatArray]
     known: tuple[str, ...] = ()
@@ -95,10 +103,23 @@ def learned_case(name: str, game: MarkovGame, *, keep_transitions: bool) -> Case
     )
     stages = list(learner.learn(_Tabular(game), n_stages=N_STAGES, rng=np.random.default_rng(0)))
     policies = {
-        agent: np.stack([stage.joint_policy[agent] for stage in stages]) for agent in game.agents
+        agent: np.stack([stage.truth.policies[agent] for stage in stages]) for agent in game.agents
     }
     trace = LearningTrace(tuple(stage.observed for stage in stages))
     return Case(name, game.without_rewards(), trace, policies)
+
+
+def observed_case(game: MarkovGame) -> Case:
+    """The trace of a learned case as an observer sees it that knows observations alone."""
+    case = learned_case("observed steps", game, keep_transitions=True)
+    whole = case.trace.with_observations(game)
+    stages = [
+        Stage(transitions=replace(stage.transitions, states=None, next_states=None))
+        for stage in whole.stages
+        if stage.transitions is not None
+    ]
+    trace = LearningTrace(tuple(stages), whole.agents, whole.n_actions, whole.spaces)
+    return replace(case, game=None, trace=trace)
 
 
 def played_case(case: Case, policies: Mapping[str, FloatArray]) -> Case:

@@ -18,7 +18,7 @@ from scipy.special import gammaln, logsumexp, xlogy
 
 from malfl_env.testing.protocol import fail
 
-__all__ = ["FALSE_ALARM", "check_frequencies", "log_e_values"]
+__all__ = ["FALSE_ALARM", "check_frequencies", "check_own_frequencies", "log_e_values"]
 
 FloatArray = NDArray[np.float64]
 Policies = Sequence[NDArray[Any]]
@@ -89,6 +89,24 @@ def check_frequencies(
         if evidence > limit:
             detail = f"{what} are not draws from the policies claimed (evidence e^{evidence:.0f})"
             fail("counts contradict the policies", where[number], detail)
+
+
+def check_own_frequencies(
+    agent: str, counts: NDArray[Any], policies: NDArray[Any], where: str
+) -> None:
+    """One agent's actions follow the policies claimed.
+
+    Args:
+        agent: its id.
+        counts: of its actions, `(n_rows, n_actions)`, possible under its policies.
+        policies: claimed, `(n_rows, n_actions)`.
+        where: for messages.
+    """
+    values = np.concatenate(list(log_e_values(counts, policies).values()))
+    evidence = float(logsumexp(values) - np.log(len(values)))
+    if evidence > -np.log(FALSE_ALARM):
+        detail = f"the actions of {agent} are not draws from the policies claimed"
+        fail("counts contradict the policies", where, f"{detail} (evidence e^{evidence:.0f})")
 
 
 def _evidence(joint_counts: NDArray[Any], policies: Policies) -> tuple[float, str]:

@@ -12,15 +12,16 @@ from typing import Any
 import numpy as np
 
 from malfl_algos.testing.envs import ApartEnv, ContinuousEnv
-from malfl_algos.testing.frequencies import check_frequencies
-from malfl_algos.testing.stages import check_stage
+from malfl_algos.testing.frequencies import check_frequencies, check_own_frequencies
+from malfl_algos.testing.stages import check_observed_stage, check_stage, counts_of_steps
 from malfl_algos.testing.subject import Subject, guarded, parts, unsettle
 from malfl_env import markov_game
+from malfl_env.errors import InputError
 from malfl_env.testing.protocol import fail
 from malfl_env.testing.run import Run, blamed, episode_fingerprints
 from malfl_env.testing.values import difference, overwrite, shown
 
-__all__ = ["LearnerCheck", "check_refusals"]
+__all__ = ["LearnerCheck", "check_refusals", "plays"]
 
 PATIENCE = 5.0
 """Seconds that a thread has to end in after its learner was closed."""
@@ -88,13 +89,13 @@ class LearnerCheck:
     def _first_run(self, learner: Any) -> list[Any]:
         """Every stage by itself, then what is left of the environment. Returns copies."""
         env = self.factory()
-        game = markov_game(env)
+        game = _tabular(env)
         before = parts(game)
         keep = self.subject.options.get("keep_transitions")
         given, copies = [], []
         for number, stage in enumerate(self._stages(learner, env, self.seeds[0])):
             if number < self.n_stages:
-                check_stage(stage, game, keep=keep, where=self._where(number))
+                self._check_stage(stage, env, game, keep, self._where(number))
             given.append(stage)
             copies.append(parts(stage))
             for old, (live, copied) in enumerate(zip(given, copies, strict=True)):
@@ -105,17 +106,32 @@ class LearnerCheck:
             found = f"more than {self.n_stages}" if len(given) > self.n_stages else len(given)
             detail = f"n_stages is {self.n_stages}, the learner gave {found}"
             fail("wrong number of stages", self._where(), detail)
-        self._check_counts(given, game.agents)
-        gap = difference(before, parts(markov_game(env)))
+        self._check_counts(given, env.possible_agents)
+        gap = difference(before, parts(_tabular(env)))
         if gap:
             fail("inputs written to", self._where(), f"the game's tables: {gap}")
         self._check_env(env)
         return copies
 
+    def _check_stage(self, stage: Any, env: Any, game: Any, keep: bool | None, where: str) -> None:
+        """With counts where the game has a tabular model, or as steps with observations."""
+        if game is None or getattr(getattr(stage, "observed", None), "joint_counts", game) is None:
+            check_observed_stage(stage, env, where=where)
+        else:
+            check_stage(stage, game, keep=keep, where=where)
+
     def _check_counts(self, stages: list[Any], agents: Sequence[str]) -> None:
         """The policies claimed are those that were played."""
+        if stages[0].observed.joint_counts is None:
+            for number, stage in enumerate(stages):
+                for index, agent in enumerate(agents):
+                    own = counts_of_steps(stage, index, agent)
+                    check_own_frequencies(agent, *own, self._where(number))
+            return
         counts = [stage.observed.counts for stage in stages]
-        claimed = [[np.asarray(stage.joint_policy[agent]) for agent in agents] for stage in stages]
+        claimed = [
+            [np.asarray(stage.truth.policies[agent]) for agent in agents] for stage in stages
+        ]
         check_frequencies(counts, claimed, [self._where(n) for n in range(len(stages))])
 
     def _check_env(self, env: Any) -> None:
@@ -154,7 +170,8 @@ class LearnerCheck:
         again = []
         for stage in self._stages(learner, self.factory(), self.seeds[0]):
             again.append(parts(stage))
-            overwrite(stage.joint_policy)
+            overwrite(stage.truth.policies)
+            overwrite(stage.truth.rewards)
             overwrite(stage.observed.joint_counts)
         gap = difference(first, again)
         if gap:
@@ -185,12 +202,11 @@ class LearnerCheck:
         """The same trace whether or not its transitions are kept."""
         keep = not self.subject.options["keep_transitions"]
         env = self.factory()
-        game, found = markov_game(env), []
+        game, found = _tabular(env), []
         learner = self.subject.build(keep_transitions=keep)
         for number, stage in enumerate(self._stages(learner, env, self.seeds[0])):
-            check_stage(
-                stage, game, keep=keep, where=f"{self._where(number)}, keep_transitions={keep}"
-            )
+            where = f"{self._where(number)}, keep_transitions={keep}"
+            self._check_stage(stage, env, game, keep, where)
             found.append(parts(stage))
         gap = difference(_counts(first), _counts(found))
         if gap:
@@ -198,7 +214,21 @@ class LearnerCheck:
 
 
 def _counts(stages: list[Any]) -> list[Any]:
-    return [stage["observed"]["joint_counts"] for stage in stages]
+    """What was seen, without the order of steps where there are counts."""
+    return [
+        stage["observed"]["joint_counts"]
+        if stage["observed"]["joint_counts"] is not None
+        else stage["observed"]["transitions"]["joint_actions"]
+        for stage in stages
+    ]
+
+
+def _tabular(env: Any) -> Any:
+    """The tabular model of an environment; None where it has none."""
+    try:
+        return markov_game(env)
+    except InputError:
+        return None
 
 
 def check_refusals(subject: Subject) -> None:
@@ -220,6 +250,11 @@ def check_refusals(subject: Subject) -> None:
         if fault is not None and isinstance(env, ContinuousEnv) and env.n_steps:
             detail = f"it took {env.n_steps} steps before it said: {shown(fault)}"
             fail("refused too late", where, detail)
+
+
+def plays(subject: Subject, env: Any) -> bool:
+    """Whether a learner takes an environment; it rejects one by an `InputError` or `ValueError`."""
+    return _refusal(lambda: _begin(subject, subject.options, env), env.metadata["name"]) is None
 
 
 def _begin(subject: Subject, options: Any, env: Any = None) -> None:

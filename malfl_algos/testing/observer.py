@@ -9,9 +9,17 @@ from typing import Any
 import numpy as np
 
 from malfl_algos.contract import RecoveredRewards
-from malfl_algos.testing.cases import Case, grid_game, learned_case, odd_game, played_case, renamed
-from malfl_algos.testing.results import check_result
-from malfl_algos.testing.subject import Subject, guarded, parts, unsettle
+from malfl_algos.plugins.results import check_result
+from malfl_algos.testing.cases import (
+    Case,
+    grid_game,
+    learned_case,
+    observed_case,
+    odd_game,
+    played_case,
+    renamed,
+)
+from malfl_algos.testing.subject import Subject, guarded, kept_contract, parts, told, unsettle
 from malfl_algos.testing.worlds import check_peeking
 from malfl_algos.trace import LearningTrace, Stage, Transitions
 from malfl_env.testing.protocol import fail
@@ -21,6 +29,8 @@ __all__ = ["ObserverCheck"]
 
 SAME_AGENT = 0.5
 """Correlation that two results about one agent must have, called by either name."""
+REWARDS = ("rewards", "functions")
+"""Parts of a result that hold rewards."""
 MISPLACED = 0.3
 """By how much more the bystander's reward may change, in correlation, before it is blamed."""
 
@@ -38,16 +48,37 @@ class ObserverCheck:
     keep: bool
 
     def __call__(self) -> None:
-        """All checks."""
+        """All checks; an observer may read tabular traces, observed steps, or both."""
+        kinds = 0
         case = learned_case("2x2 grid world", grid_game(0), keep_transitions=self.keep)
-        other = learned_case("2x2 grid world", grid_game(1), keep_transitions=self.keep)
-        honest = self._check_repeats(case, other)
-        self._check_inputs(case, honest)
-        check_peeking(self.subject, case, honest)
-        self._check_seat(case)
-        self._check_odd(case)
-        self._check_agents(case)
-        self._check_refusals(case)
+        if self._reads(case):
+            kinds += 1
+            other = learned_case("2x2 grid world", grid_game(1), keep_transitions=self.keep)
+            honest = self._check_repeats(case, other)
+            self._check_inputs(case, honest)
+            check_peeking(self.subject, case, honest)
+            self._check_seat(case)
+            self._check_odd(case)
+            self._check_agents(case)
+            self._check_refusals(case)
+        seen = observed_case(grid_game(0))
+        if self._reads(seen):
+            kinds += 1
+            self._check_repeats(seen, observed_case(grid_game(1)))
+            self._check_numbers(seen)
+        if not kinds:
+            self.recover(case)  # says why not
+            fail("reads no trace", case.name, "it rejected a tabular trace and observed steps")
+
+    def _reads(self, case: Case) -> bool:
+        """Whether it does not reject a trace of this kind."""
+        try:
+            self.subject.build().recover(**case.arguments())
+        except ValueError:
+            return False
+        except Exception:  # reported by the checks
+            return True
+        return True
 
     def recover(self, case: Case, where: str = "", observer: Any = None, **changed: Any) -> Any:
         """A checked result, under guard."""
@@ -56,22 +87,24 @@ class ObserverCheck:
         arguments = {**case.arguments(), **changed}
         result = guarded(lambda: observer.recover(**arguments), where)
         wanted = tuple(agent for agent in case.trace.agents if agent not in case.known)
-        check_result(result, arguments["trace"], wanted, where)
+        with kept_contract(where):
+            check_result(result, arguments["trace"], wanted)
         return result
 
     def _check_repeats(self, case: Case, other: Case) -> Any:
         """One trace, one result: again, after another trace, the global generators elsewhere."""
         observer = self.subject.build()
-        first = parts(self.recover(case, observer=observer))
+        first = told(self.recover(case, observer=observer), case)
         unsettle(7)
-        gap = difference(first, parts(self.recover(case, "a second observer")))
+        gap = difference(first, told(self.recover(case, "a second observer"), case))
         if gap:
             fail("one trace, two results", case.name, gap)
-        elsewhere = parts(self.recover(other, "another trace", observer))
-        if difference(first["rewards"], elsewhere["rewards"]) is None:
+        elsewhere = told(self.recover(other, "another trace", observer), case)
+        if all(difference(first[name], elsewhere[name]) is None for name in REWARDS):
             detail = "agents with other rewards left another trace, the rewards found are the same"
             fail("result does not depend on the trace", case.name, detail)
-        gap = difference(first, parts(self.recover(case, "the first trace again", observer)))
+        again = told(self.recover(case, "the first trace again", observer), case)
+        gap = difference(first, again)
         if gap:
             fail("an observer remembers its last trace", case.name, gap)
         return first
@@ -81,13 +114,13 @@ class ObserverCheck:
         case = replace(case, known=case.trace.agents[:1])
         arguments = case.arguments()
         before = parts(arguments)
-        known = parts(guarded(lambda: self.subject.build().recover(**arguments), case.name))
+        known = told(guarded(lambda: self.subject.build().recover(**arguments), case.name), case)
         gap = difference(before, parts(arguments))
         if gap:
             fail("inputs written to", case.name, gap)
         for agents, expected in (((), honest), (case.known, known)):
             frozen = _read_only(replace(case, known=agents))
-            gap = difference(expected, parts(self.recover(frozen, "inputs read-only")))
+            gap = difference(expected, told(self.recover(frozen, "inputs read-only"), case))
             if gap:
                 fail("result depends on whether inputs are read-only", case.name, gap)
 
@@ -117,7 +150,8 @@ class ObserverCheck:
         arguments = {**case.arguments(), **changed}
         result = self._result_or_refusal(arguments, where)
         if not isinstance(result, str):
-            check_result(result, arguments["trace"], case.trace.agents, where)
+            with kept_contract(where):
+                check_result(result, arguments["trace"], case.trace.agents)
 
     def _result_or_refusal(self, arguments: Mapping[str, Any], where: str) -> Any:
         observer = self.subject.build()
@@ -131,8 +165,16 @@ class ObserverCheck:
 
     def _check_refusals(self, case: Case) -> None:
         """What makes no sense is refused by a `ValueError` that names it."""
+        self._check_numbers(case)
         stranger = {"agent_9": case.policies["agent_0"]}
         misshapen = {"agent_0": case.policies["agent_0"][:, :-1]}
+        other = odd_game(0).without_rewards()
+        self._refusal(case, "a game of another size", {"game": other})
+        self._refusal(case, "policies of an agent that is not there", {"known_policies": stranger})
+        self._refusal(case, "policies of the wrong shape", {"known_policies": misshapen})
+
+    def _check_numbers(self, case: Case) -> None:
+        """Discount and temperature out of their ranges."""
         for name, values in {
             "discount": (-0.1, 1.5, float("nan")),
             "temperature": (0.0, -1.0, float("nan")),
@@ -141,10 +183,6 @@ class ObserverCheck:
                 words = self._refusal(case, f"{name} = {value}", {name: value})
                 if name not in words:
                     fail("refusal does not name the argument", f"{name} = {value}", shown(words))
-        other = odd_game(0).without_rewards()
-        self._refusal(case, "a game of another size", {"game": other})
-        self._refusal(case, "policies of an agent that is not there", {"known_policies": stranger})
-        self._refusal(case, "policies of the wrong shape", {"known_policies": misshapen})
 
     def _refusal(self, case: Case, where: str, changed: Mapping[str, Any]) -> str:
         result = self._result_or_refusal({**case.arguments(), **changed}, where)

@@ -7,13 +7,15 @@ from typing import Any
 import numpy as np
 
 from malfl_algos.contract import LearnedStage
+from malfl_algos.plugins.results import check_stage as check_contract
 from malfl_algos.testing.dynamics import Dynamics
-from malfl_algos.trace import NextStateCounts, Stage, Transitions
+from malfl_algos.testing.subject import kept_contract
+from malfl_algos.trace import LearningTrace, Stage, Transitions
+from malfl_env.errors import InputError
 from malfl_env.markov_game import MarkovGame
 from malfl_env.testing.protocol import fail
-from malfl_env.testing.values import shown
 
-__all__ = ["check_stage"]
+__all__ = ["check_observed_stage", "check_stage", "counts_of_steps"]
 
 
 def check_stage(stage: Any, game: MarkovGame, *, keep: bool | None, where: str) -> None:
@@ -22,20 +24,18 @@ def check_stage(stage: Any, game: MarkovGame, *, keep: bool | None, where: str) 
     How often what is possible was done is for `malfl_algos.testing.frequencies`.
 
     Args:
-        stage: what the learner yielded.
+        stage: what the learner yielded, with counts.
         game: of the environment.
         keep: whether transitions were asked for; None: the learner cannot be asked.
         where: for messages.
     """
-    _check_types(stage, where)
+    shape = (game.n_states, *game.n_actions)
+    with kept_contract(where):
+        check_contract(stage, game.agents, shape)
     counts = stage.observed.counts
-    expected = (game.n_states, *game.n_actions)
-    if counts.shape != expected:
-        fail("counts of another game", where, f"shape {counts.shape}, expected {expected}")
     if not counts.any():
         fail("empty stage", where, "joint_counts are all 0")
-    _check_policies(stage.joint_policy, game, where)
-    policies = [np.asarray(stage.joint_policy[agent]) for agent in game.agents]
+    policies = [np.asarray(stage.truth.policies[agent]) for agent in game.agents]
     dynamics = Dynamics.of(game)
     _check_visits(counts, policies, dynamics, where)
     _check_next_states(stage.observed, game, dynamics, where)
@@ -43,43 +43,58 @@ def check_stage(stage: Any, game: MarkovGame, *, keep: bool | None, where: str) 
     if keep is not None and keep != (steps is not None):
         told = "none were kept" if keep else "transitions were kept"
         fail("keep_transitions not honoured", where, f"keep_transitions is {keep}, {told}")
-    if steps is not None and steps.states is not None:
-        _check_steps(steps, counts, game, dynamics, where)
+    if steps is not None and steps.states is not None and steps.complete:
+        _check_episodes(steps, game, where)
 
 
-def _check_types(stage: Any, where: str) -> None:
-    if type(stage) is not LearnedStage:
-        fail("not a LearnedStage", where, f"the learner yielded {shown(stage)}")
-    observed = stage.observed
-    for value, kinds in (
-        (observed, (Stage,)),
-        (getattr(observed, "next_state_counts", None), (NextStateCounts, type(None))),
-        (getattr(observed, "transitions", None), (Transitions, type(None))),
-    ):
-        # a class of the learner's own could carry what no observer may see
-        if type(value) not in kinds:
-            detail = f"expected exactly {kinds[0].__name__}, got {type(value).__name__}"
-            fail("not a plain Stage", where, detail)
+def check_observed_stage(stage: Any, env: Any, *, where: str) -> None:
+    """A stage without counts: observations in the environment's spaces, steps that continue.
 
-
-def _check_policies(joint_policy: Any, game: MarkovGame, where: str) -> None:
-    if set(joint_policy) != set(game.agents):
-        detail = f"joint_policy is of {shown(list(joint_policy))}, the agents are {game.agents}"
-        fail("policies of other agents", where, detail)
-    for agent, n_actions in zip(game.agents, game.n_actions, strict=True):
-        policy = np.asarray(joint_policy[agent])
-        if policy.shape != (game.n_states, n_actions) or policy.dtype.kind != "f":
-            fail(
-                "policy of the wrong shape",
-                where,
-                f"{agent}: {policy.dtype} {policy.shape}, expected floats "
-                f"{(game.n_states, n_actions)}",
+    Args:
+        stage: what the learner yielded.
+        env: a parallel environment of the same game.
+        where: for messages.
+    """
+    agents = tuple(env.possible_agents)
+    with kept_contract(where):
+        check_contract(stage, agents, None)
+    if stage.observed.joint_counts is not None:
+        fail("counts of another game", where, "the environment has no tabular model to count in")
+    n_actions = tuple(int(env.action_space(agent).n) for agent in agents)
+    spaces = tuple(env.observation_space(agent) for agent in agents)
+    try:
+        LearningTrace((stage.observed,), agents, n_actions, spaces)
+    except InputError as fault:
+        raise AssertionError(f"steps are not of the environment: {fault} ({where})") from fault
+    steps: Transitions = stage.observed.transitions
+    goes_on = ~steps.episode_ends[:-1]
+    for index, agent in enumerate(agents):
+        assert steps.observations is not None
+        assert steps.next_observations is not None
+        before, after = steps.observations[agent], steps.next_observations[agent]
+        if not np.array_equal(before[1:][goes_on], after[:-1][goes_on]):
+            detail = (
+                f"within an episode {agent} observes other things after a step and before the next"
             )
-        off = np.abs(policy.sum(axis=1) - 1)
-        if not (np.all(policy >= 0) and np.all(off <= 1e-9)):
-            worst = int(np.argmax(np.where(np.isfinite(off), off, np.inf)))
-            detail = f"{agent} in joint state {worst}: {shown(policy[worst].tolist())}"
-            fail("policy is not a distribution", where, detail)
+            fail("transitions do not follow one another", where, detail)
+        policy = np.asarray(stage.truth.policies[agent])
+        if policy.shape[1] != n_actions[index]:
+            detail = f"{agent}: {policy.shape}, the agent has {n_actions[index]} actions"
+            fail("policy of the wrong shape", where, detail)
+        played = policy[np.arange(steps.n_steps), steps.joint_actions[:, index]]
+        if np.any(played == 0):
+            detail = f"at step {int(np.argmin(played))} {agent} did what its policy rules out"
+            fail("counts contradict the policies", where, detail)
+
+
+def counts_of_steps(stage: LearnedStage, index: int, agent: str) -> tuple[Any, Any]:
+    """Steps with equal policies of one agent taken together: counts of its actions, policies."""
+    steps = stage.observed.transitions
+    assert steps is not None
+    policies, row = np.unique(np.asarray(stage.truth.policies[agent]), axis=0, return_inverse=True)
+    counts = np.zeros(policies.shape, dtype=np.int64)
+    np.add.at(counts, (row.ravel(), steps.joint_actions[:, index]), 1)
+    return counts, policies
 
 
 def _check_visits(
@@ -98,45 +113,11 @@ def _check_visits(
 
 
 def _check_next_states(observed: Stage, game: MarkovGame, dynamics: Dynamics, where: str) -> None:
-    seen = observed.next_state_counts
-    if seen is None:
-        if not game.deterministic:
-            detail = "the game is stochastic and next_state_counts is None"
-            fail("no next-state counts", where, detail)
-        return
-    played = observed.counts.ravel()
-    summed = np.zeros_like(played)
-    np.add.at(summed, seen.rows, seen.counts)
-    if np.any(summed != played):
-        row = int(np.argmax(summed != played))
-        detail = f"row {row}: {summed[row]} next states for {played[row]} plays"
-        fail("next-state counts do not add up to joint_counts", where, detail)
-    dynamics.require_possible(seen.rows, seen.next_states, where)
-
-
-def _check_steps(
-    steps: Transitions,
-    counts: np.ndarray,
-    game: MarkovGame,
-    dynamics: Dynamics,
-    where: str,
-) -> None:
-    assert steps.states is not None
-    assert steps.next_states is not None
-    if type(steps.complete) is not bool:
-        fail("transitions malformed", where, f"complete must be a bool, got {steps.complete!r}")
-    actions = np.asarray(steps.joint_actions)
-    rows = np.ravel_multi_index(tuple(actions.T.astype(np.int64)), game.n_actions)
-    rows = steps.states.astype(np.int64) * int(np.prod(game.n_actions)) + rows
-    summed = np.bincount(rows, minlength=counts.size)
-    excess = summed != counts.ravel() if steps.complete else summed > counts.ravel()
-    if excess.any():
-        row = int(np.argmax(excess))
-        detail = f"row {row}: {summed[row]} steps for a count of {counts.ravel()[row]}"
-        fail("transitions do not add up to joint_counts", where, detail)
-    dynamics.require_possible(rows, steps.next_states, where)
-    if steps.complete:
-        _check_episodes(steps, game, where)
+    if observed.next_state_counts is None and not game.deterministic:
+        detail = "the game is stochastic and next_state_counts is None"
+        fail("no next-state counts", where, detail)
+    for seen in filter(None, {observed.next_state_counts, observed.seen_next_states}):
+        dynamics.require_possible(seen.rows, seen.next_states, where)
 
 
 def _check_episodes(steps: Transitions, game: MarkovGame, where: str) -> None:

@@ -17,11 +17,21 @@ from malfl_algos.plugins.discovery import Kind
 from malfl_algos.plugins.loading import PluginError, find_plugin, plugin_class
 from malfl_algos.plugins.option_help import describe_options
 from malfl_algos.plugins.options import coerce_options, option_hints
+from malfl_algos.plugins.results import Breach
 from malfl_env.testing.protocol import fail
 from malfl_env.testing.run import global_random_state, restore_global_random_state
 from malfl_env.testing.values import difference, shown, snapshot
 
-__all__ = ["Subject", "guarded", "kept_random_state", "parts", "subject_of", "unsettle"]
+__all__ = [
+    "Subject",
+    "guarded",
+    "kept_contract",
+    "kept_random_state",
+    "parts",
+    "subject_of",
+    "told",
+    "unsettle",
+]
 
 
 @dataclass(frozen=True)
@@ -111,6 +121,15 @@ def guarded(call: Callable[[], Any], where: str) -> Any:
 
 
 @contextmanager
+def kept_contract(where: str) -> Iterator[None]:
+    """A breach of the contract is a failed check."""
+    try:
+        yield
+    except Breach as breach:
+        fail(breach.fault, where, breach.detail)
+
+
+@contextmanager
 def kept_random_state() -> Iterator[None]:
     """Leave the global generators as they were found."""
     before, torch = global_random_state(), sys.modules.get("torch")
@@ -135,12 +154,25 @@ def unsettle(seed: int) -> None:
 def parts(value: Any) -> Any:
     """A copy in plain containers and arrays; a dataclass becomes the mapping of its fields."""
     if is_dataclass(value) and not isinstance(value, type):
-        return {field.name: parts(getattr(value, field.name)) for field in fields(value)}
+        own = (field.name for field in fields(value) if field.name != "functions")
+        return {name: parts(getattr(value, name)) for name in own}
     if isinstance(value, Mapping):
         return {key: parts(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [parts(item) for item in value]
     return snapshot(value)
+
+
+def told(result: Any, case: Any) -> Any:
+    """A result as `parts`, its reward functions evaluated on the first stage of a case."""
+    found = parts(result)
+    if isinstance(found, dict):
+        steps = case.trace.stages[0].transitions
+        found["functions"] = {
+            agent: result.reward(agent, steps.observations[agent], steps.joint_actions)
+            for agent in getattr(result, "functions", None) or {}
+        }
+    return found
 
 
 def _random_state() -> dict[str, Any]:

@@ -22,7 +22,7 @@ import numpy as np
 
 from malfl_algos.ground_truth import GroundTruth
 from malfl_algos.testing.cases import Case
-from malfl_algos.testing.subject import Subject, guarded, parts
+from malfl_algos.testing.subject import Subject, guarded, told
 from malfl_algos.trace import LearningTrace, Stage
 from malfl_env.testing.protocol import fail
 from malfl_env.testing.values import difference
@@ -40,7 +40,7 @@ def check_peeking(subject: Subject, case: Case, honest: Any) -> None:
     Args:
         subject: the observer.
         case: what it is handed in all of them.
-        honest: its result where there was no truth to be seen, in the form of `parts`.
+        honest: its result where there was no truth to be seen, in the form of `told`.
     """
     for seed in (1, 2):
         gap = difference(honest, _in_world(subject, case, seed))
@@ -78,7 +78,7 @@ def _in_world(subject: Subject, case: Case, seed: int) -> Any:
             names = ", ".join(sorted({os.path.basename(path) for path in opened}))
             fail("reads what it may not see", where, f"it opened {names}")
     del rewards, policies, true_game
-    return parts(result)
+    return told(result, case)
 
 
 def _with_rewards(subject: Subject, case: Case, seed: int) -> Any:
@@ -86,9 +86,9 @@ def _with_rewards(subject: Subject, case: Case, seed: int) -> Any:
     game = case.game.with_rewards(list(_truth(case, seed).rewards.values()))
     observer = subject.build()
     try:
-        return parts(observer.recover(**{**case.arguments(), "game": game}))
+        return told(observer.recover(**{**case.arguments(), "game": game}), case)
     except Exception:  # an observer may insist on a stripped game
-        return parts(observer.recover(**case.arguments()))
+        return told(observer.recover(**case.arguments()), case)
 
 
 def _baited(trace: LearningTrace, truth: GroundTruth) -> LearningTrace:

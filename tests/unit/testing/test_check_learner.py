@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from own_plugins import own_plugins
 
-from malfl_algos.contract import LearnedStage
+from malfl_algos.contract import LearnedStage, StageTruth
 from malfl_algos.learners.ma_spi import MaSpi
 from malfl_algos.testing import check_learner
 from malfl_algos.testing.frequencies import log_e_values
@@ -57,7 +57,9 @@ def claiming(change: Callable[[np.ndarray], np.ndarray]) -> type:
     return spoiling(
         lambda stage, game: replace(
             stage,
-            joint_policy={**stage.joint_policy, "agent_1": change(stage.joint_policy["agent_1"])},
+            truth=StageTruth(
+                {**stage.joint_policy, "agent_1": change(stage.joint_policy["agent_1"])}
+            ),
         )
     )
 
@@ -86,7 +88,7 @@ def _elsewhere(stage: LearnedStage) -> LearnedStage:
     counts = np.zeros_like(stage.observed.joint_counts)
     counts[-1, 4, 4] = 10
     stay = {agent: np.eye(5)[np.full(len(own), 4)] for agent, own in stage.joint_policy.items()}
-    return LearnedStage(Stage(counts), stay)
+    return LearnedStage(Stage(counts), StageTruth(stay))
 
 
 def _correlated(counts: np.ndarray) -> np.ndarray:
@@ -121,7 +123,7 @@ def _overwriting(self: Any, inner: Any, env: Any, rng: Any) -> Iterator[LearnedS
     for stage in inner():
         for agent, policy in stage.joint_policy.items():
             policies.setdefault(agent, policy.copy())[...] = policy
-        yield replace(stage, joint_policy=policies)
+        yield replace(stage, truth=StageTruth(policies))
 
 
 def _claiming_too_early(self: Any, inner: Any, env: Any, rng: Any) -> Iterator[Any]:
@@ -129,7 +131,7 @@ def _claiming_too_early(self: Any, inner: Any, env: Any, rng: Any) -> Iterator[A
     before = None
     for stage in inner():
         if before is not None:
-            yield replace(before, joint_policy=stage.joint_policy)
+            yield replace(before, truth=stage.truth)
         before = stage
     yield before
 
@@ -208,6 +210,11 @@ def _playing_first(self: Any, inner: Any, env: Any, rng: Any) -> Any:
 
 def _playing_anything(self: Any, inner: Any, env: Any, rng: Any) -> Any:
     known = hasattr(env.unwrapped, "markov_game")
+    return inner(env=env if known else grid_world_v0.parallel_env(size=2))
+
+
+def _playing_without_actions(self: Any, inner: Any, env: Any, rng: Any) -> Any:
+    known = env.metadata["name"] != "continuous_actions"
     return inner(env=env if known else grid_world_v0.parallel_env(size=2))
 
 
@@ -294,7 +301,9 @@ FAULTS: dict[str, list[Any]] = {
     "counts of another game": [observing(lambda own, game: Stage(own.joint_counts[:-1]))],
     "empty stage": [observing(lambda own, game: Stage(own.joint_counts * 0))],
     "policies of other agents": [
-        spoiling(lambda s, game: replace(s, joint_policy={"agent_0": s.joint_policy["agent_0"]}))
+        spoiling(
+            lambda s, game: replace(s, truth=StageTruth({"agent_0": s.joint_policy["agent_0"]}))
+        )
     ],
     "policy of the wrong shape": [claiming(lambda policy: policy[:-1])],
     "policy is not a distribution": [
@@ -315,12 +324,12 @@ FAULTS: dict[str, list[Any]] = {
     "no next-state counts": [
         observing(lambda own, game: replace(own, next_state_counts=None)),
     ],
-    "call raised: ValueError: rows must be in": [
+    "call raised: InputError: rows must be in": [
         observing(
             lambda own, game: _with_seen(own, lambda seen: replace(seen, rows=seen.rows + 10**6))
         )
     ],
-    "next-state counts do not add up": [
+    "call raised: InputError: joint_counts hold .* next_state_counts hold": [
         observing(
             lambda own, game: _with_seen(own, lambda seen: replace(seen, counts=seen.counts + 1))
         )
@@ -331,24 +340,25 @@ FAULTS: dict[str, list[Any]] = {
                 own, lambda seen: replace(seen, next_states=np.roll(seen.next_states, 7))
             )
         ),
-        spoiling(lambda s, game: _spoilt_steps(s, next_states=lambda own: np.roll(own, 1))),
     ],
     "keep_transitions not honoured": [
         observing(lambda own, game: replace(own, transitions=None)),
     ],
-    "transitions malformed": [
-        spoiling(lambda s, game: _spoilt_steps(s, complete=lambda own: np.bool_(own))),
-    ],
-    "call raised: ValueError: (joint_actions|episode_ends|states) must be": [
+    "call raised: InputError: (joint_actions|episode_ends|states|complete) must be": [
+        spoiling(lambda s, game: _spoilt_steps(s, complete=lambda own: None)),
         spoiling(lambda s, game: _spoilt_steps(s, joint_actions=lambda own: own[:, :1])),
         spoiling(lambda s, game: _spoilt_steps(s, episode_ends=lambda own: own.astype(int))),
         spoiling(lambda s, game: _spoilt_steps(s, states=lambda own: own.astype(float))),
     ],
-    "transitions do not add up": [
+    "call raised: InputError: joint_counts hold .* transitions hold": [
         spoiling(lambda s, game: _spoilt_steps(s, joint_actions=lambda own: own[:, ::-1])),
     ],
-    "transitions do not follow one another": [
+    "call raised: InputError: steps must continue": [
         spoiling(lambda s, game: _spoilt_steps(s, episode_ends=lambda own: own & False)),
+        spoiling(lambda s, game: _spoilt_steps(s, next_states=lambda own: np.roll(own, 1))),
+    ],
+    "transitions do not follow one another": [
+        spoiling(lambda s, game: _spoilt_steps(s, episode_ends=lambda own: own | True)),
     ],
     "keeping transitions changes the trace": [
         learning(
@@ -370,7 +380,8 @@ FAULTS: dict[str, list[Any]] = {
     "bad option not refused": [Lenient],
     "refusal does not name the option": [Wordless],
     "wrong kind of error: .*AssertionError": [Asserting],
-    "environment not refused": [learning(_playing_anything)],
+    "counts of another game: .*no tabular model": [learning(_playing_anything)],
+    "environment not refused": [learning(_playing_without_actions)],
     "refused too late": [learning(_playing_first)],
     "wrong kind of error: .*KeyError": [learning(_with_an_odd_error)],
 }
