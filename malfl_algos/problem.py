@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from malfl_algos.trace import LearningTrace, NextStateCounts, Stage
-from malfl_env.errors import InputError
+from malfl_env.errors import InputError, TooFewStages
 from malfl_env.markov_game import Factor, MarkovGame
 
 __all__ = ["Problem"]
@@ -89,10 +89,10 @@ class Problem:
         """Reject a trace that is too short; two stages are one improvement.
 
         Raises:
-            InputError: naming both numbers.
+            TooFewStages: naming both numbers.
         """
         if self.trace.n_stages < n_stages:
-            raise InputError(
+            raise TooFewStages(
                 f"recovery needs at least {n_stages} stages ({n_stages - 1} improvements), the "
                 f"trace has {self.trace.n_stages}"
             )

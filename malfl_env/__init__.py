@@ -9,13 +9,20 @@ from importlib import import_module
 from types import ModuleType
 
 from malfl_env import grid_world_v0
-from malfl_env.errors import InputError
+from malfl_env.errors import InputError, TooFewStages
 from malfl_env.markov_game import MarkovGame
 from malfl_env.registration import register_environments
 from malfl_env.single_agent import single_agent_env
 from malfl_env.tabular import markov_game
 
-__all__ = ["InputError", "MarkovGame", "grid_world_v0", "markov_game", "single_agent_env"]
+__all__ = [
+    "InputError",
+    "MarkovGame",
+    "TooFewStages",
+    "grid_world_v0",
+    "markov_game",
+    "single_agent_env",
+]
 
 register_environments()
 

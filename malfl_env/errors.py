@@ -1,6 +1,6 @@
-"""The one exception for bad input."""
+"""The exceptions for bad input."""
 
-__all__ = ["InputError"]
+__all__ = ["InputError", "TooFewStages"]
 
 
 class InputError(ValueError):
@@ -9,4 +9,12 @@ class InputError(ValueError):
     Every function of `malfl_env` and `malfl_algos` that rejects what a caller passed raises this
     exception. Any other exception is a fault of a plugin or of the package itself and keeps its
     traceback.
+    """
+
+
+class TooFewStages(InputError):
+    """A trace with fewer stages than a method needs.
+
+    A trend over the first 2, 3, ... stages leaves such lengths without a value; any other exception
+    of an observer is a failure.
     """

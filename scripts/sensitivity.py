@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from malfl_algos.experiments.played import play
+from malfl_algos.experiments.cell import learn
+from malfl_algos.experiments.jobs import prepared_scoring
 from malfl_algos.experiments.study import MAIN_GAMES, OBSERVERS, Cell, cell_config
 from malfl_algos.experiments.study_cells import observe
 from malfl_algos.scores import mean_interval
@@ -91,7 +92,8 @@ def measure(task: tuple[Cell, str]) -> list[dict[str, Any]]:
         A row per setting, its scores averaged over agents; `constant` is None for the shipped ones.
     """
     cell, observer = task
-    played = play(cell_config(cell, [observer]))
+    learned = learn(cell_config(cell, [observer]))
+    base = prepared_scoring(learned)
     settings = [(None, None)] + [(k, v) for k, (_, values) in CONSTANTS.items() for v in values]
     rows = []
     for constant, value in settings:
@@ -101,7 +103,7 @@ def measure(task: tuple[Cell, str]) -> list[dict[str, Any]]:
             shipped = getattr(module, constant)
             setattr(module, constant, value)
         try:
-            agents = observe(cell, played, OBSERVERS[observer])
+            agents = observe(cell, learned, base, OBSERVERS[observer])
         finally:
             if constant is not None:
                 setattr(module, constant, shipped)

@@ -40,7 +40,7 @@ def fakes_in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     from fake_plugins import install
 
     install(tmp_path / "plugins", monkeypatch)
-    monkeypatch.setattr("malfl_algos.experiments.engine.write_figures", lambda *_, **__: [])
+    monkeypatch.setattr("malfl_algos.report.write_figures", lambda *_, **__: [])
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
     return tmp_path / "work"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -99,10 +101,16 @@ def reproduce(arguments: argparse.Namespace) -> int:
     tell_of_compilation()
     from malfl_algos.experiments.engine import reproduce as run_experiment
     from malfl_algos.experiments.text import summary_text
+    from malfl_algos.report import write_figures
 
     output = Path(arguments.output_dir)
     summary = run_experiment(
-        config, output, jobs=arguments.jobs, overwrite=arguments.overwrite, log=log
+        config,
+        output,
+        jobs=arguments.jobs,
+        overwrite=arguments.overwrite,
+        draw=write_figures,
+        log=log,
     )
     tell(summary_text(summary))
     tell(f"\nTables: {output}; pictures: {output / 'figures'}")
@@ -201,20 +209,24 @@ def sweep(arguments: argparse.Namespace) -> int:
     if arguments.max_runs < 1:
         raise InputError(f"max-runs must be a whole number >= 1, got {arguments.max_runs}")
     tell_of_compilation()
-    from malfl_algos.experiments.grid import load_sweep
-    from malfl_algos.experiments.sweep import picture_of, run_sweep
+    from malfl_algos.experiments.engine import run_sweep
+    from malfl_algos.experiments.grid import load_sweep, picture_of
+    from malfl_algos.report import write_sweep_figure
+    from malfl_algos.work.clusters import open_pool
 
     wanted = load_sweep(arguments.file, max_runs=arguments.max_runs)
     picture = picture_of(wanted, x=arguments.x, hue=arguments.hue, measure=arguments.measure)
     written = run_sweep(
         wanted,
         arguments.output_dir,
-        picture=picture,
-        backend=arguments.backend,
-        address=arguments.address,
-        jobs=arguments.jobs,
+        pool=open_pool(
+            arguments.backend,
+            address=arguments.address,
+            jobs=arguments.jobs,
+            connect_timeout=arguments.connect_timeout,
+        ),
         retries=arguments.retries,
-        connect_timeout=arguments.connect_timeout,
+        draw=partial(write_sweep_figure, **asdict(picture)),
         log=log,
     )
     tell(f"{len(wanted.runs)} runs: {', '.join(map(str, written))}")

@@ -93,9 +93,10 @@ def learn(arguments: argparse.Namespace) -> int:
     make_learner(config, seed=seed, keep_transitions=False)
     folder = _output(arguments, "trace.npz", "ground_truth.npz")
     with one_blas_thread(), blaming(plugin):
-        trace, truth = run_learner(config, family=family, seed=seed, keep_transitions=False)
+        learned = run_learner(config, family=family, seed=seed, keep_transitions=False)
+    trace = learned.trace
     trace.save(folder / "trace.npz")
-    truth.save(folder / "ground_truth.npz")
+    learned.truth.save(folder / "ground_truth.npz")
     tell(f"{folder / 'trace.npz'}: {trace.n_stages} stages; {folder / 'ground_truth.npz'}")
     return 0
 
@@ -139,8 +140,9 @@ def recover_rewards(arguments: argparse.Namespace) -> int:
     plugin = find_plugin("observer", wanted["name"])
     existing(arguments.trace)
     tell_of_compilation()
+    from malfl_algos.experiments.cell import recover
+    from malfl_algos.experiments.jobs import write_recovered
     from malfl_algos.experiments.parts import make_observer
-    from malfl_algos.experiments.recovery import Problem, recover, write_recovered
     from malfl_algos.trace import LearningTrace
     from malfl_algos.work.threads import one_blas_thread
 
@@ -160,11 +162,14 @@ def recover_rewards(arguments: argparse.Namespace) -> int:
             )
         trace = trace.first(arguments.stages)
     folder = _output(arguments, "rewards.npz", "diagnostics.json")
-    problem = Problem(
-        None if arguments.estimate_dynamics else game, config.discount, config.temperature
-    )
     with one_blas_thread(), blaming(plugin):
-        recovered = recover(observer, trace, problem)
+        recovered = recover(
+            observer,
+            trace,
+            game=None if arguments.estimate_dynamics else game,
+            discount=config.discount,
+            temperature=config.temperature,
+        )
     write_recovered(recovered, folder)
     tell(f"{folder / 'rewards.npz'}: rewards of {', '.join(recovered[''].rewards)}")
     return 0

@@ -1,151 +1,82 @@
-"""Units of work: the learner on one family and seed, and each observer on what came of it.
+"""One cell of a grid: a learner learns once, and observers recover rewards from what was seen.
 
-A unit is one folder of the run, `<family>/seed_<k>/<label>`, which appears whole or not at all: it
-is made under another name, in any process, and put in its place by the one that holds the lock.
-What it holds follows from the configuration, the family and the seed alone: not from other units,
-the order in which they are done, or the number of workers.
+`learn` and `observe` are the only places of the package that run a learner or an observer: `malfl
+reproduce`, `malfl sweep`, `malfl learn`, `malfl recover` and the study all come here. The results
+follow from the configuration, the family and the seed alone, not from other cells, the order in
+which cells are done, or the number of workers.
 """
 
 from __future__ import annotations
 
-import shutil
-import traceback
-from dataclasses import dataclass
-from hashlib import sha256
-from pathlib import Path
-from time import perf_counter
-from typing import Literal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from typing import Any, Literal
 from zlib import crc32
 
 import numpy as np
+from numpy.typing import NDArray
 
-from malfl_algos.contract import LearnedStage
+from malfl_algos.contract import LearnedStage, Observer, RecoveredRewards
 from malfl_algos.experiments.config import ExperimentConfig, PluginConfig
-from malfl_algos.experiments.parts import (
-    make_learner,
-    make_observer,
-    needs_transitions,
-    reachable_states,
-)
-from malfl_algos.experiments.recovery import (
-    Problem,
-    recover,
-    score_rows,
-    trend_rows,
-    write_recovered,
-)
-from malfl_algos.experiments.score_log import log_scores
+from malfl_algos.experiments.parts import make_learner, make_observer, needs_transitions
 from malfl_algos.ground_truth import GroundTruth
-from malfl_algos.storage.arrays import array_names
-from malfl_algos.storage.durable import (
-    NoSpace,
-    folder_checksums,
-    make_folder,
-    naming_no_space,
-    partial_folder,
-    write_json,
-)
 from malfl_algos.trace import LearningTrace
 from malfl_env import MarkovGame
 from malfl_env.errors import InputError
 
-__all__ = ["Outcome", "Unit", "died", "has_transitions", "learn", "learner_rng", "run_unit"]
+__all__ = [
+    "Learned",
+    "Observation",
+    "Recovered",
+    "learn",
+    "learner_rng",
+    "observe",
+    "recover",
+]
+
+FloatArray = NDArray[np.float64]
+Recovered = Mapping[str, RecoveredRewards]
+"""By observing agent id; "" stands for an external observer, and for both of two agents."""
 
 
-@dataclass(frozen=True)
-class Unit:
-    """One unit of work.
+@dataclass(frozen=True, eq=False)
+class Learned:
+    """A cell after its learner has learned.
 
     Args:
-        config: of the experiment.
-        root: the run folder.
-        kind: which plugin does it.
-        family, seed: what it is done on.
-        plugin: the learner, or one of the observers.
+        config: the experiment.
+        family, seed: of the cell.
+        trace: what observers may see.
+        truth: what only scoring may see.
     """
 
     config: ExperimentConfig
-    root: Path
-    kind: Literal["learner", "observer"]
     family: str
     seed: int
-    plugin: PluginConfig
+    trace: LearningTrace
+    truth: GroundTruth
 
-    @property
-    def folder(self) -> Path:
-        """Where its files lie."""
-        return self.root / self.family / f"seed_{self.seed}" / self.plugin.label
-
-    @property
-    def learner_folder(self) -> Path:
-        """Where the files of the learner lie that it stands on."""
-        return self.folder.with_name(self.config.learner.label)
-
-    @property
-    def name(self) -> str:
-        """The path of its folder in the run folder."""
-        return self.folder.relative_to(self.root).as_posix()
-
-    def __str__(self) -> str:
-        return f"family {self.family}, seed {self.seed}, {self.kind} {self.plugin.label!r}"
+    @cached_property
+    def game(self) -> MarkovGame:
+        """The dynamics and the ground-truth rewards."""
+        return self.config.markov_game(self.family)
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What came of a unit.
+@dataclass(frozen=True, eq=False)
+class Observation:
+    """What an observer recovered from a cell.
 
     Args:
-        unit: the unit.
-        seconds: wall time.
-        checksums: of its files, by their path in its folder; empty where it failed.
-        trace: a hash of the counts that its learner saw.
-        fault: what went wrong, in one line.
-        traceback: the whole story of it.
+        observer: who did.
+        recovered: from the whole trace.
+        from_first: recovers from the first stages only, as many as are asked for; raises
+            `TooFewStages` where they are too few for the observer, and what `observe` raises.
     """
 
-    unit: Unit
-    seconds: float
-    checksums: dict[str, str]
-    trace: str = ""
-    fault: str | None = None
-    traceback: str | None = None
-
-
-def run_unit(unit: Unit) -> Outcome:
-    """Do a unit, in a folder beside its own, `partial_folder(unit.folder)`.
-
-    A failure is an outcome, not an exception, so that other units go on.
-
-    Raises:
-        NoSpace: where the disk is full, which other units would find, too.
-    """
-    started = perf_counter()
-    partial = partial_folder(unit.folder)
-    try:
-        shutil.rmtree(partial, ignore_errors=True)
-        with naming_no_space(partial):
-            make_folder(partial)
-        trace = (_learn_unit if unit.kind == "learner" else _observe_unit)(unit, partial)
-        checksums = folder_checksums(partial)
-    except (Exception, SystemExit) as fault:
-        shutil.rmtree(partial, ignore_errors=True)
-        if isinstance(fault, NoSpace):
-            raise
-        words = " ".join(f"{type(fault).__name__}: {fault}".split())
-        story = traceback.format_exc()
-        return Outcome(
-            unit, perf_counter() - started, {}, fault=f"{unit}: {words}", traceback=story
-        )
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
-    return Outcome(unit, perf_counter() - started, checksums, trace)
-
-
-def died(unit: Unit) -> Outcome:
-    """The outcome of a unit that ended its process."""
-    fault = f"{unit}: its process died: ended by the plugin, killed, or out of memory"
-    return Outcome(unit, 0.0, {}, fault=fault)
+    observer: Observer
+    recovered: Recovered
+    from_first: Callable[[int], Recovered]
 
 
 def learner_rng(family: str, seed: int) -> np.random.Generator:
@@ -155,16 +86,28 @@ def learner_rng(family: str, seed: int) -> np.random.Generator:
 
 
 def learn(
-    config: ExperimentConfig, *, family: str, seed: int, keep_transitions: bool
-) -> tuple[LearningTrace, GroundTruth]:
+    config: ExperimentConfig,
+    *,
+    family: str | None = None,
+    seed: int | None = None,
+    keep_transitions: bool | None = None,
+) -> Learned:
     """Let the learner of a configuration learn, and keep what may be seen apart from the truth.
+
+    Args:
+        config: the experiment.
+        family, seed: of the cell; None: the first of the configuration.
+        keep_transitions: None: where an observer of the configuration needs them.
 
     Raises:
         InputError: from the learner, or where its stages are not of the game or do not hold the
             transitions that are to be kept.
     """
+    family = config.reward_families[0] if family is None else family
+    seed = config.seeds[0] if seed is None else seed
+    keep = needs_transitions(config) if keep_transitions is None else keep_transitions
     game = config.markov_game(family)
-    learner = make_learner(config, seed=seed, keep_transitions=keep_transitions)
+    learner = make_learner(config, seed=seed, keep_transitions=keep)
     stages: list[LearnedStage] = []
     for stage in learner.learn(
         config.environment(family), n_stages=config.iterations, rng=learner_rng(family, seed)
@@ -173,7 +116,7 @@ def learn(
         stages.append(stage)
     if len(stages) != config.iterations:
         raise InputError(f"the learner gave {len(stages)} stages of {config.iterations}")
-    if keep_transitions and any(stage.observed.transitions is None for stage in stages):
+    if keep and any(stage.observed.transitions is None for stage in stages):
         raise InputError("an observer needs transitions, which this learner does not keep")
     truth = GroundTruth(
         rewards={agent: game.reward(index) for index, agent in enumerate(game.agents)},
@@ -182,58 +125,88 @@ def learn(
             for agent in game.agents
         },
     )
-    return LearningTrace(tuple(stage.observed for stage in stages)), truth
+    trace = LearningTrace(tuple(stage.observed for stage in stages))
+    return Learned(config, family, seed, trace, truth)
 
 
-def has_transitions(trace_file: Path) -> bool:
-    """Whether a saved trace holds its transitions; reads the archive's table of contents only."""
-    return any(name.startswith("stage_0/transitions/") for name in array_names(trace_file))
+def observe(learned: Learned, plugin: PluginConfig, *, policies_known: bool = False) -> Observation:
+    """Let an observer recover rewards, from the perspective of the configuration.
+
+    Args:
+        learned: the cell.
+        plugin: the observer.
+        policies_known: whether an external observer knows all policies.
+
+    Raises:
+        InputError: from the observer, or where what it returns is not of the game.
+    """
+    config = learned.config
+    known = policies_known or config.seat == "agent"
+    observer = make_observer(config, plugin, seed=learned.seed)
+
+    def from_first(n_stages: int) -> Recovered:
+        return recover(
+            observer,
+            learned.trace.first(n_stages),
+            game=learned.game.without_rewards(),
+            discount=config.discount,
+            temperature=config.temperature,
+            seat=config.seat,
+            policies=learned.truth.joint_policies if known else None,
+        )
+
+    return Observation(observer, from_first(learned.trace.n_stages), from_first)
 
 
-def _learn_unit(unit: Unit, folder: Path) -> str:
-    keep = needs_transitions(unit.config)
-    trace, truth = learn(unit.config, family=unit.family, seed=unit.seed, keep_transitions=keep)
-    earlier = unit.folder / "trace.npz"
-    if earlier.exists():
-        _check_same_counts(earlier, trace)
-    trace.save(folder / "trace.npz")
-    truth.save(folder / "ground_truth.npz")
-    return _counts_hash(trace)
+def recover(
+    observer: Observer,
+    trace: LearningTrace,
+    *,
+    game: MarkovGame | None,
+    discount: float,
+    temperature: float,
+    seat: Literal["external", "agent"] = "external",
+    policies: Mapping[str, FloatArray] | None = None,
+) -> Recovered:
+    """Recover rewards from a trace.
 
+    Args:
+        observer: who recovers.
+        trace, game, discount, temperature: as for `Observer.recover`.
+        seat: "external", or "agent": each agent in turn observes the others and knows its own
+            policies.
+        policies: per agent id the policies `(n_stages, n_states, n_actions)`, of the trace's stages
+            or more. An external observer knows them all, an agent its own.
 
-def _observe_unit(unit: Unit, folder: Path) -> str:
-    config = unit.config
-    trace = LearningTrace.load(unit.learner_folder / "trace.npz")
-    truth = GroundTruth.load(unit.learner_folder / "ground_truth.npz")
-    game = config.markov_game(unit.family).without_rewards()
-    problem = Problem(game, config.discount, config.temperature, config.seat, truth.joint_policies)
-    observer = make_observer(config, unit.plugin, seed=unit.seed)
-    recovered = recover(observer, trace, problem)
-    write_recovered(recovered, folder)
-    log_dir = getattr(observer, "log_dir", None)
-    if config.trend or log_dir:
-        states = reachable_states(game)
-        rewards = {observing: result.rewards for observing, result in recovered.items()}
-        last = score_rows(rewards, truth.rewards, states)
-        rows = [{"n_stages": trace.n_stages, **row} for row in last]
-        if config.trend:
-            rows = trend_rows(observer, trace, problem, truth.rewards, states) + rows
-            write_json(folder / "trend.json", rows)
-        if log_dir:
-            log_scores(log_dir, f"scores_{unit.plugin.label}_{unit.family}_seed_{unit.seed}", rows)
-    return _counts_hash(trace)
+    Returns:
+        Seat "external": one result for all agents. Seat "agent": for two agents one result, keyed
+        by the observed agent; for more, one result per observing agent, of all the others.
 
+    Raises:
+        InputError: from the observer, or where what it returns is not of the game.
+    """
+    known = {agent: own[: trace.n_stages] for agent, own in (policies or {}).items()}
 
-def _counts_hash(trace: LearningTrace) -> str:
-    """Tells traces apart that an observer would, but for whether their transitions were kept."""
-    digest = sha256()
-    for stage in trace.stages:
-        seen = stage.next_state_counts
-        further = () if seen is None else (seen.rows, seen.next_states, seen.counts)
-        for array in (stage.counts, *further):
-            digest.update(repr(array.shape).encode())
-            digest.update(np.ascontiguousarray(array, dtype=np.int64).tobytes())
-    return digest.hexdigest()
+    def result(known_policies: Mapping[str, FloatArray]) -> RecoveredRewards:
+        return observer.recover(
+            trace,
+            game=game,
+            discount=discount,
+            temperature=temperature,
+            known_policies=known_policies or None,
+        )
+
+    if seat == "external":
+        return {"": _checked(result(known), trace, trace.agents)}
+    by_observing = {}
+    for agent in trace.agents:
+        others = tuple(other for other in trace.agents if other != agent)
+        by_observing[agent] = _of_agents(
+            _checked(result({agent: known[agent]}), trace, others), others
+        )
+    if trace.n_agents > 2:
+        return by_observing
+    return {"": _joined(by_observing)}
 
 
 def _check_stage(stage: LearnedStage, game: MarkovGame, *, number: int) -> None:
@@ -252,18 +225,51 @@ def _check_stage(stage: LearnedStage, game: MarkovGame, *, number: int) -> None:
             )
 
 
-def _check_same_counts(earlier: Path, trace: LearningTrace) -> None:
-    """A trace made again, to get its transitions, must be the one that others stand on."""
-    try:
-        before = LearningTrace.load(earlier)
-    except ValueError:  # damaged: that is why it is made again
-        return
-    same = before.n_stages == trace.n_stages and all(
-        np.array_equal(old.counts, new.counts)
-        for old, new in zip(before.stages, trace.stages, strict=True)
-    )
-    if not same:
+def _checked(
+    result: RecoveredRewards, trace: LearningTrace, agents: tuple[str, ...]
+) -> RecoveredRewards:
+    """The result, if it is of the game and of these agents; it notes the number of stages."""
+    given = result.rewards
+    missing, unknown = set(agents) - set(given), set(given) - set(trace.agents)
+    if missing or unknown:
         raise InputError(
-            f"the learner does not repeat itself: its counts differ from those in {earlier}; "
-            "start afresh with --overwrite"
+            f"the observer must return a reward for each of {', '.join(agents)} and for nobody "
+            f"else in the game, it returned {', '.join(given) or 'none'}"
         )
+    allowed = ((trace.n_states,), (trace.n_states, *trace.n_actions))
+    for agent, reward in given.items():
+        table = np.asarray(reward)
+        if table.shape not in allowed or table.dtype.kind not in "iuf":
+            raise InputError(
+                f"the observer returned {table.dtype} {table.shape} as the reward of {agent}, "
+                f"expected numbers of shape {allowed[0]} or {allowed[1]}"
+            )
+    told = {agent: result.diagnostics.get(agent, {}) for agent in given}
+    if not all(isinstance(of_agent, Mapping) for of_agent in told.values()):
+        return result
+    # scoring has to know which stages are new to these rewards
+    noted = {agent: {**of_agent, "n_stages": trace.n_stages} for agent, of_agent in told.items()}
+    return replace(result, diagnostics={**result.diagnostics, **noted})
+
+
+def _of_agents(result: RecoveredRewards, agents: tuple[str, ...]) -> RecoveredRewards:
+    """The parts of a result that are about some agents."""
+    parts: dict[str, Any] = {}
+    for part in fields(RecoveredRewards):
+        whole = getattr(result, part.name)
+        kept = {agent: whole[agent] for agent in agents if agent in whole} if whole else whole
+        parts[part.name] = kept
+    return RecoveredRewards(**parts)
+
+
+def _joined(by_observing: Recovered) -> RecoveredRewards:
+    """One result of two, each about the agent that the other observes, agents in order."""
+    results = list(by_observing.values())[::-1]
+    parts: dict[str, Any] = {}
+    for part in fields(RecoveredRewards):
+        own = [getattr(result, part.name) for result in results]
+        given = [mapping for mapping in own if mapping is not None]
+        parts[part.name] = (
+            {k: v for mapping in given for k, v in mapping.items()} if given else None
+        )
+    return RecoveredRewards(**parts)

@@ -1,40 +1,111 @@
-"""A whole reproduction: learners, observers, scores, pictures, in a folder that can be resumed."""
+"""The engine: what is missing of a grid is run on a pool and added to its folder; then come tables.
+
+`reproduce` runs a configuration, whose cells are folders of files that can be resumed unit by unit.
+`run_sweep` runs a grid of configurations, whose cells are rows. Figures are drawn by what the
+caller hands in.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractContextManager, closing
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from malfl_algos.experiments.cell import Unit, died, run_unit
 from malfl_algos.experiments.config import ExperimentConfig
 from malfl_algos.experiments.folder import LEFTOVERS, TABLES, RunFolder, open_run
+from malfl_algos.experiments.grid import Sweep
+from malfl_algos.experiments.jobs import Outcome, died, run_cell, run_unit
 from malfl_algos.experiments.parts import check_parts, needs_transitions
+from malfl_algos.experiments.records import versions_that_count
 from malfl_algos.experiments.rows import write_tables
-from malfl_algos.report.figures import write_figures
+from malfl_algos.experiments.sweep_folder import SweepFolder
+from malfl_algos.experiments.sweep_tables import Row
+from malfl_algos.experiments.sweep_tables import write_tables as write_sweep_tables
 from malfl_algos.storage.durable import clear_leftovers
 from malfl_algos.storage.lock import run_lock
-from malfl_algos.work.pool import in_parallel
+from malfl_algos.work.clusters import open_pool
+from malfl_algos.work.pool import Pool, local_pool
 from malfl_algos.work.progress import Progress
 from malfl_env.errors import InputError
 
-__all__ = ["RunFailed", "reproduce"]
+__all__ = ["RunFailed", "reproduce", "run_jobs", "run_sweep"]
+
+Log = Callable[[str], None]
 
 
 class RunFailed(RuntimeError):
-    """Units that failed, one line each. What succeeded is in the run folder.
+    """Jobs that failed, one line each. What succeeded is in the folder.
 
     Args:
         message: the lines.
-        tracebacks: of the errors, where there are any.
+        tracebacks: of the failures, each with the job's name.
     """
 
     def __init__(self, message: str, tracebacks: Sequence[str] = ()) -> None:
         super().__init__(message)
         self.tracebacks = tuple(tracebacks)
+
+
+def run_jobs(
+    phase: str,
+    jobs: Sequence[Any],
+    work: Callable[[Any], Outcome],
+    add: Callable[[Outcome], None],
+    *,
+    pool: Pool,
+    retries: int = 0,
+    log: Log,
+) -> None:
+    """Do jobs on a pool and add what came of each, as it comes.
+
+    Args:
+        phase: its name, for people.
+        jobs: begun in this order.
+        work: does one; a failure is an outcome.
+        add: takes an outcome.
+        pool: where they are done.
+        retries: how often a job that failed, or ended its worker, is done again, after all others.
+        log: takes the lines that tell how far it is.
+    """
+    if not jobs:
+        log(f"{phase}: nothing is missing")
+        return
+    with Progress(phase, len(jobs), log=log) as progress:
+        waiting = list(jobs)
+        for remaining in range(retries, -1, -1):
+            failed = []
+            outcomes = pool.run(work, waiting, on_death=died, retries=retries, log=log)
+            with closing(outcomes):  # workers end before anything else, also when interrupted
+                for outcome in map(_of_same_versions, outcomes):
+                    if outcome.faults and remaining and not outcome.lost:
+                        log(f"failed, will be done again: {outcome.job}: {outcome.faults[0]}")
+                        failed.append(outcome.job)
+                        continue
+                    add(outcome)
+                    came = "failed" if outcome.faults else "done"
+                    progress.step(f"{outcome.job}: {came} ({outcome.seconds:.1f} s)")
+            waiting = failed
+            if not waiting:
+                break
+
+
+def _of_same_versions(outcome: Outcome) -> Outcome:
+    """The outcome; a failure where its worker has other versions than we."""
+    made, own = outcome.versions, versions_that_count()
+    if made is None or made == own:
+        return outcome
+    differing = [
+        f"{name} is {made.get(name)} there, {number} here"
+        for name, number in own.items()
+        if made.get(name) != number
+    ]
+    fault = f"the worker on {outcome.host} has other versions: {'; '.join(differing)}"
+    return replace(outcome, rows=(), faults=(fault,), tracebacks=(fault,))
 
 
 def reproduce(
@@ -43,7 +114,8 @@ def reproduce(
     *,
     jobs: int | None = None,
     overwrite: bool = False,
-    log: Callable[[str], None],
+    draw: Callable[..., list[Path]] | None = None,
+    log: Log,
 ) -> dict[str, Any]:
     """Run an experiment, or finish what is missing of it.
 
@@ -52,6 +124,7 @@ def reproduce(
         output_dir: the run folder; absent, empty or the folder of such a run.
         jobs: worker processes; None: one per processor. Results do not depend on it.
         overwrite: start afresh in the folder of a run.
+        draw: draws the figures: `malfl_algos.report.figures.write_figures`; None: none are drawn.
         log: takes the lines that tell how far it is.
 
     Returns:
@@ -63,8 +136,7 @@ def reproduce(
         NoSpace: where the disk is full; it names the file.
         RunFailed: where a learner or an observer failed; everything else was done.
     """
-    if jobs is not None and jobs < 1:
-        raise InputError(f"jobs must be a whole number >= 1, got {jobs}")
+    pool = local_pool(jobs)
     root = Path(output_dir)
     looked = open_run(root, config, overwrite=overwrite)
     plugins = check_parts(looked.config)
@@ -76,20 +148,25 @@ def reproduce(
             plugins = check_parts(folder.config)
         try:
             folder.begin(plugins)
-            return _finish(folder, jobs=jobs, log=log)
+            _run_units(folder, pool=pool, log=log)
+            summary = _tables(folder, log=log)
+            if draw is not None:
+                _figures(folder, partial(draw, jobs=jobs), log=log)
+            return summary
         finally:
             clear_leftovers(root, *LEFTOVERS)
 
 
-def _finish(folder: RunFolder, *, jobs: int | None, log: Callable[[str], None]) -> dict[str, Any]:
+def _run_units(folder: RunFolder, *, pool: Pool, log: Log) -> None:
+    """Learners first, then observers of all learners that did not fail."""
     if folder.earlier_versions:
         log("parts of this run were made with other versions: see earlier_versions in run.json")
     transitions = needs_transitions(folder.config)
     learners = [
         u for u in folder.units("learner") if not folder.is_done(u, transitions=transitions)
     ]
-    _run_phase("learning", learners, folder, jobs=jobs, log=log)
-    failed = {outcome.unit.learner_folder for outcome in folder.failures}
+    run_jobs("learning", learners, run_unit, folder.add, pool=pool, log=log)
+    failed = {outcome.job.learner_folder for outcome in folder.failures}
     observers = [
         unit
         for unit in folder.units("observer")
@@ -97,39 +174,15 @@ def _finish(folder: RunFolder, *, jobs: int | None, log: Callable[[str], None]) 
     ]
     # an observer's units take about as long as each other, so that workers end together
     observers.sort(key=lambda unit: folder.config.observers.index(unit.plugin))
-    _run_phase("recovering", observers, folder, jobs=jobs, log=log)
+    run_jobs("recovering", observers, run_unit, folder.add, pool=pool, log=log)
     if folder.failures:
         raise RunFailed(
-            "\n".join(str(outcome.fault) for outcome in folder.failures),
-            [f"{o.unit}:\n{o.traceback}" for o in folder.failures if o.traceback],
+            "\n".join(fault for outcome in folder.failures for fault in outcome.faults),
+            [f"{o.job}: {story}" for o in folder.failures for story in o.tracebacks],
         )
-    summary = _tables(folder, log=log)
-    _figures(folder, jobs=jobs, log=log)
-    return summary
 
 
-def _run_phase(
-    name: str,
-    units: Sequence[Unit],
-    folder: RunFolder,
-    *,
-    jobs: int | None,
-    log: Callable[[str], None],
-) -> None:
-    if not units:
-        log(f"{name}: nothing is missing")
-        return
-    outcomes = in_parallel(run_unit, units, jobs=jobs, on_death=died)
-    # closing: workers end before anything else happens, also when this is interrupted
-    with Progress(name, len(units), log=log) as progress, closing(outcomes):
-        for outcome in outcomes:
-            folder.add(outcome)
-            progress.step(
-                f"{outcome.unit}: {'failed' if outcome.fault else 'done'} ({outcome.seconds:.1f} s)"
-            )
-
-
-def _tables(folder: RunFolder, *, log: Callable[[str], None]) -> dict[str, Any]:
+def _tables(folder: RunFolder, *, log: Log) -> dict[str, Any]:
     """Write the tables, where any is missing, damaged or made from something else."""
     tables = [name for name in TABLES if folder.config.trend or name != "trend.csv"]
     if folder.is_current("tables") and all(folder.whole(name) for name in tables):
@@ -144,15 +197,66 @@ def _tables(folder: RunFolder, *, log: Callable[[str], None]) -> dict[str, Any]:
     return summary
 
 
-def _figures(folder: RunFolder, *, jobs: int | None, log: Callable[[str], None]) -> None:
-    """Draw the pictures that are missing, damaged or made from something else."""
+def _figures(folder: RunFolder, draw: Callable[..., list[Path]], *, log: Log) -> None:
+    """Draw the figures that are missing, damaged or made from something else."""
     known = {path for path in folder.files if path.startswith("figures/")}
     sound = folder.sound("figures/") if folder.is_current("figures") else set()
     if folder.is_current("figures") and known == sound:
         return
     log("drawing")
     started = perf_counter()
-    skip = {Path(path).stem for path in sound}
-    figures = write_figures(folder.root, jobs=jobs, skip=skip)
+    skip: Collection[str] = {Path(path).stem for path in sound}
+    figures = draw(folder.root, skip=skip)
     folder.add_seconds("figures", perf_counter() - started)
     folder.add_part("figures", figures)
+
+
+def run_sweep(
+    sweep: Sweep,
+    output_dir: str | Path,
+    *,
+    pool: AbstractContextManager[Pool] | None = None,
+    retries: int = 1,
+    draw: Callable[[Sequence[Row], Path], Path | None] | None = None,
+    log: Log,
+) -> list[Path]:
+    """Do the runs of a sweep, or what is missing of them; then make its tables and its figure.
+
+    Tables and figure do not depend on the pool, the order in which runs end, or how often the sweep
+    was interrupted.
+
+    Args:
+        sweep: what to run.
+        output_dir: absent, empty, or the folder of this sweep or of a part of it.
+        pool: opened where runs are missing, as by `malfl_algos.work.clusters.open_pool`; None:
+            processes of this machine.
+        retries: how often a run that failed is done again before it is given up.
+        draw: draws the figure of the table's rows into a folder; None: none is drawn.
+        log: takes the lines that tell how far it is.
+
+    Returns:
+        The files made, the figure last where there is one.
+
+    Raises:
+        InputError, ImportError: for what cannot be run, before anything is written.
+        RunFailed: where runs failed; everything else was done.
+    """
+    if retries < 0:
+        raise InputError(f"retries must be a whole number >= 0, got {retries}")
+    folder = SweepFolder(Path(output_dir), sweep)
+    folder.check()
+    missing = folder.missing(log)
+    if missing:
+        with pool or open_pool("loky") as opened, run_lock(folder.root, log=log):
+            folder.begin()
+            log(f"{len(missing)} of {len(sweep.runs)} runs to do: {opened.told}")
+            run_jobs("sweep", missing, run_cell, folder.add, pool=opened, retries=retries, log=log)
+    else:
+        log(f"all {len(sweep.runs)} runs are there")
+    with run_lock(folder.root, log=log):
+        rows, failures, tracebacks = folder.results()
+        written = list(write_sweep_tables(folder.root, rows, keys=sweep.keys, log=log))
+        figure = draw(rows, folder.root / "figures") if draw else None
+    if failures:
+        raise RunFailed("\n".join(failures), tracebacks)
+    return [*written, *([] if figure is None else [figure])]

@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from malfl_algos.experiments.cell import Outcome, Unit, has_transitions
 from malfl_algos.experiments.config import (
     ExperimentConfig,
     PluginConfig,
     to_mapping,
 )
-from malfl_algos.experiments.record import (
+from malfl_algos.experiments.jobs import Outcome, Unit, has_transitions
+from malfl_algos.experiments.records import (
     RECORD_NAME,
     DamagedRecord,
     holds_nothing,
@@ -124,12 +124,12 @@ class RunFolder:
 
     def add(self, outcome: Outcome) -> None:
         """Put what a unit made in its place, and record it."""
-        unit = outcome.unit
+        unit: Unit = outcome.job
         self.add_seconds(unit.kind, outcome.seconds)
-        if outcome.fault is not None:
+        if outcome.checksums is None:
             self.failures.append(outcome)
             if self.parts.get(unit.name, {}).get("state") != "done":
-                self.parts[unit.name] = {"state": "failed", "fault": outcome.fault}
+                self.parts[unit.name] = {"state": "failed", "fault": outcome.faults[0]}
         else:
             replace_folder(partial_folder(unit.folder), unit.folder)
             prefix = f"{unit.name}/"
@@ -193,8 +193,9 @@ class RunFolder:
             ],
             "wall_seconds": self.wall_seconds,
             "failures": [
-                {"unit": str(failed.unit), "fault": failed.fault, "traceback": failed.traceback}
+                {"unit": str(failed.job), "fault": fault, "traceback": story}
                 for failed in self.failures
+                for fault, story in zip(failed.faults, failed.tracebacks, strict=True)
             ],
             "parts": {
                 name: self.parts.get(name, {"state": "missing"}) for name in (*names, *current)
@@ -255,7 +256,7 @@ def open_run(root: Path, asked: ExperimentConfig, *, overwrite: bool) -> RunFold
         ) from fault
     try:
         config = extended(stored, asked)
-    except ValueError as fault:
+    except InputError as fault:
         raise InputError(
             f"{root} holds another run: {fault}; choose another folder, or --overwrite"
         ) from fault

@@ -5,24 +5,41 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from itertools import product
 from math import prod
 from pathlib import Path
 from typing import Any
 
-from malfl_algos.experiments.config import ExperimentConfig, from_mapping, to_mapping
+from malfl_algos.experiments.config import (
+    ExperimentConfig,
+    GameConfig,
+    from_mapping,
+    to_mapping,
+)
 from malfl_algos.experiments.parts import check_parts
-from malfl_algos.experiments.sweep_keys import cell_value, check_key, set_key
-from malfl_algos.plugins.options import check_keys, naming
+from malfl_algos.experiments.scoring import OF_A_RUN
+from malfl_algos.plugins.loading import Kind, find_plugin, plugin_class
+from malfl_algos.plugins.options import check_keys, naming, option_hints, suggestion
+from malfl_algos.scores.registry import score_names
 from malfl_algos.storage.durable import value_hash
 from malfl_algos.storage.yaml_files import read_mapping
 from malfl_env.errors import InputError
 
-__all__ = ["RUN_KEYS", "Sweep", "SweepRun", "load_sweep", "sweep_from_mapping"]
+__all__ = [
+    "RUN_KEYS",
+    "Picture",
+    "Sweep",
+    "SweepRun",
+    "load_sweep",
+    "picture_of",
+    "sweep_from_mapping",
+]
 
 RUN_KEYS = ("seeds", "reward_families", "observers")
 """Keys whose value is a list that is spread over runs and rows anyway."""
+_FURTHER_KEYS = ("observer", "family", "seed", "agent")
+_NOT_VARIED = ("trend", "observers", "seeds", "reward_families")
 
 
 @dataclass(frozen=True)
@@ -100,13 +117,56 @@ def sweep_from_mapping(given: Mapping[str, Any], *, max_runs: int) -> Sweep:
     with naming("grid"):
         config = from_mapping({**to_mapping(config), **spread})
         for key in axes:
-            check_key(key, config, axes.get("learner", ()))
+            _check_key(key, config, axes.get("learner", ()))
     return Sweep(
         keys=tuple(axes),
         observers=tuple(observer.label for observer in config.observers),
         runs=tuple(_runs(axes, config)),
         mapping={"base": dict(base), "grid": dict(grid)},
     )
+
+
+@dataclass(frozen=True)
+class Picture:
+    """What the picture of a sweep shows.
+
+    Args:
+        x: the key along the horizontal axis.
+        hue: the key that tells lines apart; None: there is one line.
+        measure: the name of a score of a run.
+    """
+
+    x: str
+    hue: str | None
+    measure: str
+
+
+def picture_of(sweep: Sweep, *, x: str | None, hue: str | None, measure: str) -> Picture:
+    """What to draw; keys left out are the first two that vary.
+
+    Raises:
+        InputError: for a key that is not in the sweep, or the same key twice.
+    """
+    known = (*sweep.keys, *_FURTHER_KEYS)
+    for option, key in (("--x", x), ("--hue", hue)):
+        if key is not None and key not in known:
+            hint = suggestion(key, known) or ";"
+            raise InputError(f"{option}: unknown key {key!r}{hint} known: {', '.join(known)}")
+    measures = score_names(*OF_A_RUN)
+    if measure not in measures:
+        hint = suggestion(measure, measures) or ";"
+        raise InputError(f"--measure: unknown {measure!r}{hint} known: {', '.join(measures)}")
+    several = [key for key in sweep.keys if len({repr(r.point[key]) for r in sweep.runs}) > 1]
+    several += ["observer"] * (len(sweep.observers) > 1)
+    several += ["family"] * (len({run.family for run in sweep.runs}) > 1)
+    free = [key for key in several if key not in (x, hue)]
+    if x is None:
+        x = free.pop(0) if free else "observer"
+    if hue is None:
+        hue = free[0] if free else None
+    if x == hue:
+        raise InputError(f"--x and --hue must be two keys, got {x!r} twice")
+    return Picture(x, hue, measure)
 
 
 def _check_count(
@@ -135,7 +195,7 @@ def _runs(axes: Mapping[str, Sequence[Any]], config: ExperimentConfig) -> Iterat
         with naming("grid point " + ", ".join(f"{k}: {_short(v)}" for k, v in wanted.items())):
             at = _at_point(config, wanted)
             check_parts(at)
-            point = {key: cell_value(at, key) for key in axes}
+            point = {key: _point_value(at, key) for key in axes}
             same = cells.setdefault(tuple(map(json.dumps, point.values())), at)
             if same != at:
                 raise InputError(
@@ -152,7 +212,7 @@ def _runs(axes: Mapping[str, Sequence[Any]], config: ExperimentConfig) -> Iterat
 def _at_point(config: ExperimentConfig, values: Mapping[str, Any]) -> ExperimentConfig:
     mapping = deepcopy(to_mapping(config))
     for key in sorted(values, key=lambda key: key.count(".")):  # a whole before its parts
-        set_key(mapping, key, deepcopy(values[key]))
+        _set_key(mapping, key, deepcopy(values[key]))
     return from_mapping(mapping)
 
 
@@ -175,3 +235,86 @@ def _mapping(value: Any, *, where: str) -> Mapping[str, Any]:
 def _short(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _known_keys(config: ExperimentConfig, learners: Sequence[Any] = ()) -> Iterator[str]:
+    """All keys that a grid may vary.
+
+    Args:
+        config: names the observers by label, and the learner.
+        learners: further ones, as the grid has them.
+    """
+    for field in fields(ExperimentConfig):
+        if field.name not in _NOT_VARIED:
+            yield field.name
+    yield from (f"game.{field.name}" for field in fields(GameConfig))
+    yield from (f"families.{name}" for name in config.families)
+    yield "learner.name"
+    names = [config.learner.name, *map(_name, learners)]
+    yield from dict.fromkeys(
+        f"learner.options.{option}" for name in names for option in _options("learner", name)
+    )
+    for observer in config.observers:
+        yield f"observers.{observer.label}.name"
+        for option in _options("observer", observer.name):
+            yield f"observers.{observer.label}.options.{option}"
+
+
+def _check_key(key: str, config: ExperimentConfig, learners: Sequence[Any]) -> None:
+    """Refuse a key that a grid cannot vary.
+
+    Raises:
+        InputError: naming it and the nearest known one.
+        PluginError: for a plugin that cannot be used.
+    """
+    known = list(_known_keys(config, learners))
+    if key == "trend":
+        raise InputError("trend: a sweep has no trend, leave it out")
+    if key not in known:
+        whole = [name for name in known if "." not in name]
+        hint = suggestion(key, known) or ";"
+        raise InputError(
+            f"unknown key {key!r}{hint} allowed: seeds, reward_families, observers, "
+            f"{', '.join(whole)}, and by dotted path game.*, families.*, learner.options.*, "
+            "observers.LABEL.options.*"
+        )
+
+
+def _set_key(mapping: dict[str, Any], key: str, value: Any) -> None:
+    """Set a key, known to exist, in the plain form of a configuration (`to_mapping`)."""
+    if key == "learner":
+        value = {"name": value} if isinstance(value, str) else value
+        if isinstance(value, dict):
+            value = {**value, "options": value.get("options", {})}
+    *path, last = key.split(".")
+    place: Any = mapping
+    for part in path:
+        place = _inside(place, part)
+    place[last] = value
+
+
+def _point_value(config: ExperimentConfig, key: str) -> Any:
+    """The value of a key as a table shows it: a learner by its label, lists as JSON."""
+    if key == "learner":
+        return config.learner.label
+    place: Any = to_mapping(config)
+    for part in key.split("."):
+        place = _inside(place, part)
+    return json.dumps(place) if isinstance(place, (dict, list)) else place
+
+
+def _inside(place: Any, part: str) -> Any:
+    if isinstance(place, list):
+        (found,) = (entry for entry in place if entry["label"] == part)
+        return found
+    if not isinstance(place, dict):
+        raise InputError(f"cannot set {part!r} in {place!r}")
+    return place[part]
+
+
+def _name(learner: Any) -> Any:
+    return learner.get("name") if isinstance(learner, dict) else learner
+
+
+def _options(kind: Kind, name: Any) -> list[str]:
+    return list(option_hints(plugin_class(find_plugin(kind, str(name)))))

@@ -74,7 +74,7 @@ def check_parts(config: ExperimentConfig) -> list[tuple[PluginConfig, Plugin]]:
 def _check_size(observer: Any, label: str, game: MarkovGame, n_stages: int) -> None:
     try:
         observer.check_size(game.n_states, game.n_actions, n_stages)
-    except ValueError as fault:
+    except InputError as fault:
         raise InputError(f"observer {label}: {fault}") from None
 
 

@@ -12,11 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from malfl_algos.contract import RecoveredRewards
+from malfl_algos.experiments.cell import Recovered
 from malfl_algos.experiments.config import ExperimentConfig
 from malfl_algos.experiments.cross_correlation import in_order, verdicts
 from malfl_algos.experiments.parts import reachable_states
-from malfl_algos.experiments.recovery import Recovered, score_rows
-from malfl_algos.experiments.scoring import OF_A_RUN, posterior_parts, scored_rows
+from malfl_algos.experiments.scoring import (
+    OF_A_RUN,
+    posterior_parts,
+    score_rows,
+    scored_rows,
+)
 from malfl_algos.ground_truth import GroundTruth
 from malfl_algos.scores.inputs import reference, with_policies
 from malfl_algos.scores.means import grouped, mean_of_rows

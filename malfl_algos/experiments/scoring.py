@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from malfl_algos.experiments.recovery import Recovered
+from malfl_algos.experiments.cell import Recovered
 from malfl_algos.scores.inputs import HeldOut, Need, Reference, ScoringInputs
 from malfl_algos.scores.registry import score_agent, score_names
 
-__all__ = ["OF_A_RUN", "posterior_parts", "scored_rows"]
+__all__ = ["OF_A_RUN", "posterior_parts", "score_rows", "scored_rows"]
 
 OF_A_RUN: Sequence[Need] = ("ground_truth", "dynamics", "posterior_covariance")
 """What a run has to score rewards with: everything but stages that they were not recovered from."""
@@ -28,6 +28,27 @@ def posterior_parts(arrays: Mapping[str, NDArray[np.float64]]) -> dict[str, Any]
         }
         for part in ("sd", "covariance")
     }
+
+
+def score_rows(
+    recovered: Mapping[str, Mapping[str, NDArray[np.float64]]],
+    truth: Mapping[str, NDArray[np.float64]],
+    states: NDArray[np.bool_] | None,
+) -> Iterator[dict[str, Any]]:
+    """Rows `agent`, the scores that need nothing but the ground-truth reward, `reason` of the first
+    that is None, and `observing` where there is one.
+
+    Args:
+        recovered: by observing agent ("" for none), per agent id the reward.
+        truth: per agent id the true reward.
+        states: bool `(n_states,)`: the joint states that count; None: all.
+    """
+    for observing, rewards in recovered.items():
+        inputs = ScoringInputs(rewards, Reference(truth, states))
+        for agent in (agent for agent in truth if agent in rewards):
+            row = {"agent": agent, **score_agent(inputs, agent, score_names("ground_truth"))}
+            row["reason"] = next(iter(row.pop("reasons").values()), None)
+            yield {"observing": observing, **row} if observing else row
 
 
 def scored_rows(

@@ -14,17 +14,14 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-import numpy as np
-
-from malfl_algos.contract import RecoveredRewards
+from malfl_algos.experiments.cell import Learned, Observation, learn
+from malfl_algos.experiments.cell import observe as recover
 from malfl_algos.experiments.config import PluginConfig
-from malfl_algos.experiments.parts import make_observer
-from malfl_algos.experiments.played import Played, play
+from malfl_algos.experiments.jobs import plain, prepared_scoring
 from malfl_algos.experiments.scoring import scored_rows
 from malfl_algos.experiments.study import KNOWN_POLICIES, Cell, cell_config, left_out
-from malfl_algos.scores.inputs import HeldOut
+from malfl_algos.scores.inputs import HeldOut, Reference
 from malfl_algos.storage.durable import write_json
-from malfl_algos.trace import LearningTrace
 from malfl_env.errors import InputError
 
 __all__ = [
@@ -123,44 +120,35 @@ def run_task(task: Task) -> Outcome:
     return Outcome(task, perf_counter() - started, "\n".join(faults) or None)
 
 
-def observe(cell: Cell, played: Played, observer: PluginConfig) -> list[dict[str, Any]]:
+def observe(
+    cell: Cell, learned: Learned, base: Reference, observer: PluginConfig
+) -> list[dict[str, Any]]:
     """Let an observer recover; one row per agent with every score and what it says of itself.
 
     Raises:
         InputError, ArithmeticError: where it refuses the game or the data.
     """
     begun = perf_counter()
-    recovered = _recover(cell, played, observer, played.trace)
+    observed = recover(learned, observer, policies_known=cell.data == KNOWN_POLICIES)
     told = {"observer": observer.label, "seconds": perf_counter() - begun}
-    rows = scored_rows(played.base, {"": recovered}, held_out=_held_out(cell, played, observer))
-    return [{**told, **row, **_said(recovered.diagnostics.get(row["agent"], {}))} for row in rows]
+    held_out = _held_out(learned, observed) if cell.held_out else None
+    said = observed.recovered[""].diagnostics
+    return [
+        {**told, **row, **_said(said.get(row["agent"], {}))}
+        for row in scored_rows(base, observed.recovered, held_out=held_out)
+    ]
 
 
-def _held_out(cell: Cell, played: Played, observer: PluginConfig) -> HeldOut | None:
+def _held_out(learned: Learned, observed: Observation) -> HeldOut:
     """The last stage, and what is recovered from those before it."""
-    if not cell.held_out:
-        return None
-    last = played.trace.n_stages - 1
+    last = learned.trace.n_stages - 1
     return HeldOut(
-        played.game,
-        _recover(cell, played, observer, played.trace.first(last)).rewards,
-        [stage.counts for stage in played.trace.stages],
+        learned.game.without_rewards(),
+        observed.from_first(last)[""].rewards,
+        [stage.counts for stage in learned.trace.stages],
         first_stage=last,
-        discount=played.config.discount,
-        temperature=played.config.temperature,
-    )
-
-
-def _recover(
-    cell: Cell, played: Played, observer: PluginConfig, trace: LearningTrace
-) -> RecoveredRewards:
-    known = played.truth.joint_policies if cell.data == KNOWN_POLICIES else {}
-    return make_observer(played.config, observer, seed=cell.seed).recover(
-        trace,
-        game=played.game,
-        discount=played.config.discount,
-        temperature=played.config.temperature,
-        known_policies={agent: own[: trace.n_stages] for agent, own in known.items()} or None,
+        discount=learned.config.discount,
+        temperature=learned.config.temperature,
     )
 
 
@@ -171,12 +159,13 @@ def _run(task: Task) -> list[str]:
     if path.exists():
         content = read_cell(path)
     content["cell"] = {**asdict(cell), "episodes": cell.episodes}
-    played = play(cell_config(cell, task.observers))
+    learned = learn(cell_config(cell, task.observers))
+    base = prepared_scoring(learned)
     content["learning_seconds"] = perf_counter() - started
     faults = []
-    for observer in played.config.observers:
+    for observer in learned.config.observers:
         try:
-            content["rows"] += observe(cell, played, observer)
+            content["rows"] += observe(cell, learned, base, observer)
         except (ValueError, ArithmeticError) as fault:
             content["refused"][observer.label] = " ".join(str(fault).split())
         except Exception:
@@ -188,13 +177,7 @@ def _run(task: Task) -> list[str]:
 
 def _said(diagnostics: Mapping[str, Any]) -> dict[str, Any]:
     """What the observer says of itself."""
-    kept = {key: _plain(diagnostics.get(key)) for key in ("rank", "n_unknowns", "log_evidence")}
+    kept = {key: plain(diagnostics.get(key)) for key in ("rank", "n_unknowns", "log_evidence")}
     kept["bounds_hit"] = list(diagnostics.get("bounds_hit", ()))
-    kept["settings"] = {key: _plain(diagnostics[key]) for key in SETTINGS if key in diagnostics}
+    kept["settings"] = {key: plain(diagnostics[key]) for key in SETTINGS if key in diagnostics}
     return kept
-
-
-def _plain(value: Any) -> Any:
-    """One value in what JSON holds; a number that is not finite becomes null."""
-    value = value.item() if isinstance(value, np.generic) else value
-    return None if isinstance(value, float) and not np.isfinite(value) else value

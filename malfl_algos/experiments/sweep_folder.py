@@ -5,131 +5,132 @@ All files are written by the process that was called, and whole or not at all.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from malfl_algos.experiments.folder import check_writable
 from malfl_algos.experiments.grid import Sweep, SweepRun
-from malfl_algos.experiments.record import holds_nothing
-from malfl_algos.experiments.sweep_runs import RunResult
-from malfl_algos.storage.durable import clear_leftovers, value_hash, write_bytes
+from malfl_algos.experiments.jobs import Outcome
+from malfl_algos.experiments.records import (
+    DamagedRecord,
+    holds_nothing,
+    read_checked,
+    versions_that_count,
+    write_checked,
+)
+from malfl_algos.storage.durable import clear_leftovers
 from malfl_env.errors import InputError
 
-__all__ = ["StoredRun", "add_result", "begin_sweep", "check_folder", "read_run", "run_path"]
+__all__ = ["SweepFolder"]
 
-_RECORD, _RUN = "malfl sweep", "malfl sweep run"
+_SWEEP, _RUN = ("malfl sweep", 1), ("malfl sweep run", 1)
 
 
 @dataclass(frozen=True)
-class StoredRun:
-    """What the file of a run says, but for how long it took and where.
+class SweepFolder:
+    """Where a sweep is done. Nothing is written before `begin`."""
 
-    Args:
-        rows: one per observer and agent.
-        faults: tracebacks; empty where the run succeeded.
-        versions: under which it was made.
-    """
+    root: Path
+    sweep: Sweep
 
-    rows: Sequence[Mapping[str, Any]]
-    faults: Sequence[str]
-    versions: Mapping[str, str]
+    def check(self) -> None:
+        """Refuse a folder in which the sweep may not be done.
 
+        A folder may hold an earlier sweep all of whose runs are runs of this one, too.
 
-def check_folder(root: Path, sweep: Sweep) -> None:
-    """Look whether a sweep may be done in a folder. Writes nothing.
+        Raises:
+            InputError: naming the folder and what is wrong.
+        """
+        check_writable(self.root)
+        if holds_nothing(self.root):
+            return
+        path = self.root / "sweep.json"
+        if not path.is_file():
+            raise InputError(
+                f"the output folder {self.root} is not empty and not the folder of a sweep "
+                "(no sweep.json): choose another"
+            )
+        try:
+            before = read_checked(path, _SWEEP)["runs"]
+        except DamagedRecord as fault:
+            raise InputError(f"{path}: {fault}: choose another folder") from fault
+        gone = set(before) - {run.id for run in self.sweep.runs}
+        if gone:
+            raise InputError(
+                f"{self.root} holds another sweep: {len(gone)} of its {len(before)} runs are not "
+                "in this one, which may add runs but not leave any out: choose another folder"
+            )
 
-    A folder may hold an earlier sweep all of whose runs are runs of this one, too.
+    def begin(self) -> None:
+        """Write `sweep.json`, and clear away what a process that died left half written."""
+        clear_leftovers(self.root, ".*", "runs/.*", "figures/.*")
+        record = {"sweep": self.sweep.mapping, "runs": [run.id for run in self.sweep.runs]}
+        write_checked(self.root / "sweep.json", _SWEEP, record)
 
-    Raises:
-        InputError: naming the folder and what is wrong.
-    """
-    check_writable(root)
-    if holds_nothing(root):
-        return
-    path = root / "sweep.json"
-    if not path.is_file():
-        raise InputError(
-            f"the output folder {root} is not empty and not the folder of a sweep "
-            "(no sweep.json): choose another"
-        )
-    try:
-        before = _read(path, _RECORD)["runs"]
-    except ValueError as fault:
-        raise InputError(f"{path}: {fault}: choose another folder") from fault
-    gone = set(before) - {run.id for run in sweep.runs}
-    if gone:
-        raise InputError(
-            f"{root} holds another sweep: {len(gone)} of its {len(before)} runs are not in this "
-            "one, which may add runs but not leave any out: choose another folder"
-        )
+    def missing(self, log: Callable[[str], None]) -> list[SweepRun]:
+        """Runs that are not there, are damaged, or failed; the order is that of the sweep."""
+        missing, n_others = [], 0
+        for run in self.sweep.runs:
+            try:
+                stored = self._read(run)
+            except DamagedRecord as fault:
+                log(f"{fault}; it is made again")
+                stored = None
+            if stored is None or stored["faults"]:
+                missing.append(run)
+            elif stored["versions"] != versions_that_count():
+                n_others += 1
+        if n_others:
+            log(f"{n_others} runs that are kept were made with other versions: see their files")
+        return missing
 
+    def add(self, outcome: Outcome) -> None:
+        """Write the file of a run."""
+        run: SweepRun = outcome.job
+        content = {
+            "run": {"id": run.id, "point": run.point, "family": run.family, "seed": run.seed},
+            "versions": outcome.versions,
+            "host": outcome.host,
+            "seconds": round(outcome.seconds, 3),
+            "faults": outcome.tracebacks,
+            "rows": outcome.rows,
+        }
+        write_checked(self._path(run), _RUN, content)
 
-def begin_sweep(root: Path, sweep: Sweep) -> None:
-    """Write `sweep.json`, and clear away what a process that died left half written."""
-    clear_leftovers(root, ".*", "runs/.*", "figures/.*")
-    record = {"sweep": sweep.mapping, "runs": [run.id for run in sweep.runs]}
-    _write(root / "sweep.json", _RECORD, record)
+    def results(self) -> tuple[list[dict[str, Any]], list[str], list[str]]:
+        """All rows, a line for each run that failed, and the tracebacks; every run is there."""
+        rows: list[dict[str, Any]] = []
+        failures: list[str] = []
+        tracebacks: list[str] = []
+        for run in self.sweep.runs:
+            stored = self._read(run)
+            assert stored is not None
+            place = {"run": run.id, **run.point, "family": run.family, "seed": run.seed}
+            rows += [{**place, **row} for row in stored["rows"]]
+            for fault in stored["faults"]:
+                last = fault.strip().splitlines()[-1]
+                failures.append(f"{run}: {last} (see {self._path(run)})")
+                tracebacks.append(f"{run}: {fault}")
+        return rows, failures, tracebacks
 
+    def _path(self, run: SweepRun) -> Path:
+        return self.root / "runs" / f"{run.id}.json"
 
-def run_path(root: Path, run: SweepRun) -> Path:
-    """Where the file of a run lies."""
-    return root / "runs" / f"{run.id}.json"
+    def _read(self, run: SweepRun) -> dict[str, Any] | None:
+        """The file of a run; None: there is none.
 
-
-def add_result(root: Path, result: RunResult) -> None:
-    """Write the file of a run."""
-    run = result.run
-    content = {
-        "run": {"id": run.id, "point": run.point, "family": run.family, "seed": run.seed},
-        "versions": result.versions,
-        "host": result.host,
-        "seconds": round(result.seconds, 3),
-        "faults": result.faults,
-        "rows": result.rows,
-    }
-    _write(run_path(root, run), _RUN, content)
-
-
-def read_run(root: Path, run: SweepRun) -> StoredRun | None:
-    """What the file of a run says; None: there is none.
-
-    Raises:
-        InputError: where it is not as it was written, naming it.
-    """
-    path = run_path(root, run)
-    if not path.exists():
-        return None
-    try:
-        content = _read(path, _RUN)
-        if content["run"]["id"] != run.id:
-            raise InputError("it is of another run")
-        return StoredRun(content["rows"], content["faults"], content["versions"])
-    except ValueError as fault:
-        raise InputError(f"{path}: {fault}") from fault
-
-
-def _write(path: Path, kind: str, content: Mapping[str, Any]) -> None:
-    whole = {"format": kind, "version": 1, **content}
-    checked = {**whole, "checksum": value_hash(json.loads(json.dumps(whole, allow_nan=False)))}
-    write_bytes(path, (json.dumps(checked, indent=1, allow_nan=False) + "\n").encode())
-
-
-def _read(path: Path, kind: str) -> dict[str, Any]:
-    """The content of a file. Raises `ValueError` where it is not to the value what was written."""
-    try:
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as fault:
-        raise InputError(f"it cannot be read: {fault}") from fault
-    if not isinstance(content, dict) or content.get("format") != kind:
-        raise InputError(f"it is not the file of a {kind}")
-    checksum = content.pop("checksum", None)
-    try:
-        fits = checksum == value_hash(content)
-    except (ValueError, RecursionError):
-        fits = False
-    if not fits:
-        raise InputError("it is damaged, or was edited: its checksum does not fit")
-    return content
+        Raises:
+            DamagedRecord: where it is not as it was written, naming it.
+        """
+        path = self._path(run)
+        if not path.exists():
+            return None
+        try:
+            content = read_checked(path, _RUN)
+            if content["run"]["id"] != run.id:
+                raise DamagedRecord("it is of another run")
+        except DamagedRecord as fault:
+            raise DamagedRecord(f"{path}: {fault}") from fault
+        return content

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from malfl_algos.experiments.cell import Unit
 from malfl_algos.experiments.config import ExperimentConfig, load_config
 from malfl_algos.experiments.folder import LEFTOVERS, TABLES, RunFolder
-from malfl_algos.experiments.record import (
+from malfl_algos.experiments.jobs import Unit
+from malfl_algos.experiments.records import (
     RECORD_NAME,
     DamagedRecord,
     read_record,
@@ -104,7 +104,7 @@ def _check_configuration(
     try:
         if load_config(root / "config.yaml") != config:
             yield f"config.yaml: not the configuration in {RECORD_NAME}"
-    except ValueError as fault:
+    except InputError as fault:
         yield str(fault).replace(f"{root}/", "", 1)
 
 

@@ -1,99 +1,56 @@
-"""Where the runs of a sweep are done: this machine, a Dask cluster or a Ray cluster, by joblib.
+"""Pools on clusters: Dask and Ray, each behind the face of an executor.
 
-All three are one `joblib.Parallel` with another backend, whose results come as they are done.
+Neither Dask nor Ray keeps to a time limit when something listens that does not answer, and Ray
+takes minutes where nothing listens. So a connection is tried first, then a process of its own joins
+the cluster and leaves it, and that process can be ended.
 """
 
 from __future__ import annotations
 
 import os
+import socket
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
+from urllib.parse import urlsplit
 
 import joblib
 
-from malfl_algos.work.cluster_joblib import GivenUp, dask_backend, ray_backend
-from malfl_algos.work.cluster_reach import check_reachable
-from malfl_algos.work.interruption import interrupts_held
+from malfl_algos.work.pool import Pool, local_pool
 from malfl_env.errors import InputError
 
-__all__ = ["BACKENDS", "Backend", "GivenUp", "open_backend", "work_through"]
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
+__all__ = ["BackendName", "open_pool"]
 
 BackendName = Literal["loky", "dask", "ray"]
-BACKENDS: tuple[BackendName, ...] = ("loky", "dask", "ray")
 _MODULES = {"dask": "distributed", "ray": "ray"}
 _OBJECT_STORE = 100 * 2**20
-"""Bytes of shared memory for a Ray of our own: runs and their rows are small."""
-
-
-@dataclass(frozen=True)
-class Backend:
-    """A backend that is ready.
-
-    Args:
-        make: what joblib calls a backend, made anew for every call; None: runs are done in this
-            process.
-        jobs: runs at a time.
-        ahead: runs that are handed out at a time, those that wait at their worker included.
-        told: what and where it is, for people.
-    """
-
-    make: Callable[[], Any] | None
-    jobs: int
-    ahead: int
-    told: str
-
-
-def work_through(
-    backend: Backend, work: Callable[[Item], Result], items: Iterator[Item]
-) -> Iterator[Result | GivenUp]:
-    """Do items in worker processes; results come in the order in which they are done.
-
-    Args:
-        backend: not one that does runs in this process.
-        work: catches what goes wrong with an item.
-        items: drawn as they are handed out.
-
-    Returns:
-        Results, and what the backend has given up.
-
-    Raises:
-        Exception: of the backend's own kind, where a worker was lost, and with it all that was
-            handed out and has not come back.
-    """
-    assert backend.make is not None
-    pool = joblib.Parallel(
-        n_jobs=backend.jobs,
-        backend=backend.make(),
-        batch_size=1,
-        pre_dispatch=backend.ahead,
-        return_as="generator_unordered",
-    )
-    with interrupts_held():
-        results = pool(joblib.delayed(work)(item) for item in items)
-    yield from results
+"""Bytes of shared memory for a Ray of our own: cells and their rows are small."""
 
 
 @contextmanager
-def open_backend(
-    name: BackendName, *, address: str | None, jobs: int | None, connect_timeout: int
-) -> Iterator[Backend]:
+def open_pool(
+    name: BackendName,
+    *,
+    address: str | None = None,
+    jobs: int | None = None,
+    connect_timeout: int = 20,
+) -> Iterator[Pool]:
     """Connect to a cluster, or start workers on this machine; both end with the context.
 
     Args:
         name: loky: processes of this machine.
         address: of the cluster; None: a small one of our own on this machine.
-        jobs: runs at a time; None: as many as there are processors.
+        jobs: items at a time; None: as many as there are processors.
         connect_timeout: seconds until a cluster counts as unreachable, not counting those that it
             takes to load its library.
 
     Raises:
-        InputError: where the cluster cannot be reached, with what was tried, or has no room.
+        InputError: where the cluster cannot be reached, with what was tried, or has no workers.
         ImportError: where its library is not installed.
     """
     if jobs is not None and jobs < 1:
@@ -103,26 +60,19 @@ def open_backend(
     if name == "loky":
         if address is not None:
             raise InputError("--address is of a cluster: choose --backend dask or ray, too")
-        yield _loky(jobs)
+        yield local_pool(jobs)
         return
     if find_spec(_MODULES[name]) is None:
         raise ImportError(f'--backend {name} needs {name}: pip install "malfl-env[{name}]"')
     if address is not None:
-        check_reachable(name, address, seconds=connect_timeout)
-    with (_dask if name == "dask" else _ray)(address, jobs, connect_timeout) as backend:
-        yield backend
-
-
-def _loky(jobs: int | None) -> Backend:
-    wanted = jobs or joblib.cpu_count()
-    if wanted == 1:
-        return Backend(None, 1, 1, "this process")
-    return Backend(lambda: "loky", wanted, wanted, f"{wanted} processes of this machine")
+        _check_reachable(name, address, seconds=connect_timeout)
+    with (_dask if name == "dask" else _ray)(address, jobs, connect_timeout) as pool:
+        yield pool
 
 
 @contextmanager
-def _dask(address: str | None, jobs: int | None, connect_timeout: int) -> Iterator[Backend]:
-    from distributed import Client
+def _dask(address: str | None, jobs: int | None, connect_timeout: int) -> Iterator[Pool]:
+    from distributed import Client, KilledWorker
 
     where: dict[str, Any]
     if address is None:
@@ -145,30 +95,149 @@ def _dask(address: str | None, jobs: int | None, connect_timeout: int) -> Iterat
         threads = sum(client.ncores().values())
         at_a_time = min(jobs or threads, threads)
         told = f"Dask at {client.scheduler.address}, {at_a_time} of {threads} threads"
-        yield Backend(lambda: dask_backend(client), at_a_time, at_a_time, told)
+        executor = client.get_executor(pure=False)
+        # Dask itself does again what was lost with a worker, and gives up what ended several
+        yield Pool(lambda n_items: executor, at_a_time, told, isolated=True, final=(KilledWorker,))
+
+
+class _RayExecutor:
+    """Ray's tasks as an executor."""
+
+    def __init__(self, ray: Any) -> None:
+        self._call = ray.remote(num_cpus=1, max_retries=0)(_call)
+
+    def submit(self, function: Callable[..., Any], /, *arguments: Any) -> Future[Any]:
+        """Have a function called in a worker."""
+        future: Future[Any] = self._call.remote(function, *arguments).future()
+        return future
+
+
+def _call(function: Callable[..., Any], *arguments: Any) -> Any:
+    return function(*arguments)
 
 
 @contextmanager
-def _ray(address: str | None, jobs: int | None, connect_timeout: int) -> Iterator[Backend]:
+def _ray(address: str | None, jobs: int | None, connect_timeout: int) -> Iterator[Pool]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent anywhere unasked
     import ray
 
     quiet: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
     if address is None:
         own = {"object_store_memory": _OBJECT_STORE, "include_dashboard": False}
-        ray.init("local", num_cpus=max(2, jobs or joblib.cpu_count()), **own, **quiet)
+        ray.init("local", num_cpus=jobs or joblib.cpu_count(), **own, **quiet)
     else:
         ray.init(address, **quiet)
     try:
         processors = int(ray.cluster_resources().get("CPU", 0))
+        if processors < 1:
+            raise InputError(f"--backend ray: the cluster at {address} has no processor")
         at_a_time = min(jobs or processors, processors)
-        if at_a_time < 2:
-            raise InputError(
-                "--backend ray needs two processors or more of the cluster: it has "
-                f"{processors}, --jobs is {jobs or 'not given'}"
-            )
         told = f"Ray at {address or 'this machine'}, {at_a_time} of {processors} processors"
-        # Ray's pool gives items to its workers in turn: the second in line evens that out
-        yield Backend(ray_backend, at_a_time, 2 * at_a_time, told)
+        executor = _RayExecutor(ray)
+        yield Pool(lambda n_items: executor, at_a_time, told, isolated=True)
     finally:
         ray.shutdown()
+
+
+_JOIN = {
+    "dask": """
+from distributed import Client
+faulthandler.dump_traceback_later(seconds, exit=True)
+where = "scheduler_file" if address.endswith(".json") else "address"
+Client(**{where: address}, timeout=seconds, set_as_default=False).close()
+""",
+    "ray": """
+import ray
+faulthandler.dump_traceback_later(seconds, exit=True)
+ray.init(address, log_to_driver=False, logging_level="ERROR")
+ray.shutdown()
+""",
+}
+_HINTS = {
+    "dask": "",
+    "ray": " (if it asks for a token, as Ray's own clusters may: set RAY_AUTH_MODE=token)",
+}
+_START = "import faulthandler, sys\naddress, seconds = sys.argv[1], float(sys.argv[2])"
+_LOADING = 120.0
+"""Seconds at most that a library may take to load."""
+_PAUSE = 0.5
+
+
+def _check_reachable(name: str, address: str, *, seconds: float) -> None:
+    """Refuse a cluster that does not answer.
+
+    Args:
+        name: dask or ray.
+        address: host:port with or without a scheme; for Dask also a scheduler file (.json), for
+            Ray also `auto`.
+        seconds: within which it must answer.
+
+    Raises:
+        InputError: with what was tried, and what came of it.
+    """
+    until = time.monotonic() + seconds
+    tried = ""
+    if not (address.endswith(".json") or address == "auto"):
+        host, port = _host_and_port(name, address)
+        _connect(name, address, (host, port), until, seconds)
+        tried = f"something listens at {host}:{port}, but "
+    remaining = max(1.0, until - time.monotonic())
+    fault = _join(name, address, remaining)
+    if fault is not None:
+        raise InputError(
+            f"--backend {name}: cannot reach a cluster at {address}: {tried}joining it failed: "
+            f"{fault}"
+        )
+
+
+def _host_and_port(name: str, address: str) -> tuple[str, int]:
+    try:
+        parts = urlsplit(address if "://" in address else f"tcp://{address}")
+        if parts.hostname and parts.port:
+            return parts.hostname, parts.port
+    except ValueError:
+        pass
+    also = "a scheduler file (.json)" if name == "dask" else "auto"
+    raise InputError(f"--address must be HOST:PORT, or {also}, got {address!r}")
+
+
+def _connect(
+    name: str, address: str, target: tuple[str, int], until: float, seconds: float
+) -> None:
+    """Connect and hang up; tried again and again, as a cluster may be about to start."""
+    n_tries = 0
+    while True:
+        n_tries += 1
+        try:
+            with socket.create_connection(target, timeout=max(0.1, until - time.monotonic())):
+                return
+        except OSError as fault:
+            if time.monotonic() + _PAUSE >= until:
+                raise InputError(
+                    f"--backend {name}: cannot reach a cluster at {address}: tried to connect to "
+                    f"{target[0]}:{target[1]} for {seconds:g} s, {n_tries} time(s), the last: "
+                    f"{fault.strerror or fault}"
+                ) from fault
+        time.sleep(_PAUSE)
+
+
+def _join(name: str, address: str, seconds: float) -> str | None:
+    """Join a cluster and leave it, in a process of its own; what went wrong, if anything."""
+    command = [sys.executable, "-c", _START + _JOIN[name], address, str(seconds)]
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_LOADING + seconds,
+        )
+    except subprocess.TimeoutExpired:
+        return f"{name} took more than {_LOADING:g} s to load"
+    if done.returncode == 0:
+        return None
+    lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+    if any(line.startswith("Timeout (") for line in lines):
+        return f"no answer within {seconds:.0f} s{_HINTS[name]}"
+    return lines[-1] if lines else f"the process that tried ended with status {done.returncode}"

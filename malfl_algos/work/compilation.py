@@ -94,7 +94,7 @@ class _Teller(event.Listener):
     def on_start(self, event: Any) -> None:
         function = event.data["dispatcher"]
         path = function.stats.cache_path
-        ours = function.py_func.__module__.partition(".")[0] in ("malfl_algos", "malfl_env")
+        ours = (function.py_func.__module__ or "").partition(".")[0] in ("malfl_algos", "malfl_env")
         if path is None or not ours or _told_before():
             return
         line = f"compiling numerical code, some seconds, once: kept in {path}"

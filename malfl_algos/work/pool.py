@@ -1,4 +1,9 @@
-"""Work shared out over processes, such that results do not depend on how many there are."""
+"""One pool for all work: processes of this machine, a Dask cluster or a Ray cluster.
+
+All three are executors in the sense of `concurrent.futures`: something to `submit` items to. What
+is the same for all of them is here: results come as they are done, do not depend on how many
+workers there are, and every item has one result whatever becomes of workers.
+"""
 
 from __future__ import annotations
 
@@ -6,19 +11,20 @@ import os
 import signal
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
-from concurrent.futures.process import BrokenProcessPool
-from typing import Any, TypeVar
+import traceback
+from collections.abc import Callable, Generator, Iterable, Sequence
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
 
 import joblib
 from joblib.externals.loky import get_reusable_executor
 
 from malfl_algos.work.interruption import interrupts_held
 from malfl_algos.work.threads import one_blas_thread
+from malfl_env.errors import InputError
 
-__all__ = ["in_parallel"]
+__all__ = ["Executor", "Pool", "in_parallel", "local_pool"]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -30,98 +36,220 @@ _ENVIRONMENT = {
 _IDLE = 300  # seconds until a worker without work goes
 
 
-def in_parallel(
-    work: Callable[[Item], Result],
-    items: Sequence[Item],
-    *,
-    jobs: int | None,
-    on_death: Callable[[Item], Result] | None = None,
-) -> Generator[Result, None, None]:
-    """Do all items; results come in the order in which they are done.
+class Executor(Protocol):
+    """The one method of an executor that a pool needs."""
 
-    A worker process that dies costs no item but its own: the items that were being done are done
-    again, each in a process of its own.
+    def submit(self, function: Callable[..., Any], /, *arguments: Any) -> Future[Any]:
+        """Have a function called in a worker."""
+        ...
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Where items are done.
 
     Args:
-        work: must not depend on what was done before it in the same process.
-        items: begun in this order.
+        executor: gives an executor for a number of items, a new one where the last broke; None:
+            items are done in this process.
+        jobs: items at a time.
+        told: what and where it is, for people.
+        stop: ends an executor's work at once.
+        isolated: whether a lost worker costs its own item only. If not, everything handed out is
+            lost with it, and which item ended the worker is not known.
+        final: errors after which an item is given up at once, as the executor itself did it again.
+    """
+
+    executor: Callable[[int], Executor] | None
+    jobs: int
+    told: str
+    stop: Callable[[Any], None] = lambda executor: None
+    isolated: bool = False
+    final: tuple[type[BaseException], ...] = ()
+
+    def run(
+        self,
+        work: Callable[[Item], Result],
+        items: Iterable[Item],
+        *,
+        on_death: Callable[[Item, str], Result] | None = None,
+        retries: int = 0,
+        log: Callable[[str], None] = lambda line: None,
+    ) -> Generator[Result, None, None]:
+        """Do all items; results come in the order in which they are done.
+
+        Where a worker is lost with all items that were handed out, these are done again together,
+        after all others. Those that are lost a second time are done one by one, where it is plain
+        which of them ends its worker.
+
+        Args:
+            work: must not depend on what was done before it in the same process.
+            items: begun in this order.
+            on_death: the result of an item that ends its worker, and of what was seen of it.
+            retries: how often an item that ended its worker is done again.
+            log: is told of what is done again.
+
+        Raises:
+            RuntimeError: for an item that ended its worker, where there is no `on_death`, and where
+                the executor takes nothing.
+            Exception: what the work raises.
+        """
+        if self.executor is None:
+            for item in items:
+                yield _with_one_thread(work, item)
+            return
+        waiting = [_Try(item) for item in items]
+        while waiting:
+            fewest = min(tried.losses for tried in waiting)
+            wave = [tried for tried in waiting if tried.losses == fewest]
+            wave = wave if self.isolated or fewest < 2 else wave[:1]
+            lost: list[tuple[_Try[Item], BaseException]] = []
+            for tried, result in _wave(self, work, wave, lost):
+                waiting.remove(tried)
+                yield result
+            for tried, fault in lost:
+                tried.losses += 1
+                tried.deaths += self.isolated or len(wave) == 1
+                if tried.deaths <= retries and not isinstance(fault, self.final):
+                    continue
+                waiting.remove(tried)
+                if on_death is None:
+                    raise RuntimeError(f"a worker process died on {tried.item}") from fault
+                alone = (
+                    "" if isinstance(fault, self.final) else f"{tried.deaths} time(s) while alone: "
+                )
+                yield on_death(tried.item, alone + _words(fault))
+            again = [fault for tried, fault in lost if tried in waiting]
+            if again:
+                log(
+                    f"a worker was lost, {len(again)} item(s) will be done again: "
+                    f"{_words(again[0])}"
+                )
+
+
+def local_pool(jobs: int | None) -> Pool:
+    """Processes of this machine.
+
+    Args:
         jobs: processes at a time; None: one per processor. One: this process.
-        on_death: the result of an item that ended its process.
 
     Raises:
-        RuntimeError: for an item that ended its process, where there is no `on_death`.
+        InputError: for fewer than one.
     """
+    if jobs is not None and jobs < 1:
+        raise InputError(f"jobs must be a whole number >= 1, got {jobs}")
     workers = jobs or joblib.cpu_count()
     if workers == 1:
-        for item in items:
-            yield _with_one_thread(work, item)
-        return
-    waiting = deque(items)
-    while waiting:
-        suspects = yield from _in_pool(work, waiting, min(workers, len(waiting)))
-        for item in suspects:
-            if (yield from _in_pool(work, deque([item]), 1)):
-                if on_death is None:
-                    raise RuntimeError(f"a worker process died on {item}")
-                yield on_death(item)
+        return Pool(None, 1, "this process")
 
+    def executor(n_items: int) -> Executor:
+        made: Executor = get_reusable_executor(
+            max_workers=min(workers, n_items),
+            timeout=_IDLE,
+            env=_ENVIRONMENT,
+            initializer=_prepare_worker,
+            initargs=(os.getpid(),),
+        )
+        return made
 
-def _in_pool(
-    work: Callable[[Item], Result], waiting: deque[Item], workers: int
-) -> Generator[Result, None, list[Item]]:
-    """Do items until none waits or a worker dies; returns those that were lost with it."""
-    doing: dict[Future[Result], Item] = {}
-    lost: list[Item] = []
-    ended = False
-    with interrupts_held():
-        pool = _pool(workers)
-    try:
-        while doing or (waiting and not lost):
-            while waiting and not lost and len(doing) < workers:
-                item = waiting.popleft()
-                try:
-                    with interrupts_held():
-                        doing[pool.submit(_with_one_thread, work, item)] = item
-                except BrokenProcessPool:
-                    lost.append(item)
-            for future in wait(doing, return_when=FIRST_COMPLETED).done:
-                item = doing.pop(future)
-                try:
-                    result = future.result()
-                except BrokenProcessPool:
-                    lost.append(item)
-                else:
-                    yield result
-        ended = True
-        return lost
-    finally:
-        if not ended:  # interrupted, or an error
-            pool.shutdown(wait=True, kill_workers=True)
-
-
-def _pool(workers: int) -> Any:
-    return get_reusable_executor(
-        max_workers=workers,
-        timeout=_IDLE,
-        env=_ENVIRONMENT,
-        initializer=_prepare_worker,
-        initargs=(os.getpid(),),
+    return Pool(
+        executor,
+        workers,
+        f"{workers} processes of this machine",
+        stop=lambda made: made.shutdown(wait=True, kill_workers=True),
     )
 
 
+def in_parallel(
+    work: Callable[[Item], Result], items: Sequence[Item], *, jobs: int | None
+) -> Generator[Result, None, None]:
+    """`Pool.run` on processes of this machine; one that is lost for good is an error."""
+    return local_pool(jobs).run(work, items)
+
+
+@dataclass(eq=False)
+class _Try(Generic[Item]):
+    """An item on its way: how often it was lost with a worker, and how often by its own fault."""
+
+    item: Item
+    losses: int = 0
+    deaths: int = 0
+
+
+@dataclass(frozen=True)
+class _Raised:
+    """What the work raised, in place of its result: any other error is the executor's."""
+
+    error: Exception
+    story: str
+
+
+def _wave(
+    pool: Pool,
+    work: Callable[[Item], Result],
+    wave: Sequence[_Try[Item]],
+    lost: list[tuple[_Try[Item], BaseException]],
+) -> Generator[tuple[_Try[Item], Result], None, None]:
+    """Do items until none waits or a worker is lost that takes others with it; fills `lost`."""
+    assert pool.executor is not None
+    waiting, doing = list(reversed(wave)), dict[Future[Any], _Try[Item]]()
+    with interrupts_held():
+        executor = pool.executor(len(wave))
+    ended = False
+    try:
+        while doing or (waiting and (pool.isolated or not lost)):
+            while waiting and len(doing) < pool.jobs and (pool.isolated or not lost):
+                tried = waiting.pop()
+                try:
+                    with interrupts_held():
+                        doing[executor.submit(_in_worker, work, tried.item)] = tried
+                except Exception as fault:
+                    if not (doing or lost):
+                        raise RuntimeError(f"{pool.told}: {_words(fault)}") from fault
+                    lost.append((tried, fault))
+            for future in wait(doing, return_when=FIRST_COMPLETED).done:
+                tried = doing.pop(future)
+                try:
+                    result = future.result()
+                except (Exception, CancelledError) as fault:
+                    lost.append((tried, fault))
+                    continue
+                if isinstance(result, _Raised):
+                    raise result.error from RuntimeError(f"in a worker:\n{result.story}")
+                yield tried, result
+        ended = True
+    finally:
+        if not ended:  # interrupted, or an error
+            for future in doing:
+                future.cancel()
+            pool.stop(executor)
+
+
+def _in_worker(work: Callable[[Item], Result], item: Item) -> Result | _Raised:
+    """Do an item in a process that is there for items alone, in whichever thread of it."""
+    from malfl_algos.work.compilation import tell_of_compilation_in_worker
+
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that started it
+    tell_of_compilation_in_worker()
+    try:
+        return _with_one_thread(work, item)
+    except Exception as error:
+        return _Raised(error, traceback.format_exc())
+
+
 def _with_one_thread(work: Callable[[Item], Result], item: Item) -> Result:
-    # the same in every process: results must not depend on how BLAS shares out its sums
-    with one_blas_thread():
+    with one_blas_thread():  # results must not depend on how BLAS shares out its sums
         return work(item)
 
 
-def _prepare_worker(parent: int) -> None:
-    from malfl_algos.work.compilation import tell_of_compilation_in_worker
+def _words(fault: BaseException) -> str:
+    return " ".join(f"{type(fault).__name__}: {fault}".split())[:300]
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that started it
+
+def _prepare_worker(parent: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-    tell_of_compilation_in_worker()
 
 
 def _end_with(parent: int) -> None:

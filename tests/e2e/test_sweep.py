@@ -136,7 +136,7 @@ def test_a_worker_killed_in_the_middle_costs_a_retry_not_the_sweep(
     file = write_sweep(tmp_path / "kill.yaml", observers=flaky(on_seed=1, how="kill"))
     done = call(file, "--output-dir", "killed", "--jobs", 2, folder=Path.cwd())
     assert done.returncode == 0, done.stderr
-    lost = r"a worker was lost, \d+ run\(s\) will be done again: TerminatedWorkerError"
+    lost = r"a worker was lost, \d+ item\(s\) will be done again: TerminatedWorkerError"
     assert re.search(lost, done.stderr), done.stderr
     assert without_flaky_options(Path("killed")) == without_flaky_options(serial)
 

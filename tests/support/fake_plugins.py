@@ -12,7 +12,7 @@ import pytest
 
 from malfl_algos.contract import LearnedStage, RecoveredRewards, StageTruth
 from malfl_algos.trace import LearningTrace, Stage, Transitions
-from malfl_env import markov_game
+from malfl_env import TooFewStages, markov_game
 
 ENTRIES = {
     "malfl.learners": {"fake": "fake_plugins:FakeLearner"},
@@ -80,7 +80,7 @@ class FakeLearner:
         game = markov_game(env)
         n_states = game.n_states - (self.mode == "misshapen")
         for _ in range(n_stages - (self.mode == "short")):
-            counts = rng.integers(1, 50, size=(n_states, *game.n_actions))
+            counts = rng.integers(3, 50, size=(n_states, *game.n_actions))
             policies = {
                 agent: rng.dirichlet(np.ones(n_actions), size=game.n_states)
                 for agent, n_actions in zip(game.agents, game.n_actions, strict=True)
@@ -157,7 +157,7 @@ class FailingObserver(CountingObserver):
 
     def recover(self, trace: LearningTrace, **given: Any) -> RecoveredRewards:
         if trace.n_stages < 3:
-            raise ValueError("three stages, please")
+            raise TooFewStages("three stages, please")
         if self.seed == self.fails_on:
             raise RuntimeError("the disk\nis on fire")
         return super().recover(trace, **given)

@@ -127,12 +127,12 @@ class Nursery:
 
 
 def _serve(figures: bool) -> None:
+    from malfl_algos import report as pictures
     from malfl_algos.cli.main import main
-    from malfl_algos.experiments import engine as pipeline
 
     answers = os.fdopen(os.dup(1), "w")
     if not figures:
-        pipeline.write_figures = lambda *_, **__: []
+        pictures.write_figures = lambda *_, **__: []
     _redirect(os.open(os.devnull, os.O_WRONLY))
     for line in sys.stdin:
         request = json.loads(line)

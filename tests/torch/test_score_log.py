@@ -5,11 +5,10 @@ import json
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from malfl_algos.experiments.cell import run_unit
 from malfl_algos.experiments.config import ExperimentConfig, PluginConfig
 from malfl_algos.experiments.folder import open_run
+from malfl_algos.experiments.jobs import log_scores, run_unit
 from malfl_algos.experiments.parts import check_parts
-from malfl_algos.experiments.score_log import log_scores
 
 
 def scalars(folder):
@@ -40,7 +39,7 @@ def test_an_experiment_notes_the_correlations_of_an_observer_that_logs(tmp_path,
     for kind in ("learner", "observer"):
         for unit in folder.units(kind):
             outcome = run_unit(unit)
-            assert outcome.fault is None, outcome.traceback
+            assert not outcome.faults, outcome.tracebacks
             folder.add(outcome)
     noted = scalars(log)
     assert set(noted) == {f"agent_{k}/{name}" for k in (0, 1) for name in ("pearson", "spearman")}

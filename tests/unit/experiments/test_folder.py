@@ -7,11 +7,11 @@ import pytest
 from fake_plugins import install
 from interpreter import printed
 
-from malfl_algos.experiments.cell import run_unit
 from malfl_algos.experiments.config import ExperimentConfig, from_mapping, load_config
 from malfl_algos.experiments.folder import RunFolder, check_writable, open_run
+from malfl_algos.experiments.jobs import run_unit
 from malfl_algos.experiments.parts import check_parts
-from malfl_algos.experiments.record import read_record, write_record
+from malfl_algos.experiments.records import read_record, write_record
 
 SMALL = {
     "game": {"size": 2},
@@ -176,7 +176,7 @@ def test_a_unit_appears_whole_or_not_at_all(tmp_path, config, monkeypatch):
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("malfl_algos.experiments.cell.write_json", interrupted)
+    monkeypatch.setattr("malfl_algos.experiments.jobs.write_json", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run_unit(observer)
     assert os.listdir(observer.folder.parent) == ["fake"]

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 from interpreter import printed
 
-from malfl_algos.experiments.grid import Sweep, load_sweep, sweep_from_mapping
-from malfl_algos.experiments.sweep import picture_of
+from malfl_algos.experiments.grid import Sweep, load_sweep, picture_of, sweep_from_mapping
 
 DOCS = Path(__file__).parents[3] / "docs"
 BASE = {"observers": ["log-policy"], "seeds": [0], "reward_families": ["homogeneous"]}

@@ -8,7 +8,7 @@ import pytest
 
 from malfl_algos.experiments.config import ExperimentConfig, to_mapping
 from malfl_algos.experiments.folder import open_run
-from malfl_algos.experiments.record import DamagedRecord, write_record
+from malfl_algos.experiments.records import DamagedRecord, write_record
 from malfl_algos.experiments.verification import verify
 from malfl_algos.storage.yaml_files import yaml_text
 

@@ -6,7 +6,7 @@ from fake_plugins import install
 
 from malfl_algos.experiments.config import from_mapping
 from malfl_algos.experiments.engine import reproduce
-from malfl_algos.experiments.record import read_record, write_record
+from malfl_algos.experiments.records import read_record, write_record
 from malfl_algos.experiments.verification import verify
 from malfl_algos.storage.durable import file_checksum, value_hash
 
@@ -21,13 +21,17 @@ SMALL = {
 }
 
 
+def _nothing(*_: object, **__: object) -> list[Path]:
+    """Draws no figure."""
+    return []
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("finished") / "run"
     with pytest.MonkeyPatch.context() as patch:
         install(tmp_path_factory.mktemp("plugins"), patch)
-        patch.setattr("malfl_algos.experiments.engine.write_figures", lambda *_, **__: [])
-        reproduce(from_mapping(SMALL), root, jobs=1, log=lambda _: None)
+        reproduce(from_mapping(SMALL), root, jobs=1, draw=_nothing, log=lambda _: None)
     return root
 
 
@@ -109,7 +113,6 @@ def test_a_record_that_contradicts_itself(run, change, complaint):
 
 def test_an_observer_of_another_trace_is_done_again(run, monkeypatch, tmp_path):
     install(tmp_path / "plugins", monkeypatch)
-    monkeypatch.setattr("malfl_algos.experiments.engine.write_figures", lambda *_, **__: [])
     record = read_record(run)
     record["parts"]["homogeneous/seed_0/fake"]["trace"] = "of a learner that does not repeat itself"
     write_record(run, record)
@@ -117,7 +120,7 @@ def test_an_observer_of_another_trace_is_done_again(run, monkeypatch, tmp_path):
         f"{UNIT}: made from another trace than homogeneous/seed_0/fake/trace.npz",
     )
     lines: list[str] = []
-    reproduce(from_mapping(SMALL), run, jobs=1, log=lines.append)
+    reproduce(from_mapping(SMALL), run, jobs=1, draw=_nothing, log=lines.append)
     assert next(line for line in lines if "1 of" in line).startswith(
         "recovering: 1 of 1: family homogeneous, seed 0, observer 'counting'"
     )

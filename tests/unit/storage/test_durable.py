@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from malfl_algos.experiments.record import DamagedRecord, read_record, write_record
+from malfl_algos.experiments.records import DamagedRecord, read_record, write_record
 from malfl_algos.storage import durable
 from malfl_algos.storage.durable import (
     NoSpace,

@@ -1,10 +1,25 @@
+"""Pools: real processes, and executors made of nothing whose workers die."""
+
 import os
 import time
+from collections import Counter
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
 
 import pytest
 from dying_plugins import halved
+from hypothesis import given
+from hypothesis import strategies as st
+from joblib.externals.loky import get_reusable_executor
 
-from malfl_algos.work.pool import in_parallel
+from malfl_algos.work.pool import Pool, in_parallel, local_pool
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_worker_is_left():
+    """Workers are kept for the next call; those of these tests know no plugins of other tests."""
+    yield
+    get_reusable_executor().shutdown(kill_workers=True)
 
 
 @pytest.mark.parametrize("jobs", [1, 2, 3, None])
@@ -17,12 +32,12 @@ def test_all_items_are_done_once(jobs):
 def test_a_worker_that_dies_costs_its_own_item_only(jobs, at):
     items = [0, 2, 4, 6, 8, 10]
     items.insert(at, 13)
-    done = sorted(in_parallel(halved, items, jobs=jobs, on_death=lambda item: -item))
+    done = sorted(local_pool(jobs).run(halved, items, on_death=lambda item, words: -item))
     assert done == [-13, 0, 1, 2, 3, 4, 5]
 
 
 def test_a_single_item_does_not_take_this_process_along():
-    assert list(in_parallel(halved, [13], jobs=2, on_death=lambda item: "died")) == ["died"]
+    assert list(local_pool(2).run(halved, [13], on_death=lambda item, words: "died")) == ["died"]
 
 
 def test_a_death_that_nobody_waits_for_is_an_error():
@@ -44,3 +59,102 @@ def test_workers_end_with_what_asked_for_them():
     results.close()
     assert time.monotonic() - started < 30
     assert sorted(in_parallel(os.path.basename, ["a/b", "c"], jobs=2)) == ["b", "c"]
+
+
+class FakeExecutor:
+    """Items lie in a queue until some are handed out; then the last of them is done first.
+
+    Args:
+        fates: of each item: "sound", "kills once" or "kills".
+        isolated: whether an item that kills is lost alone, or with all that were handed out.
+        ahead: how many items are handed out before any is done.
+    """
+
+    def __init__(self, fates, *, isolated, ahead):
+        self.fates, self.isolated, self.ahead = fates, isolated, ahead
+        self.begun = Counter()
+        self.queue = []
+
+    def submit(self, function, work, item):
+        future = FakeFuture(self)
+        self.queue.append((future, work, item))
+        return future
+
+    def step(self):
+        future, work, item = self.queue.pop()
+        self.begun[item] += 1
+        fate = self.fates[item]
+        if fate == "kills" or (fate == "kills once" and self.begun[item] == 1):
+            lost = [future, *([] if self.isolated else [other for other, _, _ in self.queue])]
+            if not self.isolated:
+                self.queue.clear()
+            for one in lost:
+                one.set_exception(BrokenProcessPool("worker gone"))
+        else:
+            future.set_result(work(item))
+
+
+class FakeFuture(Future):
+    """Is done as soon as somebody waits for it."""
+
+    def __init__(self, executor):
+        super().__init__()
+        self.executor = executor
+
+
+@pytest.fixture(autouse=True)
+def _waiting_does_the_work(monkeypatch):
+    from malfl_algos.work import pool
+
+    def wait(doing, return_when):
+        fakes = [future for future in doing if isinstance(future, FakeFuture)]
+        while fakes and not any(future.done() for future in doing):
+            fakes[0].executor.step()
+        return original(doing, return_when=return_when)
+
+    original = pool.wait
+    monkeypatch.setattr(pool, "wait", wait)
+
+
+@given(
+    fates=st.lists(st.sampled_from(("sound", "kills once", "kills")), max_size=12),
+    ahead=st.integers(1, 5),
+    retries=st.integers(0, 2),
+    isolated=st.booleans(),
+)
+def test_each_item_has_one_result_and_only_the_guilty_are_given_up(fates, ahead, retries, isolated):
+    executor = FakeExecutor(fates, isolated=isolated, ahead=ahead)
+    pool = Pool(lambda n_items: executor, ahead, "a fake", isolated=isolated)
+    results = list(
+        pool.run(
+            lambda item: (item, "sound"),
+            range(len(fates)),
+            on_death=lambda item, words: (item, words),
+            retries=retries,
+        )
+    )
+    assert sorted(item for item, _ in results) == list(range(len(fates)))
+    for item, came in results:
+        if fates[item] == "kills":
+            assert came.endswith("BrokenProcessPool: worker gone")
+            assert 1 + retries <= executor.begun[item] <= 3 + retries
+        elif fates[item] == "sound" or retries > 0:
+            assert came == "sound"
+
+
+def test_an_executor_that_takes_nothing_is_an_error():
+    class Closed:
+        def submit(self, *_):
+            raise ConnectionError("the scheduler is gone")
+
+    pool = Pool(lambda n_items: Closed(), 2, "a fake")
+    with pytest.raises(RuntimeError, match="a fake: ConnectionError: the scheduler is gone"):
+        list(pool.run(halved, [2]))
+
+
+def test_an_error_after_which_an_item_is_given_up_at_once():
+    executor = FakeExecutor(["kills", "sound"], isolated=True, ahead=2)
+    pool = Pool(lambda n_items: executor, 2, "a fake", isolated=True, final=(BrokenProcessPool,))
+    results = pool.run(str, [0, 1], on_death=lambda item, words: words, retries=5)
+    assert sorted(results) == ["1", "BrokenProcessPool: worker gone"]
+    assert executor.begun[0] == 1

@@ -1,4 +1,8 @@
-"""The record of a run, `run.json`: what was run, with what, and what came of it."""
+"""Records in JSON that carry a checksum of themselves: of a run, of a sweep, of each of its runs.
+
+`run.json` says what was run, with what, and what came of it; `sweep.json` what is swept. A record
+that is not to the byte as it was written is refused.
+"""
 
 from __future__ import annotations
 
@@ -20,14 +24,18 @@ __all__ = [
     "RECORD_NAME",
     "DamagedRecord",
     "holds_nothing",
+    "read_checked",
     "read_record",
+    "stale_run",
+    "stored_config",
     "versions",
+    "versions_that_count",
+    "write_checked",
     "write_record",
 ]
 
 RECORD_NAME = "run.json"
-_FORMAT = "malfl run folder"
-_VERSION = 2
+_RUN = ("malfl run folder", 2)
 _PACKAGES = (
     "malfl-env",
     "numpy",
@@ -43,24 +51,56 @@ _SHA256 = re.compile("[0-9a-f]{64}")
 
 
 class DamagedRecord(InputError):
-    """A file `run.json` that is not as it was written, or no record of a run at all."""
+    """A record that is not as it was written, or no record of the expected kind at all."""
+
+
+def write_checked(path: Path, kind: tuple[str, int], content: Mapping[str, Any]) -> None:
+    """Write a record of a kind (format and version), with a checksum of itself."""
+    write_bytes(path, _text({"format": kind[0], "version": kind[1], **content}))
+
+
+def read_checked(path: Path, kind: tuple[str, int]) -> dict[str, Any]:
+    """The content of a record, to the byte as it was written.
+
+    Raises:
+        DamagedRecord: where it is not, saying what is wrong with it.
+    """
+    try:
+        text = path.read_bytes()
+        content = json.loads(text)
+    except (OSError, ValueError, RecursionError) as fault:
+        raise DamagedRecord(f"it cannot be read: {fault}") from fault
+    if not isinstance(content, dict) or content.get("format") != kind[0]:
+        raise DamagedRecord(f"it is not the record of a {kind[0]}")
+    if content.get("version") != kind[1]:
+        raise DamagedRecord(
+            f"it is of version {content.get('version')}, this malfl knows {kind[1]}"
+        )
+    content.pop("checksum", None)
+    try:
+        fits = _text(content) == text
+    except (ValueError, RecursionError):
+        fits = False
+    if not fits:
+        raise DamagedRecord("it is damaged, or was edited: its checksum does not fit")
+    return content
 
 
 def write_record(root: Path, content: Mapping[str, Any]) -> None:
-    """Write `run.json`, with a checksum of itself."""
-    write_bytes(root / RECORD_NAME, _text({"format": _FORMAT, "version": _VERSION, **content}))
+    """Write `run.json`."""
+    write_checked(root / RECORD_NAME, _RUN, content)
 
 
 def read_record(root: Path) -> dict[str, Any]:
-    """The content of `run.json`, to the byte as it was written.
+    """The content of `run.json`, its parts checked.
 
     Raises:
-        DamagedRecord: where it is not; the message names it.
+        DamagedRecord: where it is not as it was written; the message names it.
     """
     path = root / RECORD_NAME
     try:
-        return _parsed(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as fault:
+        return _check_parts(read_checked(path, _RUN))
+    except DamagedRecord as fault:
         raise DamagedRecord(f"{path}: not readable as the record of a run: {fault}") from fault
 
 
@@ -82,7 +122,7 @@ def stored_config(root: Path, record: Mapping[str, Any]) -> ExperimentConfig:
     """The configuration in a record of a run folder; errors as in `read_record`."""
     try:
         return from_mapping(record.get("configuration", {}))
-    except ValueError as fault:
+    except InputError as fault:
         raise DamagedRecord(
             f"{root / RECORD_NAME}: not readable as the record of a run: {fault}"
         ) from fault
@@ -96,7 +136,7 @@ def stale_run(root: Path) -> tuple[ExperimentConfig, dict[str, str]]:
     except DamagedRecord as damage:
         try:
             config = load_config(root / "config.yaml")
-        except ValueError as fault:
+        except InputError as fault:
             raise DamagedRecord(
                 f"{damage}; nor is the configuration ({fault}): choose another folder"
             ) from fault
@@ -120,30 +160,27 @@ def versions() -> dict[str, str]:
     return dict(_versions())
 
 
+def versions_that_count() -> dict[str, str]:
+    """Versions that results may depend on; hosts may differ in their kernels."""
+    return {name: number for name, number in versions().items() if name != "platform"}
+
+
 def _text(content: Mapping[str, Any]) -> bytes:
     whole = {**content, "checksum": value_hash(content)}
     return (json.dumps(whole, indent=1, allow_nan=False) + "\n").encode()
 
 
-def _parsed(text: bytes) -> dict[str, Any]:
-    content = json.loads(text)
-    if not isinstance(content, dict) or content.get("format") != _FORMAT:
-        raise InputError(f"it is not the record of a {_FORMAT}")
-    if content.get("version") != _VERSION:
-        raise InputError(f"it is of version {content.get('version')}, this malfl knows {_VERSION}")
-    content.pop("checksum", None)
-    if _text(content) != text:
-        raise InputError("it is damaged, or was edited: its checksum does not fit")
+def _check_parts(content: dict[str, Any]) -> dict[str, Any]:
     kinds = {"files": dict, "parts": dict, "wall_seconds": dict, "earlier_versions": list}
     for key, kind in kinds.items():
         if not isinstance(content.get(key), kind):
-            raise InputError(f"its {key} must be a {'mapping' if kind is dict else 'list'}")
+            raise DamagedRecord(f"its {key} must be a {'mapping' if kind is dict else 'list'}")
     for name, checksum in content["files"].items():
         path = PurePosixPath(name)
         if path.is_absolute() or ".." in path.parts or "\\" in name or path.as_posix() != name:
-            raise InputError(f"its files must lie in its folder, got {name!r}")
+            raise DamagedRecord(f"its files must lie in its folder, got {name!r}")
         if not (isinstance(checksum, str) and _SHA256.fullmatch(checksum)):
-            raise InputError(f"the checksum of {name} must be SHA-256, got {checksum!r}")
+            raise DamagedRecord(f"the checksum of {name} must be SHA-256, got {checksum!r}")
     if not all(isinstance(part, dict) for part in content["parts"].values()):
-        raise InputError("each of its parts must be a mapping")
+        raise DamagedRecord("each of its parts must be a mapping")
     return content

@@ -1,0 +1,355 @@
+"""What an engine does at a time: a unit of a run folder, or a whole cell in memory.
+
+A unit is one folder of a run, `<family>/seed_<k>/<label>`, of the learner or of one observer. It
+appears whole or not at all: it is made under another name, in any process, and put in its place by
+the process that holds the lock. A cell of a sweep is done in one piece, on workers that need not
+share a file system with the caller: what they are given and what they return are plain values.
+
+A failure is an outcome, not an exception, so that other jobs go on.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import traceback
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from time import perf_counter
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from malfl_algos.experiments.cell import (
+    Learned,
+    Observation,
+    Recovered,
+    learn,
+    observe,
+)
+from malfl_algos.experiments.config import ExperimentConfig, PluginConfig
+from malfl_algos.experiments.grid import SweepRun
+from malfl_algos.experiments.parts import reachable_states
+from malfl_algos.experiments.records import versions_that_count
+from malfl_algos.experiments.scoring import score_rows, scored_rows
+from malfl_algos.ground_truth import GroundTruth
+from malfl_algos.scores.inputs import Reference, reference, with_policies
+from malfl_algos.scores.registry import score_names
+from malfl_algos.storage.arrays import array_names, write_arrays
+from malfl_algos.storage.durable import (
+    NoSpace,
+    folder_checksums,
+    make_folder,
+    naming_no_space,
+    partial_folder,
+    write_json,
+)
+from malfl_algos.trace import LearningTrace
+from malfl_env.errors import InputError, TooFewStages
+
+__all__ = [
+    "Outcome",
+    "Unit",
+    "died",
+    "has_transitions",
+    "log_scores",
+    "plain",
+    "prepared_scoring",
+    "run_cell",
+    "run_unit",
+    "write_recovered",
+]
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One folder of a run.
+
+    Args:
+        config: of the experiment.
+        root: the run folder.
+        kind: which plugin does it.
+        family, seed: what it is done on.
+        plugin: the learner, or one of the observers.
+    """
+
+    config: ExperimentConfig
+    root: Path
+    kind: Literal["learner", "observer"]
+    family: str
+    seed: int
+    plugin: PluginConfig
+
+    @property
+    def folder(self) -> Path:
+        """Where its files lie."""
+        return self.root / self.family / f"seed_{self.seed}" / self.plugin.label
+
+    @property
+    def learner_folder(self) -> Path:
+        """Where the files of the learner lie that it stands on."""
+        return self.folder.with_name(self.config.learner.label)
+
+    @property
+    def name(self) -> str:
+        """The path of its folder in the run folder."""
+        return self.folder.relative_to(self.root).as_posix()
+
+    def __str__(self) -> str:
+        return f"family {self.family}, seed {self.seed}, {self.kind} {self.plugin.label!r}"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a job.
+
+    Args:
+        job: a unit, or a run of a sweep.
+        seconds: wall time.
+        faults: what went wrong, one line each; empty where all went well.
+        tracebacks: of each fault.
+        lost: whether it was given up because it ends its worker.
+        checksums: of a unit: of its files, by their path in its folder; empty where it failed.
+        trace: of a unit: a hash of the counts that its learner saw.
+        rows: of a run: one per observer and agent, in plain values.
+        versions, host: of a run: under which, and where it was made.
+    """
+
+    job: Any
+    seconds: float
+    faults: Sequence[str] = ()
+    tracebacks: Sequence[str] = ()
+    lost: bool = False
+    checksums: Mapping[str, str] | None = None
+    trace: str = ""
+    rows: Sequence[Mapping[str, Any]] = ()
+    versions: Mapping[str, str] | None = None
+    host: str = ""
+
+
+def run_unit(unit: Unit) -> Outcome:
+    """Do a unit, in a folder beside its own, `partial_folder(unit.folder)`.
+
+    Raises:
+        NoSpace: where the disk is full, which other units would find, too.
+    """
+    started = perf_counter()
+    partial = partial_folder(unit.folder)
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        with naming_no_space(partial):
+            make_folder(partial)
+        trace = (_learn_unit if unit.kind == "learner" else _observe_unit)(unit, partial)
+        checksums = folder_checksums(partial)
+    except BaseException as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        if isinstance(error, NoSpace) or not isinstance(error, (Exception, SystemExit)):
+            raise
+        words, story = _told(error)
+        return Outcome(unit, perf_counter() - started, (f"{unit}: {words}",), (story,))
+    return Outcome(unit, perf_counter() - started, checksums=checksums, trace=trace)
+
+
+def run_cell(run: SweepRun) -> Outcome:
+    """Do a run of a sweep in memory: its learner learns, all its observers recover."""
+    started = perf_counter()
+    rows: list[dict[str, Any]] = []
+    told: list[tuple[str, str]] = []
+    part = f"learner {run.config.learner.label!r}"
+    try:
+        learned = learn(run.config)
+        base = prepared_scoring(learned)
+        for plugin in run.config.observers:
+            part = f"observer {plugin.label!r}"
+            try:
+                rows += _plain_rows(learned, base, plugin)
+            except (Exception, SystemExit) as error:
+                told.append(_told(error, part))
+    except (Exception, SystemExit) as error:
+        told.append(_told(error, part))
+    return Outcome(
+        run,
+        perf_counter() - started,
+        faults=[words for words, _ in told],
+        tracebacks=[story for _, story in told],
+        rows=rows,
+        versions=versions_that_count(),
+        host=socket.gethostname(),
+    )
+
+
+def died(job: Unit | SweepRun, words: str) -> Outcome:
+    """The outcome of a job that ended its process."""
+    if isinstance(job, Unit):
+        fault = f"{job}: its process died: ended by the plugin, killed, or out of memory"
+        return Outcome(job, 0.0, (fault,), (f"{fault}: {words}",), lost=True)
+    fault = f"it ended its worker process, {words}"
+    return Outcome(job, 0.0, (fault,), (fault,), lost=True, versions=versions_that_count())
+
+
+def prepared_scoring(learned: Learned) -> Reference:
+    """What all scores of a cell against its ground truth share."""
+    config = learned.config
+    base = reference(
+        learned.game,
+        discount=config.discount,
+        temperature=config.temperature,
+        states=reachable_states(learned.game),
+    )
+    return with_policies(base, learned.truth.joint_policies)
+
+
+def has_transitions(trace_file: Path) -> bool:
+    """Whether a saved trace holds its transitions; reads the archive's table of contents only."""
+    return any(name.startswith("stage_0/transitions/") for name in array_names(trace_file))
+
+
+def write_recovered(recovered: Recovered, folder: Path) -> None:
+    """Write `rewards.npz`, `diagnostics.json` and what else the method has.
+
+    More than one result: one folder per observing agent.
+    """
+    for observing, result in recovered.items():
+        place = folder / observing
+        rewards = {agent: np.asarray(r, dtype=np.float64) for agent, r in result.rewards.items()}
+        write_arrays(place / "rewards.npz", rewards)
+        write_json(place / "diagnostics.json", plain(result.diagnostics))
+        for name in ("estimated_policies", "targets", "potentials"):
+            arrays = getattr(result, name)
+            if arrays is not None:
+                write_arrays(place / f"{name}.npz", arrays)
+        posterior = {f"{agent}_sd": array for agent, array in (result.sd or {}).items()}
+        posterior |= {f"{a}_covariance": array for a, array in (result.covariance or {}).items()}
+        if posterior:
+            write_arrays(place / "posterior.npz", posterior)
+
+
+def log_scores(log_dir: str, run: str, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Note the correlations with the ground-truth rewards for TensorBoard, beside the losses there.
+
+    Args:
+        log_dir: where the observer logs.
+        run: name of the folder in it.
+        rows: of `score_rows`, each with `n_stages`, which is the step; undefined scores are left
+            out.
+
+    Raises:
+        ModuleNotFoundError: where tensorboard is not installed; it says how to.
+    """
+    from malfl_algos.networks.logging import tensorboard_log
+
+    with tensorboard_log(log_dir, run=run) as log:
+        assert log is not None
+        for row in rows:
+            observing = f"{row['observing']}/" if "observing" in row else ""
+            for name in score_names("ground_truth"):
+                if row[name] is not None:
+                    log(f"{observing}{row['agent']}/{name}", row["n_stages"], row[name])
+
+
+def plain(value: Any) -> Any:
+    """The value in what JSON holds; numbers that are not finite become null."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(entry) for entry in value]
+    if isinstance(value, (np.ndarray, np.generic)):
+        return plain(value.tolist())
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    return value
+
+
+def _learn_unit(unit: Unit, folder: Path) -> str:
+    learned = learn(unit.config, family=unit.family, seed=unit.seed)
+    earlier = unit.folder / "trace.npz"
+    if earlier.exists():
+        _check_same_counts(earlier, learned.trace)
+    learned.trace.save(folder / "trace.npz")
+    learned.truth.save(folder / "ground_truth.npz")
+    return _counts_hash(learned.trace)
+
+
+def _observe_unit(unit: Unit, folder: Path) -> str:
+    trace = LearningTrace.load(unit.learner_folder / "trace.npz")
+    truth = GroundTruth.load(unit.learner_folder / "ground_truth.npz")
+    learned = Learned(unit.config, unit.family, unit.seed, trace, truth)
+    observed = observe(learned, unit.plugin)
+    write_recovered(observed.recovered, folder)
+    log_dir = getattr(observed.observer, "log_dir", None)
+    if unit.config.trend or log_dir:
+        states = reachable_states(learned.game)
+        shorter = range(2, trace.n_stages) if unit.config.trend else ()
+        rows = [row for n in shorter for row in _trend_rows(n, observed, truth, states)]
+        rows += _correlations(trace.n_stages, observed.recovered, truth, states)
+        if unit.config.trend:
+            write_json(folder / "trend.json", rows)
+        if log_dir:
+            log_scores(log_dir, f"scores_{unit.plugin.label}_{unit.family}_seed_{unit.seed}", rows)
+    return _counts_hash(trace)
+
+
+def _trend_rows(
+    n_stages: int, observed: Observation, truth: GroundTruth, states: NDArray[np.bool_]
+) -> list[dict[str, Any]]:
+    """Scores of what is recovered from the first stages; none where they are too few."""
+    try:
+        return _correlations(n_stages, observed.from_first(n_stages), truth, states)
+    except TooFewStages as refusal:
+        refused = {**dict.fromkeys(score_names("ground_truth")), "reason": str(refusal)}
+        return [{"n_stages": n_stages, "agent": agent, **refused} for agent in truth.rewards]
+
+
+def _correlations(
+    n_stages: int, recovered: Recovered, truth: GroundTruth, states: NDArray[np.bool_]
+) -> list[dict[str, Any]]:
+    """`score_rows` with `n_stages`."""
+    rewards = {observing: result.rewards for observing, result in recovered.items()}
+    return [{"n_stages": n_stages, **row} for row in score_rows(rewards, truth.rewards, states)]
+
+
+def _plain_rows(learned: Learned, base: Reference, plugin: PluginConfig) -> list[dict[str, Any]]:
+    """One row per agent with every score, as a file gives it back."""
+    recovered = observe(learned, plugin).recovered
+    rows = [{"observer": plugin.label, **row} for row in scored_rows(base, recovered)]
+    return list(json.loads(json.dumps(rows, allow_nan=False)))
+
+
+def _told(error: BaseException, part: str = "") -> tuple[str, str]:
+    """An error in one line, and its traceback."""
+    words = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
+    story = "".join(traceback.format_exception(error))
+    return " ".join(words.split()), f"{part}: {story}" if part else story
+
+
+def _counts_hash(trace: LearningTrace) -> str:
+    """Tells traces apart that an observer would, but for whether their transitions were kept."""
+    digest = sha256()
+    for stage in trace.stages:
+        seen = stage.next_state_counts
+        further = () if seen is None else (seen.rows, seen.next_states, seen.counts)
+        for array in (stage.counts, *further):
+            digest.update(repr(array.shape).encode())
+            digest.update(np.ascontiguousarray(array, dtype=np.int64).tobytes())
+    return digest.hexdigest()
+
+
+def _check_same_counts(earlier: Path, trace: LearningTrace) -> None:
+    """A trace made again, to get its transitions, must be the one that others stand on."""
+    try:
+        before = LearningTrace.load(earlier)
+    except InputError:  # damaged: that is why it is made again
+        return
+    same = before.n_stages == trace.n_stages and all(
+        np.array_equal(old.counts, new.counts)
+        for old, new in zip(before.stages, trace.stages, strict=True)
+    )
+    if not same:
+        raise InputError(
+            f"the learner does not repeat itself: its counts differ from those in {earlier}; "
+            "start afresh with --overwrite"
+        )
