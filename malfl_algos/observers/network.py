@@ -65,9 +65,10 @@ class MaLflNetwork(FitOptions):
         """Recover every agent's reward; see `malfl_algos.contract.Observer`.
 
         Args:
-            trace: with the steps of every stage. From a tabular trace the reward is recovered as a
-                table, from any other as a function of what an agent observes.
-            game: read for its observations alone; None: an agent observes the joint state's number.
+            trace: with the steps of every stage. From a tabular trace without observations rewards
+                are recovered as tables, from any other as functions of what an agent observes.
+            game: of a tabular trace, read for its observations alone: tables are recovered. None:
+                an agent observes what the trace holds, or else the joint state's number.
             discount: must be given.
             temperature: alpha, must be given.
             known_policies: take the place of estimates in the others' moves and in the values.
@@ -80,8 +81,8 @@ class MaLflNetwork(FitOptions):
         problem = Problem(trace, game, discount, temperature, known_policies)
         problem.require_stages()
         scale = {"discount": problem.given("discount"), "temperature": problem.given("temperature")}
-        if not trace.is_tabular:
-            return self._fitted(trace, {}, **scale)
+        if not trace.is_tabular or (game is None and trace.spaces is not None):
+            return self._fitted(trace, problem.known, **scale)
         found = self._fitted(trace.with_observations(game), problem.known, **scale)
         states = np.arange(trace.n_states)
         seen = states if game is None else game.observation(states)

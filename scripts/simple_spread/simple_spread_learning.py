@@ -6,12 +6,11 @@ Everything is drawn from one seed per purpose, so that no part of the study chan
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from malfl_algos.observation_trace import ObservationTrace
 from malfl_sb3 import IndependentTraining
 from malfl_sb3.learners import Sb3Ppo
 from malfl_sb3.playing import played_stage
@@ -19,11 +18,10 @@ from malfl_sb3.rewarded import Rewarded, RewardFunction
 from mpe2 import simple_spread_v3
 from numpy.typing import NDArray
 
-from malfl_algos.contract import PlayedStage
-from malfl_algos.play import games_of, joined, play_stage
-from malfl_algos.spaces import action_counts, observation_spaces
+from malfl_algos import LearningTrace, Stage
+from malfl_algos.contract import LearnedStage
+from malfl_algos.play import action_counts, games_of, joined, observation_spaces, play_stage
 from malfl_algos.storage.arrays import read_arrays, write_arrays
-from malfl_algos.trace import Transitions
 from malfl_env.checks import check_count
 
 __all__ = [
@@ -44,7 +42,7 @@ FloatArray = NDArray[np.float64]
 MAX_CYCLES = 25
 STEP = 0.1  # of time, in the game's physics
 RADIUS = 0.15  # of an agent
-PURPOSES = ("learners", "observer", "foretelling", "uniform", "fresh")
+PURPOSES = ("learners", "observer", "prediction", "uniform", "fresh")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +50,7 @@ class Settings:
     """Of the whole study; one folder holds one.
 
     Args:
-        stages: shown to the observer; one more is played, which it has to foretell.
+        stages: shown to the observer; one more is played, which it has to predict.
         timesteps: steps each agent learns from between two stages.
         episodes: of a stage, shown to the observer.
         held_out: further episodes of every stage, for scoring alone.
@@ -149,37 +147,39 @@ def random_stream(seed: int, purpose: str, *more: int) -> np.random.Generator:
     return np.random.default_rng([seed, PURPOSES.index(purpose), *more])
 
 
-def learned_stages(settings: Settings, seed: int) -> Iterator[PlayedStage]:
+def learned_stages(settings: Settings, seed: int) -> Iterator[LearnedStage]:
     """Stages of PPO on the true reward, one more than the observer sees."""
     learner = settings.learner(episodes=settings.episodes + settings.held_out)
-    return learner.play(
+    return learner.learn(
         environment(), n_stages=settings.stages + 1, rng=random_stream(seed, "learners")
     )
 
 
 def split_stages(
-    stages: list[PlayedStage], settings: Settings
-) -> tuple[ObservationTrace, list[HeldOut]]:
+    stages: list[LearnedStage], settings: Settings
+) -> tuple[LearningTrace, list[HeldOut]]:
     """The trace that an observer may see, its last stage excepted; and what is held out."""
     env = environment()
     shown, held_out = [], []
     for stage in stages:
-        steps = stage.observed
-        episode = np.cumsum(steps.episode_ends) - steps.episode_ends
+        steps = stage.observed.transitions
+        assert steps is not None
+        assert stage.truth.rewards is not None
+        episode: NDArray[np.int64] = np.cumsum(steps.episode_ends) - steps.episode_ends
         cut = int(np.searchsorted(episode, settings.episodes))
-        shown.append(_steps(steps, slice(0, cut)))
-        later = _steps(steps, slice(cut, None))
+        shown.append(Stage(transitions=steps.slice(0, cut)))
+        later = steps.slice(cut, steps.n_steps)
         assert later.observations is not None
         held_out.append(
             HeldOut(
                 later.observations,
                 later.joint_actions,
-                {agent: own[cut:] for agent, own in stage.policies.items()},
-                {agent: own[cut:] for agent, own in stage.rewards.items()},
+                {agent: own[cut:] for agent, own in stage.truth.policies.items()},
+                {agent: own[cut:] for agent, own in stage.truth.rewards.items()},
             )
         )
     agents = tuple(env.possible_agents)
-    trace = ObservationTrace(tuple(shown), agents, action_counts(env), observation_spaces(env))
+    trace = LearningTrace(tuple(shown), agents, action_counts(env), observation_spaces(env))
     return trace, held_out
 
 
@@ -239,23 +239,12 @@ def uniform_return(settings: Settings, seed: int) -> float:
     return mean_return(played)
 
 
-def mean_return(stage: PlayedStage) -> float:
+def mean_return(stage: LearnedStage) -> float:
     """The return of an episode, undiscounted, episodes and agents averaged."""
-    n_episodes = int(stage.observed.episode_ends.sum())
-    return float(np.mean([own.sum() / n_episodes for own in stage.rewards.values()]))
-
-
-def _steps(steps: Transitions, part: slice) -> Transitions:
-    assert steps.observations is not None
-    assert steps.next_observations is not None
-    return replace(
-        steps,
-        joint_actions=steps.joint_actions[part],
-        episode_ends=steps.episode_ends[part],
-        observations={agent: own[part] for agent, own in steps.observations.items()},
-        next_observations={agent: own[part] for agent, own in steps.next_observations.items()},
-        terminations=None if steps.terminations is None else steps.terminations[part],
-    )
+    assert stage.observed.transitions is not None
+    assert stage.truth.rewards is not None
+    n_episodes = int(stage.observed.transitions.episode_ends.sum())
+    return float(np.mean([own.sum() / n_episodes for own in stage.truth.rewards.values()]))
 
 
 def true_rewards() -> dict[str, RewardFunction]:

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from malfl_algos.observation_trace import ObservationTrace
 from malfl_sb3.randomness import torch_threads
 from malfl_sb3.rewarded import RewardFunction
 from numpy.typing import NDArray
 from simple_spread_scores import LogPolicy
 from simple_spread_seed import TEMPERATURE, ObserverPlan, Recovered
 
+from malfl_algos import LearningTrace
 from malfl_algos.networks.recovered_functions import RecoveredFunctions
 from malfl_algos.plugins import load_observer
 
@@ -46,7 +46,7 @@ def network_observer(improvement: str, options: dict[str, Any]) -> ObserverPlan:
 
 def _read(
     options: dict[str, Any],
-    trace: ObservationTrace,
+    trace: LearningTrace,
     discount: float,
     rng: np.random.Generator,
     folder: Path,
@@ -59,13 +59,15 @@ def _read(
             **{"seed": seed, "checkpoint_dir": str(folder / "checkpoints"), **options},
         )
         with torch_threads(1):
-            observer.read(trace, discount=discount, temperature=TEMPERATURE).save(path)
+            observer.recover(trace, game=None, discount=discount, temperature=TEMPERATURE).save(
+                path
+            )
     functions = RecoveredFunctions.load(path)
     last = trace.n_stages - 1
     return Recovered(
         {agent: _reward(functions, agent) for agent in functions.agents},
         {agent: _log_policy(functions, agent, last) for agent in functions.agents},
-        functions.diagnostics,
+        {agent: dict(own) for agent, own in functions.diagnostics.items()},
     )
 
 

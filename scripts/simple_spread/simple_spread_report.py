@@ -101,7 +101,7 @@ def _rows(
 
 CORRELATIONS = {"correlation": "stages shown", "correlation_next_stage": "next stage"}
 LIKELIHOODS = {
-    "foretold": "foretold, nats a step above no change",
+    "predicted": "predicted, nats a step above no change",
     "played": "policies that were played, nats a step above no change",
     "uniform": "uniform play, nats a step above no change",
 }

@@ -1,4 +1,4 @@
-"""Scores of the study of simple spread: rewards beside the true ones, the next stage foretold."""
+"""Scores of the study of simple spread: rewards beside the ground truth, the next stage's policies."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from malfl_algos.observation_trace import ObservationTrace
 from malfl_sb3.randomness import torch_threads
 from malfl_sb3.rewarded import RewardFunction
 from numpy.typing import NDArray
@@ -16,12 +15,13 @@ from scipy.special import log_softmax
 from simple_spread_learning import HeldOut
 from torch import Tensor
 
+from malfl_algos import LearningTrace
 from malfl_algos.learners.soft_q import Descent, follow, minimise
 from malfl_algos.networks import mlp
 from malfl_algos.networks.encoding import Encoder
 from malfl_algos.scores.correlation import pearson, spearman
 
-__all__ = ["LogPolicy", "foretold", "likelihoods", "mean_likelihood", "reward_correlations"]
+__all__ = ["LogPolicy", "likelihoods", "mean_likelihood", "next_policies", "reward_correlations"]
 
 FloatArray = NDArray[np.float64]
 LogPolicy = Callable[[NDArray[Any]], FloatArray]
@@ -63,10 +63,10 @@ def mean_likelihood(log_chances: FloatArray, held_out: HeldOut, agent_index: int
     return float(log_chances[np.arange(len(chosen)), chosen].mean())
 
 
-def foretold(
+def next_policies(
     rewards: Mapping[str, RewardFunction],
     policies: Mapping[str, LogPolicy],
-    trace: ObservationTrace,
+    trace: LearningTrace,
     *,
     improvement: str,
     discount: float,
@@ -88,7 +88,9 @@ def foretold(
         temperature: alpha > 0.
         rng: one seed is drawn from it per agent.
     """
-    steps = trace.stages[-1]
+    steps = trace.stages[-1].transitions
+    assert steps is not None
+    assert trace.spaces is not None
     assert steps.observations is not None
     assert steps.next_observations is not None
     found = {}

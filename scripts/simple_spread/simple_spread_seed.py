@@ -10,7 +10,6 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
-from malfl_algos.observation_trace import ObservationTrace
 from malfl_sb3.rewarded import RewardFunction
 from numpy.typing import NDArray
 from simple_spread_learning import (
@@ -26,12 +25,13 @@ from simple_spread_learning import (
 )
 from simple_spread_scores import (
     LogPolicy,
-    foretold,
     likelihoods,
     mean_likelihood,
+    next_policies,
     reward_correlations,
 )
 
+from malfl_algos import LearningTrace
 from malfl_algos.storage.arrays import write_arrays
 from malfl_algos.storage.durable import write_json
 
@@ -72,7 +72,7 @@ class ObserverPlan:
     """
 
     label: str
-    read: Callable[[ObservationTrace, float, np.random.Generator, Path], Recovered]
+    read: Callable[[LearningTrace, float, np.random.Generator, Path], Recovered]
     improvement: str = "proximal"
     fresh: bool = True
 
@@ -135,7 +135,11 @@ def _learn(settings: Settings, seed: int, folder: Path) -> dict[str, Any]:
     for number, own in enumerate(held_out):
         own.save(_held_out(folder, number))
     entropies = [
-        float(np.mean([-(own * np.log(own)).sum(axis=1).mean() for own in stage.policies.values()]))
+        float(
+            np.mean(
+                [-(own * np.log(own)).sum(axis=1).mean() for own in stage.truth.policies.values()]
+            )
+        )
         for stage in stages
     ]
     return {
@@ -158,21 +162,21 @@ def _recover(settings: Settings, seed: int, folder: Path, plan: ObserverPlan) ->
     trace = _trace(settings, folder)
     held_out = [HeldOut.load(_held_out(folder, stage)) for stage in range(settings.stages + 1)]
     seen, following = held_out[:-1], held_out[-1]
-    predicted = foretold(
+    predicted = next_policies(
         recovered.rewards,
         recovered.log_policies,
         trace,
         improvement=plan.improvement,
         discount=settings.discount,
         temperature=TEMPERATURE,
-        rng=random_stream(seed, "foretelling"),
+        rng=random_stream(seed, "prediction"),
     )
     _write_pairs(folder / plan.label / "pairs.npz", recovered.rewards, seen)
     return {
         "correlation": reward_correlations(recovered.rewards, seen),
         "correlation_next_stage": reward_correlations(recovered.rewards, [following]),
         "likelihood": {
-            "foretold": likelihoods(predicted, following),
+            "predicted": likelihoods(predicted, following),
             "no_change": likelihoods(recovered.log_policies, following),
             "uniform": {agent: -float(np.log(n)) for agent, n in _n_actions(trace).items()},
             "played": _played_likelihoods(following),
@@ -190,25 +194,26 @@ def _read(settings: Settings, seed: int, folder: Path, plan: ObserverPlan) -> Re
     )
 
 
-def _trace(settings: Settings, folder: Path) -> ObservationTrace:
+def _trace(settings: Settings, folder: Path) -> LearningTrace:
     """What observers are shown: all stages but the last."""
-    return ObservationTrace.load(folder / "trace", verify=False).first(settings.stages)
+    return LearningTrace.load(folder / "trace", verify=False).first(settings.stages)
 
 
 def _held_out(folder: Path, stage: int) -> Path:
     return folder / "held_out" / f"stage_{stage}.npz"
 
 
-def _n_actions(trace: ObservationTrace) -> dict[str, int]:
+def _n_actions(trace: LearningTrace) -> dict[str, int]:
     return dict(zip(trace.agents, trace.n_actions, strict=True))
 
 
-def _standardised(reward: RewardFunction, trace: ObservationTrace) -> RewardFunction:
+def _standardised(reward: RewardFunction, trace: LearningTrace) -> RewardFunction:
     """With mean 0 and standard deviation 1 over the steps of a trace: PPO minds the scale."""
     values = np.concatenate(
         [
             reward(steps.observations or {}, np.asarray(steps.joint_actions))
-            for steps in trace.stages
+            for steps in (stage.transitions for stage in trace.stages)
+            if steps is not None
         ]
     )
     mean, sd = float(values.mean()), float(values.std()) or 1.0

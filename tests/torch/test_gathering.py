@@ -92,7 +92,7 @@ def test_a_stage_of_few_episodes_is_resampled_in_parts():
 def test_observations_that_never_repeat_are_all_kept():
     trace = in_a_box()
     view = gather(trace)[0]
-    n_steps = sum(len(steps.joint_actions) for steps in trace.stages)
+    n_steps = sum(stage.n_steps for stage in trace.stages)
     assert sum(len(steps.here) for steps in view.stages) == n_steps
     assert view.inputs.std(axis=0) == pytest.approx(1.0, abs=1e-3)
 

@@ -16,6 +16,7 @@ from malfl_algos.networks.recovered_functions import RecoveredFunctions
 from malfl_algos.observers.bayesian import MaLflBellman
 from malfl_algos.observers.network import MaLflNetwork
 from malfl_algos.plugins.option_help import describe_options
+from malfl_algos.storage.arrays import read_arrays, write_arrays
 from malfl_algos.testing import check_observer
 from malfl_env import grid_world_v0
 from malfl_env.markov_game import MarkovGame
@@ -173,36 +174,54 @@ def test_real_valued_observations_are_generalised_over(functions):
     seen = game.observation(states).astype(np.float32)  # none of them was ever seen like this
     actions = np.zeros((len(states), 2), dtype=np.int64)
     for index, agent in enumerate(game.agents):
-        mean, sd = found.reward(agent, {agent: seen}, actions)
+        mean, sd = found.reward_and_sd(agent, seen, actions)
+        assert np.array_equal(mean, found.reward(agent, seen, actions))
         assert correlation(mean, game.reward(index)) > 0.8
         assert np.all(sd > 0)
 
 
 def test_the_mean_over_the_data_is_zero(functions):
     trace, found = functions
+    all_steps = [stage.transitions for stage in trace.stages]
     total = sum(
-        found.reward("agent_0", steps.observations, steps.joint_actions)[0].sum()
-        for steps in trace.stages
+        found.reward("agent_0", steps.observations["agent_0"], steps.joint_actions).sum()
+        for steps in all_steps
     )
-    assert abs(total) / sum(len(steps.joint_actions) for steps in trace.stages) < 1e-6
+    assert abs(total) / sum(steps.n_steps for steps in all_steps) < 1e-6
 
 
 def test_functions_survive_their_file(functions, tmp_path):
     trace, found = functions
     found.save(tmp_path / "found.npz")
     loaded = RecoveredFunctions.load(tmp_path / "found.npz")
-    steps = trace.stages[1]
+    steps = trace.stages[1].transitions
+    seen = steps.observations["agent_1"]
     for before, after in zip(
-        found.reward("agent_1", steps.observations, steps.joint_actions),
-        loaded.reward("agent_1", steps.observations, steps.joint_actions),
+        found.reward_and_sd("agent_1", seen, steps.joint_actions),
+        loaded.reward_and_sd("agent_1", seen, steps.joint_actions),
         strict=True,
     ):
         assert np.array_equal(before, after)
-    seen = steps.observations["agent_1"]
     assert np.array_equal(
         found.log_policy("agent_1", seen, 1), loaded.log_policy("agent_1", seen, 1)
     )
     assert loaded.diagnostics == found.diagnostics
+
+
+def test_files_of_version_0_1_are_read(functions, tmp_path):
+    """They hold every network as a stack of one: weights (1, n_in, n_out), biases (1, 1, n_out)."""
+    trace, found = functions
+    found.save(tmp_path / "found.npz")
+    arrays, manifest = read_arrays(tmp_path / "found.npz")
+    for name, array in arrays.items():
+        if "/hidden/" in name or "/policies/" in name:
+            arrays[name] = array.reshape((1,) * (3 - array.ndim) + array.shape)
+    write_arrays(tmp_path / "old.npz", arrays, manifest=manifest)
+    loaded = RecoveredFunctions.load(tmp_path / "old.npz")
+    seen = trace.stages[0].transitions.observations["agent_0"]
+    assert np.array_equal(
+        loaded.log_policy("agent_0", seen, 1), found.log_policy("agent_0", seen, 1)
+    )
 
 
 def test_files_that_are_no_functions_are_refused(functions, tmp_path):
@@ -216,7 +235,7 @@ def test_files_that_are_no_functions_are_refused(functions, tmp_path):
     own = found.functions["agent_0"]
     other = replace(own.members[0], mean=own.members[0].mean[:-3])
     broken = replace(own, members=(other,))
-    RecoveredFunctions({"agent_0": broken}, {}).save(tmp_path / "bad.npz")
+    RecoveredFunctions(functions={"agent_0": broken}).save(tmp_path / "bad.npz")
     with pytest.raises(ValueError, match=r"bad\.npz: not recovered functions"):
         RecoveredFunctions.load(tmp_path / "bad.npz")
 
@@ -398,7 +417,7 @@ def test_discount_and_temperature_must_be_known(discount, temperature, named):
         )
 
 
-def test_reading_a_tabular_trace_is_recovering_but_for_the_level(found):
+def test_functions_of_a_tabular_trace_are_its_tables_but_for_the_level(found):
     game = board()
     trace = played().with_observations(game.without_rewards())
     read = MaLflNetwork(**QUICK).recover(
@@ -406,7 +425,7 @@ def test_reading_a_tabular_trace_is_recovering_but_for_the_level(found):
     )
     seen = game.observation(np.arange(game.n_states))
     actions = np.zeros((game.n_states, 2), dtype=np.int64)
-    mean, _ = read.reward("agent_0", {"agent_0": seen}, actions)
+    mean = read.reward("agent_0", seen, actions)
     assert mean - mean.mean() == pytest.approx(found.rewards["agent_0"], abs=1e-9)
 
 

@@ -156,11 +156,11 @@ def test_options_out_of_range(learner_class, options, message):
         learner_class(**{"discount": 0.9, **options})
 
 
-def test_an_environment_without_a_table_is_refused_before_it_runs():
-    env = Matching()
-    with pytest.raises(ValueError, match="markov_game"):
-        next(Sb3Ppo(discount=0.9).learn(env, n_stages=2, rng=np.random.default_rng(0)))
-    assert env.calls == []
+def test_without_a_table_stages_hold_observations():
+    learner = Sb3Ppo(discount=0.9, episodes=2, **SMALL["sb3-ppo"])
+    stage = next(learner.learn(Matching(), n_stages=1, rng=np.random.default_rng(0)))
+    assert stage.observed.joint_counts is None
+    assert set(stage.observed.transitions.observations) == {"agent_0", "agent_1"}
 
 
 def test_reproduce_end_to_end(tmp_path, capsys):

@@ -7,7 +7,6 @@ import pytest
 import simple_spread
 import simple_spread_scores
 from gymnasium import spaces
-from malfl_algos.observation_trace import ObservationTrace
 from scipy.special import log_softmax
 from simple_spread_learning import (
     HeldOut,
@@ -18,10 +17,10 @@ from simple_spread_learning import (
     true_rewards,
 )
 from simple_spread_report import write_report
-from simple_spread_scores import foretold, likelihoods, reward_correlations
+from simple_spread_scores import likelihoods, next_policies, reward_correlations
 from simple_spread_seed import ObserverPlan, Recovered, run_seed
 
-from malfl_algos.trace import Transitions
+from malfl_algos import LearningTrace, Stage, Transitions
 
 SMALL = Settings(
     stages=2,
@@ -71,10 +70,10 @@ def files(root):
 def test_the_true_reward_is_that_of_the_game(stages):
     rewards = true_rewards()
     for stage in stages:
-        steps = stage.observed
+        steps = stage.observed.transitions
         for agent, own in rewards.items():
             found = own(steps.observations, steps.joint_actions)
-            np.testing.assert_allclose(found, stage.rewards[agent], atol=2e-6)
+            np.testing.assert_allclose(found, stage.truth.rewards[agent], atol=2e-6)
     # close to one another, so that collisions count, too
     env = environment()
     env.reset(seed=0)
@@ -92,12 +91,15 @@ def test_held_out_episodes_are_not_shown(stages, tmp_path):
     trace, held_out = split_stages(stages, SMALL)
     assert trace.n_stages == len(held_out) == 3
     for stage, shown, own in zip(stages, trace.stages, held_out, strict=True):
+        shown = shown.transitions
         assert len(shown.joint_actions) == 5 * 25
         assert len(own.joint_actions) == 3 * 25
         whole = np.concatenate([shown.observations["agent_1"], own.observations["agent_1"]])
-        np.testing.assert_array_equal(whole, stage.observed.observations["agent_1"])
-        np.testing.assert_array_equal(own.rewards["agent_2"], stage.rewards["agent_2"][125:])
-        np.testing.assert_array_equal(own.policies["agent_0"], stage.policies["agent_0"][125:])
+        np.testing.assert_array_equal(whole, stage.observed.transitions.observations["agent_1"])
+        np.testing.assert_array_equal(own.rewards["agent_2"], stage.truth.rewards["agent_2"][125:])
+        np.testing.assert_array_equal(
+            own.policies["agent_0"], stage.truth.policies["agent_0"][125:]
+        )
     held_out[0].save(tmp_path / "own.npz")
     again = HeldOut.load(tmp_path / "own.npz")
     assert again.rewards["agent_0"].tobytes() == held_out[0].rewards["agent_0"].tobytes()
@@ -116,7 +118,7 @@ def test_correlations_and_likelihoods(stages):
 
 
 @pytest.mark.parametrize("improvement", ["soft", "proximal"])
-def test_the_next_stage_is_foretold_as_the_improvement_has_it(improvement):
+def test_the_next_stage_is_predicted_as_the_improvement_has_it(improvement):
     rng = np.random.default_rng(0)
     n, discount, temperature = 20_000, 0.8, 0.5
     reward = np.array([0.0, 1.0, -1.0])
@@ -133,8 +135,8 @@ def test_the_next_stage_is_foretold_as_the_improvement_has_it(improvement):
         observations={"a": states.astype(np.uint8)},
         next_observations={"a": moves[states, actions].astype(np.uint8)},
     )
-    trace = ObservationTrace((steps,), ("a",), (2,), (spaces.Discrete(3),))
-    predicted = foretold(
+    trace = LearningTrace((Stage(transitions=steps),), ("a",), (2,), (spaces.Discrete(3),))
+    predicted = next_policies(
         {"a": lambda seen, joint: reward[seen["a"]] + 7.0},
         {"a": lambda seen: np.log(policy[seen])},
         trace,
@@ -155,7 +157,7 @@ def test_the_next_stage_is_foretold_as_the_improvement_has_it(improvement):
 
 
 def test_a_seed_is_run_once_and_the_same_each_time(tmp_path, monkeypatch):
-    monkeypatch.setattr(simple_spread_scores, "UPDATES", 20)  # what is foretold is tested above
+    monkeypatch.setattr(simple_spread_scores, "UPDATES", 20)  # tested above
     said = []
     for name in ("one", "two"):
         run_seed(SMALL, 3, tmp_path / name / "seed_3", [PLAN], say=said.append)
