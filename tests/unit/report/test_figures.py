@@ -5,10 +5,12 @@ from __future__ import annotations
 import csv
 import json
 import struct
+import sys
 import warnings
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import matplotlib
@@ -19,8 +21,10 @@ from interpreter import printed
 from malfl_algos.experiments.config import load_config
 from malfl_algos.ground_truth import GroundTruth
 from malfl_algos.report import write_figures
+from malfl_algos.report.figures import FIGURES
 from malfl_algos.report.learning import learning_curves
 from malfl_algos.report.run_files import open_run
+from malfl_algos.report.style import new_figure
 from malfl_algos.scores import pearson, spearman
 from malfl_algos.soft import log_soft_improvement, soft_evaluation
 from malfl_algos.storage.arrays import write_arrays
@@ -189,6 +193,21 @@ def test_matplotlib_is_imported_when_used_and_pyplot_never(tmp_path: Path) -> No
         "print('matplotlib.pyplot' in sys.modules)",
     )
     assert told.split() == ["False", "6", "False"]
+
+
+def test_a_new_figure_is_one_module_and_one_entry(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_run_folder(
+        tmp_path / "out", seeds=[0], observers=["x"], families=["homogeneous"]
+    )
+    module = ModuleType("malfl_algos.report.seeds")
+    vars(module)["draw"] = lambda run, family: new_figure(len(run.seeds), len(family))
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    entry = FIGURES[0]._replace(module="seeds", stem="seeds", each=("families",))
+    monkeypatch.setattr("malfl_algos.report.figures.FIGURES", (entry,))
+    (path,) = write_figures(folder)
+    assert path.name == "seeds_homogeneous.png"
 
 
 def test_null_correlations_and_files_that_were_not_asked_for(tmp_path: Path) -> None:

@@ -10,6 +10,9 @@ import pytest
 from fake_plugins import install
 
 from malfl_algos.cli.main import main
+from malfl_algos.experiments.scoring import OF_A_RUN
+from malfl_algos.experiments.sweep_tables import write_tables
+from malfl_algos.report import write_sweep_figure
 from malfl_algos.scores import (
     SCORES,
     HeldOut,
@@ -61,11 +64,30 @@ def test_a_new_entry_is_in_every_row_table_text_and_figure(
     for name in ("cross_correlation.csv", "trend.csv"):
         with (tmp_path / "run" / name).open(newline="") as stream:
             assert all(row["largest_error"] for row in csv.DictReader(stream))
+    assert (tmp_path / "run" / "figures" / "Errors.png").exists()
     unit = "run/heterogeneous/seed_0"
     argv = ["score", f"{unit}/counting/rewards.npz", "--config", "run.yaml", "--json", "s.json"]
     assert main([*argv, "--ground-truth", f"{unit}/fake/ground_truth.npz"]) == 0
     assert f"Largest error\nagent_0  {value:.1f}" in capsys.readouterr().out
     assert json.loads((tmp_path / "s.json").read_text())[0]["largest_error"] == value
+
+
+def test_a_new_entry_is_in_the_tables_options_and_figures_of_a_sweep(
+    tmp_path, monkeypatch, capsys, largest_error
+):
+    row = {"run": "r", "family": "f", "seed": 0, "observer": "o", "agent": "agent_0", "key": 1}
+    row |= {**dict.fromkeys(score_names(*OF_A_RUN)), "largest_error": 0.5, "reasons": {}}
+    write_tables(tmp_path, [row, {**row, "seed": 1}], keys=["key"], log=print)
+    with (tmp_path / "table.csv").open(newline="") as stream:
+        assert [found["largest_error"] for found in csv.DictReader(stream)] == ["0.5", "0.5"]
+    with (tmp_path / "summary.csv").open(newline="") as stream:
+        means = {found["measure"]: found["mean"] for found in csv.DictReader(stream)}
+    assert means["largest_error"] == "0.5"
+    assert write_sweep_figure([row], tmp_path, x="key", hue=None, measure="largest_error").exists()
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "grid.yaml").write_text("grid: {seeds: [0]}\n")
+    assert main(["sweep", "grid.yaml", "--output-dir", "s", "--measure", "largest_eror"]) == 2
+    assert "largest_error" in capsys.readouterr().err
 
 
 def test_names_by_what_is_there():
