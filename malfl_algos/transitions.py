@@ -127,9 +127,9 @@ def kept(array: Any) -> NDArray[Any]:
         found = found.astype(found.dtype.newbyteorder("="))
     elif not _is_private(found):
         found = np.array(found)
-    if found.flags.writeable:
+    elif found.flags.writeable:  # mapped from a file
         found = found.view()
-        found.flags.writeable = False
+    found.flags.writeable = False
     return found
 
 
