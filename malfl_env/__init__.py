@@ -11,7 +11,6 @@ from types import ModuleType
 from malfl_env import grid_world_v0
 from malfl_env.errors import InputError, TooFewStages
 from malfl_env.markov_game import MarkovGame
-from malfl_env.registration import register_environments
 from malfl_env.single_agent import single_agent_env
 from malfl_env.tabular import markov_game
 
@@ -24,7 +23,7 @@ __all__ = [
     "single_agent_env",
 ]
 
-register_environments()
+grid_world_v0.register_environments()
 
 
 def __getattr__(name: str) -> ModuleType:

@@ -1,14 +1,16 @@
 """The grid world as a PettingZoo parallel environment.
 
 The class translates dictionaries, seeds and spaces; the rules are in `rules`, the rewards in
-`rewards`, the pictures in `rendering`.
+`rewards`, the pictures in `rendering`. A step looks moves up in plain lists, which is several times
+faster than NumPy scalars, and remembers the joint states that were visited, and only those, so that
+a game of any number of joint states can be played.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from operator import index
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeAlias
 
 import gymnasium
 import numpy as np
@@ -16,13 +18,12 @@ from gymnasium.spaces import Discrete, MultiDiscrete
 from numpy.typing import NDArray
 from pettingzoo.utils.env import ParallelEnv
 
-from malfl_env.checks import check_choice, check_count
+from malfl_env.checks import check_choice, check_count, check_table_bytes
 from malfl_env.errors import InputError
 from malfl_env.markov_game import MarkovGame
 from malfl_env.rendering import render_ansi, render_rgb
-from malfl_env.rewards import Reward, grid_rewards
-from malfl_env.rules import ACTIONS, Cells, grid_rules
-from malfl_env.state_records import StateRecords, move_lists
+from malfl_env.rewards import Reward, grid_rewards, state_rewards
+from malfl_env.rules import ACTIONS, MOVE_BYTES, Cells, GridRules, cell_successors, grid_rules
 from malfl_env.tabular import grid_game
 
 __all__ = ["GridWorld"]
@@ -31,6 +32,11 @@ IntArray = NDArray[np.int64]
 
 RENDER_MODES = ("human", "ansi", "rgb_array")
 _TRAIL_LENGTH = 12  # steps a trail shows
+_MAX_RECORDS = 2**15
+"""Joint states remembered at a time, about 20 MB; when they are full, they are made anew."""
+
+MoveList: TypeAlias = list[list[int]]
+Record: TypeAlias = tuple[IntArray, dict[str, float]]
 
 
 class GridWorld(ParallelEnv):  # type: ignore[misc]  # pettingzoo ships no types
@@ -103,8 +109,8 @@ class GridWorld(ParallelEnv):  # type: ignore[misc]  # pettingzoo ships no types
         self.observation_spaces = {agent: MultiDiscrete(digits) for agent in self.possible_agents}
         self.action_spaces = {agent: Discrete(len(ACTIONS)) for agent in self.possible_agents}
         self.np_random = np.random.default_rng()
-        self._moves = move_lists(self.rules)
-        self._records = StateRecords(self.rules, self.agent_rewards)
+        self._moves = _move_lists(self.rules)
+        self._records = _StateRecords(self.rules, self.agent_rewards)
         self._action_tables = tuple(
             (agent, reward)
             for agent, reward in zip(self.possible_agents, self.agent_rewards, strict=True)
@@ -190,7 +196,7 @@ class GridWorld(ParallelEnv):  # type: ignore[misc]  # pettingzoo ships no types
             self._refuse(actions)
         rewards = self._rewards.copy()
         for agent, table in self._action_tables:
-            entry = (self.rules.joint_state(self._cells), *chosen)
+            entry = (self.rules.joint_state(self._cells), *map(int, chosen))  # True is 1
             rewards[agent] = float(table[entry])
         self._observation, self._rewards = self._records[cells]
         self._cells = cells
@@ -279,3 +285,60 @@ class GridWorld(ParallelEnv):  # type: ignore[misc]  # pettingzoo ships no types
                 raise InputError(f"the action of {agent} must be {allowed}, got {actions[agent]!r}")
         unknown = sorted(set(actions) - set(self.agents), key=str)
         raise InputError(f"actions has agents {unknown}, which are not in {self.agents}")
+
+
+def _move_lists(rules: GridRules) -> tuple[MoveList, ...]:
+    """Next cell by cell and action for every agent; agents with the same journey share a list."""
+    journeys = list(zip(rules.starts, rules.goals, strict=True))
+    check_table_bytes(
+        MOVE_BYTES * rules.n_cells * len(set(journeys)),
+        f"the moves on a board of size {rules.size} with {len(set(journeys))} different journeys",
+        "choose a smaller board, or fewer starts and goals",
+    )
+    lists = {
+        journey: cell_successors(rules, journeys.index(journey)).tolist()
+        for journey in set(journeys)
+    }
+    return tuple(lists[journey] for journey in journeys)
+
+
+class _StateRecords(dict[tuple[int, ...], Record]):
+    """Observation and rewards of joint states, made when first asked for.
+
+    A key is the cell of every agent. A record is the observation, int64 `(2 * n_agents,)`, and the
+    rewards by agent id: those that depend on the state alone; 0.0 where the actions count as well.
+
+    Args:
+        rules: the rules of the game.
+        rewards: one per agent, as in the result of `grid_rewards`.
+    """
+
+    def __init__(self, rules: GridRules, rewards: tuple[Reward, ...]) -> None:
+        super().__init__()
+        self._rules = rules
+        self._rewards = rewards
+        self._agents = [f"agent_{index}" for index in range(rules.n_agents)]
+
+    def __missing__(self, cells: tuple[int, ...]) -> Record:
+        rows_and_columns = np.divmod(np.array(cells, dtype=np.int64), self._rules.size)
+        positions = np.stack(rows_and_columns, axis=-1)
+        rewards = {
+            agent: self._state_reward(index, cells, positions)
+            for index, agent in enumerate(self._agents)
+        }
+        if len(self) >= _MAX_RECORDS:
+            self.clear()
+        record = self[cells] = positions.reshape(-1), rewards
+        return record
+
+    def __reduce__(self) -> tuple[type[_StateRecords], tuple[GridRules, tuple[Reward, ...]]]:
+        """Copies and pickles begin with nothing remembered."""
+        return _StateRecords, (self._rules, self._rewards)
+
+    def _state_reward(
+        self, agent_index: int, cells: tuple[int, ...], positions: NDArray[np.int64]
+    ) -> float:
+        reward, rules = self._rewards[agent_index], self._rules
+        if not isinstance(reward, np.ndarray):
+            return float(state_rewards(reward, positions[None], agent_index, goals=rules.goals)[0])
+        return float(reward[rules.joint_state(cells)]) if reward.ndim == 1 else 0.0

@@ -13,20 +13,91 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import prod
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from malfl_env.checks import check_table_bytes
 from malfl_env.errors import InputError
-from malfl_env.factor import Factor
 
 __all__ = ["Factor", "MarkovGame", "deterministic_game"]
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
 Number = TypeVar("Number", np.int64, np.float64)
+
+
+@dataclass(frozen=True, eq=False)
+class Factor:
+    """One independently moving part of a game.
+
+    Args:
+        agents: indices of the agents whose actions move this factor, increasing.
+        successors: int `(n_local, *n_actions of those agents, n_successors)`: local next states.
+        probabilities: float, same shape: their probabilities; each `[local, *actions]` row is >= 0
+            and sums to 1 (to 1e-12). Successors that stand twice in a row add up.
+
+    Both arrays are kept as read-only copies, so that they stay as they were checked.
+
+    Raises:
+        InputError: where agents are not increasing, shapes disagree, a successor is not a local
+            state, or a row is not a distribution.
+    """
+
+    agents: tuple[int, ...]
+    successors: IntArray
+    probabilities: FloatArray
+
+    def __post_init__(self) -> None:
+        successors, probabilities = self.successors, self.probabilities
+        if list(self.agents) != sorted(set(self.agents)):
+            raise InputError(f"agents of a factor must be increasing indices, got {self.agents}")
+        n_axes = len(self.agents) + 2
+        if successors.shape != probabilities.shape or successors.ndim != n_axes:
+            raise InputError(
+                f"a factor of {len(self.agents)} agents needs successors and probabilities of one "
+                f"shape with {n_axes} axes, got {successors.shape} and {probabilities.shape}"
+            )
+        if successors.dtype.kind not in "iu":
+            raise InputError(f"successors must be whole numbers, got dtype {successors.dtype}")
+        if successors.size and (successors.min() < 0 or successors.max() >= len(successors)):
+            raise InputError(
+                f"successors must be local states 0..{len(successors) - 1}, "
+                f"got {successors.min()}..{successors.max()}"
+            )
+        self._check_distributions()
+        object.__setattr__(self, "successors", _frozen(successors, np.int64))
+        object.__setattr__(self, "probabilities", _frozen(probabilities, np.float64))
+
+    def _check_distributions(self) -> None:
+        row_sums = self.probabilities.sum(axis=-1)
+        wrong = ~(np.abs(row_sums - 1.0) <= 1e-12) | ~np.all(self.probabilities >= 0, axis=-1)
+        if np.any(wrong):
+            where = tuple(int(axis) for axis in np.argwhere(wrong)[0])
+            raise InputError(
+                f"transition probabilities must be >= 0 and sum to 1 for every local state and "
+                f"action; row {where} is {self.probabilities[where].tolist()}"
+            )
+
+    @property
+    def n_local(self) -> int:
+        """Number of local states."""
+        return len(self.successors)
+
+    @property
+    def deterministic(self) -> bool:
+        """Whether every local state and action has one successor."""
+        return bool(self.successors.shape[-1] == 1)
+
+
+def _frozen(array: NDArray[Any], dtype: type[Number]) -> NDArray[Number]:
+    """The array where nobody can write to it, else a read-only copy."""
+    if array.dtype == dtype and array.base is None and not array.flags.writeable:
+        return array
+    copied: NDArray[Number] = np.array(array, dtype=dtype)
+    copied.flags.writeable = False
+    return copied
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +116,7 @@ class MarkovGame:
             observer is given.
 
     The reward of a step is a function of the joint state before the move and of the joint action.
+    Reward tables are kept as read-only copies.
 
     Raises:
         InputError: where the parts do not fit together, or a reward is not finite.
@@ -69,8 +141,11 @@ class MarkovGame:
             raise InputError(
                 f"start must be a joint state 0..{self.n_states - 1}, got {self.start}"
             )
+        object.__setattr__(self, "start", int(self.start))
         if self.rewards is not None:
             self._check_rewards(self.rewards)
+            rewards = tuple(_frozen(table, np.float64) for table in self.rewards)
+            object.__setattr__(self, "rewards", rewards)
 
     def _check_dynamics(self) -> None:
         movers = sorted(agent for factor in self.factors for agent in factor.agents)
@@ -237,9 +312,7 @@ class MarkovGame:
             raise InputError("this game was stripped of its rewards: observers may not read them")
         if not 0 <= agent_index < self.n_agents:
             raise InputError(f"agent_index must be 0..{self.n_agents - 1}, got {agent_index}")
-        table: FloatArray = self.rewards[agent_index].view()
-        table.flags.writeable = False
-        return table
+        return self.rewards[agent_index]
 
     def without_rewards(self) -> MarkovGame:
         """The same dynamics with the rewards removed: what an observer may see."""
@@ -247,7 +320,9 @@ class MarkovGame:
 
     def with_rewards(self, rewards: Sequence[FloatArray]) -> MarkovGame:
         """The same dynamics with other rewards, one table per agent; the tables are copied."""
-        return replace(self, rewards=tuple(np.array(table, dtype=np.float64) for table in rewards))
+        return replace(
+            self, rewards=tuple(np.asarray(table, dtype=np.float64) for table in rewards)
+        )
 
 
 def deterministic_game(

@@ -14,17 +14,36 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from malfl_env.checks import check_count, check_fraction, is_sequence, is_whole
+from malfl_env.checks import (
+    check_count,
+    check_fraction,
+    check_table_bytes,
+    is_sequence,
+    is_whole,
+)
 from malfl_env.errors import InputError
-from malfl_env.factor import Factor
+from malfl_env.markov_game import Factor
 
-__all__ = ["ACTIONS", "Cell", "Cells", "GridRules", "cell_factor", "cell_successors", "grid_rules"]
+__all__ = [
+    "ACTIONS",
+    "MOVE_BYTES",
+    "Cell",
+    "Cells",
+    "GridRules",
+    "cell_factor",
+    "cell_successors",
+    "grid_rules",
+]
 
 IntArray = NDArray[np.int64]
 Cell: TypeAlias = tuple[int, int]
 Cells: TypeAlias = Sequence[int] | Sequence[Sequence[int]] | IntArray
 
 ACTIONS = ("down", "up", "left", "right", "stay")
+MOVE_BYTES = 400
+"""Of the moves from one cell, which are kept as Python lists."""
+_PAIR_BYTES = 64
+"""Of what one agent observes of another: a space and a copy of the observation."""
 _STEPS = ((1, 0), (-1, 0), (0, -1), (0, 1), (0, 0))
 
 
@@ -104,11 +123,17 @@ def grid_rules(
         The rules; every goal in them can be reached from its agent's start.
 
     Raises:
-        InputError: for an option of the wrong type, count or range, a start or goal that is off
-            the board or on a wall, a start that is the goal, or a goal that cannot be reached.
+        InputError: for an option of the wrong type, count or range; a board or a number of agents
+            that would take more than `malfl_env.checks.MAX_TABLE_BYTES`; a start or goal that is
+            off the board or on a wall; a start that is the goal; a goal that cannot be reached.
     """
     size = check_count("size", size, minimum=2)
     n_agents = check_count("n_agents", n_agents, minimum=2)
+    check_table_bytes(
+        MOVE_BYTES * size**2 + _PAIR_BYTES * n_agents**2,
+        f"a grid world of size {size} with {n_agents} agents",
+        "choose a smaller one",
+    )
     rules = GridRules(
         size=size,
         n_agents=n_agents,

@@ -12,7 +12,7 @@ from gymnasium.spaces import Discrete, MultiDiscrete, Space
 from numpy.typing import NDArray
 from pettingzoo.utils.env import ParallelEnv
 
-from malfl_env.checks import check_choice, check_numbers
+from malfl_env.checks import check_choice, check_count, check_numbers
 from malfl_env.errors import InputError
 from malfl_env.grid_world import GridWorld
 
@@ -82,7 +82,7 @@ class SingleAgentView(gymnasium.Env[Any, Any]):
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
         """Begin an episode; returns the learner's observation and info."""
-        super().reset(seed=seed)
+        super().reset(seed=None if seed is None else check_count("seed", seed, minimum=0))
         inner_seed = None if seed is None else int(self.np_random.integers(2**31))
         self._observations, infos = self.parallel_env.reset(seed=inner_seed, options=options)
         return self._observations[self.agent], infos[self.agent]

@@ -16,30 +16,78 @@ from malfl_env.rules import ACTIONS, GridRules, cell_factor
 
 __all__ = ["grid_game", "markov_game"]
 
+_PLAYED_BY = ("reset", "step", "last")
+"""The methods of an environment through which observations and rewards come."""
+
 
 def markov_game(env: Any) -> MarkovGame:
     """The tabular model of an environment, for algorithms that read tables.
 
     Args:
-        env: a grid world in parallel or AEC form, in any number of wrappers. Any other environment
-            will do whose `unwrapped` has a method `markov_game()` that returns a `MarkovGame`.
+        env: a grid world in parallel or AEC form, in any number of PettingZoo's own wrappers. Any
+            other environment or wrapper will do that has a method `markov_game()` that returns a
+            `MarkovGame`, and answers for its own `reset` and `step`.
 
     Returns:
         The model: dynamics, start and rewards, the same as the simulator's step by step.
 
     Raises:
-        InputError: if the environment has no tabular model, or its reward tables would take more
-            than `malfl_env.checks.MAX_TABLE_BYTES`.
+        InputError: if the environment has no tabular model, a wrapper or subclass has its own
+            `reset` or `step`, which may change rewards or moves, or the reward tables would take
+            more than `malfl_env.checks.MAX_TABLE_BYTES`.
     """
-    core = getattr(env, "unwrapped", env)
-    make = getattr(core, "markov_game", None)
-    game = make() if callable(make) else None
+    layer = env
+    while layer is not None and _definer(layer, "markov_game") is None:
+        inside = _inside(layer)
+        if inside is not None:
+            _check_wrapper(layer)
+        layer = inside
+    if layer is not None:
+        _check_own_game(layer)
+    game = None if layer is None else layer.markov_game()
     if not isinstance(game, MarkovGame):
         raise InputError(
             "env must be a grid world, or an environment with a method markov_game() that returns "
             f"a MarkovGame; got {_told(env)}"
         )
     return game
+
+
+def _definer(layer: Any, name: str) -> int | None:
+    """How deep in its ancestry an object has an attribute: 0 is its own; None: it has none."""
+    layers = (getattr(layer, "__dict__", {}), *(vars(cls) for cls in type(layer).__mro__))
+    return next((depth for depth, names in enumerate(layers) if name in names), None)
+
+
+def _inside(layer: Any) -> Any:
+    """What a wrapper wraps; None: it is not a wrapper."""
+    names = getattr(layer, "__dict__", {})
+    return names.get("env", names.get("aec_env"))
+
+
+def _check_wrapper(layer: Any) -> None:
+    ancestry = type(layer).__mro__
+    for name in _PLAYED_BY:
+        depth = _definer(layer, name)
+        if depth is None:
+            continue
+        if depth == 0 or ancestry[depth - 1].__module__.partition(".")[0] != "pettingzoo":
+            raise InputError(
+                f"env: the wrapper {type(layer).__name__} has its own {name}(), which may change "
+                "rewards or moves: pass the environment inside it, or give the wrapper a method "
+                "markov_game() that returns the game it plays"
+            )
+
+
+def _check_own_game(layer: Any) -> None:
+    model = _definer(layer, "markov_game")
+    for name in _PLAYED_BY:
+        depth = _definer(layer, name)
+        if depth is not None and model is not None and depth < model:
+            raise InputError(
+                f"env: {type(layer).__name__} has its own {name}(), but the markov_game() of the "
+                "class it extends: give it a method markov_game() that returns the game it plays"
+            )
 
 
 def _told(env: Any) -> str:
@@ -74,10 +122,13 @@ def grid_game(rules: GridRules, rewards: tuple[Reward, ...]) -> MarkovGame:
     )
     what = f"the reward tables of a game of size {rules.size} with {rules.n_agents} agents"
     check_table_bytes(n_bytes, what)
+    tables = tuple(reward_table(reward, rules, index) for index, reward in enumerate(rewards))
+    for table in tables:
+        table.flags.writeable = False  # no copy is needed
     return MarkovGame(
         n_actions=(len(ACTIONS),) * rules.n_agents,
         factors=tuple(cell_factor(rules, index) for index in range(rules.n_agents)),
         start=rules.joint_state(rules.start_cells),
         observation_shape=(rules.size,) * (2 * rules.n_agents),
-        rewards=tuple(reward_table(reward, rules, index) for index, reward in enumerate(rewards)),
+        rewards=tables,
     )

@@ -43,7 +43,7 @@ class GridWorldVector:
             which has no enum, the string.
         copy: whether results are new arrays; False: they are overwritten by the next call.
         backend: "numpy"; "numba": a compiled step, for games played from joint tables (the first
-            one takes a second or two, then it is in numba's cache); "auto": numba where it is
+            one of a process takes a second or two); "auto": numba where it is
             installed, can serve and is faster, which is up to 1024 games. Results are the same to
             the byte.
         **options: keywords of `malfl_env.grid_world.GridWorld` except `render_mode`.

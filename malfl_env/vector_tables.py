@@ -220,10 +220,10 @@ def _mixed_radix(states: IntArray, actions: IntArray) -> IntArray:
 
 @cache
 def compiled_step() -> Any:
-    """`_step` compiled by numba, kept in numba's cache between processes."""
+    """`_step` compiled by numba, for this process."""
     import numba
 
-    return numba.njit(cache=True, nogil=True)(_step)
+    return numba.njit(nogil=True)(_step)
 
 
 def _step(  # noqa: PLR0917 - a compiled loop takes plain arrays

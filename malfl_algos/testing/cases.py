@@ -13,8 +13,7 @@ from malfl_algos.play.tabular import observed_stage, sample_stage
 from malfl_algos.plugins.loading import load_learner
 from malfl_algos.trace import LearningTrace, Stage, Transitions
 from malfl_env import MarkovGame, grid_world_v0, markov_game
-from malfl_env.factor import Factor
-from malfl_env.markov_game import deterministic_game
+from malfl_env.markov_game import Factor, deterministic_game
 
 __all__ = [
     "Case",

@@ -13,6 +13,7 @@ from malfl_env.testing.protocol import Environment, Moment
 from malfl_env.testing.run import (
     Run,
     blamed,
+    close,
     episode_fingerprints,
     in_step,
     moment_difference,
@@ -98,5 +99,5 @@ def _check_copy(plan: Plan, name: str, duplicate: Callable[[Environment], Any]) 
                         plan,
                     )
         finally:
-            if clone is not env and hasattr(clone, "close"):
-                clone.close()
+            if clone is not env:
+                close(clone)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from copy import deepcopy
 from typing import Any
 
@@ -77,10 +77,19 @@ def opened(factory: Callable[[], Any], count: int = 1) -> Iterator[list[Environm
             envs.append(env)
             check_declaration(env)
         yield envs
-    finally:
+    except BaseException:  # the first fault counts, whatever closing does after it
         for env in envs:
-            if hasattr(env, "close"):
-                env.close()
+            with suppress(AssertionError):
+                close(env)
+        raise
+    for env in envs:
+        close(env)
+
+
+def close(env: Any) -> None:
+    """Close an environment that can be closed, which may not raise."""
+    if hasattr(env, "close"):
+        guarded(env.close, "in close()")
 
 
 @contextmanager

@@ -278,3 +278,17 @@ def test_a_fault_of_pettingzoos_turn_based_wrapper() -> None:
     # step() writes active_agent into the info dicts that reset() has handed out.
     with pytest.raises(AssertionError, match=r"returned value overwritten later: .*active_agent"):
         check_parallel_env(tic_tac_toe)
+
+
+def test_close_that_raises_is_named_but_never_hides_the_first_fault() -> None:
+    def unclosable(env_class: Any) -> Any:
+        def close(self: Any) -> None:
+            raise RuntimeError("the window is gone")
+
+        return type("Unclosable", (env_class,), {"close": close})
+
+    with pytest.raises(AssertionError, match=r"RuntimeError: the window is gone \(in close\(\)\)"):
+        check_parallel_env(unclosable(Deterministic), n_steps=5)
+    first = re.escape(dict(zoo.FAULTS)[NumpyGlobalFromStepTwo])
+    with pytest.raises(AssertionError, match=first):
+        check_parallel_env(unclosable(NumpyGlobalFromStepTwo))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import time
 import warnings
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 from gymnasium.spaces import Discrete, MultiDiscrete
 
 import malfl_env
-from malfl_env import grid_world_v0, state_records
+from malfl_env import grid_world, grid_world_v0
 from malfl_env.grid_world import GridWorld
 
 DOWN, UP, LEFT, RIGHT, STAY = range(5)
@@ -154,7 +155,7 @@ def test_a_stepped_copy_leaves_the_original_where_it_is() -> None:
 
 
 def test_remembered_states_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(state_records, "MAX_RECORDS", 5)
+    monkeypatch.setattr(grid_world, "_MAX_RECORDS", 5)
     small, large = (grid_world_v0.parallel_env(slip=1.0) for _ in range(2))
     small.reset(seed=0)
     first = [small.step(both(STAY, STAY))[1] for _ in range(200)]
@@ -200,11 +201,61 @@ def test_registering_again_changes_nothing() -> None:
     before = pettingzoo.parallel_registry["malfl/grid_world-v0"]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        malfl_env.registration.register_environments()
+        malfl_env.grid_world_v0.register_environments()
     assert pettingzoo.parallel_registry["malfl/grid_world-v0"] is before
 
 
 def test_registration_is_skipped_where_there_is_no_registry(monkeypatch) -> None:
     monkeypatch.delattr(pettingzoo, "register", raising=False)
     monkeypatch.delattr(pettingzoo, "parallel_registry", raising=False)
-    malfl_env.registration.register_environments()
+    malfl_env.grid_world_v0.register_environments()
+
+
+TABLE = np.random.default_rng(0).normal(size=(81, 5, 5))
+
+
+@pytest.mark.parametrize("number", [int, np.int8, np.uint64, bool, np.array])
+@pytest.mark.parametrize("rewards", ["homogeneous", [TABLE, TABLE]])
+def test_an_action_means_the_same_whatever_its_type_and_the_rewards(number, rewards) -> None:
+    plain, other = (grid_world_v0.parallel_env(rewards=rewards) for _ in range(2))
+    for actions in ((1, 0), (0, 1), (1, 1)):
+        plain.reset(seed=0)
+        other.reset(seed=np.int64(0))
+        expected = plain.step(both(*actions))
+        found = other.step(both(*map(number, actions)))
+        assert expected[1] == found[1]
+        np.testing.assert_array_equal(expected[0]["agent_0"], found[0]["agent_0"])
+
+
+def test_numpy_integers_are_whole_numbers_everywhere() -> None:
+    three = np.int64(3)
+    env = grid_world_v0.parallel_env(
+        size=three, n_agents=three, max_cycles=three, starts=np.array([0, 1]), slip=np.float32(0.5)
+    )
+    view = malfl_env.single_agent_env(size=three)
+    for seed in (7, np.int64(7), np.uint8(7)):
+        observations, _ = env.reset(seed=seed)
+        assert len(observations) == 3
+        np.testing.assert_array_equal(view.reset(seed=seed)[0], [0, 0, 0, 0])
+    with pytest.raises(malfl_env.InputError, match="seed must be a whole number >= 0, got -1"):
+        view.reset(seed=-1)
+
+
+@pytest.mark.parametrize(
+    ("options", "what"),
+    [
+        ({"size": 10**5}, "a grid world of size 100000 with 2 agents would take"),
+        ({"size": 10**30}, "a grid world of size 1"),
+        ({"n_agents": 10**5}, "a grid world of size 3 with 100000 agents would take"),
+        ({"n_agents": 10**12}, "agents would take"),
+        (
+            {"size": 600, "n_agents": 20, "goals": [(599, column) for column in range(20)]},
+            "the moves on a board of size 600 with 20 different journeys would take",
+        ),
+    ],
+)
+def test_boards_that_would_fill_memory_are_refused_at_once(options, what) -> None:
+    began = time.process_time()
+    with pytest.raises(malfl_env.InputError, match=what):
+        grid_world_v0.parallel_env(**options)
+    assert time.process_time() - began < 2

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from pettingzoo.utils.conversions import aec_to_parallel
+from pettingzoo.utils.conversions import aec_to_parallel, parallel_to_aec
 from pettingzoo.utils.wrappers import BaseParallelWrapper
 
 import malfl_env
-from malfl_env import checks, grid_world_v0, markov_game
+from malfl_env import InputError, checks, grid_world_v0, markov_game
 from malfl_env.markov_game import Factor, MarkovGame, deterministic_game
 from malfl_env.rules import cell_successors, grid_rules
 
@@ -100,9 +100,12 @@ def test_joint_tables_are_refused_where_factors_are_not() -> None:
 
 
 def test_the_memory_limit_can_be_moved(monkeypatch: pytest.MonkeyPatch) -> None:
+    env = grid_world_v0.parallel_env()
     monkeypatch.setattr(checks, "MAX_TABLE_BYTES", 1000)
     with pytest.raises(ValueError, match="would take 1296 bytes of memory, the limit is 1000"):
-        markov_game(grid_world_v0.parallel_env())
+        markov_game(env)
+    with pytest.raises(ValueError, match="would take 3856 bytes of memory, the limit is 1000"):
+        grid_world_v0.parallel_env()
 
 
 def test_state_index_and_observation() -> None:
@@ -211,3 +214,81 @@ def test_games_whose_parts_do_not_fit_are_refused(changes: dict[str, object], me
 def test_the_function_and_the_module_live_side_by_side() -> None:
     assert callable(malfl_env.markov_game)
     assert malfl_env.MarkovGame is MarkovGame
+
+
+class Passing(BaseParallelWrapper):
+    """Changes nothing."""
+
+
+class Opposite(BaseParallelWrapper):
+    def step(self, actions):
+        observations, rewards, *rest = self.env.step(actions)
+        return observations, {agent: -value for agent, value in rewards.items()}, *rest
+
+
+class Elsewhere(BaseParallelWrapper):
+    def reset(self, seed=None, options=None):
+        self.env.reset(seed=seed, options=options)
+        return self.env.step(dict.fromkeys(self.env.agents, 0))[0], {}
+
+
+class Own(Opposite):
+    def markov_game(self):
+        return markov_game(self.env).without_rewards()
+
+
+class Slower(grid_world_v0.parallel_env):
+    def step(self, actions):
+        return super().step({agent: 4 for agent in actions})
+
+
+def test_wrappers_that_change_nothing_are_looked_through() -> None:
+    plain = markov_game(grid_world_v0.parallel_env())
+    for env in (
+        Passing(Passing(grid_world_v0.parallel_env())),
+        grid_world_v0.env(),
+        grid_world_v0.raw_env(),
+        aec_to_parallel(grid_world_v0.env()),
+    ):
+        game = markov_game(env)
+        np.testing.assert_array_equal(game.next_states, plain.next_states)
+        np.testing.assert_array_equal(game.reward(0), plain.reward(0))
+
+
+@pytest.mark.parametrize("wrapper", [Opposite, Elsewhere])
+def test_wrappers_that_play_another_game_are_refused(wrapper) -> None:
+    for wrapped in (
+        wrapper(grid_world_v0.parallel_env()),
+        Passing(wrapper(Passing(grid_world_v0.parallel_env()))),
+        parallel_to_aec(wrapper(grid_world_v0.parallel_env())),
+    ):
+        with pytest.raises(InputError, match=f"the wrapper {wrapper.__name__} has its own"):
+            markov_game(wrapped)
+
+
+def test_a_wrapper_may_bring_the_model_of_the_game_it_plays() -> None:
+    assert markov_game(Own(grid_world_v0.parallel_env())).rewards is None
+
+
+def test_a_subclass_or_object_with_its_own_step_is_refused() -> None:
+    with pytest.raises(InputError, match=r"Slower has its own step\(\), but the markov_game"):
+        markov_game(Slower())
+    env = grid_world_v0.parallel_env()
+    env.step = lambda actions: None
+    with pytest.raises(InputError, match="has its own step"):
+        markov_game(env)
+
+
+def test_arrays_stay_as_they_were_checked() -> None:
+    successors, rewards = np.zeros((1, 2, 2, 1), dtype=np.int64), np.zeros(1)
+    factor = Factor((0, 1), successors, np.ones((1, 2, 2, 1)))
+    game = MarkovGame((2, 2), (factor,), np.int64(0), rewards=(rewards, rewards))
+    successors[:], rewards[:] = 10**8, np.nan
+    assert game.next_states.max() == 0
+    assert game.reward(0) == 0
+    assert type(game.start) is int
+    for array in (factor.successors, factor.probabilities, game.rewards[0], game.reward(1)):
+        with pytest.raises(ValueError, match="read-only"):
+            array[:] = 1
+    stripped = game.without_rewards()
+    assert stripped.factors[0].successors is factor.successors  # no copy of a copy
