@@ -107,10 +107,10 @@ class LearnerCheck:
             detail = f"n_stages is {self.n_stages}, the learner gave {found}"
             fail("wrong number of stages", self._where(), detail)
         self._check_counts(given, env.possible_agents)
+        self._check_env(env)
         gap = difference(before, parts(_tabular(env)))
         if gap:
             fail("inputs written to", self._where(), f"the game's tables: {gap}")
-        self._check_env(env)
         return copies
 
     def _check_stage(self, stage: Any, env: Any, game: Any, keep: bool | None, where: str) -> None:
