@@ -165,10 +165,10 @@ def test_a_game_that_fails_is_a_row_that_says_so(module):
     scaling = module("benchmark_scaling")
     job = module("benchmark_scaling_run").Job(2, 2, n_stages=1)
     (row,) = scaling.grow([job, job], 1, searched_states=0)
-    assert "at least two stages" in row["fault"]
+    assert "at least 2 stages" in row["fault"]
     report = module("benchmark_scaling_report")
     shown = report.table({"games": [row], "fits": report.fits([row])})
-    assert "InputError: recovery needs at least two stages" in shown
+    assert "InputError: recovery needs at least 2 stages" in shown
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere getrusage tells it")

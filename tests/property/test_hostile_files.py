@@ -26,7 +26,8 @@ def small_trace() -> LearningTrace:
     rng = np.random.default_rng(0)
     stages = []
     for _ in range(2):
-        states, after = rng.integers(0, 4, (2, 12)).astype(np.uint8)
+        path = rng.integers(0, 4, 13).astype(np.uint8)
+        states, after = path[:-1], path[1:]
         actions = rng.integers(0, 2, (12, 2)).astype(np.uint8)
         counts = np.zeros((4, 2, 2), dtype=np.int64)
         np.add.at(counts, (states, actions[:, 0], actions[:, 1]), 1)
