@@ -1,4 +1,4 @@
-"""Scores of the study of simple spread: rewards beside the ground truth, the next stage's policies."""
+"""Scores of the study of simple spread: recovered rewards, and the next stage's policies."""
 
 from __future__ import annotations
 
