@@ -107,7 +107,7 @@ class ExampleFirstStep:
         discount, temperature = problem.given("discount"), problem.given("temperature")
         game, known = problem.game, problem.known
         if game is None or discount == 0:
-            raise InputError(f"needs the game and a discount above 0, got {game}, {discount}")
+            raise InputError(f"needs the game, and a discount above 0; got discount {discount}")
         first, second = (
             [
                 known[agent][stage] if agent in known else self._policy(trace, stage, index)
