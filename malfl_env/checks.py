@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from malfl_env.errors import InputError
 
 __all__ = [
+    "LONGEST_SHOWN",
     "MAX_TABLE_BYTES",
     "check_choice",
     "check_count",
@@ -27,11 +28,23 @@ __all__ = [
     "check_table_bytes",
     "is_sequence",
     "is_whole",
+    "shown",
 ]
 
 MAX_TABLE_BYTES = 2 * 2**30
 """Largest joint table, in bytes, that is built without complaint: 2 GiB on every machine, so that
 a game refused on one is refused on all. May be assigned to."""
+LONGEST_SHOWN = 200
+"""Characters of a value that a message shows."""
+
+
+def shown(value: object) -> str:
+    """Show a value in one line of a message, cut where it is long."""
+    try:
+        text = " ".join(repr(value).split())
+    except (ValueError, RecursionError):  # a whole number of thousands of digits, or deep nesting
+        text = f"a {type(value).__name__} too large to show"
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
 
 
 def is_whole(value: object) -> TypeGuard[int]:

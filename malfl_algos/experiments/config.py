@@ -24,11 +24,10 @@ from malfl_algos.plugins.options import (
     naming,
     nested_tuples,
     option_hints,
-    shown,
 )
 from malfl_algos.storage.yaml_files import read_mapping
 from malfl_env import MarkovGame, grid_world_v0, markov_game
-from malfl_env.checks import check_table_bytes
+from malfl_env.checks import check_table_bytes, shown
 from malfl_env.errors import InputError
 from malfl_env.rules import ACTIONS, GridRules, grid_rules
 

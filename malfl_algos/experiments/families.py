@@ -7,7 +7,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from malfl_algos.plugins.options import shown, suggestion
+from malfl_algos.plugins.options import suggestion
+from malfl_env.checks import shown
 from malfl_env.errors import InputError
 from malfl_env.rewards import FAMILIES, REWARD_NAMES
 

@@ -40,10 +40,10 @@ from malfl_algos.play import (
     sample_stage,
     tabular_game,
 )
-from malfl_algos.spaces import narrowed
 from malfl_env.checks import check_count, check_table_bytes
 from malfl_env.errors import InputError
 from malfl_env.markov_game import MarkovGame
+from malfl_env.spaces import narrowed
 
 __all__ = ["MaSpiNetwork"]
 

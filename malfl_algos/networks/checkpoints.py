@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from malfl_algos.plugins.options import shown
 from malfl_algos.storage.arrays import check_manifest, read_arrays, write_arrays
 from malfl_algos.storage.durable import clear_leftovers
+from malfl_env.checks import shown
 from malfl_env.errors import InputError
 
 __all__ = ["Checkpoint", "Checkpoints"]

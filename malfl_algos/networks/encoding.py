@@ -11,7 +11,8 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from malfl_algos.spaces import (
+from malfl_env.errors import InputError
+from malfl_env.spaces import (
     AnySpace,
     check_in_space,
     check_observation_space,
@@ -19,7 +20,6 @@ from malfl_algos.spaces import (
     space_from_json,
     space_to_json,
 )
-from malfl_env.errors import InputError
 
 __all__ = ["Encoder", "Features", "input_features"]
 

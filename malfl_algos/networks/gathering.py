@@ -17,9 +17,9 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from malfl_algos.networks.encoding import Encoder, Features, input_features
-from malfl_algos.spaces import AnySpace, discrete_range
 from malfl_algos.trace import LearningTrace, Transitions
 from malfl_env.errors import InputError
+from malfl_env.spaces import AnySpace, discrete_range
 
 __all__ = [
     "Gathered",

@@ -26,9 +26,9 @@ from malfl_algos.networks.members import Fitting
 from malfl_algos.networks.mlp import torch_device
 from malfl_algos.networks.options import FitOptions
 from malfl_algos.networks.recovered_functions import AgentFunctions, RecoveredFunctions
-from malfl_algos.spaces import space_to_json
 from malfl_algos.trace import LearningTrace
 from malfl_env.markov_game import MarkovGame
+from malfl_env.spaces import space_to_json
 
 __all__ = ["MaLflNetwork"]
 

@@ -6,7 +6,7 @@ Public: the names in `__all__`, for learners. The modules below this package are
 from malfl_algos.play.episodes import joined, play_stage
 from malfl_algos.play.games import Games, games_of
 from malfl_algos.play.tabular import StageSample, observed_stage, sample_stage, tabular_game
-from malfl_algos.spaces import action_counts, observation_spaces
+from malfl_env.spaces import action_counts, observation_spaces
 
 __all__ = [
     "Games",

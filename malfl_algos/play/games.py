@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pettingzoo import ParallelEnv
 
-from malfl_algos.spaces import AnySpace, action_counts, narrowed, observation_spaces
 from malfl_env.checks import check_count
 from malfl_env.errors import InputError
 from malfl_env.grid_world import GridWorld
+from malfl_env.spaces import AnySpace, action_counts, narrowed, observation_spaces
 from malfl_env.vector import GridWorldVector
 
 __all__ = ["Games", "Moved", "games_of"]

@@ -21,6 +21,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from malfl_env.checks import LONGEST_SHOWN, shown
 from malfl_env.errors import InputError
 
 __all__ = [
@@ -33,7 +34,6 @@ __all__ = [
     "naming",
     "nested_tuples",
     "option_hints",
-    "shown",
     "suggestion",
 ]
 
@@ -46,7 +46,6 @@ _WORDS = {
     Path: "a path",
     Any: "any value",
 }
-_LONGEST = 200
 _DEEPEST = 50
 
 
@@ -106,15 +105,6 @@ def describe(hint: Any) -> str:
     return _WORDS.get(hint, f"{getattr(hint, '__name__', hint)}")
 
 
-def shown(value: object) -> str:
-    """Show a value in one line of a message, cut where it is long."""
-    try:
-        text = " ".join(repr(value).split())
-    except (ValueError, RecursionError):  # a whole number of thousands of digits, or deep nesting
-        text = f"a {type(value).__name__} too large to show"
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
-
-
 def check_plain(value: Any, *, where: str, depth: int = 0) -> None:
     """Reject what neither YAML nor JSON gives back as it was.
 
@@ -159,7 +149,9 @@ def nested_tuples(value: Any) -> Any:
 
 def suggestion(name: object, known: Iterable[str]) -> str:
     """Return `, did you mean 'x'?` for the nearest known name, or nothing where none is near."""
-    near = get_close_matches(str(name), list(known), n=1) if len(shown(name)) < _LONGEST else []
+    near = (
+        get_close_matches(str(name), list(known), n=1) if len(shown(name)) < LONGEST_SHOWN else []
+    )
     return f", did you mean {near[0]!r}?" if near else ""
 
 

@@ -20,12 +20,12 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from malfl_algos.spaces import space_to_json
 from malfl_algos.storage.durable import partial_file, partial_folder
 from malfl_algos.storage.trace_folders import CHUNK_STEPS
 from malfl_algos.trace import LearningTrace
-from malfl_algos.transitions import Transitions, blocks
+from malfl_algos.trace.transitions import Transitions, blocks
 from malfl_env.errors import InputError
+from malfl_env.spaces import space_to_json
 
 __all__ = ["export_minari", "export_parquet"]
 

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from malfl_algos.spaces import AnySpace, space_from_json, space_to_json
 from malfl_algos.storage.arrays import check_manifest
 from malfl_algos.storage.columns import ColumnWriter, map_column
 from malfl_algos.storage.durable import (
@@ -27,8 +26,9 @@ from malfl_algos.storage.durable import (
     write_json,
 )
 from malfl_algos.trace import LearningTrace, Stage
-from malfl_algos.transitions import COLUMNS, OBSERVED, Transitions, blocks
+from malfl_algos.trace.transitions import COLUMNS, OBSERVED, Transitions, blocks
 from malfl_env.errors import InputError
+from malfl_env.spaces import AnySpace, space_from_json, space_to_json
 
 __all__ = ["CHUNK_STEPS", "TraceWriter", "load_folder", "save_folder"]
 

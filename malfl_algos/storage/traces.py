@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from malfl_algos.spaces import space_from_json, space_to_json
 from malfl_algos.storage.arrays import check_manifest, read_arrays, write_arrays
 from malfl_algos.storage.trace_folders import load_folder, save_folder
 from malfl_algos.trace import LearningTrace, NextStateCounts, Stage
-from malfl_algos.transitions import COLUMNS, OBSERVED, Transitions
+from malfl_algos.trace.transitions import COLUMNS, OBSERVED, Transitions
 from malfl_env.errors import InputError
+from malfl_env.spaces import space_from_json, space_to_json
 
 __all__ = ["load_trace", "save_trace"]
 

@@ -42,10 +42,20 @@ def learn(
 def known_exactly(
     game: MarkovGame, n_stages: int, visits: int = 1
 ) -> tuple[LearningTrace, dict[str, np.ndarray]]:
-    """Exact learners whose policies are handed over; every joint action was seen equally often."""
+    """Exact learners whose policies are handed over.
+
+    Every joint action that they may play was seen equally often.
+    """
     stages = exact_policies(game, n_stages, **SETTINGS)
-    alike = Stage(np.full((game.n_states, *game.n_actions), visits, dtype=np.int64))
-    return LearningTrace((alike,) * n_stages), {
+    seen = []
+    for stage in stages:
+        possible = np.ones((game.n_states, *[1] * game.n_agents), dtype=np.int64)
+        for index, policy in enumerate(stage):
+            shape = [game.n_states, *[1] * game.n_agents]
+            shape[index + 1] = game.n_actions[index]
+            possible = possible * (policy > 0).reshape(shape)
+        seen.append(Stage(visits * possible))
+    return LearningTrace(tuple(seen)), {
         agent: np.stack([stage[index] for stage in stages])
         for index, agent in enumerate(game.agents)
     }

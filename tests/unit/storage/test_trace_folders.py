@@ -11,10 +11,10 @@ import pytest
 from gymnasium import spaces
 
 from malfl_algos.learners.ma_spi import MaSpi
-from malfl_algos.spaces import space_from_json, space_to_json
 from malfl_algos.storage.trace_folders import TraceWriter
 from malfl_algos.trace import LearningTrace, Stage, Transitions
 from malfl_env import grid_world_v0, markov_game
+from malfl_env.spaces import space_from_json, space_to_json
 
 AGENTS = ("walker", "a/../b")  # ids may be any text
 SPACES = (spaces.Box(-1, 1, (2, 3)), spaces.MultiDiscrete([3, 4]))

@@ -6,6 +6,8 @@ own, which only scoring reads.
 
 There is one kind of trace for all games. A stage of a tabular game holds counts; a stage of a game
 whose states cannot be enumerated holds ordered steps with every agent's observations.
+
+Public is what `malfl_algos` and `malfl_algos.contract` hand on.
 """
 
 from __future__ import annotations
@@ -20,10 +22,10 @@ import numpy as np
 from gymnasium.spaces import Discrete, MultiDiscrete
 from numpy.typing import NDArray
 
-from malfl_algos.spaces import AnySpace, check_in_space, check_observation_space, narrowed
-from malfl_algos.transitions import OBSERVED, Transitions, blocks, kept
+from malfl_algos.trace.transitions import OBSERVED, Transitions, blocks, kept
 from malfl_env.errors import InputError
 from malfl_env.markov_game import MarkovGame
+from malfl_env.spaces import AnySpace, check_in_space, check_observation_space, narrowed
 
 __all__ = ["LearningTrace", "NextStateCounts", "Stage", "Transitions"]
 
