@@ -83,6 +83,7 @@ FAST: Mapping[str, Any] = {"iterations": 4, "episodes": 100, "episode_length": 2
         "configuration file, and options override it",
     ),
     argument("--overwrite", action="store_true", help="start afresh in the folder of a run"),
+    resumes=True,
 )
 def reproduce(arguments: argparse.Namespace) -> int:
     """Run an experiment and print its tables."""
@@ -202,6 +203,7 @@ def verify(arguments: argparse.Namespace) -> int:
         default="pearson",
         help="plot this score, a column of the table (default: pearson)",
     ),
+    resumes=True,
 )
 def sweep(arguments: argparse.Namespace) -> int:
     """Run a sweep, and say where its tables and its figure are."""

@@ -58,8 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             _check_extra(arguments.command)
             return COMMANDS[arguments.command].run(arguments)
     except KeyboardInterrupt as fault:
-        same = "the same command " + "without --overwrite " * getattr(arguments, "overwrite", False)
-        log(f"malfl: interrupted; {same}again finishes what is missing")
+        log(f"malfl: interrupted{_what_then(arguments)}")
         return 143 if isinstance(fault, Terminated) else 130
     except Exception as fault:
         if "--traceback" in given:
@@ -169,6 +168,15 @@ def _check_extra(command: str) -> None:
         raise ImportError(
             f'malfl {command} needs {", ".join(missing)}: pip install "malfl-env[algos]"'
         )
+
+
+def _what_then(arguments: argparse.Namespace) -> str:
+    """How to finish what was interrupted, where that is possible."""
+    entry = COMMANDS.get(getattr(arguments, "command", ""))
+    if entry is None or not entry.resumes:
+        return ""
+    without = "without --overwrite " * getattr(arguments, "overwrite", False)
+    return f"; the same command {without}again finishes what is missing"
 
 
 def _report(fault: Exception) -> int:

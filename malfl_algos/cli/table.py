@@ -54,6 +54,7 @@ class Command:
         run: does the work and returns the exit status.
         plugin: what kind of plugin the command names; its options are part of `--help`.
         needs_extra: whether the extra `algos` must be installed.
+        resumes: whether the same command finishes what an interruption left.
     """
 
     purpose: str
@@ -61,6 +62,7 @@ class Command:
     run: Callable[[argparse.Namespace], int]
     plugin: Literal["learner", "observer"] | None = None
     needs_extra: bool = True
+    resumes: bool = False
 
 
 COMMANDS: dict[str, Command] = {}

@@ -86,8 +86,8 @@ def test_whose_fault_it_is(monkeypatch, capsys, fault, status, line):
     def fail(arguments: object) -> int:
         raise fault
 
-    purpose = table.Command("Fail.", (), fail, needs_extra=False)
-    monkeypatch.setitem(table.COMMANDS, "fail", purpose)
+    entry = table.Command("Fail.", (), fail, needs_extra=False)
+    monkeypatch.setitem(table.COMMANDS, "fail", entry)
     assert main(["fail"]) == status
     out, err = capsys.readouterr()
     assert out == ""
@@ -97,6 +97,23 @@ def test_whose_fault_it_is(monkeypatch, capsys, fault, status, line):
     assert err.startswith("Traceback (most recent call last):")
     assert "in fail" in err
     assert re.search(line + "\n$", err)
+
+
+@pytest.mark.parametrize(
+    ("resumes", "line"),
+    [
+        (False, "malfl: interrupted\n"),
+        (True, "malfl: interrupted; the same command again finishes what is missing\n"),
+    ],
+)
+def test_an_interruption_says_what_then(monkeypatch, capsys, resumes, line):
+    def fail(arguments: object) -> int:
+        raise KeyboardInterrupt
+
+    entry = table.Command("Fail.", (), fail, needs_extra=False, resumes=resumes)
+    monkeypatch.setitem(table.COMMANDS, "fail", entry)
+    assert main(["fail"]) == 130
+    assert capsys.readouterr().err == line
 
 
 @pytest.mark.usefixtures("_odd_plugins")
