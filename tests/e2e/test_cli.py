@@ -369,6 +369,7 @@ def test_a_missing_extra_names_the_command_that_installs_it(monkeypatch, capsys)
     assert _files() == set()
 
 
+@pytest.mark.slow
 def test_interrupted_by_a_person(tmp_path):
     """Ctrl-C reaches the workers, too; of all of them only one line is heard."""
     (tmp_path / "slow_plugin.py").write_text(

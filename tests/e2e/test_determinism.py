@@ -17,6 +17,7 @@ CONFIG = {
     "episode_length": 20,
     "seeds": [0, 1],
     "reward_families": ["mine"],
+    "trend": False,
     "families": {"mine": ["avoid", [0.1 * state for state in range(16)]]},
     "observers": [
         "ma-lfl-faithful",

@@ -122,6 +122,7 @@ def test_the_summary_is_of_the_table(serial: Path) -> None:
     assert len(summary) == 4 * 2 * 11  # points x observers x measures
 
 
+@pytest.mark.slow
 def test_the_same_tables_with_two_workers(serial: Path, tmp_path: Path) -> None:
     done = call(tmp_path / "sweep.yaml", "--output-dir", "two", "--jobs", 2, folder=Path.cwd())
     assert done.returncode == 0, done.stderr
