@@ -14,11 +14,19 @@ from importlib.metadata import EntryPoint
 from traceback import walk_tb
 from typing import Any, cast
 
-from malfl_algos.contract import Learner, Observer
+from malfl_algos.contract import (
+    Diagnostics,
+    LearnedStage,
+    Learner,
+    Observer,
+    RecoveredRewards,
+    StageTruth,
+)
 from malfl_algos.plugins.checks import check_plugin_class
 from malfl_algos.plugins.discovery import GROUPS, Kind, Plugin, canonical_name, discover
 from malfl_algos.plugins.options import coerce_options, suggestion
 from malfl_algos.plugins.requirements import brought_by_extra, install_plugin, missing_module
+from malfl_algos.trace import Stage
 from malfl_env.errors import InputError
 
 __all__ = [
@@ -35,6 +43,10 @@ __all__ = [
     "make_plugin",
     "plugin_class",
 ]
+
+
+_GIVEN = (Stage, StageTruth, LearnedStage, RecoveredRewards, Diagnostics)
+"""What plugins give back; its own checks reject what breaks the contract."""
 
 
 class PluginError(RuntimeError):
@@ -153,21 +165,24 @@ def make_plugin(plugin: Plugin, options: Mapping[str, Any]) -> Learner | Observe
 
 @contextmanager
 def blaming(plugin: Plugin) -> Iterator[None]:
-    """Name a plugin in the errors that come out of its code.
+    """Name a plugin in the errors of calls into it, and of our checks of what it returns.
 
     Raises:
-        InputError: as it was raised, by the plugin or by our checks of what it gives.
-        PluginFault: for any other error that passed through a method of the plugin.
+        InputError: where the plugin rejects its input.
+        PluginFault: for any other error that passed through a method of the plugin, and for stages
+            and results that break the contract.
     """
     try:
         yield
-    except InputError as fault:
-        raise InputError(f"{plugin.kind} {plugin.name!r}: {fault}") from fault
     except (Exception, SystemExit) as fault:
-        cls = plugin_class(plugin)
-        frames = (frame for frame, _ in walk_tb(fault.__traceback__))
-        if any(isinstance(frame.f_locals.get("self"), cls) for frame in frames):
-            raise PluginFault(f"{plugin} failed: {type(fault).__name__}: {fault}") from fault
+        passed = [frame.f_locals.get("self") for frame, _ in walk_tb(fault.__traceback__)]
+        from_plugin = any(isinstance(owner, plugin_class(plugin)) for owner in passed)
+        rejects = isinstance(fault, InputError)
+        if rejects and from_plugin and not any(isinstance(owner, _GIVEN) for owner in passed):
+            raise InputError(f"{plugin.kind} {plugin.name!r}: {fault}") from fault
+        if rejects or from_plugin:
+            told = fault if rejects else f"{type(fault).__name__}: {fault}"
+            raise PluginFault(f"{plugin} failed: {told}") from fault
         raise
 
 

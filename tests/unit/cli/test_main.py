@@ -20,6 +20,7 @@ SHOW = r"\(--traceback shows where\)"
 PLUGINS = """
 from dataclasses import dataclass
 from fake_plugins import CountingObserver, FakeLearner
+from malfl_algos import Stage
 from malfl_env import InputError
 
 @dataclass(frozen=True)
@@ -28,6 +29,8 @@ class Learner(FakeLearner):
     def learn(self, env, *, n_stages, rng):
         for stage in super().learn(env, n_stages=n_stages, rng=rng):
             yield stage
+            if self.fault == "stage":
+                yield Stage()
             raise {"ValueError": ValueError, "InputError": InputError, "exit": SystemExit}[
                 self.fault
             ]("too\\nsmall")
@@ -137,6 +140,22 @@ def test_single_commands_tell_a_plugins_fault_from_bad_input(capsys, command):
     assert main([*argv, "--option", "fault=InputError"]) == 2
     assert capsys.readouterr().err == f"malfl: {kind} 'odd': too small\n"
     assert sorted(Path().rglob("*")) == before
+
+
+@pytest.mark.usefixtures("_odd_plugins")
+@pytest.mark.parametrize(
+    ("learner", "complaint"),
+    [
+        ("odd --option fault=stage", "a stage "),
+        ("fake --option mode=misshapen", "stage 0 of the learner has counts of shape"),
+        ("fake --option mode=short", "the learner gave 1 stages of 2"),
+    ],
+)
+def test_stages_that_break_the_contract_are_the_learners_fault(capsys, learner, complaint):
+    assert main(f"learn {learner} --iterations 2 --output-dir out".split()) == 1
+    name = learner.split()[0]
+    found = f"malfl: learner '{name}' of distribution 'fakes' 1.2 failed: {complaint}.*{SHOW}\n"
+    assert re.fullmatch(found, capsys.readouterr().err)
 
 
 @pytest.mark.usefixtures("_odd_plugins")
