@@ -153,14 +153,16 @@ def observed_stage(
     seen = None
     if not game.deterministic:
         rows = states * int(np.prod(game.n_actions)) + joint_actions
-        keys, counts = np.unique(rows * game.n_states + next_states, return_counts=True)
-        seen = NextStateCounts(*np.divmod(keys, game.n_states), counts.astype(np.int64))
+        seen = NextStateCounts.of_steps(rows, next_states, (game.n_states, *game.n_actions))
     transitions = None
     if keep_transitions:
-        own_actions = np.stack(np.unravel_index(joint_actions, game.n_actions), axis=-1)
+        n_joint = int(np.prod(game.n_actions))
+        own = np.stack(np.unravel_index(np.arange(n_joint), game.n_actions), axis=-1)
         transitions = Transitions(
             states=_narrow(states, game.n_states),
-            joint_actions=_narrow(own_actions, max(game.n_actions)),
+            joint_actions=_closed(
+                np.take(_narrow(own, max(game.n_actions)), joint_actions, axis=0)
+            ),
             next_states=_narrow(next_states, game.n_states),
             episode_ends=episode_ends,
             complete=complete,
@@ -227,7 +229,13 @@ def _factor_tables(
 
 def _narrow(numbers: NDArray[Any], limit: int) -> NDArray[Any]:
     """The numbers, all below `limit`, in the smallest unsigned type that holds them."""
-    return numbers.astype(np.min_scalar_type(limit - 1))
+    return _closed(numbers.astype(np.min_scalar_type(limit - 1)))
+
+
+def _closed(array: NDArray[Any]) -> NDArray[Any]:
+    """The array, read-only, so that a trace need not copy it."""
+    array.flags.writeable = False
+    return array
 
 
 @compiled(inline="always")

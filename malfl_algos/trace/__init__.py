@@ -62,6 +62,26 @@ class NextStateCounts:
         if not len(self.rows) == len(self.next_states) == len(self.counts):
             raise InputError("rows, next_states and counts must have one length")
 
+    @classmethod
+    def of_steps(
+        cls, rows: IntArray, next_states: NDArray[Any], shape: tuple[int, ...]
+    ) -> NextStateCounts:
+        """Counts over steps, sorted by row and next state.
+
+        Args:
+            rows, next_states: int `(n_steps,)`, of every step.
+            shape: `(n_states, *n_actions)`.
+        """
+        keys = rows * shape[0]
+        keys += next_states.astype(np.int64, copy=False)
+        if prod(shape) * shape[0] <= _DENSE:
+            table = np.bincount(keys, minlength=1)
+            seen = np.flatnonzero(table)
+            counts = table[seen]
+        else:
+            seen, counts = np.unique(keys, return_counts=True)
+        return cls(seen // shape[0], seen % shape[0], counts)
+
 
 @dataclass(frozen=True, eq=False)
 class Stage:
@@ -363,8 +383,11 @@ def _check_steps_fit(steps: Transitions, shape: tuple[int, ...]) -> None:
         raise InputError(
             f"joint_actions must be (n_steps, {len(shape) - 1}), got {steps.joint_actions.shape}"
         )
+    actions = steps.joint_actions
+    if actions.size and actions.min() >= 0 and actions.max() < min(shape[1:]):
+        return  # one look at all of them is faster than one at each agent's
     for index, n_own in enumerate(shape[1:]):
-        _check_below(f"joint_actions of agent_{index}", steps.joint_actions[:, index], n_own)
+        _check_below(f"joint_actions of agent_{index}", actions[:, index], n_own)
 
 
 def _rows(steps: Transitions, shape: tuple[int, ...]) -> IntArray:
@@ -377,16 +400,8 @@ def _rows(steps: Transitions, shape: tuple[int, ...]) -> IntArray:
 
 
 def _next_state_counts(steps: Transitions, shape: tuple[int, ...]) -> NextStateCounts:
-    """Counts of next states, sorted by row and next state."""
-    keys = _rows(steps, shape) * shape[0]
-    keys += np.asarray(steps.next_states)
-    if prod(shape) * shape[0] <= _DENSE:
-        table = np.bincount(keys, minlength=1)
-        seen = np.flatnonzero(table)
-        counts = table[seen]
-    else:
-        seen, counts = np.unique(keys, return_counts=True)
-    return NextStateCounts(seen // shape[0], seen % shape[0], counts)
+    assert steps.next_states is not None
+    return NextStateCounts.of_steps(_rows(steps, shape), steps.next_states, shape)
 
 
 def _check_sums(counts: IntArray, summed: IntArray, what: str, *, exact: bool) -> None:
