@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from study import scored
+from study_plan import MAIN_GAMES, OBSERVERS, Cell, cell_config
 from tqdm import tqdm
 
 from malfl_algos.experiments.cell import learn
 from malfl_algos.experiments.jobs import prepared_scoring
-from malfl_algos.experiments.study import MAIN_GAMES, OBSERVERS, Cell, cell_config
-from malfl_algos.experiments.study_cells import observe
 from malfl_algos.scores import mean_interval
 from malfl_algos.work.compilation import tell_of_compilation
 from malfl_algos.work.pool import in_parallel
@@ -103,7 +103,7 @@ def measure(task: tuple[Cell, str]) -> list[dict[str, Any]]:
             shipped = getattr(module, constant)
             setattr(module, constant, value)
         try:
-            agents = observe(cell, learned, base, OBSERVERS[observer])
+            agents = scored(cell, learned, base, OBSERVERS[observer])
         finally:
             if constant is not None:
                 setattr(module, constant, shipped)

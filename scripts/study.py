@@ -1,7 +1,8 @@
 """The study of all observers: `python scripts/study.py --output-dir study`.
 
 Every cell (game, learner, amount of data, seed) leaves one small JSON file, so the study can be
-stopped, gone on with and extended. Tables and pictures are made of whatever cells there are.
+stopped, gone on with and extended. Tables and figures are made of whatever cells there are.
+`study_plan.py` says what the cells are, `study_targets.py` what numbers are aimed at.
 """
 
 from __future__ import annotations
@@ -9,27 +10,174 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+import traceback
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 from study_figures import write_study_figures
-
-from malfl_algos.experiments.study import (
+from study_plan import (
     DATA,
     DEFAULT_LEARNERS,
     DEFAULT_OBSERVERS,
     GAMES,
+    KNOWN_POLICIES,
     LEARNERS,
     MAIN_GAMES,
     OBSERVERS,
+    Cell,
+    cell_config,
     cells,
+    left_out,
 )
-from malfl_algos.experiments.study_cells import Outcome, Task, missing_tasks, run_task
-from malfl_algos.experiments.study_tables import read_cells, study_rows, write_study_tables
+from study_tables import read_cell, read_cells, study_rows, write_study_tables
+
+from malfl_algos.experiments.cell import Learned, Observation, learn, observe
+from malfl_algos.experiments.config import PluginConfig
+from malfl_algos.experiments.jobs import plain, prepared_scoring
+from malfl_algos.experiments.scoring import scored_rows
+from malfl_algos.scores.inputs import HeldOut, Reference
 from malfl_algos.storage.durable import write_json
 from malfl_algos.work.compilation import tell_of_compilation
-from malfl_algos.work.pool import in_parallel
+from malfl_algos.work.pool import local_pool
+from malfl_env.errors import InputError
+
+SETTINGS = (
+    "learner_model",
+    "rule",
+    "step_size",
+    "discount",
+    "noise_variance",
+    "noise_scale",
+    "prior_variance",
+    "passes",
+    "settled",
+)
+"""Diagnostics that a row keeps under `settings`."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is missing of a cell: the observers, by label."""
+
+    cell: Cell
+    observers: tuple[str, ...]
+    root: Path
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a task: the seconds it took, and the traceback if it failed."""
+
+    task: Task
+    seconds: float
+    fault: str | None = None
+
+
+def missing_tasks(plan: Iterable[Cell], observers: Iterable[str], root: Path) -> list[Task]:
+    """What is still to be done, in the order of the plan.
+
+    Raises:
+        InputError: for a damaged file, or one that was made with other numbers of episodes.
+    """
+    tasks = []
+    for cell in plan:
+        wanted = [label for label in observers if left_out(cell, label) is None]
+        path = cell.path(root)
+        if path.exists():
+            content = read_cell(path)
+            made = content["cell"].get("episodes"), content["cell"].get("held_out", False)
+            if made != (cell.episodes, cell.held_out):
+                raise InputError(
+                    f"{path} was made with {made[0]} episodes a stage and held_out {made[1]}, now "
+                    f"{cell.episodes} and {cell.held_out} are asked for: choose another "
+                    "--output-dir"
+                )
+            done = {row["observer"] for row in content["rows"]} | set(content["refused"])
+            wanted = [label for label in wanted if label not in done]
+        if wanted:
+            tasks.append(Task(cell, tuple(wanted), root))
+    return tasks
+
+
+def run_task(task: Task) -> Outcome:
+    """Let the learner of a cell learn, have its observers recover, add their rows to its file.
+
+    A failure is an outcome, so that other cells and observers go on. An observer that refuses the
+    game or the data (an InputError, an ArithmeticError) is recorded with its words.
+    """
+    started = perf_counter()
+    try:
+        faults = _run_observers(task)
+    except Exception:
+        faults = [traceback.format_exc()]
+    return Outcome(task, perf_counter() - started, "\n".join(faults) or None)
+
+
+def scored(
+    cell: Cell, learned: Learned, base: Reference, observer: PluginConfig
+) -> list[dict[str, Any]]:
+    """Let an observer recover; one row per agent with every score and what it says of itself.
+
+    Raises:
+        InputError, ArithmeticError: where it refuses the game or the data.
+    """
+    begun = perf_counter()
+    observed = observe(learned, observer, policies_known=cell.data == KNOWN_POLICIES)
+    told = {"observer": observer.label, "seconds": perf_counter() - begun}
+    held_out = _held_out(learned, observed) if cell.held_out else None
+    said = observed.recovered[""].diagnostics
+    return [
+        {**told, **row, **_said(said.get(row["agent"], {}))}
+        for row in scored_rows(base, observed.recovered, held_out=held_out)
+    ]
+
+
+def _held_out(learned: Learned, observed: Observation) -> HeldOut:
+    """The last stage, and what is recovered from those before it."""
+    last = learned.trace.n_stages - 1
+    return HeldOut(
+        learned.game.without_rewards(),
+        observed.from_first(last)[""].rewards,
+        [stage.counts for stage in learned.trace.stages],
+        first_stage=last,
+        discount=learned.config.discount,
+        temperature=learned.config.temperature,
+    )
+
+
+def _run_observers(task: Task) -> list[str]:
+    """Do a task; the tracebacks of observers that failed."""
+    started, cell, path = perf_counter(), task.cell, task.cell.path(task.root)
+    content: dict[str, Any] = {"cell": {}, "seconds": 0.0, "rows": [], "refused": {}}
+    if path.exists():
+        content = read_cell(path)
+    content["cell"] = {**asdict(cell), "episodes": cell.episodes}
+    learned = learn(cell_config(cell, task.observers))
+    base = prepared_scoring(learned)
+    content["learning_seconds"] = perf_counter() - started
+    faults = []
+    for observer in learned.config.observers:
+        try:
+            content["rows"] += scored(cell, learned, base, observer)
+        except (InputError, ArithmeticError) as fault:
+            content["refused"][observer.label] = " ".join(str(fault).split())
+        except Exception:
+            faults.append(traceback.format_exc())
+    content["seconds"] += perf_counter() - started
+    write_json(path, content)
+    return faults
+
+
+def _said(diagnostics: Mapping[str, Any]) -> dict[str, Any]:
+    """What the observer says of itself."""
+    kept = {key: plain(diagnostics.get(key)) for key in ("rank", "n_unknowns", "log_evidence")}
+    settings = {key: plain(diagnostics.get(key)) for key in SETTINGS}
+    kept["bounds_hit"] = list(diagnostics.get("bounds_hit") or ())
+    kept["settings"] = {key: value for key, value in settings.items() if value is not None}
+    return kept
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -54,7 +202,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             )
             failures = _run(missing_tasks(plan, given.observers, root), root, jobs=given.jobs)
         contents = read_cells(root)
-    except ValueError as fault:
+    except InputError as fault:
         parser.error(str(fault))
     if not contents:
         parser.error(f"no cell of a study in {root}")
@@ -79,7 +227,12 @@ def _run(tasks: Sequence[Task], root: Path, *, jobs: int | None) -> list[Outcome
     print(f"{len(tasks)} cells to do", flush=True)
     started, before = perf_counter(), _wall_seconds(root)
     work, failures = 0.0, []
-    for done, outcome in enumerate(in_parallel(run_task, tasks, jobs=jobs), start=1):
+    outcomes = local_pool(jobs).run(
+        run_task,
+        tasks,
+        on_death=lambda task, words: Outcome(task, 0.0, f"its process died: {words}"),
+    )
+    for done, outcome in enumerate(outcomes, start=1):
         work += outcome.seconds
         failures += [outcome] if outcome.fault else []
         elapsed = perf_counter() - started
@@ -91,6 +244,10 @@ def _run(tasks: Sequence[Task], root: Path, *, jobs: int | None) -> list[Outcome
         )
         write_json(_wall_file(root), {"wall_seconds": before + elapsed})
     return failures
+
+
+def _died(task: Task, words: str) -> Outcome:
+    return Outcome(task, 0.0, f"its process died: {words}")
 
 
 def _wall_file(root: Path) -> Path:
@@ -132,7 +289,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--held-out",
         action="store_true",
-        help="also recover from all stages but the last, and foretell the last",
+        help="also recover from all stages but the last, and predict the last",
     )
     parser.add_argument(
         "--tables-only", action="store_true", help="run nothing, make tables of the cells there are"

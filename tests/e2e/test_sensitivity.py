@@ -7,8 +7,7 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
-
-from malfl_algos.experiments.study import Cell
+from study_plan import Cell
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "sensitivity.py"
 CASE = ("td", "1/10", "ma-lfl-bellman")

@@ -13,11 +13,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import study
+from study import Task, missing_tasks, run_task
 from study_figures import data_efficiency_figure, write_study_figures
-
-from malfl_algos.experiments import study_cells
-from malfl_algos.experiments.cell import learn, learner_rng
-from malfl_algos.experiments.study import (
+from study_plan import (
     DATA,
     DEFAULT_LEARNERS,
     GAMES,
@@ -27,14 +26,15 @@ from malfl_algos.experiments.study import (
     cells,
     left_out,
 )
-from malfl_algos.experiments.study_cells import Task, missing_tasks, run_task
-from malfl_algos.experiments.study_tables import summarise
-from malfl_algos.experiments.study_targets import TARGETS, Bounds, check_targets
+from study_tables import summarise
+from study_targets import TARGETS, Bounds, check_targets
+
+from malfl_algos.experiments.cell import learn, learner_rng
 from malfl_algos.learners.ma_spi import MaSpi
 from malfl_algos.plugins import load_observer
 from malfl_algos.report.style import look
 from malfl_algos.scores.prediction import estimated_policy, predicted_log_policies
-from malfl_env import grid_world_v0, markov_game
+from malfl_env import InputError, grid_world_v0, markov_game
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "study.py"
 PLAN = ("--games", "heterogeneous", "--learners", "td", "--data", "full", "1/10", "--seeds", "3")
@@ -250,7 +250,7 @@ def test_what_is_left_out():
 def test_the_learner_is_that_of_the_pipeline():
     cell = _cell("slip", seed=7)
     config = cell_config(cell, ["log-policy"])
-    trace, _ = learn(config, family="slip", seed=7, keep_transitions=False)
+    trace = learn(config, family="slip", seed=7, keep_transitions=False).trace
     env = grid_world_v0.parallel_env(rewards=["approach", "avoid"], slip=0.1)
     learner = MaSpi(discount=0.9, temperature=3.0, episodes=3, episode_length=1000)
     stages = learner.learn(env, n_stages=10, rng=learner_rng("slip", 7))
@@ -289,26 +289,19 @@ def test_policies_told_to_the_observer_give_the_reward_away(tmp_path):
 
 def test_refusals_and_failures(tmp_path, monkeypatch):
     """A refusal is recorded, a failure is told; neither takes the other observers with it."""
-    true_maker = study_cells.make_observer
-
-    class Strange:
-        def __init__(self, fault: Exception) -> None:
-            self.fault = fault
-
-        def recover(self, *_: object, **__: object) -> None:
-            raise self.fault
+    true_observe = study.observe
 
     faults: Mapping[str, Exception] = {
-        "ma-lfl": ValueError("too large\na table"),
+        "ma-lfl": InputError("too large\na table"),
         "lfl": RuntimeError("a bug"),
     }
 
-    def maker(config, observer, *, seed):
+    def faulty(learned, observer, **options):
         if observer.label in faults:
-            return Strange(faults[observer.label])
-        return true_maker(config, observer, seed=seed)
+            raise faults[observer.label]
+        return true_observe(learned, observer, **options)
 
-    monkeypatch.setattr(study_cells, "make_observer", maker)
+    monkeypatch.setattr(study, "observe", faulty)
     cell, observers = _cell("heterogeneous"), ("ma-lfl", "lfl", "log-policy")
     outcome = run_task(Task(cell, observers, tmp_path))
     assert outcome.fault is not None
@@ -376,8 +369,8 @@ def test_the_last_stage_is_foretold_by_rewards_from_those_before_it(tmp_path):
     cell = Cell("heterogeneous", "td", "full", 3, 20, True, held_out=True)
     assert run_task(Task(cell, ("lfl",), tmp_path)).fault is None
     rows = json.loads(cell.path(tmp_path).read_text())["rows"]
-    played = study_cells.play(cell_config(cell, ["lfl"]))
-    trace, game = played.trace, played.base.game.without_rewards()
+    learned = learn(cell_config(cell, ["lfl"]))
+    trace, game = learned.trace, learned.game.without_rewards()
     rewards = (
         load_observer("lfl")
         .recover(trace.first(trace.n_stages - 1), game=game, discount=0.9, temperature=3.0)

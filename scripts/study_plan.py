@@ -1,8 +1,4 @@
-"""The plan of the study of observers: games x learners x amounts of data x seeds, one cell each.
-
-`malfl_algos.experiments.study_cells` runs the cells, `malfl_algos.experiments.study_tables` makes
-tables of them.
-"""
+"""The plan of the study of observers: games x learners x amounts of data x seeds, one cell each."""
 
 from __future__ import annotations
 

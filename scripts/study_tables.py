@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
@@ -9,8 +10,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from malfl_algos.experiments.scoring import OF_A_RUN
-from malfl_algos.experiments.study import (
+from study_plan import (
     DATA,
     DEFAULT_OBSERVERS,
     GAMES,
@@ -19,16 +19,18 @@ from malfl_algos.experiments.study import (
     Cell,
     left_out,
 )
-from malfl_algos.experiments.study_cells import read_cell
-from malfl_algos.experiments.study_targets import check_targets
+from study_targets import check_targets
+
+from malfl_algos.experiments.scoring import OF_A_RUN
 from malfl_algos.scores.calibration import CALIBRATION
 from malfl_algos.scores.means import grouped, mean_of_rows
 from malfl_algos.scores.prediction import PREDICTIONS
 from malfl_algos.scores.registry import score_names
 from malfl_algos.storage.durable import write_bytes
 from malfl_algos.storage.tables import write_table
+from malfl_env.errors import InputError
 
-__all__ = ["read_cells", "study_rows", "summarise", "write_study_tables"]
+__all__ = ["read_cell", "read_cells", "study_rows", "summarise", "write_study_tables"]
 
 Row = Mapping[str, Any]
 Rows = Sequence[Row]
@@ -40,6 +42,21 @@ TITLES: Mapping[str, str] = {
     "starc_averaged": "STARC distance, the others averaged over their last policies: mean",
     "regret": "Regret of learning from the recovered reward: mean [95 % interval]",
 }
+
+
+def read_cell(path: Path) -> dict[str, Any]:
+    """The file of a cell.
+
+    Raises:
+        InputError: where it is damaged, naming it.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict) or not {"cell", "rows", "refused"} <= set(content):
+            raise InputError("no cell of a study")
+    except (OSError, ValueError) as fault:
+        raise InputError(f"{path}: {fault}; delete it to have it made again") from fault
+    return content
 
 
 def read_cells(root: Path) -> list[dict[str, Any]]:

@@ -114,7 +114,7 @@ def check_targets(summary: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
     """The measured numbers beside their targets.
 
     Args:
-        summary: from `malfl_algos.experiments.study_tables.summarise`.
+        summary: from `study_tables.summarise`.
 
     Returns:
         Per target and game a row of text: `target, game, measured, must, aim, seeds, must_met,
