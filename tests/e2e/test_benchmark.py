@@ -77,6 +77,7 @@ def test_vector(tmp_path):
     assert all("vector" in name for name in rows)
 
 
+@pytest.mark.slow
 def test_recovery(tmp_path):
     (row,) = _measured(tmp_path, "recovery").values()
     for agent in ("agent_0", "agent_1"):

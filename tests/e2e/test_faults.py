@@ -328,6 +328,7 @@ def _damage(path: Path, damage: str) -> None:
     path.write_bytes(path.read_bytes()[:-3] if damage == "cut" else whole)
 
 
+@pytest.mark.slow
 def test_a_damaged_record_can_be_started_afresh(tmp_path, argv, nursery, undisturbed):
     root = tmp_path / "run"
     shutil.copytree(undisturbed, root)

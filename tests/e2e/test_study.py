@@ -150,6 +150,7 @@ def test_the_pictures_are_drawn_of_what_there_is(finished):
     assert all(content.startswith(b"\x89PNG") for content in drawn.values())
 
 
+@pytest.mark.slow
 def test_it_goes_on_where_it_stopped_and_takes_up_further_observers(finished, tmp_path):
     root = tmp_path / "study"
     root.mkdir()

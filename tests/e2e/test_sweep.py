@@ -131,6 +131,7 @@ def test_the_same_tables_with_two_workers(serial: Path, tmp_path: Path) -> None:
         assert Path("two/figures", picture.name).read_bytes() == picture.read_bytes()
 
 
+@pytest.mark.slow
 def test_a_worker_killed_in_the_middle_costs_a_retry_not_the_sweep(
     serial: Path, tmp_path: Path
 ) -> None:
@@ -191,6 +192,7 @@ def test_what_fails_for_good_is_recorded_with_its_traceback_and_tried_when_calle
     assert without_flaky_options(Path("failed")) == without_flaky_options(serial)
 
 
+@pytest.mark.slow
 def test_an_interrupted_sweep_goes_on_where_it_stopped(serial: Path, tmp_path: Path) -> None:
     argv = [tmp_path / "sweep.yaml", "--output-dir", "cut", "--jobs", 2]
     status, told = interrupted(*argv, folder=Path(), output=Path("cut"))

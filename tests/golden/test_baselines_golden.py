@@ -63,7 +63,9 @@ def test_correlations_with_the_truth(paper_game, family):
         assert 0 <= divergence < 1e-4
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    "family", ["homogeneous", pytest.param("heterogeneous", marks=pytest.mark.slow)]
+)
 def test_after_one_improvement_the_agents_are_not_softly_optimal(paper_game, family):
     """What maxent-irl assumes is wrong for agents that still learn, and its own fit shows it."""
     game = paper_game(family)

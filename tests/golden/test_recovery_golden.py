@@ -152,7 +152,11 @@ def test_step_size_is_found():
 
 
 @pytest.mark.parametrize(
-    "rule", ["fresh", pytest.param("executed", marks=pytest.mark.slow), "expected", "soft_q"]
+    "rule",
+    [
+        "expected",
+        *(pytest.param(rule, marks=pytest.mark.slow) for rule in ("fresh", "executed", "soft_q")),
+    ],
 )
 def test_the_evidence_tells_the_learners_rule(paper_game, rule):
     game = paper_game("heterogeneous")
@@ -187,7 +191,11 @@ def test_decaying_step_sizes(paper_game):
 
 
 @pytest.mark.parametrize(
-    ("options", "episodes"), [({"n_agents": 3, "size": 2}, 100), ({"slip": 0.1}, 100)]
+    ("options", "episodes"),
+    [
+        pytest.param({"n_agents": 3, "size": 2}, 100, marks=pytest.mark.slow),
+        ({"slip": 0.1}, 100),
+    ],
 )
 def test_other_games(options, episodes):
     trace, game = learn("homogeneous", episodes=episodes, n_stages=6, **options)

@@ -3,7 +3,7 @@ import re
 from typing import ClassVar
 
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from malfl_algos.experiments.config import ExperimentConfig, from_mapping, to_mapping
@@ -69,6 +69,7 @@ def configurations(draw: st.DrawFn) -> ExperimentConfig:
     )
 
 
+@settings(max_examples=40)
 @given(configurations())
 def test_what_is_written_is_read_back(config: ExperimentConfig) -> None:
     text = yaml_text(to_mapping(config))

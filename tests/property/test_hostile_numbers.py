@@ -206,7 +206,7 @@ def finite(value: object) -> bool:
 @pytest.mark.parametrize("scale", [1e6, 1e-6])
 @pytest.mark.parametrize("temperature", [1e-3, 1e3])
 @pytest.mark.parametrize("discount", [0.0, 0.999])
-@pytest.mark.parametrize("evaluation", ["td", "exact"])
+@pytest.mark.parametrize("evaluation", ["td", pytest.param("exact", marks=pytest.mark.slow)])
 def test_extremes_give_finite_rewards_and_scores(
     tmp_path: Path, scale: float, temperature: float, discount: float, evaluation: str
 ) -> None:

@@ -141,8 +141,7 @@ def test_rank_is_that_of_what_actions_say_about_rewards(paper_game, seen):
 # maxent-irl
 
 
-@pytest.mark.parametrize("known", [True, False])
-@pytest.mark.parametrize("slip", [0.0, 0.2])
+@pytest.mark.parametrize(("known", "slip"), [(True, 0.2), (False, 0.0)])
 def test_maxent_reproduces_a_softly_optimal_policy(paper_game, known, slip):
     game = paper_game(slip=slip)
     _, own, other = softly_optimal_agent(game, 4)

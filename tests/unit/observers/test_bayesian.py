@@ -292,6 +292,7 @@ def test_one_agent_alone():
     assert correlation(result, game, 0) > 0.9999
 
 
+@pytest.mark.slow
 def test_directions_that_only_the_prior_knows_are_told(small):
     """Rewards of own actions up to shaping: td learners show it faintly, which is not knowing."""
     trace, game = small
