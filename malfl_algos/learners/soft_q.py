@@ -178,7 +178,7 @@ def fit_soft_q(
         discount: gamma in [0, 1).
         temperature: alpha > 0.
         generator: draws the mini-batches.
-        log: is told the loss, in units of alpha squared.
+        log: receives the loss, in units of alpha squared.
 
     Raises:
         RuntimeError: where the loss is not finite any more.
@@ -228,7 +228,7 @@ def project_policy(
         observations: of the stage, `(n_steps, ...)`.
         descent: how it is trained.
         generator: draws the mini-batches.
-        log: is told the divergence, in nats.
+        log: receives the divergence, in nats.
 
     Raises:
         RuntimeError: where it is not finite any more.
@@ -270,7 +270,7 @@ def minimise(
         descent: how many updates, how fast.
         generator: draws the mini-batches, on the CPU.
         after: called after every update.
-        log: is told update and loss, every 100 updates and at the last.
+        log: receives update and loss, every 100 updates and at the last.
 
     Raises:
         RuntimeError: where the loss is not finite.

@@ -1,4 +1,4 @@
-"""Checkpoints of a fit: a run that was killed goes on from them to the same bytes."""
+"""Checkpoints of a fit: a run that was killed resumes from them, to the same bytes."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class Checkpoints:
 
     Args:
         folder: where they lie; None: none are kept.
-        identity: what the fit is of and how it is made, as JSON can hold it: a checkpoint that says
-            otherwise is refused.
+        identity: what the fit is of and how it is made, as JSON can hold it: a checkpoint with
+            another identity is rejected.
     """
 
     folder: Path | None
@@ -40,7 +40,7 @@ class Checkpoints:
             clear_leftovers(self.folder, ".*")
 
     def named(self, name: str, **more: Any) -> Checkpoint | None:
-        """The checkpoint of a part, `more` being said of it beside the identity."""
+        """The checkpoint of a part, `more` being part of its identity."""
         if self.folder is None:
             return None
         return Checkpoint(self.folder / f"{name}.npz", {**self.identity, **more})
@@ -89,9 +89,9 @@ class Checkpoint:
         said = {"identity": dict(self.identity), "state": dict(state)}
         write_arrays(self.path, arrays, manifest={"format": KIND, "version": VERSION, **said})
 
-    def broken(self, fault: Exception) -> ValueError:
-        """What to say of contents that do not fit."""
-        return ValueError(
+    def broken(self, fault: Exception) -> InputError:
+        """The error for contents that do not fit."""
+        return InputError(
             f"{self.path}: not what this fit writes ({fault}): take another checkpoint_dir, or "
             "remove it"
         )

@@ -151,7 +151,7 @@ class RewardFeatures:
         sizes = [self.n_actions[agent] for agent in acting]
         return self.map(with_actions(inputs, joint_actions[:, acting], sizes))
 
-    def expected(self, inputs: NDArray[np.float32], chances: Sequence[FloatArray]) -> FloatArray:
+    def expected(self, inputs: Features, policies: Sequence[FloatArray]) -> FloatArray:
         """phi averaged over the others' actions, `(n, n_own, k)`."""
         n_own = self.n_actions[self.agent_index]
         acting = self.acting
@@ -160,15 +160,15 @@ class RewardFeatures:
         for number in range(prod(sizes)):
             actions = np.array(np.unravel_index(number, sizes), dtype=np.int64).reshape(1, -1)
             columns = np.broadcast_to(actions, (len(inputs), len(acting)))
-            chance = np.ones(len(inputs))
+            probability = np.ones(len(inputs))
             own = slice(None)
             for agent, action in zip(acting, actions[0], strict=True):
                 if agent == self.agent_index:
                     own = slice(action, action + 1)
                 else:
-                    chance = chance * chances[agent][:, action]
+                    probability = probability * policies[agent][:, action]
             phi = self.map(with_actions(inputs, columns, sizes))
-            found[:, own] += (chance[:, None] * phi)[:, None]
+            found[:, own] += (probability[:, None] * phi)[:, None]
         return found
 
 

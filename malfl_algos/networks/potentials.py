@@ -87,7 +87,7 @@ def fit_potentials(
 
     Args:
         gathered: the distinct observations and steps.
-        counts, held_out: per stage, of the distinct steps to train on, and to be told of.
+        counts, held_out: per stage, of the distinct steps to train on, and to measure the held-out loss on.
         probabilities: everyone's policies.
         model: what the reward depends on.
         hidden: widths of the hidden layers of each network.

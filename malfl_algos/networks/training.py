@@ -105,7 +105,7 @@ def train(
         settings: how long and how fast.
         generator: of the order of items, on the CPU.
         saver: where the state is saved every few rounds, and taken up from.
-        log: told round, training loss and held-out loss.
+        log: receives round, training loss and held-out loss.
 
     Raises:
         RuntimeError: where a loss is not finite; what was saved last stays.

@@ -399,7 +399,7 @@ def test_a_trace_without_transitions_is_refused():
 
 
 def test_a_single_stage_is_refused():
-    with pytest.raises(ValueError, match="at least two stages"):
+    with pytest.raises(ValueError, match="at least 2 stages"):
         recover(played().first(1))
 
 
