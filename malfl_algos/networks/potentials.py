@@ -87,7 +87,7 @@ def fit_potentials(
 
     Args:
         gathered: the distinct observations and steps.
-        counts, held_out: per stage, of the distinct steps to train on, and to measure the held-out loss on.
+        counts, held_out: per stage, of the distinct steps to train on, and of those held out.
         probabilities: everyone's policies.
         model: what the reward depends on.
         hidden: widths of the hidden layers of each network.
