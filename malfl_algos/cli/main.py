@@ -35,7 +35,6 @@ _EXTRA = (
     "threadpoolctl",
     "docstring_parser",
     "pydantic",
-    "filelock",
 )
 _SHOW = "--traceback shows where"
 
