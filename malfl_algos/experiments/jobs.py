@@ -35,7 +35,7 @@ from malfl_algos.experiments.config import ExperimentConfig, PluginConfig
 from malfl_algos.experiments.grid import SweepRun
 from malfl_algos.experiments.parts import reachable_states
 from malfl_algos.experiments.records import versions_that_count
-from malfl_algos.experiments.scoring import score_rows, scored_rows
+from malfl_algos.experiments.scoring import TRUTH_ALONE, scored_rows
 from malfl_algos.ground_truth import GroundTruth
 from malfl_algos.scores.inputs import Reference, reference, with_policies
 from malfl_algos.scores.registry import score_names
@@ -234,7 +234,7 @@ def log_scores(log_dir: str, run: str, rows: Iterable[Mapping[str, Any]]) -> Non
     Args:
         log_dir: where the observer logs.
         run: name of the folder in it.
-        rows: of `score_rows`, each with `n_stages`, which is the step; undefined scores are left
+        rows: of `scored_rows`, each with `n_stages`, which is the step; undefined scores are left
             out.
 
     Raises:
@@ -246,7 +246,7 @@ def log_scores(log_dir: str, run: str, rows: Iterable[Mapping[str, Any]]) -> Non
         assert log is not None
         for row in rows:
             observing = f"{row['observing']}/" if "observing" in row else ""
-            for name in score_names("ground_truth"):
+            for name in score_names(*TRUTH_ALONE):
                 if row[name] is not None:
                     log(f"{observing}{row['agent']}/{name}", row["n_stages"], row[name])
 
@@ -300,16 +300,17 @@ def _trend_rows(
     try:
         return _correlations(n_stages, observed.from_first(n_stages), truth, states)
     except TooFewStages as refusal:
-        refused = {**dict.fromkeys(score_names("ground_truth")), "reason": str(refusal)}
+        names = score_names(*TRUTH_ALONE)
+        refused = {**dict.fromkeys(names), "reasons": dict.fromkeys(names, str(refusal))}
         return [{"n_stages": n_stages, "agent": agent, **refused} for agent in truth.rewards]
 
 
 def _correlations(
     n_stages: int, recovered: Recovered, truth: GroundTruth, states: NDArray[np.bool_]
 ) -> list[dict[str, Any]]:
-    """`score_rows` with `n_stages`."""
-    rewards = {observing: result.rewards for observing, result in recovered.items()}
-    return [{"n_stages": n_stages, **row} for row in score_rows(rewards, truth.rewards, states)]
+    """`scored_rows` with `n_stages`."""
+    rows = scored_rows(Reference(truth.rewards, states), recovered, TRUTH_ALONE)
+    return [{"n_stages": n_stages, **row} for row in rows]
 
 
 def _plain_rows(learned: Learned, base: Reference, plugin: PluginConfig) -> list[dict[str, Any]]:

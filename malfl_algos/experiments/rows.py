@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import product
+from itertools import combinations, product
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +14,16 @@ from numpy.typing import NDArray
 from malfl_algos.contract import RecoveredRewards
 from malfl_algos.experiments.cell import Recovered
 from malfl_algos.experiments.config import ExperimentConfig
-from malfl_algos.experiments.cross_correlation import in_order, verdicts
 from malfl_algos.experiments.parts import reachable_states
 from malfl_algos.experiments.scoring import (
     OF_A_RUN,
+    TRUTH_ALONE,
     posterior_parts,
-    score_rows,
     scored_rows,
 )
 from malfl_algos.ground_truth import GroundTruth
-from malfl_algos.scores.inputs import reference, with_policies
+from malfl_algos.scores.correlation import pearson
+from malfl_algos.scores.inputs import Reference, reference, with_policies
 from malfl_algos.scores.means import grouped, mean_of_rows
 from malfl_algos.scores.registry import score_names
 from malfl_algos.storage.arrays import read_arrays
@@ -31,7 +31,7 @@ from malfl_algos.storage.durable import write_json
 from malfl_algos.storage.tables import write_table
 from malfl_algos.work.threads import one_blas_thread
 
-__all__ = ["Rows", "aggregate", "write_tables"]
+__all__ = ["Rows", "aggregate", "verdicts", "write_tables"]
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
@@ -70,7 +70,7 @@ def write_tables(
         "cross_correlation": verdicts(crossed, truths, states),
     }
     observing = ["observing"] if config.seat == "agent" and config.game.n_agents > 2 else []
-    plain = score_names("ground_truth")
+    plain = score_names(*TRUTH_ALONE)
     names = ["observer", "seed", "recovered_family", "true_family", "agent", *plain, *observing]
     place = root if into is None else into
     write_table(place / "cross_correlation.csv", crossed, names, numbers=plain)
@@ -94,7 +94,7 @@ def aggregate(results: Rows) -> list[dict[str, Any]]:
     rows = []
     for values, own in grouped(results, ("family", "observer")):
         by_agent = {entry["agent"]: group for entry, group in grouped(own, ("agent",))}
-        agents = {agent: _means(by_agent[agent]) for agent in in_order(own)}
+        agents = {agent: _means(by_agent[agent]) for agent in _in_order(own)}
         rows.append({**values, **_means(own), "agents": agents})
     return rows
 
@@ -122,10 +122,9 @@ def _crossed_rows(
     """Every recovered reward against the ground-truth rewards of every family."""
     for family, observer, seed in product(truths, config.observers, config.seeds):
         recovered = _read_recovered(root / family / f"seed_{seed}" / observer.label)
-        rewards = {observing: result.rewards for observing, result in recovered.items()}
         unit = {"observer": observer.label, "seed": seed, "recovered_family": family}
         for true_family, truth in truths.items():
-            for row in score_rows(rewards, truth, states):
+            for row in scored_rows(Reference(truth, states), recovered, TRUTH_ALONE):
                 yield {**unit, "true_family": true_family, **row}
 
 
@@ -164,3 +163,70 @@ def _trend_rows(root: Path, config: ExperimentConfig) -> Iterable[dict[str, Any]
         path = root / family / f"seed_{seed}" / observer.label / "trend.json"
         for row in json.loads(path.read_text(encoding="utf-8")):
             yield {**unit, **row}
+
+
+def verdicts(rows: Rows, truths: Truths, states: NDArray[np.bool_]) -> list[dict[str, Any]]:
+    """One verdict per observer and agent.
+
+    Args:
+        rows: of the cross-correlation table.
+        truths: ground-truth rewards by family and agent id.
+        states: bool `(n_states,)`: the joint states that count.
+
+    Returns:
+        Rows `observer, agent`; `distinct`: whether correlation can tell any two families' true
+        rewards of this agent apart; `right_pairing_wins`: whether the mean Pearson correlation over
+        seeds is highest with the own family's truth, for every recovered family and every other
+        truth that differs (null where none differs or a value is missing);
+        `means[recovered_family][true_family]`.
+    """
+    found = []
+    observers = dict.fromkeys(row["observer"] for row in rows)
+    for observer, agent in product(observers, _in_order(rows)):
+        own = [row for row in rows if (row["observer"], row["agent"]) == (observer, agent)]
+        means = {a: {b: _mean_pearson(own, a, b) for b in truths} for a in truths}
+        differing = _differing({f: truth[agent] for f, truth in truths.items()}, states)
+        found.append(
+            {
+                "observer": observer,
+                "agent": agent,
+                "distinct": bool(differing),
+                "right_pairing_wins": _wins(means, differing),
+                "means": means,
+            }
+        )
+    return found
+
+
+def _in_order(rows: Rows) -> list[str]:
+    """The agents of a table in agent order, in which their rows need not stand."""
+    return sorted({row["agent"] for row in rows}, key=lambda agent: (len(agent), agent))
+
+
+def _mean_pearson(rows: Rows, recovered: str, true: str) -> float | None:
+    pairs = (recovered, true)
+    own = [row for row in rows if (row["recovered_family"], row["true_family"]) == pairs]
+    return mean_of_rows(own, "pearson").mean
+
+
+def _differing(
+    truths: Mapping[str, NDArray[np.float64]], states: NDArray[np.bool_]
+) -> list[tuple[str, str]]:
+    """Pairs of families, both ways round, whose ground-truth rewards do not correlate at 1."""
+    pairs = []
+    for one, other in combinations(truths, 2):
+        likeness = pearson(truths[one], truths[other], states=states).value
+        if likeness is not None and likeness < 1 - 1e-9:
+            pairs += [(one, other), (other, one)]
+    return pairs
+
+
+def _wins(
+    means: Mapping[str, Mapping[str, float | None]], differing: Sequence[tuple[str, str]]
+) -> bool | None:
+    compared = [(means[own][own], means[own][other]) for own, other in differing]
+    if not compared or any(value is None for pair in compared for value in pair):
+        return None
+    return all(
+        right > wrong for right, wrong in compared if right is not None and wrong is not None
+    )

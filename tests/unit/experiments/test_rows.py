@@ -3,8 +3,7 @@ from math import sqrt
 import numpy as np
 import pytest
 
-from malfl_algos.experiments.cross_correlation import verdicts
-from malfl_algos.experiments.rows import aggregate
+from malfl_algos.experiments.rows import aggregate, verdicts
 from malfl_algos.experiments.text import summary_text
 
 T_2 = 4.302652729696142  # Student's t, 97.5 %, two degrees of freedom
