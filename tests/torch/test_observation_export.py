@@ -45,19 +45,20 @@ def test_parquet(trace, tmp_path, monkeypatch):
     table = pyarrow.parquet.read_table(tmp_path / "trace.parquet")
     rows = 0
     for number, stage in enumerate(trace.stages):
+        steps = stage.transitions
         part = table.filter(np.asarray(table["stage"]) == number)
         rows += len(part)
         ends = np.asarray(part["episode_end"])
-        np.testing.assert_array_equal(ends, stage.episode_ends)
-        np.testing.assert_array_equal(part["terminated"], stage.terminations)
+        np.testing.assert_array_equal(ends, steps.episode_ends)
+        np.testing.assert_array_equal(part["terminated"], steps.terminations)
         starts = np.flatnonzero(np.asarray(part["step"]) == 0)
         np.testing.assert_array_equal(starts, [0, *np.flatnonzero(ends)[:-1] + 1])
         np.testing.assert_array_equal(np.asarray(part["episode"])[starts], np.arange(5))
         for index, agent in enumerate(trace.agents):
-            np.testing.assert_array_equal(part[f"action/{agent}"], stage.joint_actions[:, index])
+            np.testing.assert_array_equal(part[f"action/{agent}"], steps.joint_actions[:, index])
             for kind in ("observation", "next_observation"):
                 read = np.array(part[f"{kind}/{agent}"].to_pylist())
-                np.testing.assert_array_equal(read, getattr(stage, f"{kind}s")[agent])
+                np.testing.assert_array_equal(read, getattr(steps, f"{kind}s")[agent])
     assert rows == len(table)
     about = json.loads(table.schema.metadata[b"malfl"])
     assert space_from_json(about["spaces"][0]) == trace.spaces[0]
@@ -68,24 +69,24 @@ def test_minari(trace, tmp_path):
     export_minari(trace, tmp_path / "my trace")
     dataset = minari.MinariDataset(str(tmp_path / "my trace"))
     assert dataset.total_episodes == 10
-    assert dataset.total_steps == sum(len(stage.joint_actions) for stage in trace.stages)
+    assert dataset.total_steps == sum(stage.n_steps for stage in trace.stages)
     assert dataset.observation_space == spaces.Dict(
         dict(zip(trace.agents, trace.spaces, strict=True))
     )
     stages = [own["options"]["stage"] for own in dataset.storage.get_episode_metadata(range(10))]
     assert stages == [0] * 5 + [1] * 5
-    stage, first = trace.stages[1], 0
+    steps, first = trace.stages[1].transitions, 0
     for episode in dataset.iterate_episodes(range(5, 10)):
         end = first + len(episode.rewards)
         for index, agent in enumerate(trace.agents):
             seen = episode.observations[agent]
-            np.testing.assert_array_equal(seen[:-1], stage.observations[agent][first:end])
-            np.testing.assert_array_equal(seen[1:], stage.next_observations[agent][first:end])
-            actions = stage.joint_actions[first:end, index]
+            np.testing.assert_array_equal(seen[:-1], steps.observations[agent][first:end])
+            np.testing.assert_array_equal(seen[1:], steps.next_observations[agent][first:end])
+            actions = steps.joint_actions[first:end, index]
             np.testing.assert_array_equal(episode.actions[agent], actions)
         assert np.isnan(episode.rewards).all()  # a trace has none
-        np.testing.assert_array_equal(episode.terminations, stage.terminations[first:end])
-        cut = stage.episode_ends[first:end] & ~stage.terminations[first:end]
+        np.testing.assert_array_equal(episode.terminations, steps.terminations[first:end])
+        cut = steps.episode_ends[first:end] & ~steps.terminations[first:end]
         np.testing.assert_array_equal(episode.truncations, cut)
         first = end
 
