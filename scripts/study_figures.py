@@ -185,7 +185,7 @@ def _calibration(rows: Rows, games: Sequence[str]) -> Figure | None:
             told = [row for row in panel if row["observer"] == name]
             title = f"{game}{_fewer(told, own)}\n{name}" + (f", {learner}" if several else "")
             curves[title] = {
-                f"{n} episodes a stage": _by_seed(
+                f"{n} episodes per stage": _by_seed(
                     told,
                     [(n, coverage) for coverage in COVERAGES],
                 )

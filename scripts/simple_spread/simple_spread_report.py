@@ -168,7 +168,7 @@ def returns_figure(learners: Parts, true: Parts, fresh: Mapping[str, Parts]) -> 
     uniform = float(np.mean([content["uniform_return"] for content in learners.values()]))
     axes.axhline(uniform, color="#6b6b6b", linewidth=1, label="uniform play")
     stage_axis(axes, list(range(longest)), "stage")
-    axes.set_ylabel("ground-truth return of an episode, mean of the agents")
+    axes.set_ylabel("ground-truth return of an episode,\nmean of the agents")
     soften(axes)
     note = band_note(len(learners), "agents averaged")
     set_title(figure, "Return of an episode of simple spread, PPO", note)
