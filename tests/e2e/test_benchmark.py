@@ -169,7 +169,7 @@ def test_a_game_that_fails_is_a_row_that_says_so(module):
     assert "at least 2 stages" in row["fault"]
     report = module("benchmark_scaling_report")
     shown = report.table({"games": [row], "fits": report.fits([row])})
-    assert "InputError: recovery needs at least 2 stages" in shown
+    assert "TooFewStages: recovery needs at least 2 stages" in shown
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere getrusage tells it")
