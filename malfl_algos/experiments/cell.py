@@ -8,7 +8,7 @@ which cells are done, or the number of workers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any, Literal
@@ -17,10 +17,11 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-from malfl_algos.contract import LearnedStage, Observer, RecoveredRewards
+from malfl_algos.contract import Observer, Problem, RecoveredRewards
 from malfl_algos.experiments.config import ExperimentConfig, PluginConfig
 from malfl_algos.experiments.parts import make_learner, make_observer, needs_transitions
 from malfl_algos.ground_truth import GroundTruth
+from malfl_algos.plugins.results import learned_stages, recovered_rewards
 from malfl_algos.trace import LearningTrace
 from malfl_env import MarkovGame
 from malfl_env.errors import InputError
@@ -100,22 +101,26 @@ def learn(
         keep_transitions: None: where an observer of the configuration needs them.
 
     Raises:
-        InputError: from the learner, or where its stages are not of the game or do not hold the
-            transitions that are to be kept.
+        InputError: from the learner, or where its stages do not hold the transitions that are to be
+            kept.
+        PluginFault: where its stages break the contract.
     """
     family = config.reward_families[0] if family is None else family
     seed = config.seeds[0] if seed is None else seed
     keep = needs_transitions(config) if keep_transitions is None else keep_transitions
     game = config.markov_game(family)
     learner = make_learner(config, seed=seed, keep_transitions=keep)
-    stages: list[LearnedStage] = []
-    for stage in learner.learn(
-        config.environment(family), n_stages=config.iterations, rng=learner_rng(family, seed)
-    ):
-        _check_stage(stage, game, number=len(stages))
-        stages.append(stage)
-    if len(stages) != config.iterations:
-        raise InputError(f"the learner gave {len(stages)} stages of {config.iterations}")
+    stages = list(
+        learned_stages(
+            learner,
+            config.environment(family),
+            n_stages=config.iterations,
+            rng=learner_rng(family, seed),
+            by=f"learner {config.learner.label!r}",
+            agents=game.agents,
+            shape=(game.n_states, *game.n_actions),
+        )
+    )
     if keep and any(stage.observed.transitions is None for stage in stages):
         raise InputError("an observer needs transitions, which this learner does not keep")
     truth = GroundTruth(
@@ -138,7 +143,8 @@ def observe(learned: Learned, plugin: PluginConfig, *, policies_known: bool = Fa
         policies_known: whether an external observer knows all policies.
 
     Raises:
-        InputError: from the observer, or where what it returns is not of the game.
+        InputError: from the observer.
+        PluginFault: where what it returns breaks the contract.
     """
     config = learned.config
     known = policies_known or config.seat == "agent"
@@ -153,6 +159,7 @@ def observe(learned: Learned, plugin: PluginConfig, *, policies_known: bool = Fa
             temperature=config.temperature,
             seat=config.seat,
             policies=learned.truth.joint_policies if known else None,
+            by=f"observer {plugin.label!r}",
         )
 
     return Observation(observer, from_first(learned.trace.n_stages), from_first)
@@ -167,6 +174,7 @@ def recover(
     temperature: float,
     seat: Literal["external", "agent"] = "external",
     policies: Mapping[str, FloatArray] | None = None,
+    by: str = "the observer",
 ) -> Recovered:
     """Recover rewards from a trace.
 
@@ -177,78 +185,38 @@ def recover(
             policies.
         policies: per agent id the policies `(n_stages, n_states, n_actions)`, of the trace's stages
             or more. An external observer knows them all, an agent its own.
+        by: the observer's name in messages.
 
     Returns:
         Seat "external": one result for all agents. Seat "agent": for two agents one result, keyed
         by the observed agent; for more, one result per observing agent, of all the others.
 
     Raises:
-        InputError: from the observer, or where what it returns is not of the game.
+        InputError: from the observer.
+        PluginFault: where what it returns breaks the contract.
     """
     known = {agent: own[: trace.n_stages] for agent, own in (policies or {}).items()}
 
-    def result(known_policies: Mapping[str, FloatArray]) -> RecoveredRewards:
-        return observer.recover(
-            trace,
-            game=game,
-            discount=discount,
-            temperature=temperature,
-            known_policies=known_policies or None,
-        )
+    def result(known_policies: Mapping[str, FloatArray], wanted: Sequence[str]) -> RecoveredRewards:
+        problem = Problem(trace, game, discount, temperature, known_policies)
+        found = recovered_rewards(observer, problem, by=by, wanted=wanted)
+        return _noted(found, trace.n_stages)
 
     if seat == "external":
-        return {"": _checked(result(known), trace, trace.agents)}
+        return {"": result(known, trace.agents)}
     by_observing = {}
     for agent in trace.agents:
         others = tuple(other for other in trace.agents if other != agent)
-        by_observing[agent] = _of_agents(
-            _checked(result({agent: known[agent]}), trace, others), others
-        )
+        by_observing[agent] = _of_agents(result({agent: known[agent]}, others), others)
     if trace.n_agents > 2:
         return by_observing
     return {"": _joined(by_observing)}
 
 
-def _check_stage(stage: LearnedStage, game: MarkovGame, *, number: int) -> None:
-    counts = stage.observed.counts
-    if counts.shape != (game.n_states, *game.n_actions):
-        raise InputError(
-            f"stage {number} of the learner has counts of shape {counts.shape}, "
-            f"expected {(game.n_states, *game.n_actions)}"
-        )
-    for agent, n_actions in zip(game.agents, game.n_actions, strict=True):
-        policy = stage.joint_policy.get(agent)
-        if policy is None or policy.shape != (game.n_states, n_actions):
-            raise InputError(
-                f"stage {number} of the learner must have a policy of shape "
-                f"{(game.n_states, n_actions)} for {agent}"
-            )
-
-
-def _checked(
-    result: RecoveredRewards, trace: LearningTrace, agents: tuple[str, ...]
-) -> RecoveredRewards:
-    """The result, if it is of the game and of these agents; it notes the number of stages."""
-    given = result.rewards
-    missing, unknown = set(agents) - set(given), set(given) - set(trace.agents)
-    if missing or unknown:
-        raise InputError(
-            f"the observer must return a reward for each of {', '.join(agents)} and for nobody "
-            f"else in the game, it returned {', '.join(given) or 'none'}"
-        )
-    allowed = ((trace.n_states,), (trace.n_states, *trace.n_actions))
-    for agent, reward in given.items():
-        table = np.asarray(reward)
-        if table.shape not in allowed or table.dtype.kind not in "iuf":
-            raise InputError(
-                f"the observer returned {table.dtype} {table.shape} as the reward of {agent}, "
-                f"expected numbers of shape {allowed[0]} or {allowed[1]}"
-            )
-    told = {agent: result.diagnostics.get(agent, {}) for agent in given}
-    if not all(isinstance(of_agent, Mapping) for of_agent in told.values()):
-        return result
-    # scoring has to know which stages are new to these rewards
-    noted = {agent: {**of_agent, "n_stages": trace.n_stages} for agent, of_agent in told.items()}
+def _noted(result: RecoveredRewards, n_stages: int) -> RecoveredRewards:
+    """The result with the number of stages: scoring has to know which are new to these rewards."""
+    said = {agent: result.diagnostics.get(agent, {}) for agent in result.rewards}
+    noted = {agent: {**own, "n_stages": n_stages} for agent, own in said.items()}
     return replace(result, diagnostics={**result.diagnostics, **noted})
 
 

@@ -37,6 +37,7 @@ from malfl_algos.experiments.parts import reachable_states
 from malfl_algos.experiments.records import versions_that_count
 from malfl_algos.experiments.scoring import TRUTH_ALONE, scored_rows
 from malfl_algos.ground_truth import GroundTruth
+from malfl_algos.plugins.loading import PluginError
 from malfl_algos.scores.inputs import Reference, reference, with_policies
 from malfl_algos.scores.registry import score_names
 from malfl_algos.storage.arrays import array_names, write_arrays
@@ -322,7 +323,8 @@ def _plain_rows(learned: Learned, base: Reference, plugin: PluginConfig) -> list
 
 def _told(error: BaseException, part: str = "") -> tuple[str, str]:
     """An error in one line, and its traceback."""
-    words = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
+    named = isinstance(error, (InputError, PluginError))
+    words = str(error) if named else f"{type(error).__name__}: {error}"
     story = "".join(traceback.format_exception(error))
     return " ".join(words.split()), f"{part}: {story}" if part else story
 

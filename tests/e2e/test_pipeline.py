@@ -280,8 +280,11 @@ def test_an_observer_may_refuse_short_traces(tmp_path):
 @pytest.mark.parametrize(
     ("mode", "complaint"),
     [
-        ("short", "the learner gave 3 stages of 4"),
-        ("misshapen", r"stage 0 of the learner has counts of shape \(15, 5, 5\), expected"),
+        ("short", "learner 'fake' gave 3 stages, n_stages is 4"),
+        (
+            "misshapen",
+            r"learner 'fake': stage 0: counts of another game: shape \(15, 5, 5\), expected",
+        ),
     ],
 )
 def test_a_learner_that_breaks_its_word(tmp_path, mode, complaint):

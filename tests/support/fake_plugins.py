@@ -95,7 +95,7 @@ class FakeLearner:
         steps = np.zeros(3, dtype=np.int64)
         return Transitions(
             states=steps,
-            joint_actions=np.zeros((3, n_agents), dtype=np.int64),
+            joint_actions=np.full((3, n_agents), 4),  # all stay
             next_states=steps,
             episode_ends=np.array([False, False, True]),
             complete=False,
