@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from exact import random_policies
+from interpreter import printed
 
 from malfl_algos.soft import (
     averaged_reward,
@@ -144,3 +145,10 @@ def test_bad_numbers_are_named(paper_game, discount, temperature):
         soft_evaluation(game, policies, 0, discount=discount, temperature=temperature)
     with pytest.raises(ValueError, match="temperature must be > 0"):
         log_soft_improvement(np.zeros((1, 2)), temperature=0.0)
+
+
+def test_the_face_loads_nothing_that_only_compiled_loops_or_figures_need():
+    heavy = {"numba", "scipy.stats", "scipy.optimize", "matplotlib"}
+    assert (
+        printed("import sys, malfl_algos.soft", f"print({heavy!r} & set(sys.modules))") == "set()"
+    )
