@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,6 +35,7 @@ __all__ = [
     "ExperimentConfig",
     "GameConfig",
     "PluginConfig",
+    "extended",
     "from_mapping",
     "load_config",
     "merge",
@@ -42,6 +43,7 @@ __all__ = [
 ]
 
 _LABEL = re.compile(r"[a-z0-9-]{1,100}")
+_MAY_GROW = ("seeds", "reward_families", "families", "observers")
 _MAX_COUNT = 10**9
 _MAX_SEED = 2**63 - 1
 
@@ -224,6 +226,29 @@ def merge(config: ExperimentConfig, overrides: Mapping[str, Any]) -> ExperimentC
     return from_mapping({**to_mapping(config), **overrides})
 
 
+def extended(stored: ExperimentConfig, asked: ExperimentConfig) -> ExperimentConfig:
+    """The stored configuration with the seeds, families and observers of the asked one added.
+
+    What was stored and is not asked for stays.
+
+    Raises:
+        InputError: where they differ in anything else; it names the key and both values.
+    """
+    before, now = _fixed(stored), _fixed(asked)
+    for key, value in before.items():
+        if value != now[key]:
+            raise InputError(_difference(key, value, now[key]))
+    return replace(
+        stored,
+        seeds=_union(stored.seeds, asked.seeds),
+        reward_families=_union(stored.reward_families, asked.reward_families),
+        families=_joined("families", stored.families, asked.families),
+        observers=tuple(
+            _joined("observers", _by_label(stored.observers), _by_label(asked.observers)).values()
+        ),
+    )
+
+
 def _game(value: Any) -> GameConfig:
     given = coerce_options(GameConfig, _mapping(value, where="game"), where="game")
     for key in ("starts", "goals", "walls"):
@@ -289,3 +314,33 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _plain(entry) for key, entry in value.items()}
     return [_plain(entry) for entry in value] if isinstance(value, (list, tuple)) else value
+
+
+def _fixed(config: ExperimentConfig) -> dict[str, Any]:
+    """What must not differ, by key path."""
+    fixed = {key: value for key, value in asdict(config).items() if key not in _MAY_GROW}
+    return {f"game.{key}": value for key, value in fixed.pop("game").items()} | fixed
+
+
+def _union(before: tuple[Any, ...], now: tuple[Any, ...]) -> tuple[Any, ...]:
+    return (*before, *(value for value in now if value not in before))
+
+
+def _by_label(plugins: tuple[PluginConfig, ...]) -> dict[str, PluginConfig]:
+    return {plugin.label: plugin for plugin in plugins}
+
+
+def _joined(key: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
+    for name in before.keys() & now.keys():
+        if before[name] != now[name]:
+            raise InputError(_difference(f"{key}: {name}", before[name], now[name]))
+    return {**before, **now}
+
+
+def _difference(key: str, before: Any, now: Any) -> str:
+    return f"{key} is {_short(before)} there, {_short(now)} is asked for"
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 100 else text[:97] + "..."

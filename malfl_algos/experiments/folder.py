@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args
 from malfl_algos.experiments.config import (
     ExperimentConfig,
     PluginConfig,
+    extended,
     to_mapping,
 )
 from malfl_algos.experiments.jobs import Outcome, Unit, has_transitions
@@ -25,7 +26,6 @@ from malfl_algos.experiments.records import (
     versions,
     write_record,
 )
-from malfl_algos.experiments.resume import extended
 from malfl_algos.plugins.loading import Plugin
 from malfl_algos.storage.durable import (
     file_checksum,

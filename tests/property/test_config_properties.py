@@ -6,8 +6,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from malfl_algos.experiments.config import ExperimentConfig, from_mapping, to_mapping
-from malfl_algos.experiments.resume import extended
+from malfl_algos.experiments.config import ExperimentConfig, extended, from_mapping, to_mapping
 from malfl_algos.plugins.options import option_hints
 from malfl_algos.storage.yaml_files import parse_yaml, yaml_text
 

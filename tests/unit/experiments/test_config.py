@@ -7,13 +7,13 @@ import pytest
 from malfl_algos.experiments.config import (
     ExperimentConfig,
     PluginConfig,
+    extended,
     from_mapping,
     load_config,
     merge,
     to_mapping,
 )
 from malfl_algos.experiments.parts import reachable_states
-from malfl_algos.experiments.resume import extended
 
 
 def test_defaults_are_the_papers_protocol():
