@@ -1,4 +1,4 @@
-"""The tabular model of a multi-agent game: the only thing that algorithms read of it.
+"""The tabular model of a multi-agent game; algorithms read nothing else of a game.
 
 A `MarkovGame` is a product of *factors*. A factor has local states and a transition table that
 depends on its own local state and on the actions of some of the agents; factors move independently
@@ -36,13 +36,15 @@ class Factor:
         agents: indices of the agents whose actions move this factor, increasing.
         successors: int `(n_local, *n_actions of those agents, n_successors)`: local next states.
         probabilities: float, same shape: their probabilities; each `[local, *actions]` row is >= 0
-            and sums to 1 (to 1e-12). Successors that stand twice in a row add up.
+            and sums to 1 (to 1e-12). The probabilities of a successor that a row holds more than
+            once add up.
 
-    Both arrays are kept as read-only copies, so that they stay as they were checked.
+    Both arrays are kept as read-only copies, so that they cannot change after the checks. Copied
+    and unpickled factors have read-only arrays, too.
 
     Raises:
-        InputError: where agents are not increasing, shapes disagree, a successor is not a local
-            state, or a row is not a distribution.
+        InputError: if the agents are not increasing, the shapes disagree, a successor is not a
+            local state, or a row is not a probability distribution.
     """
 
     agents: tuple[int, ...]
@@ -70,6 +72,11 @@ class Factor:
         object.__setattr__(self, "successors", _frozen(successors, np.int64))
         object.__setattr__(self, "probabilities", _frozen(probabilities, np.float64))
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Restore a copied or unpickled factor; its arrays are read-only again."""
+        vars(self).update(state)
+        _make_read_only(self.successors, self.probabilities)
+
     def _check_distributions(self) -> None:
         row_sums = self.probabilities.sum(axis=-1)
         wrong = ~(np.abs(row_sums - 1.0) <= 1e-12) | ~np.all(self.probabilities >= 0, axis=-1)
@@ -92,12 +99,17 @@ class Factor:
 
 
 def _frozen(array: NDArray[Any], dtype: type[Number]) -> NDArray[Number]:
-    """The array where nobody can write to it, else a read-only copy."""
+    """The array itself if it can never be written to, otherwise a read-only copy."""
     if array.dtype == dtype and array.base is None and not array.flags.writeable:
         return array
     copied: NDArray[Number] = np.array(array, dtype=dtype)
-    copied.flags.writeable = False
+    _make_read_only(copied)
     return copied
+
+
+def _make_read_only(*arrays: NDArray[Any]) -> None:
+    for array in arrays:
+        array.flags.writeable = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,18 +120,18 @@ class MarkovGame:
         n_actions: number of actions of each agent, in agent order.
         factors: the independently moving parts; every agent moves exactly one of them.
         start: joint state in which every episode begins.
-        observation_shape: the digits of an observation: a joint state is its mixed-radix number
-            over this shape (grid world: size, size per agent). Its product is `n_states`. Left out:
-            one digit per factor.
-        rewards: per agent `(n_states,)` when it depends on the state alone, else
-            `(n_states, *n_actions)`; None in a game stripped of its rewards, which is what an
-            observer is given.
+        observation_shape: number of values of every digit of an observation. The joint state is the
+            mixed-radix number of these digits, so the product of the shape is `n_states`. In the
+            grid world it is (size, size) for every agent. Default: one digit per factor.
+        rewards: per agent `(n_states,)` if its reward depends on the state alone, otherwise
+            `(n_states, *n_actions)`. None: the game was stripped of its rewards, as observers
+            receive it.
 
     The reward of a step is a function of the joint state before the move and of the joint action.
-    Reward tables are kept as read-only copies.
+    Reward tables are kept as read-only copies, also in copied and unpickled games.
 
     Raises:
-        InputError: where the parts do not fit together, or a reward is not finite.
+        InputError: if the parts do not fit together, or a reward is not finite.
     """
 
     n_actions: tuple[int, ...]
@@ -146,6 +158,11 @@ class MarkovGame:
             self._check_rewards(self.rewards)
             rewards = tuple(_frozen(table, np.float64) for table in self.rewards)
             object.__setattr__(self, "rewards", rewards)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Restore a copied or unpickled game; its reward tables are read-only again."""
+        vars(self).update(state)
+        _make_read_only(*(self.rewards or ()))
 
     def _check_dynamics(self) -> None:
         movers = sorted(agent for factor in self.factors for agent in factor.agents)
@@ -214,7 +231,8 @@ class MarkovGame:
             The joint state: an int for one observation, else an int64 array `(...)`.
 
         Raises:
-            InputError: for a wrong number of digits, or a digit out of its range or not whole.
+            InputError: for a wrong number of digits, or a digit that is not a whole number in its
+                range.
         """
         digits = np.asarray(observation)
         shape = self.observation_shape
@@ -224,7 +242,7 @@ class MarkovGame:
             fits = bool(np.all((digits >= 0) & (digits < shape) & (digits == np.floor(digits))))
         if not fits:
             raise InputError(
-                f"an observation must have {len(shape)} whole numbers >= 0 and below {shape}; "
+                f"an observation must be {len(shape)} whole numbers >= 0 and below {shape}; "
                 f"got {observation!r}"
             )
         columns = np.moveaxis(digits.astype(np.int64), -1, 0)
@@ -249,8 +267,8 @@ class MarkovGame:
         """Next joint state of every joint state and joint action, int64 `(n_states, *n_actions)`.
 
         Raises:
-            InputError: if the game is stochastic, where `factors` hold the transition
-                probabilities, or if the table would be larger than `MAX_TABLE_BYTES`.
+            InputError: if the game is stochastic (its transition probabilities are in `factors`),
+                or if the table would be larger than `MAX_TABLE_BYTES`.
         """
         if not self.deterministic:
             raise InputError(
@@ -264,9 +282,9 @@ class MarkovGame:
 
         Returns:
             int64 and float64, each `(n_states, *n_actions, n_joint_successors)`. The last axis runs
-            over the product of the factors' successors; a next state may stand there more than
-            once. Memory grows with that product: algorithms on large games contract one factor at
-            a time instead.
+            over all combinations of the factors' successors and may contain a next state more than
+            once. The number of combinations is the product over the factors; algorithms on large
+            games therefore contract one factor at a time.
 
         Raises:
             InputError: if the tables would be larger than `MAX_TABLE_BYTES`.
@@ -280,7 +298,7 @@ class MarkovGame:
         return successors, probabilities
 
     def _joint_next_states(self) -> IntArray:
-        """Next joint states of all combinations of successors; the last axis as above."""
+        """Next joint states of all combinations of successors, as in `joint_successors`."""
         n_joint = prod(factor.successors.shape[-1] for factor in self.factors)
         n_bytes = 16 * self.n_states * prod(self.n_actions) * n_joint
         check_table_bytes(n_bytes, f"the joint transitions of {self.n_states} joint states")
@@ -292,7 +310,10 @@ class MarkovGame:
         return successors
 
     def _spread(self, position: int, table: NDArray[Number]) -> NDArray[Number]:
-        """A factor's table over joint states, an axis per agent, one new axis, its successors."""
+        """A factor's table `(n_states, *axes of the agents, 1, n_successors)`.
+
+        The axis of an agent that does not move this factor has length 1.
+        """
         local = np.unravel_index(np.arange(self.n_states), self.n_local)[position]
         axes = [1] * self.n_agents
         for agent in self.factors[position].agents:

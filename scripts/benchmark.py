@@ -43,7 +43,7 @@ class Line:
             it by name.
     """
 
-    contests: Callable[[bool], list[Contest]] | None
+    contests: Callable[[bool], Iterable[Contest]] | None
     repeats: int
     extra: str
     modules: tuple[str, ...]

@@ -257,7 +257,7 @@ def _complaint(value: Any, hint: Any, error: Mapping[str, Any], where: str) -> s
         return f"{name} {words[0].lower()}{words[1:]}, got {shown(error['input'])}"
     message = f"{name} must be {describe(hint)}, got {shown(value)}"
     if isinstance(value, str) and _is_number(value):
-        message += " (text, not a number: YAML wants a number without quotes, as 0.001 or 1.0e-3)"
+        message += " (this is text: write the number without quotes, for example 0.001 or 1e-3)"
     return message
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 from pettingzoo.utils.conversions import aec_to_parallel, parallel_to_aec
@@ -41,6 +44,27 @@ def test_next_states_of_the_paper_game() -> None:
     assert (game.n_agents, game.n_states, game.n_actions) == (2, 81, (5, 5))
     assert game.agents == ("agent_0", "agent_1")
     assert game.deterministic
+
+
+@pytest.mark.parametrize(
+    "duplicate",
+    [copy.copy, copy.deepcopy, lambda game: pickle.loads(pickle.dumps(game))],
+    ids=["copy", "deepcopy", "pickle"],
+)
+@pytest.mark.parametrize("with_rewards", [True, False])
+def test_arrays_of_copies_are_read_only(duplicate, with_rewards) -> None:
+    game = markov_game(grid_world_v0.parallel_env(slip=0.1))
+    twin = duplicate(game if with_rewards else game.without_rewards())
+    tables = [array for f in twin.factors for array in (f.successors, f.probabilities)]
+    tables += twin.rewards or ()
+    assert len(tables) == (6 if with_rewards else 4)
+    for table in tables:
+        with pytest.raises(ValueError, match="read-only"):
+            table[...] = 0
+    np.testing.assert_array_equal(twin.factors[0].successors, game.factors[0].successors)
+    np.testing.assert_array_equal(twin.factors[1].probabilities, game.factors[1].probabilities)
+    assert (twin.start, twin.observation_shape) == (game.start, game.observation_shape)
+    assert not with_rewards or np.array_equal(twin.reward(1), game.reward(1))
 
 
 def test_rewards_over_joint_actions_are_kept() -> None:
@@ -123,7 +147,7 @@ def test_state_index_and_observation() -> None:
 )
 def test_observations_that_are_none_are_refused(observation: object) -> None:
     game = markov_game(grid_world_v0.parallel_env())
-    with pytest.raises(ValueError, match="an observation must have 4 whole numbers"):
+    with pytest.raises(ValueError, match="an observation must be 4 whole numbers"):
         game.state_index(observation)
 
 

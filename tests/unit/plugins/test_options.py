@@ -112,7 +112,7 @@ def test_values_are_given_the_form_of_the_annotation(key: str, given: Any, taken
         ("number", True, "number must be a finite number, got True"),
         ("number", float("inf"), "number must be a finite number, got inf"),
         ("number", 10**400, "number must be a finite number, got 1000"),
-        ("number", "0.1", r"number must be a finite number, got '0.1' \(text, not a number"),
+        ("number", "0.1", r"number must be a finite number, got '0.1' \(this is text: write"),
         ("text", 1, "text must be text, got 1"),
         ("on", 1, "on must be true or false, got 1"),
         ("colour", "green", "colour must be one of 'red', 'blue', got 'green'"),
