@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from observer_cases import DISCOUNT, TEMPERATURE, board, in_a_box, played
 
 from malfl_algos import LearningTrace
@@ -427,6 +428,27 @@ def test_functions_of_a_tabular_trace_are_its_tables_but_for_the_level(found):
     actions = np.zeros((game.n_states, 2), dtype=np.int64)
     mean = read.reward("agent_0", seen, actions)
     assert mean - mean.mean() == pytest.approx(found.rewards["agent_0"], abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"form": "potentials"}, {"reward_model": "joint", "trunk": "potentials"}]
+)
+def test_torchs_defaults_do_not_matter_and_stay(options):
+    options = {"epochs": 1, "ensemble": 1, "hidden": (8,), "widths": (8,), **options}
+    before = recover(**options)
+    state = torch.get_rng_state()
+    torch.set_default_dtype(torch.float64)
+    torch.set_default_device("meta")
+    try:
+        after = recover(**options)
+        assert torch.get_default_dtype() == torch.float64
+        assert str(torch.get_default_device()) == "meta"
+    finally:
+        torch.set_default_dtype(torch.float32)
+        torch.set_default_device(None)
+    assert torch.equal(state, torch.get_rng_state())
+    for agent in before.rewards:
+        assert before.rewards[agent].tobytes() == after.rewards[agent].tobytes()
 
 
 @pytest.mark.parametrize("options", [{}, {"form": "potentials", "reward_model": "joint"}])
