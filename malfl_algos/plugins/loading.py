@@ -19,6 +19,7 @@ from malfl_algos.contract import (
     LearnedStage,
     Learner,
     Observer,
+    Problem,
     RecoveredRewards,
     StageTruth,
 )
@@ -177,13 +178,20 @@ def blaming(plugin: Plugin) -> Iterator[None]:
     except (Exception, SystemExit) as fault:
         passed = [frame.f_locals.get("self") for frame, _ in walk_tb(fault.__traceback__)]
         from_plugin = any(isinstance(owner, plugin_class(plugin)) for owner in passed)
-        rejects = isinstance(fault, InputError)
-        if rejects and from_plugin and not any(isinstance(owner, _GIVEN) for owner in passed):
+        if isinstance(fault, InputError) and _rejects(passed, from_plugin=from_plugin):
             raise InputError(f"{plugin.kind} {plugin.name!r}: {fault}") from fault
-        if rejects or from_plugin:
-            told = fault if rejects else f"{type(fault).__name__}: {fault}"
+        in_words = isinstance(fault, (InputError, PluginFault))
+        if from_plugin or in_words:
+            told = fault if in_words else f"{type(fault).__name__}: {fault}"
             raise PluginFault(f"{plugin} failed: {told}") from fault
         raise
+
+
+def _rejects(passed: list[Any], *, from_plugin: bool) -> bool:
+    """Whether an `InputError` is about what a plugin is given, not about what it gives."""
+    if any(isinstance(owner, Problem) for owner in passed):
+        return True  # what the observer is given contradicts itself, whoever noticed
+    return from_plugin and not any(isinstance(owner, _GIVEN) for owner in passed)
 
 
 def _unknown(kind: Kind, name: str, installed: list[Plugin]) -> str:
