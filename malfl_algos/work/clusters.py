@@ -117,16 +117,29 @@ def _call(function: Callable[..., Any], *arguments: Any) -> Any:
 
 
 @contextmanager
+def _without_usage_statistics() -> Iterator[None]:
+    """Ray sends nothing anywhere unasked; the variable is as it was afterwards."""
+    name = "RAY_USAGE_STATS_ENABLED"
+    asked = name in os.environ
+    os.environ.setdefault(name, "0")
+    try:
+        yield
+    finally:
+        if not asked:
+            del os.environ[name]
+
+
+@contextmanager
 def _ray(address: str | None, jobs: int | None, connect_timeout: int) -> Iterator[Pool]:
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent anywhere unasked
     import ray
 
     quiet: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
-    if address is None:
-        own = {"object_store_memory": _OBJECT_STORE, "include_dashboard": False}
-        ray.init("local", num_cpus=jobs or joblib.cpu_count(), **own, **quiet)
-    else:
-        ray.init(address, **quiet)
+    with _without_usage_statistics():
+        if address is None:
+            own = {"object_store_memory": _OBJECT_STORE, "include_dashboard": False}
+            ray.init("local", num_cpus=jobs or joblib.cpu_count(), **own, **quiet)
+        else:
+            ray.init(address, **quiet)
     try:
         processors = int(ray.cluster_resources().get("CPU", 0))
         if processors < 1:

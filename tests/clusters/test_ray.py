@@ -78,7 +78,7 @@ def test_a_run_that_ends_its_worker_is_recorded_and_the_others_are_done(work: Pa
     done = call("kill.yaml", "--output-dir", "killed", *RAY, folder=work)
     assert done.returncode == 1, done.stderr
     (last,) = (line for line in done.stderr.splitlines() if line.startswith("malfl"))
-    assert "seed 1: it ended its worker process, 2 time(s) while alone: ActorDiedError" in last
+    assert "seed 1: it ended its worker process, 2 time(s) while alone: WorkerCrashedError" in last
     rows = (work / "killed/table.csv").read_text().splitlines()
     assert len(rows) == 1 + 5 * 2 * 2
 
