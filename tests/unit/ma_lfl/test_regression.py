@@ -216,7 +216,7 @@ def test_bad_input_is_named(paper_game):
     game = paper_game().without_rewards()
     short = trace.first(1)
     for observer in OBSERVERS:
-        with pytest.raises(ValueError, match="at least two stages"):
+        with pytest.raises(ValueError, match="at least 2 stages"):
             observer().recover(short, game=game, discount=0.9, temperature=3.0)
         with pytest.raises(ValueError, match="discount must be in"):
             observer().recover(trace, game=game, discount=None, temperature=3.0)
