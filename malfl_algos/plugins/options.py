@@ -2,8 +2,8 @@
 
 The fields of a frozen dataclass are the one place that says which options there are and what they
 allow. pydantic compares values with annotations, strictly: text is no number, true is no number,
-numbers are finite. The sentences are ours, because pydantic's run over several lines and do not
-suggest the nearest key. pydantic is imported where the first value is checked, not before.
+numbers are finite. The messages are ours: those of pydantic have several lines and do not suggest
+the nearest key. pydantic is imported when the first value is checked, not before.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import sys
 import types
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import Field, fields, is_dataclass
 from difflib import get_close_matches
@@ -53,8 +53,9 @@ def option_hints(cls: type) -> dict[str, Any]:
     """Names and annotations of the options of a dataclass, in order.
 
     Raises:
-        InputError: naming an option whose annotation cannot be evaluated, such as one that is
-            imported for type checkers only. The message continues the name of the class.
+        InputError: naming an option whose annotation cannot be evaluated (such as a name that is
+            imported for type checkers only) or is not a type. The message continues the name of
+            the class.
     """
     return {field.name: _evaluated(field, cls) for field in fields(cls) if field.init}
 
@@ -185,12 +186,27 @@ def _evaluated(field: Field[Any], cls: type) -> Any:
     names = getattr(sys.modules.get(owner.__module__), "__dict__", {})
     annotated: Any = types.SimpleNamespace(__annotations__={"it": field.type})
     try:
-        return get_type_hints(annotated, names, dict(vars(owner)), include_extras=True)["it"]
+        hint = get_type_hints(annotated, names, dict(vars(owner)), include_extras=True)["it"]
     except Exception as fault:
         raise InputError(
             f"has an option {field.name!r} whose annotation {field.type!r} cannot be evaluated: "
             f"{type(fault).__name__}: {fault}"
         ) from fault
+    if not _is_type(hint):
+        raise InputError(
+            f"has an option {field.name!r} whose annotation {field.type!r} is not a type"
+        )
+    return hint
+
+
+def _is_type(hint: Any) -> bool:
+    """Whether an annotation, its arguments included, is a type; pydantic accepts any object."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is None:
+        return isinstance(hint, type) or hint is Ellipsis or type(hint).__module__ == "typing"
+    if origin in (Literal, Callable):
+        return True
+    return all(map(_is_type, arguments[:1] if origin is Annotated else arguments))
 
 
 def _model(hint: Any) -> Any:
@@ -224,22 +240,51 @@ def _models(cls: type) -> dict[str, tuple[Any, Any]]:
 
 
 def _coerced(value: Any, hint: Any, model: Any, where: str) -> Any:
+    from pydantic import ValidationError
+
+    try:
+        taken = _validated(value, model)
+    except ValidationError as fault:
+        raise InputError(
+            _complaint(value, hint, fault.errors(include_url=False)[0], where)
+        ) from None
+    _check_booleans(value, taken, hint, where)
+    return taken
+
+
+def _validated(value: Any, model: Any) -> Any:
     """The value as it is, a list as a tuple, or as JSON, where text passes for paths and enums."""
     from pydantic import ValidationError
 
-    attempts = [value, tuple(value)] if isinstance(value, list) else [value]
+    for attempt in [value, tuple(value)] if isinstance(value, list) else [value]:
+        with suppress(ValidationError):
+            return model.model_validate({"it": attempt}).it
     try:
-        for attempt in attempts:
-            with suppress(ValidationError):
-                return model.model_validate({"it": attempt}).it
-        try:
-            text = json.dumps({"it": value})
-        except (TypeError, ValueError, RecursionError):  # it holds objects
-            return model.model_validate({"it": value}).it
-        return model.model_validate_json(text).it
-    except ValidationError as fault:
-        error = fault.errors(include_url=False)[0]
-    raise InputError(_complaint(value, hint, error, where))
+        text = json.dumps({"it": value})
+    except (TypeError, ValueError, RecursionError):  # it holds objects
+        return model.model_validate({"it": value}).it
+    return model.model_validate_json(text).it
+
+
+def _check_booleans(value: Any, taken: Any, hint: Any, where: str) -> None:
+    """Reject true for 1, 1 for true and 1.0 for 1: pydantic takes what equals a literal for it."""
+    if is_dataclass(taken) and isinstance(value, Mapping):
+        hints = option_hints(type(taken))
+        for key, own in value.items():
+            _check_booleans(own, getattr(taken, key), hints[key], f"{where}.{key}")
+    elif not _same_kind(value, taken):
+        raise InputError(f"{where} must be {describe(hint)}, got {shown(value)}")
+
+
+def _same_kind(value: Any, taken: Any) -> bool:
+    if isinstance(value, Mapping):
+        own = vars(taken) if is_dataclass(taken) else taken
+        return all(_same_kind(value[key], own[key]) for key in value)
+    if isinstance(value, (list, tuple)):
+        return all(map(_same_kind, value, taken))
+    if isinstance(taken, Enum) and not isinstance(value, Enum):
+        taken = taken.value
+    return type(taken) not in (bool, int) or type(value) is type(taken)
 
 
 def _complaint(value: Any, hint: Any, error: Mapping[str, Any], where: str) -> str:

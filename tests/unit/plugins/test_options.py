@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from nowhere import Unknown  # type: ignore[import-not-found]
 
 
+class Number(Enum):
+    ONE = 1
+
+
 class Colour(Enum):
     RED = "red"
     BLUE = "blue"
@@ -33,6 +37,7 @@ class Network:
 
     width: int = 3
     sizes: tuple[int, ...] = ()
+    depth: Literal[1, 2] = 1
 
     def __post_init__(self) -> None:
         if self.width < 1:
@@ -58,6 +63,11 @@ class Options:
     listed: list[int] = field(default_factory=list)
     table: dict[str, float] = field(default_factory=dict)
     union: int | Literal["auto"] | None = None
+    one: Literal[1, 2] = 1
+    ones: tuple[Literal[1, 2], ...] = ()
+    sure: Literal[True] = True
+    member: Number = Number.ONE
+    layers: tuple[Network, ...] = ()
     positive: Annotated[int, Field(gt=0)] = 1
     array: NDArray[np.float64] | None = None
     anything: Any = None
@@ -93,6 +103,11 @@ THING = object()
         ("table", {"a": 1}, {"a": 1.0}),
         ("union", "auto", "auto"),
         ("union", 3, 3),
+        ("one", 2, 2),
+        ("ones", [1, 2], (1, 2)),
+        ("sure", True, True),
+        ("member", 1, Number.ONE),
+        ("layers", [{"depth": 2}], (Network(depth=2),)),
         ("positive", 2, 2),
         ("array", ARRAY, ARRAY),
         ("anything", THING, THING),
@@ -129,6 +144,13 @@ def test_values_are_given_the_form_of_the_annotation(key: str, given: Any, taken
         ("many", ["x"], r"many must be a list, each entry a finite number, got \['x'\]"),
         ("listed", [1.5], r"listed must be a list, each entry a whole number, got \[1.5\]"),
         ("union", 1.5, "union must be a whole number or one of 'auto' or null, got 1.5"),
+        ("one", True, "one must be one of 1, 2, got True"),
+        ("one", 1.0, "one must be one of 1, 2, got 1.0"),
+        ("ones", [2, True], r"ones must be a list, each entry one of 1, 2, got \[2, True\]"),
+        ("sure", 1, "sure must be one of True, got 1"),
+        ("member", True, "member must be one of 1, got True"),
+        ("network", {"depth": True}, "network.depth must be one of 1, 2, got True"),
+        ("layers", [{"depth": True}], "layers must be a list, .*, got .*'depth': True"),
         ("positive", 0, "positive must be greater than 0, got 0"),
         ("array", [1.0], r"array must be .*ndarray.* or null, got \[1.0\]"),
         ("wole", 1, "unknown key 'wole', did you mean 'whole'"),
@@ -152,6 +174,26 @@ class Unreadable:
 def test_an_annotation_that_cannot_be_evaluated_names_its_option():
     with pytest.raises(InputError, match=r"option 'thing' .*'Unknown \| None'.*NameError"):
         option_hints(Unreadable)
+
+
+@dataclass(frozen=True)
+class Untyped:
+    """Options that are annotated with what is not a type."""
+
+    thing: 3 = 0  # type: ignore[valid-type]
+
+
+@dataclass(frozen=True)
+class UntypedInside:
+    """The same one level deeper."""
+
+    thing: tuple[3, ...] = ()  # type: ignore[valid-type]
+
+
+@pytest.mark.parametrize("cls", [Untyped, UntypedInside])
+def test_an_annotation_that_is_not_a_type_names_its_option(cls):
+    with pytest.raises(InputError, match=r"option 'thing' whose annotation .*3.* is not a type"):
+        option_hints(cls)
 
 
 @dataclass(frozen=True)
