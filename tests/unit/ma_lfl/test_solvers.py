@@ -100,7 +100,7 @@ def test_diagnostics_tell_the_solver(both):
         assert said["noise_scale"] == 1.0
         assert said["bounds_hit"] == []
         assert said["searches"] == {}
-        assert json.loads(json.dumps(said, allow_nan=False)) == said
+        assert json.loads(json.dumps(dict(said), allow_nan=False)) == dict(said)
 
 
 def test_td_learners_by_counts_give_the_same_reward():
