@@ -19,7 +19,6 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "malfl_algos.ma_lfl",
         "malfl_algos.scores",
         "malfl_algos.work.compilation",
-        "malfl_algos.work.splitmix",
         "malfl_algos.work.threads",
     ),
     (

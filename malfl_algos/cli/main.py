@@ -9,18 +9,21 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
+from types import FrameType
 from typing import Any, NoReturn
 
 from malfl_algos.cli import experiments, plugins, traces  # noqa: F401  (they fill the table)
 from malfl_algos.cli.table import COMMANDS, log, tell
 from malfl_algos.plugins.loading import PluginError, PluginFault
 from malfl_algos.plugins.options import suggestion
-from malfl_algos.work.interruption import Terminated, terminable
 from malfl_env.errors import InputError
 
 __all__ = ["main", "make_parser"]
@@ -52,18 +55,39 @@ def main(argv: Sequence[str] | None = None) -> int:
     _open_closed_streams()
     arguments = argparse.Namespace()
     try:
-        with terminable():
+        with _terminable():
             arguments = _parse(given)
             _check_extra(arguments.command)
             return COMMANDS[arguments.command].run(arguments)
     except KeyboardInterrupt as fault:
         log(f"malfl: interrupted{_what_then(arguments)}")
-        return 143 if isinstance(fault, Terminated) else 130
+        return 143 if isinstance(fault, _Terminated) else 130
     except Exception as fault:
         if "--traceback" in given:
             of_units = getattr(fault, "tracebacks", ())
             log("\n".join(of_units or [traceback.format_exc()]).rstrip())
         return _report(fault)
+
+
+class _Terminated(KeyboardInterrupt):
+    """Raised in the main thread when the process is asked to end (SIGTERM)."""
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Within the context, SIGTERM (which batch systems send) raises `_Terminated`."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _raise)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _raise(number: int, frame: FrameType | None) -> None:
+    raise _Terminated
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -247,7 +247,7 @@ def score(arguments: argparse.Namespace) -> int:
 def export(arguments: argparse.Namespace) -> int:
     """Write a trace for other tools."""
     existing(arguments.trace)
-    from malfl_algos.storage.export import export_minari, export_parquet
+    from malfl_algos.storage.tables import export_minari, export_parquet
 
     trace = _observed(Path(arguments.trace), arguments.config)
     write = {"minari": export_minari, "parquet": export_parquet}[arguments.format]

@@ -10,8 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from malfl_algos.work.compilation import compiled
-from malfl_algos.work.splitmix import splitmix64
+from malfl_algos.work.compilation import compiled, splitmix64
 
 __all__ = ["EXECUTED", "EXPECTED", "SIGNS", "SOFT_Q", "follow_noise", "replay"]
 

@@ -16,8 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from malfl_algos.trace import NextStateCounts, Stage, Transitions
-from malfl_algos.work.compilation import compiled
-from malfl_algos.work.splitmix import splitmix64
+from malfl_algos.work.compilation import compiled, splitmix64
 from malfl_env import markov_game
 from malfl_env.errors import InputError
 from malfl_env.markov_game import Factor, MarkovGame

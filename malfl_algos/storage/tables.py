@@ -1,18 +1,38 @@
-"""Tables as CSV and Parquet: every column has one type, the same in both."""
+"""Tables and data sets: CSV, Parquet, and Minari's HDF5.
+
+`write_table` writes rows of results; every column has one type, the same in CSV and in Parquet.
+`export_parquet` and `export_minari` write learning traces with observations for other tools (extra
+`data`). These formats have no stages of learning, so every episode carries the number of its stage.
+"""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+import os
+import re
+import shutil
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from importlib import import_module
 from importlib.util import find_spec
+from itertools import pairwise
+from math import prod
 from pathlib import Path
 from typing import Any, Literal
 
-from malfl_algos.storage.durable import write_bytes
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
 
-__all__ = ["write_table"]
+from malfl_algos.storage.durable import partial_file, partial_folder, write_bytes
+from malfl_algos.storage.trace_folders import CHUNK_STEPS
+from malfl_algos.trace import LearningTrace
+from malfl_algos.trace.transitions import Transitions, blocks
+from malfl_env.errors import InputError
+from malfl_env.spaces import space_to_json
+
+__all__ = ["export_minari", "export_parquet", "write_table"]
 
 Kind = Literal["integer", "number", "boolean", "text"]
 
@@ -52,6 +72,87 @@ def write_table(
     else:
         write_bytes(path, _parquet_bytes(columns))
     return True
+
+
+def export_parquet(trace: LearningTrace, path: str | Path) -> None:
+    """One table, a row per step, in row groups of at most 65 536 steps.
+
+    Columns: `stage`, `episode` and `step` (numbers from 0, episodes within a stage, steps within
+    an episode), `episode_end`, `terminated`, per agent `action/<id>`, `observation/<id>` and
+    `next_observation/<id>` (fixed-size lists, row-major, where they are arrays), and `state`,
+    `next_state` where the trace has them. The table's metadata holds the agents, their numbers of
+    actions and their observation spaces as JSON under `malfl`.
+
+    Raises:
+        ModuleNotFoundError: without pyarrow; it says how to install it.
+        InputError: for a path that is there.
+    """
+    pyarrow = _module("pyarrow")
+    parquet = _module("pyarrow.parquet")
+    target = _new(path)
+    partial = partial_file(target)
+    about = {
+        "agents": list(trace.agents),
+        "n_actions": list(trace.n_actions),
+        "spaces": [space_to_json(space) for space in trace.spaces or ()],
+    }
+    writer: Any = None
+    try:
+        for columns in _tables(trace):
+            table = pyarrow.table({name: _arrow(pyarrow, own) for name, own in columns.items()})
+            table = table.replace_schema_metadata({"malfl": json.dumps(about)})
+            writer = writer or parquet.ParquetWriter(partial, table.schema)
+            writer.write_table(table)
+        writer.close()
+        os.replace(partial, target)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def export_minari(trace: LearningTrace, folder: str | Path) -> None:
+    """A dataset for `minari.MinariDataset(folder)`, in HDF5.
+
+    Minari knows single agents only: an observation is a dictionary with an entry per agent, and so
+    is an action. Rewards, which a trace does not hold, are NaN. Every episode has the option
+    `stage`, the number of its stage from 0.
+
+    Raises:
+        ModuleNotFoundError: without minari; it says how to install it.
+        InputError: for a folder that is there, or ids of agents that HDF5 cannot have.
+    """
+    _module("h5py")
+    minari, buffer = _module("minari"), _module("minari.data_collector").EpisodeBuffer
+    storage_class = _module("minari.dataset.minari_storage").MinariStorage
+    if any("/" in agent for agent in trace.agents):
+        raise InputError(f"agent ids with a slash are no names in HDF5: {trace.agents}")
+    target = _new(folder)
+    partial = partial_folder(target.absolute())  # Minari loses its way in a relative one
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        storage = storage_class.new(
+            partial,
+            observation_space=spaces.Dict(dict(zip(trace.agents, trace.spaces or (), strict=True))),
+            action_space=spaces.Dict(
+                {
+                    agent: spaces.Discrete(n)
+                    for agent, n in zip(trace.agents, trace.n_actions, strict=True)
+                }
+            ),
+            data_format="hdf5",
+            jpeg_encoding=False,
+        )
+        storage.update_metadata(
+            {
+                "dataset_id": f"malfl/{re.sub(r'[^A-Za-z0-9_-]', '-', target.name)}-v0",
+                "minari_version": minari.__version__,
+                "description": "Agents that learn, stage by stage; rewards are not recorded (NaN).",
+            }
+        )
+        storage.update_episodes(_episodes(trace, buffer))
+        os.replace(partial, target)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _typed(values: Sequence[Any], *, number: bool) -> tuple[Kind, list[Any]]:
@@ -100,3 +201,108 @@ def _parquet_bytes(columns: Mapping[str, tuple[Kind, list[Any]]]) -> bytes:
     buffer = io.BytesIO()
     parquet.write_table(pa.table(arrays), buffer)
     return buffer.getvalue()
+
+
+def _tables(trace: LearningTrace) -> Iterator[dict[str, NDArray[Any]]]:
+    for stage, steps in _observed(trace):
+        episode, step = 0, 0
+        for rows in blocks(steps.n_steps, CHUNK_STEPS):
+            part = steps.slice(rows.start, rows.stop)
+            episodes, numbers = _numbered(np.asarray(part.episode_ends), episode, step)
+            yield {
+                "stage": np.full(len(numbers), stage, dtype=np.int32),
+                "episode": episodes,
+                "step": numbers,
+                **_columns(part, trace),
+            }
+            over = bool(part.episode_ends[-1])
+            episode, step = int(episodes[-1]) + over, 0 if over else int(numbers[-1]) + 1
+
+
+def _numbered(
+    ends: NDArray[np.bool_], episode: int, step: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Number of the episode, and of the step in it, of steps that go on from another chunk."""
+    episodes = episode + np.cumsum(ends) - ends
+    index = np.arange(len(ends))
+    firsts = np.concatenate([[-step], index[1:][ends[:-1]]])
+    return episodes.astype(np.int64), (index - firsts[episodes - episode]).astype(np.int64)
+
+
+def _columns(steps: Transitions, trace: LearningTrace) -> dict[str, NDArray[Any]]:
+    ended = steps.terminations
+    columns: dict[str, NDArray[Any]] = {
+        "episode_end": steps.episode_ends,
+        "terminated": np.zeros(len(steps.joint_actions), bool) if ended is None else ended,
+    }
+    for index, agent in enumerate(trace.agents):
+        columns[f"action/{agent}"] = steps.joint_actions[:, index]
+        for kind in ("observation", "next_observation"):
+            columns[f"{kind}/{agent}"] = getattr(steps, f"{kind}s")[agent]
+    if steps.states is not None and steps.next_states is not None:
+        columns |= {"state": steps.states, "next_state": steps.next_states}
+    return columns
+
+
+def _arrow(pyarrow: Any, column: NDArray[Any]) -> Any:
+    """A column as Arrow has it: rows that are arrays as lists of one length."""
+    flat = pyarrow.array(np.ascontiguousarray(column).reshape(-1))
+    if column.ndim == 1:
+        return flat
+    return pyarrow.FixedSizeListArray.from_arrays(flat, prod(column.shape[1:]))
+
+
+def _episodes(trace: LearningTrace, buffer: Any) -> Iterator[Any]:
+    for stage, steps in _observed(trace):
+        firsts = np.concatenate([[0], np.flatnonzero(steps.episode_ends) + 1])
+        for first, stop in pairwise(firsts.tolist()):
+            yield _episode(trace, steps.slice(first, stop), buffer, stage=stage)
+
+
+def _episode(trace: LearningTrace, steps: Transitions, buffer: Any, *, stage: int) -> Any:
+    terminated, truncated = np.zeros((2, steps.n_steps), dtype=bool)
+    terminated[-1] = steps.terminations is not None and steps.terminations[-1]
+    truncated[-1] = not terminated[-1]
+    seen: Any = steps.observations
+    following: Any = steps.next_observations
+    return buffer(
+        observations={
+            agent: np.concatenate([seen[agent], following[agent][-1:]]) for agent in trace.agents
+        },
+        actions={
+            agent: np.asarray(steps.joint_actions[:, index], dtype=np.int64)
+            for index, agent in enumerate(trace.agents)
+        },
+        rewards=np.full(steps.n_steps, np.nan),
+        terminations=terminated,
+        truncations=truncated,
+        options={"stage": stage},
+    )
+
+
+def _observed(trace: LearningTrace) -> Iterator[tuple[int, Transitions]]:
+    """Number and steps of every stage."""
+    for number, stage in enumerate(trace.stages):
+        if trace.spaces is None or stage.transitions is None:
+            raise InputError(
+                f"stage {number} holds no steps with observations: see "
+                "LearningTrace.with_observations"
+            )
+        yield number, stage.transitions
+
+
+def _new(path: str | Path) -> Path:
+    if Path(path).exists():
+        raise InputError(f"{path}: it is there; choose another name")
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    return Path(path)
+
+
+def _module(name: str) -> Any:
+    try:
+        return import_module(name)
+    except ImportError as fault:
+        raise ModuleNotFoundError(
+            f'this export needs {fault.name or name}: pip install "malfl-env[data]" (Minari needs '
+            "Python 3.11 or newer)"
+        ) from fault

@@ -20,10 +20,11 @@ from typing import Any
 from uuid import uuid4
 
 import numba
+import numpy as np
 from numba.core import event
 from numba.core.caching import FunctionCache
 
-__all__ = ["compiled", "tell_of_compilation", "tell_of_compilation_in_worker"]
+__all__ = ["compiled", "splitmix64", "tell_of_compilation", "tell_of_compilation_in_worker"]
 
 _TOLD = "MALFL_COMPILATION_TOLD"
 """Environment variable, for the processes that a command starts: a file that is there once it was
@@ -60,6 +61,22 @@ class _Cache(FunctionCache):
     def save_overload(self, sig: Any, data: Any) -> None:
         with suppress(OSError):
             super().save_overload(sig, data)  # type: ignore[no-untyped-call]
+
+
+@compiled(inline="always")
+def splitmix64(state: Any) -> Any:  # pragma: no cover
+    """Random bits for compiled loops: SplitMix64 (Steele, Lea, Flood 2014).
+
+    Args:
+        state: uint64 counter, which the caller has already advanced.
+
+    Returns:
+        64 random bits, uint64.
+    """
+    z = state
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
 
 
 @cache

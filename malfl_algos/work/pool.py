@@ -9,22 +9,25 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
+from contextlib import contextmanager
 from dataclasses import dataclass
+from types import TracebackType
 from typing import Any, Generic, Protocol, TypeVar
 
 import joblib
 from joblib.externals.loky import get_reusable_executor
+from tqdm import tqdm
 
-from malfl_algos.work.interruption import interrupts_held
 from malfl_algos.work.threads import one_blas_thread
 from malfl_env.errors import InputError
 
-__all__ = ["Executor", "Pool", "in_parallel", "local_pool"]
+__all__ = ["Executor", "Pool", "Progress", "in_parallel", "local_pool"]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -166,6 +169,40 @@ def in_parallel(
     return local_pool(jobs).run(work, items)
 
 
+class Progress:
+    """Counts the steps of one phase. A context manager.
+
+    Args:
+        phase: its name.
+        total: number of steps.
+        log: takes the lines where standard error is no terminal.
+    """
+
+    def __init__(self, phase: str, total: int, *, log: Callable[[str], None]) -> None:
+        self._phase, self._total, self._log = phase, total, log
+        self._done = 0
+        # disable=None: no bar unless the stream is a terminal
+        self._bar = tqdm(total=total, desc=phase, file=sys.stderr, disable=None, dynamic_ncols=True)
+
+    def step(self, what: str) -> None:
+        """One step is done."""
+        self._done += 1
+        if self._bar.disable:
+            self._log(f"{self._phase}: {self._done} of {self._total}: {what}")
+        self._bar.update()
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        fault: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.close()
+
+
 @dataclass(eq=False)
 class _Try(Generic[Item]):
     """An item on its way: how often it was lost with a worker, and how often by its own fault."""
@@ -192,7 +229,7 @@ def _wave(
     """Do items until none waits or a worker is lost that takes others with it; fills `lost`."""
     assert pool.executor is not None
     waiting, doing = list(reversed(wave)), dict[Future[Any], _Try[Item]]()
-    with interrupts_held():
+    with _interrupts_held():
         executor = pool.executor(len(wave))
     ended = False
     try:
@@ -200,7 +237,7 @@ def _wave(
             while waiting and len(doing) < pool.jobs and (pool.isolated or not lost):
                 tried = waiting.pop()
                 try:
-                    with interrupts_held():
+                    with _interrupts_held():
                         doing[executor.submit(_in_worker, work, tried.item)] = tried
                 except Exception as fault:
                     if not (doing or lost):
@@ -222,6 +259,21 @@ def _wave(
             for future in doing:
                 future.cancel()
             pool.stop(executor)
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Keep Ctrl-C waiting until the context ends; for processes that are started within it, for
+    good, unless they let it in themselves.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _in_worker(work: Callable[[Item], Result], item: Item) -> Result | _Raised:

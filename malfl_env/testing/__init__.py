@@ -12,11 +12,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from malfl_env.testing.hash_seed import check_hash_seeds
 from malfl_env.testing.isolation import check_action_order, check_copies, check_scribbling
-from malfl_env.testing.plan import Plan
+from malfl_env.testing.protocol import Plan
 from malfl_env.testing.run import global_random_state, restore_global_random_state
-from malfl_env.testing.seeding import check_one_seed, check_streams
+from malfl_env.testing.seeding import check_hash_seeds, check_one_seed, check_streams
 
 __all__ = ["check_parallel_env"]
 

@@ -8,8 +8,7 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any
 
-from malfl_env.testing.plan import Plan
-from malfl_env.testing.protocol import Environment, Moment
+from malfl_env.testing.protocol import Environment, Moment, Plan
 from malfl_env.testing.run import (
     Run,
     blamed,

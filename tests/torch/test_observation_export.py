@@ -14,8 +14,8 @@ from network_games import Corridor
 from malfl_algos import LearningTrace
 from malfl_algos.cli.main import main
 from malfl_algos.play import games_of, joined, play_stage
-from malfl_algos.storage import export as observation_export
-from malfl_algos.storage.export import export_minari, export_parquet
+from malfl_algos.storage import tables as observation_export
+from malfl_algos.storage.tables import export_minari, export_parquet
 from malfl_env.spaces import space_from_json
 
 
