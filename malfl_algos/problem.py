@@ -92,9 +92,10 @@ class Problem:
             TooFewStages: naming both numbers.
         """
         if self.trace.n_stages < n_stages:
+            improvements = "1 improvement" if n_stages == 2 else f"{n_stages - 1} improvements"
             raise TooFewStages(
-                f"recovery needs at least {n_stages} stages ({n_stages - 1} improvements), the "
-                f"trace has {self.trace.n_stages}"
+                f"recovery needs at least {n_stages} stages ({improvements}), the trace has "
+                f"{self.trace.n_stages}"
             )
 
 

@@ -42,14 +42,16 @@ def learn(
 def known_exactly(
     game: MarkovGame, n_stages: int, visits: int = 1
 ) -> tuple[LearningTrace, dict[str, np.ndarray]]:
-    """Exact learners whose policies are handed over.
+    """A trace of exact learners, and their policies as known policies.
 
-    Every joint action that they may play was seen equally often.
+    In every joint state that the game can reach, each joint action that the policies allow was
+    played `visits` times.
     """
     stages = exact_policies(game, n_stages, **SETTINGS)
+    reached = reachable(game).reshape(-1, *[1] * game.n_agents)
     seen = []
     for stage in stages:
-        possible = np.ones((game.n_states, *[1] * game.n_agents), dtype=np.int64)
+        possible = reached.astype(np.int64)
         for index, policy in enumerate(stage):
             shape = [game.n_states, *[1] * game.n_agents]
             shape[index + 1] = game.n_actions[index]
@@ -59,6 +61,15 @@ def known_exactly(
         agent: np.stack([stage[index] for stage in stages])
         for index, agent in enumerate(game.agents)
     }
+
+
+def reachable(game: MarkovGame) -> np.ndarray:
+    """Joint states that can follow the game's start under some joint actions, `(n_states,)`."""
+    successors, probabilities = game.joint_successors()
+    reached = np.arange(game.n_states) == game.start
+    for _ in range(game.n_states):
+        reached[successors[reached][probabilities[reached] > 0]] = True
+    return reached
 
 
 def recovered_exactly(
