@@ -18,28 +18,30 @@ from malfl_algos.cli.table import (
     log,
     picked,
     read_config,
+    set_keys,
     tell,
     tell_of_compilation,
     whole,
+    whole_argument,
 )
 from malfl_env.errors import InputError
 
 __all__ = ["FAST", "reproduce", "sweep", "verify"]
 
 FAST: Mapping[str, Any] = {"iterations": 4, "episodes": 100, "episode_length": 200, "seeds": [0]}
-"""The settings of `--fast`."""
+"""Settings of `--fast`."""
 
 
 @command(
     "reproduce",
-    "Run the paper's experiments, or others like them, from end to end.",
+    "Run the paper's experiments, or similar ones, from end to end.",
     config_argument(),
     argument(
         "--output-dir",
         metavar="DIR",
         default="malfl-results",
-        help="write into this folder (default: malfl-results); a run that is there already is "
-        "finished: seeds, families and observers may be added, nothing else may differ",
+        help="write into this folder (default: malfl-results); a run in that folder is continued: "
+        "seeds, families and observers may be added, no other setting may change",
     ),
     argument(
         "--reward-families",
@@ -56,7 +58,7 @@ FAST: Mapping[str, Any] = {"iterations": 4, "episodes": 100, "episode_length": 2
         metavar="K",
         help="run every family once per seed (default: 0 1 2 3 4)",
     ),
-    argument("--learner", metavar="NAME", help="let this learner learn (default: ma-spi)"),
+    argument("--learner", metavar="NAME", help="use this learner (default: ma-spi)"),
     argument(
         "--observers",
         nargs="+",
@@ -67,33 +69,31 @@ FAST: Mapping[str, Any] = {"iterations": 4, "episodes": 100, "episode_length": 2
     argument(
         "--seat",
         choices=("external", "agent"),
-        help="choose the perspective; external: policies are estimated; agent: the observer is a "
-        "participating agent and knows its own policy (default: external)",
+        help="choose the perspective of the observer; external: it estimates all policies; agent: "
+        "it is a participating agent and knows its own policy (default: external)",
     ),
-    argument(
+    whole_argument(
         "--jobs",
-        type=whole,
-        metavar="N",
-        help="use N worker processes (default: one per processor); results do not depend on it",
+        "use N worker processes (default: one per processor); results do not depend on N",
     ),
     argument(
         "--fast",
         action="store_true",
         help="run a smoke test: 4 iterations, 100 episodes of 200 steps, seed 0; overrides the "
-        "configuration file, and options override it",
+        "configuration file, other options override it",
     ),
-    argument("--overwrite", action="store_true", help="start afresh in the folder of a run"),
+    argument("--overwrite", action="store_true", help="replace a run in the output folder"),
     resumes=True,
 )
 def reproduce(arguments: argparse.Namespace) -> int:
-    """Run an experiment and print its tables."""
+    """Run an experiment and print its tables; returns the exit status."""
     from malfl_algos.experiments.config import merge
 
     base = read_config(arguments.config)
     overrides: dict[str, Any] = dict(FAST) if arguments.fast else {}
-    for key in ("reward_families", "iterations", "episodes", "episode_length", "seeds", "seat"):
-        if getattr(arguments, key) is not None:
-            overrides[key] = getattr(arguments, key)
+    overrides |= set_keys(
+        arguments, "reward_families", "iterations", "episodes", "episode_length", "seeds", "seat"
+    )
     if arguments.learner is not None:
         overrides["learner"] = picked(arguments.learner, [base.learner])
     if arguments.observers is not None:
@@ -114,23 +114,23 @@ def reproduce(arguments: argparse.Namespace) -> int:
         log=log,
     )
     tell(summary_text(summary))
-    tell(f"\nTables: {output}; pictures: {output / 'figures'}")
+    tell(f"\nTables: {output}; figures: {output / 'figures'}")
     return 0
 
 
 @command(
     "verify",
-    "Check that a run folder is whole and as it was written.",
-    argument("folder", metavar="OUT", help="a folder that malfl reproduce wrote"),
+    "Check that a run folder is complete and undamaged.",
+    argument("folder", metavar="OUT", help="check this output folder of malfl reproduce"),
 )
 def verify(arguments: argparse.Namespace) -> int:
-    """Check a run folder; one line for each fault."""
+    """Check a run folder and print one line for each error."""
     existing(arguments.folder)
     from malfl_algos.experiments.verification import verify as check_folder
 
     verdict = check_folder(Path(arguments.folder))
     lines = (*verdict.notes, *verdict.faults)
-    tell("\n".join(lines) or f"{arguments.folder}: nothing is amiss")
+    tell("\n".join(lines) or f"{arguments.folder}: no errors found")
     return 1 if verdict.faults else 0
 
 
@@ -140,62 +140,43 @@ def verify(arguments: argparse.Namespace) -> int:
     argument(
         "file",
         metavar="FILE",
-        help="a YAML file with `base`, an experiment, and `grid`, lists of values for its keys",
+        help="read this YAML file: `base` is an experiment, `grid` lists values for its keys",
     ),
     argument(
         "--output-dir",
         metavar="DIR",
         required=True,
-        help="write the runs, the tables and the figure into this folder; runs that are there "
-        "already are kept",
+        help="write the runs, the tables and the figure into this folder; finished runs in it are "
+        "kept",
     ),
     argument(
         "--backend",
         choices=("loky", "dask", "ray"),
         default="loky",
-        help="choose where runs are done; loky: processes of this machine; dask, ray: a cluster "
+        help="choose where to run; loky: processes on this machine; dask, ray: a cluster "
         "(default: loky)",
     ),
     argument(
         "--address",
         metavar="ADDRESS",
         help="connect to this cluster: HOST:PORT, a scheduler file of Dask (.json), or auto for "
-        "Ray (default: start a small one on this machine)",
+        "Ray (default: start a small cluster on this machine)",
     ),
-    argument(
-        "--jobs",
-        type=whole,
-        metavar="N",
-        help="do N runs at a time (default: one per processor); results do not depend on it",
+    whole_argument(
+        "--jobs", "do N runs at a time (default: one per processor); results do not depend on N"
     ),
-    argument(
-        "--max-runs",
-        type=whole,
-        metavar="N",
-        default=1000,
-        help="reject a grid of more runs (default: 1000)",
-    ),
-    argument(
-        "--retries",
-        type=whole,
-        metavar="N",
-        default=1,
-        help="repeat a failed run up to N times (default: 1)",
-    ),
-    argument(
-        "--connect-timeout",
-        type=whole,
-        metavar="N",
-        default=20,
-        help="give up on a cluster after N seconds (default: 20)",
-    ),
+    whole_argument("--max-runs", "reject a grid of more than N runs (default: 1000)", 1000),
+    whole_argument("--retries", "repeat a failed run up to N times (default: 1)", 1),
+    whole_argument("--connect-timeout", "give up on a cluster after N seconds (default: 20)", 20),
     argument(
         "--x",
         metavar="KEY",
-        help="plot this key on the horizontal axis (default: the first that varies)",
+        help="plot this key on the horizontal axis (default: the first key that varies)",
     ),
     argument(
-        "--hue", metavar="KEY", help="plot a line per value of this key (default: the next one)"
+        "--hue",
+        metavar="KEY",
+        help="plot one line per value of this key (default: the next key that varies)",
     ),
     argument(
         "--measure",
@@ -206,7 +187,7 @@ def verify(arguments: argparse.Namespace) -> int:
     resumes=True,
 )
 def sweep(arguments: argparse.Namespace) -> int:
-    """Run a sweep, and say where its tables and its figure are."""
+    """Run a sweep and print the paths of its tables and its figure."""
     existing(arguments.file)
     if arguments.max_runs < 1:
         raise InputError(f"max-runs must be a whole number >= 1, got {arguments.max_runs}")
@@ -217,7 +198,7 @@ def sweep(arguments: argparse.Namespace) -> int:
     from malfl_algos.work.clusters import open_pool
 
     wanted = load_sweep(arguments.file, max_runs=arguments.max_runs)
-    picture = picture_of(wanted, x=arguments.x, hue=arguments.hue, measure=arguments.measure)
+    figure = picture_of(wanted, x=arguments.x, hue=arguments.hue, measure=arguments.measure)
     written = run_sweep(
         wanted,
         arguments.output_dir,
@@ -228,7 +209,7 @@ def sweep(arguments: argparse.Namespace) -> int:
             connect_timeout=arguments.connect_timeout,
         ),
         retries=arguments.retries,
-        draw=partial(write_sweep_figure, **asdict(picture)),
+        draw=partial(write_sweep_figure, **asdict(figure)),
         log=log,
     )
     tell(f"{len(wanted.runs)} runs: {', '.join(map(str, written))}")

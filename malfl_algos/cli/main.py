@@ -1,8 +1,8 @@
-"""The `malfl` command: parsing, and what becomes of errors.
+"""The `malfl` command: it parses the arguments, runs a command and reports errors.
 
-Exit status: 0, done; 1, something failed on the way, by a plugin's fault or ours; 2, bad input or
-something is not installed, and nothing was written; 130, interrupted; 143, asked to end. An error
-is one line, or one line per part that failed; `--traceback` shows where it came from.
+Exit status: 0, done; 1, a run failed, by an error of a plugin or of ours; 2, bad input or a missing
+package, and nothing was written; 130, interrupted; 143, terminated. An error is one line, or one
+line per part that failed; `--traceback` adds the traceback.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from importlib.util import find_spec
 from types import FrameType
 from typing import Any, NoReturn
 
-from malfl_algos.cli import experiments, plugins, traces  # noqa: F401  (they fill the table)
+from malfl_algos.cli import experiments, plugins, traces  # noqa: F401  (they add to the table)
 from malfl_algos.cli.table import COMMANDS, log, tell
 from malfl_algos.plugins.loading import PluginError, PluginFault
 from malfl_algos.plugins.options import suggestion
@@ -46,10 +46,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command.
 
     Args:
-        argv: its arguments; those of the process when left out.
+        argv: arguments of the command; None: those of the process.
 
     Returns:
-        The exit status, see above.
+        The exit status, as listed above.
     """
     given = list(sys.argv[1:] if argv is None else argv)
     _open_closed_streams()
@@ -112,25 +112,25 @@ def make_parser() -> argparse.ArgumentParser:
                 "-h",
                 "--help",
                 action=_PluginHelp,
-                help="show this help and, with a NAME, the options of that plugin",
+                help="show this help and, with NAME, the options of that plugin",
             )
         for argument in entry.arguments:
             command.add_argument(*argument.names, **argument.settings)
         command.add_argument(
-            "--traceback", action="store_true", help="show the traceback of an error, too"
+            "--traceback", action="store_true", help="also show the traceback of an error"
         )
     return parser
 
 
 class _Parser(argparse.ArgumentParser):
-    """Complains by raising, in one line, without the usage."""
+    """Raises errors as `InputError`, in one line, without the usage."""
 
     def error(self, message: str) -> NoReturn:
         raise InputError(f"{message} (see {self.prog} --help)")
 
 
 class _PluginHelp(argparse.Action):
-    """The help of a command, and the options of the plugin that is named before it."""
+    """Shows the help of a command and the options of the plugin that was named."""
 
     def __init__(self, option_strings: Sequence[str], dest: str, **settings: Any) -> None:
         super().__init__(
@@ -171,7 +171,7 @@ def _parse(given: Sequence[str]) -> argparse.Namespace:
 
 
 def _help_last(given: Sequence[str]) -> Sequence[str]:
-    """The arguments with a call for help at their end, where all else has been read."""
+    """The arguments with `--help` moved to the end, so that the plugin is parsed before it."""
     wanted = [word for word in given if word in ("-h", "--help")]
     if not (wanted and given[0] in COMMANDS and COMMANDS[given[0]].plugin):
         return given
@@ -194,23 +194,23 @@ def _check_extra(command: str) -> None:
 
 
 def _what_then(arguments: argparse.Namespace) -> str:
-    """How to finish what was interrupted, where that is possible."""
+    """How to continue an interrupted run; empty for a command that cannot."""
     entry = COMMANDS.get(getattr(arguments, "command", ""))
     if entry is None or not entry.resumes:
         return ""
     without = "without --overwrite " * getattr(arguments, "overwrite", False)
-    return f"; the same command {without}again finishes what is missing"
+    return f"; run the same command {without}again to continue"
 
 
 def _report(fault: Exception) -> int:
-    """Say what went wrong; returns the exit status."""
+    """Print the error; returns the exit status."""
     words = str(fault) or type(fault).__name__
-    unforeseen = isinstance(fault, (NotImplementedError, RecursionError))
+    unexpected = isinstance(fault, (NotImplementedError, RecursionError))
     if isinstance(fault, PluginFault):
         lines, status = [f"{words} ({_SHOW})"], 1
     elif isinstance(fault, (InputError, PluginError, ImportError)):
         lines, status = [words], 2
-    elif isinstance(fault, (OSError, MemoryError, RuntimeError)) and not unforeseen:
+    elif isinstance(fault, (OSError, MemoryError, RuntimeError)) and not unexpected:
         lines, status = words.splitlines(), 1
     else:
         lines, status = [f"internal error: {type(fault).__name__}: {words} ({_SHOW})"], 1
@@ -220,9 +220,9 @@ def _report(fault: Exception) -> int:
 
 
 def _open_closed_streams() -> None:
-    """Give a process whose output is closed (`2>&-`, services) streams that swallow it.
+    """Open the null device in place of closed output streams (`2>&-`, services).
 
-    They take the lowest free descriptors, so that no other file becomes standard error by accident.
+    It takes the lowest free descriptors, so that no other file becomes standard error by accident.
     """
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:

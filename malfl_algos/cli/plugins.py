@@ -13,18 +13,18 @@ __all__ = ["plugin_help", "plugins"]
 
 @command(
     "plugins",
-    "List the learners and observers that are installed, or check them.",
+    "List the installed learners and observers, or check them.",
     argument(
         "action",
         nargs="?",
         choices=("list", "doctor"),
         default="list",
-        help="list them from their metadata (the default), or doctor: load and check each",
+        help="list: read their metadata (the default); doctor: import and check each",
     ),
     needs_extra=False,
 )
 def plugins(arguments: argparse.Namespace) -> int:
-    """List the plugins from metadata alone, or load and check each."""
+    """List the plugins from their metadata, or import and check each."""
     return _doctor() if arguments.action == "doctor" else _list()
 
 
@@ -33,15 +33,15 @@ def plugin_help(kind: Kind, name: str, config: str | None) -> str:
 
     Raises:
         ImportError: without the extra `algos`.
-        InputError, PluginError: where there is no such plugin, or it cannot be loaded.
+        InputError: for an unknown plugin.
+        PluginError: for a plugin that cannot be loaded.
     """
     if find_spec("docstring_parser") is None:
         raise ImportError(
-            f"the options of {kind} {name!r} are read with docstring_parser: "
-            'pip install "malfl-env[algos]"'
+            f'the help on {kind} {name!r} needs docstring_parser: pip install "malfl-env[algos]"'
         )
+    from malfl_algos.plugins.inspection import option_help
     from malfl_algos.plugins.loading import find_plugin
-    from malfl_algos.plugins.option_help import option_help
 
     if config is not None:
         read = read_config(config)
@@ -63,19 +63,19 @@ def _list() -> int:
 
 
 def _remark(plugin: Plugin, installed: list[Plugin]) -> str:
-    """What the metadata alone tell of a plugin that does not work by its name."""
+    """Why a plugin cannot be loaded by its name, as far as metadata show; empty if it can."""
     if plugin.malformed:
         return f"  [{plugin.malformed}]"
     rivals = clashes(plugin, installed)
     if not rivals:
         return ""
     if any(canonical_name(r.distribution) == canonical_name(plugin.distribution) for r in rivals):
-        return "  [its distribution has two of this name]"
-    return f"  [the name is used twice: say {plugin.full_name}]"
+        return "  [its distribution has two plugins of this name]"
+    return f"  [two distributions use this name: write {plugin.full_name}]"
 
 
 def _doctor() -> int:
-    from malfl_algos.plugins.doctor import examine
+    from malfl_algos.plugins.inspection import examine
 
     installed, unreadable = discover()
     n_faults = len(unreadable)

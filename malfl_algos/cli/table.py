@@ -1,7 +1,7 @@
-"""The table of commands, and what several commands share.
+"""The table of commands, and functions that several commands share.
 
-Commands import what they need when they run, and look at their files first: a file that is missing
-is reported before scipy, numba or matplotlib is loaded.
+A command imports the modules that it needs when it runs, after it has looked for its files: a
+missing file is reported before scipy, numba or matplotlib is imported.
 """
 
 from __future__ import annotations
@@ -30,15 +30,17 @@ __all__ = [
     "log",
     "picked",
     "read_config",
+    "set_keys",
     "tell",
     "tell_of_compilation",
     "whole",
+    "whole_argument",
 ]
 
 
 @dataclass(frozen=True)
 class Argument:
-    """What `argparse.ArgumentParser.add_argument` is called with."""
+    """The arguments of one call of `argparse.ArgumentParser.add_argument`."""
 
     names: tuple[str, ...]
     settings: dict[str, Any]
@@ -49,12 +51,13 @@ class Command:
     """An entry of the table.
 
     Args:
-        purpose: for `--help`, verb first.
+        purpose: one sentence for `--help`, verb first.
         arguments: in the order of `--help`.
         run: does the work and returns the exit status.
-        plugin: what kind of plugin the command names; its options are part of `--help`.
+        plugin: kind of the plugin that the command names, if it names one; `--help` then shows the
+            options of that plugin.
         needs_extra: whether the extra `algos` must be installed.
-        resumes: whether the same command finishes what an interruption left.
+        resumes: whether the same command, started again, finishes an interrupted run.
     """
 
     purpose: str
@@ -66,13 +69,13 @@ class Command:
 
 
 COMMANDS: dict[str, Command] = {}
-"""By name. The decorator `command` fills it."""
+"""Commands by name; the decorator `command` adds to it."""
 
 
 def command(
     name: str, purpose: str, *arguments: Argument, **settings: Any
 ) -> Callable[[Callable[[argparse.Namespace], int]], Callable[[argparse.Namespace], int]]:
-    """Enter a function into the table of commands; `settings` are further fields of `Command`."""
+    """Add a function to the table of commands; `settings` are further fields of `Command`."""
 
     def enter(run: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:
         COMMANDS[name] = Command(purpose, arguments, run, **settings)
@@ -82,8 +85,13 @@ def command(
 
 
 def argument(*names: str, **settings: Any) -> Argument:
-    """Describe an argument as `argparse` does."""
+    """An argument, described as for `argparse.ArgumentParser.add_argument`."""
     return Argument(names, settings)
+
+
+def whole_argument(name: str, text: str, default: int | None = None) -> Argument:
+    """An option whose value is a whole number; `text` is its help."""
+    return argument(name, type=whole, metavar="N", default=default, help=text)
 
 
 def whole(text: str) -> int:
@@ -101,16 +109,19 @@ def config_argument(what: str = "keys left out have the paper's settings") -> Ar
 
 def count_arguments() -> Iterable[Argument]:
     """The sizes of an experiment."""
-    for name, text in (
-        ("iterations", "number of learning stages (default: 10)"),
-        ("episodes", "episodes per stage (default: 3000)"),
-        ("episode-length", "steps per episode (default: 1000)"),
-    ):
-        yield argument(f"--{name}", type=whole, metavar="N", help=text)
+    yield whole_argument("--iterations", "number of learning stages (default: 10)")
+    yield whole_argument("--episodes", "episodes per stage (default: 3000)")
+    yield whole_argument("--episode-length", "steps per episode (default: 1000)")
+
+
+def set_keys(arguments: argparse.Namespace, *keys: str) -> dict[str, Any]:
+    """The keys of a configuration that were given as options, with their values."""
+    given = {key: getattr(arguments, key) for key in keys}
+    return {key: value for key, value in given.items() if value is not None}
 
 
 def existing(*paths: str | None) -> None:
-    """Reject paths at which there is nothing; None passes."""
+    """Reject a path that does not exist; None stands for an option that was not given."""
     for path in paths:
         if path is not None and not os.path.exists(path):
             raise InputError(f"{path}: no such file or folder")
@@ -124,7 +135,7 @@ def read_config(path: str | None) -> ExperimentConfig:
 
 
 def picked(name: str, defined: Iterable[PluginConfig]) -> dict[str, Any]:
-    """The plugin that a configuration defines under this label or name, else the bare one."""
+    """The plugin that a configuration defines under this label or name, else a bare one."""
     from malfl_algos.experiments.config import PluginConfig
 
     known = list(defined)
@@ -134,17 +145,17 @@ def picked(name: str, defined: Iterable[PluginConfig]) -> dict[str, Any]:
 
 
 def tell_of_compilation() -> None:
-    """Say, from now on, when functions are compiled. To be called before they are imported."""
+    """Announce each later compilation; call this before compiled functions are imported."""
     from malfl_algos.work.compilation import tell_of_compilation as begin
 
     begin()
 
 
 def tell(text: str, *, to: TextIO | None = None) -> None:
-    """Print whatever a text holds: the work is done, and telling of it must not fail.
+    """Print any text without failing.
 
-    Control characters, which a file's name or content may bring, and characters that the stream
-    cannot encode are escaped. A reader who has left is no error.
+    Control characters, for example of a file's name, and characters that the stream cannot encode
+    are escaped. A closed pipe is not an error.
 
     Args:
         text: one line or more.
@@ -162,5 +173,5 @@ def tell(text: str, *, to: TextIO | None = None) -> None:
 
 
 def log(line: str) -> None:
-    """Tell on standard error how far a command is."""
+    """Print a line on standard error."""
     tell(line, to=sys.stderr)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from malfl_algos.cli.table import (
     Argument,
@@ -16,14 +16,13 @@ from malfl_algos.cli.table import (
     existing,
     picked,
     read_config,
+    set_keys,
     tell,
     tell_of_compilation,
     whole,
+    whole_argument,
 )
 from malfl_env.errors import InputError
-
-if TYPE_CHECKING:
-    from malfl_algos.trace import LearningTrace
 
 __all__ = ["export", "learn", "recover_rewards", "score"]
 
@@ -32,7 +31,7 @@ _OPTION = argument(
     action="append",
     default=[],
     metavar="KEY=VALUE",
-    help="set an option of the plugin, its value in YAML; may be repeated",
+    help="set an option of the plugin; the value is YAML; may be repeated",
 )
 
 
@@ -40,34 +39,37 @@ def _output_arguments(what: str) -> Iterator[Argument]:
     yield argument(
         "--output-dir", metavar="DIR", required=True, help=f"write {what} into this folder"
     )
-    yield argument("--overwrite", action="store_true", help="replace such files there")
+    yield argument("--overwrite", action="store_true", help="replace existing files in that folder")
 
 
 @command(
     "learn",
-    "Let a learner learn, and save its trace and, in a separate file, the ground truth.",
+    "Run a learner and save its trace and, in a separate file, the ground truth.",
     argument(
         "name",
         nargs="?",
         metavar="NAME",
-        help="a learner, by plugin name (default: the configuration's, ma-spi)",
+        help="use this learner (default: the learner of the configuration, ma-spi)",
     ),
     config_argument(),
     *_output_arguments("trace.npz and ground_truth.npz"),
     argument(
         "--reward-family",
         metavar="NAME",
-        help="learn in this reward family (default: the configuration's first, homogeneous)",
+        help="use this reward family (default: the first of the configuration, homogeneous)",
     ),
     *count_arguments(),
     argument(
-        "--seed", type=whole, metavar="K", help="set the seed (default: the configuration's first)"
+        "--seed",
+        type=whole,
+        metavar="K",
+        help="use this seed (default: the first of the configuration, 0)",
     ),
     _OPTION,
     plugin="learner",
 )
 def learn(arguments: argparse.Namespace) -> int:
-    """Let one learner learn in one family with one seed."""
+    """Run one learner in one reward family with one seed."""
     from malfl_algos.experiments.config import merge
     from malfl_algos.plugins.loading import blaming, find_plugin
 
@@ -76,11 +78,9 @@ def learn(arguments: argparse.Namespace) -> int:
     learner["options"] = {**learner["options"], **_options(arguments.option)}
     family = arguments.reward_family or base.reward_families[0]
     overrides: dict[str, Any] = {"learner": learner, "reward_families": [family]}
+    overrides |= set_keys(arguments, "iterations", "episodes", "episode_length")
     if arguments.seed is not None:
         overrides["seeds"] = [arguments.seed]
-    for key in ("iterations", "episodes", "episode_length"):
-        if getattr(arguments, key) is not None:
-            overrides[key] = getattr(arguments, key)
     config = merge(base, overrides)
     plugin = find_plugin("learner", learner["name"])
     tell_of_compilation()
@@ -104,33 +104,30 @@ def learn(arguments: argparse.Namespace) -> int:
 @command(
     "recover",
     "Recover rewards from a saved trace.",
-    argument("trace", metavar="TRACE", help="trace.npz of a learner"),
+    argument("trace", metavar="TRACE", help="read this trace.npz of a learner"),
     argument(
         "--observer",
         metavar="NAME",
         required=True,
-        help="recover with this observer, by plugin name or by label in --config",
+        help="use this observer, by plugin name or by label in --config",
     ),
     config_argument(),
-    *_output_arguments("rewards.npz, diagnostics.json and what else the observer has"),
-    argument(
+    *_output_arguments("rewards.npz, diagnostics.json and the observer's other results"),
+    whole_argument(
         "--stages",
-        type=whole,
-        metavar="N",
-        help="recover from the first N stages alone; malfl score predicts the others (default: "
-        "all)",
+        "recover from the first N stages only; malfl score predicts the others (default: all)",
     ),
     argument(
         "--estimate-dynamics",
         action="store_true",
-        help="let the observer estimate the game's dynamics from the trace (default: give it those "
-        "of the configuration)",
+        help="let the observer estimate the game's dynamics from the trace (default: give it the "
+        "dynamics of the configuration's game)",
     ),
     _OPTION,
     plugin="observer",
 )
 def recover_rewards(arguments: argparse.Namespace) -> int:
-    """Let one observer recover rewards from one trace, from the external perspective."""
+    """Recover rewards from one trace with one observer, from the external perspective."""
     from malfl_algos.experiments.config import PluginConfig
     from malfl_algos.plugins.loading import blaming, find_plugin
 
@@ -152,7 +149,7 @@ def recover_rewards(arguments: argparse.Namespace) -> int:
     if (trace.n_states, trace.n_actions) != (game.n_states, game.n_actions):
         raise InputError(
             f"{arguments.trace} is of a game with {trace.n_states} joint states and actions "
-            f"{trace.n_actions}, the configuration's has {game.n_states} and {game.n_actions}"
+            f"{trace.n_actions}, the configuration's game has {game.n_states} and {game.n_actions}"
         )
     if arguments.stages is not None:
         if not 1 <= arguments.stages <= trace.n_stages:
@@ -177,25 +174,25 @@ def recover_rewards(arguments: argparse.Namespace) -> int:
 
 @command(
     "score",
-    "Score recovered rewards by the ground truth, by held-out prediction, or by both.",
-    argument("rewards", metavar="REWARDS", help="rewards.npz of an observer"),
+    "Score recovered rewards against the ground truth, by held-out prediction, or both.",
+    argument("rewards", metavar="REWARDS", help="read this rewards.npz of an observer"),
     argument(
         "--ground-truth",
         metavar="FILE",
         help="compare with this ground_truth.npz of the learner: correlation, distance (EPIC, "
-        "STARC), regret and calibration, the last from posterior.npz beside REWARDS",
+        "STARC), regret and calibration; calibration needs posterior.npz beside REWARDS",
     ),
     argument(
         "--trace",
         metavar="FILE",
-        help="predict stages of this trace.npz from those before them, which needs no ground "
-        "truth: stages new to the rewards (malfl recover --stages), else the last",
+        help="predict held-out stages of this trace.npz from earlier stages, without ground truth: "
+        "those that REWARDS were not recovered from (malfl recover --stages), else the last stage",
     ),
-    config_argument("only joint states that can occur in its game count (default: the paper's)"),
-    argument("--json", metavar="FILE", help="write the scores into this file, too"),
+    config_argument("scores count only joint states that can occur in its game (default: paper)"),
+    argument("--json", metavar="FILE", help="also write the scores into this file"),
 )
 def score(arguments: argparse.Namespace) -> int:
-    """Score recovered rewards by the ground truth, by what the agents did next, or both."""
+    """Score recovered rewards against the ground truth, by held-out prediction, or both."""
     existing(arguments.rewards, arguments.ground_truth, arguments.trace)
     config = read_config(arguments.config)
     tell_of_compilation()
@@ -228,28 +225,33 @@ def score(arguments: argparse.Namespace) -> int:
     argument(
         "trace",
         metavar="TRACE",
-        help="folder of an observation trace, or trace.npz of a learner that kept its transitions",
+        help="read this trace: a folder, or trace.npz of a learner that kept its transitions",
     ),
     argument(
         "--format",
         choices=("minari", "parquet"),
         required=True,
-        help="choose the format; needs the extra data",
+        help="choose the format; both need the extra data",
     ),
     argument(
         "--output",
         metavar="PATH",
         required=True,
-        help="write this file (parquet) or folder (minari), which must not exist",
+        help="write this file (parquet) or folder (minari); it must not exist",
     ),
-    config_argument("it defines the game of a trace.npz (default: the paper's)"),
+    config_argument("it defines the game of a trace.npz (default: the paper's game)"),
 )
 def export(arguments: argparse.Namespace) -> int:
     """Write a trace for other tools."""
     existing(arguments.trace)
     from malfl_algos.storage.tables import export_minari, export_parquet
+    from malfl_algos.trace import LearningTrace
 
-    trace = _observed(Path(arguments.trace), arguments.config)
+    trace = LearningTrace.load(arguments.trace)
+    if trace.spaces is None:
+        config = read_config(arguments.config)
+        game = config.markov_game(config.reward_families[0]).without_rewards()
+        trace = trace.with_observations(game)
     write = {"minari": export_minari, "parquet": export_parquet}[arguments.format]
     write(trace, arguments.output)
     n_steps = sum(stage.n_steps for stage in trace.stages)
@@ -257,23 +259,12 @@ def export(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _observed(path: Path, config: str | None) -> LearningTrace:
-    from malfl_algos.trace import LearningTrace
-
-    trace = LearningTrace.load(path)
-    if trace.spaces is not None:
-        return trace
-    experiment = read_config(config)
-    game = experiment.markov_game(experiment.reward_families[0]).without_rewards()
-    return trace.with_observations(game)
-
-
 def _path(name: str | None) -> Path | None:
     return None if name is None else Path(name)
 
 
 def _options(pairs: Sequence[str]) -> dict[str, Any]:
-    """Options given as KEY=VALUE."""
+    """The options that were given as KEY=VALUE."""
     from malfl_algos.storage.yaml_files import parse_yaml
 
     options = {}
@@ -289,12 +280,12 @@ def _options(pairs: Sequence[str]) -> dict[str, Any]:
 
 
 def _output(arguments: argparse.Namespace, *names: str) -> Path:
-    """The output folder, once it is known that the files can be written there."""
+    """The output folder, after checks that the files can be written there."""
     from malfl_algos.experiments.folder import check_writable
 
     folder = Path(arguments.output_dir)
     check_writable(folder)
     for name in names:
         if (folder / name).exists() and not arguments.overwrite:
-            raise InputError(f"{folder / name} exists: choose another folder, or --overwrite")
+            raise InputError(f"{folder / name} exists: choose another folder, or add --overwrite")
     return folder

@@ -258,7 +258,7 @@ def open_run(root: Path, asked: ExperimentConfig, *, overwrite: bool) -> RunFold
         config = extended(stored, asked)
     except InputError as fault:
         raise InputError(
-            f"{root} holds another run: {fault}; choose another folder, or --overwrite"
+            f"{root} holds another run: {fault}; choose another folder, or add --overwrite"
         ) from fault
     earlier = list(record["earlier_versions"])
     if record["versions"] not in (versions(), *earlier):

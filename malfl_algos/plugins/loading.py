@@ -8,13 +8,16 @@ one harms nobody else.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
 from importlib.metadata import EntryPoint
 from traceback import walk_tb
 from typing import Any, cast
 
 from malfl_algos.contract import (
+    API_VERSION,
     Diagnostics,
     LearnedStage,
     Learner,
@@ -23,20 +26,29 @@ from malfl_algos.contract import (
     RecoveredRewards,
     StageTruth,
 )
-from malfl_algos.plugins.checks import check_plugin_class
-from malfl_algos.plugins.discovery import GROUPS, Kind, Plugin, canonical_name, discover
-from malfl_algos.plugins.options import coerce_options, suggestion
-from malfl_algos.plugins.requirements import brought_by_extra, install_plugin, missing_module
+from malfl_algos.plugins.discovery import (
+    GROUPS,
+    Kind,
+    Plugin,
+    brought_by_extra,
+    canonical_name,
+    discover,
+    install_plugin,
+    missing_module,
+)
+from malfl_algos.plugins.options import coerce_options, option_hints, suggestion
 from malfl_algos.trace import Stage
 from malfl_env.errors import InputError
 
 __all__ = [
+    "PIPELINE_OPTIONS",
     "Kind",
     "MissingExtra",
     "Plugin",
     "PluginError",
     "PluginFault",
     "blaming",
+    "check_plugin_class",
     "find_plugin",
     "list_plugins",
     "load_learner",
@@ -45,6 +57,18 @@ __all__ = [
     "plugin_class",
 ]
 
+
+PIPELINE_OPTIONS: Mapping[str, Any] = {
+    "discount": 0.9,
+    "temperature": 3.0,
+    "episodes": 3,
+    "episode_length": 10,
+    "seed": 0,
+    "keep_transitions": False,
+}
+"""Options that an experiment fills in where they are not given, with values to try them."""
+
+_METHODS: dict[Kind, Any] = {"learner": Learner.learn, "observer": Observer.recover}
 
 _GIVEN = (Stage, StageTruth, LearnedStage, RecoveredRewards, Diagnostics)
 """What plugins give back; its own checks reject what breaks the contract."""
@@ -120,7 +144,7 @@ def plugin_class(plugin: Plugin) -> type:
             brings it).
         PluginFault: for an import that fails otherwise, whatever it raises but for an interruption
             by a person, or a value that is not what
-            `malfl_algos.plugins.checks.check_plugin_class` asks for.
+            `check_plugin_class` asks for.
     """
     if plugin.malformed:
         raise PluginError(f"{plugin}: {plugin.malformed}")
@@ -140,6 +164,29 @@ def plugin_class(plugin: Plugin) -> type:
     except InputError as fault:
         raise PluginFault(f"{plugin}: {plugin.value} {fault}") from fault
     return cast(type, cls)
+
+
+def check_plugin_class(cls: Any, kind: Kind) -> None:
+    """Compare a loaded object with the protocol of its kind.
+
+    Raises:
+        InputError: saying what is missing: a frozen dataclass, options whose annotations can be
+            evaluated, an API version of our major, the method of its kind, callable as the protocol
+            calls it. The message continues the name of the object.
+    """
+    if not (isinstance(cls, type) and is_dataclass(cls)):
+        raise InputError(f"must be a dataclass, it is {cls!r}")
+    if not cls.__dataclass_params__.frozen:  # type: ignore[attr-defined]
+        raise InputError("must be a frozen dataclass: write @dataclass(frozen=True)")
+    _check_api_version(cls)
+    method = _METHODS[kind]
+    own = inspect.getattr_static(cls, method.__name__, None)
+    if not callable(getattr(cls, method.__name__, None)):
+        raise InputError(f"has no method {method.__name__!r}{_signature(method)}")
+    if isinstance(own, (staticmethod, classmethod)):
+        raise InputError(f"{method.__name__} must be a plain method, not a {type(own).__name__}")
+    _check_call(getattr(cls, method.__name__), method)
+    option_hints(cls)
 
 
 def make_plugin(plugin: Plugin, options: Mapping[str, Any]) -> Learner | Observer:
@@ -209,3 +256,55 @@ def _unknown(kind: Kind, name: str, installed: list[Plugin]) -> str:
     full = [plugin.full_name for plugin in own]
     hint = suggestion(name, full if ":" in name else known)
     return f"unknown {kind} {name!r}{hint or ';'} installed: {', '.join(known)}"
+
+
+def _check_api_version(cls: type) -> None:
+    stated = getattr(cls, "api_version", None)
+    if not (
+        isinstance(stated, tuple) and len(stated) == 2 and all(type(part) is int for part in stated)
+    ):
+        raise InputError(
+            f"api_version must be a pair of whole numbers like {API_VERSION}, got {stated!r}"
+        )
+    if stated[0] != API_VERSION[0]:
+        wanted = ".".join(map(str, API_VERSION))
+        change = "install a matching version of one of the two"
+        if stated[0] == 1:
+            change += (
+                "; its author has to yield LearnedStage(Stage(...), StageTruth(policies)) from "
+                "learn, to begin recover with Problem(...), and to set api_version to (2, 0)"
+            )
+        raise InputError(
+            f"is written for API version {stated[0]}.{stated[1]}, this is {wanted}: {change}"
+        )
+    if any(field.name == "api_version" for field in fields(cls)):
+        raise InputError(
+            "has api_version among its options: annotate it as ClassVar[tuple[int, int]]"
+        )
+
+
+def _check_call(method: Any, protocol: Any) -> None:
+    """Try to bind the arguments of the protocol, without calling."""
+    try:
+        signature = inspect.signature(method)
+    except ValueError:  # compiled code does not always tell
+        return
+    parameters = inspect.signature(protocol).parameters.values()
+    by_place = [p.name for p in parameters if p.kind is not p.KEYWORD_ONLY]
+    by_name = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
+    try:
+        signature.bind(*by_place, **dict.fromkeys(by_name))
+    except TypeError as fault:
+        raise InputError(
+            f"{method.__name__}{signature} cannot be called as {protocol.__name__}"
+            f"{_signature(protocol)}: {fault}"
+        ) from None
+
+
+def _signature(method: Any) -> str:
+    """The parameters of a method by name alone."""
+    signature = inspect.signature(method)
+    bare = [
+        parameter.replace(annotation=parameter.empty) for parameter in signature.parameters.values()
+    ]
+    return str(inspect.Signature(bare))

@@ -12,10 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from malfl_algos.plugins.checks import PIPELINE_OPTIONS, check_plugin_class
 from malfl_algos.plugins.discovery import Kind
-from malfl_algos.plugins.loading import PluginError, find_plugin, plugin_class
-from malfl_algos.plugins.option_help import describe_options
+from malfl_algos.plugins.inspection import describe_options
+from malfl_algos.plugins.loading import (
+    PIPELINE_OPTIONS,
+    PluginError,
+    check_plugin_class,
+    find_plugin,
+    plugin_class,
+)
 from malfl_algos.plugins.options import coerce_options, option_hints
 from malfl_algos.plugins.results import Breach
 from malfl_env.testing.protocol import fail

@@ -160,7 +160,7 @@ def test_reproduce_prints_the_table_and_where_things_are(capsys):
     assert lines[2][:3] == ["homogeneous", "counting", "agent_0"]
     assert lines[2][3:] == [f"{first['pearson']:.3f}", f"{first['spearman']:.3f}"]
     assert "Whether Pearson r is highest with the ground truth of the family itself" in out
-    assert out.splitlines()[-1] == "Tables: out; pictures: out/figures"
+    assert out.splitlines()[-1] == "Tables: out; figures: out/figures"
     assert "learning: 1 of 2: family homogeneous, seed 0, learner 'fake': done" in err
 
 
@@ -238,7 +238,9 @@ def test_files_are_not_replaced_unasked(capsys):
     assert main(argv) == 0
     before = Path("out/trace.npz").read_bytes()
     assert main([*argv, "--seed", "4"]) == 2
-    assert "out/trace.npz exists: choose another folder, or --overwrite" in capsys.readouterr().err
+    assert (
+        "out/trace.npz exists: choose another folder, or add --overwrite" in capsys.readouterr().err
+    )
     assert Path("out/trace.npz").read_bytes() == before
     assert main([*argv, "--seed", "4", "--overwrite"]) == 0
     assert Path("out/trace.npz").read_bytes() != before
@@ -279,8 +281,8 @@ def test_plugins_that_do_not_work_are_marked_and_harm_nobody(tmp_path, monkeypat
     install_text(tmp_path / "plugins", monkeypatch, b"malfl.learners \xff", name="garbled")
     assert main(["plugins"]) == 0
     out = capsys.readouterr().out
-    assert "[the name is used twice: say fakes:fake]" in out
-    assert "[the name is used twice: say others:fake]" in out
+    assert "[two distributions use this name: write fakes:fake]" in out
+    assert "[two distributions use this name: write others:fake]" in out
     assert "[malformed entry 'no colon', expected 'module:Class']" in out
     assert "unreadable: distribution 'garbled' 1.2: entry_points.txt: 'utf-8' codec" in out
     assert main(["plugins", "doctor"]) == 1
@@ -397,9 +399,7 @@ def test_interrupted_by_a_person(tmp_path):
         time.sleep(0.1)
     os.killpg(process.pid, signal.SIGINT)
     _, err = process.communicate(timeout=60)
-    assert err.splitlines()[-1] == (
-        "malfl: interrupted; the same command again finishes what is missing"
-    )
+    assert err.splitlines()[-1] == ("malfl: interrupted; run the same command again to continue")
     assert process.returncode == 130
     assert "Traceback" not in err
     assert len(list(Path("out").rglob("trace.npz"))) == 2

@@ -17,7 +17,7 @@ import yaml
 from nursery import FAKES, Nursery, content, environment, stamps
 
 GAME = {"game": {"size": 2}, "iterations": 3, "reward_families": ["homogeneous"], "seeds": [0, 1]}
-COMPLETE = "interrupted; the same command again finishes what is missing"
+COMPLETE = "interrupted; run the same command again to continue"
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +137,7 @@ def test_with_overwrite_the_way_to_go_on_is_another(tmp_path, argv, start):
     _wait(lambda: list(root.rglob(".waiting.partial")), process)
     process.send_signal(signal.SIGINT)
     assert process.communicate()[1].splitlines()[-1] == (
-        "malfl: interrupted; the same command without --overwrite again finishes what is missing"
+        "malfl: interrupted; run the same command without --overwrite again to continue"
     )
 
 

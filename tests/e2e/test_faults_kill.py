@@ -106,7 +106,7 @@ def test_killed_before_any_change_to_the_disk_and_resumed(
         assert nursery.run(*argv, str(root), die_at=change)["status"] == -9
         assert nursery.run(*argv, str(root))["status"] == 0
         assert content(root) == expected, f"killed before change {change}"
-        assert nursery.run("verify", str(root))["output"].startswith(f"{root}: nothing is amiss")
+        assert nursery.run("verify", str(root))["output"].startswith(f"{root}: no errors found")
         shutil.rmtree(root)
 
 

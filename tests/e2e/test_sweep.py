@@ -197,7 +197,7 @@ def test_an_interrupted_sweep_goes_on_where_it_stopped(serial: Path, tmp_path: P
     argv = [tmp_path / "sweep.yaml", "--output-dir", "cut", "--jobs", 2]
     status, told = interrupted(*argv, folder=Path(), output=Path("cut"))
     assert status == 130
-    again = "malfl: interrupted; the same command again finishes what is missing"
+    again = "malfl: interrupted; run the same command again to continue"
     assert told.splitlines()[-1] == again
     kept = {path: path.stat().st_mtime_ns for path in Path("cut/runs").glob("*.json")}
     assert main([*_argv(tmp_path), "--output-dir", "cut", "--jobs", "1"]) == 0

@@ -16,7 +16,7 @@ from malfl_algos.networks.checkpoints import Checkpoint
 from malfl_algos.networks.recovered_functions import RecoveredFunctions
 from malfl_algos.observers.bayesian import MaLflBellman
 from malfl_algos.observers.network import MaLflNetwork
-from malfl_algos.plugins.option_help import describe_options
+from malfl_algos.plugins.inspection import describe_options
 from malfl_algos.storage.arrays import read_arrays, write_arrays
 from malfl_algos.testing import check_observer
 from malfl_env import grid_world_v0

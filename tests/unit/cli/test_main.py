@@ -106,7 +106,7 @@ def test_whose_fault_it_is(monkeypatch, capsys, fault, status, line):
     ("resumes", "line"),
     [
         (False, "malfl: interrupted\n"),
-        (True, "malfl: interrupted; the same command again finishes what is missing\n"),
+        (True, "malfl: interrupted; run the same command again to continue\n"),
     ],
 )
 def test_an_interruption_says_what_then(monkeypatch, capsys, resumes, line):

@@ -9,10 +9,10 @@ from fake_plugins import ENTRIES, FakeLearner, install, install_text
 from malfl_algos.contract import Learner, Observer
 from malfl_algos.experiments.config import ExperimentConfig, merge
 from malfl_algos.experiments.parts import check_parts
-from malfl_algos.plugins.checks import PIPELINE_OPTIONS
 from malfl_algos.plugins.discovery import discover
-from malfl_algos.plugins.doctor import examine
+from malfl_algos.plugins.inspection import examine
 from malfl_algos.plugins.loading import (
+    PIPELINE_OPTIONS,
     PluginError,
     find_plugin,
     list_plugins,
@@ -351,10 +351,10 @@ def test_the_name_of_a_plugin_that_is_not_on_board_says_how_to_install_it(monkey
     def absent(name):
         raise PackageNotFoundError(name)
 
-    monkeypatch.setattr("malfl_algos.plugins.requirements.distribution", absent)
+    monkeypatch.setattr("malfl_algos.plugins.discovery.distribution", absent)
     with pytest.raises(ValueError, match=r"'sb3-ppo': malfl-sb3 brings it: pip install ./plugins/"):
         find_plugin("learner", "sb3-ppo")
-    monkeypatch.setattr("malfl_algos.plugins.requirements.distribution", lambda name: object())
+    monkeypatch.setattr("malfl_algos.plugins.discovery.distribution", lambda name: object())
     with pytest.raises(ValueError, match=r"unknown learner 'sb3-pqo'.*installed: "):
         find_plugin("learner", "sb3-pqo")
 

@@ -8,8 +8,8 @@ from typing import Any, ClassVar, Literal
 import pytest
 from own_plugins import own_plugins
 
+from malfl_algos.plugins.inspection import describe_options, option_help
 from malfl_algos.plugins.loading import Plugin, find_plugin, plugin_class
-from malfl_algos.plugins.option_help import describe_options, option_help
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def test_every_option_with_type_default_and_documentation():
 
 
 def test_the_text(monkeypatch):
-    monkeypatch.setattr("malfl_algos.plugins.option_help.plugin_class", lambda plugin: Child)
+    monkeypatch.setattr("malfl_algos.plugins.inspection.plugin_class", lambda plugin: Child)
     text = option_help(PLUGIN)
     assert text.startswith("options of learner 'child' (malfl-family 2.0), as --option KEY=VALUE")
     assert "  A child of it, in two lines.\n" in text

@@ -1,0 +1,204 @@
+"""What users see of an installed plugin: its options in words, and what is wrong with it.
+
+The documentation of an option is the text below its field, or its entry in the `Args` section of
+the class.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import traceback
+from collections.abc import Iterator
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
+from importlib.util import find_spec
+from textwrap import fill
+from typing import Any, Literal, NamedTuple
+
+from malfl_algos.plugins.discovery import Plugin, clashes
+from malfl_algos.plugins.loading import (
+    PIPELINE_OPTIONS,
+    MissingExtra,
+    PluginError,
+    make_plugin,
+    plugin_class,
+)
+from malfl_algos.plugins.options import describe, option_hints
+
+__all__ = ["Finding", "Option", "describe_options", "examine", "option_help"]
+
+_WIDTH = 100
+_LABEL = re.compile(r"[a-z0-9-]+")
+
+
+class Option(NamedTuple):
+    """One option of a plugin: its type in words; its default as Python writes it, None where there
+    is none; its documentation in one line, empty where there is none.
+    """
+
+    name: str
+    allowed: str
+    default: str | None
+    documentation: str
+
+
+def describe_options(cls: type) -> list[Option]:
+    """Describe the options of a dataclass, in order."""
+    texts, hints = _field_texts(cls), option_hints(cls)
+    return [
+        Option(
+            field.name,
+            describe(hints[field.name]),
+            _default(field),
+            " ".join(texts.get(field.name, "").split()),
+        )
+        for field in fields(cls)
+        if field.init
+    ]
+
+
+def option_help(plugin: Plugin) -> str:
+    """Describe the options of a plugin, as text for a terminal.
+
+    Raises:
+        PluginError: where the plugin cannot be loaded.
+    """
+    cls = plugin_class(plugin)
+    lines = [
+        f"options of {plugin.kind} {plugin.name!r} ({plugin.distribution} {plugin.version}), "
+        "as --option KEY=VALUE or in YAML:",
+        *_indented(_purpose(cls), 2),
+    ]
+    options = describe_options(cls)
+    for option in options:
+        lines.append(f"  {option.name}: {option.allowed} ({_origin(option)})")
+        lines += _indented(option.documentation or "(not documented)", 6)
+    if not options:
+        lines.append("  (it has none)")
+    return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was found out about a plugin.
+
+    Args:
+        plugin: which.
+        state: `ok`; `clash`, it works but its name alone picks nobody; `absent`, an extra brings
+            what it needs and is not installed; or `broken`.
+        notes: what its author should look at, each in one line.
+        traceback: the whole story, causes included, where it is broken.
+    """
+
+    plugin: Plugin
+    state: Literal["ok", "clash", "absent", "broken"]
+    notes: tuple[str, ...] = ()
+    traceback: str | None = None
+
+
+def examine(plugin: Plugin, installed: list[Plugin]) -> Finding:
+    """Load a plugin, build it as an experiment would, and look at its options.
+
+    Args:
+        plugin: which.
+        installed: all of them, to tell clashes.
+    """
+    try:
+        cls = plugin_class(plugin)
+        unfillable = _unfillable_options(cls)
+        if not unfillable:
+            known = option_hints(cls)
+            make_plugin(plugin, {k: v for k, v in PIPELINE_OPTIONS.items() if k in known})
+        notes = _notes(plugin, cls, unfillable)
+    except KeyboardInterrupt:
+        raise
+    except MissingExtra as fault:
+        return Finding(plugin, "absent", (str(fault),))
+    except (PluginError, ValueError) as fault:
+        return Finding(plugin, "broken", (str(fault),), traceback.format_exc())
+    except Exception as fault:
+        note = f"its options cannot be read: {type(fault).__name__}: {fault}"
+        return Finding(plugin, "broken", (note,), traceback.format_exc())
+    rivals = clashes(plugin, installed)
+    if rivals:
+        others = " and ".join(f"{rival.distribution!r} {rival.version}" for rival in rivals)
+        notes = (f"the name is used by {others}, too: say {plugin.full_name!r}", *notes)
+    return Finding(plugin, "clash" if rivals else "ok", notes)
+
+
+def _default(field: Field[Any]) -> str | None:
+    if field.default_factory is not MISSING:
+        return repr(field.default_factory())
+    return None if field.default is MISSING else repr(field.default)
+
+
+def _origin(option: Option) -> str:
+    """Where the value comes from when it is not given."""
+    if option.name == "keep_transitions":
+        return "default: as the observers need"
+    if option.name in PIPELINE_OPTIONS:
+        return "default: the experiment's"
+    return "required" if option.default is None else f"default: {option.default}"
+
+
+def _purpose(cls: type) -> str:
+    """The first paragraph of the class's own docstring; dataclass makes one up where none is."""
+    text = inspect.cleandoc(vars(cls).get("__doc__") or "")
+    return "" if text.startswith(f"{cls.__name__}(") else text.partition("\n\n")[0]
+
+
+def _field_texts(cls: type) -> dict[str, str]:
+    """Documentation by field, inherited fields included."""
+    from docstring_parser import parse_from_object
+
+    texts: dict[str, str] = {}
+    for owner in reversed(cls.__mro__):
+        if is_dataclass(owner):
+            for parameter in parse_from_object(owner).params:
+                if parameter.description:
+                    texts[parameter.arg_name] = parameter.description
+    return texts
+
+
+def _indented(text: str, n: int) -> Iterator[str]:
+    if text:
+        yield fill(
+            " ".join(text.split()),
+            _WIDTH,
+            initial_indent=" " * n,
+            subsequent_indent=" " * n,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+
+
+def _notes(plugin: Plugin, cls: type, unfillable: list[str]) -> tuple[str, ...]:
+    notes = [
+        f"option {name!r} has no default, and an experiment does not fill it in: "
+        f"it has to be given every time (--option {name}=...)"
+        for name in unfillable
+    ]
+    if find_spec("docstring_parser") is None:
+        notes.append('documentation not looked at: pip install "malfl-env[algos]"')
+    else:
+        notes += [
+            f"option {option.name!r} has no documentation"
+            for option in describe_options(cls)
+            if not option.documentation
+        ]
+    if not _LABEL.fullmatch(plugin.name):
+        notes.append(
+            f"{plugin.name!r} cannot name a folder of a run: a label has to be given in YAML, "
+            "unless the name is of lower-case letters, digits and hyphens"
+        )
+    return tuple(notes)
+
+
+def _unfillable_options(cls: Any) -> list[str]:
+    """Options without a default that an experiment does not fill in either."""
+    signature = inspect.signature(cls)
+    return [
+        name
+        for name, parameter in signature.parameters.items()
+        if parameter.default is parameter.empty and name not in PIPELINE_OPTIONS
+    ]
