@@ -4,7 +4,21 @@ Public: the names in `__all__`, and the packages and modules `contract` (what pl
 `plugins`, `testing`, `soft`, `scores` and `play`. Every other module is private.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from malfl_algos.contract import RecoveredRewards
 from malfl_algos.trace import LearningTrace, Stage, Transitions
 
-__all__ = ["LearningTrace", "RecoveredRewards", "Stage", "Transitions"]
+if TYPE_CHECKING:
+    from malfl_algos.storage.trace_folders import TraceWriter
+
+__all__ = ["LearningTrace", "RecoveredRewards", "Stage", "TraceWriter", "Transitions"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import `TraceWriter` at its first use, so that `import malfl_algos` loads no file code."""
+    if name == "TraceWriter":
+        from malfl_algos.storage.trace_folders import TraceWriter
+
+        return TraceWriter
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

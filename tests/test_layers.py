@@ -40,6 +40,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 EXCEPTIONS: dict[tuple[str, str], str] = {
     ("malfl_algos.trace", "malfl_algos.storage.traces"): "LearningTrace.save and load, lazily",
     ("malfl_algos.ground_truth", "malfl_algos.storage.arrays"): "GroundTruth.save and load, lazily",
+    ("malfl_algos", "malfl_algos.storage.trace_folders"): "malfl_algos.TraceWriter, lazily",
 }
 """(importer, imported): why it may."""
 

@@ -42,13 +42,13 @@ _HIDDEN = "."  # .DS_Store, ._name and .nfs... are the file system's own
 
 
 class TraceWriter:
-    """Writes a trace stage by stage and chunk by chunk. A context manager.
+    """Write a trace to a folder, stage by stage and chunk by chunk; a context manager.
 
-    The folder is there, whole, when the context has been left without an exception; before, and
-    otherwise, nothing is, or what was there.
+    The trace appears in the folder when the context ends without an exception. Until then, and
+    after an exception, the folder is as it was before. Public as `malfl_algos.TraceWriter`.
 
     Args:
-        folder: to be made; a trace that is there is replaced.
+        folder: where to write; a trace that exists there is replaced.
         agents: ids in agent order.
         n_actions: of each agent.
         spaces: what each agent observes.

@@ -325,8 +325,8 @@ class LearningTrace:
         """Write the trace, atomically, without pickle.
 
         A tabular trace is one npz with a JSON manifest inside; any other is a folder of plain
-        arrays with a manifest. `malfl_algos.storage.traces.TraceWriter` writes a trace that is
-        larger than the memory.
+        arrays with a manifest. `malfl_algos.TraceWriter` writes a trace that does not fit into
+        memory.
 
         Raises:
             InputError: for a folder that exists and holds something else.

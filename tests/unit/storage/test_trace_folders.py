@@ -4,14 +4,16 @@ for one."""
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from gymnasium import spaces
 
+from malfl_algos import TraceWriter
 from malfl_algos.learners.ma_spi import MaSpi
-from malfl_algos.storage.trace_folders import TraceWriter
 from malfl_algos.trace import LearningTrace, Stage, Transitions
 from malfl_env import grid_world_v0, markov_game
 from malfl_env.spaces import space_from_json, space_to_json
@@ -315,3 +317,12 @@ def test_spaces_in_json(space):
 def test_stages_that_do_not_fit(changed, words):
     with pytest.raises(ValueError, match=words):
         trace(Transitions(**{**vars(steps(states=True)), **changed}))
+
+
+def test_the_package_hands_on_the_writer_without_loading_file_code():
+    code = (
+        "import sys, malfl_algos; print(any('storage' in name for name in sys.modules)); "
+        "from malfl_algos import TraceWriter; print(TraceWriter.__module__)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "malfl_algos.storage.trace_folders"]
