@@ -12,23 +12,21 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 from numpy.typing import NDArray
 
-from malfl_algos.report.series import (
-    band_note,
-    draw_series,
-    legend_columns,
-    shared_legend,
-    student_band,
-)
 from malfl_algos.report.style import (
     MUTED,
     Look,
+    band_note,
+    draw_series,
+    legend_columns,
     look,
     new_figure,
     new_panels,
     png_bytes,
     set_panel_title,
     set_title,
+    shared_legend,
     soften,
+    student_band,
 )
 from malfl_algos.storage.durable import write_bytes
 

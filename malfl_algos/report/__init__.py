@@ -1,6 +1,7 @@
-"""Figures, drawn from the files of a run folder and the table of a sweep.
+"""Figures, drawn from the files of a run folder and from the table of a sweep.
 
-Public: the names in `__all__`. The modules below this package are private.
+Read `figures.py` first: it lists every figure. Public are the names in `__all__`; the modules of
+this package are private.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ from importlib.util import find_spec
 
 _backend = os.environ.get("MPLBACKEND", "")
 if _backend.startswith("module://") and find_spec(_backend[9:].partition(".")[0]) is None:
-    # A notebook hands the name of its backend on to "!malfl ..."; in an environment without that
-    # package, matplotlib cannot be imported because of it. Figures need no backend.
+    # A notebook hands the name of its backend on to "!malfl ...". If the package of that backend is
+    # not installed, Matplotlib cannot be imported. Figures need no backend.
     del os.environ["MPLBACKEND"]
     try:
         import matplotlib  # noqa: F401

@@ -1,4 +1,4 @@
-"""Rewards recovered from each family against the ground-truth rewards of each family."""
+"""Correlation of the rewards recovered in one family with the ground truth of every family."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
 from malfl_algos.report.run_files import Run, averages, distinct
-from malfl_algos.report.series import standardise
 from malfl_algos.report.style import (
     new_figure,
     new_panels,
     set_panel_title,
     set_title,
+    standardise,
     style_axes,
 )
 from malfl_algos.scores.correlation import state_values
@@ -34,7 +34,7 @@ _WHITE_RIM = [withStroke(linewidth=3.0, foreground="white")]
 
 
 def draw(run: Run) -> Figure | None:
-    """Draw the matrices of a run; nothing where there is no table of them."""
+    """Draw the matrices of a run; None if the run has no cross-correlation table."""
     columns = ("observer", "seed", "agent", "recovered_family", "true_family")
     rows = run.read_table("cross_correlation.csv", columns)
     if not rows:
@@ -62,16 +62,17 @@ def draw(run: Run) -> Figure | None:
 def equal_truths(
     truths: Sequence[Sequence[FloatArray]], *, states: NDArray[np.bool_]
 ) -> NDArray[np.bool_]:
-    """Which families give an agent the same ground-truth reward, up to scale and level.
+    """Which families give an agent the same ground-truth reward, up to scale and mean.
 
     Args:
-        truths: per agent and family `(n_states,)` or `(n_states, *n_actions)`; the latter counts
-            averaged over joint actions, as it does in correlations.
-        states: bool `(n_states,)`: the joint states that count.
+        truths: the ground-truth reward per agent and family, `(n_states,)` or
+            `(n_states, *n_actions)`. The second form is averaged over joint actions, as it is in
+            correlations.
+        states: bool `(n_states,)`: the joint states that are compared.
 
     Returns:
-        Bool `(n_agents, n_families, n_families)`, symmetric, true on the diagonal. A constant truth
-        equals only other constants.
+        Bool `(n_agents, n_families, n_families)`, symmetric, true on the diagonal. A constant
+        reward equals constant rewards only.
     """
     shapes = np.array(
         [[standardise(state_values(reward)[states]) for reward in row] for row in truths]
@@ -89,17 +90,17 @@ def cross_correlation_figure(
 ) -> Figure:
     """Draw a matrix per observer and agent, recovered by ground-truth family, on one colour scale.
 
-    The cells that have to win their row are framed: the truth of the family itself, and (dashed)
-    that of another family in which the agent's ground-truth reward is the same.
+    The cells that should have the highest value of their row are framed: the family itself (solid
+    line), and other families in which the agent has the same ground-truth reward (dashed line).
 
     Args:
         matrices: per observer `(n_agents, n_families, n_families)`: Pearson r of the reward
             recovered from one family (rows) with the ground truth of another (columns), averaged
             over seeds; NaN = not defined.
-        families: their names.
+        families: the names of the families.
         equal_truths: bool `(n_agents, n_families, n_families)`: whether the agent's ground-truth
             rewards in two families are the same.
-        n_seeds: how many seeds were averaged.
+        n_seeds: number of seeds averaged.
     """
     n_agents, n_families = equal_truths.shape[:2]
     same_truths = equal_truths & ~np.eye(n_families, dtype=np.bool_)
@@ -113,7 +114,7 @@ def cross_correlation_figure(
         for agent_index, axes in enumerate(row):
             axes.imshow(by_agent[agent_index], cmap=COLOUR_MAP, norm=scale, aspect="auto")
             _write_numbers(axes, by_agent[agent_index])
-            _frame_winners(axes, same_truths[agent_index])
+            _frame_expected(axes, same_truths[agent_index])
             mark = " (*)" if same_truths[agent_index].any() else ""
             set_panel_title(axes, f"{name}, agent {agent_index}{mark}")
     panels[0, 0].set_xticks(range(n_families), families)
@@ -151,7 +152,7 @@ def _write_numbers(axes: Axes, matrix: FloatArray) -> None:
     axes.spines[:].set_visible(False)
 
 
-def _frame_winners(axes: Axes, same: NDArray[np.bool_]) -> None:
+def _frame_expected(axes: Axes, same: NDArray[np.bool_]) -> None:
     inset, side = 0.44, 0.88
     for row, column in np.ndindex(same.shape):
         if row == column or same[row, column]:

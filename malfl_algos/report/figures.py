@@ -1,8 +1,8 @@
-"""The figures of a run and of a sweep: which there are, and what draws them.
+"""The list of all figures of a run and of a sweep, with the functions that draw them.
 
-To add a figure of a run, write a module of this package with a function `draw(run, *names)` and its
-entry in `FIGURES`. A figure is drawn from the files of the run folder alone, so that any process
-can draw it, and only one that does imports Matplotlib.
+To add a figure of a run, write a function `draw(run, *names)` in a module of this package, and its
+entry in `FIGURES`. A figure is drawn from the files of the run folder alone, so any process can
+draw it. Matplotlib is imported only by a process that draws.
 """
 
 from __future__ import annotations
@@ -23,29 +23,30 @@ __all__ = ["FIGURES", "write_figures", "write_sweep_figure"]
 
 
 class FigureEntry(NamedTuple):
-    """Figures of a run that one function draws.
+    """The figures of a run that one function draws.
 
     Args:
-        module: of this package; it has `draw(run, *names) -> Figure | None`.
-        stem: how the name of the file begins.
-        each: one figure for each of these: `families`, `observers`, `groups` of scores. Their names
-            are handed to the function, and end the name of the file.
+        function: module of this package and name, `MODULE.NAME`. It is called with a `Run` and the
+            names of `each`; it returns a figure, or None if there is nothing to draw.
+        stem: the first part of the file's name.
+        each: any of `families`, `observers` and `groups` (of scores): there is one figure for every
+            combination. Its names are arguments of the function and end the file's name.
     """
 
-    module: str
+    function: str
     stem: str
     each: Sequence[str] = ()
 
 
 FIGURES = (
-    FigureEntry("reward_maps", "rewards", ("families", "observers")),
-    FigureEntry("trend", "trend"),
-    FigureEntry("cross_correlation", "cross_correlation"),
-    FigureEntry("scores", "", ("groups",)),
-    FigureEntry("learning", "learning", ("families",)),
-    FigureEntry("policies", "policies", ("families",)),
+    FigureEntry("reward_maps.draw", "rewards", ("families", "observers")),
+    FigureEntry("scores.draw_trend", "trend"),
+    FigureEntry("cross_correlation.draw", "cross_correlation"),
+    FigureEntry("scores.draw_scores", "", ("groups",)),
+    FigureEntry("learners.draw_learning", "learning", ("families",)),
+    FigureEntry("learners.draw_policies", "policies", ("families",)),
 )
-"""Those that take longest first."""
+"""The slowest figures come first."""
 
 
 def write_figures(
@@ -53,20 +54,20 @@ def write_figures(
 ) -> list[Path]:
     """Draw every figure of a finished run into `output_dir/figures`.
 
-    Reads only files of the run folder. A figure whose table is not there (no trend was asked for)
-    is left out. The same files give the same bytes.
+    Only files of the run folder are read. A figure is left out if its table is missing, as the
+    trend's is in a run without a trend. The same files give the same bytes.
 
     Args:
         output_dir: the folder that `malfl reproduce` wrote.
-        jobs: worker processes; None: one per processor.
-        skip: names of figures, without `.png`, that are left as they are.
+        jobs: number of worker processes; None means one per processor.
+        skip: names of figures, without `.png`, that are not drawn.
 
     Returns:
-        The files written, each atomically.
+        The files written. Each is written atomically.
 
     Raises:
-        InputError: where a file that a figure needs is missing or damaged; the message names it.
-        ModuleNotFoundError: without matplotlib; the message says how to install it.
+        InputError: a file that a figure needs is missing or damaged; the message names it.
+        ModuleNotFoundError: Matplotlib is not installed; the message says how to install it.
     """
     run = open_run(output_dir)
     wanted = [figure for figure in _figures(run) if figure[0] not in skip]
@@ -85,14 +86,14 @@ def write_sweep_figure(
     """Draw the figure of a sweep; see `malfl_algos.report.sweep.draw`.
 
     Returns:
-        The file; None where there is no row with this score.
+        The file; None if no row has this score.
     """
-    drawn = _drawing("sweep").draw(rows, x=x, hue=hue, measure=measure)
+    drawn = _function("sweep.draw")(rows, x=x, hue=hue, measure=measure)
     return None if drawn is None else _save(drawn[1], folder / f"{drawn[0]}.png")
 
 
 def _figures(run: Run) -> Iterator[tuple[str, str, tuple[str, ...]]]:
-    """Name, module and further arguments of every figure."""
+    """File name without `.png`, function and names of every figure."""
     names = {
         "families": run.families,
         "observers": run.observers,
@@ -100,20 +101,21 @@ def _figures(run: Run) -> Iterator[tuple[str, str, tuple[str, ...]]]:
     }
     for entry in FIGURES:
         for values in product(*(names[kind] for kind in entry.each)):
-            yield "_".join(filter(None, (entry.stem, *values))), entry.module, values
+            yield "_".join(filter(None, (entry.stem, *values))), entry.function, values
 
 
 def _write(run: Run, figure: tuple[str, str, tuple[str, ...]]) -> Path | None:
-    name, module, values = figure
-    drawn = _drawing(module).draw(run, *values)
+    name, function, values = figure
+    drawn = _function(function)(run, *values)
     return None if drawn is None else _save(drawn, run.folder / "figures" / f"{name}.png")
 
 
 def _save(figure: Any, path: Path) -> Path:
-    write_bytes(path, _drawing("style").png_bytes(figure))
+    write_bytes(path, _function("style.png_bytes")(figure))
     return path
 
 
-def _drawing(module: str) -> Any:
-    """A module of this package that imports Matplotlib."""
-    return import_module(f"malfl_algos.report.{module}")
+def _function(path: str) -> Any:
+    """The function `MODULE.NAME` of this package; its module may import Matplotlib."""
+    module, _, name = path.rpartition(".")
+    return getattr(import_module(f"malfl_algos.report.{module}"), name)

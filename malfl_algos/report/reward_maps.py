@@ -1,8 +1,9 @@
-"""Ground-truth and recovered rewards: one map per agent each, own cell by another agent's cell."""
+"""Maps of the ground-truth and the recovered reward of each agent, own cell by another's cell."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,13 +13,14 @@ from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec
 from numpy.typing import NDArray
 
-from malfl_algos.report.board import draw_board_key, number_ticks
+from malfl_algos.report.learners import draw_board
 from malfl_algos.report.run_files import Run, averages
-from malfl_algos.report.series import standardise
 from malfl_algos.report.style import (
+    MUTED,
     new_figure,
     set_panel_title,
     set_title,
+    standardise,
     style_axes,
 )
 from malfl_algos.scores.correlation import state_values
@@ -32,12 +34,12 @@ BoolArray = NDArray[np.bool_]
 
 COLOUR_MAP = "RdBu_r"
 WIDTH = 8.4
-"""Of the picture, in inches like all lengths here."""
+"""Of the figure, in inches like all lengths here."""
 EMPTY_GREY = "#c9c9c9"
 
 
 def draw(run: Run, family: str, observer: str) -> Figure | None:
-    """Draw the rewards of the first seed; nothing where each agent has an answer of its own."""
+    """Draw the rewards of the first seed; None if every observing agent has its own result."""
     seed = run.seeds[0]
     recovered = run.recovered(family, seed, observer)
     if not recovered:
@@ -65,18 +67,17 @@ def reward_map(
 ) -> FloatArray:
     """A reward as a map over the agent's own cell and the cell of one other agent.
 
-    The other is the next agent in agent order (the last agent's is agent 0). A reward over joint
-    actions is averaged over them, and with more than two agents over the cells of the rest, both
-    uniformly.
+    The other agent is the next in agent order; after the last agent comes agent 0. The reward is
+    averaged uniformly over joint actions, and over the cells of all remaining agents.
 
     Args:
         reward: `(n_states,)` or `(n_states, *n_actions)`.
         rules: the board, which numbers cells and joint states.
-        agent_index: whose reward, 0..n_agents-1.
-        states: bool `(n_states,)`: the joint states that count.
+        agent_index: index of the agent whose reward this is, 0..n_agents-1.
+        states: bool `(n_states,)`: the joint states that are averaged over.
 
     Returns:
-        `(n_cells, n_cells)`, own cell by the other's cell; NaN where no state counts.
+        `(n_cells, n_cells)`, own cell by the other's cell; NaN where no such state exists.
     """
     other = (agent_index + 1) % rules.n_agents
     rest = tuple(axis for axis in range(rules.n_agents) if axis not in (agent_index, other))
@@ -96,14 +97,14 @@ def reward_figure(
     notes: Sequence[str],
     title: str,
 ) -> Figure:
-    """Draw every agent's true reward beside the recovered one, on one diverging colour scale.
+    """Draw every agent's ground-truth reward beside the recovered one, on one colour scale.
 
     Args:
-        true_rewards, recovered_rewards: per agent as `reward_map` takes them.
-        rules: the board: the key to the cell numbers.
-        states: bool `(n_states,)`: the joint states that count; cells without any are grey.
-        notes: per agent what stands above its recovered reward.
-        title: the figure's; what was averaged is added below it.
+        true_rewards, recovered_rewards: per agent, as in `reward_map`.
+        rules: the board, drawn as the key to the cell numbers.
+        states: bool `(n_states,)`: the joint states that are drawn; cells without any are grey.
+        notes: per agent the text above its recovered reward.
+        title: of the figure; a line below it states what was averaged.
     """
     pairs = [
         tuple(
@@ -136,8 +137,8 @@ def reward_figure(
 def _places(figure: Figure, rules: GridRules) -> tuple[GridSpec, GridSpec]:
     """Fixed places for two columns of maps and for the margin beside them.
 
-    The sizes of all texts are known here, and working out a layout for this many would take longer
-    than drawing them.
+    The sizes of all texts are known here. Matplotlib's layout engine would take longer than the
+    drawing.
     """
     figure.set_layout_engine("none")
     height = figure.get_figheight()
@@ -156,10 +157,10 @@ def _places(figure: Figure, rules: GridRules) -> tuple[GridSpec, GridSpec]:
 
 
 def _draw_margin(host: Axes, scale: Normalize, rules: GridRules) -> None:
-    """Put the key to the cell numbers and the colour bar into one narrow column."""
+    """Draw the key to the cell numbers and the colour bar in one narrow column."""
     host.set_axis_off()
     key_height = 0.28 / rules.n_agents
-    draw_board_key(host.inset_axes((0.0, 1.0 - key_height, 1.0, key_height)), rules)
+    _draw_key(host.inset_axes((0.0, 1.0 - key_height, 1.0, key_height)), rules)
     bar = host.figure.colorbar(
         ScalarMappable(scale, COLOUR_MAP),
         cax=host.inset_axes((0.2, 0.0, 0.2, 1.0 - 1.7 * key_height)),
@@ -173,9 +174,31 @@ def _draw_map(
 ) -> None:
     axes.set_facecolor(EMPTY_GREY)
     axes.imshow(values, cmap=COLOUR_MAP, norm=scale, aspect="auto", interpolation="nearest")
-    number_ticks(axes, len(values))
+    _number_ticks(axes, len(values))
     axes.set_xlabel(f"cell of agent {own_and_other[1]}")
     axes.set_ylabel(f"cell of agent {own_and_other[0]} (own)")
+
+
+def _draw_key(axes: Axes, rules: GridRules) -> None:
+    """Draw the board with numbered cells: the key to the axes of a reward map."""
+    draw_board(axes, rules, tuple(range(rules.n_agents)))
+    size = max(4.0, min(9.0, 28.0 / rules.size))
+    look: dict[str, Any] = {"ha": "center", "va": "center", "color": "#333333", "size": size}
+    for cell in np.ndindex(rules.size, rules.size):
+        # a large board has room for the numbers of the first column only
+        if cell not in rules.walls and (rules.size <= 6 or cell[1] == 0):
+            axes.text(cell[1], cell[0], str(rules.cell_number(cell)), **look)
+    axes.set_title("cell numbers", size=9, color=MUTED)
+    axes.set_xlabel("blue: start\ngreen: goal", size=8.5, color=MUTED)
+
+
+def _number_ticks(axes: Axes, n_cells: int) -> None:
+    """Label both axes of a map by cell number: every cell, or round numbers if there are many."""
+    most = 13 if n_cells <= 100 else 9
+    step = next(step for step in (1, 2, 5, 10, 20, 50, 100, n_cells) if n_cells / step <= most)
+    axes.set_xticks(range(0, n_cells, step))
+    axes.set_yticks(range(0, n_cells, step))
+    axes.tick_params(length=0 if step == 1 else 2)
 
 
 def _number(value: float) -> str:

@@ -1,4 +1,4 @@
-"""What the report reads of a run folder: tables, rewards, policies and visits, as arrays."""
+"""The content of a run folder as arrays: tables, rewards, policies and visits."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Rows = Sequence[Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder, the joint states that are scored, and the names that its results have."""
+    """A run folder, the joint states that are scored, and the names in its results."""
 
     folder: Path
     config: ExperimentConfig
@@ -41,16 +41,20 @@ class Run:
 
     @property
     def first_seed(self) -> str:
-        """What to call the one seed that a figure shows."""
+        """The label of the one seed that a figure shows."""
         if len(self.seeds) == 1:
             return f"seed {self.seeds[0]}"
         return f"seed {self.seeds[0]} (first of {len(self.seeds)})"
 
     def read_table(self, name: str, columns: Collection[str]) -> Rows:
-        """The rows of a table with these columns and scores, as text; none where it is not there.
+        """The rows of a table, as text; empty if there is no such table.
+
+        Args:
+            name: of the file.
+            columns: it must have these beside the scores.
 
         Raises:
-            InputError: where a column is missing.
+            InputError: a column is missing.
         """
         path = self.folder / name
         if not path.exists():
@@ -63,10 +67,10 @@ class Run:
             return list(reader)
 
     def ground_truth(self, family: str, seed: str) -> tuple[GroundTruth, Path]:
-        """Ground truth of one unit of work, and the learner's folder that it lies in.
+        """The ground truth of one family and seed, and the learner's folder that contains it.
 
         Raises:
-            InputError: where there is none, or it cannot be read.
+            InputError: there is no ground truth, or it cannot be read.
         """
         unit = self.folder / family / f"seed_{seed}"
         found = sorted(unit.glob("*/ground_truth.npz"))
@@ -77,18 +81,18 @@ class Run:
     def recovered(self, family: str, seed: str, observer: str) -> dict[str, FloatArray]:
         """Recovered rewards per agent id.
 
-        Empty where the observer's folder has no single answer: with more than two agents and the
-        perspective of an agent every observing agent has its own.
+        Empty where the observer's folder has no single result: in a game of more than two agents,
+        seen from an agent's perspective, every observing agent has its own result.
         """
         path = self.folder / family / f"seed_{seed}" / observer / "rewards.npz"
         return read_arrays(path)[0] if path.exists() else {}
 
 
 def open_run(folder: Path) -> Run:
-    """Read what all figures of a run need.
+    """Read the parts of a run folder that all figures need.
 
     Raises:
-        InputError: where `summary.json` or `config.yaml` is missing or damaged.
+        InputError: `summary.json` or `config.yaml` is missing or damaged.
     """
     results = read_results(folder)
     config = load_config(folder / "config.yaml")
@@ -111,7 +115,7 @@ def read_results(output_dir: Path) -> Rows:
     """The rows of `summary.json`.
 
     Raises:
-        InputError: where the file is missing or is not a run's summary.
+        InputError: the file is missing or is not the summary of a run.
     """
     path = output_dir / "summary.json"
     try:
@@ -133,12 +137,12 @@ def distinct(rows: Rows, column: str) -> list[str]:
 def averages(rows: Rows, axes: Mapping[str, Sequence[str]], names: Sequence[str]) -> FloatArray:
     """Scores of a table, as an array over some of its columns.
 
-    What is not among the columns is averaged over: leave out `agent` and agents are averaged within
-    a seed. Scores that are null (JSON) or empty (CSV) are left out of the average.
+    Scores are averaged over all other columns. Without `agent` in `axes`, for example, agents are
+    averaged within a seed. Scores that are null (JSON) or empty (CSV) are left out of the average.
 
     Args:
         rows: of a table that has these columns and scores.
-        axes: column to its values, as text, in the order of the result's axes; rows with other
+        axes: the values of each column, as text, in the order of the result's axes. Rows with other
             values are left out.
         names: of the scores.
 
@@ -162,7 +166,7 @@ def averages(rows: Rows, axes: Mapping[str, Sequence[str]], names: Sequence[str]
 def read_state_counts(learner_dir: Path) -> FloatArray:
     """Visits per stage and joint state, `(n_stages, n_states)`.
 
-    Only the counts are unpacked: a trace may carry millions of transitions beside them.
+    Only the counts are unpacked, because a trace may contain millions of transitions beside them.
     """
     path = learner_dir / "trace.npz"
     try:
@@ -170,6 +174,6 @@ def read_state_counts(learner_dir: Path) -> FloatArray:
     except ValueError as fault:
         raise InputError(f"{path}: not a readable learning trace: {fault}") from fault
     if counts is None or counts.ndim < 3 or counts.dtype != np.int64:
-        raise InputError(f"{path}: not a readable learning trace: its counts are missing or none")
+        raise InputError(f"{path}: not a readable learning trace: it has no valid joint_counts")
     visits = counts.sum(axis=tuple(range(2, counts.ndim)))
     return np.asarray(visits, dtype=np.float64)

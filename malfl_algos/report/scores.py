@@ -1,4 +1,4 @@
-"""Scores of every observer in every family: one figure for each group of scores."""
+"""Scores of every observer: one figure per group of scores, and the trend over stages seen."""
 
 from __future__ import annotations
 
@@ -10,41 +10,44 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from malfl_algos.report.run_files import Run, averages
-from malfl_algos.report.series import (
-    axis_label,
-    band_note,
-    score_limits,
-    shared_legend,
-    student_band,
-)
+from malfl_algos.report.run_files import Run, averages, distinct
 from malfl_algos.report.style import (
     MUTED,
     Look,
+    axis_label,
+    band_note,
+    draw_series,
+    legend_columns,
     look,
     new_figure,
     new_panels,
+    score_limits,
+    set_panel_title,
     set_title,
+    shared_legend,
     soften,
+    stage_axis,
+    student_band,
 )
 from malfl_algos.scores.registry import CORRELATION, GROUPS, ScoreEntry, score_groups
 
-__all__ = ["draw", "scores_figure"]
+__all__ = ["draw_scores", "draw_trend", "scores_figure", "trend_figure"]
 
 FloatArray = NDArray[np.float64]
 
+TREND_WIDTH = 8.6
 SEEDS_BELOW = 0.3
-"""How far below its mean a family's seeds are drawn, as a part of the family's height."""
+"""Distance of a family's seeds below its mean, as a share of the family's height."""
 _SIDE_NOTE: dict[str, Any] = {"va": "center", "size": 8.5, "color": MUTED}
 _VALUE: dict[str, Any] = {"va": "center", "size": 9.5, "color": "#222222"}
 
 
-def draw(run: Run, group: str) -> Figure | None:
-    """Draw the scores of one group, of the observers that have any; nothing where none has."""
+def draw_scores(run: Run, group: str) -> Figure | None:
+    """Draw the scores of one group, of the observers that have any; None if no observer has."""
     scores = score_groups(run.results[0]).get(group, [])
     axes = {"family": run.families, "observer": run.observers, "seed": run.seeds}
     table = averages(run.results, axes, [score.name for score in scores])
-    # an undefined correlation is news, a missing posterior is not
+    # an undefined correlation is a finding; an observer without a posterior is left out
     shown = [
         position
         for position in range(len(run.observers))
@@ -73,8 +76,8 @@ def scores_figure(
         values: per family and observer `(n_seeds, n_scores)`, agents averaged within a seed; NaN =
             not defined.
         scores: one panel each.
-        n_seeds: how many seeds there are.
-        title: the figure's.
+        n_seeds: number of seeds.
+        title: of the figure.
     """
     families = list(values)
     observers = list(dict.fromkeys(name for family in families for name in values[family]))
@@ -113,6 +116,69 @@ def scores_figure(
     return figure
 
 
+def draw_trend(run: Run) -> Figure | None:
+    """Draw scores against the stages seen (the paper's Figure 3); None in a run without a trend."""
+    rows = run.read_table("trend.csv", ("family", "observer", "seed", "n_stages"))
+    if not rows:
+        return None
+    scores = [entry for group in score_groups(rows[0]).values() for entry in group]
+    lengths = sorted(distinct(rows, "n_stages"), key=int)
+    observers = distinct(rows, "observer")
+    axes = {"family": run.families, "observer": observers, "seed": run.seeds, "n_stages": lengths}
+    table = averages(rows, axes, [score.name for score in scores])
+    curves = {
+        family: dict(zip(observers, by_observer, strict=True))
+        for family, by_observer in zip(run.families, table, strict=True)
+    }
+    return trend_figure(curves, [int(h) for h in lengths], scores, n_seeds=len(run.seeds))
+
+
+def trend_figure(
+    curves: Mapping[str, Mapping[str, FloatArray]],
+    lengths: Sequence[int],
+    scores: Sequence[ScoreEntry],
+    *,
+    n_seeds: int,
+) -> Figure:
+    """Draw a row of panels per family: scores against the number of stages seen.
+
+    Args:
+        curves: per family and observer `(n_seeds, n_lengths, n_scores)`, agents averaged within a
+            seed; NaN = not defined.
+        lengths: the numbers of stages seen, increasing.
+        scores: one column of panels each, drawn on the scale of the first.
+        n_seeds: number of seeds.
+    """
+    observers = list(dict.fromkeys(name for family in curves.values() for name in family))
+    looks = {name: look(index) for index, name in enumerate(observers)}
+    legend_rows = -(-len(observers) // legend_columns(observers, TREND_WIDTH))
+    row_height = 2.7 if len(observers) <= 5 else 3.4
+    figure = new_figure(TREND_WIDTH, 1.0 + row_height * len(curves) + 0.22 * legend_rows)
+    panels = new_panels(figure, len(curves), len(scores), sharex=True, sharey=True)
+    for row, (family, by_observer) in zip(panels, curves.items(), strict=True):
+        for position, (axes, score) in enumerate(zip(row, scores, strict=True)):
+            for name, values in by_observer.items():
+                draw_series(
+                    axes,
+                    lengths,
+                    values[:, :, position],
+                    looks[name],
+                    label=name,
+                    n_series=len(by_observer),
+                )
+            soften(axes)
+            set_panel_title(axes, f"{family}, {score.title}")
+        row[0].set_ylabel("correlation with the\nground-truth reward")
+    for axes in panels[-1]:
+        stage_axis(axes, lengths, "number of stages seen")
+    every = [values for by_observer in curves.values() for values in by_observer.values()]
+    panels[0, 0].set_ylim(score_limits(every, scores[0]))
+    shared_legend(figure)
+    note = band_note(n_seeds, "agents averaged within a seed")
+    set_title(figure, "Correlation of rewards recovered from the first stages", note)
+    return figure
+
+
 def _draw_ground(axes: Axes, n_rows: int) -> None:
     soften(axes, grid="x")
     axes.spines["left"].set_visible(False)
@@ -131,7 +197,7 @@ def _draw_family(
     seeds_below: float,
     label: str,
 ) -> None:
-    """One mark per observer; `values[row]` is `(n_seeds,)`, None where it was not run."""
+    """Draw one mark per observer; `values[row]` is `(n_seeds,)`, or None if it was not run."""
     beside = axes.get_yaxis_transform()
     for row, by_seed in enumerate(values):
         if by_seed is None:

@@ -1,39 +1,61 @@
-"""How every figure looks: palette, type sizes, and PNG bytes that depend on the figure alone.
+"""How every figure looks, and what figures draw alike: bands over seeds, axes, notes and legends.
 
-Neither pyplot nor Matplotlib's settings are touched: a figure is drawn on an Agg canvas of its own,
-and all that differs from the defaults is set on its parts.
+Neither pyplot nor Matplotlib's settings are touched. A figure is drawn on its own Agg canvas, and
+its parts carry all that differs from Matplotlib's defaults, so the PNG bytes depend on the figure
+alone.
+
+A score is missing where it is not defined (a constant ground truth, a constant estimate). The files
+of a run then hold null or an empty cell, the arrays here NaN.
 """
 
 from __future__ import annotations
 
 import io
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
+
+from malfl_algos.scores.means import INTERVAL, mean_interval
+from malfl_algos.scores.registry import ScoreEntry
 
 __all__ = [
     "MUTED",
     "Look",
+    "axis_label",
+    "band_note",
+    "draw_band",
+    "draw_series",
+    "legend_columns",
     "look",
     "new_figure",
     "new_panels",
     "png_bytes",
+    "score_limits",
     "set_panel_title",
     "set_title",
+    "shared_legend",
     "soften",
+    "stage_axis",
+    "standardise",
+    "student_band",
     "style_axes",
 ]
+
+FloatArray = NDArray[np.float64]
 
 DPI = 150
 MUTED = "#6b6b6b"
 
-# Okabe and Ito's colours without their yellow (too pale on white), two of Paul Tol's and a grey;
-# neighbours differ in lightness as well as in hue.
+# The colours of Okabe and Ito without yellow (too pale on white), two of Paul Tol, and a grey.
+# Neighbours differ in lightness as well as in hue.
 COLOURS = (
     "#0072B2",
     "#D55E00",
@@ -66,7 +88,7 @@ class Look(NamedTuple):
 
 
 def look(index: int) -> Look:
-    """The look of series number `index`: ten colours, told apart by marker and dash as well."""
+    """The look of series number `index`: ten colours, each with its own marker."""
     return Look(
         COLOURS[index % len(COLOURS)],
         MARKERS[index % len(MARKERS)],
@@ -75,14 +97,14 @@ def look(index: int) -> Look:
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure of a size in inches, with an Agg canvas and constrained layout."""
+    """An empty figure with an Agg canvas and constrained layout; width and height in inches."""
     figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     return figure
 
 
 def new_panels(figure: Figure, n_rows: int, n_columns: int, **options: Any) -> NDArray[Any]:
-    """Axes in the style of this report, `(n_rows, n_columns)`; options as `Figure.subplots`."""
+    """Axes in the style of this report, `(n_rows, n_columns)`; options as in `Figure.subplots`."""
     found = figure.subplots(n_rows, n_columns, squeeze=False, **options)
     for axes in found.flat:
         style_axes(axes)
@@ -90,7 +112,7 @@ def new_panels(figure: Figure, n_rows: int, n_columns: int, **options: Any) -> N
 
 
 def style_axes(axes: Axes) -> Axes:
-    """Set colours, line widths and type sizes of one panel, whatever Matplotlib's settings are."""
+    """Set colours, line widths and font sizes of one panel, whatever Matplotlib's settings are."""
     axes.set_facecolor("white")
     axes.set_axisbelow(True)
     axes.grid(visible=False)
@@ -103,17 +125,17 @@ def style_axes(axes: Axes) -> Axes:
 
 
 def set_panel_title(axes: Axes, title: str, *, loc: Literal["left", "center"] = "left") -> None:
-    """A title above one panel."""
+    """Write a title above one panel."""
     axes.set_title(title, loc=loc, size=10.5)
 
 
 def set_title(figure: Figure, title: str, note: str) -> None:
-    """A bold title with a muted note of one line (or none: "") under it, centred."""
+    """Write a bold title, and centred under it a muted note of one line ("" for no note)."""
     if not note:
         figure.suptitle(title, weight="bold", size=12)
         return
     heading = figure.suptitle(f"{title}\n", weight="bold", size=12)
-    # the heading's empty second line keeps the place that the note is hung in
+    # the heading has an empty second line, in which the note is placed
     figure.add_artist(
         Annotation(
             note,
@@ -129,15 +151,176 @@ def set_title(figure: Figure, title: str, note: str) -> None:
 
 
 def soften(axes: Axes, *, grid: Literal["both", "x", "y"] = "both") -> None:
-    """Take away the frame's upper and right edge and lay a faint grid behind the data."""
+    """Remove the frame's upper and right edge and draw a faint grid behind the data."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(visible=True, axis=grid, color="#e4e4e4", linewidth=0.8)
     axes.tick_params(length=3)
 
 
 def png_bytes(figure: Figure) -> bytes:
-    """Render a figure; equal figures give equal bytes: no version or time is written."""
+    """Render a figure; no version or time is written, so equal figures give equal bytes."""
     buffer = io.BytesIO()
     # unlike savefig, this does not lay out and draw the whole figure twice
     figure.canvas.print_png(buffer, metadata={"Software": None})  # type: ignore[attr-defined]
     return buffer.getvalue()
+
+
+def student_band(values: FloatArray) -> FloatArray:
+    """Mean over seeds and its 95 % Student t interval.
+
+    Args:
+        values: `(n_seeds, ...)`; NaN = missing.
+
+    Returns:
+        `(3, ...)`: lower end, mean, upper end. The mean is NaN where no seed has a value, the ends
+        where fewer than two seeds have one.
+    """
+    columns = values.reshape(len(values), -1).T
+    band = np.full((3, len(columns)), np.nan)
+    for position, column in enumerate(columns):
+        present = {seed: [float(v)] for seed, v in enumerate(column) if not np.isnan(v)}
+        result = mean_interval(present)
+        if result.mean is not None:
+            band[1, position] = result.mean
+        if result.interval is not None:
+            band[[0, 2], position] = result.interval
+    return band.reshape(3, *values.shape[1:])
+
+
+def draw_series(
+    axes: Axes,
+    positions: Sequence[int],
+    values: FloatArray,
+    look: Look,
+    *,
+    label: str,
+    n_series: int,
+) -> None:
+    """Draw the mean over seeds as a line with markers, and its 95 % Student t interval as a band.
+
+    Args:
+        positions: `(n_positions,)`, on the horizontal axis.
+        values: `(n_seeds, n_positions)`; NaN = missing and leaves a gap. There is no band where
+            fewer than two seeds have a value.
+        look: of the line.
+        label: of the line, in the legend.
+        n_series: number of series in the panel; many series have paler bands.
+    """
+    draw_band(axes, positions, student_band(values), look, label=label, n_series=n_series)
+
+
+def draw_band(
+    axes: Axes,
+    positions: Sequence[float],
+    band: FloatArray,
+    look: Look,
+    *,
+    label: str,
+    n_series: int,
+) -> None:
+    """Draw a line with markers, and a band around it.
+
+    Args:
+        band: `(3, n_positions)`: lower end, line, upper end.
+        positions, look, label, n_series: as in `draw_series`.
+    """
+    low, mean, high = band
+    axes.fill_between(
+        positions,
+        low,
+        high,
+        color=look.colour,
+        alpha=0.16 if n_series <= 5 else 0.07,
+        linewidth=0,
+    )
+    axes.plot(
+        positions,
+        mean,
+        color=look.colour,
+        marker=look.marker,
+        linestyle=look.dash,
+        linewidth=1.6,
+        markersize=4.5,
+        label=label,
+    )
+
+
+def stage_axis(axes: Axes, positions: Sequence[int], label: str) -> None:
+    """Set whole-number ticks and limits that fit the positions."""
+    pad = max(0.3, 0.03 * (positions[-1] - positions[0]))
+    axes.set_xlim(positions[0] - pad, positions[-1] + pad)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=11, integer=True, min_n_ticks=1))
+    axes.set_xlabel(label)
+
+
+def axis_label(score: ScoreEntry) -> str:
+    """The label of a score's axis: its title, its unit, and which end is better."""
+    unit = f" ({score.unit})" if score.unit else ""
+    if score.lower_is_better is None:
+        return f"{score.title}{unit}"
+    return f"{score.title}{unit}\n{'lower' if score.lower_is_better else 'higher'} is better"
+
+
+def score_limits(values: Iterable[FloatArray], score: ScoreEntry) -> tuple[float, float]:
+    """Axis limits for a score `(n_seeds, ...)` and its intervals, cut at the score's bounds.
+
+    The better end of the score's range is always shown; if neither end is better, both are.
+    """
+    found = [np.concatenate([student_band(array).ravel(), array.ravel()]) for array in values]
+    points = np.concatenate([array[~np.isnan(array)] for array in found])
+    low, high = (float(points.min()), float(points.max())) if len(points) else (0.0, 0.0)
+    lower, upper = score.bounds
+    if upper is not None and score.lower_is_better is not True:
+        low, high = min(low, upper - 0.1), upper
+    if lower is not None and score.lower_is_better is not False:
+        low, high = lower, max(high, lower + 0.1)
+    low = low if lower is None else max(low, lower)
+    high = high if upper is None else min(high, upper)
+    margin = 0.04 * (high - low)
+    return low - margin, high + margin
+
+
+def band_note(n_seeds: int, averaged: str) -> str:
+    """The note under a title that explains line and band."""
+    if n_seeds < 2:
+        return f"one seed, so no interval; {averaged}"
+    return f"mean and {INTERVAL} over {n_seeds} seeds; {averaged}"
+
+
+def legend_columns(labels: Collection[str], width: float) -> int:
+    """Number of legend columns, at most 6, that fit into a width in inches."""
+    column = 0.7 + 0.075 * max(map(len, labels))
+    return max(1, min(6, len(labels), int(width / column)))
+
+
+def shared_legend(figure: Figure) -> None:
+    """Draw one legend below all panels: every label once, in order of first appearance."""
+    entries: dict[str, Artist] = {}
+    for axes in figure.axes:
+        handles, labels = axes.get_legend_handles_labels()
+        for handle, label in zip(handles, labels, strict=True):
+            entries.setdefault(label, handle)
+    figure.legend(
+        list(entries.values()),
+        list(entries),
+        loc="outside lower center",
+        ncols=legend_columns(entries, figure.get_figwidth()),
+        fontsize=9.5,
+        frameon=False,
+        handlelength=3.2,
+    )
+
+
+def standardise(values: FloatArray) -> FloatArray:
+    """Values of any shape, shifted and scaled to mean 0 and standard deviation 1.
+
+    A constant becomes 0. Values that are not finite become NaN.
+    """
+    finite = np.isfinite(values)
+    present = values[finite]
+    if not present.size:
+        return np.full(values.shape, np.nan)
+    spread = present.std()
+    if spread <= 1e-12 * np.abs(present).max():
+        spread = np.inf
+    return np.where(finite, (np.where(finite, values, 0.0) - present.mean()) / spread, np.nan)

@@ -1,4 +1,4 @@
-"""The figure of a sweep: a score against one key, a line for each value of another."""
+"""The figure of a sweep: a score against one key, with a line for each value of another key."""
 
 from __future__ import annotations
 
@@ -13,14 +13,17 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 from numpy.typing import NDArray
 
-from malfl_algos.report.series import axis_label, draw_band, legend_columns, shared_legend
 from malfl_algos.report.style import (
     Look,
+    axis_label,
+    draw_band,
+    legend_columns,
     look,
     new_figure,
     new_panels,
     set_panel_title,
     set_title,
+    shared_legend,
     soften,
 )
 from malfl_algos.scores.means import INTERVAL, mean_of_rows
@@ -36,20 +39,21 @@ Bands = Mapping[str, Mapping[str, FloatArray]]
 WIDTH = 9.6
 _PANELS = ("family", "observer")
 _LOGARITHMIC = 50.0
-"""A horizontal axis of positive numbers is logarithmic where they differ by this factor."""
+"""A horizontal axis is logarithmic if its positive numbers differ by this factor."""
 
 
 def draw(rows: Rows, *, x: str, hue: str | None, measure: str) -> tuple[str, Figure] | None:
-    """Draw means over seeds with Student t intervals; whatever else varies is averaged over.
+    """Draw means over seeds with Student t intervals; all other keys are averaged over.
 
     Args:
         rows: of the table of a sweep, in its order.
-        x, hue: columns of the rows. Families and observers that are neither have panels of their
-            own.
+        x: the column on the horizontal axis.
+        hue: the column with a line for each value; None for one line. Families and observers have
+            separate panels unless they are `x` or `hue`.
         measure: the score.
 
     Returns:
-        The name of the file, without `.png`, and the figure; None where no row has this score.
+        The name of the file, without `.png`, and the figure; None if no row has this score.
     """
     rows = [row for row in rows if row[measure] is not None]
     if not rows:
@@ -81,10 +85,10 @@ def sweep_figure(
     """Draw a panel for every family and observer.
 
     Args:
-        bands: what is drawn.
-        positions: values of `x`: numbers have an axis, anything else stands side by side.
+        bands: per panel and line the means and intervals.
+        positions: values of `x`. Numbers are drawn on an axis, other values side by side.
         x, hue, measure: names for axes and title.
-        n_seeds: how many seeds there are at most.
+        n_seeds: the largest number of seeds of any mean.
     """
     labels = list(next(iter(bands.values())))
     n_columns = min(2 if len(bands) <= 4 else 3, len(bands))
@@ -111,7 +115,7 @@ def sweep_figure(
         shared_legend(figure)
     interval = f"{INTERVAL} over {n_seeds} seeds" if n_seeds > 1 else "one seed"
     title = f"{SCORES[measure].title} by {x}" + (f" and {hue}" if hue else "")
-    set_title(figure, title, f"mean and {interval}; all else averaged within a seed")
+    set_title(figure, title, f"mean and {interval}; all other keys averaged within a seed")
     return figure
 
 
@@ -127,7 +131,7 @@ def _band(rows: Rows, wanted: Mapping[str | None, Any], measure: str) -> FloatAr
 
 
 def _distinct(rows: Rows, key: str) -> list[Any]:
-    """Values of a column: numbers in order, others as they come."""
+    """The values of a column: numbers sorted, other values in order of appearance."""
     values = list({json.dumps(row[key]): row[key] for row in rows}.values())
     numeric = all(type(value) in (int, float) for value in values)
     return sorted(values) if numeric else values
@@ -147,7 +151,7 @@ def _label(hue: str | None, value: Any) -> str:
 def _draw_points(
     axes: Axes, band: FloatArray, own: Look, label: str, *, place: tuple[int, int]
 ) -> None:
-    """Means with bars, those of one value side by side."""
+    """Draw means with error bars; the means of one position stand side by side."""
     low, mean, high = band
     index, n_lines = place
     positions = np.arange(len(mean)) + 0.6 * ((index + 0.5) / n_lines - 0.5)

@@ -12,15 +12,18 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from simple_spread_seed import TRUE, read_part
 
-from malfl_algos.report.series import band_note, draw_series, shared_legend, stage_axis
 from malfl_algos.report.style import (
+    band_note,
+    draw_series,
     look,
     new_figure,
     new_panels,
     png_bytes,
     set_panel_title,
     set_title,
+    shared_legend,
     soften,
+    stage_axis,
 )
 from malfl_algos.scores import mean_interval
 from malfl_algos.storage.arrays import read_arrays

@@ -1,4 +1,4 @@
-"""Figures need no backend: the environment of a notebook does not matter and is left as it is."""
+"""Figures need no backend: a notebook's MPLBACKEND has no effect and stays unchanged."""
 
 import os
 import subprocess
@@ -15,7 +15,7 @@ PROGRAM = (
 
 
 @pytest.mark.parametrize("backend", ["module://no_such_package.backend_inline", "agg", "svg"])
-def test_a_backend_that_is_not_installed_does_not_matter(backend):
+def test_a_backend_that_is_not_installed_has_no_effect(backend):
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM],
         env={**os.environ, "MPLBACKEND": backend},

@@ -1,4 +1,4 @@
-"""Each kind of picture, drawn from arrays: it shows the numbers that it was given, legibly."""
+"""Every kind of figure, drawn from arrays, shows the numbers that it was given."""
 
 from __future__ import annotations
 
@@ -14,14 +14,17 @@ from matplotlib.text import Text
 from scipy import stats
 
 from malfl_algos.report.cross_correlation import cross_correlation_figure, equal_truths
-from malfl_algos.report.learning import learning_figure
-from malfl_algos.report.policies import LIKELIEST, arrow_outline, policy_figure, policy_slice
+from malfl_algos.report.learners import (
+    LIKELIEST,
+    arrow_outline,
+    learning_figure,
+    policy_figure,
+    policy_slice,
+)
 from malfl_algos.report.reward_maps import reward_figure, reward_map
 from malfl_algos.report.run_files import averages
-from malfl_algos.report.scores import scores_figure
-from malfl_algos.report.series import standardise, student_band
-from malfl_algos.report.style import look
-from malfl_algos.report.trend import trend_figure
+from malfl_algos.report.scores import scores_figure, trend_figure
+from malfl_algos.report.style import look, standardise, student_band
 from malfl_algos.scores import SCORES
 from malfl_env.rules import grid_rules
 
@@ -38,7 +41,7 @@ def read_only(*arrays: np.ndarray[Any, Any]) -> None:
 
 
 def texts(figure: Figure) -> list[str]:
-    """Every text that is drawn."""
+    """All texts of a figure."""
     return [text.get_text() for text in figure.findobj(Text) if text.get_text()]
 
 
@@ -66,14 +69,14 @@ def test_trend_draws_means_and_intervals_on_one_scale() -> None:
     assert all(tick == int(tick) for tick in left.get_xticks())
 
 
-def test_trend_of_one_seed_says_that_there_is_no_interval() -> None:
+def test_trend_of_one_seed_states_that_there_is_no_interval() -> None:
     for n_seeds in (1, 2):
         curves = {"homogeneous": {"x": np.full((n_seeds, 2, 2), 0.5)}}
         written = texts(trend_figure(curves, [2, 3], CORRELATIONS, n_seeds=n_seeds))
         assert any("one seed, so no interval" in text for text in written) == (n_seeds == 1)
 
 
-def test_correlation_writes_every_mean_and_names_what_is_missing() -> None:
+def test_scores_write_every_mean_and_name_missing_values() -> None:
     values = np.array([[0.5, 0.1], [0.7, 0.3], [np.nan, 0.2]])
     nothing = np.full((3, 2), np.nan)
     read_only(values, nothing)
@@ -85,7 +88,7 @@ def test_correlation_writes_every_mean_and_names_what_is_missing() -> None:
     assert any("Student t interval over 3 seeds" in text for text in written)
 
 
-def test_correlation_shows_every_seed_and_the_interval() -> None:
+def test_scores_show_every_seed_and_the_interval() -> None:
     values = np.array([[0.5, 0.1], [0.7, 0.3], [0.9, 0.2]])
     figure: Any = scores_figure({"homogeneous": {"x": values}}, CORRELATIONS, n_seeds=3, title="x")
     axes = figure.axes[0]
@@ -97,7 +100,7 @@ def test_correlation_shows_every_seed_and_the_interval() -> None:
     assert axes.get_xlabel() == "Pearson r\nhigher is better"
 
 
-def test_scores_of_other_ranges_have_axes_of_their_own() -> None:
+def test_scores_of_different_ranges_have_separate_axes() -> None:
     names = ["epic", "starc", "regret"]
     values = np.array([[0.1, 0.2, 3.0], [0.2, 0.2, 1.5]])
     figure: Any = scores_figure(
@@ -131,7 +134,7 @@ def test_cross_correlation_writes_its_matrix_on_a_scale_from_minus_one_to_one() 
     assert titles == ["x, agent 0", "x, agent 1 (*)"]
 
 
-def test_equal_truths_are_those_that_differ_by_scale_and_level_only() -> None:
+def test_equal_truths_differ_by_scale_and_mean_only() -> None:
     rng = np.random.default_rng(0)
     truth, other = rng.normal(size=(2, 81))
     constant = np.full(81, 3.0)
@@ -224,7 +227,7 @@ def test_arrows_are_as_long_as_the_action_is_probable() -> None:
     assert left_arrow[:, 0].max() < 0 < right_arrow[:, 0].min()
 
 
-def test_the_likeliest_action_is_accented_but_for_ties_and_the_goal() -> None:
+def test_the_most_probable_action_is_accented_except_for_ties_and_on_the_goal() -> None:
     policy = np.tile([0.5, 0.25, 0.15, 0.1, 0.0], (1, 81, 1))
     tied = np.full((1, 81, 5), 0.2)
     figure: Any = policy_figure([policy, tied], rules=RULES, stages=[0], title="x")
@@ -236,7 +239,7 @@ def test_the_likeliest_action_is_accented_but_for_ties_and_the_goal() -> None:
     assert not any(accents[1])
 
 
-def test_learning_draws_what_it_is_given_with_units() -> None:
+def test_learning_draws_its_arrays_with_units() -> None:
     rng = np.random.default_rng(0)
     returns, entropies = rng.normal(size=(2, 2, 3, 4))
     read_only(returns, entropies)
@@ -253,7 +256,7 @@ def test_learning_draws_what_it_is_given_with_units() -> None:
 
 
 @given(st.integers(0, 2**32), st.integers(2, 6))
-def test_band_is_students_interval_of_the_values_that_are_there(seed: int, n: int) -> None:
+def test_band_is_students_interval_of_the_present_values(seed: int, n: int) -> None:
     rng = np.random.default_rng(seed)
     values = rng.normal(size=(n, 3))
     values[0, 1] = np.nan
@@ -268,7 +271,7 @@ def test_band_is_students_interval_of_the_values_that_are_there(seed: int, n: in
     assert np.isnan([low[2], high[2]]).all()
 
 
-def test_standardise_leaves_out_what_is_not_finite() -> None:
+def test_standardise_leaves_out_values_that_are_not_finite() -> None:
     found = standardise(np.array([1.0, 3.0, np.nan, np.inf]))
     np.testing.assert_array_equal(found, [-1.0, 1.0, np.nan, np.nan])
     np.testing.assert_array_equal(standardise(np.full(3, 0.1)), 0.0)

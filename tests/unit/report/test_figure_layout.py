@@ -1,4 +1,4 @@
-"""Pictures of every kind and of awkward sizes: all texts are inside the picture and apart."""
+"""Figures of every kind, also of awkward sizes: texts are inside the figure and do not overlap."""
 
 from __future__ import annotations
 
@@ -13,12 +13,10 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from malfl_algos.report.cross_correlation import cross_correlation_figure
-from malfl_algos.report.learning import learning_figure
-from malfl_algos.report.policies import policy_figure
+from malfl_algos.report.learners import learning_figure, policy_figure
 from malfl_algos.report.reward_maps import reward_figure
-from malfl_algos.report.scores import scores_figure
+from malfl_algos.report.scores import scores_figure, trend_figure
 from malfl_algos.report.style import png_bytes
-from malfl_algos.report.trend import trend_figure
 from malfl_algos.scores import SCORES
 from malfl_algos.scores.registry import GROUPS, score_groups
 from malfl_env.rules import grid_rules
@@ -46,7 +44,7 @@ def scores(
 
 
 def cross(names: list[str], *, families: tuple[str, ...] = FAMILIES) -> Figure:
-    """Random cross-correlations of agents of whom the second has one truth in all families."""
+    """Random cross-correlations; the second agent has the same reward in all families."""
     n = len(families)
     equal = np.array([np.eye(n, dtype=bool), np.ones((n, n), dtype=bool)])
     rng = np.random.default_rng(2)
@@ -85,7 +83,7 @@ def learning(n_agents: int = 2) -> Figure:
 
 
 FOUR = (*FAMILIES, "another-family", "and-one-more-family")
-PICTURES: dict[str, Callable[[], Figure]] = {
+FIGURES: dict[str, Callable[[], Figure]] = {
     "trend": lambda: trend(["ma-lfl", "ma-lfl-own-action", "ma-lfl-state", "ma-lfl-faithful"]),
     "trend of many": lambda: trend(LONG_NAMES),
     "trend of one seed and family": lambda: trend(["x"], n_seeds=1, families=("homogeneous",)),
@@ -111,7 +109,7 @@ PICTURES: dict[str, Callable[[], Figure]] = {
 
 
 def visible_texts(figure: Figure) -> list[Text]:
-    """The texts that are really drawn: ticks outside their axis's limits are not."""
+    """The texts that are drawn; tick labels outside the limits of their axis are not."""
     ticks: dict[int, bool] = {}
     found: list[Any] = figure.findobj(Axis)
     for axis in found:
@@ -127,9 +125,9 @@ def visible_texts(figure: Figure) -> list[Text]:
     ]
 
 
-@pytest.mark.parametrize("name", PICTURES)
-def test_texts_are_inside_the_picture_and_apart(name: str) -> None:
-    figure = PICTURES[name]()
+@pytest.mark.parametrize("name", FIGURES)
+def test_texts_are_inside_the_figure_and_do_not_overlap(name: str) -> None:
+    figure = FIGURES[name]()
     png_bytes(figure)
     canvas: Any = figure.canvas
     renderer = canvas.get_renderer()

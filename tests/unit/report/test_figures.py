@@ -1,4 +1,4 @@
-"""The pictures of a run: what they show equals the data, and drawing them leaves no trace."""
+"""The figures of a run: they show the data, and drawing them changes no global state."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from malfl_algos.experiments.config import load_config
 from malfl_algos.ground_truth import GroundTruth
 from malfl_algos.report import write_figures
 from malfl_algos.report.figures import FIGURES
-from malfl_algos.report.learning import learning_curves
+from malfl_algos.report.learners import learning_curves
 from malfl_algos.report.run_files import open_run
 from malfl_algos.report.style import new_figure
 from malfl_algos.scores import pearson, spearman
@@ -43,7 +43,7 @@ def write_run_folder(
     game: str = "{size: 3}",
     joint: bool = True,
 ) -> Path:
-    """A small, valid run folder: exact learners, and observers that say the truth plus noise."""
+    """A small, valid run folder: exact learners; observers add noise to the ground truth."""
     folder.mkdir(parents=True, exist_ok=True)
     config_path = folder / "config.yaml"
     config_path.write_text(
@@ -186,16 +186,16 @@ def test_matplotlib_is_imported_when_used_and_pyplot_never(tmp_path: Path) -> No
     folder = write_run_folder(
         tmp_path / "out", seeds=[0], observers=["x"], families=["homogeneous"]
     )
-    told = printed(
+    output = printed(
         "import sys; from pathlib import Path; from malfl_algos.report import write_figures",
         "print('matplotlib' in sys.modules)",
         f"print(len(write_figures(Path({str(folder)!r}))))",
         "print('matplotlib.pyplot' in sys.modules)",
     )
-    assert told.split() == ["False", "6", "False"]
+    assert output.split() == ["False", "6", "False"]
 
 
-def test_a_new_figure_is_one_module_and_one_entry(
+def test_a_new_figure_is_one_function_and_one_entry(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = write_run_folder(
@@ -204,13 +204,13 @@ def test_a_new_figure_is_one_module_and_one_entry(
     module = ModuleType("malfl_algos.report.seeds")
     vars(module)["draw"] = lambda run, family: new_figure(len(run.seeds), len(family))
     monkeypatch.setitem(sys.modules, module.__name__, module)
-    entry = FIGURES[0]._replace(module="seeds", stem="seeds", each=("families",))
+    entry = FIGURES[0]._replace(function="seeds.draw", stem="seeds", each=("families",))
     monkeypatch.setattr("malfl_algos.report.figures.FIGURES", (entry,))
     (path,) = write_figures(folder)
     assert path.name == "seeds_homogeneous.png"
 
 
-def test_null_correlations_and_files_that_were_not_asked_for(tmp_path: Path) -> None:
+def test_null_correlations_and_missing_optional_files(tmp_path: Path) -> None:
     folder = write_run_folder(tmp_path / "out", seeds=[0], families=["homogeneous"])
     summary = json.loads((folder / "summary.json").read_text())
     for row in summary["results"]:
