@@ -1,7 +1,7 @@
-"""Checks of what people pass in.
+"""Checks of arguments.
 
-Each returns the plain Python value, or raises a `ValueError` that names the option, the value and
-what is allowed.
+Each check returns the plain Python value, or raises an `InputError` that names the option, the
+value and what is allowed.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ __all__ = [
 ]
 
 MAX_TABLE_BYTES = 2 * 2**30
-"""Largest joint table, in bytes, that is built without complaint: 2 GiB on every machine, so that
-a game refused on one is refused on all. May be assigned to."""
+"""Largest joint table, in bytes, that is built: 2 GiB on every machine, so that all machines accept
+the same games. Assign another number to change the limit."""
 LONGEST_SHOWN = 200
 """Characters of a value that a message shows."""
 
 
 def shown(value: object) -> str:
-    """Show a value in one line of a message, cut where it is long."""
+    """A value as one line of a message, at most `LONGEST_SHOWN` characters of it."""
     try:
         text = " ".join(repr(value).split())
     except (ValueError, RecursionError):  # a whole number of thousands of digits, or deep nesting
@@ -48,7 +48,7 @@ def shown(value: object) -> str:
 
 
 def is_whole(value: object) -> TypeGuard[int]:
-    """Whether a value is a whole number: a Python or NumPy integer, but no boolean."""
+    """Whether a value is a whole number: a Python or NumPy integer, but not a boolean."""
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
@@ -61,7 +61,7 @@ def check_count(name: str, value: object, *, minimum: int) -> int:
     """A whole number that is at least `minimum`, as an int.
 
     Raises:
-        InputError: for any other value; booleans and floats such as 3.0 are no whole numbers.
+        InputError: for any other value, also for booleans and for floats such as 3.0.
     """
     if not is_whole(value) or value < minimum:
         raise InputError(f"{name} must be a whole number >= {minimum}, got {value!r}")
@@ -72,7 +72,7 @@ def check_fraction(name: str, value: object) -> float:
     """A number in [0, 1], as a float.
 
     Raises:
-        InputError: for any other value, NaN and booleans among them.
+        InputError: for any other value, also for NaN and booleans.
     """
     if isinstance(value, Real) and not isinstance(value, bool):
         try:
@@ -104,7 +104,7 @@ def check_numbers(name: str, values: object, *, allowed: str) -> NDArray[np.floa
 
     Raises:
         InputError: for anything else (strings, booleans, complex numbers, one number alone, rows of
-            different lengths); `allowed` says what would do.
+            different lengths). The message quotes `allowed`.
     """
     try:
         array = np.asarray(values)
@@ -116,15 +116,15 @@ def check_numbers(name: str, values: object, *, allowed: str) -> NDArray[np.floa
 
 
 def check_table_bytes(n_bytes: int, what: str, advice: str = "choose a smaller game") -> None:
-    """Refuse a joint table before any memory is taken for it.
+    """Reject a joint table that is too large, before memory is allocated for it.
 
     Args:
-        n_bytes: what it would take.
-        what: its name.
-        advice: what else to do than to raise the limit.
+        n_bytes: size of the table in bytes.
+        what: name of the table.
+        advice: what the user can do instead of raising the limit.
 
     Raises:
-        InputError: if it needs more than `MAX_TABLE_BYTES`; it states how much it would take.
+        InputError: if the table needs more than `MAX_TABLE_BYTES`; the message states its size.
     """
     if n_bytes > MAX_TABLE_BYTES:
         raise InputError(
@@ -135,7 +135,7 @@ def check_table_bytes(n_bytes: int, what: str, advice: str = "choose a smaller g
 
 
 def _readable(n_bytes: int) -> str:
-    """Bytes in the unit that suits their size, for numbers of any length."""
+    """A number of bytes in a suitable unit; the number may have any length."""
     if n_bytes < 2**20:
         return f"{n_bytes} bytes"
     if n_bytes < 2**60:

@@ -1,8 +1,8 @@
-"""Smooth shapes on a plain NumPy picture.
+"""Smooth shapes on an image that is a NumPy array.
 
-A picture is float64 `(height, width, 3)` with values 0..255; x runs right and y down, in pixels. A
-shape is painted by how much of each pixel it covers, taken from the distance to its outline, which
-makes edges smooth. Every function paints into the picture it is given.
+An image is float64 `(height, width, 3)` with values 0..255; x runs right and y down, in pixels. The
+distance of a pixel to the outline of a shape gives the share of the pixel that the shape covers, so
+that edges are smooth. Every function paints into the image that is passed to it.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def paint_lines(
     *,
     opacities: Sequence[float] | None = None,
 ) -> None:
-    """Straight lines with round ends, each with its opacity; where they meet, the higher counts."""
+    """Straight lines with round ends and an opacity each; where two meet, the higher one counts."""
     if not lines:
         return
     strengths = [1.0] * len(lines) if opacities is None else opacities
@@ -161,14 +161,14 @@ def paint_number(
 
 
 def _coverage(distance: Picture) -> Picture:
-    """How much of a pixel lies inside an outline at that signed distance (negative inside)."""
+    """Share of a pixel inside an outline at that signed distance (negative inside)."""
     return np.clip(0.5 - distance, 0, 1)
 
 
 def _paint(
     picture: Picture, centre: Point, reach: tuple[float, float], share: Share, colour: Colour
 ) -> None:
-    """Mix a colour in; `share` says how much of it, from pixel offsets from the centre."""
+    """Mix a colour into the image; `share` maps pixel offsets from the centre to its share."""
     height, width = picture.shape[:2]
     left, right = _span(centre[0], reach[0], width)
     top, bottom = _span(centre[1], reach[1], height)

@@ -15,6 +15,6 @@ class InputError(ValueError):
 class TooFewStages(InputError):
     """A trace with fewer stages than a method needs.
 
-    A trend over the first 2, 3, ... stages leaves such lengths without a value; any other exception
-    of an observer is a failure.
+    A trend over the first 2, 3, ... stages has no value where an observer raises this exception.
+    Any other exception of an observer is a failure.
     """

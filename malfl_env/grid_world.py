@@ -1,9 +1,9 @@
 """The grid world as a PettingZoo parallel environment.
 
 The class translates dictionaries, seeds and spaces; the rules are in `rules`, the rewards in
-`rewards`, the pictures in `rendering`. A step looks moves up in plain lists, which is several times
-faster than NumPy scalars, and remembers the joint states that were visited, and only those, so that
-a game of any number of joint states can be played.
+`rewards`, the images in `rendering`. A step looks moves up in plain lists, which is several times
+faster than NumPy scalars. It keeps the records of visited joint states only, so the number of joint
+states of a game is not limited.
 """
 
 from __future__ import annotations
@@ -31,22 +31,22 @@ __all__ = ["GridWorld"]
 IntArray = NDArray[np.int64]
 
 RENDER_MODES = ("human", "ansi", "rgb_array")
-_TRAIL_LENGTH = 12  # steps a trail shows
+_TRAIL_LENGTH = 12  # steps that a trail shows
 _MAX_RECORDS = 2**15
-"""Joint states remembered at a time, about 20 MB; when they are full, they are made anew."""
+"""Largest number of joint states with a record, about 20 MB; then all records are dropped."""
 
 MoveList: TypeAlias = list[list[int]]
 Record: TypeAlias = tuple[IntArray, dict[str, float]]
 
 
 class GridWorld(ParallelEnv):  # type: ignore[misc]  # pettingzoo ships no types
-    """Agents walk a grid towards their goals and mind how near the others are.
+    """Agents walk on a grid towards their goals and approach or avoid each other.
 
     Agents `agent_0`, `agent_1`, ... choose at the same time from five actions: down, up, left,
-    right, stay. A move into the border or a wall leaves an agent where it is; from its goal any
-    action takes it back to its start. Agents may share a cell. Everyone observes the row and the
-    column of every agent, in agent order. Nothing terminates; after `max_cycles` steps the episode
-    is truncated for all.
+    right, stay. An agent that moves into the border or a wall stays in its cell. From its goal
+    every action takes an agent back to its start. Agents may share a cell. All agents observe the
+    row and the column of every agent, in agent order. Episodes never terminate; after `max_cycles`
+    steps they are truncated for all agents.
 
     Args:
         size: number of rows and of columns, at least 2.
@@ -54,19 +54,19 @@ class GridWorld(ParallelEnv):  # type: ignore[misc]  # pettingzoo ships no types
         rewards: a family name ("homogeneous": all avoid; "heterogeneous": approach and avoid in
             turn), or one entry per agent: "approach", "avoid", a callable `f(positions,
             agent_index)` from int64 `(n, n_agents, 2)` to `(n,)`, or an array `(n_states,)` or
-            `(n_states, *n_actions)`. The reward of a step belongs to the joint state before the
-            move and to the actions chosen, not to those a slip put in their place. A callable must
-            depend on its arguments alone: values are remembered.
+            `(n_states, *n_actions)`. The reward of a step is a function of the joint state before
+            the move and of the chosen actions, not of the actions that a slip executes instead. A
+            callable must depend on its arguments alone, because its values are cached.
         starts: one (row, column) for all agents, or one per agent; None: the top left cell.
         goals: the same for the goals; None: the bottom right cell.
-        walls: (row, column) of the cells nobody can enter.
-        slip: probability from 0 to 1, for each agent on its own, that its action is replaced by
+        walls: (row, column) of the cells that no agent can enter.
+        slip: probability from 0 to 1, independent for each agent, that its action is replaced by
             one drawn uniformly from all five.
         max_cycles: steps until an episode is truncated.
         render_mode: None, "human" (prints the board at every step), "ansi" or "rgb_array".
 
     Raises:
-        InputError: for options that make no game; it says which, its value and what is allowed.
+        InputError: for an invalid option; the message names it, its value and what is allowed.
     """
 
     metadata: dict[str, Any] = {  # noqa: RUF012  # PettingZoo's wrappers expect a plain dict here
@@ -141,8 +141,8 @@ class GridWorld(ParallelEnv):  # type: ignore[misc]  # pettingzoo ships no types
         """Put every agent on its start.
 
         Args:
-            seed: starts the random generator anew; None lets it run on. Without slip nothing is
-                random.
+            seed: seeds the random generator; None: the generator continues. Without slip nothing
+                is random.
             options: not used.
 
         Returns:
@@ -172,11 +172,11 @@ class GridWorld(ParallelEnv):  # type: ignore[misc]  # pettingzoo ships no types
         """Move all agents at once.
 
         Args:
-            actions: one action 0..4 for every agent; their order in the dictionary is irrelevant.
+            actions: one action 0..4 for every agent; the order in the dictionary is irrelevant.
 
         Returns:
             Observations after the move, rewards of the joint state before it, terminations (always
-            False), truncations and empty infos, each by agent. Nothing in them is shared.
+            False), truncations and empty infos, each by agent. No two of them share memory.
 
         Raises:
             InputError: for a missing or unknown agent, or an action that is not 0..4.
@@ -184,7 +184,7 @@ class GridWorld(ParallelEnv):  # type: ignore[misc]  # pettingzoo ships no types
         """
         agents = self.agents
         if not agents:
-            raise RuntimeError("no episode is under way: call reset() before step()")
+            raise RuntimeError("no episode is running: call reset() before step()")
         try:
             chosen = [actions[agent] for agent in agents]
             if min(chosen) < 0 or len(actions) != len(agents):
@@ -193,7 +193,7 @@ class GridWorld(ParallelEnv):  # type: ignore[misc]  # pettingzoo ships no types
             steps = zip(self._moves, self._cells, moved, strict=True)
             cells = tuple([moves[cell][action] for moves, cell, action in steps])
         except (KeyError, IndexError, TypeError, ValueError):
-            self._refuse(actions)
+            self._reject(actions)
         rewards = self._rewards.copy()
         for agent, table in self._action_tables:
             entry = (self.rules.joint_state(self._cells), *map(int, chosen))  # True is 1
@@ -218,14 +218,14 @@ class GridWorld(ParallelEnv):  # type: ignore[misc]  # pettingzoo ships no types
         )
 
     def state(self) -> IntArray:
-        """Row and column of every agent, int64 `(2 * n_agents,)`; what everyone observes."""
+        """Row and column of every agent, int64 `(2 * n_agents,)`, as every agent observes them."""
         observation: IntArray = self._observation.copy()
         return observation
 
     def render(self) -> str | NDArray[np.uint8] | None:
-        """The board as text ("ansi"), as a picture ("rgb_array"), or printed ("human")."""
+        """The board as text ("ansi"), as an image ("rgb_array"), or printed ("human")."""
         if self.render_mode is None:
-            gymnasium.logger.warn("render() without a render_mode: give one to the environment")
+            gymnasium.logger.warn("render() needs a render_mode: pass one to the environment")
             return None
         if self.render_mode == "rgb_array":
             return render_rgb(self.rules, self._trail)
@@ -238,13 +238,14 @@ class GridWorld(ParallelEnv):  # type: ignore[misc]  # pettingzoo ships no types
         return None
 
     def close(self) -> None:
-        """Nothing is held open."""
+        """Do nothing: the environment holds no resources."""
 
     def markov_game(self) -> MarkovGame:
         """The tabular model of this game.
 
         Raises:
-            InputError: if its reward tables would not fit into memory.
+            InputError: if its reward tables would take more than
+                `malfl_env.checks.MAX_TABLE_BYTES`.
         """
         return grid_game(self.rules, self.agent_rewards)
 
@@ -256,26 +257,26 @@ class GridWorld(ParallelEnv):  # type: ignore[misc]  # pettingzoo ships no types
         self._trail = (self._cells,)
 
     def _slip(self, chosen: list[int]) -> list[int]:
-        """The actions after each may have slipped; one random number per agent and step.
+        """The executed actions, from one uniform random number per agent and step.
 
-        A number below `slip` is uniform there, so that it also says which action comes instead.
+        A number below `slip` is uniform on [0, slip), so it also selects the executed action.
         """
         slip = self.rules.slip
         for action in chosen:
-            ACTIONS[action]  # an action that is none is refused even where another takes its place
+            ACTIONS[action]  # an invalid action raises IndexError even where a slip replaces it
         draws = self.np_random.random(len(chosen)).tolist()
         return [
             int(draw / slip * len(ACTIONS)) if draw < slip else action
             for draw, action in zip(draws, chosen, strict=True)
         ]
 
-    def _refuse(self, actions: Any) -> NoReturn:
-        """Say what is wrong with the actions."""
+    def _reject(self, actions: Any) -> NoReturn:
+        """Raise the error that says what is wrong with the actions."""
         if not isinstance(actions, Mapping):
-            raise InputError(f"actions must be a dictionary by agent id, got {actions!r}")
+            raise InputError(f"actions must be a dictionary {{agent: action}}, got {actions!r}")
         for agent in self.agents:
             if agent not in actions:
-                raise InputError(f"actions has none for {agent}; agents are {self.agents}")
+                raise InputError(f"actions lacks {agent}; agents are {self.agents}")
             allowed = f"a whole number from 0 to {len(ACTIONS) - 1} {ACTIONS}"
             try:
                 fits = 0 <= index(actions[agent]) < len(ACTIONS)
@@ -284,15 +285,16 @@ class GridWorld(ParallelEnv):  # type: ignore[misc]  # pettingzoo ships no types
             if not fits:
                 raise InputError(f"the action of {agent} must be {allowed}, got {actions[agent]!r}")
         unknown = sorted(set(actions) - set(self.agents), key=str)
-        raise InputError(f"actions has agents {unknown}, which are not in {self.agents}")
+        raise InputError(f"actions has unknown agents {unknown}; agents are {self.agents}")
 
 
 def _move_lists(rules: GridRules) -> tuple[MoveList, ...]:
-    """Next cell by cell and action for every agent; agents with the same journey share a list."""
+    """Next cell of every cell and action, per agent; equal starts and goals share one list."""
     journeys = list(zip(rules.starts, rules.goals, strict=True))
     check_table_bytes(
         MOVE_BYTES * rules.n_cells * len(set(journeys)),
-        f"the moves on a board of size {rules.size} with {len(set(journeys))} different journeys",
+        f"the moves on a board of size {rules.size} with {len(set(journeys))} different pairs of a "
+        "start and a goal",
         "choose a smaller board, or fewer starts and goals",
     )
     lists = {
@@ -303,10 +305,10 @@ def _move_lists(rules: GridRules) -> tuple[MoveList, ...]:
 
 
 class _StateRecords(dict[tuple[int, ...], Record]):
-    """Observation and rewards of joint states, made when first asked for.
+    """Observation and rewards of joint states, computed at the first lookup.
 
-    A key is the cell of every agent. A record is the observation, int64 `(2 * n_agents,)`, and the
-    rewards by agent id: those that depend on the state alone; 0.0 where the actions count as well.
+    A key holds the cell of every agent. A record is the observation, int64 `(2 * n_agents,)`, and
+    the reward by agent id, 0.0 for an agent whose reward depends on the actions, too.
 
     Args:
         rules: the rules of the game.
@@ -332,7 +334,7 @@ class _StateRecords(dict[tuple[int, ...], Record]):
         return record
 
     def __reduce__(self) -> tuple[type[_StateRecords], tuple[GridRules, tuple[Reward, ...]]]:
-        """Copies and pickles begin with nothing remembered."""
+        """Copies and pickles begin without records."""
         return _StateRecords, (self._rules, self._rewards)
 
     def _state_reward(

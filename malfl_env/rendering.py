@@ -1,9 +1,9 @@
-"""The board as text and as a picture, in plain NumPy.
+"""The board as text and as an image, in plain NumPy.
 
-The picture shows goals as stars and starts as faint rings, walls as dark blocks, agents as numbered
-discs, side by side when they share a cell, and behind each the way it came, fading out. A colour
-belongs to one agent; a goal of everyone's is gold, a start of everyone's grey. The colours can be
-told apart with colour-blind eyes (Okabe and Ito's palette).
+The image shows goals as stars, starts as faint rings, walls as dark blocks and agents as numbered
+discs, side by side when they share a cell. A fading trail shows the last steps of each agent. Every
+agent has its colour; a shared goal is gold, a shared start is grey. Colour-blind readers can
+distinguish the colours (Okabe and Ito's palette).
 """
 
 from __future__ import annotations
@@ -54,11 +54,11 @@ def render_ansi(rules: GridRules, cells: Sequence[int], *, caption: str) -> str:
         caption: the line above the board.
 
     Returns:
-        Lines without a final line break. In a cell: numbers of agents, `*` where a goal is, `#`
-        for a wall.
+        Lines without a final line break. A cell shows the numbers of its agents, `*` for a goal and
+        `#` for a wall.
     """
     marks = [_cell_text(rules, cells, cell) for cell in range(rules.n_cells)]
-    width = max(3, *(len(mark) for mark in marks))  # two agents never change it
+    width = max(3, *(len(mark) for mark in marks))  # the same wherever two agents stand
     rule = "+" + ("-" * (width + 2) + "+") * rules.size
     lines = [caption, rule]
     for first in range(0, rules.n_cells, rules.size):
@@ -69,17 +69,17 @@ def render_ansi(rules: GridRules, cells: Sequence[int], *, caption: str) -> str:
 
 
 def cell_pixels(rules: GridRules) -> int:
-    """Width and height of a cell in the picture, 12 to 96 pixels."""
+    """Width and height of a cell in the image, 12 to 96 pixels."""
     return int(np.clip(672 // rules.size, 12, 96))
 
 
 def render_rgb(rules: GridRules, trail: Sequence[Sequence[int]]) -> NDArray[np.uint8]:
-    """The board as a picture.
+    """The board as an image.
 
     Args:
         rules: the rules of the game.
-        trail: the cell of every agent in the last joint states, oldest first; the last one is where
-            they stand now.
+        trail: the cell of every agent in the last joint states, oldest first. The last entry is the
+            present joint state.
 
     Returns:
         uint8 `(height, width, 3)`: the board with a margin of a quarter cell around it.
@@ -120,7 +120,7 @@ def _centre(rules: GridRules, unit: int, cell: int) -> tuple[float, float]:
 
 
 def _tile(unit: int, colour: Colour) -> Picture:
-    """One cell: a rounded field on the colour of the lines, which show around it."""
+    """One cell: a rounded field, framed by the colour of the lines."""
     tile = np.empty((unit, unit, 3))
     tile[:] = _LINE
     gap = max(unit / 64, 0.5)
@@ -146,7 +146,7 @@ def _paint_floor(picture: Picture, rules: GridRules, unit: int) -> None:
 
 
 def _paint_marks(picture: Picture, rules: GridRules, unit: int) -> None:
-    """Stars on goals and rings on starts, in an agent's colour where it is its alone."""
+    """Stars on goals and rings on starts, in the agent's colour unless agents share the cell."""
     for cell in sorted(set(rules.goal_cells)):
         colour = _mark_colour(rules.goal_cells, cell, GOAL_COLOUR)
         _lay_tile(picture, rules, unit, cell, blend(colour, _FLOOR, 0.8))
@@ -164,7 +164,7 @@ def _mark_colour(own_cells: tuple[int, ...], cell: int, shared: Colour) -> Colou
 def _paint_trail(
     picture: Picture, rules: GridRules, unit: int, trail: Sequence[Sequence[int]], agent_index: int
 ) -> None:
-    """The last steps of one agent; the return from the goal is no walk and leaves a gap."""
+    """The last steps of one agent; the jump from the goal back to the start is not drawn."""
     shift = (agent_index - (rules.n_agents - 1) / 2) * min(unit / 9, unit / 2 / rules.n_agents)
     cells = [joint[agent_index] for joint in trail]
     centres = [_centre(rules, unit, cell) for cell in cells]

@@ -1,4 +1,4 @@
-"""Rewards: functions of everyone's position, vectorised over joint states, or tables.
+"""Rewards: functions of the positions of all agents, vectorised over joint states, or tables.
 
 The reward of a step belongs to the joint state *before* the move. An agent's reward is given as
 
@@ -6,7 +6,7 @@ The reward of a step belongs to the joint state *before* the move. An agent's re
 - a callable `f(positions, agent_index)` that maps int64 `(n, n_agents, 2)`, the (row, column) of
   every agent in n joint states, to n finite numbers;
 - an array `(n_states,)` over joint states, or `(n_states, *n_actions)` over joint states and the
-  actions the agents chose.
+  actions that the agents chose.
 """
 
 from __future__ import annotations
@@ -43,18 +43,18 @@ Reward: TypeAlias = str | RewardFunction | FloatArray
 FAMILIES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {"homogeneous": ("avoid",), "heterogeneous": ("approach", "avoid")}
 )
-"""Reward names of a family, dealt out to the agents in turn."""
+"""Reward names of a family; the agents get them in turn."""
 
-_SMALL_GAME = 4096  # joint states: up to here a callable is tried on all of them beforehand
+_SMALL_GAME = 4096  # in games with at most so many joint states, a callable is tried on all of them
 _CHUNK = 65536  # joint states whose positions are held in memory at a time
 
 
 def approach(positions: IntArray, agent_index: int, *, goals: Sequence[Cell]) -> FloatArray:
-    """Near the goal and near the others: r = -d(own, goal) - sum of d(own, other).
+    """Rewards closeness to the goal and to the others: r = -d(own, goal) - sum of d(own, other).
 
     Args:
         positions: int64 `(n, n_agents, 2)`, (row, column) of every agent in n joint states.
-        agent_index: whose reward, 0..n_agents-1.
+        agent_index: the agent whose reward is computed, 0..n_agents-1.
         goals: (row, column) of each agent's goal.
 
     Returns:
@@ -65,7 +65,8 @@ def approach(positions: IntArray, agent_index: int, *, goals: Sequence[Cell]) ->
 
 
 def avoid(positions: IntArray, agent_index: int, *, goals: Sequence[Cell]) -> FloatArray:
-    """Near the goal and far from the others: r = -d(own, goal) + sum of d(own, other).
+    """Rewards closeness to the goal and distance to the others: r = -d(own, goal) + sum of d(own,
+    other).
 
     Arguments and result as for `approach`.
     """
@@ -107,8 +108,8 @@ def grid_rewards(rewards: str | Sequence[Reward], rules: GridRules) -> tuple[Rew
     if isinstance(rewards, str):
         if rewards in REWARD_NAMES and rewards not in FAMILIES:
             raise InputError(
-                f"rewards must be a family name or one entry per agent; for {rewards!r} "
-                f"throughout give {(rewards,) * rules.n_agents}"
+                f"rewards must be a family name or one entry per agent; for the reward {rewards!r} "
+                f"of all agents, pass {(rewards,) * rules.n_agents}"
             )
         return family_rewards(rewards, rules.n_agents)
     if not is_sequence(rewards) or len(rewards) != rules.n_agents:
@@ -132,15 +133,16 @@ def state_rewards(
 
     Args:
         reward: a reward name or a callable.
-        positions: int64 `(n, n_agents, 2)`; a callable gets it read-only.
-        agent_index: whose reward, 0..n_agents-1.
+        positions: int64 `(n, n_agents, 2)`; a callable receives a read-only view.
+        agent_index: the agent whose reward is computed, 0..n_agents-1.
         goals: (row, column) of each agent's goal.
 
     Returns:
         float64 `(n,)`.
 
     Raises:
-        InputError: where a callable returns another shape, no numbers, or values not finite.
+        InputError: if a callable returns another shape, values that are not numbers, or numbers
+            that are not finite.
     """
     if isinstance(reward, str):
         return _NAMED[reward](positions, agent_index, goals=goals)
@@ -170,7 +172,7 @@ def reward_table(reward: Reward, rules: GridRules, agent_index: int) -> FloatArr
     Args:
         reward: a name, a callable or an array, as in the result of `grid_rewards`.
         rules: the rules of the game.
-        agent_index: whose reward, 0..n_agents-1.
+        agent_index: the agent whose reward is computed, 0..n_agents-1.
 
     Returns:
         float64 `(n_states,)`, or `(n_states, *n_actions)` for an array over joint actions.
@@ -191,10 +193,10 @@ def reward_table(reward: Reward, rules: GridRules, agent_index: int) -> FloatArr
 def _distances(
     positions: IntArray, agent_index: int, goals: Sequence[Cell]
 ) -> tuple[IntArray, IntArray]:
-    """Manhattan distances to one's goal, and to all others together, each int64 `(n,)`."""
+    """Manhattan distance to the goal, and the sum of those to the others, each int64 `(n,)`."""
     own = positions[:, agent_index]
     to_goal = np.abs(own - np.array(goals[agent_index])).sum(axis=-1)
-    to_others = np.abs(positions - own[:, None]).sum(axis=(1, 2))  # nothing for oneself
+    to_others = np.abs(positions - own[:, None]).sum(axis=(1, 2))  # the agent itself adds 0
     return to_goal, to_others
 
 
@@ -205,14 +207,14 @@ def _positions(states: IntArray, rules: GridRules) -> IntArray:
 
 
 def _sample_states(rules: GridRules) -> IntArray:
-    """Positions on which callables are tried: everything, or two joint states of a large game."""
+    """Positions on which callables are tried: all, or two joint states of a large game."""
     if rules.n_states <= _SMALL_GAME:
         return _positions(np.arange(rules.n_states), rules)
     return np.array([rules.starts, rules.goals], dtype=np.int64)
 
 
 def _entry(entry: object, agent_index: int, rules: GridRules) -> Reward:
-    """One agent's entry of the `rewards` option, checked as far as it can be without calling it."""
+    """One agent's entry of the `rewards` option, checked without calling it."""
     name = f"rewards: the entry of agent_{agent_index}"
     if isinstance(entry, str):
         return check_choice(name, entry, REWARD_NAMES)

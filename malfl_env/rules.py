@@ -1,8 +1,8 @@
-"""The rules of the grid world as pure arrays: who may stand where, and where an action leads.
+"""The rules of the grid world as pure arrays: which cells are free, and where each action leads.
 
 Cells are numbered row by row: `cell = row * size + column`. A joint state is the tuple of all
-agents' cells, numbered in mixed radix with agent 0 most significant. Nothing here knows about
-seeds, dictionaries or spaces.
+agents' cells, numbered in mixed radix with agent 0 most significant. Seeds, dictionaries and spaces
+belong to `grid_world`.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ Cells: TypeAlias = Sequence[int] | Sequence[Sequence[int]] | IntArray
 
 ACTIONS = ("down", "up", "left", "right", "stay")
 MOVE_BYTES = 400
-"""Of the moves from one cell, which are kept as Python lists."""
+"""Memory of the moves from one cell, which are Python lists."""
 _PAIR_BYTES = 64
-"""Of what one agent observes of another: a space and a copy of the observation."""
+"""Memory for each pair of agents: their share of a space and of a copy of the observation."""
 _STEPS = ((1, 0), (-1, 0), (0, -1), (0, 1), (0, 0))
 
 
@@ -56,9 +56,9 @@ class GridRules:
         n_agents: number of agents.
         starts: (row, column) in which each agent begins, one per agent.
         goals: (row, column) of each agent's goal, one per agent.
-        walls: (row, column) of the cells nobody can enter, sorted, each once.
-        slip: probability, for each agent on its own, that its action is replaced by one drawn
-            uniformly from all five; the return from the goal does not slip.
+        walls: (row, column) of the cells that no agent can enter, sorted, each once.
+        slip: probability, independent for each agent, that its action is replaced by one drawn
+            uniformly from all five. All five lead from the goal to the start.
     """
 
     size: int
@@ -116,7 +116,7 @@ def grid_rules(
         n_agents: number of agents, at least 2.
         starts: one (row, column) for all agents, or one per agent; None: the top left cell.
         goals: the same for the goals; None: the bottom right cell.
-        walls: (row, column) of the cells nobody can enter; a cell may be listed twice.
+        walls: (row, column) of the cells that no agent can enter; a cell may be listed twice.
         slip: probability from 0 to 1 that an agent's action is replaced by a uniformly drawn one.
 
     Returns:
@@ -147,10 +147,10 @@ def grid_rules(
 
 
 def cell_successors(rules: GridRules, agent_index: int) -> IntArray:
-    """Where each action takes one agent when nothing slips.
+    """Where each action takes one agent without slip.
 
-    A move into the border or a wall leaves the agent where it is. From its goal every action
-    takes it to its start. Nobody can stand on a wall; its row holds the wall cell itself.
+    A move into the border or a wall leaves the agent in its cell. From its goal every action takes
+    it to its start. The row of a wall, which no agent can enter, holds the wall cell itself.
 
     Args:
         rules: the rules of the game.
@@ -168,8 +168,8 @@ def cell_factor(rules: GridRules, agent_index: int) -> Factor:
     """One agent's part of the tabular game: its cell, moved by its own action.
 
     Returns:
-        A `Factor` with one successor per cell and action when nothing slips, else with five, the
-        outcomes of the five actions in the order of `ACTIONS`.
+        A `Factor` with one successor per cell and action without slip, otherwise with five: the
+        next cells of the five actions in the order of `ACTIONS`.
     """
     successors = cell_successors(rules, agent_index)
     if rules.slip == 0.0:
@@ -186,7 +186,7 @@ def cell_factor(rules: GridRules, agent_index: int) -> Factor:
 
 
 def _moves(rules: GridRules) -> IntArray:
-    """Next cell of every cell and action as far as border and walls go, int64 `(n_cells, 5)`."""
+    """Next cell of every cell and action, without the return from goals, int64 `(n_cells, 5)`."""
     cells = np.arange(rules.n_cells)
     rows, columns = np.divmod(cells[:, None], rules.size)
     steps = np.array(_STEPS)
@@ -200,7 +200,7 @@ def _moves(rules: GridRules) -> IntArray:
 
 
 def _entries(name: str, value: object) -> list[object]:
-    """The entries of a list, tuple, set or array; strings and mappings iterate as well."""
+    """The entries of a list, tuple, set or array; strings and mappings are rejected."""
     if is_sequence(value) or isinstance(value, (set, frozenset)):
         return list(value)
     raise InputError(f"{name} must be a list of (row, column) pairs, got {value!r}")
@@ -236,7 +236,7 @@ def _one_per_agent(
 
 
 def _check_places(rules: GridRules) -> None:
-    """Starts and goals stand on free cells, apart, and every goal can be reached."""
+    """Check that starts and goals are different free cells and that every goal can be reached."""
     moves = _moves(rules)
     reached_from: dict[Cell, NDArray[np.bool_]] = {}
     for index, (start, goal) in enumerate(zip(rules.starts, rules.goals, strict=True)):
@@ -248,8 +248,8 @@ def _check_places(rules: GridRules) -> None:
                 )
         if start == goal:
             raise InputError(
-                f"goals: agent_{index} has its goal {goal} on its start, which it would never "
-                f"leave; choose two different cells"
+                f"goals: agent_{index} has its goal {goal} on its start, so it would never leave "
+                f"that cell; choose two different cells"
             )
         if start not in reached_from:
             reached_from[start] = _reachable(moves, rules.cell_number(start))
@@ -261,7 +261,7 @@ def _check_places(rules: GridRules) -> None:
 
 
 def _reachable(moves: IntArray, start: int) -> NDArray[np.bool_]:
-    """Which cells can be reached from one cell by moves, bool `(n_cells,)`."""
+    """Whether each cell can be reached from `start` by moves, bool `(n_cells,)`."""
     reached = np.zeros(len(moves), dtype=bool)
     frontier = np.array([start])
     while frontier.size:

@@ -22,7 +22,7 @@ FloatArray = NDArray[np.float64]
 ActionRule: TypeAlias = Callable[[Any, np.random.Generator], Any]
 Policy: TypeAlias = FloatArray | ActionRule
 
-_TOLERANCE = 1e-6  # by how much the probabilities of a state may miss a sum of 1
+_TOLERANCE = 1e-6  # largest deviation from 1 of the sum of a state's probabilities
 
 
 def single_agent_env(
@@ -32,35 +32,36 @@ def single_agent_env(
     policies: Mapping[str, Policy] | None = None,
     **options: Any,
 ) -> SingleAgentView:
-    """A game as one learner sees it.
+    """A game from the perspective of one learner.
 
     Args:
         env: the parallel environment to view; None: a grid world made from `options`.
         agent: the agent that learns.
-        policies: how other agents act, by agent id: an array `(n_states, n_actions)` of
-            probabilities, its rows numbered like the joint states of a `MarkovGame`; or a callable
-            `f(observation, rng)` that returns an action and draws from nothing but `rng`. Agents
-            left out draw uniformly from their actions.
+        policies: policies of other agents, by agent id: an array `(n_states, n_actions)` of
+            probabilities with a row per joint state, numbered as in `MarkovGame`; or a callable
+            `f(observation, rng)` that returns an action and draws random numbers from `rng` only.
+            Agents without a policy draw uniformly from their actions.
         **options: keywords of `malfl_env.grid_world.GridWorld` when `env` is None.
 
     Returns:
-        A `gymnasium.Env` with that agent's observations, actions and rewards. One seed at `reset`
-        determines the game and everyone's draws; `reset()` without one lets all generators run on.
+        A `gymnasium.Env` with that agent's observations, actions and rewards. The seed of `reset`
+        determines the game and the draws of all agents; after `reset()` without a seed, all
+        generators continue.
 
     Raises:
         InputError: for an env that is not parallel, an unknown agent, a policy for the learner
-            itself, a table of the wrong shape or whose rows are no distributions, or options next
-            to an `env`.
+            itself, a table of the wrong shape or with rows that are not distributions, or options
+            together with an `env`.
     """
     if env is not None and options:
-        raise InputError(f"give either env or options of a new grid world, not both: {options}")
+        raise InputError(f"pass either env or options of a new grid world, not both: {options}")
     return SingleAgentView(
         GridWorld(**options) if env is None else env, agent=agent, policies=policies or {}
     )
 
 
 class SingleAgentView(gymnasium.Env[Any, Any]):
-    """One agent's row of a parallel environment; made by `single_agent_env`."""
+    """One agent's view of a parallel environment; made by `single_agent_env`."""
 
     def __init__(self, env: ParallelEnv, *, agent: str, policies: Mapping[str, Policy]) -> None:
         if not isinstance(env, ParallelEnv):
@@ -101,7 +102,7 @@ class SingleAgentView(gymnasium.Env[Any, Any]):
         return observations[me], float(rewards[me]), terminations[me], truncations[me], infos[me]
 
     def render(self) -> Any:
-        """The parallel environment's picture."""
+        """The rendering of the parallel environment."""
         return self.parallel_env.render()
 
     def close(self) -> None:
@@ -135,12 +136,12 @@ class _Table:
 
 
 def _action_rule(env: ParallelEnv, agent: str, policy: Policy | None) -> ActionRule:
-    """How one of the others chooses its action."""
+    """The rule by which one of the other agents chooses its action."""
     if callable(policy):
         return policy
     space = env.action_space(agent)
     if not isinstance(space, Discrete):
-        raise InputError(f"policies: {agent} has the action space {space}; give it a callable")
+        raise InputError(f"policies: {agent} has the action space {space}; pass a callable for it")
     if policy is None:
         return _Uniform(space)
     digits = _digits(env.observation_space(agent))
@@ -161,7 +162,7 @@ def _action_rule(env: ParallelEnv, agent: str, policy: Policy | None) -> ActionR
 
 
 def _digits(space: Space[Any]) -> tuple[int, ...]:
-    """The mixed radix in which observations number the states; empty where they do not."""
+    """Number of values of every digit of an observation; empty if it does not number a state."""
     if isinstance(space, MultiDiscrete) and space.nvec.ndim == 1 and not space.start.any():
         return tuple(int(digit) for digit in space.nvec)
     return (int(space.n),) if isinstance(space, Discrete) and space.start == 0 else ()

@@ -1,4 +1,4 @@
-"""Observation and action spaces of games that are not listed: what is allowed, and their files."""
+"""Observation and action spaces of non-enumerable games: which are allowed, and their JSON form."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 AnySpace = spaces.Space[Any]
-_MOST_NUMBERS = 2**24  # of one observation; larger ones are a mistake, or a file made to break us
+_MOST_NUMBERS = 2**24  # in one observation; more come from a mistake or a malicious file
 
 
 def observation_spaces(env: Any) -> tuple[AnySpace, ...]:
@@ -41,10 +41,10 @@ def observation_spaces(env: Any) -> tuple[AnySpace, ...]:
 
 
 def check_observation_space(space: AnySpace, *, where: str) -> None:
-    """Refuse observations that are neither arrays nor discrete.
+    """Reject observations that are neither arrays nor discrete.
 
     Raises:
-        InputError: it names the agent and says what to do.
+        InputError: the message names the agent and says what to do.
     """
     known = (spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary, spaces.Box)
     if type(space) not in known or (
@@ -56,14 +56,17 @@ def check_observation_space(space: AnySpace, *, where: str) -> None:
             "with gymnasium.spaces.flatten in a wrapper"
         )
     if prod(space.shape or ()) > _MOST_NUMBERS:
-        raise InputError(f"{where}: an observation has {prod(space.shape or ())} numbers, too many")
+        raise InputError(
+            f"{where}: an observation must have at most {_MOST_NUMBERS} numbers, the space has "
+            f"{prod(space.shape or ())}"
+        )
 
 
 def action_counts(env: Any) -> tuple[int, ...]:
     """Number of actions of every agent of a parallel environment.
 
     Raises:
-        InputError: for actions that cannot be counted.
+        InputError: for an action space that is not Discrete.
     """
     counts = []
     for agent in env.possible_agents:
@@ -79,7 +82,7 @@ def action_counts(env: Any) -> tuple[int, ...]:
 
 
 def narrowed(observations: NDArray[Any], space: AnySpace) -> NDArray[Any]:
-    """Observations of a discrete space in the smallest integers that hold them; a Box's as are."""
+    """Observations of a discrete space as the smallest sufficient integers; a Box's unchanged."""
     if isinstance(space, spaces.Box):
         return observations
     if isinstance(space, spaces.MultiBinary):
@@ -98,12 +101,12 @@ def discrete_range(space: AnySpace) -> tuple[NDArray[np.int64], NDArray[np.int64
 
 
 def check_in_space(observations: NDArray[Any], space: AnySpace, *, where: str) -> None:
-    """Refuse observations `(n, ...)` of another shape or kind than the space has.
+    """Reject observations `(n, ...)` whose shape or kind of numbers is not that of the space.
 
-    Values are not looked at.
+    Values are not checked.
 
     Raises:
-        InputError: naming `where`, and both shapes.
+        InputError: the message names `where`, the observations and the space.
     """
     kinds = "iuf" if isinstance(space, spaces.Box) else "iub"
     if observations.shape[1:] != (space.shape or ()) or observations.dtype.kind not in kinds:
@@ -114,7 +117,7 @@ def check_in_space(observations: NDArray[Any], space: AnySpace, *, where: str) -
 
 
 def space_to_json(space: AnySpace) -> dict[str, Any]:
-    """A space as plain values."""
+    """A space as JSON values."""
     if isinstance(space, spaces.Discrete):
         return {"kind": "Discrete", "n": int(space.n), "start": int(space.start)}
     if isinstance(space, spaces.MultiDiscrete):
@@ -134,7 +137,7 @@ def space_to_json(space: AnySpace) -> dict[str, Any]:
             "low": low,
             "high": high,
         }
-    raise InputError(f"no space that can be written: {space}")
+    raise InputError(f"this space cannot be saved: {space}")
 
 
 def space_from_json(content: Any) -> AnySpace:
@@ -177,7 +180,7 @@ def _space(content: Mapping[str, Any]) -> AnySpace:
 
 
 def _bound(bound: NDArray[Any]) -> Any:
-    """A bound as text, which knows infinity; one number where all are alike."""
+    """A bound as text, which can be infinite; a single text if all numbers are equal."""
     if bound.size and np.all(bound == bound.flat[0]):
         return str(bound.flat[0].item())
     texts = [str(number) for number in bound.reshape(-1).tolist()]

@@ -1,4 +1,4 @@
-"""From an environment to its tabular model."""
+"""The tabular model of an environment."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from malfl_env.rules import ACTIONS, GridRules, cell_factor
 __all__ = ["grid_game", "markov_game"]
 
 _PLAYED_BY = ("reset", "step", "last")
-"""The methods of an environment through which observations and rewards come."""
+"""The methods of an environment that return observations and rewards."""
 
 
 def markov_game(env: Any) -> MarkovGame:
     """The tabular model of an environment, for algorithms that read tables.
 
     Args:
-        env: a grid world in parallel or AEC form, in any number of PettingZoo's own wrappers. Any
-            other environment or wrapper will do that has a method `markov_game()` that returns a
-            `MarkovGame`, and answers for its own `reset` and `step`.
+        env: a grid world in parallel or AEC form, in any number of PettingZoo's own wrappers; or
+            any environment or wrapper with a method `markov_game()` that returns the `MarkovGame`
+            of its own `reset` and `step`.
 
     Returns:
         The model: dynamics, start and rewards, the same as the simulator's step by step.
 
     Raises:
-        InputError: if the environment has no tabular model, a wrapper or subclass has its own
-            `reset` or `step`, which may change rewards or moves, or the reward tables would take
-            more than `malfl_env.checks.MAX_TABLE_BYTES`.
+        InputError: if the environment has no tabular model; if a wrapper or subclass has its own
+            `reset` or `step`, because these may change rewards or moves; or if the reward tables
+            would take more than `malfl_env.checks.MAX_TABLE_BYTES`.
     """
     layer = env
     while layer is not None and _definer(layer, "markov_game") is None:
@@ -48,19 +48,19 @@ def markov_game(env: Any) -> MarkovGame:
     if not isinstance(game, MarkovGame):
         raise InputError(
             "env must be a grid world, or an environment with a method markov_game() that returns "
-            f"a MarkovGame; got {_told(env)}"
+            f"a MarkovGame; got {_description(env)}"
         )
     return game
 
 
 def _definer(layer: Any, name: str) -> int | None:
-    """How deep in its ancestry an object has an attribute: 0 is its own; None: it has none."""
+    """Where an attribute is defined: 0, the object; i, the i-th class of its MRO; None, nowhere."""
     layers = (getattr(layer, "__dict__", {}), *(vars(cls) for cls in type(layer).__mro__))
     return next((depth for depth, names in enumerate(layers) if name in names), None)
 
 
 def _inside(layer: Any) -> Any:
-    """What a wrapper wraps; None: it is not a wrapper."""
+    """The environment inside a wrapper; None if the object is not a wrapper."""
     names = getattr(layer, "__dict__", {})
     return names.get("env", names.get("aec_env"))
 
@@ -90,16 +90,16 @@ def _check_own_game(layer: Any) -> None:
             )
 
 
-def _told(env: Any) -> str:
-    """An environment's name, and what in its actions no table can hold."""
+def _description(env: Any) -> str:
+    """An environment's name, and its first action space that is not enumerable."""
     metadata = getattr(env, "metadata", None)
     name = metadata.get("name") if isinstance(metadata, Mapping) else None
-    told = f"{name!r}" if name else f"{env!r}"
+    described = f"{name!r}" if name else f"{env!r}"
     for agent in getattr(env, "possible_agents", None) or ():
         space = env.action_space(agent)
         if not isinstance(space, Discrete):
-            return f"{told}, whose {agent} has actions that cannot be listed: {space}"
-    return told
+            return f"{described}, whose {agent} has actions that are not enumerable: {space}"
+    return described
 
 
 def grid_game(rules: GridRules, rewards: tuple[Reward, ...]) -> MarkovGame:
@@ -110,8 +110,9 @@ def grid_game(rules: GridRules, rewards: tuple[Reward, ...]) -> MarkovGame:
         rewards: one per agent, as in the result of `grid_rewards`.
 
     Returns:
-        One factor per agent: its cell, moved by its own action. Joint states are numbered over all
-        cells, walls included; the observation's digits are the row and column of every agent.
+        A game with one factor per agent: its cell, moved by its own action. Joint states are
+        numbered over all cells, walls included; the digits of an observation are the row and column
+        of every agent.
 
     Raises:
         InputError: if the reward tables would take more than `malfl_env.checks.MAX_TABLE_BYTES`.

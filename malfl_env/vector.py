@@ -4,8 +4,8 @@
 which one agent learns and the others follow policies. Games, rules and rewards are those of
 `malfl_env.grid_world.GridWorld`.
 
-A batch has one random generator: what a game meets depends on the seed and on the number of games.
-Without slip, and with deterministic policies, nothing is random.
+A batch has one random generator, so the random numbers of a game depend on the seed and on the
+number of games. Without slip, and with deterministic policies, nothing is random.
 """
 
 from __future__ import annotations
@@ -39,15 +39,18 @@ BatchRule: TypeAlias = Callable[["SingleAgentVector"], Any]
 
 
 class SingleAgentVector(VectorEnv[IntArray, IntArray, NDArray[Any]]):
-    """Many grid worlds as one learner sees them: `single_agent_env` as a Gymnasium `VectorEnv`.
+    """Many grid worlds from the perspective of one learner, as a Gymnasium `VectorEnv`.
+
+    The batched form of `single_agent_env`.
 
     Args:
         num_envs: number of games, at least 1.
         agent: the agent that learns.
-        policies: how other agents act, by agent id: an array `(n_states, 5)` of probabilities, its
-            rows numbered like the joint states of a `MarkovGame`; or a callable `f(observations,
-            rng)` that gets the observations of all games, `(num_envs, 2 * n_agents)`, returns one
-            action per game, and draws from nothing but `rng`. Agents left out draw uniformly.
+        policies: policies of other agents, by agent id: an array `(n_states, 5)` of probabilities
+            with a row per joint state, numbered as in `MarkovGame`; or a callable `f(observations,
+            rng)` that receives the observations of all games, `(num_envs, 2 * n_agents)`, returns
+            one action per game, and draws random numbers from `rng` only. Agents without a policy
+            draw uniformly.
         autoreset_mode, copy, backend, **options: as for `GridWorldVector`.
 
     Raises:
@@ -76,14 +79,14 @@ class SingleAgentVector(VectorEnv[IntArray, IntArray, NDArray[Any]]):
         self.observation_space = batch_space(view.observation_space, num_envs)
         self.action_space = batch_space(view.action_space, num_envs)
         self.agent = agent
-        seats = view.parallel_env.possible_agents
-        self._learner = seats.index(agent)
+        agents = view.parallel_env.possible_agents
+        self._learner = agents.index(agent)
         self._others = [
-            (seat, other, _batch_rule((policies or {}).get(other)))
-            for seat, other in enumerate(seats)
+            (index, other, _batch_rule((policies or {}).get(other)))
+            for index, other in enumerate(agents)
             if other != agent
         ]
-        self._actions = np.zeros((num_envs, len(seats)), dtype=np.int64)
+        self._actions = np.zeros((num_envs, len(agents)), dtype=np.int64)
 
     def reset(
         self,
@@ -94,9 +97,9 @@ class SingleAgentVector(VectorEnv[IntArray, IntArray, NDArray[Any]]):
         """Begin episodes.
 
         Args:
-            seed: starts the batch's one generator anew: a whole number, or one per game, which
-                together seed it; None lets it run on.
-            options: `reset_mask`, bool `(num_envs,)`, chooses the games; without it, all.
+            seed: seeds the one generator of the batch: a whole number, or one per game, which
+                seed it together; None: the generator continues.
+            options: `reset_mask`, bool `(num_envs,)`, selects the games; default: all.
 
         Returns:
             Observations of all games, int64 `(num_envs, 2 * n_agents)`, and empty infos.
@@ -115,25 +118,25 @@ class SingleAgentVector(VectorEnv[IntArray, IntArray, NDArray[Any]]):
         """Move everyone.
 
         Args:
-            actions: the learner's, whole numbers 0..4, `(num_envs,)`, of any integer type.
+            actions: the learner's actions 0..4, `(num_envs,)`, of any integer type.
 
         Returns:
             Observations int64 `(num_envs, 2 * n_agents)`; the learner's rewards, float64;
-            terminations (all False) and truncations, bool; each `(num_envs,)`. Infos are empty, or
-            with "SameStep" and a game truncated, `final_obs` and `final_info` with their masks
-            `_final_obs` and `_final_info`, as Gymnasium's `SyncVectorEnv` has them.
+            terminations (all False) and truncations, bool; each `(num_envs,)`. Infos are empty. If
+            a game is truncated with "SameStep", they hold `final_obs` and `final_info` with their
+            masks `_final_obs` and `_final_info`, as in Gymnasium's `SyncVectorEnv`.
 
         Raises:
-            InputError: for actions of another type or shape, or not 0..4, the learner's or a
-                callable policy's; it names game and agent, and no game has moved.
+            InputError: if actions of the learner or of a callable policy have another type or
+                shape, or are not 0..4. The message names game and agent; no game has moved.
             RuntimeError: before the first `reset`, or with "Disabled" while a game is over.
         """
         self._actions.fill(0)
         self._actions[:, self._learner] = self._column("actions", actions)
-        self.games.check_step(self._actions)  # before anyone draws
+        self.games.check_step(self._actions)  # before any random number is drawn
         self.games.np_random = self.np_random
-        for seat, other, rule in self._others:
-            self._actions[:, seat] = self._column(f"policies: actions of {other}", rule(self))
+        for index, other, rule in self._others:
+            self._actions[:, index] = self._column(f"policies: actions of {other}", rule(self))
         observations, rewards, terminations, truncations, infos = self.games.step(self._actions)
         if infos:
             infos = self._final(infos["final_obs"], infos["_final_obs"])
@@ -150,7 +153,7 @@ class SingleAgentVector(VectorEnv[IntArray, IntArray, NDArray[Any]]):
         return array
 
     def _final(self, observations: IntArray, mask: NDArray[np.bool_]) -> dict[str, Any]:
-        """Infos as `SyncVectorEnv` packs them: an object array with None where nothing ended."""
+        """Infos in the form of `SyncVectorEnv`: object arrays, None for games that go on."""
         final = np.full(self.num_envs, None, dtype=object)
         for game in np.flatnonzero(mask):
             final[game] = observations[game]
@@ -159,7 +162,7 @@ class SingleAgentVector(VectorEnv[IntArray, IntArray, NDArray[Any]]):
 
 
 def _batch_rule(policy: Policy | None) -> BatchRule:
-    """How one of the others chooses its actions in all games; `policy` has been checked."""
+    """The rule by which another agent chooses its actions in all games; `policy` is valid."""
     if policy is None:
         return _uniform
     if callable(policy):
@@ -178,7 +181,7 @@ def _asked(policy: ActionRule, env: SingleAgentVector) -> Any:
 
 
 def _drawn(cut_points: FloatArray, env: SingleAgentVector) -> IntArray:
-    """Actions drawn from a table: the number of cut points `(4, n_states)` that a draw reached."""
+    """Actions drawn from a table: the number of cut points `(4, n_states)` not above a draw."""
     states, draws = env.games.joint_states(), env.np_random.random(env.num_envs)
     actions = np.zeros(env.num_envs, dtype=np.int64)
     for cuts in cut_points:

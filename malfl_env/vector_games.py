@@ -1,4 +1,4 @@
-"""All agents of many grid worlds at once: seeds, episodes and autoreset, with arrays throughout."""
+"""All agents of many grid worlds at once, in arrays: seeds, episodes and autoreset."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ AUTORESET_MODES = ("SameStep", "NextStep", "Disabled")
 """Values of Gymnasium's `AutoresetMode`."""
 BACKENDS = ("numpy", "numba", "auto")
 COMPILED_GAMES = 1024
-"""Up to here the compiled step is the faster one: it saves calls, NumPy's own loops are as fast."""
+"""Up to this number of games the compiled step is faster than NumPy, because it saves calls."""
 
 
 class GridWorldVector:
@@ -35,16 +35,16 @@ class GridWorldVector:
 
     Args:
         n_games: number of games, at least 1.
-        autoreset_mode: what becomes of a game that was truncated; a member of Gymnasium's
-            `AutoresetMode` or its value. "SameStep": it begins anew within the step that ended it,
-            and `infos["final_obs"]` keeps where it ended. "NextStep": the next step puts it on its
-            start, ignores its actions and gives reward 0. "Disabled": it has to be reset by hand.
-            `metadata["autoreset_mode"]` states the mode: the enum's member, or under Gymnasium 1.0,
-            which has no enum, the string.
-        copy: whether results are new arrays; False: they are overwritten by the next call.
-        backend: "numpy"; "numba": a compiled step, for games played from joint tables (the first
-            one of a process takes a second or two); "auto": numba where it is
-            installed, can serve and is faster, which is up to 1024 games. Results are the same to
+        autoreset_mode: how a truncated game restarts; a member of Gymnasium's `AutoresetMode` or
+            its value. "SameStep": it restarts within the step that ended it, and
+            `infos["final_obs"]` holds its last observation. "NextStep": the next step puts it on
+            its start, ignores its actions and gives reward 0. "Disabled": the caller resets it.
+            `metadata["autoreset_mode"]` states the mode: the member of the enum, or the string
+            under Gymnasium 1.0, which has no enum.
+        copy: whether results are new arrays; False: the next call overwrites them.
+        backend: "numpy"; "numba": a compiled step for games with joint tables (the first step of a
+            process takes one or two seconds longer); "auto": numba for at most 1024 games, where
+            it is faster, if it is installed and the game has joint tables. Results are equal to
             the byte.
         **options: keywords of `malfl_env.grid_world.GridWorld` except `render_mode`.
 
@@ -52,9 +52,9 @@ class GridWorldVector:
     a larger one agent by agent.
 
     Raises:
-        InputError: for options that make no game; for a batch or tables that would take more than
-            `malfl_env.checks.MAX_TABLE_BYTES`, before memory is taken; for `backend="numba"` where
-            it cannot serve.
+        InputError: for an invalid option; for a batch or tables that would take more than
+            `malfl_env.checks.MAX_TABLE_BYTES`, before memory is allocated; for `backend="numba"`
+            if numba is not installed or the game has no joint tables.
     """
 
     def __init__(
@@ -71,10 +71,12 @@ class GridWorldVector:
         self.metadata: dict[str, Any] = {"autoreset_mode": _tag(self.autoreset_mode)}
         self.copy = copy
         if options.get("render_mode") is not None:
-            raise InputError("render_mode must be None: a batch draws nothing, one GridWorld does")
+            raise InputError(
+                "render_mode must be None: a batch cannot be rendered; use a single GridWorld"
+            )
         env = GridWorld(**options)
         self.rules = env.rules
-        self.max_cycles = min(env.max_cycles, 2**62)  # fits the arrays, and nobody gets there
+        self.max_cycles = min(env.max_cycles, 2**62)  # fits the arrays, and no episode is that long
         n_agents = self.n_agents = self.rules.n_agents
         check_table_bytes(8 * n_games * (10 * n_agents + 4), f"a batch of {n_games} games")
         compiled = _compiled(backend, joint_entries(self.rules), n_games)
@@ -90,10 +92,10 @@ class GridWorldVector:
         self._moved = np.empty_like(self._chosen)
         self._draws = np.empty((n_games, n_agents))
         self._results = self._new_results()
-        self._clock = 0  # steps of the batch; each game ends when it stands at the game's entry
+        self._clock = 0  # steps of the batch; a game ends when the clock reaches its entry in _ends
         self._ends = np.full(n_games, self.max_cycles, dtype=np.int64)
         self._next_end = self.max_cycles
-        self._over: BoolArray | None = None  # games that have ended and not begun anew, if any
+        self._over: BoolArray | None = None  # games that have ended and not restarted, if any
         self._under_way = False
 
     def reset(
@@ -102,18 +104,18 @@ class GridWorldVector:
         """Put games on their starts.
 
         Args:
-            seed: starts the batch's one generator anew: a whole number, or one per game, which
-                together seed it; None lets it run on. A batch of one game plays as a `GridWorld`
-                with the same seed.
-            options: `reset_mask`, bool `(n_games,)`, chooses the games; without it, all.
+            seed: seeds the one generator of the batch: a whole number, or one per game, which
+                seed it together; None: the generator continues. A batch of one game equals a
+                `GridWorld` with the same seed.
+            options: `reset_mask`, bool `(n_games,)`, selects the games; default: all.
 
         Returns:
-            Observations of all games, int64 `(n_games, 2 * n_agents)`, the row and column of every
-            agent, which all agents see; and an empty dictionary.
+            Observations of all games, int64 `(n_games, 2 * n_agents)`: the row and column of every
+            agent, the same for all agents; and an empty dictionary.
 
         Raises:
-            InputError: for a seed that is no whole number >= 0, a wrong number of seeds, or a mask
-                of another type or shape or with nothing in it.
+            InputError: for a seed that is not a whole number >= 0, a wrong number of seeds, or a
+                mask of another type or shape or without a True.
             RuntimeError: for a mask before the first reset of all games.
         """
         mask = self._reset_mask(options)
@@ -140,13 +142,13 @@ class GridWorldVector:
         Returns:
             Observations int64 `(n_games, 2 * n_agents)`; rewards float64 `(n_games, n_agents)` of
             the joint states before the move; terminations (all False) and truncations, bool
-            `(n_games,)`, one for all agents of a game; infos: empty, or with "SameStep" and a game
-            truncated, `final_obs`, observations like the first result, that count where
-            `_final_obs`, bool `(n_games,)`, is True.
+            `(n_games,)`, one for all agents of a game; infos, usually empty. If a game is truncated
+            with "SameStep", infos hold `final_obs`, last observations in the form of the first
+            result, valid where `_final_obs`, bool `(n_games,)`, is True.
 
         Raises:
-            InputError: for actions of another type or shape, or not 0..4; it names game and agent,
-                and no game has moved.
+            InputError: for actions of another type or shape, or not 0..4. The message names game
+                and agent; no game has moved.
             RuntimeError: before the first `reset`, or with "Disabled" while a game is over.
         """
         chosen = self.check_step(actions)
@@ -160,7 +162,7 @@ class GridWorldVector:
             slipped(chosen, self.np_random.random(out=self._draws), self.rules.slip, moved)
         self._tables.step(self._states, chosen, moved, rewards, observations)
         self._clock += 1
-        if self._over is not None:  # with "NextStep" these begin anew in place of a step
+        if self._over is not None:  # with "NextStep" these restart instead of moving
             rewards[self._over] = 0.0
             self._restart(self._over, observations)
             self._over = None
@@ -171,13 +173,13 @@ class GridWorldVector:
         return observations, rewards, terminations, truncations, infos
 
     def observations(self) -> IntArray:
-        """What everyone sees now, int64 `(n_games, 2 * n_agents)`, a new array."""
+        """The present observations, int64 `(n_games, 2 * n_agents)`, a new array."""
         observations = np.empty((self.n_games, 2 * self.n_agents), dtype=np.int64)
         self._tables.observe(self._states, observations)
         return observations
 
     def joint_states(self) -> IntArray:
-        """The joint state in which each game is, int64 `(n_games,)`, as `MarkovGame` numbers them.
+        """The joint state of each game, int64 `(n_games,)`, numbered as in `MarkovGame`.
 
         Raises:
             InputError: if the game has more joint states than an int64 can number.
@@ -185,7 +187,7 @@ class GridWorldVector:
         return np.array(self._tables.joint_states(self._states))
 
     def _end(self, truncations: BoolArray, observations: IntArray) -> dict[str, Any]:
-        """What follows from games that end now; returns the infos."""
+        """End the truncated games as the autoreset mode says; returns the infos."""
         if self.autoreset_mode != "SameStep":
             self._over = truncations.copy()
             return {}
@@ -194,22 +196,22 @@ class GridWorldVector:
         return infos
 
     def _restart(self, mask: BoolArray, observations: IntArray) -> None:
-        """Put some games on their starts and say so in the observations."""
+        """Put the games of a mask on their starts, in the states and in the observations."""
         self._states[mask] = self._tables.start
         observations[mask] = self._start
         self._ends[mask] = self._clock + self.max_cycles
         self._next_end = int(self._ends.min())
 
     def _new_results(self) -> tuple[IntArray, FloatArray, BoolArray, BoolArray]:
-        """Room for observations, rewards, terminations and truncations."""
+        """Empty arrays for observations, rewards, terminations and truncations."""
         observations = np.empty((self.n_games, 2 * self.n_agents), dtype=np.int64)
         rewards = np.empty((self.n_games, self.n_agents))
         return observations, rewards, np.empty(self.n_games, bool), np.empty(self.n_games, bool)
 
     def check_step(self, actions: Any) -> IntArray:
-        """Raise what `step` would; returns the actions as int64 in C order: themselves, if so."""
+        """Raise as `step` would; returns the actions as int64 in C order, if possible uncopied."""
         if not self._under_way:
-            raise RuntimeError("no game is under way: call reset() before step()")
+            raise RuntimeError("no game is running: call reset() before step()")
         if self._over is not None and self.autoreset_mode == "Disabled":
             raise RuntimeError(
                 f"game {int(np.argmax(self._over))} is over and autoreset is disabled: call "
@@ -225,12 +227,14 @@ class GridWorldVector:
         if array.dtype != np.int64 or not array.flags.carray:
             np.copyto(self._chosen, array, casting="unsafe")
             chosen = self._chosen
-        if chosen.view(np.uint64).max() >= len(ACTIONS):  # numbers below 0 are huge there
-            self._refuse(array)
+        if chosen.view(np.uint64).max() >= len(
+            ACTIONS
+        ):  # as unsigned numbers, negative ones are huge
+            self._reject(array)
         return chosen
 
-    def _refuse(self, actions: NDArray[Any]) -> NoReturn:
-        """Say which action is none."""
+    def _reject(self, actions: NDArray[Any]) -> NoReturn:
+        """Raise the error that names the first invalid action."""
         game, agent = np.argwhere((actions < 0) | (actions >= len(ACTIONS)))[0]
         raise InputError(
             f"the action of agent_{agent} in game {game} must be a whole number from 0 to "
@@ -248,15 +252,15 @@ class GridWorldVector:
                 f"least one True, got {mask!r}"
             )
         if not self._under_way:
-            raise RuntimeError("no game is under way: call reset() without a reset_mask first")
+            raise RuntimeError("no game is running: call reset() without a reset_mask first")
         return np.array(mask)
 
 
 def seeded_generator(seed: object, n_games: int) -> np.random.Generator | None:
-    """The generator of a batch: from one whole number, or from one per game; None for None.
+    """The generator of a batch, seeded by one whole number or by one per game; None for None.
 
     Raises:
-        InputError: for a seed that is no whole number >= 0, or a wrong number of them.
+        InputError: for a seed that is not a whole number >= 0, or a wrong number of seeds.
     """
     if seed is None:
         return None
@@ -277,7 +281,7 @@ def _mode(mode: object) -> str:
 
 
 def _tag(mode: str) -> Any:
-    """Gymnasium's enum member of a mode; the mode itself where Gymnasium has no enum."""
+    """Gymnasium's enum member of a mode; the mode itself if Gymnasium has no enum."""
     enum: Any = getattr(gymnasium.vector, "AutoresetMode", str)
     return enum(mode)
 

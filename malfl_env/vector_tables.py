@@ -1,7 +1,7 @@
-"""The arithmetic of many grid worlds at once: nothing about seeds or episodes.
+"""The arithmetic of many grid worlds at once; seeds and episodes are in `vector_games`.
 
-Two forms with the same methods. `JointTables` looks everything up by the number of the joint state
-and the joint action; `CellTables` moves agent by agent and serves games of any size.
+Two classes have the same methods. `JointTables` looks up moves and rewards by the number of the
+joint state and the joint action. `CellTables` moves agent by agent and serves games of any size.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class JointTables:
     A game's state is the number of its joint state.
 
     Args:
-        rules: the rules of the game; their slip is the caller's business.
+        rules: the rules of the game; their slip is ignored, because the caller draws the slips.
         rewards: one per agent, as in the result of `grid_rewards`.
         compiled: whether `step` runs compiled by numba; the result is the same to the byte.
 
@@ -65,11 +65,11 @@ class JointTables:
         self._compiled = compiled
 
     def begin(self, n_games: int) -> IntArray:
-        """States of games that begin, int64 `(n_games,)`."""
+        """Initial states of games, int64 `(n_games,)`."""
         return np.full(n_games, self.start, dtype=np.int64)
 
     def joint_states(self, states: IntArray) -> IntArray:
-        """Joint states, int64 `(n_games,)`; may be `states` itself."""
+        """Joint states, int64 `(n_games,)`: `states` itself."""
         return states
 
     def observe(self, states: IntArray, observations: IntArray) -> None:
@@ -88,10 +88,10 @@ class JointTables:
 
         Args:
             states: `(n_games,)`, replaced by the next states.
-            chosen: actions 0..4 that count for the rewards, `(n_games, n_agents)`.
-            moved: actions that move the agents, same shape; the same array where nothing slips.
-            rewards: written, `(n_games, n_agents)`.
-            observations: written, `(n_games, 2 * n_agents)`.
+            chosen: actions 0..4 that determine the rewards, `(n_games, n_agents)`.
+            moved: actions that move the agents, same shape; the same array if no agent slips.
+            rewards: overwritten, `(n_games, n_agents)`.
+            observations: overwritten, `(n_games, 2 * n_agents)`.
         """
         if self._compiled:
             tables = (self._successors, self._rewards, self._by_action, self._observations)
@@ -101,17 +101,17 @@ class JointTables:
         rows = states
         if self._by_action:
             rows = index if moved is chosen else _mixed_radix(states, chosen)
-        # indices are in range; told so by the mode, NumPy writes into `out` without a buffer
+        # indices are in range; with this mode, NumPy writes into `out` without a buffer
         np.take(self._rewards, rows, axis=0, out=rewards, mode="wrap")
         np.take(self._successors, index, out=states, mode="wrap")
         self.observe(states, observations)
 
 
 class CellTables:
-    """Next cells of every agent on its own; rewards from tables where these exist or fit.
+    """Next cells of each agent; rewards from tables if these exist or are small enough.
 
-    A game's state is the cell of each agent, int64 `(n_games, n_agents)`. Arguments and methods as
-    for `JointTables`, without compilation.
+    A game's state is the cell of each agent, int64 `(n_games, n_agents)`. Arguments and methods are
+    those of `JointTables`, without compilation.
     """
 
     def __init__(self, rules: GridRules, rewards: tuple[Reward, ...]) -> None:
@@ -128,14 +128,14 @@ class CellTables:
         self._places = np.stack(places, axis=-1).astype(np.int64)
 
     def begin(self, n_games: int) -> IntArray:
-        """States of games that begin, int64 `(n_games, n_agents)`."""
+        """Initial states of games, int64 `(n_games, n_agents)`."""
         return np.tile(self.start, (n_games, 1))
 
     def joint_states(self, states: IntArray) -> IntArray:
         """Joint states, int64 `(n_games,)`.
 
         Raises:
-            InputError: if the game has more of them than an int64 can number.
+            InputError: if the game has more joint states than an int64 can number.
         """
         if self._rules.n_states > 2**63:
             raise InputError(
@@ -190,17 +190,17 @@ def joint_entries(rules: GridRules) -> int:
 
 
 def slipped(chosen: IntArray, draws: FloatArray, slip: float, moved: IntArray) -> None:
-    """Write the actions after each may have slipped.
+    """Write the executed actions: the chosen ones, or uniform ones where an agent slips.
 
     Args:
         chosen: int64, actions 0..4.
-        draws: uniform on [0, 1), same shape; overwritten. A draw below `slip` is uniform there, so
-            that it also says which action comes instead.
+        draws: uniform on [0, 1), same shape; overwritten. A draw below `slip` is uniform on
+            [0, slip), so it also selects the executed action.
         slip: in (0, 1].
-        moved: written, int64, same shape.
+        moved: overwritten, int64, same shape.
     """
     n_actions = len(ACTIONS)
-    with np.errstate(over="ignore"):  # of a slip next to 0
+    with np.errstate(over="ignore"):  # a slip close to 0 overflows
         np.divide(draws, slip, out=draws)
         np.multiply(draws, n_actions, out=draws)
     np.minimum(draws, n_actions, out=draws)
@@ -237,7 +237,7 @@ def _step(  # noqa: PLR0917 - a compiled loop takes plain arrays
     rewards: Any,
     observations: Any,
 ) -> None:
-    """`JointTables.step`; loops apart, so that the processor has many loads under way in each."""
+    """`JointTables.step`; separate loops let the processor issue many loads at once in each."""
     for game in range(states.shape[0]):
         row = index = states[game]
         for agent in range(chosen.shape[1]):

@@ -1,10 +1,12 @@
 """A stricter test of PettingZoo parallel environments than PettingZoo's own.
 
-`check_parallel_env` looks for the faults that `parallel_api_test` and `parallel_seed_test` let
-through: they accept observations outside their space, NaN rewards, seeds that hold for one step and
-shared buffers. It is meant to be run beside them, on any parallel environment.
+`check_parallel_env` looks for errors that `parallel_api_test` and `parallel_seed_test` accept:
+observations outside their space, NaN rewards, seeds that hold for one step and shared buffers. Run
+it in addition to them, on any parallel environment.
 
-Public: the names in `__all__`. The modules below this package are private.
+Public: the names in `__all__`. The modules of this package are private. Read `run` first: it drives
+an environment; `protocol` has the checks of single values, `seeding` and `isolation` those of whole
+episodes.
 """
 
 from __future__ import annotations
@@ -31,16 +33,15 @@ def check_parallel_env(
     stochastic: bool | None = None,
     hash_seeds: Sequence[int] = (),
 ) -> None:
-    """Raise an AssertionError that names the first fault of a parallel environment.
+    """Raise an AssertionError that names the first error of a parallel environment.
 
-    Actions are drawn by the test itself from copies of the action spaces; an `action_mask` in an
-    agent's observation or info is obeyed. The global generators of numpy and `random` are left as
-    they were found. A message reads `fault: what and which value (step and seed)`; these are the
-    faults looked for:
+    The test draws actions from copies of the action spaces and obeys an `action_mask` in an agent's
+    observation or info. It restores the global generators of numpy and `random`. A message has the
+    form `error: what and which value (step and seed)`. These are the errors:
 
     - *Declaration*: "not a parallel environment"; "factory returned one object twice"; "no name in
       metadata"; "possible_agents repeats or is empty"; "not a space"; "space is a new object" (each
-      agent's spaces must be one object at every call, also after a reset).
+      agent's spaces must be the same object at every call, also after a reset).
     - *Returned values*, at every reset and step: "call raised"; "wrong return value" (a reset
       returns two dicts, a step five); "agent missing from ..." and "agent too many in ..."
       observations, rewards, terminations, truncations or infos (extra keys in infos are
@@ -60,33 +61,33 @@ def check_parallel_env(
       environment cannot be re-seeded"; "reset() repeats the seeded episode"; "reset() returns to a
       fixed stream"; "every seed gives the same episode"; "environments share state".
     - *Order*: "order of the action dict matters"; "PYTHONHASHSEED changes the results"
-      ("episode in another process failed" where it cannot be found out).
-    - *Copies*, by copy.deepcopy and pickle, each where the environment allows it: "copy (...)
-      shares state with the original"; "copy (...) cannot be re-seeded".
+      ("episode in another process failed" if that process fails).
+    - *Copies*, by copy.deepcopy and pickle, if the environment supports them: "copy (...) shares
+      state with the original"; "copy (...) cannot be re-seeded".
 
     Args:
         factory: makes a new environment at each call.
         seeds: at least two different integers >= 0.
-        n_steps: longest episode played in most checks. A fault that shows later is missed.
-        episode_limit: longest first episode, which should reach the environment's own end.
+        n_steps: length of the longest episode in most checks. Later errors are not found.
+        episode_limit: length of the longest first episode; choose it so that episodes can end.
         n_episodes: episodes in a row after one seed.
-        compare_infos: False where infos carry what may differ, such as wall times, or are rewritten
-            later, as in PettingZoo's turn_based_aec_to_parallel.
-        stochastic: whether chance plays a part. None finds out: an environment whose episodes never
-            differ is free of chance. True makes equal episodes for a dozen seeds a fault. False
-            makes different ones a fault ("declared free of chance") and lets `reset()` without a
-            seed start differently by design.
-        hash_seeds: values of PYTHONHASHSEED to compare, say (0, 1, 2); each plays one episode in a
-            process of its own (seconds, not milliseconds), which must be able to import `factory`
-            by its module and name.
+        compare_infos: False if infos hold values that may differ, such as wall times, or that are
+            rewritten later, as in PettingZoo's turn_based_aec_to_parallel.
+        stochastic: whether the environment is random. None: it counts as deterministic if its
+            episodes never differ. True: equal episodes for a dozen seeds are an error. False:
+            different episodes are an error ("declared free of chance"), but `reset()` without a
+            seed may start differently.
+        hash_seeds: values of PYTHONHASHSEED to compare, for example (0, 1, 2). Each plays one
+            episode in a new process (seconds, not milliseconds), which must be able to import
+            `factory` by its module and name.
 
     Raises:
-        AssertionError: with the first fault found.
-        InputError: for options that make no sense, or hash seeds with a factory defined locally.
+        AssertionError: with the first error found.
+        InputError: for invalid options, or hash seeds with a factory that is defined locally.
 
-    Passing is evidence from a few episodes of random play, not a proof. The faults of
-    chance ("reset() repeats ...", "... fixed stream", "every seed ...") are raised where a sound
-    environment would look like that about once in a million times or less.
+    Passing is evidence from a few episodes of random play, not a proof. The random errors ("reset()
+    repeats ...", "... fixed stream", "every seed ...") are raised only if a correct environment
+    would show the same behaviour with a probability of about 1e-6 or less.
     """
     plan = Plan(
         factory=factory,

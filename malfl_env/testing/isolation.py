@@ -1,4 +1,4 @@
-"""What an environment keeps to itself: order of dicts, returned arrays, copies."""
+"""Checks that an environment is isolated: from dict order, returned arrays and its copies."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _require_same(pairs: Iterator[tuple[Moment, Moment]], plan: Plan) -> None:
 
 
 def check_action_order(plan: Plan) -> None:
-    """The order of the entries of the action dict changes nothing."""
+    """Check that the order of the action dict does not matter."""
     for seed in plan.seeds:
         with opened(plan.factory, 2) as (env, other):
             pairs = in_step(
@@ -45,7 +45,7 @@ def check_action_order(plan: Plan) -> None:
 
 
 def check_scribbling(plan: Plan) -> None:
-    """Writing to the observations and the state that were handed out changes nothing."""
+    """Check that writing to returned observations and states does not change the environment."""
     seed = plan.seeds[0]
     with opened(plan.factory, 2) as (env, other):
         runs = Run(env, infos=plan.infos), Run(other, infos=plan.infos, scribble=True)
@@ -56,7 +56,7 @@ def check_scribbling(plan: Plan) -> None:
 
 
 def check_copies(plan: Plan) -> None:
-    """Copies taken in mid-episode leave the original alone and can be given seeds of their own.
+    """Check that copies made in mid-episode share no state with the original and can be seeded.
 
     An environment that cannot be copied in one of the two ways is not checked in that way.
     """
@@ -78,7 +78,7 @@ def _check_copy(plan: Plan, name: str, duplicate: Callable[[Environment], Any]) 
         try:
             clone = duplicate(env)
         except Exception:
-            # Windows, files and sockets cannot be copied; no rule says that they must be.
+            # An environment with windows, files or sockets need not support copies.
             return
         try:
             copied = Run(clone, infos=plan.infos)

@@ -1,4 +1,4 @@
-"""What must hold of one environment and of each value it returns, whatever came before.
+"""Checks of one environment and of each value that it returns, and the plan of a check run.
 
 Every check is a free function that returns nothing and raises through `fail`.
 """
@@ -41,16 +41,16 @@ PARTS = ("observations", "rewards", "terminations", "truncations", "infos")
 
 @dataclass(frozen=True)
 class Plan:
-    """The environment under test and how long to look at it.
+    """The environment under test and the size of the test; see `check_parallel_env`.
 
     Args:
         factory: makes a new environment at each call.
         seeds: seeds to try, at least two.
-        n_steps: longest episode looked at, except for
-        episode_limit: the longest first episode, which is to reach its end.
+        n_steps: length of the longest episode, except for the first one.
+        episode_limit: length of the longest first episode, which should reach its end.
         n_episodes: episodes in a row after one seed.
-        infos: whether infos take part in comparisons.
-        stochastic: whether chance plays a part; None finds out.
+        infos: whether infos are compared.
+        stochastic: whether the environment is random; None: the test finds out.
     """
 
     factory: Callable[[], Environment]
@@ -80,13 +80,13 @@ class Plan:
 
 @dataclass(frozen=True)
 class Moment:
-    """What an environment gives out at one reset (step 0) or step.
+    """What an environment returns at one reset (step 0) or step.
 
     Args:
         step: steps since the reset.
         agents: the live agents afterwards.
-        returned: part name -> agent -> value; parts as in `PARTS`, at a reset the two it returns.
-        state: `state()` where the environment has a `state_space`, otherwise None.
+        returned: part name -> agent -> value; all parts of `PARTS`, after a reset two of them.
+        state: `state()` if the environment has a `state_space`, otherwise None.
     """
 
     step: int
@@ -96,12 +96,12 @@ class Moment:
 
 
 def fail(fault: str, where: str, detail: str) -> NoReturn:
-    """Raise the AssertionError that names a fault, the place and the value."""
+    """Raise the AssertionError that names an error, the place and the value."""
     raise AssertionError(f"{fault}: {detail} ({where})")
 
 
 def possible_agents(env: Environment) -> tuple[Any, ...] | None:
-    """The declared agents; None for an environment that makes up its agents as it goes."""
+    """The declared agents; None for an environment that declares none in advance."""
     agents = getattr(env, "possible_agents", None)
     return None if agents is None else tuple(agents)
 
@@ -112,7 +112,7 @@ def state_of(env: Environment) -> Any:
 
 
 def check_declaration(env: Any) -> None:
-    """The kind of environment, its name, its agents and their spaces, before any reset."""
+    """Check the type of an environment, its name, agents and spaces, before any reset."""
     where = "after construction"
     if isinstance(env, AECEnv) or not isinstance(env, ParallelEnv):
         advice = "; convert it with pettingzoo.utils.aec_to_parallel"
@@ -132,13 +132,13 @@ def check_declaration(env: Any) -> None:
 def check_space_objects(
     env: Environment, agents: Iterable[Any], known: dict[tuple[str, Any], Any], where: str
 ) -> None:
-    """Each agent's spaces are Gymnasium spaces, and one object for good.
+    """Check that each agent's spaces are Gymnasium spaces and always the same objects.
 
     Args:
         env: the environment.
-        agents: the agents asked about.
-        known: (kind, agent) -> space as first seen; new ones are added here.
-        where: for the message.
+        agents: the agents whose spaces are checked.
+        known: (kind, agent) -> the first space returned; new ones are added.
+        where: the place, for the message.
     """
     for agent in agents:
         for kind in ("observation_space", "action_space"):
@@ -153,13 +153,13 @@ def check_space_objects(
 
 
 def check_values(env: Environment, moment: Moment, expected: Collection[Any], where: str) -> None:
-    """Keys, types and ranges of everything in a moment.
+    """Check keys, types and ranges of all values in a moment.
 
     Args:
         env: the environment, for its spaces.
-        moment: what it returned, not copied.
-        expected: the agents that every part must speak of.
-        where: for the message.
+        moment: the returned values, not copied.
+        expected: the agents that every part must contain.
+        where: the place, for the message.
     """
     for part, values in moment.returned.items():
         _check_keys(part, values, expected, possible_agents(env), where)
@@ -188,8 +188,8 @@ def _check_keys(
         fail(f"agent missing from {part}", where, f"no entry for {shown(missing)}")
     extra = [key for key in values if key not in expected]
     if part == "infos" and possible is not None:
-        # PettingZoo lets infos hold keys of no agent ("common"); an agent that is not in play
-        # has no business there.
+        # PettingZoo allows keys of infos that name no agent ("common"), but not agents that are
+        # not live.
         extra = [key for key in extra if key in possible]
     if extra:
         fail(f"agent too many in {part}", where, f"{shown(extra)} not among the live agents")
@@ -211,7 +211,7 @@ def _check_scalar(part: str, agent: Any, value: Any, where: str) -> None:
 
 
 def _mismatch(space: Any, value: Any) -> str | None:
-    """Why a value is not in a space, None if it is."""
+    """Why a value is not in a space; None if it is."""
     if isinstance(space, spaces.Dict) and isinstance(value, Mapping):
         if value.keys() != space.spaces.keys():
             return f"keys must be {shown(list(space.spaces))}"
@@ -219,7 +219,7 @@ def _mismatch(space: Any, value: Any) -> str | None:
         return next((f"[{key!r}] {reason}" for key, reason in reasons if reason), None)
     if isinstance(space, (spaces.Box, spaces.MultiDiscrete, spaces.MultiBinary)):
         if not isinstance(value, (np.ndarray, np.generic)):
-            return f"a {type(value).__name__} where a numpy array belongs"
+            return f"a {type(value).__name__}, must be a numpy array"
         if value.shape != space.shape:
             return f"shape {value.shape}, the space has {space.shape}"
         if not np.can_cast(value.dtype, space.dtype):
@@ -229,7 +229,7 @@ def _mismatch(space: Any, value: Any) -> str | None:
 
 
 def check_shared_memory(moment: Moment, where: str) -> None:
-    """No two agents' observations (nor `state()`) share writable memory; no shared info dict."""
+    """Check that observations and `state()` share no writable memory, and infos no dictionary."""
     holders = dict(moment.returned["observations"])
     named = [(f"the observation of {agent!r}", value) for agent, value in holders.items()]
     for (one, left), (other, right) in combinations([*named, ("state()", moment.state)], 2):
@@ -243,20 +243,20 @@ def check_shared_memory(moment: Moment, where: str) -> None:
 def _overlap(left: Any, right: Any) -> bool:
     if not isinstance(left, np.ndarray) or not isinstance(right, np.ndarray):
         return left is right
-    # Memory that nobody can write to may be shared.
+    # Read-only memory may be shared.
     return (left.flags.writeable or right.flags.writeable) and np.shares_memory(left, right)
 
 
 def check_live_agents(
     before: tuple[Any, ...], moment: Moment, finished: set[Any], where: str
 ) -> None:
-    """Agents leave when, and only when, they are terminated or truncated, and stay away.
+    """Check that agents leave exactly when they are terminated or truncated, and stay away.
 
     Args:
         before: the live agents before the step.
         moment: what the step returned.
-        finished: agents that finished earlier in the episode; this step's are added.
-        where: for the message.
+        finished: agents that finished earlier in the episode; those of this step are added.
+        where: the place, for the message.
     """
     ended = [
         agent
@@ -265,10 +265,12 @@ def check_live_agents(
     ]
     for agent in moment.agents:
         if agent in ended:
-            fail("finished agent still in agents", where, f"{agent!r} has ended, not left")
+            fail("finished agent still in agents", where, f"{agent!r} has ended but is still live")
         if agent in finished:
             fail("finished agent came back", where, f"{agent!r} ended earlier in this episode")
     for agent in before:
         if agent not in ended and agent not in moment.agents:
-            fail("agent left without an end", where, f"{agent!r} is neither ended nor in agents")
+            fail(
+                "agent left without an end", where, f"{agent!r} is not in agents but has not ended"
+            )
     finished.update(ended)

@@ -1,4 +1,4 @@
-"""Drive an environment and check everything it returns on the way."""
+"""Drive an environment and check everything that it returns."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def restore_global_random_state(state: tuple[Any, Any]) -> None:
 
 
 def guarded(call: Callable[[], Any], where: str) -> Any:
-    """The result of a call into the environment, which may not raise nor use global randomness."""
+    """The result of a call into the environment; errors and global random draws are failures."""
     before = global_random_state()
     try:
         result = call()
@@ -77,7 +77,7 @@ def opened(factory: Callable[[], Any], count: int = 1) -> Iterator[list[Environm
             envs.append(env)
             check_declaration(env)
         yield envs
-    except BaseException:  # the first fault counts, whatever closing does after it
+    except BaseException:  # the first error is reported, also if closing fails afterwards
         for env in envs:
             with suppress(AssertionError):
                 close(env)
@@ -87,14 +87,14 @@ def opened(factory: Callable[[], Any], count: int = 1) -> Iterator[list[Environm
 
 
 def close(env: Any) -> None:
-    """Close an environment that can be closed, which may not raise."""
+    """Close an environment if it has `close()`, which must not raise."""
     if hasattr(env, "close"):
         guarded(env.close, "in close()")
 
 
 @contextmanager
 def blamed(fault: str) -> Iterator[None]:
-    """Report whatever goes wrong inside as `fault`."""
+    """Report every AssertionError of the context as `fault`."""
     try:
         yield
     except AssertionError as error:
@@ -106,10 +106,10 @@ class Run:
 
     Args:
         env: the environment.
-        infos: whether infos take part in comparisons.
-        reverse: hand over every action dict in reversed order.
-        scribble: write over every observation once it has been copied, as a learner that
-            normalises in place would.
+        infos: whether infos are compared.
+        reverse: pass every action dict in reversed order.
+        scribble: overwrite every observation after it was copied, as a learner that normalises in
+            place would.
     """
 
     def __init__(
@@ -133,7 +133,7 @@ class Run:
         return f"{f'step {step}' if step else 'reset'} after {self._story}"
 
     def reset(self, seed: int | None = None) -> Moment:
-        """Start an episode; without a seed the environment is to go on with its stream."""
+        """Start an episode; without a seed the environment must continue its random stream."""
         call = f"reset(seed={seed})" if seed is not None else "reset()"
         self._story = call if seed is not None or not self._story else f"{self._story}, {call}"
         self._finished, self._kept = set(), []
@@ -164,7 +164,7 @@ class Run:
     def _received(
         self, step: int, parts: tuple[str, ...], returned: tuple[Any, Any], where: str
     ) -> Moment:
-        """The moment made of what `reset` or `step` returned and of the state."""
+        """The moment made from the result of `reset` or `step` and from the state."""
         result, state = returned
         if not isinstance(result, tuple) or len(result) != len(parts):
             fail("wrong return value", where, f"expected {', '.join(parts)}, got {shown(result)}")
@@ -184,7 +184,7 @@ class Run:
         return Moment(step, agents, dict(zip(parts, result, strict=True)), state)
 
     def _settle(self, raw: Moment, expected: tuple[Any, ...], where: str) -> Moment:
-        """Check a raw moment, keep a copy as the present one."""
+        """Check a raw moment and keep a copy as the present one."""
         check_space_objects(self.env, expected, self._spaces, where)
         check_values(self.env, raw, expected, where)
         copied = Moment(raw.step, raw.agents, snapshot(raw.returned), snapshot(raw.state))
@@ -197,15 +197,15 @@ class Run:
                 gap = moment_difference(saved, old, infos=self._infos)
                 if gap:
                     when = self._where(old.step)
-                    fail("returned value overwritten later", where, f"what {when} gave: {gap}")
-            # The first two moments stay for the whole episode, to meet rings of buffers.
+                    fail("returned value overwritten later", where, f"the result of {when}: {gap}")
+            # The first two moments are kept for the whole episode, to detect rings of buffers.
             self._kept = [*self._kept[:2], (raw, copied)]
         self.moment = copied
         return copied
 
 
 def moment_difference(left: Moment, right: Moment, *, infos: bool = True) -> str | None:
-    """Where two moments first differ, infos last and only if wanted; None if they are equal."""
+    """Where two moments first differ, comparing infos last if at all; None if they are equal."""
     if left.agents != right.agents:
         return f"agents: {shown(left.agents)} and {shown(right.agents)}"
     parts = [part for part in left.returned if part != "infos"] + ["infos"] * infos
@@ -214,7 +214,7 @@ def moment_difference(left: Moment, right: Moment, *, infos: bool = True) -> str
 
 
 class ActionSampler:
-    """Random legal actions, drawn from copies of the action spaces: theirs stay as they are."""
+    """Random legal actions, drawn from copies of the action spaces (the originals stay unused)."""
 
     def __init__(self, env: Environment, seed: int) -> None:
         self._env, self._seed = env, seed
@@ -242,7 +242,7 @@ class ActionSampler:
 def in_step(
     left: Run, right: Run, *, seed: int | None, n_steps: int, action_seed: int
 ) -> Iterator[tuple[Moment, Moment]]:
-    """Reset two runs and give both the actions sampled for the left one; their moments in pairs."""
+    """Play two runs with the actions sampled for the left one; yields their moments in pairs."""
     moments = left.reset(seed), right.reset(seed)
     yield moments
     sample = ActionSampler(left.env, action_seed)
@@ -255,7 +255,7 @@ def in_step(
 def episode_fingerprints(
     run: Run, *, seed: int | None, n_steps: int, action_seed: int, infos: bool = False
 ) -> tuple[str, ...]:
-    """One hash per moment of an episode, of all it returned; infos only if wanted."""
+    """One hash per moment of an episode, of all returned values; of infos if `infos`."""
     moments = [run.reset(seed)]
     sample = ActionSampler(run.env, action_seed)
     while moments[-1].agents and moments[-1].step < n_steps:

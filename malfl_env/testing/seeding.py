@@ -1,4 +1,9 @@
-"""What a seed has to do: fix everything that follows, and only once."""
+"""Checks of seeds: a seed fixes all later episodes, and each seed fixes other ones.
+
+`check_hash_seeds` tests whether results depend on PYTHONHASHSEED, for which it starts new
+processes. Sets and dicts of strings have another order under another hash seed, so an environment
+that loops over a set of agent names plays differently in every process.
+"""
 
 from __future__ import annotations
 
@@ -19,18 +24,18 @@ __all__ = ["check_hash_seeds", "check_one_seed", "check_streams"]
 
 Episode = tuple[str, ...]
 
-# Below this chance a repetition is no coincidence.
+# Below this probability a repetition counts as an error.
 COINCIDENCE = 1e-6
-# An environment that has shown the same episode for this many seeds counts as free of chance.
+# An environment that has the same episode for this many seeds counts as deterministic.
 ENOUGH_TO_LOOK_DETERMINISTIC = 12
 MOST_SEEDS = 64
 
 
 def check_one_seed(plan: Plan) -> None:
-    """Two new environments with one seed agree, moment by moment and episode after episode.
+    """Check that two new environments with one seed agree in every moment of every episode.
 
-    The first seed's first episode goes to its end (or to `plan.episode_limit`). Afterwards an
-    environment that has been used agrees with a new one when both get a seed.
+    The first episode of the first seed runs to its end (or to `plan.episode_limit`). Then a used
+    environment must agree with a new one after both are seeded.
     """
     for index, seed in enumerate(plan.seeds):
         with opened(plan.factory, 2) as envs:
@@ -65,9 +70,9 @@ def _fail_reproduction(plan: Plan, seed: int, episode: int, step: int, gap: str)
 
 
 def _agree_one_after_the_other(plan: Plan, seed: int) -> bool:
-    """Whether new environments agree when each has left before the next one comes."""
+    """Whether new environments agree when each is closed before the next one is made."""
     histories = []
-    # Four, since noise of small effect lets two agree by accident.
+    # Four, because two may agree by accident if the noise is small.
     for _ in range(4):
         with opened(plan.factory) as (env,):
             run = Run(env, infos=plan.infos)
@@ -87,10 +92,10 @@ def _agree_one_after_the_other(plan: Plan, seed: int) -> bool:
 
 
 def _check_used(plan: Plan, *, left_seed: int, right_seed: int) -> None:
-    """An environment that has played agrees with a new one after `reset(seed)`."""
+    """Check that a used environment agrees with a new one after `reset(seed)`."""
     with opened(plan.factory, 2) as envs:
         used, new = (Run(env, infos=plan.infos) for env in envs)
-        # Stop in mid-episode: a reset has to work there too.
+        # Stop in mid-episode: a reset must work there, too.
         episode_fingerprints(used, seed=right_seed, n_steps=plan.n_steps // 2, action_seed=1)
         for one, other in in_step(used, new, seed=left_seed, n_steps=plan.n_steps, action_seed=2):
             gap = moment_difference(one, other, infos=plan.infos)
@@ -100,14 +105,14 @@ def _check_used(plan: Plan, *, left_seed: int, right_seed: int) -> None:
 
 
 def check_streams(plan: Plan) -> None:
-    """Different seeds give different episodes, and so do successive resets after one seed.
+    """Check that different seeds give different episodes, and so do resets after one seed.
 
-    Every episode is played with the same actions, so that only chance tells episodes apart. Each
-    seed gives a first episode, after `reset(seed)`, and a second, after `reset()`. In a sound
-    environment all are independent draws from one distribution. If they never differ, the
-    environment is free of chance and nothing is wrong. Otherwise a suspicious repetition is a fault
-    once its chance, estimated from how often the other episodes coincide, is below 1e-6; until then
-    more seeds are tried, at most 64.
+    Every episode is played with the same actions, so that episodes differ by their random numbers
+    only. Each seed gives a first episode, after `reset(seed)`, and a second one, after `reset()`.
+    In a correct environment all are independent draws from one distribution. If they never differ,
+    the environment is deterministic, which is no error. Otherwise a repetition is an error as soon
+    as its probability, estimated from how often the other episodes coincide, is below 1e-6. Until
+    then more seeds are tried, at most 64.
     """
     firsts: list[Episode] = []
     seconds: list[Episode] = []
@@ -118,12 +123,12 @@ def check_streams(plan: Plan) -> None:
             seconds.append(
                 episode_fingerprints(run, seed=None, n_steps=plan.n_steps, action_seed=0)
             )
-            if _settled(plan, firsts, seconds):
+            if _passed(plan, firsts, seconds):
                 return
 
 
-def _settled(plan: Plan, firsts: list[Episode], seconds: list[Episode]) -> bool:
-    """Whether these episodes clear the environment of every suspicion; raises when one holds."""
+def _passed(plan: Plan, firsts: list[Episode], seconds: list[Episode]) -> bool:
+    """Whether these episodes suffice to accept the environment; raises for an error."""
     where = f"first two episodes of seeds 0 to {len(firsts) - 1}, same actions"
     same_firsts, same_seconds = len(set(firsts)) == 1, len(set(seconds)) == 1
     if plan.stochastic is False:
@@ -144,9 +149,9 @@ def _settled(plan: Plan, firsts: list[Episode], seconds: list[Episode]) -> bool:
 
 
 def _free_of_chance(plan: Plan, firsts: list[Episode], seconds: list[Episode], where: str) -> bool:
-    """Whether equal first episodes mean that nothing is random; raises when they are a fault."""
+    """Whether equal first episodes mean that nothing is random; raises if they are an error."""
     if plan.stochastic:
-        fail("every seed gives the same episode", where, "the environment is to be stochastic")
+        fail("every seed gives the same episode", where, "it was declared stochastic")
     if firsts == seconds:
         return True
     if len(set(seconds)) == 1 or _chance_to_coincide(seconds) < COINCIDENCE:
@@ -159,7 +164,7 @@ def _free_of_chance(plan: Plan, firsts: list[Episode], seconds: list[Episode], w
 
 
 def _chance_to_coincide(episodes: list[Episode]) -> float:
-    """A cautious estimate of how likely as many independent pairs of episodes all coincide."""
+    """A cautious estimate of the probability that all these independent episodes coincide."""
     pairs = list(combinations(episodes, 2))
     equal = sum(one == other for one, other in pairs)
     rate: float = (equal + 1) / (len(pairs) + 1)
@@ -167,12 +172,12 @@ def _chance_to_coincide(episodes: list[Episode]) -> float:
 
 
 def check_hash_seeds(plan: Plan, hash_seeds: Sequence[int]) -> None:
-    """Play one episode in one process per hash seed and compare.
+    """Play one episode in a new process per hash seed and compare the episodes.
 
     Raises:
-        InputError: where the factory cannot be found by module and qualified name, so that no other
+        InputError: if the factory cannot be found by module and qualified name, so that no other
             process can make the environment.
-        AssertionError: where two hash seeds give different episodes.
+        AssertionError: if two hash seeds give different episodes.
     """
     address = _address(plan.factory)
     task = json.dumps([*address, plan.seeds[0], plan.n_steps])
@@ -222,7 +227,7 @@ def _episode_elsewhere(task: str, hash_seed: int) -> list[str]:
 
 
 def play(module: str, name: str, seed: int, n_steps: int) -> None:
-    """Print the fingerprints of an episode as one JSON line: the body of each new process."""
+    """Print the fingerprints of an episode as one JSON line; each new process runs this."""
     with opened(_found(module, name)) as (env,):
         episode = episode_fingerprints(
             Run(env, infos=False), seed=seed, n_steps=n_steps, action_seed=seed

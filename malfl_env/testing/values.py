@@ -1,8 +1,8 @@
-"""Free functions on what an environment returns: copies, differences, arrays inside, fingerprints.
+"""Functions of values that an environment returns: copies, differences, inner arrays, fingerprints.
 
 A returned value is any nesting of mappings, lists and tuples around arrays and scalars. Objects of
-other types are carried along and compared by their own equality; an object that has none (it would
-compare by identity) says nothing about reproducibility and counts as equal.
+other types are not copied, and are compared by their own equality. An object without one, which
+Python compares by identity, counts as equal.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 
 __all__ = ["difference", "fingerprint", "overwrite", "pieces", "shown", "snapshot"]
 
-# Types whose == answers at once with a bool: the short way for most of what is compared.
+# Types whose == returns a bool: a short cut for most comparisons.
 _PLAIN = frozenset({bool, int, float, str, type(None)})
 
 
@@ -40,7 +40,7 @@ def snapshot(value: Any) -> Any:
 
 
 def difference(left: Any, right: Any, path: str = "") -> str | None:
-    """Where two values first differ, as `path: left and right`; None where they are equal.
+    """Where two values first differ, as `path: left and right`; None if they are equal.
 
     Equality is exact; NaN equals NaN. A list equals the tuple of the same items.
     """
@@ -91,7 +91,7 @@ def _equal(left: Any, right: Any) -> bool:
 
 
 def pieces(value: Any) -> Iterator[Any]:
-    """The arrays, dicts and lists inside a value: everything a reader could write to."""
+    """The arrays, dicts and lists inside a value: everything that can be written to."""
     if isinstance(value, np.ndarray):
         yield value
     elif isinstance(value, Mapping):
@@ -116,8 +116,8 @@ def overwrite(value: Any) -> None:
 def fingerprint(value: Any) -> str:
     """A short hash that is equal for equal values, in any process.
 
-    Mappings are read in the order of their sorted keys. Objects without an equality of their own
-    contribute their type.
+    Mappings are read in the order of their sorted keys. Objects that compare by identity contribute
+    their type only.
     """
     digest = hashlib.sha256()
     for part in _parts(value):

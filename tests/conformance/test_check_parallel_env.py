@@ -203,7 +203,7 @@ def test_overwriting_changes_every_element(array: Any) -> None:
         ({"n_episodes": 1}, "n_episodes must be an integer >= 2, got 1"),
     ],
 )
-def test_senseless_options_are_refused(options: dict[str, Any], message: str) -> None:
+def test_invalid_options_are_rejected(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         check_parallel_env(zoo.Line, **options)
 

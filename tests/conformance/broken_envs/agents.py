@@ -78,10 +78,10 @@ FAULTS: list[tuple[type[Line], str]] = [
     (Stranger, "agent outside possible_agents: ['agent_2']"),
     (SpoiltPossibleAgents, "possible_agents changed: ('agent_0',), was ('agent_0', 'agent_1')"),
     (ListedTwice, "agent listed twice: ('agent_0', 'agent_1', 'agent_0')"),
-    (NeverLeaves, "finished agent still in agents: 'agent_1' has ended, not left (step 20"),
+    (NeverLeaves, "finished agent still in agents: 'agent_1' has ended but is still live (step 20"),
     (ComesBack, "finished agent came back: 'agent_1' ended earlier in this episode (step 25"),
     (
         LeavesInSilence,
-        "agent left without an end: 'agent_1' is neither ended nor in agents (step 5",
+        "agent left without an end: 'agent_1' is not in agents but has not ended (step 5",
     ),
 ]

@@ -98,11 +98,11 @@ FAULTS: list[tuple[type[Line], str]] = [
     (ViewsOfOneArray, "observation shared between agents: the observation of 'agent_0' and"),
     (StateIsObservation, "the observation of 'agent_0' and state() are one buffer"),
     (OneInfoForAll, "info shared between agents: 'agent_0' and 'agent_1' hold one dict"),
-    (OneBufferForEver, "returned value overwritten later: what reset after reset(seed=0) gave"),
+    (OneBufferForEver, "returned value overwritten later: the result of reset after reset(seed=0)"),
     (RingOfBuffers, "returned value overwritten later"),
     (
         ReusedRewards,
-        "returned value overwritten later: what step 1 after reset(seed=0) gave: rewards",
+        "returned value overwritten later: the result of step 1 after reset(seed=0): rewards",
     ),
     (StateIsTheGame, "writing to an observation changes the environment"),
     (EatsActions, "step() changed the action dict"),

@@ -153,7 +153,7 @@ FAULTS: list[tuple[type[Line], str]] = [
     (NanObservation, "'agent_0' got array([nan, nan], dtype=float32): value not in"),
     (BadShape, "shape (2, 1), the space has (2,)"),
     (BadDtype, "dtype float64, the space has float32"),
-    (PlainList, "a list where a numpy array belongs"),
+    (PlainList, "a list, must be a numpy array"),
     (NestedOutside, "['observation'] value not in Box"),
     (StateOutside, "state() outside state_space"),
     (NanReward, "reward is not finite: 'agent_0' got nan of type float (step 2 after"),

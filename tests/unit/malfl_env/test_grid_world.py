@@ -250,11 +250,11 @@ def test_numpy_integers_are_whole_numbers_everywhere() -> None:
         ({"n_agents": 10**12}, "agents would take"),
         (
             {"size": 600, "n_agents": 20, "goals": [(599, column) for column in range(20)]},
-            "the moves on a board of size 600 with 20 different journeys would take",
+            "the moves on a board of size 600 with 20 different pairs of a start and a goal",
         ),
     ],
 )
-def test_boards_that_would_fill_memory_are_refused_at_once(options, what) -> None:
+def test_boards_that_would_fill_memory_are_rejected_at_once(options, what) -> None:
     began = time.process_time()
     with pytest.raises(malfl_env.InputError, match=what):
         grid_world_v0.parallel_env(**options)

@@ -17,8 +17,8 @@ def both(first: object, second: object) -> dict[str, object]:
 @pytest.mark.parametrize(
     ("actions", "message"),
     [
-        ({"agent_0": 1}, r"actions has none for agent_1; agents are \['agent_0', 'agent_1'\]"),
-        ({}, "actions has none for agent_0"),
+        ({"agent_0": 1}, r"actions lacks agent_1; agents are \['agent_0', 'agent_1'\]"),
+        ({}, "actions lacks agent_0"),
         (both(5, 0), r"the action of agent_0 must be a whole number from 0 to 4 .* got 5"),
         (both(0, -1), "the action of agent_1 must be .* got -1"),
         (both(0, np.int64(7)), r"the action of agent_1 must be .* got .*7"),
@@ -26,8 +26,8 @@ def both(first: object, second: object) -> dict[str, object]:
         (both(0, None), "the action of agent_1 must be .* got None"),
         (both("0", 0), "the action of agent_0 must be .* got '0'"),
         (both(np.array([0, 1]), 0), r"the action of agent_0 must be .* got array"),
-        ({**both(0, 0), "agent_2": 0}, r"actions has agents \['agent_2'\], which are not in"),
-        ([0, 0], r"actions must be a dictionary by agent id, got \[0, 0\]"),
+        ({**both(0, 0), "agent_2": 0}, r"actions has unknown agents \['agent_2'\]; agents are"),
+        ([0, 0], r"actions must be a dictionary {agent: action}, got \[0, 0\]"),
         (None, "actions must be a dictionary"),
     ],
 )
@@ -54,7 +54,7 @@ def test_any_whole_number_type_is_an_action(action: object, slip: float) -> None
     assert env.step(both(action, action))[0]["agent_0"].tolist() == [0, 1, 0, 1]
 
 
-def test_steps_outside_an_episode_are_refused() -> None:
+def test_steps_outside_an_episode_are_rejected() -> None:
     env = grid_world_v0.parallel_env(max_cycles=1)
     with pytest.raises(RuntimeError, match="call reset"):
         env.step(both(0, 0))
@@ -79,13 +79,13 @@ def test_steps_outside_an_episode_are_refused() -> None:
 @pytest.mark.parametrize(
     "make", [grid_world_v0.parallel_env, grid_world_v0.raw_env, grid_world_v0.env]
 )
-def test_bad_options_are_refused_by_every_factory(make, options, message: str) -> None:
+def test_bad_options_are_rejected_by_every_factory(make, options, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make(**options)
 
 
 @pytest.mark.parametrize("seed", [-1, 1.0, True, "0"])
-def test_bad_seeds_are_refused(seed: object) -> None:
+def test_bad_seeds_are_rejected(seed: object) -> None:
     with pytest.raises(ValueError, match="seed must be a whole number >= 0, got"):
         grid_world_v0.parallel_env().reset(seed=seed)
 

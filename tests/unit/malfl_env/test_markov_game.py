@@ -99,12 +99,12 @@ def test_other_environments_may_bring_their_own_model() -> None:
 
 
 @pytest.mark.parametrize("env", [None, "grid", object()])
-def test_environments_without_a_model_are_refused(env: object) -> None:
+def test_environments_without_a_model_are_rejected(env: object) -> None:
     with pytest.raises(ValueError, match="env must be a grid world, or an environment with"):
         markov_game(env)
 
 
-def test_large_games_are_refused_before_memory_is_taken() -> None:
+def test_large_games_are_rejected_before_memory_is_taken() -> None:
     env = grid_world_v0.parallel_env(size=50, n_agents=4)  # 2500 ** 4 joint states
     env.reset()
     env.step(dict.fromkeys(env.agents, 0))
@@ -115,7 +115,7 @@ def test_large_games_are_refused_before_memory_is_taken() -> None:
         markov_game(env)
 
 
-def test_joint_tables_are_refused_where_factors_are_not() -> None:
+def test_joint_tables_are_rejected_where_factors_are_not() -> None:
     game = markov_game(grid_world_v0.parallel_env(size=4, n_agents=4))
     assert game.reward(3).shape == (16**4,)
     game = markov_game(grid_world_v0.parallel_env(size=3, n_agents=5, slip=0.1))
@@ -145,7 +145,7 @@ def test_state_index_and_observation() -> None:
     "observation",
     [[0, 0, 0], [0, 0, 0, 3], [0, -1, 0, 0], [0, 0.5, 0, 0], [0, 0, 0, np.nan], ["0"] * 4, 3, None],
 )
-def test_observations_that_are_none_are_refused(observation: object) -> None:
+def test_invalid_observations_are_rejected(observation: object) -> None:
     game = markov_game(grid_world_v0.parallel_env())
     with pytest.raises(ValueError, match="an observation must be 4 whole numbers"):
         game.state_index(observation)
@@ -212,7 +212,7 @@ def test_stripped_games_have_no_rewards() -> None:
         ({"probabilities": np.full((2, 2, 2), np.nan)}, r"row \(0, 0\) is \[nan, nan\]"),
     ],
 )
-def test_bad_factors_are_refused(changes: dict[str, object], message: str) -> None:
+def test_bad_factors_are_rejected(changes: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         two_state_factor(**changes)
 
@@ -229,7 +229,9 @@ def test_bad_factors_are_refused(changes: dict[str, object], message: str) -> No
         ({"rewards": (np.array([0, np.inf]),)}, "not finite"),
     ],
 )
-def test_games_whose_parts_do_not_fit_are_refused(changes: dict[str, object], message: str) -> None:
+def test_games_whose_parts_do_not_fit_are_rejected(
+    changes: dict[str, object], message: str
+) -> None:
     options = {"n_actions": (2,), "factors": (two_state_factor(),), "start": 0}
     with pytest.raises(ValueError, match=message):
         MarkovGame(**{**options, **changes})
@@ -280,7 +282,7 @@ def test_wrappers_that_change_nothing_are_looked_through() -> None:
 
 
 @pytest.mark.parametrize("wrapper", [Opposite, Elsewhere])
-def test_wrappers_that_play_another_game_are_refused(wrapper) -> None:
+def test_wrappers_that_play_another_game_are_rejected(wrapper) -> None:
     for wrapped in (
         wrapper(grid_world_v0.parallel_env()),
         Passing(wrapper(Passing(grid_world_v0.parallel_env()))),
@@ -294,7 +296,7 @@ def test_a_wrapper_may_bring_the_model_of_the_game_it_plays() -> None:
     assert markov_game(Own(grid_world_v0.parallel_env())).rewards is None
 
 
-def test_a_subclass_or_object_with_its_own_step_is_refused() -> None:
+def test_a_subclass_or_object_with_its_own_step_is_rejected() -> None:
     with pytest.raises(InputError, match=r"Slower has its own step\(\), but the markov_game"):
         markov_game(Slower())
     env = grid_world_v0.parallel_env()

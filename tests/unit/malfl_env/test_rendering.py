@@ -76,7 +76,7 @@ def test_an_own_goal_has_its_agents_colour() -> None:
 
 
 @pytest.mark.parametrize("n_agents", [2, 3, 5])
-def test_agents_that_share_a_cell_are_all_seen_and_apart(n_agents: int) -> None:
+def test_agents_that_share_a_cell_are_all_visible_and_apart(n_agents: int) -> None:
     rules = grid_rules(n_agents=n_agents)
     unit = cell_pixels(rules)
     cell = render_rgb(rules, [(4,) * n_agents])[
@@ -87,7 +87,7 @@ def test_agents_that_share_a_cell_are_all_seen_and_apart(n_agents: int) -> None:
     assert max(areas) < 1.6 * min(areas)
 
 
-def test_trails_fade_and_the_return_leaves_none() -> None:
+def test_trails_fade_and_the_return_is_not_drawn() -> None:
     rules = grid_rules()
     still, goal, start = 6, 8, 0
     walk = [(0, still), (1, still), (2, still), (5, still), (goal, still), (start, still)]
@@ -138,7 +138,7 @@ def test_blend() -> None:
     assert blend((0, 100, 200), (200, 100, 0), 0.25) == (50, 100, 150)
 
 
-def test_colours_can_be_told_apart() -> None:
+def test_colours_can_be_distinguished() -> None:
     colours = np.array(AGENT_COLOURS, dtype=float)
     gaps = np.linalg.norm(colours[:, None] - colours[None], axis=-1)
     assert gaps[~np.eye(len(colours), dtype=bool)].min() > 60

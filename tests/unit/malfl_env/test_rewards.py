@@ -113,7 +113,10 @@ def test_arrays_are_copied_and_frozen() -> None:
             "homogenous",
             r"one of 'homogeneous', 'heterogeneous'; got 'homogenous' \(did you mean 'h",
         ),
-        ("avoid", r"rewards must be a family name .* 'avoid' throughout give \('avoid', 'avoid'\)"),
+        (
+            "avoid",
+            r"rewards must be a family name .* 'avoid' of all agents, pass \('avoid', 'avoid'\)",
+        ),
         (["avoid"], r"one entry for each of the 2 agents, got 1 entries"),
         (["avoid"] * 3, r"got 3 entries"),
         (None, r"rewards must be .* got None"),

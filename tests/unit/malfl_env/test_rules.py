@@ -31,7 +31,7 @@ def test_moves_of_the_paper_game() -> None:
     assert rules.n_states == 81
 
 
-def test_walls_stop_moves_and_nobody_leaves_one() -> None:
+def test_walls_stop_moves_and_no_action_leaves_one() -> None:
     rules = grid_rules(walls=[(1, 1)])
     moves = cell_successors(rules, 0)
     assert moves[1].tolist() == [1, 1, 0, 2, 1]

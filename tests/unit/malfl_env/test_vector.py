@@ -137,7 +137,7 @@ def test_seeds() -> None:
     assert len(np.unique(games, axis=0)) == 3  # games of a batch differ
 
 
-def test_none_lets_the_generator_run_on_and_the_global_one_alone() -> None:
+def test_without_a_seed_the_generator_continues_and_the_global_one_is_untouched() -> None:
     before = np.random.get_state()[1].tolist()  # noqa: NPY002
     batch = GridWorldVector(2, slip=0.5)
     batch.reset(seed=0)

@@ -30,7 +30,7 @@ def test_bad_options_are_named(options, message) -> None:
         GridWorldVector(**{"n_games": 2, **options})
 
 
-def test_a_table_too_large_is_refused(monkeypatch) -> None:
+def test_a_table_too_large_is_rejected(monkeypatch) -> None:
     monkeypatch.setattr(checks, "MAX_TABLE_BYTES", 10_000)
     with pytest.raises(ValueError, match=r"would take .* of memory"):
         GridWorldVector(2)
@@ -61,7 +61,7 @@ def test_numba_is_asked_for_by_name_where_it_cannot_serve(monkeypatch) -> None:
         (np.full((2, 2), -1, dtype=np.int8), "agent_0 in game 0 .*, got -1"),
     ],
 )
-def test_bad_actions_are_named_and_move_nobody(actions, message) -> None:
+def test_bad_actions_are_named_and_move_no_agent(actions, message) -> None:
     batch = GridWorldVector(2, slip=0.5)
     batch.reset(seed=0)
     batch.step([[0, 3], [3, 0]])

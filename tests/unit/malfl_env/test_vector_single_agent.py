@@ -77,7 +77,7 @@ def test_one_seed_determines_everything() -> None:
     assert len({tuple(run(seed)) for seed in (5, 6, None, [1, 2, 3, 4, 5])}) == 4
 
 
-def test_seeds_are_told_as_gymnasium_does() -> None:
+def test_seeds_are_reported_as_by_gymnasium() -> None:
     env = SingleAgentVector(2)
     env.reset(seed=np.int64(7))
     assert env.np_random_seed == 7

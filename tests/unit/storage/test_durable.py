@@ -148,7 +148,7 @@ def test_any_damage_of_a_record_is_found(tmp_path_factory, data):
         ({"version": 1}, "of version 1, this malfl knows 2"),
     ],
 )
-def test_a_record_that_cannot_be_is_refused(tmp_path, changes, complaint):
+def test_an_impossible_record_is_rejected(tmp_path, changes, complaint):
     write_record(tmp_path, {**RECORD, **changes})
     with pytest.raises(DamagedRecord, match=complaint):
         read_record(tmp_path)

@@ -66,7 +66,7 @@ def test_a_lock_says_who_holds_it_and_goes_with_its_block(tmp_path):
     assert lock_state(root) is None
 
 
-def test_a_second_writer_is_refused_and_told_of_the_first(tmp_path):
+def test_a_second_writer_is_rejected_and_the_first_is_named(tmp_path):
     process = _holder(tmp_path)
     assert process.stdout.readline() == "held\n"
     with pytest.raises(RunLocked, match=f"in use by process {process.pid} on host"):

@@ -138,7 +138,7 @@ def narrow():
     return replace(found, observations={**found.observations, "walker": halved})
 
 
-def test_chunks_that_make_no_stage_are_refused(tmp_path):
+def test_chunks_that_make_no_stage_are_rejected(tmp_path):
     with pytest.raises(ValueError, match="chunks must be alike"):
         write(tmp_path / "trace", steps(8), narrow())
     with pytest.raises(ValueError, match="columns"):
@@ -184,7 +184,7 @@ def gone(path):
     "column", ["joint_actions", "episode_ends", "observations_0", "next_observations_1"]
 )
 @pytest.mark.parametrize("harm", [cut, longer, flipped, pickled, another, empty, gone])
-def test_a_harmed_column_is_refused_by_name(tmp_path, column, harm):
+def test_a_harmed_column_is_rejected_by_name(tmp_path, column, harm):
     trace().save(tmp_path / "trace")
     harm(tmp_path / f"trace/stage_0/{column}.npy")
     with pytest.raises(ValueError, match=f"stage_0/{column}.npy: "):
@@ -192,7 +192,7 @@ def test_a_harmed_column_is_refused_by_name(tmp_path, column, harm):
 
 
 @pytest.mark.parametrize("harm", [cut, flipped, empty, gone, pickled])
-def test_a_harmed_manifest_is_refused_by_name(tmp_path, harm):
+def test_a_harmed_manifest_is_rejected_by_name(tmp_path, harm):
     trace().save(tmp_path / "trace")
     path = tmp_path / "trace/manifest.json"
     harm(path)
@@ -241,14 +241,14 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_manifest_that_lies_is_refused(tmp_path, change):
+def test_a_false_manifest_is_rejected(tmp_path, change):
     trace().save(tmp_path / "trace")
     rewrite(tmp_path / "trace", CHANGES[change])
     with pytest.raises(ValueError, match="trace"):
         LearningTrace.load(tmp_path / "trace")
 
 
-def test_a_foreign_file_is_refused_by_name(tmp_path):
+def test_a_foreign_file_is_rejected_by_name(tmp_path):
     trace().save(tmp_path / "trace")
     (tmp_path / "trace/stage_1/rewards.npy").write_bytes(b"")
     with pytest.raises(ValueError, match=r"stage_1/rewards\.npy is not of this trace"):

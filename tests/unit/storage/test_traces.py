@@ -170,7 +170,7 @@ def damaged_files(path):
     yield bytes(spoilt), "not a"
 
 
-def test_files_that_are_no_trace_are_refused_by_name(tmp_path, monkeypatch):
+def test_files_that_are_not_traces_are_rejected_by_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "trace.npz"
     learned().save(path)
@@ -192,7 +192,7 @@ def test_a_ground_truth_is_no_trace(tmp_path):
 
 
 @pytest.mark.parametrize("entry", ["joint_counts", "stage_1/transitions/joint_actions"])
-def test_a_missing_array_is_refused(tmp_path, entry):
+def test_a_missing_array_is_rejected(tmp_path, entry):
     path = tmp_path / "trace.npz"
     learned(keep_transitions=True).save(path)
     with zipfile.ZipFile(path) as archive:
@@ -204,7 +204,7 @@ def test_a_missing_array_is_refused(tmp_path, entry):
         LearningTrace.load(path)
 
 
-def test_malformed_parts_are_refused():
+def test_malformed_parts_are_rejected():
     counts = np.zeros((2, 2), dtype=np.int64)
     with pytest.raises(ValueError, match="at least one stage"):
         LearningTrace(())

@@ -40,7 +40,7 @@ def test_a_single_item_does_not_take_this_process_along():
     assert list(local_pool(2).run(halved, [13], on_death=lambda item, words: "died")) == ["died"]
 
 
-def test_a_death_that_nobody_waits_for_is_an_error():
+def test_a_death_without_on_death_is_an_error():
     with pytest.raises(RuntimeError, match="a worker process died on 13"):
         list(in_parallel(halved, [2, 13, 4], jobs=2))
 
