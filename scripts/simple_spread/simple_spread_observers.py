@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from malfl_sb3.randomness import torch_threads
+from malfl_sb3.randomness import torch_settings
 from malfl_sb3.rewarded import RewardFunction
 from numpy.typing import NDArray
 from simple_spread_scores import LogPolicy
@@ -58,7 +58,7 @@ def _read(
             "ma-lfl-network",
             **{"seed": seed, "checkpoint_dir": str(folder / "checkpoints"), **options},
         )
-        with torch_threads(1):
+        with torch_settings(1):
             observer.recover(trace, game=None, discount=discount, temperature=TEMPERATURE).save(
                 path
             )

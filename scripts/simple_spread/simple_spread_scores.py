@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from malfl_sb3.randomness import torch_threads
+from malfl_sb3.randomness import torch_settings
 from malfl_sb3.rewarded import RewardFunction
 from numpy.typing import NDArray
 from scipy.special import log_softmax
@@ -151,7 +151,7 @@ def _fitted_q(
         chosen = mlp.apply(q, o).gather(1, a[:, None])[:, 0]
         return (chosen - goal).square().mean()
 
-    with torch_threads(1):
+    with torch_settings(1):
         minimise(
             loss,
             q,

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import gymnasium
+import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import (
@@ -68,18 +69,20 @@ def check_agents(what: str, given: Mapping[Any, Any], agents: list[Any]) -> None
 
 
 def build_model(agent: Any, given: BaseAlgorithm | ModelFactory, view: AgentView) -> BaseAlgorithm:
-    """A model, made by its factory if that is what was given.
+    """The model of an agent: the one given, or the one that a given factory builds.
 
     Raises:
-        InputError: if the algorithm does not fit the agent's spaces, or it is no model.
+        InputError: if the algorithm does not fit the agent's spaces, if the result is not a
+            stable-baselines3 model, or if a given model has 64-bit parameters.
     """
     if isinstance(given, BaseAlgorithm):
+        _check_single_precision(agent, given)
         return given
     if not callable(given):
         raise InputError(f"{agent}: expected a stable-baselines3 model or a factory, got {given!r}")
     try:
         model = given(view)
-    except (AssertionError, NotImplementedError, ValueError) as fault:  # what SB3 refuses with
+    except (AssertionError, NotImplementedError, ValueError) as fault:  # how SB3 rejects spaces
         raise InputError(
             f"{agent}, with actions {view.action_space} and observations "
             f"{view.observation_space}: {fault}"
@@ -87,6 +90,15 @@ def build_model(agent: Any, given: BaseAlgorithm | ModelFactory, view: AgentView
     if not isinstance(model, BaseAlgorithm):
         raise InputError(f"{agent}: the factory must return a stable-baselines3 model, got {model}")
     return model
+
+
+def _check_single_precision(agent: Any, model: BaseAlgorithm) -> None:
+    """Reject 64-bit parameters: stable-baselines3 hands 32-bit observations to the policy."""
+    if any(parameter.dtype == torch.float64 for parameter in model.policy.parameters()):
+        raise InputError(
+            f"{agent}: the model has float64 parameters, stable-baselines3 needs float32: build it "
+            "under torch.set_default_dtype(torch.float32), or give a function that builds it"
+        )
 
 
 def connected_view(env: AnyParallelEnv, agent: Any, model: BaseAlgorithm) -> AgentView:

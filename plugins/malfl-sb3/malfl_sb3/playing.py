@@ -13,7 +13,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from malfl_algos.contract import LearnedStage, Stage
 from malfl_algos.play import Games, joined, play_stage
 from malfl_sb3.behaviour import log_behaviour
-from malfl_sb3.randomness import RandomStreams, torch_threads
+from malfl_sb3.randomness import RandomStreams, torch_settings
 from malfl_sb3.schedules import ENVIRONMENT
 
 __all__ = ["played_stage"]
@@ -49,7 +49,7 @@ def played_stage(
         return np.exp(log_behaviour(in_order[index], observations))
 
     streams = RandomStreams([ENVIRONMENT], rng)
-    with torch_threads(1), streams.in_place():
+    with torch_settings(1), streams.in_place():
         streams.use(ENVIRONMENT)
         stage = joined(
             play_stage(games, act, episodes=episodes, episode_length=episode_length, rng=rng)

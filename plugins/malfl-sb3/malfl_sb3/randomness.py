@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-__all__ = ["RandomStreams", "torch_threads"]
+__all__ = ["RandomStreams", "torch_settings"]
 
 # NPY002 forbids NumPy's global generator; swapping it is what this module is for.
 
@@ -102,12 +102,22 @@ def _cuda_in_use() -> bool:
 
 
 @contextmanager
-def torch_threads(number: int | None) -> Iterator[None]:
-    """Let torch use so many threads within this context; None leaves it as it is."""
-    before = torch.get_num_threads()
-    if number is not None:
-        torch.set_num_threads(number)
+def torch_settings(threads: int | None) -> Iterator[None]:
+    """Set torch's number of threads, default dtype and default device within this context.
+
+    Stable-baselines3 hands 32-bit observations to networks of torch's default dtype. Within the
+    context the defaults are float32 and the CPU; after it they are what they were before.
+
+    Args:
+        threads: of torch; None leaves the number unchanged.
+    """
+    threads_before, dtype_before = torch.get_num_threads(), torch.get_default_dtype()
+    if threads is not None:
+        torch.set_num_threads(threads)
+    torch.set_default_dtype(torch.float32)
     try:
-        yield
+        with torch.device("cpu"):
+            yield
     finally:
-        torch.set_num_threads(before)
+        torch.set_default_dtype(dtype_before)
+        torch.set_num_threads(threads_before)

@@ -17,7 +17,7 @@ from malfl_env.errors import InputError
 from malfl_sb3.baton import LearnerThread, Reset, Step
 from malfl_sb3.game import SharedGame
 from malfl_sb3.models import ModelFactory, build_model, check_agents, connected_view
-from malfl_sb3.randomness import RandomStreams, torch_threads
+from malfl_sb3.randomness import RandomStreams, torch_settings
 from malfl_sb3.schedules import ENVIRONMENT, Players, alternating, simultaneous
 from malfl_sb3.view import AnyParallelEnv, StepResult, agent_views
 
@@ -213,7 +213,7 @@ class IndependentTraining:
 
     @contextmanager
     def _in_place(self) -> Iterator[None]:
-        with torch_threads(self._torch_threads), self._streams.in_place():
+        with torch_settings(self._torch_threads), self._streams.in_place():
             yield
 
 

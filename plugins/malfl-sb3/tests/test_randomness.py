@@ -15,6 +15,10 @@ from sb3_games import FACTORIES, Call, Matching, dqn, global_state, ppo, weights
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.utils import set_random_seed
 
+from malfl_algos.plugins import load_learner
+from malfl_env import grid_world_v0
+from malfl_env.errors import InputError
+
 
 def trained(factories, *, seed=0, steps=48, env=None, **options):
     models = train_independent(
@@ -151,3 +155,39 @@ def test_continuous_actions_are_reproducible():
     factories = dict.fromkeys(("agent_0", "agent_1"), ppo)
     first, second = (trained(factories, env=Matching(action_space=box)) for _ in range(2))
     assert first == second
+
+
+@pytest.fixture
+def odd_torch_defaults():
+    torch.set_default_dtype(torch.float64)
+    torch.set_default_device("meta")
+    yield
+    torch.set_default_dtype(torch.float32)
+    torch.set_default_device(None)
+
+
+@pytest.mark.parametrize("name", ["sb3-ppo", "sb3-dqn"])
+def test_torch_defaults_do_not_matter_and_are_restored(name, request):
+    def policies():
+        rollouts = {"n_steps": 16, "batch_size": 8} if name == "sb3-ppo" else {}
+        learner = load_learner(
+            name, discount=0.9, episodes=2, episode_length=5, timesteps=32, **rollouts
+        )
+        stages = learner.learn(
+            grid_world_v0.parallel_env(size=2), n_stages=2, rng=np.random.default_rng(0)
+        )
+        return [stage.truth.policies["agent_1"].tobytes() for stage in stages]
+
+    usual = policies()
+    request.getfixturevalue("odd_torch_defaults")
+    assert policies() == usual
+    assert torch.get_default_dtype() == torch.float64
+    assert torch.get_default_device() == torch.device("meta")
+
+
+def test_a_model_of_64_bit_parameters_is_rejected():
+    env = Matching()
+    models = {agent: ppo(view) for agent, view in agent_views(env).items()}
+    models["agent_1"].policy.double()
+    with pytest.raises(InputError, match=r"agent_1: the model has float64 parameters"):
+        train_independent(env, models, total_timesteps=32, rng=np.random.default_rng(0))
