@@ -1,4 +1,5 @@
-"""Files: arrays, traces, tables, and how they are written.
+"""Files: arrays, traces, tables, YAML, locks, and how they are written safely.
 
-Nothing here is public: plugins and notebooks use the faces that `malfl_algos` names.
+Read `durable` first: every file is written through it. `traces` is the entry to learning traces,
+`arrays` to npz archives. This package is private.
 """

@@ -1,8 +1,9 @@
-"""Arrays in npz archives: written atomically, read by NumPy behind a check of the declared sizes.
+"""Arrays in npz archives: written atomically, read by NumPy after a check of the declared sizes.
 
-An archive may come from anybody. Before memory is taken, the sizes that its directory declares are
-compared with the file, with what its compression can hold, with the limit of `malfl_env.checks`,
-and with the header of each array. Nothing is unpickled, and names never become paths.
+An archive may come from an untrusted source. Before memory is allocated, the sizes that its
+directory declares are compared with the file, with the largest compression ratio, with the limit of
+`malfl_env.checks`, and with the header of each array. Nothing is unpickled, and names never become
+paths.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ __all__ = [
 ]
 
 MANIFEST = "manifest"
-"""The one array that is text."""
+"""Name of the only array that is text."""
 
 _SUFFIX = ".npy"
 _MAX_MEMBERS = 2**16
@@ -51,7 +52,7 @@ def write_arrays(
     The same arrays and manifest give the same bytes.
 
     Raises:
-        InputError: for anything but arrays of plain numbers, or a name that looks like a path.
+        InputError: for arrays that are not plain numbers, or a name that looks like a path.
     """
     content = {name: np.asarray(array) for name, array in arrays.items()}
     if manifest is not None:
@@ -68,10 +69,10 @@ def write_arrays(
 
 
 def read_arrays(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-    """Read an npz: its arrays and its manifest (empty when it has none). Never unpickles.
+    """Read the arrays and the manifest (empty if it has none) of an npz. Never unpickles.
 
     Raises:
-        InputError: as `read_npz`, or where the manifest is not a JSON mapping.
+        InputError: as `read_npz`, or if the manifest is not a JSON mapping.
     """
     arrays = read_npz(path)
     try:
@@ -100,10 +101,10 @@ def read_npz(path: Path, *, only: Collection[str] | None = None) -> dict[str, ND
         only: names of the arrays to read; None: all.
 
     Raises:
-        InputError: where the file is missing, truncated or damaged, holds anything but plain
-            numbers (and the manifest), declares wrong sizes, or needs more memory than the limit:
-            for one array `malfl_env.checks.MAX_TABLE_BYTES`, for all together twice as much. It
-            names the file.
+        InputError: if the file is missing, truncated or damaged, holds arrays that are not plain
+            numbers (except the manifest), declares wrong sizes, or needs more memory than the
+            limit: `malfl_env.checks.MAX_TABLE_BYTES` for one array, twice as much for all together.
+            The message names the file.
     """
     return _opened(path, only, content=True)
 
@@ -114,10 +115,11 @@ def array_names(path: Path) -> tuple[str, ...]:
 
 
 def check_array(name: str, array: NDArray[Any]) -> None:
-    """Reject before writing what `read_npz` would reject.
+    """Reject an array that `read_npz` would reject, before it is written.
 
     Raises:
-        InputError: for a name that could be a path out of a folder, or anything but plain numbers.
+        InputError: for a name that could be a path out of a folder, or values that are not plain
+            numbers.
     """
     _check_name(name)
     _check_dtype(name, array.dtype)
@@ -138,7 +140,7 @@ def _opened(path: Path, only: Collection[str] | None, *, content: bool) -> dict[
         raise InputError(f"{path}: no such file") from None
     except MemoryError:
         raise InputError(f"{path}: its arrays do not fit in the available memory") from None
-    # zipfile and NumPy raise exceptions of any type for bytes that were made to break them
+    # zipfile and NumPy raise exceptions of any type for malicious bytes
     except Exception as fault:
         words = " ".join(str(fault).split())[:300] or type(fault).__name__
         raise InputError(
@@ -148,7 +150,7 @@ def _opened(path: Path, only: Collection[str] | None, *, content: bool) -> dict[
 
 
 def _members(infos: Sequence[zipfile.ZipInfo]) -> dict[str, zipfile.ZipInfo]:
-    """The members by the names of their arrays; their declared sizes are possible and allowed."""
+    """The members by the names of their arrays, after a check of their declared sizes."""
     if len(infos) > _MAX_MEMBERS:
         raise InputError(f"it has {len(infos)} members, at most {_MAX_MEMBERS} are allowed")
     members: dict[str, zipfile.ZipInfo] = {}
@@ -160,11 +162,11 @@ def _members(infos: Sequence[zipfile.ZipInfo]) -> dict[str, zipfile.ZipInfo]:
         if name in members:
             raise InputError(f"duplicate member {name!r}")
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise InputError(f"{name!r} is compressed in a way that NumPy never uses")
+            raise InputError(f"{name!r} has a compression that NumPy does not use")
         if info.file_size > _MAX_RATIO * (info.compress_size + 1):
             raise InputError(
-                f"{name!r} claims {info.file_size} bytes, more than its {info.compress_size} "
-                "compressed ones can hold"
+                f"{name!r} declares {info.file_size} bytes, more than its {info.compress_size} "
+                "compressed bytes can hold"
             )
         members[name] = info
         checks.check_table_bytes(info.file_size, f"the array {name!r}")
@@ -189,11 +191,11 @@ def _read_member(archive: zipfile.ZipFile, name: str, info: zipfile.ZipInfo) -> 
         if not all(type(size) is int and size >= 0 for size in shape):
             raise InputError(f"{name!r} has the shape {shape}")
         n_bytes, left = prod(shape) * dtype.itemsize, info.file_size - stream.tell()
-        if n_bytes != left:  # checked before NumPy allocates what the header claims
-            raise InputError(f"the header of {name!r} claims {n_bytes} bytes, there are {left}")
+        if n_bytes != left:  # before NumPy allocates the declared size
+            raise InputError(f"the header of {name!r} declares {n_bytes} bytes, it has {left}")
         stream.seek(0)
         array: NDArray[Any] = npy.read_array(stream, allow_pickle=False)
-        stream.read()  # to the end, where the checksum is compared, also of an empty array
+        stream.read()  # to the end, where zipfile compares the checksum, also of an empty array
     if dtype.kind == "b" and array.size and array.view(np.uint8).max() > 1:
         raise InputError(f"{name!r} holds bytes that are neither true nor false")
     return np.asarray(array, dtype=dtype.newbyteorder("="), order="C")
@@ -208,9 +210,9 @@ def _check_name(name: str) -> None:
         or "\\" in name
         or PurePosixPath(name).is_absolute()
     ):
-        raise InputError(f"the name of an array must not look like a path elsewhere, got {name!r}")
+        raise InputError(f"the name of an array must not lead out of the archive, got {name!r}")
 
 
 def _check_dtype(name: str, dtype: np.dtype[Any]) -> None:
     if dtype.kind not in ("U" if name == MANIFEST else "biuf") or dtype.itemsize == 0:
-        raise InputError(f"{name!r} must be an array of plain numbers, it is of {dtype}")
+        raise InputError(f"{name!r} must be an array of plain numbers, its dtype is {dtype}")

@@ -1,6 +1,6 @@
-"""Columns on disk: .npy files that grow by chunks, each with a checksum, and are mapped when read.
+"""Columns on disk: .npy files that are written in chunks with checksums and mapped when read.
 
-A column may be larger than the memory. Nothing in it is ever executed.
+A column may be larger than the memory. Reading never executes anything from a file.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class ColumnWriter:
     """Writes one .npy file chunk by chunk.
 
     Args:
-        path: of a file that is not there yet.
-        like: an array `(n, ...)` of the column's type and shape of rows.
+        path: of the new file.
+        like: an array `(n, ...)` with the dtype and row shape of the column.
     """
 
     def __init__(self, path: Path, like: NDArray[Any]) -> None:
@@ -47,13 +47,13 @@ class ColumnWriter:
         """Add rows `(n, ...)`.
 
         Raises:
-            InputError: for rows of another type or shape.
-            NoSpace: where the disk is full.
+            InputError: for rows of another dtype or shape.
+            NoSpace: if the disk is full.
         """
         if rows.dtype != self._dtype or rows.shape[1:] != self._row:
             raise InputError(
-                f"{self._path.stem}: chunks must be alike, the first was {self._dtype} "
-                f"{self._row}, this is {rows.dtype} {rows.shape[1:]}"
+                f"{self._path.stem}: rows of all chunks must have one type and shape; the first: "
+                f"{self._dtype} {self._row}, this one {rows.dtype} {rows.shape[1:]}"
             )
         content = np.ascontiguousarray(rows, dtype=self._dtype).data.cast("B")
         with naming_no_space(self._path):
@@ -62,14 +62,14 @@ class ColumnWriter:
         self._n_rows += len(rows)
 
     def close(self) -> dict[str, Any]:
-        """Finish the file; returns what a manifest says of it."""
+        """Finish the file; returns its entry for the manifest."""
         with naming_no_space(self._path), self._stream as stream:
             stream.seek(0)
-            stream.write(self._header())  # numpy leaves room in it for any number of rows
+            stream.write(self._header())  # numpy pads headers, so any number of rows fits
         return {"dtype": self._dtype.str, "row": list(self._row), "chunks": self._chunks}
 
     def abandon(self) -> None:
-        """Close the file as it is."""
+        """Close the incomplete file."""
         self._stream.close()
 
     def _header(self) -> bytes:
@@ -85,14 +85,15 @@ def map_column(path: Path, entry: Mapping[str, Any], *, verify: bool) -> NDArray
 
     Args:
         path: of the file.
-        entry: what `ColumnWriter.close` returned.
+        entry: the result of `ColumnWriter.close`.
         verify: whether all chunks are read once and compared with their checksums.
 
     Returns:
         `(n_rows, ...)`, read-only, in native byte order.
 
     Raises:
-        InputError: where the file is missing, cut, damaged or another; the message names it.
+        InputError: if the file is missing, truncated, damaged or a different one; the message names
+            it.
     """
     try:
         n_rows = sum(chunk["rows"] for chunk in entry["chunks"])
@@ -101,10 +102,10 @@ def map_column(path: Path, entry: Mapping[str, Any], *, verify: bool) -> NDArray
             _verify(array, entry["chunks"])
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
-    # numpy raises anything at all over bytes that were made to break it
+    # numpy raises exceptions of any type for malicious bytes
     except Exception as fault:
         words = " ".join(str(fault).split())[:300] or type(fault).__name__
-        raise InputError(f"{path}: cut, damaged, or not of this trace: {words}") from fault
+        raise InputError(f"{path}: truncated, damaged, or not of this trace: {words}") from fault
     return array
 
 
@@ -121,7 +122,7 @@ def _mapped(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray
     check_array(path.stem, np.empty(0, dtype))
     if prod(shape) * dtype.itemsize != n_bytes or n_bytes == 0:
         raise InputError(
-            f"it holds {n_bytes} bytes, {prod(shape) * dtype.itemsize} are to be there"
+            f"it holds {n_bytes} bytes of data, expected {prod(shape) * dtype.itemsize}"
         )
     return np.memmap(path, dtype=dtype, mode="r", offset=offset, shape=shape)
 
@@ -133,6 +134,6 @@ def _verify(array: NDArray[Any], chunks: list[Mapping[str, Any]]) -> None:
         first += chunk["rows"]
         content = rows.reshape(-1).view(np.uint8)
         if sha256(content.data).hexdigest() != chunk["sha256"]:
-            raise InputError(f"chunk {number} is not what was written: its checksum differs")
+            raise InputError(f"chunk {number} was changed after writing: its checksum differs")
         if rows.dtype == np.bool_ and content.max(initial=0) > 1:
             raise InputError("it holds bytes that are neither true nor false")

@@ -1,9 +1,9 @@
-"""Files and folders that are whole or not there, even where the process or the power fails; JSON
-and checksums.
+"""Files and folders that are complete or absent, even if the process or the power fails; JSON and
+checksums.
 
-What is being made has a name that ends in `.partial`; a folder that gives way to a new one has a
-name that ends in `.replaced` for that moment. Whatever has such a name later was left by a process
-that died, and `clear_leftovers` removes it.
+A file or folder has a name that ends in `.partial` until it is complete. A folder that is being
+replaced has a name that ends in `.replaced` for that moment. If such a name remains, a process has
+died, and `clear_leftovers` removes the file or folder.
 """
 
 from __future__ import annotations
@@ -42,16 +42,17 @@ _FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 
 class NoSpace(OSError):
-    """A file could not be written for want of room; the message names it."""
+    """A file could not be written because the disk is full; the message names it."""
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file: a reader sees the old content or the new, never a part of it.
+    """Write a file: a reader sees the old content or the new one, never a part of it.
 
-    When this returns, the content is on the disk. A file that has it already is left alone.
+    When this returns, the content is on the disk. A file that has this content already is not
+    written.
 
     Raises:
-        NoSpace: where the disk is full, or a quota or limit is reached.
+        NoSpace: if the disk is full, or a quota or limit is reached.
     """
     with naming_no_space(path):
         if _has(path, content):
@@ -71,12 +72,12 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON atomically. A value that JSON does not know (NaN, infinity) is an error."""
+    """Write JSON atomically. A value that JSON cannot express (NaN, infinity) is an error."""
     write_bytes(path, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder and those above it, if need be, so that they outlive a loss of power."""
+    """Make a folder and its parents if necessary, so that they survive a loss of power."""
     if folder.is_dir():
         return
     make_folder(folder.parent)
@@ -85,10 +86,10 @@ def make_folder(folder: Path) -> None:
 
 
 def replace_folder(partial: Path, target: Path) -> None:
-    """Let a complete folder take the place of another, or of none.
+    """Move a complete folder to its final place; a folder at that place is replaced.
 
-    A process that dies in between leaves the old one, the new one, or the old one under a name
-    that `clear_leftovers` takes back.
+    A process that dies in between leaves the old folder, the new one, or the old one under a name
+    from which `clear_leftovers` restores it.
     """
     replaced = target.with_name(f".{target.name}{_REPLACED}")
     if target.exists():
@@ -100,28 +101,28 @@ def replace_folder(partial: Path, target: Path) -> None:
 
 
 def partial_file(path: Path) -> Path:
-    """A name of its own for what will become a file."""
+    """A unique temporary name for a file that is being written."""
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}{_PARTIAL}")
 
 
 def partial_folder(path: Path) -> Path:
-    """The name of what will become a folder."""
+    """The temporary name of a folder that is being written."""
     return path.with_name(f".{path.name}{_PARTIAL}")
 
 
 def is_leftover(name: str) -> bool:
-    """Whether a name is of something that is not complete, or gives way to something."""
+    """Whether a name belongs to a file or folder that is incomplete or being replaced."""
     return name.startswith(".") and name.endswith((_PARTIAL, _REPLACED))
 
 
 def leftovers(root: Path, *patterns: str) -> list[Path]:
-    """What was left by a process that died, among the paths of these patterns in a folder."""
+    """Files and folders that dead processes left, among the paths of these patterns in a folder."""
     found = {path for pattern in patterns for path in root.glob(pattern)}
     return sorted(path for path in found if is_leftover(path.name))
 
 
 def clear_leftovers(root: Path, *patterns: str) -> None:
-    """Remove them; a folder that gave way to one that never came takes its place again."""
+    """Remove all leftovers; a replaced folder returns if its replacement is missing."""
     for path in leftovers(root, *patterns):
         if path.name.endswith(_REPLACED):
             target = path.with_name(path.name[1 : -len(_REPLACED)])
@@ -135,7 +136,7 @@ def clear_leftovers(root: Path, *patterns: str) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Put what a folder lists on the disk, where the system can."""
+    """Write the list of a folder's files to the disk, if the system can."""
     if os.name == "nt":
         return
     handle = os.open(folder, os.O_RDONLY)
@@ -172,7 +173,7 @@ def folder_checksums(folder: Path) -> dict[str, str]:
 
 @contextmanager
 def naming_no_space(path: Path) -> Iterator[None]:
-    """Turn the system's words for a full disk into ones that name the file."""
+    """Turn the system's error for a full disk into a `NoSpace` that names the file."""
     try:
         yield
     except OSError as fault:

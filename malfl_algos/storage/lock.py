@@ -1,14 +1,14 @@
-"""One writer at a time in a run folder: the file `run.lock`, which says who that is.
+"""One writer at a time in a run folder: the file `run.lock`, which names the writing process.
 
-The system's lock on the file (flock) decides whether the holder lives: it ends with the process, so
-neither a reused process number nor the clock can mislead. On a file system without such locks, the
-process number and the time at which the process was started decide.
+The system's lock on the file (flock) decides whether the holder is alive. It ends with the process,
+so it is reliable even if process numbers are reused or the clock is wrong. On a file system without
+such locks, the process number and the start time of the process decide.
 
-This is our own code, not the library filelock, for three reasons. A filelock file stays in the
-folder after the run (removing it lets two processes in), or is emptied by whoever asks for the lock
-(versions 3). It cannot be looked at without being created, as `malfl verify` must in a folder that
-it may only read. And it takes a lock that is free locally for free, also when the holder is on
-another machine and the network file system does not hand locks on.
+This is our own code instead of the library filelock for three reasons. A filelock file stays in the
+folder after the run (removing it would admit two processes), or every process that asks for the
+lock empties it (version 3). Its state cannot be read without creating it, as `malfl verify` must do
+in a read-only folder. And filelock acquires a lock that is free on this machine, even if the holder
+is on another machine and the network file system does not share locks.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ except ImportError:  # Windows
 __all__ = ["LOCK_NAME", "Holder", "RunLocked", "lock_state", "run_lock"]
 
 LOCK_NAME = "run.lock"
-_PATIENCE = 0.5  # seconds: another process may be taking over, or only looking
+_PATIENCE = 0.5  # seconds: another process may hold the lock for a moment, to read it
 State = Literal["alive", "dead", "unknown"]
 
 
 class RunLocked(RuntimeError):
-    """Another process works in the run folder; the message says which."""
+    """Another process works in the run folder; the message names it."""
 
 
 @dataclass(frozen=True)
@@ -52,11 +52,11 @@ class Holder:
     Args:
         host: the name of its host.
         pid: its process number there.
-        started: when the system says that the process was started, in its own units; None: unknown.
-        flock: whether it also holds the system's lock on the file.
-        machine: identifies the running system, whatever host names its containers have; None:
-            unknown.
-        since: date and time, for people.
+        started: start time of the process, in units of the system; None: unknown.
+        flock: whether the process also holds the system's lock on the file.
+        machine: identifies the running system, also across containers with different host names;
+            None: unknown.
+        since: date and time, for readers of the file.
     """
 
     host: str
@@ -72,13 +72,13 @@ class Holder:
 
 @contextmanager
 def run_lock(root: Path, *, log: Callable[[str], None]) -> Iterator[None]:
-    """Hold the lock of a run folder, which is made where it is not there.
+    """Hold the lock of a run folder; a missing folder is made.
 
-    A lock that a process of this machine left when it died is taken over, and `log` is told.
+    The lock of a dead process of this machine is taken over, with a line to `log`.
 
     Raises:
-        RunLocked: where another process holds it, or one on another machine may.
-        NoSpace: where there is no room for the lock.
+        RunLocked: if another process holds the lock, or a process on another machine may hold it.
+        NoSpace: if the disk is full.
     """
     path, owner = root / LOCK_NAME, os.getpid()
     with naming_no_space(path):
@@ -97,10 +97,10 @@ def run_lock(root: Path, *, log: Callable[[str], None]) -> Iterator[None]:
 
 
 def lock_state(root: Path) -> tuple[Holder | None, State] | None:
-    """Who holds the lock of a run folder, and whether it lives; None: there is no lock.
+    """The holder of a run folder's lock and its state; None if there is no lock.
 
-    The holder is None where the lock cannot be read; `unknown` is also the state of a process on
-    another machine. Nothing is written.
+    The holder is None if the lock cannot be read. The state of a process on another machine is
+    `unknown`. Nothing is written.
     """
     try:
         descriptor = os.open(root / LOCK_NAME, os.O_RDONLY)
@@ -113,7 +113,7 @@ def lock_state(root: Path) -> tuple[Holder | None, State] | None:
 
 
 def _acquire(path: Path, log: Callable[[str], None]) -> int:
-    """An open descriptor of the lock, which is ours then."""
+    """Acquire the lock; returns its open descriptor."""
     until = time.monotonic() + _PATIENCE
     while True:
         created = not path.exists()
@@ -132,7 +132,7 @@ def _acquire(path: Path, log: Callable[[str], None]) -> int:
                     log(f"took over the lock of {holder}, which is gone")
                 return descriptor
             if state != "dead" and time.monotonic() >= until:
-                raise RunLocked(_refusal(path, holder, state))
+                raise RunLocked(_explanation(path, holder, state))
         except BaseException:
             os.close(descriptor)
             raise
@@ -141,7 +141,7 @@ def _acquire(path: Path, log: Callable[[str], None]) -> int:
 
 
 def _write(path: Path, descriptor: int, *, flock: bool, created: bool) -> None:
-    """Say who holds the lock, in one write, which no other process sees half done."""
+    """Write the holder of the lock in one call, so that no other process reads a part of it."""
     pid, now = os.getpid(), datetime.now(timezone.utc).isoformat(timespec="seconds")
     holder = Holder(socket.gethostname(), pid, _started(pid), flock, _machine(), now)
     text = json.dumps(asdict(holder)).encode()
@@ -156,11 +156,11 @@ def _write(path: Path, descriptor: int, *, flock: bool, created: bool) -> None:
 
 
 def _state(descriptor: int, locked: bool | None) -> tuple[Holder | None, State]:
-    """Who holds a lock, and whether it lives.
+    """The holder of a lock, and its state.
 
     Args:
         descriptor: of the lock file.
-        locked: whether the system's lock on it could be taken; None: the system has none here.
+        locked: whether the system's lock on it was acquired; None: the file system has no locks.
     """
     os.lseek(descriptor, 0, os.SEEK_SET)
     content = os.read(descriptor, 4096)
@@ -170,7 +170,7 @@ def _state(descriptor: int, locked: bool | None) -> tuple[Holder | None, State]:
             raise TypeError(holder.pid)
     except (ValueError, TypeError, RecursionError):
         if locked is False:
-            return None, "alive"  # it is about to write who it is
+            return None, "alive"  # it has not yet written its entry
         return None, "dead" if locked and not content else "unknown"  # it died before it wrote
     if locked is False:
         return holder, "alive"
@@ -182,30 +182,30 @@ def _state(descriptor: int, locked: bool | None) -> tuple[Holder | None, State]:
     return holder, "alive" if _is_running(holder) else "dead"
 
 
-def _refusal(path: Path, holder: Holder | None, state: State) -> str:
+def _explanation(path: Path, holder: Holder | None, state: State) -> str:
     if holder is None and state == "unknown":
         return (
-            f"{path.parent} is in use: {path} is there and cannot be read; "
+            f"{path.parent} is in use: {path} exists but cannot be read; "
             "if no run works there, remove it"
         )
     if state == "alive":
         who = f"{holder} (or one that it started)" if holder else "another process"
         return f"{path.parent} is in use by {who}: wait for it, or choose another folder"
     return (
-        f"{path.parent} is in use by {holder}, and from {socket.gethostname()} it cannot be told "
-        f"whether that process is still there: wait for it; if it is gone, remove {path}"
+        f"{path.parent} is in use by {holder}, and {socket.gethostname()} cannot find out whether "
+        f"that process is still running: wait for it; if it has ended, remove {path}"
     )
 
 
 def _is_at(path: Path, descriptor: int) -> bool:
-    """Whether the open file is still the one of this name."""
+    """Whether the open file is still the file at this path."""
     with suppress(FileNotFoundError):
         return os.path.samestat(os.fstat(descriptor), os.stat(path))
     return False
 
 
 def _flock(descriptor: int, *, shared: bool = False) -> bool | None:
-    """Take the system's lock on a file. False: another has it; None: there are none here."""
+    """Acquire the system's lock on a file. False: another has it; None: locks are not supported."""
     if fcntl is None:
         return None
     try:
@@ -224,7 +224,7 @@ def _machine() -> str | None:
 
 
 def _is_running(holder: Holder) -> bool:
-    if os.name == "nt":  # where this question would end the process
+    if os.name == "nt":  # where os.kill would end the process
         return True
     try:
         os.kill(holder.pid, 0)
@@ -237,7 +237,7 @@ def _is_running(holder: Holder) -> bool:
 
 
 def _started(pid: int) -> int | None:
-    """Ticks between the start of the system and that of a process, as Linux tells."""
+    """Ticks from the start of the system to that of a process, as Linux reports them."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
         return int(stat.rpartition(")")[2].split()[19])

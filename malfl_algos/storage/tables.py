@@ -44,20 +44,20 @@ def write_table(
     *,
     numbers: Collection[str] = (),
 ) -> bool:
-    """Write a table; the ending of the path, `.csv` or `.parquet`, says how.
+    """Write a table as CSV or Parquet, by the suffix of the path (`.csv` or `.parquet`).
 
-    Numbers are written in full precision, a missing value as an empty cell (Parquet: null), other
-    values than numbers, booleans and text as JSON. The same rows give the same bytes (of Parquet,
-    with the same version of pyarrow).
+    Numbers have full precision; a missing value is an empty cell (in Parquet null); values that are
+    not numbers, booleans or text are written as JSON. Equal rows give equal bytes (in Parquet, with
+    the same version of pyarrow).
 
     Args:
-        path: of the file; written whole or not at all.
-        rows: a value that a row lacks is missing.
-        names: of the columns, in order; all that rows have when left out.
-        numbers: columns of floating-point numbers, whatever values there are.
+        path: of the file, which is written atomically.
+        rows: mappings of column names to values; absent values are missing.
+        names: of the columns, in order; default: all names in the rows.
+        numbers: columns of floating-point numbers, even if all values are integers or missing.
 
     Returns:
-        Whether it was written: Parquet needs pyarrow.
+        Whether the table was written: Parquet needs pyarrow.
     """
     rows = list(rows)
     if names is None:
@@ -75,17 +75,17 @@ def write_table(
 
 
 def export_parquet(trace: LearningTrace, path: str | Path) -> None:
-    """One table, a row per step, in row groups of at most 65 536 steps.
+    """Write a trace as one table, a row per step, in row groups of at most 65 536 steps.
 
     Columns: `stage`, `episode` and `step` (numbers from 0, episodes within a stage, steps within
     an episode), `episode_end`, `terminated`, per agent `action/<id>`, `observation/<id>` and
-    `next_observation/<id>` (fixed-size lists, row-major, where they are arrays), and `state`,
-    `next_state` where the trace has them. The table's metadata holds the agents, their numbers of
+    `next_observation/<id>` (fixed-size lists, row-major, if observations are arrays), and `state`,
+    `next_state` if the trace has them. The table's metadata holds the agents, their numbers of
     actions and their observation spaces as JSON under `malfl`.
 
     Raises:
-        ModuleNotFoundError: without pyarrow; it says how to install it.
-        InputError: for a path that is there.
+        ModuleNotFoundError: if pyarrow is missing; the message says how to install it.
+        InputError: if the path exists.
     """
     pyarrow = _module("pyarrow")
     parquet = _module("pyarrow.parquet")
@@ -110,23 +110,23 @@ def export_parquet(trace: LearningTrace, path: str | Path) -> None:
 
 
 def export_minari(trace: LearningTrace, folder: str | Path) -> None:
-    """A dataset for `minari.MinariDataset(folder)`, in HDF5.
+    """Write a trace as a dataset for `minari.MinariDataset(folder)`, in HDF5.
 
-    Minari knows single agents only: an observation is a dictionary with an entry per agent, and so
-    is an action. Rewards, which a trace does not hold, are NaN. Every episode has the option
-    `stage`, the number of its stage from 0.
+    Minari supports single agents only, so observations and actions are dictionaries with an entry
+    per agent. Rewards are NaN, because a trace has none. Every episode has the option `stage`, the
+    number of its stage from 0.
 
     Raises:
-        ModuleNotFoundError: without minari; it says how to install it.
-        InputError: for a folder that is there, or ids of agents that HDF5 cannot have.
+        ModuleNotFoundError: if minari is missing; the message says how to install it.
+        InputError: if the folder exists, or an agent's id has a slash, which HDF5 does not allow.
     """
     _module("h5py")
     minari, buffer = _module("minari"), _module("minari.data_collector").EpisodeBuffer
     storage_class = _module("minari.dataset.minari_storage").MinariStorage
     if any("/" in agent for agent in trace.agents):
-        raise InputError(f"agent ids with a slash are no names in HDF5: {trace.agents}")
+        raise InputError(f"HDF5 does not allow agent ids with a slash, got {trace.agents}")
     target = _new(folder)
-    partial = partial_folder(target.absolute())  # Minari loses its way in a relative one
+    partial = partial_folder(target.absolute())  # Minari does not handle relative paths
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
@@ -222,7 +222,7 @@ def _tables(trace: LearningTrace) -> Iterator[dict[str, NDArray[Any]]]:
 def _numbered(
     ends: NDArray[np.bool_], episode: int, step: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Number of the episode, and of the step in it, of steps that go on from another chunk."""
+    """Episode number and step number of steps that continue `episode` at `step`."""
     episodes = episode + np.cumsum(ends) - ends
     index = np.arange(len(ends))
     firsts = np.concatenate([[-step], index[1:][ends[:-1]]])
@@ -245,7 +245,7 @@ def _columns(steps: Transitions, trace: LearningTrace) -> dict[str, NDArray[Any]
 
 
 def _arrow(pyarrow: Any, column: NDArray[Any]) -> Any:
-    """A column as Arrow has it: rows that are arrays as lists of one length."""
+    """A column in Arrow's form; rows that are arrays become lists of one length."""
     flat = pyarrow.array(np.ascontiguousarray(column).reshape(-1))
     if column.ndim == 1:
         return flat
@@ -285,7 +285,7 @@ def _observed(trace: LearningTrace) -> Iterator[tuple[int, Transitions]]:
     for number, stage in enumerate(trace.stages):
         if trace.spaces is None or stage.transitions is None:
             raise InputError(
-                f"stage {number} holds no steps with observations: see "
+                f"stage {number} holds no steps with observations: add them with "
                 "LearningTrace.with_observations"
             )
         yield number, stage.transitions
@@ -293,7 +293,7 @@ def _observed(trace: LearningTrace) -> Iterator[tuple[int, Transitions]]:
 
 def _new(path: str | Path) -> Path:
     if Path(path).exists():
-        raise InputError(f"{path}: it is there; choose another name")
+        raise InputError(f"{path}: exists already; choose another name")
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     return Path(path)
 

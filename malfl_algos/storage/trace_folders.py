@@ -1,7 +1,7 @@
 """Traces with observations on disk: a folder with a manifest and a file per stage and column.
 
-`manifest.json` says what the trace is of, and how many steps and which checksum every chunk of
-every column has; its own checksum stands in it. The columns of stage h are `stage_<h>/<name>.npy`.
+`manifest.json` describes the trace, with the number of steps and the checksum of every chunk of
+every column, and contains its own checksum. The columns of stage h are `stage_<h>/<name>.npy`.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ from malfl_env.spaces import AnySpace, space_from_json, space_to_json
 __all__ = ["CHUNK_STEPS", "TraceWriter", "load_folder", "save_folder"]
 
 CHUNK_STEPS = 1 << 16
-"""Steps of a chunk, where a whole stage is written at once."""
+"""Steps per chunk of a stage that is written at once."""
 
 _FORMAT, _VERSION = "malfl observation trace", 1
 _MANIFEST = "manifest.json"
 _MAX_MANIFEST_BYTES = 64 * 2**20
-_HIDDEN = "."  # .DS_Store, ._name and .nfs... are the file system's own
+_HIDDEN = "."  # systems add files such as .DS_Store, ._name and .nfs...
 
 
 class TraceWriter:
@@ -50,11 +50,11 @@ class TraceWriter:
     Args:
         folder: where to write; a trace that exists there is replaced.
         agents: ids in agent order.
-        n_actions: of each agent.
-        spaces: what each agent observes.
+        n_actions: number of actions of each agent.
+        spaces: observation space of each agent.
 
     Raises:
-        InputError: for a folder that holds anything else.
+        InputError: if the folder exists and is not a trace.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class TraceWriter:
     ) -> None:
         self._folder = Path(folder)
         if self._folder.exists() and not _is_trace(self._folder):
-            raise InputError(f"{folder}: it exists and is not a trace; choose another folder")
+            raise InputError(f"{folder}: exists and is not a trace; choose another folder")
         self._agents = tuple(agents)
         self._n_actions, self._spaces = tuple(n_actions), tuple(spaces)
         self._partial = partial_folder(self._folder)
@@ -81,11 +81,11 @@ class TraceWriter:
         return self
 
     def append(self, steps: Transitions) -> None:
-        """Add a chunk to the present stage; between two chunks an episode may go on.
+        """Add a chunk to the present stage; an episode may continue in the next chunk.
 
         Raises:
-            InputError: for steps that do not fit the trace, or the chunks before them.
-            NoSpace: where the disk is full.
+            InputError: for steps that do not fit the trace or the previous chunks.
+            NoSpace: if the disk is full.
         """
         ends = np.ones(len(steps.joint_actions), dtype=bool)  # a chunk need not end an episode
         chunk = Transitions(**{**vars(steps), "episode_ends": ends, "terminations": None})
@@ -99,8 +99,8 @@ class TraceWriter:
                 self._open[name] = ColumnWriter(stage / f"{name}.npy", rows)
         if columns.keys() != self._open.keys():
             raise InputError(
-                f"chunks of a stage must have the same columns: {sorted(self._open)}, this one has "
-                f"{sorted(columns)}"
+                f"all chunks of a stage must have the same columns {sorted(self._open)}, this one "
+                f"has {sorted(columns)}"
             )
         for name, rows in columns.items():
             self._open[name].append(rows)
@@ -108,7 +108,7 @@ class TraceWriter:
         self._terminates |= bool(columns["terminations"].any())
 
     def end_stage(self) -> None:
-        """The stage has all its steps; the next chunk begins another.
+        """Finish the present stage; the next chunk begins a new one.
 
         Raises:
             InputError: for a stage without steps.
@@ -140,7 +140,7 @@ class TraceWriter:
 
     def _finish(self) -> None:
         if self._open or not self._stages:
-            raise InputError("a trace ends with the end of a stage: call end_stage()")
+            raise InputError("the last stage is not finished: call end_stage() first")
         content = {
             "format": _FORMAT,
             "version": _VERSION,
@@ -154,7 +154,7 @@ class TraceWriter:
 
 
 def save_folder(trace: LearningTrace, folder: str | Path) -> None:
-    """Write a trace whole, in chunks of `CHUNK_STEPS` steps; errors as `TraceWriter`."""
+    """Write a complete trace in chunks of `CHUNK_STEPS` steps; errors as `TraceWriter`."""
     assert trace.spaces is not None
     writer = TraceWriter(
         folder, agents=trace.agents, n_actions=trace.n_actions, spaces=trace.spaces
@@ -175,14 +175,14 @@ def load_folder(folder: str | Path, *, verify: bool = True) -> LearningTrace:
         verify: whether every column is read once and compared with its checksums.
 
     Raises:
-        InputError: where a file is missing, cut, damaged or foreign; the message names it.
+        InputError: if a file is missing, truncated, damaged or foreign; the message names it.
     """
     root = Path(folder)
     manifest = _read_manifest(root / _MANIFEST)
     try:
         names = tuple(manifest["agents"])
         if not all(isinstance(agent, str) for agent in names):
-            raise InputError(f"its agents are {str(names)[:60]}")
+            raise InputError(f"its agents must be texts, got {str(names)[:60]}")
         _check_files(root, manifest["stages"])
         stages = tuple(
             Stage(transitions=_load_steps(root / f"stage_{index}", stage, names, verify=verify))
@@ -196,7 +196,7 @@ def load_folder(folder: str | Path, *, verify: bool = True) -> LearningTrace:
 
 
 def _columns(steps: Transitions, agents: Sequence[str]) -> Iterator[tuple[str, NDArray[Any]]]:
-    """Columns by their name in the file: agents by their index, for an id may be any text."""
+    """Columns by their name in the file; agents by their index, because an id may be any text."""
     for name in COLUMNS:
         column = getattr(steps, name)
         if name == "terminations" and column is None:
@@ -221,7 +221,7 @@ def _load_steps(
     }
     columns: dict[str, Any] = {name: arrays.pop(name, None) for name in COLUMNS}
     if arrays:
-        raise InputError(f"{folder}: it holds what no trace holds: {min(arrays)!r}")
+        raise InputError(f"{folder}: unknown column {min(arrays)!r}")
     if type(stage["complete"]) is not bool:
         raise InputError(f"{folder}: complete must be true or false")
     return Transitions(complete=stage["complete"], **columns, **observed)
@@ -234,12 +234,12 @@ def _check_files(root: Path, stages: Sequence[Mapping[str, Any]]) -> None:
         folder = root / f"stage_{index}"
         for name in stage["columns"]:
             if Path(name).name != name:
-                raise InputError(f"it has a column of the name {name!r}")
+                raise InputError(f"its manifest has a column with the invalid name {name!r}")
             wanted |= {folder, folder / f"{name}.npy"}
     found = {path for path in root.rglob("*") if not path.name.startswith(_HIDDEN)}
     foreign = sorted(found - wanted)
     if foreign:
-        raise InputError(f"{foreign[0]} is not of this trace")
+        raise InputError(f"{foreign[0]} does not belong to this trace")
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:
@@ -250,7 +250,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     except OSError as fault:
         raise InputError(f"{path}: cannot be read: {fault.strerror}") from fault
     except (ValueError, RecursionError) as fault:
-        raise InputError(f"{path}: not JSON, cut or damaged: {str(fault)[:100]}") from fault
+        raise InputError(f"{path}: not JSON, or truncated: {str(fault)[:100]}") from fault
     if not isinstance(manifest, dict):
         raise InputError(f"{path}: must be a JSON mapping")
     check_manifest(path, manifest, _FORMAT, version=_VERSION)
@@ -260,7 +260,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as fault:
         raise InputError(f"{path}: damaged: {str(fault)[:100]}") from fault
     if manifest.get("checksum") != own:
-        raise InputError(f"{path}: damaged or changed by hand: its checksum differs")
+        raise InputError(f"{path}: damaged or edited: its checksum differs")
     return manifest
 
 

@@ -51,7 +51,7 @@ def load_trace(path: Path, *, verify: bool = True) -> LearningTrace:
         trace = _tabular(arrays, manifest)
         unknown = arrays.keys() - _arrays(trace).keys()
         if unknown:
-            raise InputError(f"it holds what no trace holds: {min(unknown)!r}")
+            raise InputError(f"unknown array {min(unknown)!r}")
         return trace
     except (KeyError, IndexError, TypeError, ValueError) as fault:
         raise InputError(f"{path}: not a learning trace: {fault}") from fault
@@ -60,17 +60,21 @@ def load_trace(path: Path, *, verify: bool = True) -> LearningTrace:
 def _tabular(arrays: Mapping[str, NDArray[Any]], manifest: Mapping[str, Any]) -> LearningTrace:
     complete = manifest["transitions_complete"]
     counts = arrays["joint_counts"]
-    said = [manifest["n_stages"], manifest["n_states"], *manifest["n_actions"]]
-    if counts.dtype != np.int64 or list(counts.shape) != said:
+    shape = [manifest["n_stages"], manifest["n_states"], *manifest["n_actions"]]
+    if counts.dtype != np.int64 or list(counts.shape) != shape:
         raise InputError(
-            f"its counts are {counts.dtype} {counts.shape}, its manifest says otherwise"
+            f"its counts are {counts.dtype} {counts.shape}, its manifest declares int64 "
+            f"{tuple(shape)}"
         )
     if len(complete) != len(counts) or not {*complete} <= {True, False, None}:
-        raise InputError(f"its manifest says of its transitions: {str(complete)[:60]}")
+        raise InputError(
+            "transitions_complete in its manifest must be true, false or null for every stage, got "
+            f"{str(complete)[:60]}"
+        )
     agents: Any = manifest.get("agents")
     spaces = manifest.get("spaces")  # version 0.1 wrote neither
     if agents is not None and not all(isinstance(agent, str) for agent in agents):
-        raise InputError(f"its agents are {str(agents)[:60]}")
+        raise InputError(f"its agents must be texts, got {str(agents)[:60]}")
     return LearningTrace(
         tuple(_stage(own, arrays, h, complete[h]) for h, own in enumerate(counts)),
         agents,
@@ -79,7 +83,7 @@ def _tabular(arrays: Mapping[str, NDArray[Any]], manifest: Mapping[str, Any]) ->
 
 
 def _arrays(trace: LearningTrace) -> dict[str, NDArray[Any]]:
-    """Everything in a tabular trace, by name in the file."""
+    """All arrays of a tabular trace, by their name in the file."""
     arrays = {"joint_counts": np.stack([stage.counts for stage in trace.stages])}
     for index, stage in enumerate(trace.stages):
         arrays |= {f"stage_{index}/{name}": array for name, array in _stage_arrays(stage)}

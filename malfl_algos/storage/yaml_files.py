@@ -1,8 +1,8 @@
-"""YAML, read strictly: plain values of YAML 1.2, no duplicate key, nothing that grows when read.
+"""Strict YAML: plain values of YAML 1.2, no duplicate keys, bounded aliases.
 
-PyYAML parses the text; its values are made here from its parser's events, because PyYAML's own
-constructors follow YAML 1.1 (`010` is 8, `1:30` is 90, `no` is false, `1e-3` is text), keep the
-last of duplicate keys, expand aliases without a bound, and need a minute for some megabytes.
+PyYAML parses the text, and this module builds the values from its events. PyYAML's constructors
+follow YAML 1.1 (`010` is 8, `1:30` is 90, `no` is false, `1e-3` is text), keep the last of
+duplicate keys, expand aliases without a bound, and need a minute for some megabytes.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from malfl_env.errors import InputError
 __all__ = ["parse_yaml", "read_mapping", "yaml_text"]
 
 MAX_BYTES = 4 * 2**20
-"""Of a YAML file."""
-_MAX_REPEATED = 100_000  # values that aliases may stand for, all together
+"""Largest size of a YAML file."""
+_MAX_REPEATED = 100_000  # largest number of values that all aliases together stand for
 _MAX_DEPTH = 50
 _MAX_DIGITS = 400
 
@@ -39,7 +39,7 @@ _WORDS: dict[str, bool | float | None] = {
 _WHOLE = re.compile(r"[-+]?(0|[1-9][0-9]*)")
 _HEXADECIMAL = re.compile(r"0x[0-9a-fA-F]+")
 _REAL = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
-_AMBIGUOUS = re.compile(  # numbers that YAML 1.1, YAML 1.2 and readers take differently
+_AMBIGUOUS = re.compile(  # numbers that YAML 1.1, YAML 1.2 and people read differently
     r"[-+]?(0[0-9_]+|0[oO][0-7_]+|0[bB][01_]+|0[xX][0-9a-fA-F_]+|[1-9][0-9_]*"
     r"|[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?"
     r"|([0-9][0-9_]*\.|\.[0-9])[0-9_]*([eE][-+]?[0-9]+)?)"
@@ -53,9 +53,9 @@ def parse_yaml(text: str) -> Any:
     work.
 
     Raises:
-        InputError: where it is not YAML, has a key twice, is nested more than 50 deep, has aliases
-            that multiply, asks for anything but plain values, or has a number that readers
-            understand differently (010, 0o10, 1:30, 1_000).
+        InputError: if the text is not YAML, has a duplicate key, is nested more than 50 levels
+            deep, has too many aliases or a tag, or has an ambiguous number (010, 0o10, 1:30,
+            1_000).
     """
     try:
         return _Builder(text).document()
@@ -67,14 +67,14 @@ def read_mapping(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file.
 
     Raises:
-        InputError: where the file cannot be read, is not YAML, empty, or not a mapping; it names
-            the file.
+        InputError: if the file cannot be read, is empty, not YAML, or not a mapping; the message
+            names the file.
     """
     try:
         with path.open("rb") as stream:
             content = stream.read(MAX_BYTES + 1)
         if len(content) > MAX_BYTES:
-            raise InputError(f"more than {MAX_BYTES} bytes")
+            raise InputError(f"larger than {MAX_BYTES} bytes")
         value = parse_yaml(content.decode("utf-8"))
     except OSError as fault:
         raise InputError(f"{path}: cannot be read: {fault.strerror}") from fault
@@ -90,7 +90,7 @@ def read_mapping(path: Path) -> dict[str, Any]:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes every string that `parse_yaml` would take for something else."""
+    """Quotes every string that `parse_yaml` would not read as text."""
 
 
 def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
@@ -112,11 +112,11 @@ class _Builder:
     def __init__(self, text: str) -> None:
         self._events: Iterator[Any] = yaml.parse(text, Loader=_PARSER)
         self._anchors: dict[str, tuple[Any, int]] = {}
-        self._count = 0  # values so far, those that aliases stand for included
+        self._count = 0  # values so far, including those that aliases stand for
         self._repeated = 0
 
     def document(self) -> Any:
-        """The value of the only document; None where there is none."""
+        """The value of the only document; None if there is no document."""
         next(self._events)  # the start of the stream
         if isinstance(next(self._events), yaml.StreamEndEvent):
             return None
@@ -147,7 +147,7 @@ class _Builder:
         return value
 
     def _until(self, end: type) -> Iterator[Any]:
-        """The events up to the end of a list or mapping; whoever takes one takes its content."""
+        """The events up to the end of a list or mapping; the caller consumes nested events."""
         while not isinstance(event := next(self._events), end):
             yield event
 
@@ -170,7 +170,7 @@ class _Builder:
 
     def _alias(self, event: Any) -> Any:
         if event.anchor not in self._anchors:
-            raise _error(f"the alias *{event.anchor} names nothing that ends before it", event)
+            raise _error(f"the alias *{event.anchor} has no anchor that ends before it", event)
         value, count = self._anchors[event.anchor]
         self._count += count
         self._repeated += count
@@ -188,7 +188,7 @@ def _is_merge_key(event: Any) -> bool:
 
 
 def _merged(value: Any, event: Any) -> dict[Any, Any]:
-    """What a merge key brings in; of several mappings, the earlier one counts."""
+    """The entries that a merge key adds; an earlier mapping overrides a later one."""
     result: dict[Any, Any] = {}
     for mapping in value if isinstance(value, list) else [value]:
         if not isinstance(mapping, dict):
@@ -198,7 +198,7 @@ def _merged(value: Any, event: Any) -> dict[Any, Any]:
 
 
 def _scalar(event: Any) -> Any:
-    """The value of a scalar; quoted or tagged as text, it is text."""
+    """The value of a scalar; if it is quoted or tagged as text, it is text."""
     text: str = event.value
     if not event.implicit[0] or event.tag == _TEXT_TAG:
         return text

@@ -154,7 +154,7 @@ def test_names_like_paths_are_refused(tmp_path: Path, saved: dict[str, bytes], n
     members = members_of(saved["truth"])
     content = archive_of({**members, name: members["reward/agent_0.npy"]})
     assert load_or_refuse("truth", content, tmp_path / ".") is None
-    with pytest.raises(ValueError, match="look like a path"):
+    with pytest.raises(ValueError, match="lead out of the archive"):
         write_arrays(tmp_path / "out.npz", {name.removesuffix(".npy"): np.zeros(2)})
     assert sorted(path.name for path in tmp_path.iterdir()) == ["hostile.npz"]
 
@@ -219,7 +219,7 @@ def test_other_layouts_are_the_same_content(tmp_path: Path, dtype: str, order: s
 def test_other_compressions_are_refused(tmp_path: Path, compression: int) -> None:
     (tmp_path / "a.npz").write_bytes(archive_of({"a.npy": npy_bytes(np.zeros(9))}, compression))
     for read in (read_npz, array_names):
-        with pytest.raises(ValueError, match="compressed in a way"):
+        with pytest.raises(ValueError, match="has a compression that"):
             read(tmp_path / "a.npz")
 
 

@@ -46,11 +46,11 @@ def bombs() -> dict[str, tuple[bytes, str]]:
 
     assert name in archive(inflated)
     return {
-        "declares more than the limit": (archive(3 * gigabyte), "the limit is 2 GiB|claims"),
-        "claims more than deflate gives": (archive(gigabyte), "can hold"),
-        "says less than it inflates to": (archive(len(start) + 10), "CRC|claims"),
-        "many large ones": (archive(inflated, 20), "claims"),
-        "a header of gigabytes": (archive(inflated), "claims"),
+        "declares more than the limit": (archive(3 * gigabyte), "the limit is 2 GiB|declares"),
+        "declares more than deflate gives": (archive(gigabyte), "can hold"),
+        "says less than it inflates to": (archive(len(start) + 10), "CRC|declares"),
+        "many large ones": (archive(inflated, 20), "declares"),
+        "a header of gigabytes": (archive(inflated), "declares"),
     }
 
 

@@ -94,7 +94,7 @@ def test_minari(trace, tmp_path):
 def test_what_is_there_is_not_replaced(trace, tmp_path):
     (tmp_path / "taken").write_text("mine")
     for export in (export_minari, export_parquet):
-        with pytest.raises(ValueError, match="taken: it is there; choose another name"):
+        with pytest.raises(ValueError, match="taken: exists already; choose another name"):
             export(trace, tmp_path / "taken")
 
 

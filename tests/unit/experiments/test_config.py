@@ -137,7 +137,7 @@ def test_refused(given: Any, complaint: str) -> None:
         (b"game: {size: 3, size: 4}\n", "duplicate key 'size'"),
         (b"? [1, 2]\n: 3\n", "a key must be text"),
         (b"seeds: !!python/object/apply:os.getcwd []\n", "not valid YAML"),
-        (b"a: &a [*a]\n", "the alias \\*a names nothing that ends before it, line 1"),
+        (b"a: &a [*a]\n", "the alias \\*a has no anchor that ends before it, line 1"),
         (b"[" * 5000, "not valid YAML"),
         (b"discount: '1e-1'\n", "discount must be a finite number, got '1e-1'"),
     ],

@@ -102,8 +102,8 @@ def test_a_lock_of_another_host_is_respected(tmp_path):
     with pytest.raises(RunLocked) as caught:
         run_lock(tmp_path, log=pytest.fail).__enter__()
     assert str(caught.value) == (
-        f"{tmp_path} is in use by process 7 on host elsewhere, and from {socket.gethostname()} it "
-        "cannot be told whether that process is still there: wait for it; if it is gone, remove "
+        f"{tmp_path} is in use by process 7 on host elsewhere, and {socket.gethostname()} cannot "
+        "find out whether that process is still running: wait for it; if it has ended, remove "
         f"{path}"
     )
     assert lock_state(tmp_path)[1] == "unknown"
@@ -141,7 +141,7 @@ def test_a_killed_container_that_comes_back_under_another_name_takes_its_lock_ov
 @pytest.mark.parametrize("machine", [None, "another"])
 def test_a_lock_of_another_machine_is_respected_though_it_is_free_here(tmp_path, machine):
     _write(tmp_path, host="elsewhere", pid=7, flock=True, machine=machine)
-    with pytest.raises(RunLocked, match="if it is gone, remove"):
+    with pytest.raises(RunLocked, match="if it has ended, remove"):
         run_lock(tmp_path, log=pytest.fail).__enter__()
 
 

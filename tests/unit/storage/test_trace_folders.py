@@ -110,7 +110,7 @@ def test_a_trace_takes_the_place_of_a_trace_and_of_nothing_else(tmp_path):
     same(other, LearningTrace.load(folder))
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis/chapter").write_text("all of it")
-    with pytest.raises(ValueError, match="thesis: it exists and is not a trace"):
+    with pytest.raises(ValueError, match="thesis: exists and is not a trace"):
         other.save(tmp_path / "thesis")
     assert (tmp_path / "thesis/chapter").read_text() == "all of it"
 
@@ -118,7 +118,7 @@ def test_a_trace_takes_the_place_of_a_trace_and_of_nothing_else(tmp_path):
 def test_a_writer_that_fails_leaves_what_was_there(tmp_path):
     folder = tmp_path / "trace"
     trace().save(folder)
-    with pytest.raises(ValueError, match="chunks must be alike"):
+    with pytest.raises(ValueError, match="rows of all chunks must have one type and shape"):
         write(folder, steps(8), narrow())
     same(trace(), LearningTrace.load(folder))
     assert [path.name for path in tmp_path.iterdir()] == ["trace"]
@@ -139,7 +139,7 @@ def narrow():
 
 
 def test_chunks_that_make_no_stage_are_rejected(tmp_path):
-    with pytest.raises(ValueError, match="chunks must be alike"):
+    with pytest.raises(ValueError, match="rows of all chunks must have one type and shape"):
         write(tmp_path / "trace", steps(8), narrow())
     with pytest.raises(ValueError, match="columns"):
         write(tmp_path / "trace", steps(8), steps(8, states=True))
@@ -251,7 +251,7 @@ def test_a_false_manifest_is_rejected(tmp_path, change):
 def test_a_foreign_file_is_rejected_by_name(tmp_path):
     trace().save(tmp_path / "trace")
     (tmp_path / "trace/stage_1/rewards.npy").write_bytes(b"")
-    with pytest.raises(ValueError, match=r"stage_1/rewards\.npy is not of this trace"):
+    with pytest.raises(ValueError, match=r"stage_1/rewards\.npy does not belong to this trace"):
         LearningTrace.load(tmp_path / "trace")
 
 
