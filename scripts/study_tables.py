@@ -22,7 +22,7 @@ from study_plan import (
 from study_targets import check_targets
 
 from malfl_algos.experiments.scoring import OF_A_RUN
-from malfl_algos.scores.calibration import CALIBRATION
+from malfl_algos.scores.agreement import CALIBRATION
 from malfl_algos.scores.means import grouped, mean_of_rows
 from malfl_algos.scores.prediction import PREDICTIONS
 from malfl_algos.scores.registry import score_names

@@ -22,7 +22,7 @@ from malfl_algos.experiments.scoring import (
     scored_rows,
 )
 from malfl_algos.ground_truth import GroundTruth
-from malfl_algos.scores.correlation import pearson
+from malfl_algos.scores.agreement import pearson
 from malfl_algos.scores.inputs import Reference, reference, with_policies
 from malfl_algos.scores.means import grouped, mean_of_rows
 from malfl_algos.scores.registry import score_names

@@ -22,7 +22,7 @@ from malfl_algos.report.style import (
     standardise,
     style_axes,
 )
-from malfl_algos.scores.correlation import state_values
+from malfl_algos.scores.agreement import state_values
 
 __all__ = ["cross_correlation_figure", "draw", "equal_truths"]
 

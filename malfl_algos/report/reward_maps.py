@@ -23,7 +23,7 @@ from malfl_algos.report.style import (
     standardise,
     style_axes,
 )
-from malfl_algos.scores.correlation import state_values
+from malfl_algos.scores.agreement import state_values
 from malfl_algos.scores.registry import CORRELATION, score_groups
 from malfl_env.rules import GridRules
 

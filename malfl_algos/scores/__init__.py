@@ -1,10 +1,10 @@
 """Scores of recovered rewards: functions of arrays, and a registry that names each of them once.
 
-Public: the names in `__all__`. The modules below this package are private.
+Read `registry.py` first: it lists every score. Public are the names in `__all__`; the modules of
+this package are private.
 """
 
-from malfl_algos.scores.calibration import calibration
-from malfl_algos.scores.correlation import pearson, spearman
+from malfl_algos.scores.agreement import calibration, pearson, spearman
 from malfl_algos.scores.distances import RewardSpace, averaged_space, epic, joint_space, starc
 from malfl_algos.scores.inputs import HeldOut, Reference, ScoringInputs, reference, with_policies
 from malfl_algos.scores.means import MeanInterval, Score, mean_interval, mean_of_rows

@@ -1,12 +1,14 @@
-"""How far apart two rewards are, up to what no behaviour can tell: EPIC and STARC on a known game.
+"""EPIC and STARC: distances between rewards that ignore shaping and scale, on a known game.
 
-Adding a shaping phi(s) - gamma E[phi(s') | s, a] to a reward, a constant among them, or multiplying
-it by a positive number leaves the order of all policies as it is. Both distances are blind to that
-and to nothing else: they are 0 exactly where one reward is such a copy of the other, and 1 where it
-is a copy of the other's negative. They differ in which member of the class of shaped rewards they
-look at. The joint action counts, not one agent's: r(s, a^1..a^n); a reward of the state alone is
-spread over the joint actions. What an observer cannot tell apart, because it saw the others play
-only what they played, is compared in an `averaged_space`.
+The order of all policies does not change when a shaping phi(s) - gamma E[phi(s') | s, a] (constants
+are shapings) is added to a reward, or when the reward is multiplied by a positive number. Both
+distances ignore these changes and nothing else. They are 0 exactly where one reward is a shaped and
+positively scaled copy of the other, and 1 where it is such a copy of the other's negative. They
+differ in the shaped copy that represents a reward.
+
+Rewards are functions of the joint action, r(s, a^1..a^n); a reward of the state alone is repeated
+over joint actions. An observer sees the other agents play only their own policies. Differences that
+these policies hide are ignored in an `averaged_space`.
 """
 
 from __future__ import annotations
@@ -46,26 +48,28 @@ FloatArray = NDArray[np.float64]
 JointPolicy = Sequence[FloatArray]
 
 DENSE_STATES = 2000
-"""Up to this many states the nearest potential comes from a factor, beyond from LSMR."""
+"""Largest number of states for a Cholesky factor; larger games use LSMR."""
 NOTHING_LEFT = 1e-10
-"""Share of a reward that is rounding when all else of it was shaping."""
+"""Relative norm below which the rest of a reward without its shaping is rounding error."""
 
 
 @dataclass(frozen=True, eq=False)
 class RewardSpace:
-    """The rewards that are compared: what they are functions of, what counts, what shaping does.
+    """The space in which rewards are compared: states, actions, weights and dynamics.
 
     Made by `joint_space` or `averaged_space`.
 
     Args:
         game: the dynamics.
         discount: gamma in [0, 1).
-        states: int `(n_counted,)`: the joint states that count.
+        states: int `(n_counted,)`: the joint states that are compared.
         weights: `(n_counted,)`: of these states, > 0, sum 1; the actions of a state share its
             weight equally.
-        transition: sparse `(n_counted * n_choices, n_counted)`: next states of (state, action).
-        joint_policy, agent_index: whose policies the other agents are averaged over, and for whom;
-            None where joint actions are compared.
+        transition: sparse `(n_counted * n_choices, n_counted)`: next-state probabilities of
+            (state, action).
+        joint_policy: the policies that the other agents are averaged over; None where joint actions
+            are compared.
+        agent_index: the agent whose own actions are compared; None where joint actions are.
     """
 
     game: MarkovGame
@@ -77,16 +81,16 @@ class RewardSpace:
     agent_index: int | None = None
 
     def values(self, reward: FloatArray) -> FloatArray:
-        """A reward as this space sees it.
+        """A reward as a table over the states and actions of this space.
 
         Args:
-            reward: `(n_states,)`, or `(n_states, *n_actions)`; finite.
+            reward: `(n_states,)` or `(n_states, *n_actions)`; finite.
 
         Returns:
             `(n_counted, n_choices)`: joint actions in row-major order, or the agent's own actions.
 
         Raises:
-            InputError: for another shape.
+            InputError: the reward has another shape.
         """
         table, n_states = np.asarray(reward, dtype=np.float64), self.game.n_states
         full = (n_states, *self.game.n_actions)
@@ -100,12 +104,12 @@ class RewardSpace:
         return table[self.states].reshape(len(self.states), -1)
 
     def shaping(self, potential: FloatArray) -> FloatArray:
-        """phi(s) - gamma E[phi(s') | s, a] of phi `(n_counted,)`, `(n_counted, n_choices)`."""
+        """phi(s) - gamma E[phi(s') | s, a], `(n_counted, n_choices)`, of phi `(n_counted,)`."""
         return potential[:, None] - self.discount * expected_next(self.transition, potential)
 
     @cached_property
     def _design(self) -> sp.csr_array:
-        """Shaping as a matrix, rows times the root of their weight, `(n_rows, n_counted)`."""
+        """The matrix of shaping, `(n_rows, n_counted)`; rows are scaled by roots of weights."""
         n_choices = self.transition.shape[0] // len(self.states)
         own = sp.kron(sp.eye_array(len(self.states)), np.ones((n_choices, 1)), format="csr")
         roots = np.sqrt(np.repeat(self.weights / n_choices, n_choices))
@@ -116,7 +120,7 @@ class RewardSpace:
         return cho_factor((self._design.T @ self._design).toarray())
 
     def nearest_potential(self, values: FloatArray) -> FloatArray:
-        """The phi whose shaping is nearest to the values, by weighted least squares."""
+        """The phi whose shaping is nearest to the values in weighted least squares."""
         roots = np.sqrt(self.weights / values.shape[1])
         goal = (roots[:, None] * values).ravel()
         if len(self.states) <= DENSE_STATES:
@@ -132,12 +136,12 @@ def joint_space(
     Args:
         game: the dynamics; its rewards are not read.
         discount: gamma in [0, 1).
-        weights: `(n_states,)`, >= 0: how much each joint state counts; bool will do. The states
-            that count must be closed: no joint action leads out of them. Left out: all alike.
+        weights: `(n_states,)`, numbers >= 0 or bool: the weight of each joint state. States with a
+            weight > 0 must be closed: no joint action leads out of them. None means equal weights.
 
     Raises:
-        InputError: for weights that are none or not closed, a discount outside [0, 1), or a game
-            whose joint transitions do not fit in memory.
+        InputError: invalid weights, states that are not closed, a discount outside [0, 1), or a
+            game whose joint transitions do not fit in memory.
     """
     successors, probabilities = game.joint_successors()
     n_rows = successors[..., 0].size
@@ -155,15 +159,18 @@ def averaged_space(
     discount: float,
     weights: NDArray[np.generic] | None = None,
 ) -> RewardSpace:
-    """Rewards r(s, a^i) of one agent, rewards and dynamics averaged over what the others play.
+    """Rewards r(s, a^i) of one agent; rewards and dynamics are averaged over the others' policies.
 
-    r(s, a^i) = E over a^-i ~ pi^-i(s) of r(s, a), and likewise P. Two rewards over joint actions
-    that differ only where these policies cannot show it are one here.
+    r(s, a^i) = E over a^-i ~ pi^-i(s) of r(s, a), and P is averaged in the same way. Two rewards
+    over joint actions are equal here if these averages are equal.
 
     Args:
         joint_policy: `(n_states, n_actions)` per agent; the agent's own entry is not read.
         agent_index: i.
-        game, discount, weights: as `joint_space`, and the errors, too.
+        game, discount, weights: as in `joint_space`.
+
+    Raises:
+        InputError: as `joint_space`.
     """
     transition = averaged_transition(game, joint_policy, agent_index)
     counted = _counted(game, transition, discount, weights)
@@ -176,24 +183,26 @@ def epic(estimate: FloatArray, truth: FloatArray, space: RewardSpace) -> Score:
     Rows (s, a) are weighted by the space's states, actions uniformly; see `epic_canonical`.
 
     Args:
-        estimate, truth: `(n_states,)` or `(n_states, *n_actions)`, each on its own.
-        space: what they are compared in.
+        estimate, truth: the recovered and the ground-truth reward, each `(n_states,)` or
+            `(n_states, *n_actions)`.
+        space: in which they are compared.
 
     Returns:
-        In [0, 1]: 0 for a shaped, positively scaled copy, 1 for one of the negative. None with a
-        reason where one of them is all shaping, or the estimate is not finite.
+        A value in [0, 1]: 0 for a shaped, positively scaled copy, 1 for such a copy of the
+        negative. None with a reason if one of the rewards is a pure shaping, or the estimate is not
+        finite.
 
     Raises:
-        InputError: for a wrong shape, or a truth that is not finite.
+        InputError: a wrong shape, or a ground truth that is not finite.
 
     Source: Gleave et al., Quantifying Differences in Reward Functions, ICLR 2021.
     """
-    # canonical rewards have mean zero, because constants are shapings: so rho is their cosine
+    # constants are shapings, so canonical rewards have mean zero and rho is their cosine
     return _distance(estimate, truth, space, epic_canonical)
 
 
 def starc(estimate: FloatArray, truth: FloatArray, space: RewardSpace) -> Score:
-    """STARC distance: half the distance of the levelled rewards, each of norm 1.
+    """STARC distance: half the distance of the canonical rewards, each scaled to norm 1.
 
     d = || c(r) / ||c(r)|| - c(t) / ||c(t)|| || / 2 with the weighted l2 norm, the space's states
     and uniform actions as weights, and `starc_canonical` as c. Halved, it lies in [0, 1]: the
@@ -211,10 +220,10 @@ def epic_canonical(values: FloatArray, space: RewardSpace) -> FloatArray:
     c(r)(s, a) = r(s, a) - m(s) + gamma E[m(s') | s, a], with the m that makes the weighted sum of
     squares of c(r) smallest.
 
-    Gleave et al. draw the next state of their canonical form independently of s and a. That takes a
-    potential out of r(s, a, s'), but not out of a reward of (s, a) alone, whose shaping has the
-    dynamics averaged in. This projection takes it out exactly, and keeps what the paper asks of a
-    canonical form: c is linear, c(r) - r is a shaping, and c(r) = 0 for shapings alone.
+    Gleave et al. draw the next state of their canonical form independently of s and a. This removes
+    a potential from r(s, a, s'), but not from a reward of (s, a) alone, whose shaping contains the
+    expected next state. This projection removes it exactly, and has the properties that the paper
+    asks of a canonical form: c is linear, c(r) - r is a shaping, and c(r) = 0 for shapings only.
 
     Args:
         values: `(n_counted, n_choices)`, from `space.values`.
@@ -223,15 +232,15 @@ def epic_canonical(values: FloatArray, space: RewardSpace) -> FloatArray:
         `(n_counted, n_choices)`, of weighted mean zero.
     """
     once = values - space.shaping(space.nearest_potential(values))
-    # a projection: the second time takes away what rounding left of the first
+    # the second projection removes the rounding error of the first
     return once - space.shaping(space.nearest_potential(once))
 
 
 def starc_canonical(values: FloatArray, space: RewardSpace) -> FloatArray:
     """Value-adjusted levelling: the advantage under the uniform policy.
 
-    c(r)(s, a) = r(s, a) + gamma E[V(s') | s, a] - V(s), V the value of r where all agents (in an
-    averaged space: the agent itself, the others as given) play uniformly.
+    c(r)(s, a) = r(s, a) + gamma E[V(s') | s, a] - V(s). V is the value of r under uniform play of
+    all agents. In an averaged space only the agent itself plays uniformly.
 
     Args:
         values: `(n_counted, n_choices)`, from `space.values`.
@@ -259,12 +268,14 @@ def _distance(
     for name, reward in (("ground-truth reward", truth), ("estimate", estimate)):
         values = space.values(reward)
         largest = np.abs(values).max()
-        # a smaller number than that has no room left to be divided by
+        # division by a subnormal number loses digits
         scaled = values / largest if largest > np.finfo(float).tiny else np.zeros_like(values)
         left = canonical(scaled, space)
         norm = float(np.sqrt(_weighted(left**2, space)))
         if norm <= NOTHING_LEFT:
-            return Score(None, f"the {name} is constant up to shaping: it prefers nothing")
+            return Score(
+                None, f"the {name} is constant up to shaping: it ranks all policies equally"
+            )
         units.append(left / norm)
     # sqrt((1 - cosine) / 2), without the loss of digits where the cosine is near 1
     half = float(np.sqrt(_weighted((units[0] - units[1]) ** 2, space))) / 2
@@ -281,13 +292,14 @@ def _counted(
     discount: float,
     weights: NDArray[np.generic] | None,
 ) -> tuple[NDArray[np.int64], FloatArray, sp.csr_array]:
-    """States that count, their weights, and the transition among them."""
+    """The compared states, their weights, and the transition among them."""
     if not 0 <= discount < 1:
         raise InputError(f"discount must be in [0, 1), got {discount}")
     given = np.ones(game.n_states) if weights is None else np.asarray(weights, dtype=np.float64)
     if given.shape != (game.n_states,) or not (np.all(given >= 0) and 0 < given.sum() < np.inf):
         raise InputError(
-            f"weights must be {game.n_states} numbers >= 0, not all 0, got {given.shape} {given}"
+            f"weights must be {game.n_states} numbers >= 0, not all 0, "
+            f"got {given} of shape {given.shape}"
         )
     states = np.flatnonzero(given)
     n_choices = transition.shape[0] // game.n_states
@@ -296,7 +308,7 @@ def _counted(
     leaving = among.sum(axis=1) < 1 - 1e-9
     if np.any(leaving):
         raise InputError(
-            "the joint states that count must be closed, but an action leads out of joint state "
-            f"{states[np.argmax(leaving) // n_choices]}: weigh the states it leads to, too"
+            "the joint states with a weight > 0 must be closed, but an action leads out of joint "
+            f"state {states[np.argmax(leaving) // n_choices]}: give its next states a weight > 0"
         )
     return states, given[states] / given.sum(), among

@@ -1,4 +1,4 @@
-"""What scores are computed from: arrays and the game, prepared once for all observers."""
+"""The inputs of scores: arrays and the game, prepared once for all observers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from malfl_algos.scores.calibration import CALIBRATION, calibration
+from malfl_algos.scores.agreement import CALIBRATION, calibration
 from malfl_algos.scores.distances import RewardSpace, averaged_space, joint_space
 from malfl_algos.scores.means import Score
 from malfl_algos.scores.prediction import Prediction, prediction_scores
@@ -22,28 +22,28 @@ __all__ = ["HeldOut", "Need", "Reference", "ScoringInputs", "reference", "with_p
 
 FloatArray = NDArray[np.float64]
 Need = Literal["ground_truth", "dynamics", "posterior_covariance", "trace"]
-"""What a score may need beside the recovered rewards."""
+"""The inputs that a score may need beside the recovered rewards."""
 
 REGRET_STAGES = 10
-"""Stages of learning from the recovered and from the ground-truth rewards."""
+"""Number of stages of learning from the recovered and from the ground-truth rewards."""
 
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """The ground-truth rewards of a game, and what recovered rewards are measured on.
+    """The ground-truth rewards of a game, and the prepared parts of scores against them.
 
-    Made by `reference` and `with_policies`, or from rewards alone where the game is not known.
+    Made by `reference` and `with_policies`, or from rewards alone if the game is not known.
 
     Args:
         truth: per agent id the ground-truth reward, `(n_states,)` or `(n_states, *n_actions)`.
-        states: bool `(n_states,)`: the joint states that count; None: all.
-        game: the dynamics and the ground-truth rewards; None where they are not known.
+        states: bool `(n_states,)`: the joint states to compare; None means all.
+        game: the dynamics and the ground-truth rewards; None if they are not known.
         discount: gamma.
-        play: what learning from the ground-truth rewards leads to.
-        joint: where rewards over joint actions are compared.
-        averaged: per agent, where rewards are compared with the others averaged out; empty before
-            it is known what they play.
-        missing: why `play` or `joint` is None, by its name.
+        play: values reached by learning from the ground-truth rewards, for regrets.
+        joint: the space in which rewards over joint actions are compared.
+        averaged: per agent the space in which rewards are averaged over the other agents' policies;
+            empty if these policies are not known.
+        missing: the reason why `play` or `joint` is None, by its name.
     """
 
     truth: Mapping[str, FloatArray]
@@ -59,12 +59,12 @@ class Reference:
 def reference(
     game: MarkovGame, *, discount: float, temperature: float, states: NDArray[np.bool_]
 ) -> Reference:
-    """Prepare what all scores against one set of ground-truth rewards share.
+    """Prepare the parts that all scores against one set of ground-truth rewards share.
 
     Args:
         game: dynamics and ground-truth rewards.
-        discount, temperature: the learners'.
-        states: bool `(n_states,)`: the joint states that count.
+        discount, temperature: of the learners.
+        states: bool `(n_states,)`: the joint states to compare.
     """
     truth = {agent: game.reward(index) for index, agent in enumerate(game.agents)}
     made, missing = Reference(truth, states, game, discount), {}
@@ -81,7 +81,7 @@ def reference(
 
 
 def with_policies(base: Reference, policies: Mapping[str, FloatArray]) -> Reference:
-    """The same, with the others averaged over what they played in the last stage.
+    """The reference with spaces averaged over the agents' policies of the last stage.
 
     Args:
         base: from `reference`.
@@ -101,15 +101,16 @@ def with_policies(base: Reference, policies: Mapping[str, FloatArray]) -> Refere
 
 @dataclass(frozen=True, eq=False)
 class HeldOut:
-    """Stages to predict, and the rewards to predict them by.
+    """Stages to predict, and the rewards that predict them.
+
+    The prediction is held out only if the rewards were recovered from earlier stages.
 
     Args:
         game: the dynamics.
-        rewards: per agent id the recovered reward, of earlier stages alone if the prediction is to
-            be honest.
+        rewards: per agent id the recovered reward.
         joint_counts: per stage int `(n_states, *n_actions)`.
         first_stage: number of the first stage to predict, counted from 0.
-        discount, temperature: the learners'.
+        discount, temperature: of the learners.
     """
 
     game: MarkovGame
@@ -121,7 +122,7 @@ class HeldOut:
 
     @cached_property
     def predictions(self) -> dict[str, dict[str, Prediction]]:
-        """Per agent id and name of a prediction its score; see `prediction_scores`."""
+        """Scores per agent id and name of a prediction; see `prediction_scores`."""
         return prediction_scores(
             self.game,
             self.rewards,
@@ -134,14 +135,14 @@ class HeldOut:
 
 @dataclass(frozen=True, eq=False)
 class ScoringInputs:
-    """All that the scores of one observer's rewards may be computed from.
+    """All inputs of the scores of one observer's rewards.
 
     Args:
         rewards: per agent id the recovered reward.
-        reference: the ground truth; None: not known.
-        covariance, sd: per agent id the posterior's; an agent that has none is left out.
-        held_out: stages to predict; None: there are none.
-        missing: what to say where something is None, by need.
+        reference: the ground truth; None if it is not known.
+        covariance, sd: of the posterior, per agent id; agents without a posterior are left out.
+        held_out: stages to predict; None if there are none.
+        missing: the reason why an input is None, by need.
     """
 
     rewards: Mapping[str, FloatArray]
@@ -152,13 +153,13 @@ class ScoringInputs:
     missing: Mapping[Need, str] = field(default_factory=dict)
 
     def lacks(self, need: Need, agent: str) -> str | None:
-        """Why something that a score needs is not there; None where it is there."""
+        """The reason why an input of an agent's scores is missing; None if it is not."""
         if need == "posterior_covariance":
             if agent in self.covariance:
                 return None
             if agent in self.sd:
                 return (
-                    "standard deviations alone do not say how errors correlate: keep the "
+                    "there are posterior standard deviations, but no covariance: keep the "
                     "posterior covariance"
                 )
             return "no posterior covariance is given"
@@ -174,7 +175,7 @@ class ScoringInputs:
 
     @cached_property
     def regrets(self) -> dict[str, Score]:
-        """Regret of all agents learning from the recovered rewards together."""
+        """Per agent the regret when all agents learn together from the recovered rewards."""
         assert self.reference is not None
         reason = self.reference.missing.get("play")
         if self.reference.play is not None:
@@ -186,7 +187,7 @@ class ScoringInputs:
 
     @cached_property
     def calibrations(self) -> dict[str, dict[str, Score]]:
-        """Per agent that has a covariance and per name the scores of its posterior."""
+        """Calibration scores by name, per agent that has a covariance."""
         truth = self.reference
         assert truth is not None
         found = {}
@@ -195,6 +196,6 @@ class ScoringInputs:
                 found[agent] = calibration(
                     self.rewards[agent], truth.truth[agent], covariance, states=truth.states
                 )
-            except InputError as fault:  # of another shape: the rewards are still worth a look
+            except InputError as fault:  # another shape; the other scores are still computed
                 found[agent] = dict.fromkeys(CALIBRATION, Score(None, str(fault)))
         return found

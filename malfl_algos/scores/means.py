@@ -1,4 +1,4 @@
-"""A score, its mean over seeds, and the one interval that is stated with a mean."""
+"""A score, its mean over seeds, and the interval of the mean."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from typing import Any
 __all__ = ["INTERVAL", "MeanInterval", "Score", "grouped", "mean_interval", "mean_of_rows"]
 
 INTERVAL = "95 % Student t interval"
-"""What the interval of a mean is called in tables and figures."""
+"""The name of the interval in tables and figures."""
 
 Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Score:
-    """A number, or the reason why there is none.
+    """A number, or the reason why it is missing.
 
     Args:
-        value: never NaN.
-        reason: given exactly where value is None.
+        value: never NaN; None if it is missing.
+        reason: given exactly if value is None.
     """
 
     value: float | None
@@ -35,10 +35,10 @@ class MeanInterval:
     """A mean over seeds.
 
     Args:
-        mean: None where no seed has a value.
-        interval: lower and upper end; None where fewer than two seeds have a value.
-        n_seeds: seeds that have a value.
-        reason: given where mean or interval is None, or values are missing.
+        mean: None if no seed has a value.
+        interval: lower and upper end; None if fewer than two seeds have a value.
+        n_seeds: number of seeds that have a value.
+        reason: given if mean or interval is None, or some values are missing.
     """
 
     mean: float | None
@@ -47,12 +47,12 @@ class MeanInterval:
     reason: str | None = None
 
     def columns(self) -> dict[str, Any]:
-        """As columns `mean, low, high, n_seeds` of a table."""
+        """The columns `mean, low, high, n_seeds` of a table."""
         low, high = self.interval or (None, None)
         return {"mean": self.mean, "low": low, "high": high, "n_seeds": self.n_seeds}
 
     def plain(self) -> dict[str, Any]:
-        """As `mean, interval, n_seeds, reason` of a JSON file."""
+        """The keys `mean, interval, n_seeds, reason` of a JSON file."""
         interval = None if self.interval is None else list(self.interval)
         return {
             "mean": self.mean,
@@ -65,11 +65,11 @@ class MeanInterval:
 def mean_interval(
     values_by_seed: Mapping[int, Sequence[float | None]], *, level: float = 0.95
 ) -> MeanInterval:
-    """Mean over seeds with an interval by Student's t, agents averaged within a seed.
+    """Mean over seeds with a Student t interval; agents are averaged within a seed.
 
     Args:
-        values_by_seed: for each seed one value per agent; None where there is none.
-        level: of the interval, in (0, 1).
+        values_by_seed: for each seed one value per agent; None for a missing value.
+        level: confidence level of the interval, in (0, 1).
     """
     counted = {
         seed: [value for value in values if value is not None]
@@ -95,8 +95,8 @@ def mean_of_rows(rows: Iterable[Row], name: str) -> MeanInterval:
     """Mean of one column of a table over its seeds.
 
     Args:
-        rows: they have `seed`; several rows of one seed are averaged first.
-        name: the column; None in it is a missing value.
+        rows: with a column `seed`; rows of one seed are averaged first.
+        name: of the column; None in it is a missing value.
     """
     by_seed: dict[int, list[float | None]] = {}
     for row in rows:
@@ -105,10 +105,10 @@ def mean_of_rows(rows: Iterable[Row], name: str) -> MeanInterval:
 
 
 def grouped(rows: Iterable[Row], by: Sequence[str]) -> list[tuple[dict[str, Any], list[Row]]]:
-    """Rows that agree in some columns, in order of first appearance.
+    """Groups of rows with equal values in the columns `by`, in order of first appearance.
 
     Returns:
-        Per group the values of the columns `by`, and its rows.
+        Per group the values of these columns, and its rows.
     """
     groups: dict[str, tuple[dict[str, Any], list[Row]]] = {}
     for row in rows:

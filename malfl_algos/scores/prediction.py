@@ -1,9 +1,9 @@
 """Held-out prediction: a score of rewards that needs no ground truth.
 
 Soft policy iteration under the recovered rewards predicts the policies of a stage from those of the
-stage before. The actions that the agents played are compared with that prediction, beside two
-baselines that need no reward: no change, and uniform play. The comparison is honest only for stages
-that the rewards were not recovered from.
+stage before. This prediction is scored on the actions that the agents played, and so are two
+baselines that need no reward: no change, and uniform play. The prediction is held out only for
+stages that the rewards were not recovered from.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
 PREDICTIONS = ("predicted", "no_change", "uniform")
-"""By the rewards, and the two baselines."""
+"""The prediction from the rewards, and the two baselines."""
 
 PSEUDO_COUNT = 0.3
 """Dirichlet prior of an estimated policy, in visits of each action."""
@@ -46,8 +46,8 @@ class Prediction:
     Args:
         log_likelihood: mean over the steps of log pi(a | s), in nats; <= 0, higher is better.
         divergence: KL(observed frequencies || pi), mean over the steps, in nats; >= 0, 0 is best.
-            It is the log-likelihood short of the best that policies could reach on these steps.
-        n_steps: steps compared.
+            It is the largest possible log-likelihood of these steps minus `log_likelihood`.
+        n_steps: number of steps scored.
     """
 
     log_likelihood: Score
@@ -73,7 +73,7 @@ def predicted_log_policies(
         temperature: alpha > 0.
 
     Returns:
-        `(n_states, n_actions)` per agent. The level of a reward does not matter; its scale does.
+        `(n_states, n_actions)` per agent. They depend on a reward's scale, but not on its mean.
 
     Raises:
         InputError, ArithmeticError: as `soft_evaluation`.
@@ -90,19 +90,19 @@ def predicted_log_policies(
 
 
 def prediction_score(log_policies: Sequence[FloatArray], counts: Sequence[IntArray]) -> Prediction:
-    """Score predicted policies of one agent, stage by stage, on what it played.
+    """Score the predicted policies of one agent on the actions that it played.
 
     Args:
         log_policies: per stage log pi(a | s), `(n_states, n_actions)`.
         counts: per stage the visits of (s, a), int `(n_states, n_actions)`.
 
     Returns:
-        Means over all steps of all stages. None with a reason where there are no steps, or where
-        an action was played to which the prediction gives no chance.
+        Means over all steps of all stages. None with a reason if there are no steps, or if an
+        action was played that has probability 0 in the prediction.
     """
     n_steps = int(sum(own.sum() for own in counts))
     if not n_steps:
-        nothing = Score(None, "nothing was observed in the stages to predict")
+        nothing = Score(None, "the stages to predict have no steps")
         return Prediction(nothing, nothing, 0)
     total = best = 0.0
     for log_policy, own in zip(log_policies, counts, strict=True):
@@ -111,7 +111,7 @@ def prediction_score(log_policies: Sequence[FloatArray], counts: Sequence[IntArr
         visits = np.maximum(own.sum(axis=1, keepdims=True), 1)
         best += float(xlogy(own, own / visits).sum())
     if not np.isfinite(total):
-        impossible = Score(None, "an action was played to which the prediction gives no chance")
+        impossible = Score(None, "an action was played that has probability 0 in the prediction")
         return Prediction(impossible, impossible, n_steps)
     return Prediction(Score(total / n_steps), Score(max((best - total) / n_steps, 0.0)), n_steps)
 
@@ -133,27 +133,28 @@ def prediction_scores(
         game: the dynamics.
         rewards: per agent id `(n_states,)` or `(n_states, *n_actions)`; the agents to predict.
         joint_counts: per stage the visits of joint states and actions, int
-            `(n_states, *n_actions)`; stages from `first_stage` on should be new to the rewards.
+            `(n_states, *n_actions)`. The rewards should be recovered from stages before
+            `first_stage`.
         first_stage: number of the first stage to predict, counted from 0; 1..n_stages - 1.
-        discount, temperature: the learners'.
+        discount, temperature: of the learners.
 
     Returns:
-        Per agent id and per name in `PREDICTIONS` its score.
+        The score per agent id and per name in `PREDICTIONS`.
 
     Raises:
-        InputError: for counts of another game, a stage that has none before it or is not there, or
-            a reward that is not finite or of another shape.
+        InputError: counts of another game, a `first_stage` out of range, or a reward that is not
+            finite or has another shape.
     """
     shape = (game.n_states, *game.n_actions)
     for stage in joint_counts:
         if stage.shape != shape:
             raise InputError(
-                f"the counts of a stage have shape {stage.shape}, the game given has {shape}"
+                f"the counts of a stage have shape {stage.shape}, the game has {shape}"
             )
     if not 1 <= first_stage < len(joint_counts):
         raise InputError(
-            f"first_stage must be 1..{len(joint_counts) - 1}: a stage to predict has one before "
-            f"it; got {first_stage}"
+            f"first_stage must be 1..{len(joint_counts) - 1}, got {first_stage}: "
+            "a stage is predicted from the stage before it"
         )
     action_counts = [_action_counts(counts) for counts in joint_counts]
     silent = np.zeros(game.n_states)
@@ -181,6 +182,6 @@ def prediction_scores(
 
 
 def _action_counts(joint_counts: IntArray) -> list[IntArray]:
-    """Visits of each agent's own actions: per agent `(n_states, n_actions)`."""
+    """Visits of (state, own action) per agent, each `(n_states, n_actions)`."""
     axes = range(1, joint_counts.ndim)
     return [joint_counts.sum(axis=tuple(a for a in axes if a != own)) for own in axes]

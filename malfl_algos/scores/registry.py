@@ -1,6 +1,6 @@
-"""Every score, once: what stands here is computed, tabled, printed and drawn without another edit.
+"""The list of all scores. Every score in it is computed, tabled, printed and drawn.
 
-To add a score, write its function and its entry in `SCORES`.
+To add a score, write its function and its entry in `SCORES`; no other file needs a change.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from malfl_algos.scores.correlation import pearson, spearman
+from malfl_algos.scores.agreement import pearson, spearman
 from malfl_algos.scores.distances import RewardSpace, epic, starc
 from malfl_algos.scores.inputs import Need, Reference, ScoringInputs
 from malfl_algos.scores.means import Score
@@ -37,8 +37,8 @@ GROUPS = {
     "log_likelihood": "Log-likelihood of the actions played in the predicted stages",
     "divergence": "KL divergence of the actions played from the predicted policies",
 }
-"""Scores that are printed in one table and drawn in one figure, and its title; scores of another
-group are in a table and figure of their own, titled by the group's name."""
+"""Titles of groups. The scores of a group are printed in one table and drawn in one figure; a group
+without an entry here is titled by its name."""
 
 PREDICTION_HEADINGS = {"predicted": "predicted", "no_change": "no change", "uniform": "uniform"}
 
@@ -48,15 +48,15 @@ class ScoreEntry:
     """One score.
 
     Args:
-        name: the column of rows and tables, and what options and files call it.
+        name: of the score in rows, tables, options and files.
         title: the label of axes and figures.
-        group: of `GROUPS`, or another: the printed table and the figure that it is in.
-        function: of the inputs and an agent id; called only where all that it needs is there.
-        needs: beside the recovered rewards.
-        heading: of its column in printed tables; the title when left out.
+        group: the printed table and the figure of this score; one of `GROUPS`, or a new one.
+        function: of the inputs and an agent id; called only if all needed inputs are there.
+        needs: the inputs that it needs beside the recovered rewards.
+        heading: of its column in printed tables; "" means the title.
         digits: decimals in print.
-        bounds: the smallest and largest value that it may take; None: unbounded.
-        lower_is_better: None where neither end is better.
+        bounds: smallest and largest possible value; None means unbounded.
+        lower_is_better: None if neither end is better.
         unit: "" for a pure number.
     """
 
@@ -73,12 +73,12 @@ class ScoreEntry:
 
 
 def score_names(*available: Need) -> list[str]:
-    """The names of the scores that need nothing else than this, in the order of the registry."""
+    """The names of the scores that need only these inputs, in the order of the registry."""
     return [name for name, entry in SCORES.items() if set(entry.needs) <= set(available)]
 
 
 def score_groups(names: Container[str]) -> dict[str, list[ScoreEntry]]:
-    """The scores among some names, by group."""
+    """The scores with these names, by group."""
     groups: dict[str, list[ScoreEntry]] = {}
     for name, entry in SCORES.items():
         if name in names:
@@ -92,12 +92,12 @@ def score_agent(
     """Scores of one agent's reward as columns of a row.
 
     Args:
-        inputs: what they are computed from.
-        agent: whose reward.
-        names: of the scores; all when left out.
+        inputs: of the scores.
+        agent: id of the agent.
+        names: of the scores; None means all.
 
     Returns:
-        A value per name, None where there is none, and `reasons`: why, by name.
+        A value per name, None if it is missing, and `reasons`: the reason per missing value.
     """
     found = {name: _score(SCORES[name], inputs, agent) for name in names or SCORES}
     values: dict[str, Any] = {name: score.value for name, score in found.items()}
@@ -142,8 +142,8 @@ def _distance(
     *,
     averaged: bool,
 ) -> ScoreEntry:
-    """A distance of rewards of the joint action; averaged: of the agent's own action, the others
-    averaged over their last ground-truth policies."""
+    """A distance over joint actions. If averaged: over the agent's own actions, with the others
+    averaged over their ground-truth policies of the last stage."""
 
     def function(inputs: ScoringInputs, agent: str) -> Score:
         truth = _truth(inputs)
@@ -151,7 +151,7 @@ def _distance(
         if averaged:
             index = list(truth.truth).index(agent)
             space = truth.averaged[index] if truth.averaged else None
-            reason = "what the agents played last is not known"
+            reason = "the policies of the last stage are not known"
         if space is None:
             return Score(None, reason)
         return measure(inputs.rewards[agent], truth.truth[agent], space)

@@ -1,4 +1,4 @@
-"""What it costs to learn from the recovered rewards instead of the true ones."""
+"""Regret: the value lost by learning from recovered instead of ground-truth rewards."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ __all__ = ["TruePlay", "regret", "start_values", "trained_policies", "true_play"
 FloatArray = NDArray[np.float64]
 
 NO_GAP = 1e-12
-"""Smallest gap between two values, relative to them, that is not rounding."""
+"""Relative difference of two values below which it is rounding error."""
 
 
 @dataclass(frozen=True, eq=False)
 class TruePlay:
-    """What the ground-truth rewards lead to: the scale on which a regret is measured.
+    """Values reached with the ground-truth rewards: the scale of a regret.
 
     Args:
         game: dynamics and ground-truth rewards.
-        discount, temperature: the learners'.
+        discount, temperature: of the learners.
         n_stages: of training.
         trained: per agent the value of the start state after training on the ground-truth rewards.
-        uniform: the same where everyone plays uniformly.
+        uniform: per agent the value of the start state when all agents play uniformly.
     """
 
     game: MarkovGame
@@ -45,13 +45,13 @@ class TruePlay:
 def trained_policies(
     game: MarkovGame, *, discount: float, temperature: float, n_stages: int
 ) -> list[FloatArray]:
-    """Policies that stages of exact MA-SPI lead to, everyone learning at once.
+    """Policies after stages of exact MA-SPI, in which all agents learn at once.
 
     Args:
-        game: dynamics and the rewards that are learned from.
+        game: dynamics, and the rewards that the agents learn from.
         discount: gamma in [0, 1).
         temperature: alpha > 0.
-        n_stages: how often the agents evaluate and improve, from the uniform policy; 0 leaves it.
+        n_stages: number of improvements, starting from the uniform policy.
 
     Returns:
         `(n_states, n_actions)` per agent.
@@ -80,9 +80,11 @@ def start_values(
 
 
 def true_play(game: MarkovGame, *, discount: float, temperature: float, n_stages: int) -> TruePlay:
-    """Train on the ground-truth rewards, once for all the regrets that are measured against them.
+    """Train on the ground-truth rewards, once for all regrets against them.
 
-    Args: as `trained_policies`; the game's rewards are the true ones.
+    Args:
+        game: dynamics and ground-truth rewards.
+        discount, temperature, n_stages: as in `trained_policies`.
     """
     trained = trained_policies(game, discount=discount, temperature=temperature, n_stages=n_stages)
     uniform = trained_policies(game, discount=discount, temperature=temperature, n_stages=0)
@@ -97,29 +99,32 @@ def true_play(game: MarkovGame, *, discount: float, temperature: float, n_stages
 
 
 def regret(recovered: Mapping[str, FloatArray], truth: TruePlay) -> dict[str, Score]:
-    """Regret of all agents learning from recovered rewards together.
+    """Regret of every agent when all agents learn together from recovered rewards.
 
-    |V(trained on recovered) - V(trained on true)| / |V(trained on true) - V(uniform)|, V the
-    discounted, unregularised value of the start state under the agent's ground-truth reward.
+    |V(recovered) - V(ground truth)| / |V(ground truth) - V(uniform)|. V is the discounted value of
+    the start state, without entropy, under the agent's ground-truth reward: after training on the
+    recovered rewards, after training on the ground-truth rewards, and for uniform play.
 
     Args:
-        recovered: per agent id `(n_states,)` or `(n_states, *n_actions)`. Agents that are not in it
-            learn from their ground-truth rewards. The mean of a reward does not matter, its scale
-            does: the temperature is the learners'.
+        recovered: per agent id `(n_states,)` or `(n_states, *n_actions)`. Agents that are left out
+            learn from their ground-truth rewards. The regret depends on a reward's scale, because
+            the temperature is fixed, but not on its mean.
         truth: from `true_play`.
 
     Returns:
-        Per agent id of `recovered` a value >= 0: 0 is no loss, 1 as much as uniform play loses (for
-        rewards that say nothing, 1 exactly). None with a reason where true and uniform play
-        are worth the same, or a recovered reward is not finite.
+        Per agent id of `recovered` a value >= 0: 0 means no loss, 1 the loss of uniform play. A
+        constant reward has a regret of exactly 1. None with a reason if ground-truth and uniform
+        play have the same value, or a recovered reward is not finite.
 
     Raises:
-        InputError: for a reward of another shape, or of an agent that is not in the game.
+        InputError: a reward has another shape, or its agent is not in the game.
     """
     game = truth.game
     unknown = [agent for agent in recovered if agent not in game.agents]
     if unknown:
-        raise InputError(f"there is no {unknown[0]} in the game; the agents are {game.agents}")
+        raise InputError(
+            f"unknown agent {unknown[0]}; the agents of the game are {', '.join(game.agents)}"
+        )
     for agent, reward in recovered.items():
         if not np.all(np.isfinite(reward)):
             why = f"the estimate of {agent}'s reward has values that are not finite"
@@ -145,6 +150,6 @@ def _share(reached: float, trained: float, uniform: float) -> Score:
     gap = abs(trained - uniform)
     if gap <= NO_GAP * max(abs(trained), abs(uniform), NO_GAP):
         return Score(
-            None, "play trained on the ground-truth rewards is worth as much as uniform play"
+            None, "agents trained on the ground-truth rewards reach the value of uniform play"
         )
     return Score(abs(reached - trained) / gap)

@@ -19,7 +19,7 @@ from malfl_algos import LearningTrace
 from malfl_algos.learners.soft_q import Descent, follow, minimise
 from malfl_algos.networks import mlp
 from malfl_algos.networks.encoding import Encoder
-from malfl_algos.scores.correlation import pearson, spearman
+from malfl_algos.scores.agreement import pearson, spearman
 
 __all__ = ["LogPolicy", "likelihoods", "mean_likelihood", "next_policies", "reward_correlations"]
 

@@ -22,25 +22,25 @@ MEASURES = [epic, starc]
 
 
 def bandit(*n_actions):
-    """One state, in which everyone stays."""
+    """A game of one state."""
     return deterministic_game(np.zeros((1, *n_actions), dtype=int), start=0)
 
 
 def dense(game):
-    """P(s' | s, a) of a small game, `(n_states * n_choices, n_states)`, built one by one."""
+    """P(s' | s, a) of a small game, `(n_states * n_choices, n_states)`, entry by entry."""
     successors, probabilities = game.joint_successors()
     probabilities = np.broadcast_to(probabilities, successors.shape)
     table = np.zeros((game.n_states, int(np.prod(game.n_actions)), game.n_states))
     flat = successors.reshape(*table.shape[:2], -1)
-    chances = probabilities.reshape(flat.shape)
+    probabilities = probabilities.reshape(flat.shape)
     for state, choice, slot in np.ndindex(flat.shape):
-        table[state, choice, flat[state, choice, slot]] += chances[state, choice, slot]
+        table[state, choice, flat[state, choice, slot]] += probabilities[state, choice, slot]
     return table.reshape(-1, game.n_states)
 
 
 @pytest.mark.parametrize("measure", MEASURES)
 def test_one_state_by_hand(measure):
-    """With one state shapings are constants: what is left is Pearson's distance over actions."""
+    """With one state, all shapings are constants: this is Pearson's distance over actions."""
     space = joint_space(bandit(3), discount=0.9)
     one, other = np.array([[0.0, 1, 2]]), np.array([[0.0, 3, 3]])
     # deviations (-1, 0, 1) and (-2, 1, 1): rho = 3 / sqrt(12)
@@ -52,8 +52,8 @@ def test_one_state_by_hand(measure):
 
 @pytest.mark.parametrize("discount", [0.5, 0.9])
 def test_two_states_by_hand(discount):
-    """Action 0 goes to state 0, action 1 to state 1, wherever one is: a reward for standing in
-    state 1 is, up to shaping and scale, one for the action that goes there."""
+    """Action 0 leads to state 0 and action 1 to state 1, from both states. Up to shaping and scale,
+    a reward for standing in state 1 equals a reward for the action that leads there."""
     game = deterministic_game(np.array([[0, 1], [0, 1]]), start=0)
     space = joint_space(game, discount=discount)
     stands, goes = np.array([0.0, 1.0]), np.array([[0.0, 1], [0, 1]])
@@ -69,7 +69,7 @@ def test_two_states_by_hand(discount):
     for measure in MEASURES:
         assert measure(stands, goes, space).value < 1e-12
         assert measure(stands, -goes, space).value == pytest.approx(1.0)
-    # without a future nobody cares where to stand
+    # with discount 0 the reward of a state is a constant over actions
     assert epic(stands, goes, joint_space(game, discount=0.0)).reason.startswith("the estimate is")
 
 
@@ -90,16 +90,16 @@ def test_epic_by_another_route(paper_game, options):
 
 @pytest.mark.parametrize("options", [{}, {"slip": 0.3}, {"size": 2, "n_agents": 3}])
 def test_starc_by_another_route(paper_game, options):
-    """Advantages from values by iteration."""
+    """Advantages from values that are computed by iteration."""
     game = paper_game(**options)
     rng = np.random.default_rng(2)
     one, other = rng.normal(size=(2, game.n_states, *game.n_actions))
-    chances = dense(game).reshape(game.n_states, -1, game.n_states)
+    probabilities = dense(game).reshape(game.n_states, -1, game.n_states)
     units = []
     for reward in (one, other):
         flat, value = reward.reshape(game.n_states, -1), np.zeros(game.n_states)
         for _ in range(400):
-            q = flat + 0.9 * chances @ value
+            q = flat + 0.9 * probabilities @ value
             value = q.mean(axis=1)
         units.append((q - value[:, None]) / np.linalg.norm(q - value[:, None]))
     space = joint_space(game, discount=0.9)
@@ -108,13 +108,13 @@ def test_starc_by_another_route(paper_game, options):
 
 
 @pytest.mark.parametrize("measure", MEASURES)
-def test_no_distance_between_what_no_play_tells_apart_in_an_averaged_space(paper_game, measure):
+def test_an_averaged_space_ignores_differences_that_the_policies_hide(paper_game, measure):
     game = paper_game(slip=0.2)
     policies = random_policies(game, 3)
     rng = np.random.default_rng(4)
     reward = rng.normal(size=(81, 5, 5))
     hidden = rng.normal(size=(81, 5, 5))
-    # agent 0 is compared: nothing is left of this once agent 1's actions are averaged out
+    # agent 0 is compared; averaged over agent 1's actions, this reward is 0
     hidden -= (hidden * policies[1][:, None, :]).sum(axis=2, keepdims=True)
     space = averaged_space(game, policies, 0, discount=0.9)
     assert measure(reward + hidden, reward, space).value < 1e-12
@@ -133,8 +133,8 @@ def test_the_averaged_advantage_is_that_of_soft_evaluation(paper_game):
 
 
 @pytest.mark.parametrize("measure", MEASURES)
-def test_states_that_do_not_count(paper_game, random_rewards, measure):
-    """Behind the walls a reward may be what it likes; weights say how much the rest counts."""
+def test_states_of_weight_zero_are_ignored(paper_game, random_rewards, measure):
+    """Rewards of states inside walls do not matter; weights set the influence of the others."""
     game = random_rewards(paper_game(size=3, walls=[(0, 1), (1, 1)]), 0)
     cells = game.local_states(np.arange(81))
     counted = ~np.isin(cells, [1, 4]).any(axis=1)
@@ -149,9 +149,9 @@ def test_states_that_do_not_count(paper_game, random_rewards, measure):
     assert measure(game.reward(1), game.reward(0), uneven).value != pytest.approx(found, abs=1e-4)
 
 
-def test_weights_have_the_last_word_on_what_is_near():
-    """Where a state hardly counts, the distance is that of the other states alone."""
-    game = deterministic_game(np.array([[0, 0], [1, 1]]), start=0)  # two states, each for itself
+def test_weights_set_the_influence_of_states():
+    """A state of weight 0 is ignored; other weights mix the distances of the states."""
+    game = deterministic_game(np.array([[0, 0], [1, 1]]), start=0)  # two states that are never left
     one, other = np.array([[0.0, 1], [0, 1]]), np.array([[0.0, 1], [1, 0]])
     for weights, expected in (((1, 0), 0.0), ((0, 1), 1.0), ((1, 1), sqrt(1 / 2)), ((3, 1), 0.5)):
         space = joint_space(game, discount=0.5, weights=np.array(weights))
@@ -169,7 +169,7 @@ def test_no_number_without_preferences(paper_game, measure):
         score = measure(nothing, reward, space)
         assert (score.value, score.reason) == (
             None,
-            "the estimate is constant up to shaping: it prefers nothing",
+            "the estimate is constant up to shaping: it ranks all policies equally",
         )
         assert measure(reward, nothing, space).reason.startswith(
             "the ground-truth reward is constant"
@@ -204,7 +204,7 @@ def test_large_games_take_the_iterative_route(paper_game, monkeypatch):
     assert calls
 
 
-def test_refused(paper_game):
+def test_invalid_arguments_are_rejected(paper_game):
     game = paper_game()
     space = joint_space(game, discount=0.9)
     with pytest.raises(ValueError, match=r"has shape \(81, 5\), expected \(81,\) or \(81, 5, 5\)"):
@@ -219,7 +219,7 @@ def test_refused(paper_game):
 
 
 def test_dynamics_of_one_big_factor(paper_game):
-    """Not the way a game is written down counts, but where actions lead."""
+    """The distance depends on the dynamics, not on their factors."""
     game = paper_game()
     table = game.next_states
     whole = MarkovGame((5, 5), (Factor((0, 1), table[..., None], np.ones((81, 5, 5, 1))),), 0)

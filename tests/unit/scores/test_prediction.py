@@ -18,8 +18,8 @@ LEARNERS = {"discount": 0.9, "temperature": 3.0}
 
 
 def counted(game, n_stages, n_visits):
-    """What exact learners play where every joint state is visited equally often: their policies,
-    and counts as near to them as whole numbers are."""
+    """The policies of exact learners, and the counts of their actions when every joint state is
+    visited equally often, rounded to whole numbers."""
     policies = exact_policies(game, n_stages, **LEARNERS)
     stages = [
         np.rint(n_visits * one[:, :, None] * other[:, None, :]).astype(np.int64)
@@ -48,7 +48,7 @@ def test_by_hand():
 
 
 @given(st.integers(0, 2**32 - 1))
-def test_the_divergence_is_what_the_likelihood_falls_short_of_the_best(seed):
+def test_the_divergence_is_the_largest_likelihood_minus_the_likelihood(seed):
     rng = np.random.default_rng(seed)
     counts = rng.integers(0, 5, size=(4, 3))
     counts[0, 0] += 1
@@ -64,7 +64,7 @@ def test_the_divergence_is_what_the_likelihood_falls_short_of_the_best(seed):
     )
 
 
-def test_the_truth_predicts_what_exact_learners_do(paper_game):
+def test_the_ground_truth_predicts_exact_learners(paper_game):
     game = paper_game("heterogeneous")
     policies, _ = counted(game, 3, 1)
     predicted = predicted_log_policies(game, policies[1], **LEARNERS)
@@ -73,7 +73,7 @@ def test_the_truth_predicts_what_exact_learners_do(paper_game):
 
 
 @pytest.mark.parametrize("first_stage", [1, 2])
-def test_the_truth_beats_both_baselines(paper_game, first_stage):
+def test_the_ground_truth_beats_both_baselines(paper_game, first_stage):
     game = paper_game("heterogeneous")
     _, counts = counted(game, 4, 1_000_000)
     scores = prediction_scores(
@@ -90,7 +90,7 @@ def test_the_truth_beats_both_baselines(paper_game, first_stage):
         assert uniform.log_likelihood.value == pytest.approx(-log(5))
 
 
-def test_level_is_nothing_and_sign_is_everything(paper_game):
+def test_the_sign_of_a_reward_matters_and_its_mean_does_not(paper_game):
     game = paper_game()
     _, counts = counted(game, 3, 10_000)
     found, raised, wrong = (
@@ -109,14 +109,14 @@ def test_level_is_nothing_and_sign_is_everything(paper_game):
     assert wrong["no_change"] == found["no_change"]
 
 
-def test_a_silent_reward_predicts_uniform_play(paper_game):
+def test_a_zero_reward_predicts_uniform_play(paper_game):
     game = paper_game()
     _, counts = counted(game, 2, 1000)
     silent = {"agent_1": np.zeros((81, 5, 5))}
     scores = prediction_scores(game, silent, counts, first_stage=1, **LEARNERS)
     assert list(scores) == ["agent_1"]
     own = scores["agent_1"]
-    # the stage before is uniform as well, so that entropy has nothing to say either
+    # the stage before is uniform as well, so its entropy is the same in all states
     likelihood = own["predicted"].log_likelihood.value
     assert likelihood == pytest.approx(own["uniform"].log_likelihood.value, abs=1e-12)
 
@@ -130,23 +130,23 @@ def test_estimated_policies_are_positive_and_find_the_frequencies():
     assert estimated_policy(np.array([[1, 0]]))[0] == pytest.approx([1.3 / 1.6, 0.3 / 1.6])
 
 
-def test_no_number_where_there_is_none():
+def test_missing_scores_have_a_reason():
     nothing = prediction_score([np.log([[0.5, 0.5]])], [np.zeros((1, 2), int)])
-    assert nothing.log_likelihood.reason == "nothing was observed in the stages to predict"
+    assert nothing.log_likelihood.reason == "the stages to predict have no steps"
     assert nothing.divergence.value is None
     certain = np.array([[0.0, -np.inf]])
     assert prediction_score([certain], [np.array([[3, 0]])]).divergence.value == 0.0
     impossible = prediction_score([certain], [np.array([[3, 1]])])
-    assert "gives no chance" in impossible.log_likelihood.reason
+    assert "probability 0" in impossible.log_likelihood.reason
 
 
-def test_refused(paper_game):
+def test_invalid_arguments_are_rejected(paper_game):
     game = paper_game()
     _, counts = counted(game, 3, 10)
     for first_stage in (0, 3):
         with pytest.raises(ValueError, match=r"first_stage must be 1\.\.2"):
             prediction_scores(game, rewards_of(game), counts, first_stage=first_stage, **LEARNERS)
-    with pytest.raises(ValueError, match=r"shape \(81, 5, 5\), the game given has \(16, 5, 5\)"):
+    with pytest.raises(ValueError, match=r"shape \(81, 5, 5\), the game has \(16, 5, 5\)"):
         prediction_scores(paper_game(size=2), {}, counts, first_stage=1, **LEARNERS)
     with pytest.raises(ValueError, match="not finite"):
         prediction_scores(game, {"agent_0": np.full(81, np.nan)}, counts, first_stage=1, **LEARNERS)

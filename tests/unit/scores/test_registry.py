@@ -30,7 +30,7 @@ from malfl_algos.scores import (
 
 @pytest.fixture
 def largest_error(monkeypatch):
-    """A score that nobody has heard of."""
+    """A score of a new name and group."""
 
     def function(inputs, agent):
         error = inputs.rewards[agent] - inputs.reference.truth[agent]
@@ -90,7 +90,7 @@ def test_a_new_entry_is_in_the_tables_options_and_figures_of_a_sweep(
     assert "largest_error" in capsys.readouterr().err
 
 
-def test_names_by_what_is_there():
+def test_names_by_available_inputs():
     everything = ("ground_truth", "dynamics", "posterior_covariance", "trace")
     assert score_names(*everything) == list(SCORES)
     assert score_names("ground_truth") == ["pearson", "spearman"]
@@ -98,7 +98,7 @@ def test_names_by_what_is_there():
     assert all(name == entry.name for name, entry in SCORES.items())
 
 
-def test_values_are_those_of_the_functions(paper_game):
+def test_values_equal_the_functions(paper_game):
     game = paper_game("heterogeneous")
     uniform = {agent: np.full((2, 81, 5), 0.2) for agent in game.agents}
     settings = {"discount": 0.9, "temperature": 3.0}
@@ -128,7 +128,7 @@ def test_values_are_those_of_the_functions(paper_game):
     }
 
 
-def test_nothing_is_missing_without_a_reason():
+def test_every_missing_score_has_a_reason():
     row = score_agent(
         ScoringInputs({"agent_0": np.zeros(3)}, missing={"trace": "give one"}), "agent_0"
     )

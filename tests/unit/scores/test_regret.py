@@ -21,8 +21,8 @@ def rewards_of(play, change=lambda reward: reward):
 
 
 def test_a_bandit_by_hand():
-    """One agent, one state, rewards 0 and 1: the policy is a softmax of reward over temperature,
-    from the first improvement on, and the value is its chance of the better action times 1/(1-g).
+    """One agent, one state, rewards 0 and 1. From the first improvement on, the policy is a softmax
+    of reward / temperature; the value is the probability of the better action times 1/(1-g).
     """
     game = deterministic_game(np.zeros((1, 2), int), start=0, rewards=[np.array([[0.0, 1.0]])])
     play = true_play(game, discount=0.5, temperature=2.0, n_stages=3)
@@ -36,7 +36,7 @@ def test_a_bandit_by_hand():
         assert found == pytest.approx(expected)
 
 
-def test_truth_costs_nothing_and_its_level_and_its_shape_neither(play):
+def test_the_ground_truth_has_no_regret_whatever_its_mean_and_shape(play):
     assert {score.value for score in regret(rewards_of(play), play).values()} == {0.0}
     joint = rewards_of(play, lambda r: np.broadcast_to(r[:, None, None] + 7, (81, 5, 5)))
     for score in regret(joint, play).values():
@@ -44,12 +44,12 @@ def test_truth_costs_nothing_and_its_level_and_its_shape_neither(play):
 
 
 @pytest.mark.parametrize("level", [0.0, -4.0])
-def test_saying_nothing_costs_as_much_as_uniform_play(play, level):
+def test_a_constant_reward_has_the_regret_of_uniform_play(play, level):
     for score in regret(rewards_of(play, lambda r: np.full(81, level)), play).values():
         assert score.value == pytest.approx(1.0, abs=1e-12)
 
 
-def test_a_wrong_reward_costs_more_than_a_noisy_one(play):
+def test_a_wrong_reward_has_a_larger_regret_than_a_noisy_one(play):
     rng = np.random.default_rng(0)
     noisy = regret(rewards_of(play, lambda r: r + 0.1 * rng.normal(size=81)), play)
     wrong = regret(rewards_of(play, np.negative), play)
@@ -57,7 +57,7 @@ def test_a_wrong_reward_costs_more_than_a_noisy_one(play):
         assert 0 < noisy[agent].value < 0.1 < wrong[agent].value
 
 
-def test_agents_that_are_not_recovered_learn_from_the_truth(play):
+def test_agents_without_a_recovered_reward_learn_from_the_ground_truth(play):
     agent_0 = rewards_of(play, np.negative)["agent_0"]
     alone = regret({"agent_0": agent_0}, play)
     assert list(alone) == ["agent_0"]
@@ -74,7 +74,7 @@ def test_training_is_the_recursion_of_the_learners(play):
 
 
 def test_start_values_are_means_of_returns(play):
-    """The discounted return of many simulated episodes, cut where nothing is left to come."""
+    """The discounted return of many simulated episodes, long enough for the discount."""
     game, rng = play.game, np.random.default_rng(1)
     policies = trained_policies(game, **LEARNERS, n_stages=2)
     states, returns = np.full(4000, game.start), np.zeros((4000, 2))
@@ -91,13 +91,13 @@ def test_start_values_are_means_of_returns(play):
     assert np.all(np.abs(returns.mean(axis=0) - found) < 4 * error)
 
 
-def test_no_number_where_nothing_can_be_lost(play):
+def test_no_regret_where_uniform_play_is_as_good(play):
     game = play.game.with_rewards([np.full(81, 2.5), play.game.reward(1)])
     indifferent = true_play(game, **LEARNERS, n_stages=10)
     scores = regret({"agent_0": np.arange(81.0), "agent_1": game.reward(1)}, indifferent)
     assert scores["agent_0"].value is None
     assert scores["agent_0"].reason == (
-        "play trained on the ground-truth rewards is worth as much as uniform play"
+        "agents trained on the ground-truth rewards reach the value of uniform play"
     )
     assert scores["agent_1"].value is not None
     for holed in (np.nan, np.inf):
@@ -106,8 +106,8 @@ def test_no_number_where_nothing_can_be_lost(play):
         assert "agent_0's reward has values that are not finite" in scores["agent_1"].reason
 
 
-def test_refused(play):
-    with pytest.raises(ValueError, match="there is no agent_7 in the game"):
+def test_invalid_arguments_are_rejected(play):
+    with pytest.raises(ValueError, match=r"unknown agent agent_7; the agents .* agent_0, agent_1"):
         regret({"agent_7": np.zeros(81)}, play)
     with pytest.raises(ValueError, match=r"shape \(3,\)"):
         regret({"agent_0": np.zeros(3)}, play)
