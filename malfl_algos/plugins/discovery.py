@@ -1,6 +1,7 @@
-"""What installed distributions say they bring, read from their metadata. Nothing is imported.
+"""The plugins of installed distributions, read from their metadata. No plugin is imported.
 
-Distributions are read one by one, so that a file that one of them wrote badly hides only itself.
+Distributions are read one by one, so a malformed file hides only the plugins of its distribution.
+The metadata also show which distribution to install for a missing plugin or module.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ _NAME = re.compile(r"[^\s:]+")
 _FILE = "entry_points.txt"
 
 _NOT_ON_BOARD = {"sb3-": "malfl-sb3", "example-": "malfl-example"}
-"""How names begin that our own further distributions bring; they lie in `plugins/`."""
+"""Our own further distributions, in the folder `plugins/`, by the first part of their names."""
 
 _REQUIREMENT = re.compile(r"\s*([A-Za-z0-9][\w.-]*)")
 _EXTRA = re.compile(r"\bextra\s*==\s*[\"']([^\"']+)")
@@ -48,13 +49,13 @@ _EXTRA = re.compile(r"\bextra\s*==\s*[\"']([^\"']+)")
 
 @dataclass(frozen=True)
 class Plugin:
-    """What an entry point says about a plugin.
+    """The entry point of a plugin.
 
     Args:
         kind: "learner" or "observer".
         name: the name of the entry point.
         value: `module:Class`.
-        distribution: name of the distribution that brings it.
+        distribution: name of the distribution that contains it.
         version: of that distribution.
     """
 
@@ -69,12 +70,12 @@ class Plugin:
 
     @property
     def full_name(self) -> str:
-        """`distribution:name`, which no other distribution can claim."""
+        """`distribution:name`, which is unique among distributions."""
         return f"{self.distribution}:{self.name}"
 
     @property
     def malformed(self) -> str | None:
-        """What is wrong with the entry as it is written; None where nothing is."""
+        """The error in the text of the entry; None if there is none."""
         if not _NAME.fullmatch(self.name):
             return f"malformed name {self.name!r}, expected one without spaces and colons"
         if not _VALUE.fullmatch(self.value):
@@ -84,11 +85,12 @@ class Plugin:
 
 @dataclass(frozen=True)
 class Unreadable:
-    """A distribution that seems to bring plugins, but whose list of them cannot be read.
+    """A distribution whose list of plugins cannot be read.
 
     Args:
-        distribution, version: of it.
-        reason: why not.
+        distribution: its name.
+        version: its version.
+        reason: why the list cannot be read.
     """
 
     distribution: str
@@ -100,10 +102,10 @@ class Unreadable:
 
 
 def discover() -> tuple[list[Plugin], list[Unreadable]]:
-    """All installed plugins, sorted by kind, name and distribution, and what cannot be read.
+    """All installed plugins, sorted by kind, name and distribution, and the unreadable ones.
 
-    Where the path holds one distribution twice (an installed one and the metadata that lie in its
-    checkout, say), the first counts, as it does for an import.
+    If a distribution is on the path twice (installed, and as metadata in its checkout), the first
+    one counts, as it does for an import.
     """
     plugins: list[Plugin] = []
     unreadable: list[Unreadable] = []
@@ -156,7 +158,7 @@ def _entries(distribution: Distribution, text: str) -> list[tuple[Kind, str, str
             if entry.group == group
         ]
     except Exception:
-        # One bad line fails the whole file there; here it is an entry without a value.
+        # `entry_points` fails for a whole file with one bad line; here that line has no value
         found = list(_entries_by_line(text))
         if not found:
             raise
@@ -175,7 +177,7 @@ def _entries_by_line(text: str) -> Iterator[tuple[Kind, str, str]]:
 
 
 def _identity(distribution: Distribution) -> tuple[str, str]:
-    """Name and version, as far as the metadata tell."""
+    """Name and version from the metadata, or "unknown"."""
     try:
         metadata = distribution.metadata
         return metadata["Name"] or "unknown", metadata["Version"] or "unknown"
@@ -184,31 +186,30 @@ def _identity(distribution: Distribution) -> tuple[str, str]:
 
 
 def install_plugin(name: str) -> str | None:
-    """How to install the distribution that brings a plugin of this name, where we know it.
+    """How to install our distribution that contains a plugin of this name.
 
-    None also where it is installed, so that the name is simply wrong.
+    None if no such distribution is known, or if it is installed and the name is wrong.
     """
     for beginning, wanted in _NOT_ON_BOARD.items():
         if name.startswith(beginning) and not _installed(wanted):
-            return (
-                f"{wanted} brings it: pip install ./plugins/{wanted} (in a checkout of malfl-env)"
-            )
+            command = f"pip install ./plugins/{wanted}"
+            return f"it is part of {wanted}: {command} (in a checkout of malfl-env)"
     return None
 
 
 def missing_module(plugin: Plugin, module: str | None) -> str:
-    """What to do about a module that a plugin could not import.
+    """How to install a module that a plugin could not import.
 
     Args:
-        plugin: whose import failed.
-        module: dotted name of what was not found.
+        plugin: the plugin.
+        module: dotted name of the missing module.
     """
     top = (module or "").partition(".")[0]
     if top == re.split(r"[.:]", plugin.value)[0]:
-        return f"its own module is not there, install {plugin.distribution!r} again"
+        return f"its own module is missing: install {plugin.distribution!r} again"
     wanted = _requirement(plugin.distribution, top)
     if wanted is None:
-        return f"no requirement of {plugin.distribution!r} brings the module {module!r}"
+        return f"no requirement of {plugin.distribution!r} provides the module {module!r}"
     requirement, extra = wanted
     command = f"{plugin.distribution}[{extra}]" if extra else requirement
     return (
@@ -218,7 +219,7 @@ def missing_module(plugin: Plugin, module: str | None) -> str:
 
 
 def brought_by_extra(plugin: Plugin, module: str | None) -> bool:
-    """Whether a module of this name is missing because an extra was not asked for."""
+    """Whether the missing module belongs to an extra that is not installed."""
     top = (module or "").partition(".")[0]
     wanted = _requirement(plugin.distribution, top)
     named = wanted is not None and canonical_name(_name(wanted[0])) == canonical_name(top)
@@ -231,10 +232,10 @@ def _name(requirement: str) -> str:
 
 
 def _requirement(of: str, module: str) -> tuple[str, str | None] | None:
-    """The unmet requirement that brings a module, and the extra that asks for it.
+    """The missing requirement that provides a module, and the extra that needs it.
 
-    By its name, else the first one that is not installed: not every distribution is named like its
-    module.
+    It is the one of the module's name, else the first one that is not installed, because a
+    distribution need not have the name of its module.
     """
     try:
         stated = requires(of) or []

@@ -1,4 +1,4 @@
-"""What users see of an installed plugin: its options in words, and what is wrong with it.
+"""Describe an installed plugin: its options, for `--help`, and its errors, for the doctor.
 
 The documentation of an option is the text below its field, or its entry in the `Args` section of
 the class.
@@ -32,8 +32,13 @@ _LABEL = re.compile(r"[a-z0-9-]+")
 
 
 class Option(NamedTuple):
-    """One option of a plugin: its type in words; its default as Python writes it, None where there
-    is none; its documentation in one line, empty where there is none.
+    """One option of a plugin.
+
+    Args:
+        name: of the field.
+        allowed: its type in words.
+        default: its default as Python shows it; None for a required option.
+        documentation: one line; empty if it is not documented.
     """
 
     name: str
@@ -61,7 +66,7 @@ def option_help(plugin: Plugin) -> str:
     """Describe the options of a plugin, as text for a terminal.
 
     Raises:
-        PluginError: where the plugin cannot be loaded.
+        PluginError: for a plugin that cannot be loaded.
     """
     cls = plugin_class(plugin)
     lines = [
@@ -74,20 +79,20 @@ def option_help(plugin: Plugin) -> str:
         lines.append(f"  {option.name}: {option.allowed} ({_origin(option)})")
         lines += _indented(option.documentation or "(not documented)", 6)
     if not options:
-        lines.append("  (it has none)")
+        lines.append("  (no options)")
     return "\n".join(lines)
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What was found out about a plugin.
+    """The result of `examine`.
 
     Args:
-        plugin: which.
-        state: `ok`; `clash`, it works but its name alone picks nobody; `absent`, an extra brings
-            what it needs and is not installed; or `broken`.
-        notes: what its author should look at, each in one line.
-        traceback: the whole story, causes included, where it is broken.
+        plugin: the plugin.
+        state: `ok`; `clash`: it works, but its name is not unique; `absent`: it needs an extra that
+            is not installed; or `broken`.
+        notes: remarks for its author, one line each.
+        traceback: of the error and its causes, for a broken plugin.
     """
 
     plugin: Plugin
@@ -97,11 +102,11 @@ class Finding:
 
 
 def examine(plugin: Plugin, installed: list[Plugin]) -> Finding:
-    """Load a plugin, build it as an experiment would, and look at its options.
+    """Load a plugin, make an instance as an experiment does, and examine its options.
 
     Args:
-        plugin: which.
-        installed: all of them, to tell clashes.
+        plugin: the plugin.
+        installed: all installed plugins, to find equal names.
     """
     try:
         cls = plugin_class(plugin)
@@ -122,7 +127,7 @@ def examine(plugin: Plugin, installed: list[Plugin]) -> Finding:
     rivals = clashes(plugin, installed)
     if rivals:
         others = " and ".join(f"{rival.distribution!r} {rival.version}" for rival in rivals)
-        notes = (f"the name is used by {others}, too: say {plugin.full_name!r}", *notes)
+        notes = (f"the name is also used by {others}: write {plugin.full_name!r}", *notes)
     return Finding(plugin, "clash" if rivals else "ok", notes)
 
 
@@ -133,16 +138,16 @@ def _default(field: Field[Any]) -> str | None:
 
 
 def _origin(option: Option) -> str:
-    """Where the value comes from when it is not given."""
+    """The origin of the value if it is not given."""
     if option.name == "keep_transitions":
-        return "default: as the observers need"
+        return "default: true if an observer needs them"
     if option.name in PIPELINE_OPTIONS:
         return "default: the experiment's"
     return "required" if option.default is None else f"default: {option.default}"
 
 
 def _purpose(cls: type) -> str:
-    """The first paragraph of the class's own docstring; dataclass makes one up where none is."""
+    """The first paragraph of the class's docstring, unless `dataclass` generated it."""
     text = inspect.cleandoc(vars(cls).get("__doc__") or "")
     return "" if text.startswith(f"{cls.__name__}(") else text.partition("\n\n")[0]
 
@@ -175,11 +180,11 @@ def _indented(text: str, n: int) -> Iterator[str]:
 def _notes(plugin: Plugin, cls: type, unfillable: list[str]) -> tuple[str, ...]:
     notes = [
         f"option {name!r} has no default, and an experiment does not fill it in: "
-        f"it has to be given every time (--option {name}=...)"
+        f"users must always give it (--option {name}=...)"
         for name in unfillable
     ]
     if find_spec("docstring_parser") is None:
-        notes.append('documentation not looked at: pip install "malfl-env[algos]"')
+        notes.append('documentation was not examined: this needs pip install "malfl-env[algos]"')
     else:
         notes += [
             f"option {option.name!r} has no documentation"
@@ -188,14 +193,14 @@ def _notes(plugin: Plugin, cls: type, unfillable: list[str]) -> tuple[str, ...]:
         ]
     if not _LABEL.fullmatch(plugin.name):
         notes.append(
-            f"{plugin.name!r} cannot name a folder of a run: a label has to be given in YAML, "
-            "unless the name is of lower-case letters, digits and hyphens"
+            f"{plugin.name!r} cannot be the name of a folder (allowed: lower-case letters, digits, "
+            "hyphens): users must give a label in YAML"
         )
     return tuple(notes)
 
 
 def _unfillable_options(cls: Any) -> list[str]:
-    """Options without a default that an experiment does not fill in either."""
+    """Options without a default that an experiment does not fill in."""
     signature = inspect.signature(cls)
     return [
         name

@@ -1,9 +1,9 @@
-"""Learners and observers by name: what is installed, and the loading of one.
+"""Find a learner or an observer by its name, import it, check its class and make an instance.
 
 A plugin is an entry point in the group `malfl.learners` or `malfl.observers` whose value is a
-frozen dataclass: its fields are its options. Our own algorithms come through the same door. Listing
-reads metadata and imports nothing; a plugin is imported when it is asked for by name, so a broken
-one harms nobody else.
+frozen dataclass; its fields are its options. Our own algorithms are plugins, too. Listing plugins
+imports none of them. A plugin is imported when it is loaded by name, so a broken plugin does not
+affect the others.
 """
 
 from __future__ import annotations
@@ -66,24 +66,24 @@ PIPELINE_OPTIONS: Mapping[str, Any] = {
     "seed": 0,
     "keep_transitions": False,
 }
-"""Options that an experiment fills in where they are not given, with values to try them."""
+"""Options that an experiment fills in if they are not given, with values for a trial."""
 
 _METHODS: dict[Kind, Any] = {"learner": Learner.learn, "observer": Observer.recover}
 
 _GIVEN = (Stage, StageTruth, LearnedStage, RecoveredRewards, Diagnostics)
-"""What plugins give back; its own checks reject what breaks the contract."""
+"""Classes that plugins return; an `InputError` of their checks is an error of the plugin."""
 
 
 class PluginError(RuntimeError):
-    """A plugin that is installed but cannot be used; the message names it and its distribution."""
+    """An installed plugin that cannot be used; the message names it and its distribution."""
 
 
 class MissingExtra(PluginError):
-    """A plugin for which an extra of its distribution has to be installed, too."""
+    """A plugin that needs an extra of its distribution, which is not installed."""
 
 
 class PluginFault(PluginError):
-    """A plugin that failed by its own fault; the cause is chained."""
+    """An error inside a plugin; its cause is chained."""
 
 
 def list_plugins() -> list[Plugin]:
@@ -92,27 +92,32 @@ def list_plugins() -> list[Plugin]:
 
 
 def load_learner(name: str, **options: Any) -> Learner:
-    """A learner by name. For errors see `find_plugin`, `plugin_class` and `make_plugin`."""
+    """Load a learner by its name.
+
+    Raises:
+        InputError: for an unknown name, an unknown option, or a value that is not allowed.
+        PluginError: for a plugin that cannot be used.
+    """
     return cast(Learner, make_plugin(find_plugin("learner", name), options))
 
 
 def load_observer(name: str, **options: Any) -> Observer:
-    """An observer by name. For errors see `find_plugin`, `plugin_class` and `make_plugin`."""
+    """Load an observer by its name; errors as in `load_learner`."""
     return cast(Observer, make_plugin(find_plugin("observer", name), options))
 
 
 def find_plugin(kind: Kind, name: str) -> Plugin:
-    """The installed plugin of a name.
+    """Find an installed plugin by its name.
 
     Args:
         kind: "learner" or "observer".
-        name: of its entry point, or `distribution:name` where two distributions use one name;
-            distributions are compared as pip compares them, `My_Dist` is `my-dist`.
+        name: name of its entry point, or `distribution:name` if two distributions use one name.
+            Distributions are compared as pip does: `My_Dist` is `my-dist`.
 
     Raises:
-        InputError: for an unknown name, with the nearest and all known ones, or with how to install
-            the distribution that is known to bring it.
-        PluginError: where more than one distribution brings the name.
+        InputError: for an unknown name; the message names the nearest and all known ones, or the
+            distribution to install.
+        PluginError: for a name that two distributions use, or one distribution uses twice.
     """
     installed = list_plugins()
     distribution, _, bare = name.rpartition(":")
@@ -129,22 +134,21 @@ def find_plugin(kind: Kind, name: str) -> Plugin:
     if len({plugin.distribution for plugin in matches}) > 1:
         sources = " and ".join(f"{m.distribution!r} {m.version}" for m in matches)
         choices = " or ".join(repr(m.full_name) for m in matches)
-        raise PluginError(f"the {kind} name {bare!r} is used by {sources}: say {choices}")
+        raise PluginError(f"the {kind} name {bare!r} is used by {sources}: write {choices}")
     if len(matches) > 1:
         values = " and ".join(plugin.value for plugin in matches)
-        raise PluginError(f"{matches[0]} stands twice among its entries, for {values}")
+        raise PluginError(f"{matches[0]} has two entries of this name, for {values}")
     return matches[0]
 
 
 def plugin_class(plugin: Plugin) -> type:
-    """Import a plugin and check that it is one.
+    """Import a plugin and check its class.
 
     Raises:
-        PluginError: for a malformed entry point or a missing module (`MissingExtra` where an extra
-            brings it).
-        PluginFault: for an import that fails otherwise, whatever it raises but for an interruption
-            by a person, or a value that is not what
-            `check_plugin_class` asks for.
+        PluginError: for a malformed entry point or a missing module; `MissingExtra` if an extra
+            provides the module.
+        PluginFault: for any other exception of the import, except `KeyboardInterrupt`, and for a
+            class that `check_plugin_class` rejects.
     """
     if plugin.malformed:
         raise PluginError(f"{plugin}: {plugin.malformed}")
@@ -167,15 +171,16 @@ def plugin_class(plugin: Plugin) -> type:
 
 
 def check_plugin_class(cls: Any, kind: Kind) -> None:
-    """Compare a loaded object with the protocol of its kind.
+    """Check that an imported object is a class as the contract describes it.
+
+    It must be a frozen dataclass with our major API version, options whose annotations can be
+    evaluated, and the method of its kind with the arguments of the protocol.
 
     Raises:
-        InputError: saying what is missing: a frozen dataclass, options whose annotations can be
-            evaluated, an API version of our major, the method of its kind, callable as the protocol
-            calls it. The message continues the name of the object.
+        InputError: naming the first error. The message continues the name of the object.
     """
     if not (isinstance(cls, type) and is_dataclass(cls)):
-        raise InputError(f"must be a dataclass, it is {cls!r}")
+        raise InputError(f"must be a dataclass, got {cls!r}")
     if not cls.__dataclass_params__.frozen:  # type: ignore[attr-defined]
         raise InputError("must be a frozen dataclass: write @dataclass(frozen=True)")
     _check_api_version(cls)
@@ -190,13 +195,12 @@ def check_plugin_class(cls: Any, kind: Kind) -> None:
 
 
 def make_plugin(plugin: Plugin, options: Mapping[str, Any]) -> Learner | Observer:
-    """A plugin with options.
+    """Make an instance of a plugin with the given options.
 
     Raises:
-        PluginError: as in `plugin_class`; `PluginFault` also where the plugin fails otherwise than
-            by rejecting its options.
-        InputError: for an unknown option, a value of the wrong type, or one that the plugin itself
-            rejects.
+        InputError: for an unknown or missing option, a value of the wrong type, or a value that
+            the plugin rejects with a `ValueError` or `TypeError`.
+        PluginError: as in `plugin_class`; `PluginFault` also for any other exception of the plugin.
     """
     cls = plugin_class(plugin)
     where = f"{plugin.kind} {plugin.name!r}"
@@ -242,11 +246,11 @@ def _rejects(passed: list[Any], *, from_plugin: bool) -> bool:
 
 
 def _unknown(kind: Kind, name: str, installed: list[Plugin]) -> str:
-    """What to say about a name that nobody brings."""
+    """The message on an unknown name."""
     own = [plugin for plugin in installed if plugin.kind == kind]
     if not own:
         return (
-            f"unknown {kind} {name!r}: no {kind}s are installed at all, not even ours: "
+            f"unknown {kind} {name!r}: no {kind}s are installed, not even those of malfl-env: "
             "pip install malfl-env (or pip install -e . in its checkout)"
         )
     advice = install_plugin(name.rpartition(":")[2])
@@ -275,7 +279,7 @@ def _check_api_version(cls: type) -> None:
                 "learn, to begin recover with Problem(...), and to set api_version to (2, 0)"
             )
         raise InputError(
-            f"is written for API version {stated[0]}.{stated[1]}, this is {wanted}: {change}"
+            f"is written for API version {stated[0]}.{stated[1]}, malfl-env has {wanted}: {change}"
         )
     if any(field.name == "api_version" for field in fields(cls)):
         raise InputError(
@@ -284,10 +288,10 @@ def _check_api_version(cls: type) -> None:
 
 
 def _check_call(method: Any, protocol: Any) -> None:
-    """Try to bind the arguments of the protocol, without calling."""
+    """Check that a method takes the arguments of the protocol, without calling it."""
     try:
         signature = inspect.signature(method)
-    except ValueError:  # compiled code does not always tell
+    except ValueError:  # a compiled method may have no signature
         return
     parameters = inspect.signature(protocol).parameters.values()
     by_place = [p.name for p in parameters if p.kind is not p.KEYWORD_ONLY]
@@ -302,7 +306,7 @@ def _check_call(method: Any, protocol: Any) -> None:
 
 
 def _signature(method: Any) -> str:
-    """The parameters of a method by name alone."""
+    """The parameters of a method without annotations."""
     signature = inspect.signature(method)
     bare = [
         parameter.replace(annotation=parameter.empty) for parameter in signature.parameters.values()

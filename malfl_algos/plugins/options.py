@@ -1,9 +1,9 @@
-"""Checks of values from outside (YAML, the command line) against the annotations of a dataclass.
+"""Check values from YAML and the command line against the annotations of a dataclass.
 
-The fields of a frozen dataclass are the one place that says which options there are and what they
-allow. pydantic compares values with annotations, strictly: text is no number, true is no number,
-numbers are finite. The messages are ours: those of pydantic have several lines and do not suggest
-the nearest key. pydantic is imported when the first value is checked, not before.
+The fields of a frozen dataclass define the options and their allowed values. pydantic compares
+values with annotations, strictly: neither text nor true is a number, and numbers are finite. The
+messages are ours: those of pydantic have several lines and do not suggest the nearest key. pydantic
+is imported when the first value is checked, not before.
 """
 
 from __future__ import annotations
@@ -72,12 +72,13 @@ def coerce_options(cls: type, given: Mapping[str, Any], *, where: str) -> dict[s
 
 
 def coerce(value: Any, hint: Any, *, where: str) -> Any:
-    """Give a value the form that an annotation asks for.
+    """Check a value against an annotation and convert it to the type of the annotation.
 
     Args:
-        value: as given. A whole number passes for a float, a list for a tuple, text for a path or
-            the value of an `Enum`, and a mapping for a dataclass; true is no number.
-        hint: any annotation that pydantic knows; of another class, only an instance passes.
+        value: the given value. Allowed conversions: a whole number to a float, a list to a tuple,
+            text to a path, a value to its member of an `Enum`, and a mapping to a dataclass; true
+            is not a number.
+        hint: any annotation that pydantic knows; for another class, only its instances are allowed.
         where: name of the value, for the message.
 
     Raises:
@@ -87,7 +88,7 @@ def coerce(value: Any, hint: Any, *, where: str) -> Any:
 
 
 def describe(hint: Any) -> str:
-    """Say in plain words what an annotation allows."""
+    """The values that an annotation allows, in words."""
     origin, arguments = get_origin(hint), get_args(hint)
     if origin is Annotated:
         return describe(arguments[0])
@@ -107,11 +108,11 @@ def describe(hint: Any) -> str:
 
 
 def check_plain(value: Any, *, where: str, depth: int = 0) -> None:
-    """Reject what neither YAML nor JSON gives back as it was.
+    """Reject values that YAML or JSON would change.
 
     Raises:
-        InputError: for numbers that are not finite, dates, bytes, keys that are not text, and what
-            is nested more than 50 deep.
+        InputError: for numbers that are not finite, dates, bytes, keys that are not text, and more
+            than 50 levels of nesting.
     """
     if depth == _DEEPEST:
         raise InputError(f"{where}: nested too deeply")
@@ -133,7 +134,7 @@ def check_plain(value: Any, *, where: str, depth: int = 0) -> None:
 
 
 def check_distinct(key: str, values: Iterable[Any]) -> None:
-    """Reject an empty list, and one that holds a value twice."""
+    """Reject an empty list and duplicate values."""
     seen = set()
     for value in values:
         if value in seen:
@@ -144,12 +145,12 @@ def check_distinct(key: str, values: Iterable[Any]) -> None:
 
 
 def nested_tuples(value: Any) -> Any:
-    """Turn lists into tuples, down to the innermost."""
+    """Turn lists into tuples at every level."""
     return tuple(map(nested_tuples, value)) if isinstance(value, (list, tuple)) else value
 
 
 def suggestion(name: object, known: Iterable[str]) -> str:
-    """Return `, did you mean 'x'?` for the nearest known name, or nothing where none is near."""
+    """`, did you mean 'x'?` with the nearest known name; empty if no name is near."""
     near = (
         get_close_matches(str(name), list(known), n=1) if len(shown(name)) < LONGEST_SHOWN else []
     )
@@ -157,7 +158,7 @@ def suggestion(name: object, known: Iterable[str]) -> str:
 
 
 def check_keys(given: Iterable[object], known: Iterable[str], *, where: str) -> None:
-    """Reject keys that are not known.
+    """Reject unknown keys.
 
     Raises:
         InputError: naming the key, the nearest known one and all that are allowed.
@@ -173,7 +174,7 @@ def check_keys(given: Iterable[object], known: Iterable[str], *, where: str) -> 
 
 @contextmanager
 def naming(where: str) -> Iterator[None]:
-    """Put the name of the part at fault before the message of an `InputError`."""
+    """Begin the message of an `InputError` with the name of the input that is wrong."""
     try:
         yield
     except InputError as fault:
@@ -181,7 +182,7 @@ def naming(where: str) -> Iterator[None]:
 
 
 def _evaluated(field: Field[Any], cls: type) -> Any:
-    """The annotation of a field, in the namespace of the class that wrote it."""
+    """The annotation of a field, evaluated in the namespace of the class that defines it."""
     owner = next((c for c in cls.__mro__ if field.name in vars(c).get("__annotations__", {})), cls)
     names = getattr(sys.modules.get(owner.__module__), "__dict__", {})
     annotated: Any = types.SimpleNamespace(__annotations__={"it": field.type})
@@ -224,7 +225,7 @@ _cached_model = cache(_model)
 
 @cache
 def _models(cls: type) -> dict[str, tuple[Any, Any]]:
-    """The annotation and the model of every option; names one that pydantic rejects."""
+    """Annotation and model of every option; rejects an annotation that pydantic cannot check."""
     from pydantic import PydanticUserError
 
     models = {}
@@ -233,8 +234,8 @@ def _models(cls: type) -> dict[str, tuple[Any, Any]]:
             models[name] = (hint, _model(hint))
         except (PydanticUserError, NameError, TypeError) as fault:
             raise InputError(
-                f"{cls.__name__}: option {name!r} has the annotation {hint}, by which no value can "
-                f"be checked: {shown(fault)}"
+                f"{cls.__name__}: option {name!r} has the annotation {hint}, which pydantic cannot "
+                f"check: {shown(fault)}"
             ) from fault
     return models
 
@@ -253,7 +254,7 @@ def _coerced(value: Any, hint: Any, model: Any, where: str) -> Any:
 
 
 def _validated(value: Any, model: Any) -> Any:
-    """The value as it is, a list as a tuple, or as JSON, where text passes for paths and enums."""
+    """Validate a value as it is, a list as a tuple, or as JSON (with text for paths and enums)."""
     from pydantic import ValidationError
 
     for attempt in [value, tuple(value)] if isinstance(value, list) else [value]:
@@ -261,13 +262,13 @@ def _validated(value: Any, model: Any) -> Any:
             return model.model_validate({"it": attempt}).it
     try:
         text = json.dumps({"it": value})
-    except (TypeError, ValueError, RecursionError):  # it holds objects
+    except (TypeError, ValueError, RecursionError):  # it contains objects
         return model.model_validate({"it": value}).it
     return model.model_validate_json(text).it
 
 
 def _check_booleans(value: Any, taken: Any, hint: Any, where: str) -> None:
-    """Reject true for 1, 1 for true and 1.0 for 1: pydantic takes what equals a literal for it."""
+    """Reject true for 1, 1 for true and 1.0 for 1, which pydantic takes for an equal literal."""
     if is_dataclass(taken) and isinstance(value, Mapping):
         hints = option_hints(type(taken))
         for key, own in value.items():

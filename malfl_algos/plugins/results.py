@@ -1,4 +1,4 @@
-"""What a plugin gives back, held against the contract: stages of a learner, results of an observer.
+"""Check the results of plugins against the contract: stages of learners, rewards of observers.
 
 The pipeline calls `learned_stages` and `recovered_rewards`. The conformance tests call the checks.
 """
@@ -25,15 +25,15 @@ from malfl_algos.trace import LearningTrace, NextStateCounts, Transitions
 
 __all__ = ["Breach", "check_result", "check_stage", "learned_stages", "recovered_rewards"]
 
-_TRIED = 256  # steps at which a reward function is evaluated once
+_TRIED = 256  # steps at which a reward function is evaluated for the check
 
 
 class Breach(Exception):
-    """The contract is broken.
+    """A result that breaks the contract.
 
     Args:
-        fault: what is wrong, in the same words every time.
-        detail: which value, and what is allowed.
+        fault: the kind of error, in fixed words.
+        detail: the value, and what is allowed.
     """
 
     def __init__(self, fault: str, detail: str) -> None:
@@ -54,13 +54,14 @@ def learned_stages(
     """The stages of a learner, each checked by `check_stage`.
 
     Args:
-        learner: the learner; with `env`, `n_stages` and `rng` as in `Learner.learn`.
+        learner: the learner.
+        env, n_stages, rng: as in `Learner.learn`.
         by: name of the plugin, for messages.
         agents: ids of the game's agents in their order.
-        shape: `(n_states, *n_actions)` of a tabular game; None: not tabular.
+        shape: `(n_states, *n_actions)` of a tabular game; None for any other game.
 
     Raises:
-        PluginFault: naming the plugin, the stage and what is wrong with it.
+        PluginFault: naming the plugin, the stage and the error.
     """
     number = -1
     for number, stage in enumerate(learner.learn(env, n_stages=n_stages, rng=rng)):
@@ -73,7 +74,7 @@ def learned_stages(
         yield stage
     if number + 1 != n_stages:
         found = f"more than {n_stages}" if number == n_stages else number + 1
-        raise PluginFault(f"{by} gave {found} stages, n_stages is {n_stages}")
+        raise PluginFault(f"{by} yielded {found} stages, n_stages is {n_stages}")
 
 
 def recovered_rewards(
@@ -83,12 +84,12 @@ def recovered_rewards(
 
     Args:
         observer: the observer.
-        problem: its arguments.
+        problem: the arguments of `Observer.recover`.
         by: name of the plugin, for messages.
-        wanted: agents whose rewards it owes; None: those whose policies are not known.
+        wanted: agents whose rewards are required; None: all whose policies are not known.
 
     Raises:
-        PluginFault: naming the plugin and what is wrong with its result.
+        PluginFault: naming the plugin and the error.
     """
     result: Any = observer.recover(
         problem.trace,
@@ -108,15 +109,15 @@ def recovered_rewards(
 
 
 def check_stage(stage: Any, agents: Sequence[str], shape: tuple[int, ...] | None) -> None:
-    """Types, shapes and ranges of one stage of a learner.
+    """Check types, shapes and ranges of one stage of a learner.
 
     Args:
         stage: what the learner yielded.
         agents: ids of the game's agents in their order.
-        shape: `(n_states, *n_actions)` of a tabular game; None: not tabular.
+        shape: `(n_states, *n_actions)` of a tabular game; None for any other game.
 
     Raises:
-        Breach: naming the first fault.
+        Breach: naming the first error.
     """
     if type(stage) is not LearnedStage or type(stage.truth) is not StageTruth:
         raise Breach(
@@ -129,7 +130,7 @@ def check_stage(stage: Any, agents: Sequence[str], shape: tuple[int, ...] | None
         (getattr(observed, "next_state_counts", None), (NextStateCounts, type(None))),
         (getattr(observed, "transitions", None), (Transitions, type(None))),
     ):
-        # a class of the learner's own could carry what no observer may see
+        # an instance of a subclass could hold data that no observer may see
         if type(value) not in kinds:
             raise Breach(
                 "not a plain Stage",
@@ -148,13 +149,13 @@ def check_stage(stage: Any, agents: Sequence[str], shape: tuple[int, ...] | None
 
 
 def _check_steps(stage: LearnedStage, agents: Sequence[str], shape: tuple[int, ...] | None) -> None:
-    """A stage without counts: whose observations, and the rewards of its steps."""
+    """Check a stage without counts: agents of its observations, and rewards of its steps."""
     steps = stage.observed.transitions
     assert steps is not None
     for name in ("observations", "next_observations"):
         if set(getattr(steps, name)) != set(agents):
             found = _shown(list(getattr(steps, name)))
-            detail = f"{name} are of {found}, the agents are {tuple(agents)}"
+            detail = f"{name} have the agents {found}, the game has {tuple(agents)}"
             raise Breach("observations of other agents", detail)
     for agent, rewards in (stage.truth.rewards or {}).items():
         if np.shape(rewards) != (steps.n_steps,) or not np.all(np.isfinite(rewards)):
@@ -166,7 +167,7 @@ def _check_policies(
     policies: Any, agents: Sequence[str], rows: int, n_actions: tuple[int, ...] | None
 ) -> None:
     if not isinstance(policies, Mapping) or set(policies) != set(agents):
-        detail = f"they are of {_shown(list(policies or ()))}, the agents are {tuple(agents)}"
+        detail = f"policies have {_shown(list(policies or ()))}, the game has {tuple(agents)}"
         raise Breach("policies of other agents", detail)
     for index, agent in enumerate(agents):
         policy = np.asarray(policies[agent])
@@ -184,15 +185,15 @@ def _check_policies(
 
 
 def check_result(result: Any, trace: LearningTrace, wanted: Sequence[str]) -> None:
-    """Agents, shapes, ranges, and that what is JSON can be written as such.
+    """Check agents, shapes and ranges of a result, and that its diagnostics can be JSON.
 
     Args:
         result: what `recover` returned.
-        trace: that it was given.
-        wanted: agents whose rewards it owes.
+        trace: the trace that `recover` was given.
+        wanted: agents whose rewards are required.
 
     Raises:
-        Breach: naming the first fault.
+        Breach: naming the first error.
     """
     if not isinstance(result, RecoveredRewards):
         raise Breach("not a RecoveredRewards", f"recover returned {_shown(result)}")
@@ -204,11 +205,11 @@ def check_result(result: Any, trace: LearningTrace, wanted: Sequence[str]) -> No
     if trace.is_tabular:
         _check_tables(result, trace)
     elif result.rewards:
-        raise Breach("wrong shape", "rewards are tables over joint states, the trace has none")
+        raise Breach("wrong shape", "rewards are tables, but the trace is not tabular")
     try:
         json.dumps(result.diagnostics, default=_plain)
     except (TypeError, ValueError) as fault:
-        raise Breach("diagnostics are not for JSON", str(fault)) from fault
+        raise Breach("diagnostics are not JSON", str(fault)) from fault
     if not isinstance(result.diagnostics, Mapping):
         raise Breach("not keyed by agent", f"diagnostics is {_shown(result.diagnostics)}")
 
@@ -233,7 +234,7 @@ def _check_tables(result: RecoveredRewards, trace: LearningTrace) -> None:
 
 
 def _check_functions(result: RecoveredRewards, trace: LearningTrace) -> None:
-    """Each reward function gives one finite number for each of some steps of the trace."""
+    """Check that each reward function returns one finite number per step of the trace."""
     if result.functions is None:
         return
     _check_agents("functions", result.functions, trace)
@@ -252,8 +253,8 @@ def _check_agents(name: str, value: Any, trace: LearningTrace) -> None:
         raise Breach("not keyed by agent", f"{name} is {_shown(value)}")
     strangers = [agent for agent in value if agent not in trace.agents]
     if strangers:
-        detail = f"{name} is of {_shown(strangers)}, the agents are {trace.agents}"
-        raise Breach("reward of nobody in the game", detail)
+        detail = f"{name} has {_shown(strangers)}, the agents are {trace.agents}"
+        raise Breach("reward of an unknown agent", detail)
 
 
 def _of_agents(result: RecoveredRewards, name: str, trace: LearningTrace) -> list[tuple[str, Any]]:
@@ -269,17 +270,17 @@ def _check_numbers(name: str, array: Any, shapes: tuple[tuple[int, ...], ...]) -
         found = f"shape {array.shape}" if isinstance(array, np.ndarray) else _shown(array)
         raise Breach("wrong shape", f"{name}: {found}, expected {' or '.join(map(str, shapes))}")
     if array.dtype.kind not in "iuf":
-        raise Breach("not numbers", f"{name} is of {array.dtype}")
+        raise Breach("not numbers", f"{name} has the type {array.dtype}")
     if not np.all(np.isfinite(array)):
         raise Breach("not finite", f"{name} has {int((~np.isfinite(array)).sum())} such values")
 
 
 def _check_spread(result: RecoveredRewards, trace: LearningTrace) -> None:
-    """Standard deviations and covariances belong to the rewards."""
+    """Check posterior standard deviations and covariances."""
     for name in ("sd", "covariance"):
         for agent, array in _of_agents(result, name, trace):
             if agent not in result.rewards:
-                detail = f"{name} has {agent}, rewards have not"
+                detail = f"{name} has {agent}, rewards do not"
                 raise Breach("agent missing from rewards", detail)
             shape = np.shape(result.rewards[agent])
             size = int(np.prod(shape))
@@ -288,16 +289,16 @@ def _check_spread(result: RecoveredRewards, trace: LearningTrace) -> None:
             if np.any(variances < 0):
                 raise Breach("negative spread", f"{name}[{agent!r}] reaches {variances.min()}")
             if name == "covariance" and not np.allclose(array, array.T):
-                raise Breach("covariance not symmetric", f"that of {agent}")
+                raise Breach("covariance not symmetric", f"covariance[{agent!r}]")
 
 
 def _plain(value: Any) -> Any:
-    """NumPy's numbers and arrays, which the pipeline turns into JSON."""
+    """NumPy numbers, arrays and mappings as types that JSON has."""
     if isinstance(value, (np.ndarray, np.generic)):
         return value.tolist()
     if isinstance(value, Mapping):
         return dict(value)
-    raise TypeError(f"{_shown(value)} of {type(value).__name__} is nothing that JSON holds")
+    raise TypeError(f"{_shown(value)} of {type(value).__name__} is not JSON")
 
 
 def _shown(value: Any) -> str:

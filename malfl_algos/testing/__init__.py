@@ -1,10 +1,11 @@
 """Conformance tests for authors of learners and observers, to be called from their own tests.
 
-They look for what types cannot tell and what shows only later, in somebody else's experiment: a
-result that a seed does not fix, counts that were not drawn from the policies claimed, an observer
-that has seen the truth. Passing is evidence from a few small games, not a proof.
+They find errors that types do not show and that would appear later, in somebody else's experiment:
+a result that depends on more than the seed, counts that were not drawn from the claimed policies,
+an observer that reads ground truth. They try a few small games; passing them is no proof.
 
-Public: the names in `__all__`. The modules below this package are private.
+Public: the names in `__all__`; the modules of this package are private. Read `learner` or
+`observer` first.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from malfl_algos.testing.envs import ObservedWorld
-from malfl_algos.testing.learner import LearnerCheck, check_refusals, plays
+from malfl_algos.testing.games import ObservedWorld
+from malfl_algos.testing.learner import LearnerCheck, check_rejections, plays
 from malfl_algos.testing.observer import ObserverCheck
 from malfl_algos.testing.subject import kept_random_state, subject_of
 from malfl_env import grid_world_v0
@@ -34,51 +35,52 @@ def check_learner(
     seeds: Sequence[int] = (0, 1),
     stochastic: bool = True,
 ) -> None:
-    """Raise an AssertionError that names the first fault of a learner.
+    """Raise an AssertionError that names the first error of a learner.
 
-    A message reads `fault: what and which value (where)`. The faults looked for:
+    A message has the form `error: value (where)`. The checks look for these errors:
 
     - *Declaration*: "not a plugin" (a frozen dataclass, API version, `learn` callable as in the
       protocol); "option without documentation".
-    - *Stages*: "call raised"; "not a LearnedStage"; "not a plain Stage" (a class of its own could
-      carry what nobody may see); "wrong number of stages"; "counts of another game"; "empty stage";
-      "policies of other agents"; "policy of the wrong shape"; "policy is not a distribution";
-      "stage overwritten later". Of a stage without counts also: "observations of other agents";
-      "steps are not of the environment"; "rewards are not finite numbers per step".
-    - *Truthfulness*: "counts contradict the policies" (an impossible action, or frequencies that an
-      honest learner shows with a probability of at most 1e-9 a stage; agents that do not draw
-      independently; policies of the stage before or after); "visits a joint state that cannot
+    - *Stages*: "call raised"; "not a LearnedStage"; "not a plain Stage" (a subclass could hold
+      data that no observer may see); "wrong number of stages"; "counts of another game"; "empty
+      stage"; "policies of other agents"; "policy of the wrong shape"; "policy is not a
+      distribution"; "stage overwritten later". Of a stage without counts also: "observations of
+      other agents"; "steps are not of the environment"; "rewards are not finite numbers per step".
+    - *Truthfulness*: "counts contradict the policies" (an action of probability 0; frequencies that
+      a correct learner has with a probability of at most 1e-9 per stage; agents that do not draw
+      independently; policies of the previous or next stage); "visits a joint state that cannot
       occur"; "no next-state counts" (in a stochastic game); "transitions do not follow one
-      another" (episodes that begin elsewhere, observations that jump); "impossible next state".
-      What a `Stage` rejects by itself (numbers that are no states or actions, counts that
-      contradict one another or the steps) is "call raised".
-    - *keep_transitions*, where there is that option: "keep_transitions not honoured"; "keeping
+      another" (an episode begins elsewhere, or an observation jumps); "impossible next state".
+      Data that a `Stage` rejects (states or actions out of range, counts that contradict each
+      other or the steps) are "call raised".
+    - *keep_transitions*, if there is that option: "keep_transitions not honoured"; "keeping
       transitions changes the trace".
-    - *Randomness*: "one seed, two results"; "learners share state" (two at work in turns); "a
+    - *Randomness*: "one seed, two results"; "learners share state" (two that run in turns); "a
       learner remembers its last use"; "every seed gives one trace"; "global random state touched"
-      (of numpy, `random`, and torch where it is loaded).
+      (of numpy, `random`, and torch if it is imported).
     - *Surroundings*: "inputs written to"; "writing to a stage changes what follows"; "environment
       not left as it was found"; "thread left behind" (after the generator is closed early).
-    - *Errors*: "bad option not refused" and "refusal does not name the option" (discount,
-      temperature, episodes, episode_length where it has them); "environment not refused"
-      (continuous actions) and "refused too late" (after steps were taken in it); "wrong kind of
-      error" (anything but a `ValueError`; agents whose episodes end apart may be refused, too).
+    - *Errors*: "bad option not rejected" and "rejection does not name the option" (discount,
+      temperature, episodes, episode_length, if it has them); "environment not rejected"
+      (continuous actions) and "rejected too late" (after steps in it); "wrong kind of error" (an
+      exception that is not a `ValueError`; an environment whose agents end at different times may
+      be rejected, too).
 
     Args:
         plugin: name of an installed learner, its class, or a function of its options.
-        options: options to try it with. Left out, those named like a key of the experiment are
-            filled in: discount 0.9, temperature 0.5, 20 episodes of 50 steps, transitions not kept.
-            More steps make the test of frequencies sharper.
-        factory: makes a new parallel environment, with a tabular model (see
-            `malfl_env.markov_game`) or without; left out: a grid world of 2x2 cells, without and
-            with slip, and for a learner that plays it, one whose agents observe real numbers.
-        n_stages: of each run, >= 2; there are about five runs in every game.
-        seeds: two different ones.
-        stochastic: False for a learner whose counts no seed changes.
+        options: options of the trial. Options that an experiment fills in have these defaults:
+            discount 0.9, temperature 0.5, 20 episodes of 50 steps, transitions not kept. More steps
+            make the test of frequencies more sensitive.
+        factory: makes a new parallel environment, with or without a tabular model (see
+            `malfl_env.markov_game`). None: a grid world of 2x2 cells, without and with slip, and,
+            for a learner that accepts it, one whose agents observe real numbers.
+        n_stages: stages per run, >= 2; every game is run about five times.
+        seeds: two different seeds.
+        stochastic: False for a learner whose counts do not depend on the seed.
 
     Raises:
-        AssertionError: with the first fault found.
-        InputError: for an unknown name or option, or arguments that make no sense.
+        AssertionError: naming the first error.
+        InputError: for an unknown name or option, or an argument out of range.
     """
     if n_stages < 2 or len(set(seeds)) != 2:
         raise InputError(
@@ -101,49 +103,49 @@ def check_learner(
             games["2x2 grid world of observations"] = partial(ObservedWorld, length)
         for name, make in games.items():
             LearnerCheck(subject, make, n_stages, tuple(seeds), stochastic, name)()
-        check_refusals(subject)
+        check_rejections(subject)
 
 
 def check_observer(
     plugin: str | Callable[..., Any], *, options: Mapping[str, Any] | None = None
 ) -> None:
-    """Raise an AssertionError that names the first fault of an observer.
+    """Raise an AssertionError that names the first error of an observer.
 
-    It is run on traces of soft policy iteration in games of 16 and 7 joint states; with ordered
-    transitions where its class says `needs_transitions`. A message reads `fault: what and which
-    value (where)`. The faults looked for:
+    The observer gets traces of soft policy iteration in games of 16 and 7 joint states, with
+    ordered transitions if its class has `needs_transitions = True`. A message has the form
+    `error: value (where)`. The checks look for these errors:
 
     - *Declaration*: "not a plugin" (a frozen dataclass, API version, `recover` callable as in the
       protocol); "option without documentation".
-    - *Result*: "call raised"; "not a RecoveredRewards"; "not keyed by agent"; "reward of nobody in
-      the game"; "agent missing from rewards"; "wrong shape"; "not numbers"; "not finite"; "negative
-      spread"; "covariance not symmetric"; "policy is not a distribution"; "diagnostics are not for
-      JSON".
+    - *Result*: "call raised"; "not a RecoveredRewards"; "not keyed by agent"; "reward of an
+      unknown agent"; "agent missing from rewards"; "wrong shape"; "not numbers"; "not finite";
+      "negative spread"; "covariance not symmetric"; "policy is not a distribution"; "diagnostics
+      are not JSON".
     - *Repetition*: "one trace, two results"; "an observer remembers its last trace"; "result does
-      not depend on the trace"; "global random state touched" (of numpy, `random`, and torch where
-      it is loaded).
+      not depend on the trace"; "global random state touched" (of numpy, `random`, and torch if
+      it is imported).
     - *Inputs*: "inputs written to"; "call raised" on read-only ones; "result depends on whether
       inputs are read-only".
-    - *Peeking*: "reads what it may not see". The same arguments are handed over in worlds that
-      differ in the truth alone: in the files of the run folder in which it works, in the variables
-      of its callers, in attributes of the trace and its stages, in a game that was not stripped of
-      its rewards. A result that differs has looked; so has one that opens a file of the run.
-    - *Agents*: "result depends on the agents' names" (two agents called by each other's name);
+    - *Ground truth*: "reads what it may not see". The observer gets the same arguments beside
+      different ground truths: in files of the run folder in which it works, in variables of its
+      callers, in attributes of the trace and its stages, in the rewards of the game. A different
+      result shows that it read them. It must not open a file of the run either.
+    - *Agents*: "result depends on the agents' names" (the names of two agents are exchanged);
       "agents mixed up".
-    - *Errors*: "bad argument not refused" and "refusal does not name the argument" (discount,
-      temperature; games and known policies that do not fit); "wrong kind of error" (anything but a
-      `ValueError` there, for one stage, for stages without data, without `game` or `discount`, or
-      without the transitions that it needs; where it does answer, the answer must be sound).
+    - *Errors*: "bad argument not rejected" and "rejection does not name the argument" (discount,
+      temperature; games and known policies that do not fit); "wrong kind of error" (an exception
+      that is not a `ValueError`, there, for one stage, for stages without data, without `game` or
+      `discount`, or without needed transitions; if it returns a result, the result must be valid).
 
     Args:
         plugin: name of an installed observer, its class, or a function of its options.
-        options: options to try it with; a `seed` that is left out is 0.
+        options: options of the trial; `seed` is 0 by default.
 
     Raises:
-        AssertionError: with the first fault found.
+        AssertionError: naming the first error.
         InputError: for an unknown name or option.
 
-    An observer that changes itself, the clock or the network to get at the truth is not caught.
+    An observer that gets ground truth by other means, such as a network, is not detected.
     """
     subject = subject_of(plugin, "observer", options, {})
     with kept_random_state():

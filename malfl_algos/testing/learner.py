@@ -1,4 +1,4 @@
-"""The checks of learners, in the order in which `check_learner` makes them."""
+"""The checks of learners, in the order of `check_learner`."""
 
 from __future__ import annotations
 
@@ -11,9 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from malfl_algos.testing.envs import ApartEnv, ContinuousEnv
-from malfl_algos.testing.frequencies import check_frequencies, check_own_frequencies
-from malfl_algos.testing.stages import check_observed_stage, check_stage, counts_of_steps
+from malfl_algos.testing.games import ApartEnv, ContinuousEnv
+from malfl_algos.testing.stages import (
+    check_frequencies,
+    check_observed_stage,
+    check_own_frequencies,
+    check_stage,
+    counts_of_steps,
+)
 from malfl_algos.testing.subject import Subject, guarded, parts, unsettle
 from malfl_env import markov_game
 from malfl_env.errors import InputError
@@ -21,13 +26,13 @@ from malfl_env.testing.protocol import fail
 from malfl_env.testing.run import Run, blamed, episode_fingerprints
 from malfl_env.testing.values import difference, overwrite, shown
 
-__all__ = ["LearnerCheck", "check_refusals", "plays"]
+__all__ = ["LearnerCheck", "check_rejections", "plays"]
 
 PATIENCE = 5.0
-"""Seconds that a thread has to end in after its learner was closed."""
+"""Seconds within which a thread must end after its learner was closed."""
 
 _ENDS = object()
-_REFUSED = {
+_REJECTED = {
     "discount": (-0.1, 1.5),
     "temperature": (-1.0,),
     "episodes": (0,),
@@ -44,7 +49,7 @@ class LearnerCheck:
         factory: makes a new environment of the game.
         n_stages: of each run.
         seeds: two different ones.
-        stochastic: whether another seed must give another trace.
+        stochastic: whether a different seed must give a different trace.
         game_name: for messages.
     """
 
@@ -71,7 +76,7 @@ class LearnerCheck:
         )
 
     def _stages(self, learner: Any, env: Any, seed: int) -> Generator[Any, None, None]:
-        """The stages, each fetched under guard; one more than asked for, if the learner has it."""
+        """The stages, each checked for exceptions; one more than requested, if there is one."""
         rng = np.random.default_rng(seed)
         iterator = guarded(
             lambda: iter(learner.learn(env, n_stages=self.n_stages, rng=rng)), self._where()
@@ -87,7 +92,7 @@ class LearnerCheck:
                 guarded(iterator.close, f"{self._where()}, closed")
 
     def _first_run(self, learner: Any) -> list[Any]:
-        """Every stage by itself, then what is left of the environment. Returns copies."""
+        """Check every stage, then the environment; returns copies of the stages."""
         env = self.factory()
         game = _tabular(env)
         before = parts(game)
@@ -104,7 +109,7 @@ class LearnerCheck:
                     fail("stage overwritten later", self._where(old), gap)
         if len(given) != self.n_stages:
             found = f"more than {self.n_stages}" if len(given) > self.n_stages else len(given)
-            detail = f"n_stages is {self.n_stages}, the learner gave {found}"
+            detail = f"n_stages is {self.n_stages}, the learner yielded {found}"
             fail("wrong number of stages", self._where(), detail)
         self._check_counts(given, env.possible_agents)
         self._check_env(env)
@@ -114,14 +119,14 @@ class LearnerCheck:
         return copies
 
     def _check_stage(self, stage: Any, env: Any, game: Any, keep: bool | None, where: str) -> None:
-        """With counts where the game has a tabular model, or as steps with observations."""
+        """Check a stage with counts, or one of steps with observations."""
         if game is None or getattr(getattr(stage, "observed", None), "joint_counts", game) is None:
             check_observed_stage(stage, env, where=where)
         else:
             check_stage(stage, game, keep=keep, where=where)
 
     def _check_counts(self, stages: list[Any], agents: Sequence[str]) -> None:
-        """The policies claimed are those that were played."""
+        """Check that the claimed policies were played."""
         if stages[0].observed.joint_counts is None:
             for number, stage in enumerate(stages):
                 for index, agent in enumerate(agents):
@@ -135,7 +140,7 @@ class LearnerCheck:
         check_frequencies(counts, claimed, [self._where(n) for n in range(len(stages))])
 
     def _check_env(self, env: Any) -> None:
-        """The environment plays as a new one does."""
+        """Check that the environment plays like a new one."""
         with blamed(f"environment not left as it was found ({self._where()})"):
             used, fresh = (
                 episode_fingerprints(
@@ -143,10 +148,10 @@ class LearnerCheck:
                 )
                 for one in (env, self.factory())
             )
-            assert used == fresh, "after reset(seed) it plays another episode than a new one"
+            assert used == fresh, "after reset(seed) its episode differs from that of a new one"
 
     def _check_repeats(self, first: list[Any]) -> None:
-        """One seed once more, in turns with another seed, the global generators elsewhere."""
+        """Repeat a seed, in turns with another seed, with other global generators."""
         unsettle(self.seeds[1] + 1)
         runs = [self._stages(self.subject.build(), self.factory(), seed) for seed in self.seeds]
         pairs = list(islice(zip(*runs, strict=False), self.n_stages))
@@ -159,14 +164,14 @@ class LearnerCheck:
                 map(parts, self._stages(self.subject.build(), self.factory(), self.seeds[0]))
             )
             if difference(first, alone) is None:
-                fail("learners share state", self._where(), f"with another one at work: {gap}")
+                fail("learners share state", self._where(), f"when two of them run in turns: {gap}")
             fail("one seed, two results", self._where(), gap)
         if self.stochastic and difference(_counts(first), _counts(other)) is None:
             detail = f"the counts of seeds {self.seeds[0]} and {self.seeds[1]} are the same"
             fail("every seed gives one trace", self.game_name, detail)
 
     def _check_used(self, learner: Any, first: list[Any]) -> None:
-        """A learner used before, and a reader that writes over every stage it was given."""
+        """Use the same learner again, and overwrite every stage that it yields."""
         again = []
         for stage in self._stages(learner, self.factory(), self.seeds[0]):
             again.append(parts(stage))
@@ -181,7 +186,7 @@ class LearnerCheck:
             fail("a learner remembers its last use", self._where(), gap)
 
     def _check_close(self) -> None:
-        """Stopped after one stage, nothing stays behind and the environment is free again."""
+        """Close a learner after one stage: no thread may be left, the environment is as before."""
         env, threads = self.factory(), set(threading.enumerate())
         rng = np.random.default_rng(self.seeds[0])
         where = f"{self._where()}, closed after the first stage"
@@ -199,7 +204,7 @@ class LearnerCheck:
         self._check_env(env)
 
     def _check_keeping(self, first: list[Any]) -> None:
-        """The same trace whether or not its transitions are kept."""
+        """Check that keeping transitions does not change the trace."""
         keep = not self.subject.options["keep_transitions"]
         env = self.factory()
         game, found = _tabular(env), []
@@ -214,7 +219,7 @@ class LearnerCheck:
 
 
 def _counts(stages: list[Any]) -> list[Any]:
-    """What was seen, without the order of steps where there are counts."""
+    """The counts of each stage, or its joint actions if it has no counts."""
     return [
         stage["observed"]["joint_counts"]
         if stage["observed"]["joint_counts"] is not None
@@ -224,37 +229,37 @@ def _counts(stages: list[Any]) -> list[Any]:
 
 
 def _tabular(env: Any) -> Any:
-    """The tabular model of an environment; None where it has none."""
+    """The tabular model of an environment; None if it has none."""
     try:
         return markov_game(env)
     except InputError:
         return None
 
 
-def check_refusals(subject: Subject) -> None:
-    """What cannot be done is refused by a `ValueError` that names it."""
-    for name, values in _REFUSED.items():
+def check_rejections(subject: Subject) -> None:
+    """Check that bad options and environments are rejected by a `ValueError` that names them."""
+    for name, values in _REJECTED.items():
         for value in values if name in subject.known else ():
             options = {**subject.options, name: value}
             where = f"{name} = {value}"
-            fault = _refusal(lambda options=options: _begin(subject, options), where)  # type: ignore[misc]
+            fault = _rejection(lambda options=options: _begin(subject, options), where)  # type: ignore[misc]
             if fault is None:
-                fail("bad option not refused", where, "the learner went to work")
+                fail("bad option not rejected", where, "the learner yielded a stage")
             if name not in fault and name.replace("_", " ") not in fault:
-                fail("refusal does not name the option", where, shown(fault))
+                fail("rejection does not name the option", where, shown(fault))
     for env in (ContinuousEnv(), ApartEnv()):
         where = f"environment {env.metadata['name']}"
-        fault = _refusal(lambda env=env: _begin(subject, subject.options, env), where)  # type: ignore[misc]
+        fault = _rejection(lambda env=env: _begin(subject, subject.options, env), where)  # type: ignore[misc]
         if fault is None and isinstance(env, ContinuousEnv):
-            fail("environment not refused", where, "continuous actions cannot be counted")
+            fail("environment not rejected", where, "continuous actions cannot be counted")
         if fault is not None and isinstance(env, ContinuousEnv) and env.n_steps:
-            detail = f"it took {env.n_steps} steps before it said: {shown(fault)}"
-            fail("refused too late", where, detail)
+            detail = f"it took {env.n_steps} steps before the error: {shown(fault)}"
+            fail("rejected too late", where, detail)
 
 
 def plays(subject: Subject, env: Any) -> bool:
-    """Whether a learner takes an environment; it rejects one by an `InputError` or `ValueError`."""
-    return _refusal(lambda: _begin(subject, subject.options, env), env.metadata["name"]) is None
+    """Whether a learner accepts an environment; it rejects one by a `ValueError`."""
+    return _rejection(lambda: _begin(subject, subject.options, env), env.metadata["name"]) is None
 
 
 def _begin(subject: Subject, options: Any, env: Any = None) -> None:
@@ -265,7 +270,7 @@ def _begin(subject: Subject, options: Any, env: Any = None) -> None:
     next(iter(learner.learn(game, n_stages=2, rng=np.random.default_rng(0))))
 
 
-def _refusal(call: Callable[[], None], where: str) -> str | None:
+def _rejection(call: Callable[[], None], where: str) -> str | None:
     try:
         call()
     except ValueError as fault:

@@ -1,4 +1,4 @@
-"""The checks of observers, in the order in which `check_observer` makes them."""
+"""The checks of observers, in the order of `check_observer`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from malfl_algos.contract import RecoveredRewards
 from malfl_algos.plugins.results import check_result
-from malfl_algos.testing.cases import (
+from malfl_algos.testing.games import (
     Case,
     grid_game,
     learned_case,
@@ -19,7 +19,7 @@ from malfl_algos.testing.cases import (
     played_case,
     renamed,
 )
-from malfl_algos.testing.subject import Subject, guarded, kept_contract, parts, told, unsettle
+from malfl_algos.testing.subject import Subject, evaluated, guarded, kept_contract, parts, unsettle
 from malfl_algos.testing.worlds import check_peeking
 from malfl_algos.trace import LearningTrace, Stage, Transitions
 from malfl_env.testing.protocol import fail
@@ -28,11 +28,11 @@ from malfl_env.testing.values import difference, pieces, shown
 __all__ = ["ObserverCheck"]
 
 SAME_AGENT = 0.5
-"""Correlation that two results about one agent must have, called by either name."""
+"""Least correlation of two rewards of one agent under two names."""
 REWARDS = ("rewards", "functions")
-"""Parts of a result that hold rewards."""
+"""Fields of a result that hold rewards."""
 MISPLACED = 0.3
-"""By how much more the bystander's reward may change, in correlation, before it is blamed."""
+"""Largest mean difference of correlations by which the other agent's reward may change more."""
 
 
 @dataclass(frozen=True)
@@ -41,14 +41,14 @@ class ObserverCheck:
 
     Args:
         subject: the observer.
-        keep: whether it asks for transitions.
+        keep: whether it needs transitions.
     """
 
     subject: Subject
     keep: bool
 
     def __call__(self) -> None:
-        """All checks; an observer may read tabular traces, observed steps, or both."""
+        """All checks; an observer may accept tabular traces, observed steps, or both."""
         kinds = 0
         case = learned_case("2x2 grid world", grid_game(0), keep_transitions=self.keep)
         if self._reads(case):
@@ -57,26 +57,26 @@ class ObserverCheck:
             honest = self._check_repeats(case, other)
             self._check_inputs(case, honest)
             check_peeking(self.subject, case, honest)
-            self._check_seat(case)
+            self._check_perspectives(case)
             self._check_odd(case)
             self._check_agents(case)
-            self._check_refusals(case)
+            self._check_rejections(case)
         seen = observed_case(grid_game(0))
         if self._reads(seen):
             kinds += 1
             self._check_repeats(seen, observed_case(grid_game(1)))
             self._check_numbers(seen)
         if not kinds:
-            self.recover(case)  # says why not
+            self.recover(case)  # raises the reason
             fail("reads no trace", case.name, "it rejected a tabular trace and observed steps")
 
     def _reads(self, case: Case) -> bool:
-        """Whether it does not reject a trace of this kind."""
+        """Whether it accepts a trace of this kind."""
         try:
             self.subject.build().recover(**case.arguments())
         except ValueError:
             return False
-        except Exception:  # reported by the checks
+        except Exception:  # the checks report it
             return True
         return True
 
@@ -94,104 +94,108 @@ class ObserverCheck:
     def _check_repeats(self, case: Case, other: Case) -> Any:
         """One trace, one result: again, after another trace, the global generators elsewhere."""
         observer = self.subject.build()
-        first = told(self.recover(case, observer=observer), case)
+        first = evaluated(self.recover(case, observer=observer), case)
         unsettle(7)
-        gap = difference(first, told(self.recover(case, "a second observer"), case))
+        gap = difference(first, evaluated(self.recover(case, "a second observer"), case))
         if gap:
             fail("one trace, two results", case.name, gap)
-        elsewhere = told(self.recover(other, "another trace", observer), case)
+        elsewhere = evaluated(self.recover(other, "another trace", observer), case)
         if all(difference(first[name], elsewhere[name]) is None for name in REWARDS):
-            detail = "agents with other rewards left another trace, the rewards found are the same"
+            detail = "the trace of agents with other rewards has the same recovered rewards"
             fail("result does not depend on the trace", case.name, detail)
-        again = told(self.recover(case, "the first trace again", observer), case)
+        again = evaluated(self.recover(case, "the first trace again", observer), case)
         gap = difference(first, again)
         if gap:
             fail("an observer remembers its last trace", case.name, gap)
         return first
 
     def _check_inputs(self, case: Case, honest: Any) -> None:
-        """What is handed over stays as it is, and may be read-only."""
+        """Check that arguments are not changed, and that they may be read-only."""
         case = replace(case, known=case.trace.agents[:1])
         arguments = case.arguments()
         before = parts(arguments)
-        known = told(guarded(lambda: self.subject.build().recover(**arguments), case.name), case)
+        known = evaluated(
+            guarded(lambda: self.subject.build().recover(**arguments), case.name), case
+        )
         gap = difference(before, parts(arguments))
         if gap:
             fail("inputs written to", case.name, gap)
         for agents, expected in (((), honest), (case.known, known)):
             frozen = _read_only(replace(case, known=agents))
-            gap = difference(expected, told(self.recover(frozen, "inputs read-only"), case))
+            gap = difference(expected, evaluated(self.recover(frozen, "inputs read-only"), case))
             if gap:
                 fail("result depends on whether inputs are read-only", case.name, gap)
 
-    def _check_seat(self, case: Case) -> None:
-        """From each agent's seat: its own policies known, the others' rewards wanted."""
+    def _check_perspectives(self, case: Case) -> None:
+        """Recover from each agent's perspective: its own policies are known."""
         for agent in case.trace.agents:
             self.recover(replace(case, known=(agent,)), f"policies of {agent} known")
 
     def _check_odd(self, case: Case) -> None:
-        """Cases that a method may refuse, and on which it must not talk nonsense."""
+        """Cases that a method may reject; a result must keep the contract."""
         odd = learned_case("game with 2 and 3 actions", odd_game(0), keep_transitions=self.keep)
-        self._sound_or_refused(odd, "")
-        self._sound_or_refused(case, "game=None", game=None)
-        self._sound_or_refused(case, "discount=None", discount=None)
-        self._sound_or_refused(case, "one stage", trace=case.trace.first(1))
+        self._sound_or_rejected(odd, "")
+        self._sound_or_rejected(case, "game=None", game=None)
+        self._sound_or_rejected(case, "discount=None", discount=None)
+        self._sound_or_rejected(case, "one stage", trace=case.trace.first(1))
         nothing = Stage(np.zeros_like(case.trace.stages[0].joint_counts), None, _no_steps(case))
         stages = list(case.trace.stages)
         for number in (0, 1, len(stages) - 1):
             holed = LearningTrace((*stages[:number], nothing, *stages[number + 1 :]))
-            self._sound_or_refused(case, f"stage {number} without data", trace=holed)
+            self._sound_or_rejected(case, f"stage {number} without data", trace=holed)
         if self.keep:
             bare = LearningTrace(tuple(replace(stage, transitions=None) for stage in stages))
-            self._sound_or_refused(case, "no transitions kept", trace=bare)
+            self._sound_or_rejected(case, "no transitions kept", trace=bare)
 
-    def _sound_or_refused(self, case: Case, where: str, **changed: Any) -> None:
+    def _sound_or_rejected(self, case: Case, where: str, **changed: Any) -> None:
         where = f"{case.name}{where and ', '}{where}"
         arguments = {**case.arguments(), **changed}
-        result = self._result_or_refusal(arguments, where)
+        result = self._result_or_rejection(arguments, where)
         if not isinstance(result, str):
             with kept_contract(where):
                 check_result(result, arguments["trace"], case.trace.agents)
 
-    def _result_or_refusal(self, arguments: Mapping[str, Any], where: str) -> Any:
+    def _result_or_rejection(self, arguments: Mapping[str, Any], where: str) -> Any:
         observer = self.subject.build()
         try:
             return observer.recover(**arguments)
         except ValueError as fault:
-            return str(fault) or "(no words)"
+            return str(fault) or "(no message)"
         except Exception as fault:
             detail = f"expected a result or a ValueError, got {type(fault).__name__}: {fault}"
             raise AssertionError(f"wrong kind of error: {detail} ({where})") from fault
 
-    def _check_refusals(self, case: Case) -> None:
-        """What makes no sense is refused by a `ValueError` that names it."""
+    def _check_rejections(self, case: Case) -> None:
+        """Check that arguments that do not fit are rejected by a `ValueError`."""
         self._check_numbers(case)
         stranger = {"agent_9": case.policies["agent_0"]}
         misshapen = {"agent_0": case.policies["agent_0"][:, :-1]}
         other = odd_game(0).without_rewards()
-        self._refusal(case, "a game of another size", {"game": other})
-        self._refusal(case, "policies of an agent that is not there", {"known_policies": stranger})
-        self._refusal(case, "policies of the wrong shape", {"known_policies": misshapen})
+        self._rejection(case, "a game of another size", {"game": other})
+        self._rejection(case, "policies of an unknown agent", {"known_policies": stranger})
+        self._rejection(case, "policies of the wrong shape", {"known_policies": misshapen})
 
     def _check_numbers(self, case: Case) -> None:
-        """Discount and temperature out of their ranges."""
+        """Check that a discount or temperature out of range is rejected by name."""
         for name, values in {
             "discount": (-0.1, 1.5, float("nan")),
             "temperature": (0.0, -1.0, float("nan")),
         }.items():
             for value in values:
-                words = self._refusal(case, f"{name} = {value}", {name: value})
-                if name not in words:
-                    fail("refusal does not name the argument", f"{name} = {value}", shown(words))
+                message = self._rejection(case, f"{name} = {value}", {name: value})
+                if name not in message:
+                    fail(
+                        "rejection does not name the argument", f"{name} = {value}", shown(message)
+                    )
 
-    def _refusal(self, case: Case, where: str, changed: Mapping[str, Any]) -> str:
-        result = self._result_or_refusal({**case.arguments(), **changed}, where)
+    def _rejection(self, case: Case, where: str, changed: Mapping[str, Any]) -> str:
+        result = self._result_or_rejection({**case.arguments(), **changed}, where)
         if isinstance(result, RecoveredRewards):
-            fail("bad argument not refused", where, "a result was returned")
+            fail("bad argument not rejected", where, "a result was returned")
         return str(result)
 
     def _check_agents(self, case: Case) -> None:
-        """Each reward is that of the agent whose name it bears."""
+        """Check that each reward belongs to the agent of its name."""
         turned, place = renamed(case)
         first, second = (self.recover(one).rewards for one in (case, turned))
         for agent, other in zip(case.trace.agents, case.trace.agents[::-1], strict=True):
@@ -200,12 +204,12 @@ class ObserverCheck:
             if found.ndim > 1:
                 found = found.transpose(0, 2, 1)
             if found.shape == expected.shape and _correlation(expected, found) < SAME_AGENT:
-                detail = f"{agent}, called {other}, has quite another reward"
+                detail = f"{agent}, renamed to {other}, has a different reward"
                 fail("result depends on the agents' names", case.name, detail)
         self._check_credit(case)
 
     def _check_credit(self, case: Case) -> None:
-        """Where one agent alone behaves otherwise, it is its reward that changes more."""
+        """Check that if one agent changes its policies, its own reward changes most."""
         before = self.recover(played_case(case, case.policies)).rewards
         gaps = []
         for seed in (2, 3, 4):
@@ -220,14 +224,14 @@ class ObserverCheck:
                 gaps.append(own - others)
         if np.mean(gaps) > MISPLACED:
             detail = (
-                "when one agent alone behaves otherwise, it is the reward found for the other "
-                f"that changes more (correlations apart by {np.mean(gaps):.2f})"
+                "when only one agent changes its policies, the reward of the other agent changes "
+                f"more (difference of correlations: {np.mean(gaps):.2f})"
             )
             fail("agents mixed up", case.name, detail)
 
 
 def _correlation(one: Any, other: Any) -> float:
-    """Pearson's; 1 where one of them is constant and so has no direction."""
+    """Pearson r; 1 if one of the two is constant."""
     if np.ptp(one) == 0 or np.ptp(other) == 0:
         return 1.0
     return float(np.corrcoef(np.ravel(one), np.ravel(other))[0, 1])
@@ -247,7 +251,7 @@ def _no_steps(case: Case) -> Transitions | None:
 
 
 def _read_only(case: Case) -> Case:
-    """The same case with arrays of its own that cannot be written to."""
+    """The same case with read-only copies of its arrays."""
     stages = tuple(
         Stage(
             stage.counts.copy(),

@@ -1,4 +1,4 @@
-"""The plugin under test: how it is built, and calls into it under guard."""
+"""The plugin under test: how an instance is made, and how its methods are called."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ from malfl_env.testing.values import difference, shown, snapshot
 
 __all__ = [
     "Subject",
+    "evaluated",
     "guarded",
     "kept_contract",
     "kept_random_state",
     "parts",
     "subject_of",
-    "told",
     "unsettle",
 ]
 
@@ -46,9 +46,9 @@ class Subject:
     Args:
         kind: "learner" or "observer".
         name: for messages.
-        make: called with options by name, returns the learner or the observer.
-        options: those given to the check, filled up as an experiment would.
-        known: names of all options that it has.
+        make: takes options by name, returns the learner or the observer.
+        options: those given to the check, and those that an experiment fills in.
+        known: names of all its options.
     """
 
     kind: Kind
@@ -69,17 +69,17 @@ def subject_of(
     options: Mapping[str, Any] | None,
     filled: Mapping[str, Any],
 ) -> Subject:
-    """The plugin that was handed over, checked as far as it can be without running it.
+    """The plugin under test, after all checks that need no run.
 
     Args:
         plugin: name of an installed plugin, a plugin class, or a function of the options.
         kind: "learner" or "observer".
-        options: as given; they go before
-        filled: values for options that an experiment would fill in.
+        options: the given options.
+        filled: values of options that an experiment fills in; `options` override them.
 
     Raises:
-        AssertionError: where it is no plugin, or an option has no documentation.
-        InputError: for an unknown name or option, or an option's value of the wrong type.
+        AssertionError: for an object that is not a plugin, or an option without documentation.
+        InputError: for an unknown name or option, or a value of the wrong type.
     """
     given = dict(options or {})
     if isinstance(plugin, str):
@@ -108,12 +108,12 @@ def subject_of(
 def _check_documentation(cls: type) -> None:
     for option in describe_options(cls):
         if not option.documentation:
-            where = "a text below the field, or in the Args section of the class"
+            where = "write a text below the field, or an entry in the Args section of the class"
             fail("option without documentation", where, f"{cls.__qualname__}.{option.name}")
 
 
 def guarded(call: Callable[[], Any], where: str) -> Any:
-    """The result of a call into the plugin, which may not raise nor use global randomness."""
+    """The result of a call of the plugin, which must neither raise nor use global randomness."""
     before = _random_state()
     try:
         result = call()
@@ -148,7 +148,7 @@ def kept_random_state() -> Iterator[None]:
 
 
 def unsettle(seed: int) -> None:
-    """Put the global generators elsewhere, so that whoever draws from them shows it."""
+    """Change the state of the global generators, so that results of their use change."""
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002
     torch = sys.modules.get("torch")
@@ -157,7 +157,7 @@ def unsettle(seed: int) -> None:
 
 
 def parts(value: Any) -> Any:
-    """A copy in plain containers and arrays; a dataclass becomes the mapping of its fields."""
+    """A copy of plain containers and arrays; a dataclass becomes the mapping of its fields."""
     if is_dataclass(value) and not isinstance(value, type):
         own = (field.name for field in fields(value) if field.name != "functions")
         return {name: parts(getattr(value, name)) for name in own}
@@ -168,7 +168,7 @@ def parts(value: Any) -> Any:
     return snapshot(value)
 
 
-def told(result: Any, case: Any) -> Any:
+def evaluated(result: Any, case: Any) -> Any:
     """A result as `parts`, its reward functions evaluated on the first stage of a case."""
     found = parts(result)
     if isinstance(found, dict):

@@ -1,9 +1,9 @@
-"""Whether an observer looks at what it may not see.
+"""Check that an observer does not read the ground truth.
 
-What an observer may see is in its arguments; the truth lies elsewhere: in the files of a run, in
-the memory of the process that scores, in a game that was not stripped of its rewards. So the same
-arguments are handed over in two worlds that differ in the truth alone, and a result that differs
-has looked. Files with the truth are watched besides: opening one is enough.
+An observer may read its arguments only. Ground truth is in the files of a run, in the memory of the
+process that scores, and in a game that still has its rewards. So the observer gets the same
+arguments several times, and only the ground truth around it differs: a different result shows that
+the observer read it. Files of ground truth are also watched: the observer must not open one.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 
 from malfl_algos.ground_truth import GroundTruth
-from malfl_algos.testing.cases import Case
-from malfl_algos.testing.subject import Subject, guarded, told
+from malfl_algos.testing.games import Case
+from malfl_algos.testing.subject import Subject, evaluated, guarded
 from malfl_algos.trace import LearningTrace, Stage
 from malfl_env.testing.protocol import fail
 from malfl_env.testing.values import difference
@@ -35,26 +35,26 @@ _TRUTH_NAMES = ("truth", "ground_truth")
 
 
 def check_peeking(subject: Subject, case: Case, honest: Any) -> None:
-    """Compare results from worlds with different truths.
+    """Compare results beside different ground truths.
 
     Args:
         subject: the observer.
-        case: what it is handed in all of them.
-        honest: its result where there was no truth to be seen, in the form of `told`.
+        case: its arguments, the same each time.
+        honest: its result without any ground truth to read, in the form of `evaluated`.
     """
     for seed in (1, 2):
         gap = difference(honest, _in_world(subject, case, seed))
         if gap:
-            detail = f"the truth of the world around it changes the result: {gap}"
+            detail = f"ground truth in files or memory changes the result: {gap}"
             fail("reads what it may not see", f"{case.name}, files and memory", detail)
         gap = difference(honest, _with_rewards(subject, case, seed))
         if gap:
-            detail = f"the rewards of a game that was not stripped change the result: {gap}"
+            detail = f"the rewards of the game change the result: {gap}"
             fail("reads what it may not see", f"{case.name}, game.rewards", detail)
 
 
 def _truth(case: Case, seed: int) -> GroundTruth:
-    """Rewards and policies that could be the true ones of a trace."""
+    """Random rewards and policies of the right shapes."""
     rng = np.random.default_rng(seed)
     rewards = {agent: rng.standard_normal(case.game.n_states) for agent in case.game.agents}
     policies = {
@@ -65,9 +65,10 @@ def _truth(case: Case, seed: int) -> GroundTruth:
 
 
 def _in_world(subject: Subject, case: Case, seed: int) -> Any:
-    """The result where the truth lies on the disk, in the caller's variables and on the trace."""
+    """The result with ground truth on disk, in the caller's variables and in attributes."""
     truth = _truth(case, seed)
-    rewards, policies = truth.rewards, truth.joint_policies  # for whoever walks up the stack
+    # an observer could find these variables on the stack
+    rewards, policies = truth.rewards, truth.joint_policies
     true_game = case.game.with_rewards(list(rewards.values()))
     baited = replace(case, trace=_baited(case.trace, truth))
     where = f"{case.name}, beside a run folder"
@@ -78,21 +79,21 @@ def _in_world(subject: Subject, case: Case, seed: int) -> Any:
             names = ", ".join(sorted({os.path.basename(path) for path in opened}))
             fail("reads what it may not see", where, f"it opened {names}")
     del rewards, policies, true_game
-    return told(result, case)
+    return evaluated(result, case)
 
 
 def _with_rewards(subject: Subject, case: Case, seed: int) -> Any:
-    """The result where nobody stripped the game; the honest one where that is refused."""
+    """The result for a game with rewards; if it is rejected, the result without them."""
     game = case.game.with_rewards(list(_truth(case, seed).rewards.values()))
     observer = subject.build()
     try:
-        return told(observer.recover(**{**case.arguments(), "game": game}), case)
-    except Exception:  # an observer may insist on a stripped game
-        return told(observer.recover(**case.arguments()), case)
+        return evaluated(observer.recover(**{**case.arguments(), "game": game}), case)
+    except Exception:  # an observer may reject a game with rewards
+        return evaluated(observer.recover(**case.arguments()), case)
 
 
 def _baited(trace: LearningTrace, truth: GroundTruth) -> LearningTrace:
-    """The same trace, the truth within reach of whoever guesses at attributes."""
+    """The same trace with ground truth in further attributes."""
     stages = []
     for number, stage in enumerate(trace.stages):
         policies = {agent: own[number] for agent, own in truth.joint_policies.items()}
@@ -115,7 +116,7 @@ def _bait(value: Stage | LearningTrace, truth: GroundTruth, policies: Any) -> No
 
 @contextmanager
 def _run_folder(folder: Path, case: Case, truth: GroundTruth) -> Iterator[list[str]]:
-    """Be in a run folder that holds the truth; yields the paths of its files that are opened."""
+    """Work in a run folder with ground truth; yields the paths of its opened files."""
     for place in (folder, folder / "homogeneous" / "seed_0" / "ma-spi"):
         place.mkdir(parents=True, exist_ok=True)
         truth.save(place / "ground_truth.npz")
@@ -144,7 +145,7 @@ _hooked: list[bool] = []
 @contextmanager
 def _watching(files: set[str]) -> Iterator[list[str]]:
     """Record which of these files are opened in this process."""
-    if not _hooked:  # a hook stays for good; it looks at nothing while nothing is watched
+    if not _hooked:  # a hook cannot be removed; it does nothing while no file is watched
         sys.addaudithook(_audit)
         _hooked.append(True)
     _opened.clear()

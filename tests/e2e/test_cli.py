@@ -90,7 +90,7 @@ def _option_help(command: str) -> str:
         ("recover --help --observer x", "unknown observer 'x'; installed: "),
         (
             "reproduce --learner sb3-none --observers counting",
-            "(malfl-sb3 brings it|unknown learner)",
+            "(it is part of malfl-sb3|unknown learner)",
         ),
     ],
 )
@@ -290,7 +290,7 @@ def test_plugins_that_do_not_work_are_marked_and_harm_nobody(tmp_path, monkeypat
     assert "broken  distribution 'garbled' 1.2" in out
     assert "broken  learner 'bent' of distribution 'others' 1.2" in out
     assert "clash   learner 'fake' of distribution 'fakes' 1.2" in out
-    assert "note: the name is used by 'others' 1.2, too: say 'fakes:fake'" in out
+    assert "note: the name is also used by 'others' 1.2: write 'fakes:fake'" in out
     assert "ok      learner 'ok' of distribution 'others' 1.2" in out
     assert main(["learn", "fakes:fake", "--output-dir", "out", "--iterations", "2"]) == 0
 
@@ -313,11 +313,11 @@ def test_doctor_notes_what_authors_should_look_at(tmp_path, monkeypatch, capsys)
     assert main(["plugins", "doctor"]) == 1
     noted = capsys.readouterr().out.partition("ok      learner 'Noted'")[2].splitlines()[1:4]
     assert [line.strip() for line in noted] == [
-        "note: option 'mood' has no default, and an experiment does not fill it in: it has to be "
-        "given every time (--option mood=...)",
+        "note: option 'mood' has no default, and an experiment does not fill it in: users must "
+        "always give it (--option mood=...)",
         "note: option 'mood' has no documentation",
-        "note: 'Noted' cannot name a folder of a run: a label has to be given in YAML, unless the "
-        "name is of lower-case letters, digits and hyphens",
+        "note: 'Noted' cannot be the name of a folder (allowed: lower-case letters, digits, "
+        "hyphens): users must give a label in YAML",
     ]
     assert main(["plugins", "doctor"]) == 1
     assert "broken  learner 'fussy'" in capsys.readouterr().out

@@ -280,7 +280,7 @@ def test_an_observer_may_refuse_short_traces(tmp_path):
 @pytest.mark.parametrize(
     ("mode", "complaint"),
     [
-        ("short", "learner 'fake' gave 3 stages, n_stages is 4"),
+        ("short", "learner 'fake' yielded 3 stages, n_stages is 4"),
         (
             "misshapen",
             r"learner 'fake': stage 0: counts of another game: shape \(15, 5, 5\), expected",

@@ -148,7 +148,7 @@ def test_single_commands_tell_a_plugins_fault_from_bad_input(capsys, command):
     [
         ("odd --option fault=stage", "a stage "),
         ("fake --option mode=misshapen", "learner 'fake': stage 0: counts of another game: shape"),
-        ("fake --option mode=short", "learner 'fake' gave 1 stages, n_stages is 2"),
+        ("fake --option mode=short", "learner 'fake' yielded 1 stages, n_stages is 2"),
     ],
 )
 def test_stages_that_break_the_contract_are_the_learners_fault(capsys, learner, complaint):

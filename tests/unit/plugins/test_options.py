@@ -204,7 +204,7 @@ class Odd:
 
 
 def test_an_annotation_that_no_value_can_be_checked_by_names_its_option():
-    with pytest.raises(InputError, match=r"Odd: option 'thing' .* by which no value can be"):
+    with pytest.raises(InputError, match=r"Odd: option 'thing' .* which pydantic cannot"):
         coerce_options(Odd, {}, where="here")
 
 

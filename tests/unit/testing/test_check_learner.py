@@ -16,7 +16,7 @@ from own_plugins import own_plugins
 from malfl_algos.contract import LearnedStage, StageTruth
 from malfl_algos.learners.ma_spi import MaSpi
 from malfl_algos.testing import check_learner
-from malfl_algos.testing.frequencies import log_e_values
+from malfl_algos.testing.stages import log_e_values
 from malfl_algos.trace import NextStateCounts, Stage
 from malfl_env import grid_world_v0, markov_game
 
@@ -287,7 +287,7 @@ FAULTS: dict[str, list[Any]] = {
     "not a plain Stage": [
         observing(lambda own, game: StageWithRewards(own.joint_counts, rewards=game.rewards))
     ],
-    "wrong number of stages: n_stages is 3, the learner gave 2": [
+    "wrong number of stages: n_stages is 3, the learner yielded 2": [
         _of_class(
             Learner,
             spoilt=lambda self, stages, game: (s for s, _ in zip(stages, "12", strict=False)),
@@ -377,12 +377,12 @@ FAULTS: dict[str, list[Any]] = {
     "inputs written to": [learning(_changing_rewards)],
     "thread left behind: .*left": [learning(_leaving_a_thread)],
     "call raised: KeyError.*closed": [learning(_failing_to_close)],
-    "bad option not refused": [Lenient],
-    "refusal does not name the option": [Wordless],
+    "bad option not rejected": [Lenient],
+    "rejection does not name the option": [Wordless],
     "wrong kind of error: .*AssertionError": [Asserting],
     "counts of another game: .*no tabular model": [learning(_playing_anything)],
-    "environment not refused": [learning(_playing_without_actions)],
-    "refused too late": [learning(_playing_first)],
+    "environment not rejected": [learning(_playing_without_actions)],
+    "rejected too late": [learning(_playing_first)],
     "wrong kind of error: .*KeyError": [learning(_with_an_odd_error)],
 }
 

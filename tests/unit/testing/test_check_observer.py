@@ -264,7 +264,7 @@ FAULTS: dict[str, list[Any]] = {
         returning(rewards=lambda own: list(own.values())),
         returning(diagnostics=lambda own: [1, 2]),
     ],
-    "reward of nobody in the game": [
+    "reward of an unknown agent": [
         returning(rewards=lambda own: {**own, "agent_2": own["agent_0"]})
     ],
     "agent missing from rewards": [spoiling(_known_left_out)],
@@ -304,7 +304,7 @@ FAULTS: dict[str, list[Any]] = {
             )
         )
     ],
-    "diagnostics are not for JSON": [
+    "diagnostics are not JSON": [
         returning(diagnostics=lambda own: {"agent_0": {1, 2}}),
         returning(diagnostics=lambda own: {"agent_0": {(1, 2): 3}}),
     ],
@@ -328,7 +328,7 @@ FAULTS: dict[str, list[Any]] = {
         tempted(lambda trace, given: trace.stages[1].joint_policy["agent_1"][0, 0]),  # type: ignore[attr-defined]
     ],
     "reads what it may not see: it opened config.yaml": [adding(_looked_at)],
-    "reads what it may not see: .*not stripped": [
+    "reads what it may not see: .*rewards of the game": [
         tempted(
             lambda trace, given: (
                 given["game"] is not None
@@ -339,11 +339,11 @@ FAULTS: dict[str, list[Any]] = {
     ],
     "result depends on the agents' names": [returning(rewards=_first_for_all)],
     "agents mixed up": [spoiling(_exchanged)],
-    "bad argument not refused: .*discount": [gullible("discount")],
-    "bad argument not refused: .*temperature": [gullible("temperature")],
-    "bad argument not refused: .*a game of another size": [gullible("game")],
-    "bad argument not refused: .*not there": [gullible("known_policies")],
-    "refusal does not name the argument": [Wordless],
+    "bad argument not rejected: .*discount": [gullible("discount")],
+    "bad argument not rejected: .*temperature": [gullible("temperature")],
+    "bad argument not rejected: .*a game of another size": [gullible("game")],
+    "bad argument not rejected: .*unknown agent": [gullible("known_policies")],
+    "rejection does not name the argument": [Wordless],
     "wrong kind of error: .*ZeroDivisionError.*without data": [Careless],
     "wrong kind of error: .*AttributeError.*no transitions kept": [Unready],
 }

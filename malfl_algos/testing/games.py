@@ -1,4 +1,4 @@
-"""Small games, and traces of agents that learned in them, for observers to be tried on."""
+"""Games for trials of plugins: environments for learners, and traces for observers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from gymnasium.spaces import Box, Discrete, Space
 from numpy.typing import NDArray
+from pettingzoo import ParallelEnv
 
 from malfl_algos.play.tabular import observed_stage, sample_stage
 from malfl_algos.plugins.loading import load_learner
@@ -16,7 +18,10 @@ from malfl_env import MarkovGame, grid_world_v0, markov_game
 from malfl_env.markov_game import Factor, deterministic_game
 
 __all__ = [
+    "ApartEnv",
     "Case",
+    "ContinuousEnv",
+    "ObservedWorld",
     "grid_game",
     "learned_case",
     "observed_case",
@@ -33,14 +38,14 @@ N_STAGES, EPISODES, EPISODE_LENGTH = 4, 100, 50
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """What an observer is handed, and what it is not.
+    """The arguments of an observer, and the ground truth.
 
     Args:
         name: for messages.
-        game: without its rewards; None: the trace holds observed steps alone.
-        trace: of agents that learned.
-        policies: true ones, per agent id `(n_stages, n_states, n_actions)`.
-        known: agents whose policies are handed over.
+        game: without its rewards; None: the trace holds observed steps only.
+        trace: the trace of agents that learned.
+        policies: ground truth, per agent id `(n_stages, n_states, n_actions)`.
+        known: agents whose policies the observer is given.
     """
 
     name: str
@@ -63,7 +68,7 @@ class Case:
 
 @dataclass(frozen=True, eq=False)
 class _Tabular:
-    """An environment that is a tabular model and nothing else."""
+    """An environment that has only a tabular model."""
 
     game: MarkovGame
 
@@ -73,25 +78,25 @@ class _Tabular:
 
 
 def grid_game(seed: int) -> MarkovGame:
-    """The grid world of 2x2 cells, with rewards of the state drawn from a normal distribution."""
+    """The grid world of 2x2 cells; rewards of the states are drawn from a normal distribution."""
     game = markov_game(grid_world_v0.parallel_env(size=2))
     rng = np.random.default_rng(seed)
     return game.with_rewards([rng.standard_normal(game.n_states) for _ in game.n_actions])
 
 
 def odd_game(seed: int) -> MarkovGame:
-    """Seven joint states in no grid, two actions for one agent and three for the other."""
+    """A game of seven joint states, with two actions for one agent and three for the other."""
     rng = np.random.default_rng(seed)
     shape = (7, 2, 3)
     table = rng.integers(shape[0], size=shape)
-    table[:, 0, 0] = (np.arange(shape[0]) + 1) % shape[0]  # so that every state occurs
+    table[:, 0, 0] = (np.arange(shape[0]) + 1) % shape[0]  # every state can be reached
     return deterministic_game(
         table, start=0, rewards=[rng.standard_normal(shape[0]) for _ in shape[1:]]
     )
 
 
 def learned_case(name: str, game: MarkovGame, *, keep_transitions: bool) -> Case:
-    """A trace of soft policy iteration in a game: 4 stages of 5000 steps."""
+    """A trace of soft policy iteration in a game, 4 stages of 5000 steps."""
     learner = load_learner(
         "ma-spi",
         discount=DISCOUNT,
@@ -109,7 +114,7 @@ def learned_case(name: str, game: MarkovGame, *, keep_transitions: bool) -> Case
 
 
 def observed_case(game: MarkovGame) -> Case:
-    """The trace of a learned case as an observer sees it that knows observations alone."""
+    """A learned case whose trace holds steps with observations, without joint states."""
     case = learned_case("observed steps", game, keep_transitions=True)
     whole = case.trace.with_observations(game)
     stages = [
@@ -122,13 +127,13 @@ def observed_case(game: MarkovGame) -> Case:
 
 
 def played_case(case: Case, policies: Mapping[str, FloatArray]) -> Case:
-    """A trace in the same game of agents that went through given policies."""
+    """A trace in the same game, of agents that play the given policies."""
     game, stages = case.game, []
     keep = any(stage.transitions is not None for stage in case.trace.stages)
-    silent = game.with_rewards([np.zeros(game.n_states)] * game.n_agents)
+    without = game.with_rewards([np.zeros(game.n_states)] * game.n_agents)
     for number in range(case.trace.n_stages):
         sample = sample_stage(
-            silent,
+            without,
             [np.log(policies[agent][number]) for agent in game.agents],
             seed=number,
             episodes=EPISODES,
@@ -143,7 +148,7 @@ def played_case(case: Case, policies: Mapping[str, FloatArray]) -> Case:
 
 
 def renamed(case: Case) -> tuple[Case, NDArray[np.int64]]:
-    """The same with the two agents of a grid world called by each other's name.
+    """The same case of a grid world with the names of its two agents exchanged.
 
     Returns:
         The case, and the new number of each old joint state, int `(n_states,)`.
@@ -180,3 +185,110 @@ def _renamed_stage(stage: Stage, place: NDArray[np.int64], back: NDArray[np.int6
             complete=steps.complete,
         )
     return Stage(counts, None, steps)
+
+
+class _TwoAgents(ParallelEnv[str, Any, Any]):  # type: ignore[misc]
+    """Two agents that observe the number of the step; their actions have no effect."""
+
+    metadata = {"name": "two_agents", "render_modes": []}  # noqa: RUF012
+    render_mode = None
+    actions: Space[Any] = Discrete(2)
+    lengths = (5, 5)
+
+    def __init__(self) -> None:
+        self.possible_agents = ["agent_0", "agent_1"]
+        self.agents: list[str] = []
+        self.n_steps = 0
+        self._step = 0
+        self._seen = Box(0.0, 10.0, (1,), np.float64)
+
+    def observation_space(self, agent: str) -> Space[Any]:
+        """The number of the step."""
+        return self._seen
+
+    def action_space(self, agent: str) -> Space[Any]:
+        """The same for both."""
+        return self.actions
+
+    def reset(
+        self, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Begin an episode."""
+        self.agents, self._step = list(self.possible_agents), 0
+        return self._seen_now(), {agent: {} for agent in self.agents}
+
+    def step(self, actions: dict[str, Any]) -> tuple[dict[str, Any], ...]:
+        """Go on by one step."""
+        self._step += 1
+        self.n_steps += 1
+        acting = self.agents
+        ends = {
+            agent: self._step >= self.lengths[self.possible_agents.index(agent)] for agent in acting
+        }
+        self.agents = [agent for agent in acting if not ends[agent]]
+        never = dict.fromkeys(acting, False)
+        seen = {agent: np.array([float(self._step)]) for agent in acting}
+        return seen, dict.fromkeys(acting, 0.0), ends, never, {agent: {} for agent in acting}
+
+    def _seen_now(self) -> dict[str, Any]:
+        return {agent: np.array([float(self._step)]) for agent in self.agents}
+
+
+class ContinuousEnv(_TwoAgents):
+    """Actions are real numbers and cannot be counted."""
+
+    metadata = {"name": "continuous_actions", "render_modes": []}  # noqa: RUF012
+    actions = Box(-1.0, 1.0, (2,), np.float64)
+
+
+class ApartEnv(_TwoAgents):
+    """The episode of one agent ends before that of the other."""
+
+    metadata = {"name": "unequal_ends", "render_modes": []}  # noqa: RUF012
+    lengths = (3, 5)
+
+
+class ObservedWorld(ParallelEnv[str, Any, Any]):  # type: ignore[misc]
+    """A grid world without a tabular model: agents observe rows and columns as real numbers.
+
+    Args:
+        max_cycles: steps of an episode.
+    """
+
+    metadata = {"name": "observed_world", "render_modes": []}  # noqa: RUF012
+    render_mode = None
+
+    def __init__(self, max_cycles: int = 50) -> None:
+        self._world = grid_world_v0.parallel_env(size=2, max_cycles=max_cycles)
+        self.possible_agents = list(self._world.possible_agents)
+        self._seen = Box(0.0, 1.0, (2 * len(self.possible_agents),), np.float32)
+        self._acts = {agent: Discrete(5) for agent in self.possible_agents}
+
+    @property
+    def agents(self) -> list[str]:
+        """Agents in play."""
+        return list(self._world.agents)
+
+    def observation_space(self, agent: str) -> Space[Any]:
+        """Rows and columns of all agents."""
+        return self._seen
+
+    def action_space(self, agent: str) -> Space[Any]:
+        """Down, up, left, right, stay."""
+        return self._acts[agent]
+
+    def reset(
+        self, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Begin an episode."""
+        seen, infos = self._world.reset(seed=seed, options=options)
+        return _as_numbers(seen), infos
+
+    def step(self, actions: dict[str, Any]) -> tuple[dict[str, Any], ...]:
+        """Go on by one step."""
+        stepped: tuple[Any, ...] = self._world.step(actions)
+        return (_as_numbers(stepped[0]), *stepped[1:])
+
+
+def _as_numbers(seen: dict[str, Any]) -> dict[str, Any]:
+    return {agent: np.asarray(own, dtype=np.float32) for agent, own in seen.items()}
