@@ -248,7 +248,7 @@ def run_sweep(
     if missing:
         with pool or open_pool("loky") as opened, run_lock(folder.root, log=log):
             folder.begin()
-            log(f"{len(missing)} of {len(sweep.runs)} runs to do: {opened.told}")
+            log(f"{len(missing)} of {len(sweep.runs)} runs to do: {opened.description}")
             run_jobs("sweep", missing, run_cell, folder.add, pool=opened, retries=retries, log=log)
     else:
         log(f"all {len(sweep.runs)} runs are there")

@@ -1,4 +1,4 @@
-"""Processes: pools, compilation, signals, progress.
+"""Processes: pools of workers, clusters, compilation and BLAS threads.
 
-Nothing here is public: plugins and notebooks use the faces that `malfl_algos` names.
+Read `pool` first; `clusters` opens pools on Dask and Ray. This package is private.
 """

@@ -1,8 +1,8 @@
-"""Pools on clusters: Dask and Ray, each behind the face of an executor.
+"""Pools on clusters: Dask and Ray, each with the interface of an executor.
 
-Neither Dask nor Ray keeps to a time limit when something listens that does not answer, and Ray
-takes minutes where nothing listens. So a connection is tried first, then a process of its own joins
-the cluster and leaves it, and that process can be ended.
+Dask and Ray exceed their time limits if the other side accepts a connection but does not answer,
+and Ray needs minutes if nothing listens at the address. Therefore this module first tries a plain
+connection. Then a separate process, which can be ended, joins the cluster and leaves it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ __all__ = ["BackendName", "open_pool"]
 BackendName = Literal["loky", "dask", "ray"]
 _MODULES = {"dask": "distributed", "ray": "ray"}
 _OBJECT_STORE = 100 * 2**20
-"""Bytes of shared memory for a Ray of our own: cells and their rows are small."""
+"""Bytes of shared memory for a local Ray cluster: cells and their rows are small."""
 
 
 @contextmanager
@@ -43,15 +43,16 @@ def open_pool(
     """Connect to a cluster, or start workers on this machine; both end with the context.
 
     Args:
-        name: loky: processes of this machine.
-        address: of the cluster; None: a small one of our own on this machine.
-        jobs: items at a time; None: as many as there are processors.
-        connect_timeout: seconds until a cluster counts as unreachable, not counting those that it
-            takes to load its library.
+        name: kind of pool; "loky": processes of this machine.
+        address: of the cluster; None: a small cluster is started on this machine.
+        jobs: number of items at a time; None: the number of processors.
+        connect_timeout: seconds until a cluster counts as unreachable, without the time that its
+            library takes to load.
 
     Raises:
-        InputError: where the cluster cannot be reached, with what was tried, or has no workers.
-        ImportError: where its library is not installed.
+        InputError: if the cluster cannot be reached (the message says what was tried) or has no
+            workers.
+        ImportError: if its library is not installed.
     """
     if jobs is not None and jobs < 1:
         raise InputError(f"jobs must be a whole number >= 1, got {jobs}")
@@ -59,7 +60,7 @@ def open_pool(
         raise InputError(f"connect-timeout must be >= 1 second, got {connect_timeout}")
     if name == "loky":
         if address is not None:
-            raise InputError("--address is of a cluster: choose --backend dask or ray, too")
+            raise InputError("--address needs a cluster: choose --backend dask or ray, too")
         yield local_pool(jobs)
         return
     if find_spec(_MODULES[name]) is None:
@@ -94,10 +95,12 @@ def _dask(address: str | None, jobs: int | None, connect_timeout: int) -> Iterat
             ) from None
         threads = sum(client.ncores().values())
         at_a_time = min(jobs or threads, threads)
-        told = f"Dask at {client.scheduler.address}, {at_a_time} of {threads} threads"
+        description = f"Dask at {client.scheduler.address}, {at_a_time} of {threads} threads"
         executor = client.get_executor(pure=False)
-        # Dask itself does again what was lost with a worker, and gives up what ended several
-        yield Pool(lambda n_items: executor, at_a_time, told, isolated=True, final=(KilledWorker,))
+        # Dask itself retries items that were lost with a worker, until an item has ended several
+        yield Pool(
+            lambda n_items: executor, at_a_time, description, isolated=True, final=(KilledWorker,)
+        )
 
 
 class _RayExecutor:
@@ -107,7 +110,7 @@ class _RayExecutor:
         self._call = ray.remote(num_cpus=1, max_retries=0)(_call)
 
     def submit(self, function: Callable[..., Any], /, *arguments: Any) -> Future[Any]:
-        """Have a function called in a worker."""
+        """Call a function in a worker."""
         future: Future[Any] = self._call.remote(function, *arguments).future()
         return future
 
@@ -118,7 +121,7 @@ def _call(function: Callable[..., Any], *arguments: Any) -> Any:
 
 @contextmanager
 def _without_usage_statistics() -> Iterator[None]:
-    """Ray sends nothing anywhere unasked; the variable is as it was afterwards."""
+    """Turn off Ray's usage statistics unless the user set the variable; restores the variable."""
     name = "RAY_USAGE_STATS_ENABLED"
     asked = name in os.environ
     os.environ.setdefault(name, "0")
@@ -145,9 +148,9 @@ def _ray(address: str | None, jobs: int | None, connect_timeout: int) -> Iterato
         if processors < 1:
             raise InputError(f"--backend ray: the cluster at {address} has no processor")
         at_a_time = min(jobs or processors, processors)
-        told = f"Ray at {address or 'this machine'}, {at_a_time} of {processors} processors"
+        description = f"Ray at {address or 'this machine'}, {at_a_time} of {processors} processors"
         executor = _RayExecutor(ray)
-        yield Pool(lambda n_items: executor, at_a_time, told, isolated=True)
+        yield Pool(lambda n_items: executor, at_a_time, description, isolated=True)
     finally:
         ray.shutdown()
 
@@ -172,21 +175,21 @@ _HINTS = {
 }
 _START = "import faulthandler, sys\naddress, seconds = sys.argv[1], float(sys.argv[2])"
 _LOADING = 120.0
-"""Seconds at most that a library may take to load."""
+"""Seconds that a library may take to load."""
 _PAUSE = 0.5
 
 
 def _check_reachable(name: str, address: str, *, seconds: float) -> None:
-    """Refuse a cluster that does not answer.
+    """Reject a cluster that does not answer.
 
     Args:
         name: dask or ray.
         address: host:port with or without a scheme; for Dask also a scheduler file (.json), for
             Ray also `auto`.
-        seconds: within which it must answer.
+        seconds: time limit for the answer.
 
     Raises:
-        InputError: with what was tried, and what came of it.
+        InputError: the message says what was tried, and with which result.
     """
     until = time.monotonic() + seconds
     tried = ""
@@ -217,7 +220,7 @@ def _host_and_port(name: str, address: str) -> tuple[str, int]:
 def _connect(
     name: str, address: str, target: tuple[str, int], until: float, seconds: float
 ) -> None:
-    """Connect and hang up; tried again and again, as a cluster may be about to start."""
+    """Connect and disconnect; repeated until the time limit, because a cluster may be starting."""
     n_tries = 0
     while True:
         n_tries += 1
@@ -235,7 +238,7 @@ def _connect(
 
 
 def _join(name: str, address: str, seconds: float) -> str | None:
-    """Join a cluster and leave it, in a process of its own; what went wrong, if anything."""
+    """Join a cluster and leave it in a separate process; returns the error, or None."""
     command = [sys.executable, "-c", _START + _JOIN[name], address, str(seconds)]
     try:
         done = subprocess.run(

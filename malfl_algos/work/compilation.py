@@ -1,8 +1,8 @@
-"""The one wrapper of numba, and the note that code is being compiled.
+"""The only wrapper of numba, and the message that code is being compiled.
 
-numba keeps what it has compiled in a folder, and later processes load it. Without a folder that can
-be written to, or with a damaged file in it, functions are compiled anew: this costs time, never the
-run. Commands and scripts say on standard error, once, that the first run waits for compilation.
+numba saves compiled functions in a cache folder, and later processes load them. If no folder can be
+written to, or a file in it is damaged, functions are compiled again; this costs time, but the run
+continues. Commands and scripts write one line to standard error when they wait for compilation.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from numba.core.caching import FunctionCache
 __all__ = ["compiled", "splitmix64", "tell_of_compilation", "tell_of_compilation_in_worker"]
 
 _TOLD = "MALFL_COMPILATION_TOLD"
-"""Environment variable, for the processes that a command starts: a file that is there once it was
-said, and goes with the command."""
+"""Environment variable that a command passes to its processes: path of a file that exists after the
+message was written; the command removes it."""
 
 
 def compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
-    """Decorate a function to be compiled by numba when it is first called, and kept if possible.
+    """Decorate a function so that numba compiles it at the first call and caches it if possible.
 
     Args:
         options: of `numba.njit`, beside `nogil=True` and `cache`.
@@ -40,7 +40,7 @@ def compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
 
     def decorate(function: Callable[..., Any]) -> Any:
         dispatcher: Any = numba.njit(nogil=True, **options)(function)
-        with suppress(RuntimeError):  # no folder can be written to: compile in memory
+        with suppress(RuntimeError):  # no cache folder can be written to: compile in memory
             dispatcher._cache = _Cache(dispatcher.py_func)  # type: ignore[no-untyped-call]
         return dispatcher
 
@@ -48,7 +48,7 @@ def compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
 
 
 class _Cache(FunctionCache):
-    """numba's cache, in which a damaged file or a full disk costs a compilation only."""
+    """numba's cache; after a damaged file or a full disk, functions are compiled again."""
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         try:
@@ -81,10 +81,10 @@ def splitmix64(state: Any) -> Any:  # pragma: no cover
 
 @cache
 def tell_of_compilation() -> None:
-    """From now on say on standard error, once, that functions of this package are being compiled.
+    """Write one line to standard error when a function of this package is compiled from now on.
 
-    Where numba finds no folder that it can write to, which it takes for an error, functions are
-    kept for this process and those that it starts. To be called before they are loaded.
+    If numba finds no folder that it can write to, which it treats as an error, functions are cached
+    for this process and the processes that it starts. Call this before they are loaded.
     """
     if _TOLD not in os.environ:
         os.environ[_TOLD] = os.path.join(tempfile.gettempdir(), f"malfl-{uuid4()}")
@@ -99,14 +99,14 @@ def tell_of_compilation() -> None:
 
 @cache
 def tell_of_compilation_in_worker() -> None:
-    """The same in a process that a command has started; nothing where it was not asked for."""
+    """The same in a process that a command has started; no effect if the command did not ask."""
     if _TOLD in os.environ:
         register: Any = event.register
         register("numba:compile", _Teller())
 
 
 class _Teller(event.Listener):
-    """Hears of compilations, not of functions loaded from the cache."""
+    """Reports compilations, but not functions loaded from the cache."""
 
     def on_start(self, event: Any) -> None:
         function = event.data["dispatcher"]
@@ -120,12 +120,12 @@ class _Teller(event.Listener):
                 "compiling numerical code, some seconds, on every run: numba can write neither to "
                 "its cache folder nor beside the package (NUMBA_CACHE_DIR names another)"
             )
-        if sys.stderr.isatty():  # over a progress bar, which is drawn again at its next step
+        if sys.stderr.isatty():  # overwrite a progress bar, which its next step draws again
             line = "\r" + line.ljust(shutil.get_terminal_size().columns - 1)
         print(line, file=sys.stderr, flush=True)
 
     def on_end(self, event: Any) -> None:
-        """Nothing to say."""
+        """Do nothing."""
 
 
 def _told_before() -> bool:
@@ -137,7 +137,7 @@ def _told_before() -> bool:
 
 
 def _cache_of(told: str) -> str:
-    """Folder for what cannot be kept for longer."""
+    """Folder of the temporary cache, which lives as long as the command."""
     return f"{told}-cache"
 
 
@@ -147,4 +147,4 @@ def _clean(told: str) -> None:
 
 
 def _looked_up() -> None:
-    """What numba is asked to find a cache for."""
+    """A function for which numba looks for a cache folder."""

@@ -1,8 +1,8 @@
-"""One pool for all work: processes of this machine, a Dask cluster or a Ray cluster.
+"""One pool for all work: processes of this machine, a Dask cluster or a Ray cluster; and progress.
 
-All three are executors in the sense of `concurrent.futures`: something to `submit` items to. What
-is the same for all of them is here: results come as they are done, do not depend on how many
-workers there are, and every item has one result whatever becomes of workers.
+All three are executors as in `concurrent.futures`, with a method `submit`. This module does what is
+common to them: it yields results as soon as they are finished, independently of the number of
+workers, and gives every item one result, even if workers die.
 """
 
 from __future__ import annotations
@@ -36,35 +36,35 @@ _ENVIRONMENT = {
     name: "1"
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS")
 }
-_IDLE = 300  # seconds until a worker without work goes
+_IDLE = 300  # seconds until a worker without work ends
 
 
 class Executor(Protocol):
     """The one method of an executor that a pool needs."""
 
     def submit(self, function: Callable[..., Any], /, *arguments: Any) -> Future[Any]:
-        """Have a function called in a worker."""
+        """Call a function in a worker."""
         ...
 
 
 @dataclass(frozen=True)
 class Pool:
-    """Where items are done.
+    """Workers that process items.
 
     Args:
-        executor: gives an executor for a number of items, a new one where the last broke; None:
-            items are done in this process.
-        jobs: items at a time.
-        told: what and where it is, for people.
+        executor: returns an executor for a number of items, a new one if the last one broke; None:
+            this process does the work.
+        jobs: number of items at a time.
+        description: kind and place of the workers, for messages.
         stop: ends an executor's work at once.
-        isolated: whether a lost worker costs its own item only. If not, everything handed out is
-            lost with it, and which item ended the worker is not known.
-        final: errors after which an item is given up at once, as the executor itself did it again.
+        isolated: whether a lost worker loses its own item only. If not, all submitted items are
+            lost, and it is unknown which of them ended the worker.
+        final: errors after which an item is not retried, because the executor itself retried it.
     """
 
     executor: Callable[[int], Executor] | None
     jobs: int
-    told: str
+    description: str
     stop: Callable[[Any], None] = lambda executor: None
     isolated: bool = False
     final: tuple[type[BaseException], ...] = ()
@@ -78,23 +78,23 @@ class Pool:
         retries: int = 0,
         log: Callable[[str], None] = lambda line: None,
     ) -> Generator[Result, None, None]:
-        """Do all items; results come in the order in which they are done.
+        """Process all items; yields results in the order in which they are finished.
 
-        Where a worker is lost with all items that were handed out, these are done again together,
-        after all others. Those that are lost a second time are done one by one, where it is plain
-        which of them ends its worker.
+        If a lost worker loses all submitted items, these are retried together, after all others.
+        Items that are lost a second time are retried one by one, which shows the item that ends its
+        worker.
 
         Args:
-            work: must not depend on what was done before it in the same process.
-            items: begun in this order.
-            on_death: the result of an item that ends its worker, and of what was seen of it.
-            retries: how often an item that ended its worker is done again.
-            log: is told of what is done again.
+            work: must not depend on earlier work in the same process.
+            items: started in this order.
+            on_death: maps an item that ended its worker, and the error, to its result.
+            retries: how often an item that ended its worker is retried.
+            log: receives a line for every retry.
 
         Raises:
-            RuntimeError: for an item that ended its worker, where there is no `on_death`, and where
-                the executor takes nothing.
-            Exception: what the work raises.
+            RuntimeError: if an item ended its worker and `on_death` is None, or if the executor
+                accepts no item.
+            Exception: the error that `work` raised.
         """
         if self.executor is None:
             for item in items:
@@ -133,10 +133,10 @@ def local_pool(jobs: int | None) -> Pool:
     """Processes of this machine.
 
     Args:
-        jobs: processes at a time; None: one per processor. One: this process.
+        jobs: number of processes; None: one per processor. With 1, this process does the work.
 
     Raises:
-        InputError: for fewer than one.
+        InputError: for fewer than one process.
     """
     if jobs is not None and jobs < 1:
         raise InputError(f"jobs must be a whole number >= 1, got {jobs}")
@@ -165,17 +165,17 @@ def local_pool(jobs: int | None) -> Pool:
 def in_parallel(
     work: Callable[[Item], Result], items: Sequence[Item], *, jobs: int | None
 ) -> Generator[Result, None, None]:
-    """`Pool.run` on processes of this machine; one that is lost for good is an error."""
+    """`Pool.run` on processes of this machine; an item that ends its worker is an error."""
     return local_pool(jobs).run(work, items)
 
 
 class Progress:
-    """Counts the steps of one phase. A context manager.
+    """Shows the progress of one phase: a bar on a terminal, otherwise lines. A context manager.
 
     Args:
         phase: its name.
         total: number of steps.
-        log: takes the lines where standard error is no terminal.
+        log: receives the lines if standard error is not a terminal.
     """
 
     def __init__(self, phase: str, total: int, *, log: Callable[[str], None]) -> None:
@@ -185,7 +185,7 @@ class Progress:
         self._bar = tqdm(total=total, desc=phase, file=sys.stderr, disable=None, dynamic_ncols=True)
 
     def step(self, what: str) -> None:
-        """One step is done."""
+        """Count one finished step."""
         self._done += 1
         if self._bar.disable:
             self._log(f"{self._phase}: {self._done} of {self._total}: {what}")
@@ -205,7 +205,7 @@ class Progress:
 
 @dataclass(eq=False)
 class _Try(Generic[Item]):
-    """An item on its way: how often it was lost with a worker, and how often by its own fault."""
+    """An unfinished item: how often it was lost with a worker, and how often it ended one."""
 
     item: Item
     losses: int = 0
@@ -214,7 +214,7 @@ class _Try(Generic[Item]):
 
 @dataclass(frozen=True)
 class _Raised:
-    """What the work raised, in place of its result: any other error is the executor's."""
+    """An error that `work` raised, in place of its result; other errors come from the executor."""
 
     error: Exception
     story: str
@@ -226,7 +226,7 @@ def _wave(
     wave: Sequence[_Try[Item]],
     lost: list[tuple[_Try[Item], BaseException]],
 ) -> Generator[tuple[_Try[Item], Result], None, None]:
-    """Do items until none waits or a worker is lost that takes others with it; fills `lost`."""
+    """Process items until all are done, or a worker is lost with several of them; fills `lost`."""
     assert pool.executor is not None
     waiting, doing = list(reversed(wave)), dict[Future[Any], _Try[Item]]()
     with _interrupts_held():
@@ -241,7 +241,7 @@ def _wave(
                         doing[executor.submit(_in_worker, work, tried.item)] = tried
                 except Exception as fault:
                     if not (doing or lost):
-                        raise RuntimeError(f"{pool.told}: {_words(fault)}") from fault
+                        raise RuntimeError(f"{pool.description}: {_words(fault)}") from fault
                     lost.append((tried, fault))
             for future in wait(doing, return_when=FIRST_COMPLETED).done:
                 tried = doing.pop(future)
@@ -263,8 +263,9 @@ def _wave(
 
 @contextmanager
 def _interrupts_held() -> Iterator[None]:
-    """Keep Ctrl-C waiting until the context ends; for processes that are started within it, for
-    good, unless they let it in themselves.
+    """Delay Ctrl-C until the context ends.
+
+    Processes that are started within the context ignore Ctrl-C permanently, unless they enable it.
     """
     if not hasattr(signal, "pthread_sigmask"):
         yield
@@ -277,11 +278,11 @@ def _interrupts_held() -> Iterator[None]:
 
 
 def _in_worker(work: Callable[[Item], Result], item: Item) -> Result | _Raised:
-    """Do an item in a process that is there for items alone, in whichever thread of it."""
+    """Process an item in any thread of a worker process."""
     from malfl_algos.work.compilation import tell_of_compilation_in_worker
 
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that started it
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is handled by the parent process
     tell_of_compilation_in_worker()
     try:
         return _with_one_thread(work, item)
@@ -290,7 +291,7 @@ def _in_worker(work: Callable[[Item], Result], item: Item) -> Result | _Raised:
 
 
 def _with_one_thread(work: Callable[[Item], Result], item: Item) -> Result:
-    with one_blas_thread():  # results must not depend on how BLAS shares out its sums
+    with one_blas_thread():  # results must not depend on how BLAS distributes its sums
         return work(item)
 
 
@@ -305,7 +306,7 @@ def _prepare_worker(parent: int) -> None:
 
 
 def _end_with(parent: int) -> None:
-    """A process that is killed cannot end its workers; they have to look."""
+    """End this worker when its parent has ended; a killed parent cannot end its workers."""
     while os.getppid() == parent:
         time.sleep(0.5)
     os._exit(1)

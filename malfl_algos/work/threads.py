@@ -1,4 +1,4 @@
-"""BLAS and OpenMP held to one thread where it matters, in a process of several threads."""
+"""Limits BLAS and OpenMP to one thread, safely in processes with several threads."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ _limits: list[Any] = []
 
 @contextmanager
 def one_blas_thread() -> Iterator[None]:
-    """One thread for each matrix product: results must not depend on how many threads share a sum.
+    """Limit each matrix product to one thread, so that results do not depend on thread counts.
 
-    The limit of BLAS holds for the whole process. Of several users at once, the last one that
-    leaves restores what the first one found; with `threadpoolctl.threadpool_limits` alone, the last
-    would restore the limit of another user, for good. OpenMP's limit belongs to each thread.
+    The limit of BLAS holds for the whole process, so users are counted: the last one that leaves
+    restores the number of threads that the first one found. With
+    `threadpoolctl.threadpool_limits` alone, the last one could restore the limit of another user
+    permanently. OpenMP has a limit for each thread.
     """
     global _users
     libraries = ThreadpoolController()
@@ -30,7 +31,7 @@ def one_blas_thread() -> Iterator[None]:
     with libraries.select(user_api="openmp").limit(limits=1):
         with _lock:
             if any(library["num_threads"] != 1 for library in blas.info()):
-                _limits.append(blas.limit(limits=1))  # later ones: a library that is new
+                _limits.append(blas.limit(limits=1))  # again for a library that was loaded later
             _users += 1
         try:
             yield

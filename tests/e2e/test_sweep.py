@@ -274,7 +274,7 @@ def test_a_sweep_may_grow_but_not_become_another(
         (GRID, "--x seeds", "--x: unknown key 'seeds', did you mean 'seed'?"),
         (GRID, "--measure pearsn", "--measure: unknown 'pearsn', did you mean 'pearson'?"),
         (GRID, "--x seed --hue seed", "--x and --hue must be two keys"),
-        (GRID, "--address 127.0.0.1:1", "--address is of a cluster"),
+        (GRID, "--address 127.0.0.1:1", "--address needs a cluster"),
         (GRID, "--jobs 0", "jobs must be a whole number >= 1, got 0"),
         (GRID, "--retries -1", "retries must be a whole number >= 0, got -1"),
         (GRID, "--backend slurm", "--backend: invalid choice: 'slurm'"),
