@@ -197,13 +197,13 @@ def score(arguments: argparse.Namespace) -> int:
     config = read_config(arguments.config)
     tell_of_compilation()
     from malfl_algos.experiments.folder import check_writable
-    from malfl_algos.experiments.scoring_inputs import judged_rows, read_judged
+    from malfl_algos.experiments.scoring import read_scoring_files, rows_of_files
     from malfl_algos.experiments.text import score_text
     from malfl_algos.plugins.options import naming
     from malfl_algos.storage.durable import write_json
     from malfl_algos.work.threads import one_blas_thread
 
-    judged = read_judged(
+    files = read_scoring_files(
         Path(arguments.rewards),
         ground_truth=_path(arguments.ground_truth),
         trace=_path(arguments.trace),
@@ -211,7 +211,7 @@ def score(arguments: argparse.Namespace) -> int:
         config_given=arguments.config is not None,
     )
     with one_blas_thread(), naming(f"{arguments.rewards} does not fit"):
-        rows = judged_rows(judged)
+        rows = rows_of_files(files)
     if arguments.json is not None:
         check_writable(Path(arguments.json).parent)
         write_json(Path(arguments.json), rows)

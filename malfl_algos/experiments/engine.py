@@ -22,10 +22,8 @@ from malfl_algos.experiments.grid import Sweep
 from malfl_algos.experiments.jobs import Outcome, died, run_cell, run_unit
 from malfl_algos.experiments.parts import check_parts, needs_transitions
 from malfl_algos.experiments.records import versions_that_count
-from malfl_algos.experiments.rows import write_tables
+from malfl_algos.experiments.rows import Row, write_run_tables, write_sweep_tables
 from malfl_algos.experiments.sweep_folder import SweepFolder
-from malfl_algos.experiments.sweep_tables import Row
-from malfl_algos.experiments.sweep_tables import write_tables as write_sweep_tables
 from malfl_algos.storage.durable import clear_leftovers
 from malfl_algos.storage.lock import run_lock
 from malfl_algos.work.clusters import open_pool
@@ -190,7 +188,7 @@ def _tables(folder: RunFolder, *, log: Log) -> dict[str, Any]:
         return summary
     log("scoring")
     started = perf_counter()
-    summary = write_tables(folder.root, folder.config)
+    summary = write_run_tables(folder.root, folder.config)
     folder.add_seconds("scores", perf_counter() - started)
     folder.add_part("tables", [folder.root / name for name in tables])
     return summary

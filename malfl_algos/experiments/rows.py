@@ -1,9 +1,9 @@
-"""The tables of a run, from the files of its units: `summary.json` and two CSV files."""
+"""The tables of a run (from the files of its units) and of a sweep (from its rows)."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import combinations, product
 from pathlib import Path
 from typing import Any
@@ -31,24 +31,33 @@ from malfl_algos.storage.durable import write_json
 from malfl_algos.storage.tables import write_table
 from malfl_algos.work.threads import one_blas_thread
 
-__all__ = ["Rows", "aggregate", "verdicts", "write_tables"]
+__all__ = [
+    "Row",
+    "Rows",
+    "aggregate",
+    "summary_rows",
+    "verdicts",
+    "write_run_tables",
+    "write_sweep_tables",
+]
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
-Rows = Sequence[Mapping[str, Any]]
+Row = Mapping[str, Any]
+Rows = Sequence[Row]
 Truths = Mapping[str, Mapping[str, FloatArray]]
 """By family and agent id."""
 
 
-def write_tables(
+def write_run_tables(
     root: Path, config: ExperimentConfig, *, into: Path | None = None
 ) -> dict[str, Any]:
-    """Write the tables of a run all of whose units are done.
+    """Write `summary.json`, `cross_correlation.csv` and `trend.csv` of a finished run.
 
     Args:
-        root: the run folder.
+        root: the run folder, with the files of all units.
         config: of the run.
-        into: another folder for them.
+        into: write the tables into this folder; None means the run folder.
 
     Returns:
         The content of `summary.json`: `results`, one row per family, observer, seed and agent, with
@@ -59,7 +68,7 @@ def write_tables(
     states = reachable_states(config.markov_game(config.reward_families[0]))
     truths = _truths(root, config)
     crossed = list(_crossed_rows(root, config, truths, states))
-    with one_blas_thread():  # sums must not depend on how many processors share them
+    with one_blas_thread():  # sums must not depend on the number of processors
         results = list(_results(root, config, states))
     families, labels = list(truths), [observer.label for observer in config.observers]
     results.sort(key=lambda row: (families.index(row["family"]), labels.index(row["observer"])))
@@ -85,7 +94,7 @@ def aggregate(results: Rows) -> list[dict[str, Any]]:
     """Mean and 95 % interval over seeds for every family and observer.
 
     Args:
-        results: rows with `family, observer, seed, agent` and some of the scores, all alike.
+        results: rows with `family, observer, seed, agent` and scores, all with the same columns.
 
     Returns:
         Rows `family, observer`, per score `{mean, interval, n_seeds, reason}`, and `agents` with
@@ -104,6 +113,52 @@ def _means(rows: Rows) -> dict[str, Any]:
     return {name: mean_of_rows(rows, name).plain() for name in names}
 
 
+def write_sweep_tables(
+    root: Path, rows: Rows, *, keys: Sequence[str], log: Callable[[str], None]
+) -> list[Path]:
+    """Write `table.csv`, `table.parquet` and `summary.csv`.
+
+    Args:
+        root: the folder of the sweep.
+        rows: with `run`, the keys of the grid, `family, seed, observer, agent`, `observing` where
+            each agent observes the others, the scores of a run, and `reasons` for missing scores.
+        keys: of the grid, in their order.
+        log: called with a line if Parquet cannot be written.
+
+    Returns:
+        The files written.
+    """
+    measures = score_names(*OF_A_RUN)
+    observing = ["observing"] * any("observing" in row for row in rows)
+    names = ["run", *keys, "family", "seed", "observer", *observing, "agent", *measures, "reasons"]
+    table = [{**row, "reasons": _reasons_text(row["reasons"])} for row in rows]
+    written = [root / "table.csv", root / "summary.csv"]
+    write_table(written[0], table, names, numbers=measures)
+    columns = [*keys, "family", "observer", "measure", "mean", "low", "high", "n_seeds"]
+    summary = summary_rows(rows, keys=keys)
+    write_table(written[1], summary, columns, numbers=("mean", "low", "high"))
+    parquet = root / "table.parquet"
+    if write_table(parquet, table, names, numbers=measures):
+        return [*written, parquet]
+    parquet.unlink(missing_ok=True)  # it may hold other rows, of an earlier call
+    log(f'{parquet} needs pyarrow: pip install "malfl-env[data]"; table.csv has the same rows')
+    return written
+
+
+def summary_rows(rows: Rows, *, keys: Sequence[str]) -> list[dict[str, Any]]:
+    """Means over seeds with 95 % Student t intervals; agents are averaged within a seed.
+
+    Returns:
+        Rows with the keys of the grid, `family, observer, measure` and `mean, low, high, n_seeds`.
+        The mean is None if no seed has a value, the interval if fewer than two seeds have one.
+    """
+    return [
+        {**values, "measure": measure, **mean_of_rows(group, measure).columns()}
+        for values, group in grouped(rows, (*keys, "family", "observer"))
+        for measure in score_names(*OF_A_RUN)
+    ]
+
+
 def _truths(root: Path, config: ExperimentConfig) -> Truths:
     return {
         family: _read_truth(root, config, family, config.seeds[0]).rewards
@@ -119,7 +174,7 @@ def _read_truth(root: Path, config: ExperimentConfig, family: str, seed: int) ->
 def _crossed_rows(
     root: Path, config: ExperimentConfig, truths: Truths, states: BoolArray
 ) -> Iterator[dict[str, Any]]:
-    """Every recovered reward against the ground-truth rewards of every family."""
+    """Scores of every recovered reward against the ground truth of every family."""
     for family, observer, seed in product(truths, config.observers, config.seeds):
         recovered = _read_recovered(root / family / f"seed_{seed}" / observer.label)
         unit = {"observer": observer.label, "seed": seed, "recovered_family": family}
@@ -147,7 +202,7 @@ def _results(root: Path, config: ExperimentConfig, states: BoolArray) -> Iterato
 
 
 def _read_recovered(folder: Path) -> Recovered:
-    """Rewards and posteriors of one unit, by observing agent ("" for none)."""
+    """Rewards and posteriors of one unit, by observing agent; "" for an external observer."""
     found = {}
     for path in sorted([*folder.glob("rewards.npz"), *folder.glob("*/rewards.npz")]):
         posterior = path.with_name("posterior.npz")
@@ -171,14 +226,15 @@ def verdicts(rows: Rows, truths: Truths, states: NDArray[np.bool_]) -> list[dict
     Args:
         rows: of the cross-correlation table.
         truths: ground-truth rewards by family and agent id.
-        states: bool `(n_states,)`: the joint states that count.
+        states: bool `(n_states,)`: the joint states to compare.
 
     Returns:
-        Rows `observer, agent`; `distinct`: whether correlation can tell any two families' true
-        rewards of this agent apart; `right_pairing_wins`: whether the mean Pearson correlation over
-        seeds is highest with the own family's truth, for every recovered family and every other
-        truth that differs (null where none differs or a value is missing);
-        `means[recovered_family][true_family]`.
+        Rows `observer, agent` with three more keys. `distinct`: whether the agent's ground-truth
+        rewards of any two families differ, that is, have a Pearson r below 1.
+        `right_pairing_wins`: whether, for every recovered family, the mean Pearson r over seeds is
+        higher with the ground truth of this family than with every ground truth that differs from
+        it; null if no two differ, or a value is missing. `means[recovered_family][true_family]`:
+        the mean Pearson r over seeds.
     """
     found = []
     observers = dict.fromkeys(row["observer"] for row in rows)
@@ -199,7 +255,7 @@ def verdicts(rows: Rows, truths: Truths, states: NDArray[np.bool_]) -> list[dict
 
 
 def _in_order(rows: Rows) -> list[str]:
-    """The agents of a table in agent order, in which their rows need not stand."""
+    """The agents of a table in agent order, whatever the order of the rows."""
     return sorted({row["agent"] for row in rows}, key=lambda agent: (len(agent), agent))
 
 
@@ -212,11 +268,11 @@ def _mean_pearson(rows: Rows, recovered: str, true: str) -> float | None:
 def _differing(
     truths: Mapping[str, NDArray[np.float64]], states: NDArray[np.bool_]
 ) -> list[tuple[str, str]]:
-    """Pairs of families, both ways round, whose ground-truth rewards do not correlate at 1."""
+    """Pairs of families, in both orders, whose ground-truth rewards have a Pearson r below 1."""
     pairs = []
     for one, other in combinations(truths, 2):
-        likeness = pearson(truths[one], truths[other], states=states).value
-        if likeness is not None and likeness < 1 - 1e-9:
+        correlation = pearson(truths[one], truths[other], states=states).value
+        if correlation is not None and correlation < 1 - 1e-9:
             pairs += [(one, other), (other, one)]
     return pairs
 
@@ -230,3 +286,12 @@ def _wins(
     return all(
         right > wrong for right, wrong in compared if right is not None and wrong is not None
     )
+
+
+def _reasons_text(reasons: Mapping[str, str]) -> str | None:
+    """Reasons as text: `coverage_1sd, sd_ratio: no posterior covariance is given`."""
+    measures: dict[str, list[str]] = {}
+    for measure, reason in reasons.items():
+        measures.setdefault(reason, []).append(measure)
+    parts = [f"{', '.join(names)}: {reason}" for reason, names in measures.items()]
+    return "; ".join(parts) or None

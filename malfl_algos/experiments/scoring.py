@@ -1,23 +1,54 @@
-"""Scores of what an observer recovered, as rows of a table."""
+"""Scores of recovered rewards as rows of a table: of the units of a run, or of given files."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from malfl_algos.experiments.cell import Recovered
-from malfl_algos.scores.inputs import HeldOut, Need, Reference, ScoringInputs
+from malfl_algos.experiments.config import ExperimentConfig
+from malfl_algos.experiments.parts import reachable_states
+from malfl_algos.ground_truth import GroundTruth
+from malfl_algos.scores.inputs import (
+    HeldOut,
+    Need,
+    Reference,
+    ScoringInputs,
+    reference,
+    with_policies,
+)
 from malfl_algos.scores.registry import score_agent, score_names
+from malfl_algos.storage.arrays import read_arrays
+from malfl_algos.trace import LearningTrace
+from malfl_env import MarkovGame
+from malfl_env.errors import InputError
 
-__all__ = ["OF_A_RUN", "TRUTH_ALONE", "posterior_parts", "scored_rows"]
+__all__ = [
+    "OF_A_RUN",
+    "TRUTH_ALONE",
+    "ScoringFiles",
+    "posterior_parts",
+    "read_scoring_files",
+    "rows_of_files",
+    "scored_rows",
+]
+
+FloatArray = NDArray[np.float64]
 
 OF_A_RUN: Sequence[Need] = ("ground_truth", "dynamics", "posterior_covariance")
-"""What a run has to score rewards with: everything but stages that they were not recovered from."""
+"""The inputs of scores that a run has: all but stages that the rewards were not recovered from."""
 TRUTH_ALONE: Sequence[Need] = ("ground_truth",)
-"""What the trend and the cross-correlation are scored with."""
+"""The inputs of the scores of the trend and the cross-correlation."""
+
+NEEDS_TRUTH = "needs the ground-truth rewards: --ground-truth FILE"
+NEEDS_TRACE = "needs the trace: --trace FILE"
+NEEDS_GAME = "needs the game, which is not the paper's game: --config FILE"
 
 
 def posterior_parts(arrays: Mapping[str, NDArray[np.float64]]) -> dict[str, Any]:
@@ -39,13 +70,13 @@ def scored_rows(
     *,
     held_out: HeldOut | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """Rows `agent`, the scores that need nothing but what is there, and `reasons` for those that
-    are None.
+    """Rows with `agent`, the scores whose inputs are available, and `reasons` for missing scores.
 
     Args:
         reference: the ground truth.
-        recovered: by observing agent; where there is one, it stands in the row as `observing`.
-        available: what there is to score with.
+        recovered: by observing agent. The row has the observing agent as `observing`, unless it is
+            "" (an external observer).
+        available: the inputs that scores may need.
         held_out: stages to predict.
     """
     names = score_names(*available, *(("trace",) if held_out else ()))
@@ -60,3 +91,193 @@ def scored_rows(
         for agent in (agent for agent in reference.truth if agent in result.rewards):
             row = {"agent": agent, **score_agent(inputs, agent, names)}
             yield {"observing": observing, **row} if observing else row
+
+
+@dataclass(frozen=True, eq=False)
+class ScoringFiles:
+    """The content of a file of recovered rewards, and of the files to score them with.
+
+    Args:
+        rewards: the recovered reward per agent id.
+        posterior: `agent_<i>_sd` and `agent_<i>_covariance`; empty without a posterior.
+        n_stages: number of stages that the rewards were recovered from; None if it is not known.
+        truth: the ground-truth rewards and policies.
+        trace: stages; the rewards may have been recovered from the first of them only.
+        game: the dynamics; None if they are not known.
+        discount, temperature: of the learners.
+    """
+
+    rewards: Mapping[str, FloatArray]
+    posterior: Mapping[str, FloatArray]
+    n_stages: int | None
+    truth: GroundTruth | None
+    trace: LearningTrace | None
+    game: MarkovGame | None
+    discount: float
+    temperature: float
+
+
+def read_scoring_files(
+    rewards: Path,
+    *,
+    ground_truth: Path | None,
+    trace: Path | None,
+    config: ExperimentConfig,
+    config_given: bool,
+) -> ScoringFiles:
+    """Read a file of rewards and the files to score them with.
+
+    `posterior.npz` and `diagnostics.json` are read if they are in the folder of the rewards.
+
+    Args:
+        rewards: path of `rewards.npz`.
+        ground_truth, trace: paths; at least one of the two is needed.
+        config: defines the game.
+        config_given: whether the user gave the configuration. If not, a game that does not fit the
+            files is ignored, and scores that need the game are missing.
+
+    Raises:
+        InputError: a file is missing or damaged, or the files are not of one game.
+    """
+    if ground_truth is None and trace is None:
+        raise InputError(
+            "nothing to score against: give --ground-truth FILE (the ground-truth rewards), "
+            "--trace FILE (to predict the agents' actions), or both"
+        )
+    arrays = read_arrays(rewards)[0]
+    truth = None if ground_truth is None else GroundTruth.load(ground_truth)
+    seen = None if trace is None else LearningTrace.load(trace)
+    game: MarkovGame | None = config.markov_game(config.reward_families[0]).without_rewards()
+    if truth is not None:
+        _check_agents(rewards, arrays, str(ground_truth), tuple(truth.rewards))
+        shapes = [policies.shape[1:] for policies in truth.joint_policies.values()]
+        game = _same_game(game, shapes, str(ground_truth), config_given=config_given)
+    if seen is not None:
+        _check_agents(rewards, arrays, str(trace), seen.agents)
+        shapes = [(seen.n_states, n) for n in seen.n_actions]
+        game = _same_game(game, shapes, str(trace), config_given=config_given)
+        _check_shapes(rewards, arrays, (seen.n_states, *seen.n_actions))
+    if truth is not None:
+        n_actions = tuple(policies.shape[-1] for policies in truth.joint_policies.values())
+        n_states = len(next(iter(truth.rewards.values())))
+        _check_shapes(rewards, arrays, (n_states, *n_actions))
+    posterior = rewards.with_name("posterior.npz")
+    return ScoringFiles(
+        rewards=arrays,
+        posterior=read_arrays(posterior)[0] if posterior.exists() else {},
+        n_stages=_stages_used(rewards.with_name("diagnostics.json"), arrays),
+        truth=truth,
+        trace=seen,
+        game=game,
+        discount=config.discount,
+        temperature=config.temperature,
+    )
+
+
+def rows_of_files(files: ScoringFiles) -> list[dict[str, Any]]:
+    """One row per agent with every score; null for missing scores.
+
+    Returns:
+        Rows with `agent`, the scores of the registry, `reasons` for missing scores, and
+        `prediction`, null if no stage is predicted. It has `stages`, the numbers of the predicted
+        stages counted from 0, and `in_sample`: whether the rewards were recovered from these stages
+        (assumed if it is not known).
+
+    Raises:
+        InputError: the rewards do not fit the other files.
+    """
+    held_out, reason = _held_out(files)
+    inputs = ScoringInputs(
+        files.rewards,
+        None if files.truth is None else _reference(files.truth, files),
+        **posterior_parts(files.posterior),
+        held_out=held_out,
+        missing={"ground_truth": NEEDS_TRUTH, "dynamics": NEEDS_GAME, "trace": reason},
+    )
+    prediction = None
+    if held_out is not None:
+        known, n_stages = files.n_stages, len(held_out.joint_counts)
+        stages = list(range(held_out.first_stage, n_stages))
+        prediction = {"stages": stages, "in_sample": known is None or known >= n_stages}
+    return [
+        {"agent": agent, **score_agent(inputs, agent), "prediction": prediction}
+        for agent in files.rewards
+    ]
+
+
+def _reference(truth: GroundTruth, files: ScoringFiles) -> Reference:
+    game = files.game
+    if game is None:
+        return Reference(truth.rewards)
+    base = reference(
+        game.with_rewards([truth.rewards[agent] for agent in game.agents]),
+        discount=files.discount,
+        temperature=files.temperature,
+        states=reachable_states(game),
+    )
+    return with_policies(base, truth.joint_policies)
+
+
+def _held_out(files: ScoringFiles) -> tuple[HeldOut | None, str]:
+    """The stages to predict, or the reason why there are none."""
+    trace, game = files.trace, files.game
+    if trace is None:
+        return None, NEEDS_TRACE
+    if game is None:
+        return None, NEEDS_GAME
+    if trace.n_stages < 2:
+        return None, "the trace has one stage, but a stage is predicted from the stage before it"
+    holed = [agent for agent, r in files.rewards.items() if not np.all(np.isfinite(r))]
+    if holed:
+        return None, f"the reward of {holed[0]} has values that are not finite"
+    return HeldOut(
+        game,
+        files.rewards,
+        [stage.counts for stage in trace.stages],
+        first_stage=min(files.n_stages or trace.n_stages, trace.n_stages - 1),
+        discount=files.discount,
+        temperature=files.temperature,
+    ), ""
+
+
+def _check_agents(
+    rewards: Path, arrays: Mapping[str, FloatArray], other: str, agents: tuple[str, ...]
+) -> None:
+    if not arrays or not set(arrays) <= set(agents):
+        raise InputError(
+            f"{rewards} has rewards of {', '.join(arrays) or 'no agent'}, "
+            f"but {other} has the agents {', '.join(agents)}"
+        )
+
+
+def _check_shapes(rewards: Path, arrays: Mapping[str, FloatArray], whole: tuple[int, ...]) -> None:
+    for agent, reward in arrays.items():
+        if reward.shape not in (whole[:1], whole) or reward.dtype != np.float64:
+            raise InputError(
+                f"{rewards} does not fit: the reward of {agent} must be float64 of shape "
+                f"{whole[:1]} or {whole}, got {reward.dtype} {reward.shape}"
+            )
+
+
+def _same_game(
+    game: MarkovGame | None, shapes: list[tuple[int, ...]], path: str, *, config_given: bool
+) -> MarkovGame | None:
+    """The game if it has these (joint states, actions) per agent, the shapes of a file."""
+    if game is None or shapes == [(game.n_states, n) for n in game.n_actions]:
+        return game
+    if config_given:
+        raise InputError(
+            f"{path} is of a game with {shapes[0][0]} joint states and actions "
+            f"{tuple(shape[-1] for shape in shapes)}, the configuration's has {game.n_states} and "
+            f"{game.n_actions}"
+        )
+    return None
+
+
+def _stages_used(diagnostics: Path, agents: Iterable[str]) -> int | None:
+    """Number of stages that the rewards were recovered from, the largest of all agents."""
+    try:
+        content = json.loads(diagnostics.read_text(encoding="utf-8"))
+        return max(int(content[agent]["n_stages"]) for agent in agents)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None

@@ -12,8 +12,7 @@ __all__ = ["score_text", "summary_text"]
 
 
 def summary_text(summary: Mapping[str, Any]) -> str:
-    """A table per group of scores and the verdicts on the cross-correlation, from the content of
-    `summary.json`."""
+    """The content of `summary.json`: a table per group of scores, and the cross-correlation."""
     aggregate = summary["aggregate"]
     n_seeds = len({row["seed"] for row in summary["results"]})
     parts = []
@@ -39,8 +38,7 @@ def summary_text(summary: Mapping[str, Any]) -> str:
 
 
 def score_text(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Scores per agent, from `judged_rows`: tables of those that there are, and the reasons why
-    others are missing."""
+    """The rows of `rows_of_files`: tables of scores, and the reasons for missing scores."""
     parts = []
     for group, entries in score_groups(rows[0]).items():
         if all(row[entry.name] is None for row in rows for entry in entries):
@@ -56,8 +54,8 @@ def score_text(rows: Sequence[Mapping[str, Any]]) -> str:
         for name, reason in row["reasons"].items():
             missing.setdefault(reason, {}).setdefault(name, []).append(row["agent"])
     if missing:
-        lines = [f"  {_left_out(missing[why], len(rows))}: {why}" for why in missing]
-        parts.append("\n".join(["Left out", *lines]))
+        lines = [f"  {_missing(missing[why], len(rows))}: {why}" for why in missing]
+        parts.append("\n".join(["Missing scores", *lines]))
     return "\n\n".join(parts)
 
 
@@ -70,7 +68,7 @@ def _caption(group: str, entries: Sequence[ScoreEntry]) -> str:
 def _correlations(
     aggregate: Sequence[Mapping[str, Any]], entries: Sequence[ScoreEntry], n_seeds: int
 ) -> str:
-    """Every agent's, with intervals."""
+    """The table of correlations: every agent and the mean over agents, with intervals."""
     cells = [
         (row["family"], row["observer"], agent, *(_mean(part[e.name], e) for e in entries))
         for row in aggregate
@@ -84,12 +82,12 @@ def _correlations(
 def _predicted_stages(stages: Sequence[int], *, in_sample: bool) -> str:
     which = f"Stages predicted, counted from 0: {', '.join(map(str, stages))}"
     if not in_sample:
-        return f"{which}; held out, the rewards were recovered from earlier ones"
-    return f"{which}; in sample, the rewards were recovered from it (malfl recover --stages)"
+        return f"{which}; held out: the rewards were recovered from earlier stages"
+    return f"{which}; in sample: the rewards were recovered from them (see malfl recover --stages)"
 
 
-def _left_out(measures: Mapping[str, Sequence[str]], n_agents: int) -> str:
-    """Names of scores, with the agents that lack them where not all do."""
+def _missing(measures: Mapping[str, Sequence[str]], n_agents: int) -> str:
+    """Names of scores; with the agents without this score, unless all are."""
     return ", ".join(
         name if len(agents) == n_agents else f"{name} ({', '.join(agents)})"
         for name, agents in measures.items()

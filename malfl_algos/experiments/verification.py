@@ -19,7 +19,7 @@ from malfl_algos.experiments.records import (
     stored_config,
     versions,
 )
-from malfl_algos.experiments.rows import write_tables
+from malfl_algos.experiments.rows import write_run_tables
 from malfl_algos.storage.arrays import read_arrays
 from malfl_algos.storage.durable import file_checksum, leftovers, value_hash
 from malfl_algos.storage.lock import LOCK_NAME, lock_state
@@ -184,7 +184,7 @@ def _check_reports(folder: RunFolder) -> Iterator[str]:
 def _check_tables(folder: RunFolder, tables: Sequence[str]) -> Iterator[str]:
     with tempfile.TemporaryDirectory() as place:
         try:
-            write_tables(folder.root, folder.config, into=Path(place))
+            write_run_tables(folder.root, folder.config, into=Path(place))
         except (ValueError, KeyError, TypeError) as fault:
             yield f"summary.json: cannot be made from the units: {fault}"
             return

@@ -22,7 +22,7 @@ CALIBRATION = [name for name in AGAINST_TRUTH if "sd" in name]
 
 @pytest.fixture
 def game():
-    """The paper's game, whose exact learners are in `trace.npz`, their truth in `truth.npz`."""
+    """The paper's game; exact learners in `trace.npz`, their ground truth in `truth.npz`."""
     game = markov_game(grid_world_v0.parallel_env(rewards="heterogeneous"))
     policies = exact_policies(game, 4, discount=0.9, temperature=3.0)
     LearningTrace(
@@ -48,7 +48,7 @@ def score(*options):
     return json.loads(Path("scores.json").read_text())
 
 
-def test_the_truth_is_perfect_in_every_way(game, capsys):
+def test_the_ground_truth_has_perfect_scores(game, capsys):
     write_arrays(
         Path("r/posterior.npz"), {f"{agent}_covariance": np.eye(81) for agent in game.agents}
     )
@@ -62,14 +62,14 @@ def test_the_truth_is_perfect_in_every_way(game, capsys):
             assert row[name] == pytest.approx(0, abs=1e-12)
         assert [row[f"coverage_{k}sd"] for k in (1, 2, 3)] == [1, 1, 1]
         assert row["predicted_divergence"] < 1e-6 < row["no_change_divergence"]
-        # one agent's reward knows three stages, so only the last is new to both
+        # one agent's reward was recovered from three stages, so only the last is held out for both
         assert row["prediction"] == {"stages": [3], "in_sample": False}
         assert row["reasons"] == {}
-    assert "Left out" not in capsys.readouterr().out
+    assert "Missing scores" not in capsys.readouterr().out
 
 
-def test_without_any_truth(game, capsys):
-    """It says what is in sample, and what the rest needs."""
+def test_without_ground_truth(game, capsys):
+    """The output states that the prediction is in sample, and what other scores need."""
     rows = score("--trace", "trace.npz")
     for row in rows:
         assert {row[name] for name in AGAINST_TRUTH} == {None}
@@ -96,25 +96,25 @@ def test_without_a_trace_or_a_posterior(game, capsys):
     assert "coverage_1sd (agent_1), " in capsys.readouterr().out
 
 
-def test_rewards_that_say_nothing(game):
+def test_constant_rewards(game):
     write_rewards({"agent_1": np.zeros((81, 5, 5))})
     (row,) = score("--ground-truth", "truth.npz", "--trace", "trace.npz")
     assert row["agent"] == "agent_1"
     assert row["pearson"] is row["epic"] is row["starc_averaged"] is None
     assert row["reasons"]["pearson"] == "the estimate is constant"
     assert row["reasons"]["epic"].startswith("the estimate is constant up to shaping")
-    # with agent_0 learning from its own, ground-truth reward
+    # agent_0 learns from its ground-truth reward
     assert 0.5 < row["regret"] < 1.5
 
 
-def test_rewards_with_holes(game):
+def test_rewards_that_are_not_finite(game):
     holed = np.where(np.arange(81) == 40, np.nan, game.reward(0))
     write_rewards({"agent_0": holed, "agent_1": game.reward(1)})
     broken, sound = score("--ground-truth", "truth.npz", "--trace", "trace.npz")
     assert sound["pearson"] == pytest.approx(1)
     assert sound["epic"] == pytest.approx(0, abs=1e-12)
     assert all(broken[name] is None for name in (*AGAINST_TRUTH, *PREDICTIONS))
-    # everybody learns together, so that there is no regret of the other either
+    # all agents learn together, so the other agent has no regret either
     assert "agent_0's reward has values that are not finite" in sound["reasons"]["regret"]
 
 
@@ -161,7 +161,7 @@ def test_bad_input_is_one_line_and_writes_nothing(game, capsys, options, complai
     assert not Path("scores.json").exists()
 
 
-def test_recovering_from_the_first_stages_makes_the_others_new(capsys):
+def test_recovering_from_the_first_stages_holds_out_the_others(capsys):
     assert main(["learn", "fake", "--output-dir", "t", "--iterations", "4"]) == 0
     recover = ["recover", "t/trace.npz", "--observer", "counting"]
     assert main([*recover, "--output-dir", "r", "--stages", "2"]) == 0

@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as hnp
 
 from malfl_algos.cli.main import main
 from malfl_algos.experiments.config import ExperimentConfig, from_mapping, to_mapping
-from malfl_algos.experiments.scoring_inputs import judged_rows, read_judged
+from malfl_algos.experiments.scoring import read_scoring_files, rows_of_files
 from malfl_algos.ground_truth import GroundTruth
 from malfl_algos.learners.ma_spi import MaSpi
 from malfl_algos.observers.bayesian import MaLflBellman
@@ -236,14 +236,14 @@ def test_extremes_give_finite_rewards_and_scores(
                 continue
             place = tmp_path / f"{number}.npz"
             write_arrays(place, recovered.rewards)
-            judged = read_judged(
+            files = read_scoring_files(
                 place,
                 ground_truth=tmp_path / "truth.npz",
                 trace=tmp_path / "trace.npz",
                 config=config,
                 config_given=True,
             )
-            assert finite(judged_rows(judged))
+            assert finite(rows_of_files(files))
     # exact zeros have no logarithm, and a posterior may be lost to rounding
     assert all("probability 0.0" in said or "double precision" in said for said in refusals)
     assert n_recovered >= len(OBSERVERS) - 2
@@ -266,7 +266,7 @@ def test_any_rewards_are_scored_finitely_or_refused(
         truth.save(place / "truth.npz")
     with contextlib.suppress(ValueError):
         write_arrays(place / "rewards.npz", {"agent_0": rewards})
-        judged = read_judged(
+        files = read_scoring_files(
             place / "rewards.npz",
             ground_truth=place / "truth.npz",
             trace=place / "trace.npz",
@@ -274,4 +274,4 @@ def test_any_rewards_are_scored_finitely_or_refused(
             config_given=True,
         )
         assert rewards.shape in ((16,), (16, 5, 5))
-        assert finite(judged_rows(judged))
+        assert finite(rows_of_files(files))

@@ -1,11 +1,21 @@
+"""Tables of runs and sweeps, their intervals and text, and the figures of sweeps."""
+
+from __future__ import annotations
+
+import csv
 from math import sqrt
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from malfl_algos.experiments.rows import aggregate, verdicts
+from malfl_algos.experiments.rows import aggregate, summary_rows, verdicts, write_sweep_tables
 from malfl_algos.experiments.text import summary_text
+from malfl_algos.report import write_sweep_figure
+from malfl_algos.scores import score_names
 
+SCORES = score_names("ground_truth", "dynamics", "posterior_covariance")
 T_2 = 4.302652729696142  # Student's t, 97.5 %, two degrees of freedom
 
 
@@ -66,13 +76,13 @@ def _crossed(own, other):
 @pytest.mark.parametrize(
     ("own", "other", "wins"),
     [
-        ({0: 0.9, 1: 0.1}, {0: 0.2, 1: 0.2}, True),  # on the mean, although seed 1 says no
+        ({0: 0.9, 1: 0.1}, {0: 0.2, 1: 0.2}, True),  # on the mean, although not for seed 1
         ({0: 0.1}, {0: 0.2}, False),
         ({0: 0.1}, {0: 0.1}, False),
         ({0: None}, {0: 0.1}, None),
     ],
 )
-def test_the_right_pairing_has_to_win_where_the_truths_differ(own, other, wins):
+def test_the_right_pairing_wins_where_ground_truths_differ(own, other, wins):
     everywhere = np.ones(3, dtype=bool)
     first, second = verdicts(_crossed(own, other), TRUTHS, everywhere)
     assert (first["agent"], first["distinct"], first["right_pairing_wins"]) == (
@@ -80,7 +90,7 @@ def test_the_right_pairing_has_to_win_where_the_truths_differ(own, other, wins):
         True,
         wins,
     )
-    # agent_1 wants the same in both families, up to scale and a constant
+    # agent_1 has the same reward in both families, up to scale and a constant
     assert (second["agent"], second["distinct"], second["right_pairing_wins"]) == (
         "agent_1",
         False,
@@ -110,3 +120,88 @@ def test_text_shows_means_intervals_and_verdicts():
     assert ["o", "agent_0", "yes"] in lines
     assert "o         agent_1  same ground-truth reward in all families" in text
     assert all(line == line.rstrip() for line in text.splitlines())
+
+
+def _row(seed: int, value: float | None, **further: Any) -> dict[str, Any]:
+    row = {"run": f"r{seed}", "family": "f", "seed": seed, "observer": "o", "agent": "agent_0"}
+    scores = dict.fromkeys(SCORES)
+    return {**row, **scores, "pearson": value, "reasons": {}, **further}
+
+
+def _table(tmp_path: Path, rows: list[dict[str, Any]], *keys: str) -> list[dict[str, str]]:
+    write_sweep_tables(tmp_path, rows, keys=keys, log=lambda line: None)
+    with (tmp_path / "table.csv").open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_a_column_has_one_type(tmp_path: Path) -> None:
+    points = [
+        {"whole": 1, "mixed": 1, "text": "a", "truth": True, "any": None, "huge": 2**70},
+        {"whole": 2, "mixed": 0.5, "text": 3, "truth": None, "any": None, "huge": 1},
+    ]
+    rows = [_row(n, 0.1, **point) for n, point in enumerate(points)]
+    found = _table(tmp_path, rows, *points[0])
+    assert [[row[key] for key in points[0]] for row in found] == [
+        ["1", "1.0", "a", "true", "", str(2**70)],
+        ["2", "0.5", "3", "", "", "1"],
+    ]
+
+
+def test_numbers_are_exact_and_reasons_short(tmp_path: Path) -> None:
+    why = {"epic": "too large", "starc": "too large", "pearson": "constant"}
+    rows = [_row(0, 0.1 + 0.2), _row(1, None, reasons=why)]
+    first, second = _table(tmp_path, rows)
+    assert float(first["pearson"]) == 0.1 + 0.2
+    assert (first["reasons"], second["pearson"]) == ("", "")
+    assert second["reasons"] == "epic, starc: too large; pearson: constant"
+
+
+def test_agents_are_averaged_within_a_seed_and_seeds_counted_once() -> None:
+    rows = [_row(0, 0.0), _row(0, 0.4), _row(1, 0.6), _row(2, None), _row(0, 9.0, observer="p")]
+    found = [row for row in summary_rows(rows, keys=()) if row["measure"] == "pearson"]
+    assert [(row["observer"], row["mean"], row["n_seeds"]) for row in found] == [
+        ("o", pytest.approx(0.4), 2),
+        ("p", 9.0, 1),
+    ]
+    # Student's t of the seed means 0.2 and 0.6: 97.5 % of one degree of freedom
+    half = 12.706204736432095 * 0.2
+    assert (found[0]["low"], found[0]["high"]) == pytest.approx((0.4 - half, 0.4 + half))
+    assert found[1]["low"] is None
+
+
+def test_an_interval_depends_on_its_own_values_alone() -> None:
+    rng = np.random.default_rng(0)
+    rows = [_row(seed, float(rng.normal()), key=key) for key in (1, 2) for seed in range(5)]
+    whole = summary_rows(rows, keys=["key"])
+    assert summary_rows(rows[5:], keys=["key"]) == [row for row in whole if row["key"] == 2]
+
+
+@pytest.mark.parametrize(
+    ("x", "hue"), [("key", "name"), ("name", "key"), ("key", None), ("observer", "seed")]
+)
+def test_figures_of_numbers_and_of_names(tmp_path: Path, x: str, hue: str | None) -> None:
+    rng = np.random.default_rng(0)
+    rows = [
+        _row(seed, float(rng.normal()), key=key, name=name, observer=observer)
+        for key in (0.001, 0.01, 1.0)
+        for name in ("one", "two")
+        for observer in ("o", "p")
+        for seed in range(3)
+    ]
+    path = write_sweep_figure(rows, tmp_path, x=x, hue=hue, measure="pearson")
+    again = write_sweep_figure(rows, tmp_path / "again", x=x, hue=hue, measure="pearson")
+    assert path is not None
+    assert again is not None
+    assert path.read_bytes() == again.read_bytes()
+    assert path.read_bytes().startswith(b"\x89PNG")
+    assert write_sweep_figure(rows, tmp_path, x=x, hue=hue, measure="regret") is None
+
+
+def test_a_figure_never_leaves_its_folder(tmp_path: Path) -> None:
+    rows = [_row(0, 0.5, **{"../../evil key": 1})]
+    path = write_sweep_figure(
+        rows, tmp_path / "in", x="../../evil key", hue=None, measure="pearson"
+    )
+    assert path is not None
+    assert path.parent == tmp_path / "in"
+    assert "/" not in path.name

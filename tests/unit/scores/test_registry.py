@@ -10,8 +10,8 @@ import pytest
 from fake_plugins import install
 
 from malfl_algos.cli.main import main
+from malfl_algos.experiments.rows import write_sweep_tables
 from malfl_algos.experiments.scoring import OF_A_RUN
-from malfl_algos.experiments.sweep_tables import write_tables
 from malfl_algos.report import write_sweep_figure
 from malfl_algos.scores import (
     SCORES,
@@ -77,7 +77,7 @@ def test_a_new_entry_is_in_the_tables_options_and_figures_of_a_sweep(
 ):
     row = {"run": "r", "family": "f", "seed": 0, "observer": "o", "agent": "agent_0", "key": 1}
     row |= {**dict.fromkeys(score_names(*OF_A_RUN)), "largest_error": 0.5, "reasons": {}}
-    write_tables(tmp_path, [row, {**row, "seed": 1}], keys=["key"], log=print)
+    write_sweep_tables(tmp_path, [row, {**row, "seed": 1}], keys=["key"], log=print)
     with (tmp_path / "table.csv").open(newline="") as stream:
         assert [found["largest_error"] for found in csv.DictReader(stream)] == ["0.5", "0.5"]
     with (tmp_path / "summary.csv").open(newline="") as stream:
