@@ -1,4 +1,4 @@
-"""The contract with plugins: learners, which make a learning trace, and observers, which read one.
+"""The contract with plugins: learners make a learning trace, observers recover rewards from it.
 
 ```
 game -> Learner.learn -> Stage, ... -> LearningTrace -> Observer.recover -> RecoveredRewards
@@ -38,21 +38,21 @@ __all__ = [
 ]
 
 API_VERSION = (2, 0)
-"""(major, minor): a plugin states the version it was written for; another major is refused."""
+"""(major, minor). A plugin states the version that it is written for; only our major is allowed."""
 
 FloatArray = NDArray[np.float64]
 RewardFunction = Callable[[Any, Any], Any]
-"""Observations and joint actions of some steps -> reward of every step, `(n_steps,)`."""
+"""Observations and joint actions of some steps -> reward of each step, `(n_steps,)`."""
 
 
 @dataclass(frozen=True, eq=False)
 class StageTruth:
-    """Ground truth of one stage, for scoring alone: it never enters a trace.
+    """Ground truth of one stage. It is used for scoring only and is never part of a trace.
 
     Args:
-        policies: per agent id the probabilities of its actions: `(n_states, n_actions)` for a stage
-            with counts; else `(n_steps, n_actions)`, at the observation of every step.
-        rewards: per agent id `(n_steps,)`, for a stage without counts.
+        policies: per agent id, probabilities of its actions: `(n_states, n_actions)` for a stage
+            with counts; otherwise `(n_steps, n_actions)`, for the observation of every step.
+        rewards: per agent id, `(n_steps,)`, for a stage without counts.
     """
 
     policies: Mapping[str, FloatArray]
@@ -64,8 +64,8 @@ class LearnedStage:
     """One stage of a learner.
 
     Args:
-        observed: all that goes into a learning trace.
-        truth: the policies that were played, and more, for scoring alone.
+        observed: the part that enters the learning trace.
+        truth: the policies that were played, and the rewards of steps, for scoring only.
     """
 
     observed: Stage
@@ -79,20 +79,20 @@ class LearnedStage:
 
 @dataclass(frozen=True, eq=False)
 class Diagnostics(Mapping[str, Any]):
-    """What an observer says of one agent's reward: a mapping whose first keys are always there.
+    """Diagnostics of one agent's recovered reward; also a read-only mapping of its entries.
 
     Args:
-        identification: in words, what the data tell of the reward and what they leave open.
+        identification: in words, what the data determine of the reward and what they do not.
         rank: number of directions of the reward that the data determine.
-        n_unidentified: number of directions that they leave open.
-        n_unknowns: number of values or weights of the reward.
+        n_unidentified: number of unidentified directions.
+        n_unknowns: number of unknown values or weights of the reward.
         reward_model: what the reward depends on.
-        learner_model: how the agents are taken to learn.
+        learner_model: the assumed learning rule of the agents.
         noise_variance, prior_variance, log_evidence: of the fit.
-        step_size: of the agents' learning, given or chosen by evidence.
-        bounds_hit: names of the settings that evidence drove to the end of their range.
-        n_stages: number of stages that the reward was recovered from.
-        further: everything else that JSON can hold, by name.
+        step_size: of the assumed learning rule, given or chosen by evidence.
+        bounds_hit: names of settings whose best value is at the end of their range.
+        n_stages: number of stages used.
+        further: other entries, by name; all must be JSON.
     """
 
     identification: str | None = None
@@ -111,7 +111,7 @@ class Diagnostics(Mapping[str, Any]):
 
     @classmethod
     def of(cls, content: Mapping[str, Any]) -> Diagnostics:
-        """Diagnostics from one mapping: names that are no field go to `further`."""
+        """Diagnostics from one mapping; entries that are not fields go to `further`."""
         if isinstance(content, cls):
             return content
         own = {name: content[name] for name in _named() if name in content}
@@ -129,7 +129,10 @@ class Diagnostics(Mapping[str, Any]):
         return len(_named()) + len(self.further)
 
     def __reduce__(self) -> Any:
-        return (type(self).of, (dict(self),))  # a read-only view cannot be pickled
+        return (
+            type(self).of,
+            (dict(self),),
+        )  # a read-only view cannot be pickled
 
 
 def _named() -> tuple[str, ...]:
@@ -138,19 +141,22 @@ def _named() -> tuple[str, ...]:
 
 @dataclass(frozen=True, eq=False)
 class RecoveredRewards:
-    """What an observer says.
+    """The result of an observer.
 
     Args:
-        rewards: tables, per agent id `(n_states,)`, or `(n_states, *n_actions)`.
-        diagnostics: per agent id `Diagnostics`, or a mapping of which they are made.
-        estimated_policies: per agent id `(n_stages, n_states, n_actions)`, where the method has
-            them.
-        targets: per agent id `(n_stages - 1, n_states, n_actions)`, equation (11), likewise.
-        potentials: per agent id `(n_stages - 1, n_states)`, the g_h of (12), likewise.
-        sd: per agent id, posterior standard deviations in the shape of the reward.
-        covariance: per agent id, `(n_values, n_values)` over the flattened reward.
-        functions: per agent id the reward as a function of observations and joint actions, where
-            states cannot be enumerated; with tables beside it or without.
+        rewards: tables, per agent id, `(n_states,)` or `(n_states, *n_actions)`.
+        diagnostics: per agent id, `Diagnostics` or a mapping that becomes one.
+        estimated_policies: per agent id, `(n_stages, n_states, n_actions)`, if the method estimates
+            policies.
+        targets: per agent id, `(n_stages - 1, n_states, n_actions)`, equation (11) of the paper, if
+            the method has them.
+        potentials: per agent id, `(n_stages - 1, n_states)`, the g_h of equation (12), if the
+            method has them.
+        sd: per agent id, posterior standard deviations, in the shape of the reward.
+        covariance: per agent id, posterior covariance, `(n_values, n_values)`, of the flattened
+            reward.
+        functions: per agent id, the reward as a function of observations and joint actions, for
+            non-enumerable games; tables may be given as well.
     """
 
     rewards: Mapping[str, FloatArray] = field(default_factory=dict)
@@ -176,11 +182,11 @@ class RecoveredRewards:
         return tuple(dict.fromkeys([*self.rewards, *(self.functions or {})]))
 
     def reward(self, agent: str, observations: Any, actions: Any) -> FloatArray:
-        """Reward of one agent at every step, `(n_steps,)`.
+        """Reward of one agent at every step, `(n_steps,)`, by its reward function.
 
         Args:
-            agent: its id.
-            observations: what the agent observed, `(n_steps, ...)`.
+            agent: id of the agent.
+            observations: observations of the agent, `(n_steps, ...)`.
             actions: joint actions, int `(n_steps, n_agents)`.
 
         Raises:
@@ -197,7 +203,7 @@ class RecoveredRewards:
 
 @runtime_checkable
 class Learner(Protocol):
-    """Agents that improve in stages. A frozen dataclass whose fields are its options."""
+    """Agents that learn in stages. A learner is a frozen dataclass; its fields are its options."""
 
     def learn(
         self, env: ParallelEnv[str, Any, Any], *, n_stages: int, rng: np.random.Generator
@@ -205,27 +211,27 @@ class Learner(Protocol):
         """Yield the stages one by one; the first is played under the initial joint policy.
 
         A learner of tabular games yields stages with counts. A learner of any parallel environment
-        yields stages with steps and the agents' observations. One that does both yields counts
-        where `malfl_env.markov_game` knows the environment.
+        yields stages with steps and the agents' observations. A learner of both yields counts if
+        `malfl_env.markov_game` has a model of the environment.
 
         Args:
-            env: the game; not shared with anyone while the generator lives.
-            n_stages: how many stages to yield.
-            rng: the only source of randomness: one seed, one result, byte for byte.
+            env: the game; nothing else uses it while the generator exists.
+            n_stages: number of stages to yield.
+            rng: the only source of randomness: the same seed gives the same bytes.
 
         Raises:
-            InputError: for an environment that does not fit, before anything is played.
+            InputError: for an environment that the learner cannot play, before its first step.
         """
         ...
 
 
 @runtime_checkable
 class Observer(Protocol):
-    """A reader of learning traces. A frozen dataclass whose fields are its options.
+    """A method that recovers rewards. It is a frozen dataclass; its fields are its options.
 
-    A class attribute `needs_transitions = True` asks the pipeline for ordered transitions. A method
-    `check_size(n_states, n_actions, n_stages)`, where there is one, is called before anything runs
-    and raises `InputError` for a game too large, stating the memory it would take.
+    With the class attribute `needs_transitions = True` it gets ordered transitions. The optional
+    method `check_size(n_states, n_actions, n_stages)` is called before a run and raises
+    `InputError` for a game that is too large, with the memory that it would need.
     """
 
     def recover(
@@ -239,19 +245,20 @@ class Observer(Protocol):
     ) -> RecoveredRewards:
         """Recover every agent's reward.
 
-        Begin with `Problem(trace, game, discount, temperature, known_policies)`, which checks these
-        arguments, and against each other.
+        Begin with `Problem(trace, game, discount, temperature, known_policies)`: it checks the
+        arguments against each other.
 
         Args:
-            trace: the stages seen.
-            game: the dynamics, stripped of rewards; None: estimate them from the trace.
+            trace: the observed stages.
+            game: the dynamics, without rewards; None: estimate them from the trace.
             discount: in [0, 1); None: estimate it.
-            temperature: the learners' entropy weight, > 0; None: the reward is in its units.
-            known_policies: agent id to `(n_stages, n_states, n_actions)`: policies known for
-                certain, used in place of estimates.
+            temperature: the learners' entropy weight, > 0; None: the reward is in units of the
+                temperature.
+            known_policies: per agent id, policies `(n_stages, n_states, n_actions)` that are known
+                and used in place of estimates.
 
         Raises:
-            InputError: for arguments that do not fit together, that the method needs and that are
-                None, or a trace that is too short for the method.
+            InputError: for arguments that contradict each other, for None where the method needs a
+                value, or for a trace that is too short for the method.
         """
         ...

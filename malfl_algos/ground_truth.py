@@ -1,4 +1,4 @@
-"""What only an evaluator may see of a run, in a file apart from the learning trace."""
+"""The ground truth of a run, for scoring only, in a file apart from the learning trace."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ FloatArray = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class GroundTruth:
-    """What only an evaluator may see: true rewards, and the policies that were played.
+    """Ground-truth rewards, and the policies that were played.
 
     Args:
-        rewards: per agent id `(n_states,)` or `(n_states, *n_actions)`.
-        joint_policies: per agent id `(n_stages, n_states, n_actions)`.
+        rewards: per agent id, `(n_states,)` or `(n_states, *n_actions)`.
+        joint_policies: per agent id, `(n_stages, n_states, n_actions)`.
     """
 
     rewards: Mapping[str, FloatArray]
@@ -45,7 +45,8 @@ class GroundTruth:
         """Read a file written by `save`.
 
         Raises:
-            InputError: where it is none, or its policies are not distributions; it names the file.
+            InputError: for another file, or policies that are not distributions; the message names
+                the file.
         """
         from malfl_algos.storage.arrays import check_manifest, read_arrays
 
@@ -74,7 +75,7 @@ def _check_fit(path: str | Path, agent: str, reward: FloatArray, policies: Float
             f"{path}: the policies of {agent!r} must be (n_stages, {len(reward)}, n_actions) as "
             f"its reward has {len(reward)} states, got {policies.shape}"
         )
-    # the largest first: a sum of huge ones would overflow
+    # the largest value first: a sum of huge values would overflow
     if (
         policies.min() < 0
         or policies.max() > 2

@@ -1,4 +1,4 @@
-"""What an observer is given, checked once, its parts against each other."""
+"""The arguments of an observer, checked once and against each other."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["Problem"]
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
-_BLOCK = 1 << 22  # entries of a table that is formed at once
+_BLOCK = 1 << 22  # entries of a table in memory
 _LONGEST_CYCLE = 10_000
 
 
@@ -28,18 +28,18 @@ _LONGEST_CYCLE = 10_000
 class Problem:
     """The arguments of `Observer.recover`, checked against each other.
 
-    What is checked of the game depends on what the trace holds. Transitions and counts of next
-    states are compared with the game's dynamics one by one. Joint counts say only which states
-    were visited: each must be reachable from the state in which the game begins, or from one in
-    which an episode of the trace begins. So dynamics that differ between reachable states go
-    unnoticed where a trace holds joint counts alone.
+    The check of the game depends on the content of the trace. Each transition and each count of
+    next states is compared with the game's dynamics. Joint counts show only which states were
+    visited: each must be reachable from the start of the game, or from the first state of an
+    episode of the trace. So wrong dynamics between reachable states are not detected in a trace
+    that holds joint counts only.
 
     Args:
-        trace: the stages seen.
-        game: the dynamics, kept without rewards; None: the observer estimates them.
+        trace: the observed stages.
+        game: the dynamics, stored without rewards; None: the observer estimates them.
         discount: in [0, 1); None: the observer estimates it.
-        temperature: > 0; None: the reward is in its units.
-        known_policies: agent id to `(n_stages, n_states, n_actions)`: policies known for certain.
+        temperature: > 0; None: the reward is in units of the temperature.
+        known_policies: per agent id, known policies `(n_stages, n_states, n_actions)`.
 
     Raises:
         InputError: for an argument out of range, and for parts that contradict each other; the
@@ -71,14 +71,14 @@ class Problem:
 
     @property
     def known(self) -> Mapping[str, FloatArray]:
-        """`known_policies`, empty where none are known."""
+        """`known_policies`; an empty mapping if no policy is known."""
         return self.known_policies or {}
 
     def given(self, name: Literal["discount", "temperature"]) -> float:
-        """The discount or the temperature, for an observer that cannot do without.
+        """The discount or the temperature, for an observer that cannot estimate it.
 
         Raises:
-            InputError: where it is None.
+            InputError: if it is None.
         """
         value = getattr(self, name)
         if value is None:
@@ -110,13 +110,13 @@ def _check_game(trace: LearningTrace, game: MarkovGame) -> None:
     if not isinstance(game, MarkovGame):
         raise InputError(f"game must be a MarkovGame or None, got a {type(game).__name__}")
     if not trace.is_tabular:
-        raise InputError("the trace has no joint states to compare with the game: give game=None")
+        raise InputError("the trace is not tabular and cannot fit a game: give game=None")
     if (trace.n_states, trace.n_actions) != (game.n_states, game.n_actions):
         shapes = (trace.n_states, *trace.n_actions), (game.n_states, *game.n_actions)
         hint = "; the axes seem to be exchanged" if sorted(shapes[0]) == sorted(shapes[1]) else ""
         raise InputError(
             f"the trace is of a game with {trace.n_states} joint states and actions "
-            f"{trace.n_actions}, the game given has {game.n_states} and {game.n_actions}{hint}"
+            f"{trace.n_actions}, the given game has {game.n_states} and {game.n_actions}{hint}"
         )
     starts = {game.start}
     for number, stage in enumerate(trace.stages):
@@ -128,13 +128,13 @@ def _check_game(trace: LearningTrace, game: MarkovGame) -> None:
         state = int(absent[0])
         stage_number = int(np.argmax(visits[:, state] > 0))
         raise InputError(
-            f"stage {stage_number} visits joint state {state}, which the game given cannot reach "
-            f"from joint state {game.start}, where it begins"
+            f"stage {stage_number} visits joint state {state}, which the given game cannot reach "
+            f"from its start, joint state {game.start}"
         )
 
 
 def _check_transitions(stage: Stage, game: MarkovGame, number: int) -> None:
-    """Every next state that was seen has a probability above 0 in the game."""
+    """Check that the game gives every observed next state a probability above 0."""
     for seen in filter(None, {stage.next_state_counts, stage.seen_next_states}):
         size = max(1, _BLOCK // max(factor.successors.shape[-1] for factor in game.factors))
         for first in range(0, len(seen.rows), size):
@@ -145,7 +145,7 @@ def _check_transitions(stage: Stage, game: MarkovGame, number: int) -> None:
 
 
 def _allowed(game: MarkovGame, rows: IntArray, next_states: IntArray) -> NDArray[np.bool_]:
-    """Whether the game gives these transitions a probability above 0."""
+    """Whether each transition has a probability above 0, bool `(n,)`."""
     states, *actions = np.unravel_index(rows, (game.n_states, *game.n_actions))
     here, after = game.local_states(states), game.local_states(next_states)
     allowed = np.ones(len(rows), dtype=bool)
@@ -171,7 +171,7 @@ def _reject(stage: Stage, seen: NextStateCounts, game: MarkovGame, number: int, 
     shown = ", ".join(map(str, possible[:5])) + ", ..." * (len(possible) > 5)
     raise InputError(
         f"{where}: joint action {tuple(actions)} in joint state {state} led to joint state "
-        f"{after}, the game given allows {shown} alone: the trace is of another game"
+        f"{after}, the given game allows only {shown}: the trace is of another game"
     )
 
 
@@ -186,7 +186,7 @@ def _successors(game: MarkovGame, state: int, actions: tuple[int, ...]) -> set[i
 
 
 def _starts(stage: Stage) -> set[int]:
-    """Joint states in which episodes of the stage begin, where its steps tell."""
+    """First joint states of the episodes of a stage; empty for a stage without steps."""
     steps = stage.transitions
     if steps is None or steps.states is None or not steps.n_steps:
         return set()
@@ -195,10 +195,10 @@ def _starts(stage: Stage) -> set[int]:
 
 
 def _reachable(game: MarkovGame, starts: set[int], visits: IntArray) -> NDArray[np.bool_]:
-    """Joint states that the game can reach, bool `(n_states,)`; those visited at least.
+    """Which of the visited joint states the game can reach, bool `(n_states,)`.
 
-    Factors move independently, so after t steps exactly the tuples of local states are possible
-    whose parts each factor can have reached after t steps.
+    Factors move independently. So a joint state is possible after t steps exactly if each factor
+    can be in its local state after t steps.
     """
     wanted = np.flatnonzero(visits.sum(axis=0) > 0)
     local = game.local_states(wanted)
@@ -239,9 +239,9 @@ def _moved(factor: Factor, present: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 def _known_policy(trace: LearningTrace, agent: str, given: Any) -> FloatArray:
     if agent not in trace.agents:
-        raise InputError(f"known_policies names {agent!r}; the agents are {trace.agents}")
+        raise InputError(f"known_policies has {agent!r}, the agents are {trace.agents}")
     if not trace.is_tabular:
-        raise InputError("known_policies are tables over joint states, the trace has none")
+        raise InputError("known_policies need a tabular trace; this trace has no joint states")
     index = trace.agents.index(agent)
     policies = np.asarray(given)
     expected = (trace.n_stages, trace.n_states, trace.n_actions[index])
@@ -258,7 +258,7 @@ def _known_policy(trace: LearningTrace, agent: str, given: Any) -> FloatArray:
             state, action = map(int, impossible[0])
             raise InputError(
                 f"the known policy of {agent} gives probability 0 to action {action} in joint "
-                f"state {state} at stage {number}, but the trace holds that action "
+                f"state {state} at stage {number}, but the trace has this action "
                 f"{counts[state, action]} times"
             )
     return np.asarray(policies, dtype=np.float64)

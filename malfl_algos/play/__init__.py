@@ -1,6 +1,7 @@
-"""Playing a stage: tabular games in compiled loops, any parallel game step by step.
+"""Play a stage: tabular games in compiled loops, other parallel games step by step.
 
-Public: the names in `__all__`, for learners. The modules below this package are private.
+Public: the names in `__all__`, for learners; the modules of this package are private. Read
+`tabular` or `episodes` first.
 """
 
 from malfl_algos.play.episodes import joined, play_stage

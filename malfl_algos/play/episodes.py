@@ -1,6 +1,4 @@
-"""Playing a stage under fixed policies, many games side by side: one network call per agent and
-step, for all of them.
-"""
+"""Play a stage under fixed policies, many games at once: one policy call per agent and step."""
 
 from __future__ import annotations
 
@@ -28,19 +26,19 @@ def play_stage(
     """Play episodes, as many at a time as there are games.
 
     Args:
-        games: copies of the game; all begin anew.
-        act: gives an agent's policy, by its index and observations `(n, ...)`: probabilities `(n,
+        games: copies of the game; all are reset.
+        act: the policy of an agent: its index and observations `(n, ...)` -> probabilities `(n,
             n_actions)`.
-        episodes: how many.
-        episode_length: steps after which an episode is cut, if the game has not ended before.
-        rng: of seeds and actions: one seed, one result.
+        episodes: number of episodes.
+        episode_length: steps after which an episode is truncated, unless it ends earlier.
+        rng: source of seeds and actions.
 
     Yields:
-        Parts of the stage, in each whole episodes one after the other; a part is at most
-        `games.n_games * episode_length` steps.
+        Parts of the stage. Each holds whole episodes in order, at most `games.n_games *
+        episode_length` steps.
 
     Raises:
-        InputError: for rewards that are not finite, or games whose agents do not end together.
+        InputError: for rewards that are not finite, or agents that do not end together.
     """
     for first in range(0, episodes, games.n_games):
         n_games = min(games.n_games, episodes - first)
@@ -48,7 +46,7 @@ def play_stage(
 
 
 def joined(parts: Iterable[LearnedStage]) -> LearnedStage:
-    """Parts of a stage as one; its arrays are read-only."""
+    """Join the parts of a stage; the arrays of the result are read-only."""
     all_parts = list(parts)
     truths = [part.truth for part in all_parts]
     steps = Transitions.concat(
@@ -89,7 +87,7 @@ def _played(
         actions = np.stack([_drawn(policies[a], draws[:, a]) for a in agents], axis=-1)
         moved = games.step(numbers, actions)
         if not np.all(np.isfinite(moved.rewards)):
-            raise InputError("the game gave rewards that are not finite: mend or clip them")
+            raise InputError("the game returned rewards that are not finite: correct or clip them")
         ended = moved.terminated | moved.truncated | (step == episode_length - 1)
         records.add(numbers, present, policies, actions, moved, ended)
         numbers = numbers[~ended]
@@ -100,7 +98,7 @@ def _played(
 
 
 class _Records:
-    """The steps of a batch in the order in which they were played: step by step, game by game."""
+    """The steps of a batch in the order of play: step by step, in all games."""
 
     def __init__(self, games: Games) -> None:
         self._games = games
@@ -115,7 +113,7 @@ class _Records:
         moved: Moved,
         ended: NDArray[np.bool_],
     ) -> None:
-        """Note one step of the games of these numbers."""
+        """Add one step of the games with these numbers."""
         entries = {
             "numbers": numbers,
             "actions": actions.astype(np.min_scalar_type(max(self._games.n_actions) - 1)),
@@ -131,7 +129,7 @@ class _Records:
             self._columns.setdefault(name, []).append(entry)
 
     def played(self) -> LearnedStage:
-        """The steps game by game, each game's in their order."""
+        """The steps game by game, in order within each game."""
         order = np.argsort(np.concatenate(self._columns["numbers"]), kind="stable")
         columns = {name: np.concatenate(own)[order] for name, own in self._columns.items()}
         agents = self._games.agents
@@ -157,7 +155,7 @@ class _Records:
 
 
 def _drawn(policy: FloatArray, draws: FloatArray) -> IntArray:
-    """Actions of probabilities `(n, n_actions)`, by draws `(n,)` from [0, 1)."""
+    """Draw actions with probabilities `(n, n_actions)`, from uniform draws `(n,)` in [0, 1)."""
     edges = np.cumsum(policy, axis=1)
-    edges /= edges[:, -1:]  # rounding leaves the last a little off 1
+    edges /= edges[:, -1:]  # after rounding, the last edge may differ from 1
     return np.asarray((edges <= draws[:, None]).sum(axis=1), dtype=np.int64)

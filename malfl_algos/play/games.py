@@ -1,4 +1,4 @@
-"""Many copies of one game, played side by side: what playing a stage needs of them, and no more."""
+"""Many copies of one game that are played at once."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ BoolArray = NDArray[np.bool_]
 Observations: TypeAlias = tuple[NDArray[Any], ...]
 AnyEnv: TypeAlias = "ParallelEnv[Any, Any, Any]"
 
-_REMEDY = "keep all in play until the last has ended, for example with SuperSuit's black_death"
+_REMEDY = "keep all agents until the last one ends, for example with SuperSuit's black_death"
 
 
 @dataclass(frozen=True, eq=False)
 class Moved:
-    """What a step of some games led to.
+    """The result of one step in some of the games.
 
     Args:
-        observations: per agent `(n, ...)`; of a game that ended, where it ended.
+        observations: per agent `(n, ...)`; the final observation of a game that ended.
         rewards: `(n, n_agents)`.
-        terminated: bool `(n,)`: the game ended, for all agents.
-        truncated: bool `(n,)`: it was cut.
+        terminated: bool `(n,)`: the game terminated for all agents.
+        truncated: bool `(n,)`: the game was truncated.
     """
 
     observations: Observations
@@ -46,16 +46,16 @@ class Moved:
 
 
 class Games(Protocol):
-    """Copies of one game, independent of one another."""
+    """Independent copies of one game."""
 
     @property
     def agents(self) -> tuple[str, ...]:
-        """Ids in agent order."""
+        """Ids of the agents in order."""
         ...
 
     @property
     def spaces(self) -> tuple[AnySpace, ...]:
-        """What each agent observes."""
+        """Observation space of each agent."""
         ...
 
     @property
@@ -69,26 +69,27 @@ class Games(Protocol):
         ...
 
     def reset(self, rng: np.random.Generator) -> Observations:
-        """Begin all games anew: per agent, observations `(n_games, ...)`."""
+        """Reset all games; returns per agent the observations `(n_games, ...)`."""
         ...
 
     def step(self, numbers: IntArray, actions: IntArray) -> Moved:
-        """Move the games of these numbers, which have not ended; actions `(n, n_agents)`."""
+        """One step in the games of these numbers, none of which ended; actions `(n, n_agents)`."""
         ...
 
 
 def games_of(env: AnyEnv | Callable[[], AnyEnv], n_games: int) -> Games:
-    """Copies of a parallel environment, the original left alone.
+    """Make copies of a parallel environment, which itself is not changed.
 
-    A `GridWorld` without wrappers becomes a `GridWorldVector`; any other is copied, or made anew by
-    the function given in its place.
+    A `GridWorld` without wrappers becomes a `GridWorldVector`. Any other environment is copied, or
+    made by the given function.
 
     Args:
-        env: with discrete actions, and agents that begin and end together.
-        n_games: how many.
+        env: the environment, or a function that makes one; its actions are discrete, and its agents
+            begin and end together.
+        n_games: number of copies, >= 1.
 
     Raises:
-        InputError: for another environment, or one that cannot be copied.
+        InputError: for any other environment, or one that cannot be copied.
     """
     check_count("n_games", n_games, minimum=1)
     made = env if isinstance(env, ParallelEnv) else _made(env)
@@ -103,7 +104,7 @@ def games_of(env: AnyEnv | Callable[[], AnyEnv], n_games: int) -> Games:
 
 
 class _GridWorlds:
-    """Games of a `GridWorld`, all in step."""
+    """Copies of a `GridWorld`, played as one vector environment."""
 
     def __init__(self, env: GridWorld, n_games: int) -> None:
         rules = env.rules
@@ -143,7 +144,7 @@ class _GridWorlds:
 
 
 class _Copies:
-    """Any parallel environments, one after the other."""
+    """Copies of any parallel environment, played one after the other."""
 
     def __init__(
         self, envs: list[AnyEnv], n_actions: tuple[int, ...], spaces: tuple[AnySpace, ...]
@@ -153,7 +154,7 @@ class _Copies:
         self.n_actions = n_actions
         self.spaces = spaces
         self.n_games = len(envs)
-        # of a Discrete action space, which need not begin at 0
+        # the first action of a Discrete space need not be 0
         self._first = [int(envs[0].action_space(agent).start) for agent in self.agents]
 
     def reset(self, rng: np.random.Generator) -> Observations:
@@ -190,12 +191,12 @@ class _Copies:
     def _ended(
         self, terminations: Mapping[Any, bool], truncations: Mapping[Any, bool]
     ) -> tuple[bool, bool]:
-        """Whether the game ended or was cut; it is cut where it did not end for all."""
+        """Whether the game terminated or was truncated; it terminated only if all agents did."""
         over = [bool(terminations[agent] or truncations[agent]) for agent in self.agents]
         if any(over) and not all(over):
             gone = [agent for agent, own in zip(self.agents, over, strict=True) if own]
             raise InputError(
-                f"agents must end together: {_names(gone)} ended while others went on; {_REMEDY}"
+                f"agents must end together: {_names(gone)} ended before the others; {_REMEDY}"
             )
         terminated = all(bool(terminations[agent]) for agent in self.agents)
         return terminated, any(over) and not terminated
@@ -221,9 +222,9 @@ def _made(factory: Any) -> AnyEnv:
 def _copy(env: AnyEnv) -> AnyEnv:
     try:
         return deepcopy(env)
-    except Exception as fault:  # what cannot be copied says so in many ways
+    except Exception as fault:  # a failed copy can raise any exception
         raise InputError(
-            f"the environment {env} cannot be copied ({fault}): hand over a function that makes one"
+            f"the environment {env} cannot be copied ({fault}): give a function that makes one"
         ) from fault
 
 

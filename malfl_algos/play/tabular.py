@@ -1,7 +1,7 @@
-"""Playing a stage: episodes under fixed policies, with the td updates of every agent along the way.
+"""Play a stage of a tabular game: episodes under fixed policies, with every agent's TD updates.
 
 Compiled with numba. The random stream is SplitMix64 (Steele, Lea, Flood 2014): draw k of a seed is
-a mix of seed + (k + 1) * golden, so a stream is reproduced without state. A step takes one 64-bit
+a mix of seed + (k + 1) * golden, so the stream needs no stored state. A step takes one 64-bit
 draw per agent (its upper half chooses the action played, its lower half the bootstrap action), then
 one per factor whose dynamics are stochastic.
 """
@@ -33,13 +33,13 @@ joint table, which is faster than factor by factor."""
 
 @dataclass(frozen=True, eq=False)
 class StageSample:
-    """What one stage gave.
+    """The result of `sample_stage`.
 
     Args:
         joint_counts: int64 `(n_states, *n_actions)`.
-        q: per agent `(n_states, n_actions)`: its action values after the last td update.
-        steps: when kept: joint states, joint action numbers and next joint states, int64
-            `(n_steps,)`, and whether an episode was cut after the step.
+        q: per agent `(n_states, n_actions)`: its action values after the last TD update.
+        steps: if kept: joint states, joint action numbers and next joint states, int64
+            `(n_steps,)`, and whether the step is the last of its episode.
     """
 
     joint_counts: IntArray
@@ -48,10 +48,10 @@ class StageSample:
 
 
 def tabular_game(env: Any) -> MarkovGame | None:
-    """The tabular model of an environment that has one, see `malfl_env.markov_game`; else None.
+    """The tabular model of an environment (see `malfl_env.markov_game`); None if it has none.
 
     Raises:
-        InputError: for a model that does not fit.
+        InputError: for a model that does not fit the environment.
     """
     has_model = callable(getattr(getattr(env, "unwrapped", env), "markov_game", None))
     return markov_game(env) if has_model else None
@@ -69,7 +69,7 @@ def sample_stage(
     step_size: float,
     keep_steps: bool,
 ) -> StageSample:
-    """Play a stage and run the paper's td updates along it.
+    """Play a stage and run the paper's TD updates at every step.
 
     q^i starts at 0; at every step, for every agent in order,
     q(s, a) += beta (r + gamma (q(s', b) - alpha log pi(b | s')) - q(s, a)), b drawn anew from
@@ -78,16 +78,16 @@ def sample_stage(
     Args:
         game: dynamics and rewards.
         log_policies: log pi `(n_states, n_actions)` per agent.
-        seed: of the random stream, 0 .. 2**64 - 1.
-        episodes: episodes, each from `game.start`.
-        episode_length: steps in each.
+        seed: seed of the random stream, 0 .. 2**64 - 1.
+        episodes: number of episodes; each begins in `game.start`.
+        episode_length: steps per episode.
         discount: gamma in [0, 1).
         temperature: alpha > 0.
         step_size: beta in [0, 1]; 0 plays the stage and leaves q at 0.
         keep_steps: whether to return the steps.
 
     Returns:
-        Counts, action values and, when asked for, the steps. Same arguments, same bytes.
+        Counts, action values and, if requested, the steps. The same arguments give the same bytes.
     """
     widest = max(game.n_actions)
     limits = np.full((game.n_agents, game.n_states, widest - 1), 2**32, dtype=np.uint64)
@@ -130,19 +130,19 @@ def sample_stage(
 def observed_stage(
     game: MarkovGame, sample: StageSample, *, keep_transitions: bool, complete: bool
 ) -> Stage:
-    """What a trace keeps of a stage's sample.
+    """Make the stage of a trace from a sample.
 
     Args:
         game: the game that was played.
-        sample: of the stage; with its steps where the game is stochastic or they are kept.
-        keep_transitions: whether the stage holds the steps in their order.
-        complete: whether the learners learned from these steps and from no others.
+        sample: of the stage; with steps if the game is stochastic or the steps are kept.
+        keep_transitions: whether the stage holds the ordered steps.
+        complete: whether the learners learned from exactly these steps.
 
     Returns:
-        The counts; counts of next states where the game is stochastic; the steps if kept.
+        A stage with counts, counts of next states if the game is stochastic, and steps if kept.
 
     Raises:
-        InputError: if steps are needed and the sample has none.
+        InputError: for a sample without steps that are needed.
     """
     if sample.steps is None:
         if keep_transitions or not game.deterministic:
@@ -192,9 +192,7 @@ def _playable_factors(game: MarkovGame) -> tuple[Factor, ...]:
 
 
 def _reward_tables(game: MarkovGame) -> FloatArray:
-    """`(n_agents, n_states, 1)`, or `(n_agents, n_states, n_joint_actions)` if any reward needs
-    it.
-    """
+    """Rewards, `(n_agents, n_states, 1)`, or `(n_agents, n_states, n_joint_actions)` if needed."""
     tables = [game.reward(index).reshape(game.n_states, -1) for index in range(game.n_agents)]
     width = max(table.shape[1] for table in tables)
     return np.stack([np.broadcast_to(table, (game.n_states, width)) for table in tables])
@@ -232,7 +230,7 @@ def _narrow(numbers: NDArray[Any], limit: int) -> NDArray[Any]:
 
 
 def _closed(array: NDArray[Any]) -> NDArray[Any]:
-    """The array, read-only, so that a trace need not copy it."""
+    """The same array, made read-only, so that a trace does not copy it."""
     array.flags.writeable = False
     return array
 

@@ -1,13 +1,13 @@
-"""The learning trace: what an observer may see of agents that were learning.
+"""The learning trace: the data of learning agents that an observer may read.
 
-A trace is a sequence of stages; the data of a stage were gathered under one fixed joint policy. It
-holds no rewards and no true policies: those are in `malfl_algos.ground_truth`, in a file of their
-own, which only scoring reads.
+A trace is a sequence of stages. The data of a stage were collected under one fixed joint policy. A
+trace holds neither rewards nor the policies that were played: this ground truth is in a separate
+file (see `malfl_algos.ground_truth`), which only scoring reads.
 
-There is one kind of trace for all games. A stage of a tabular game holds counts; a stage of a game
-whose states cannot be enumerated holds ordered steps with every agent's observations.
+There is one kind of trace for all games. A stage of a tabular game holds counts. A stage of a
+non-enumerable game holds ordered steps with every agent's observations.
 
-Public is what `malfl_algos` and `malfl_algos.contract` hand on.
+Public: the names that `malfl_algos` and `malfl_algos.contract` import from here.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from malfl_env.spaces import AnySpace, check_in_space, check_observation_space, 
 
 __all__ = ["LearningTrace", "NextStateCounts", "Stage", "Transitions"]
 
-_MOST = 2**53  # whole numbers up to here are exact in float64
+_MOST = 2**53  # whole numbers up to this one are exact in float64
 _DENSE = 2**24  # entries of a table of counts that is filled without sorting
 
 IntArray = NDArray[np.int64]
@@ -37,7 +37,7 @@ IntArray = NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class NextStateCounts:
-    """How often each (joint state, joint action) led to each next state, the seen ones only.
+    """How often each (joint state, joint action) led to each next state, without zeros.
 
     Args:
         rows: int `(n_seen,)`: flat index of (joint state, joint action) in an array `(n_states,
@@ -46,7 +46,8 @@ class NextStateCounts:
         counts: int `(n_seen,)`, positive.
 
     Raises:
-        InputError: for anything but whole numbers, columns of different lengths, or counts < 1.
+        InputError: for values that are not whole numbers, columns of different lengths, or counts
+            < 1.
     """
 
     rows: IntArray
@@ -66,7 +67,7 @@ class NextStateCounts:
     def of_steps(
         cls, rows: IntArray, next_states: NDArray[Any], shape: tuple[int, ...]
     ) -> NextStateCounts:
-        """Counts over steps, sorted by row and next state.
+        """Count steps by row and next state, in sorted order.
 
         Args:
             rows, next_states: int `(n_steps,)`, of every step.
@@ -85,20 +86,21 @@ class NextStateCounts:
 
 @dataclass(frozen=True, eq=False)
 class Stage:
-    """What was seen of one policy-improvement round: counts, ordered steps, or both.
+    """The data of one policy-improvement round: counts, ordered steps, or both.
 
-    Arrays are kept read-only, counts as int64; what somebody could still write to is copied.
+    Arrays are stored read-only, counts as int64; an array that could still be written to is copied.
 
     Args:
         joint_counts: int `(n_states, *n_actions)`: how often each joint action was played in each
-            joint state; None in a game that cannot be enumerated.
-        next_state_counts: where the game is stochastic.
-        transitions: the steps themselves, when they were kept. Without counts they hold the
+            joint state; None in a non-enumerable game.
+        next_state_counts: counts of next states, for a stochastic game.
+        transitions: the ordered steps, if they were kept. In a stage without counts they hold the
             observations of every agent, and the last step ends an episode.
 
     Raises:
-        InputError: for a stage that holds neither, counts that are no counts, states or actions
-            that are not in the game, and counts that contradict one another or the steps.
+        InputError: for a stage with neither counts nor steps, counts that are not whole numbers
+            >= 0, states or actions out of range, and counts that contradict each other or the
+            steps.
     """
 
     joint_counts: IntArray | None = None
@@ -112,7 +114,7 @@ class Stage:
         counts = _whole_numbers("joint_counts", self.joint_counts, 0)
         if counts.ndim < 2 or counts.size == 0:
             raise InputError(
-                f"joint_counts must be (n_states, *n_actions), none of them 0, got {counts.shape}"
+                f"joint_counts must be (n_states, *n_actions), all >= 1, got {counts.shape}"
             )
         object.__setattr__(self, "joint_counts", counts)
         seen, steps = self.next_state_counts, self.transitions
@@ -132,21 +134,21 @@ class Stage:
     def _check_steps_alone(self) -> None:
         steps = self.transitions
         if self.next_state_counts is not None:
-            raise InputError("next_state_counts are given with joint_counts, or not at all")
+            raise InputError("next_state_counts need joint_counts; joint_counts are None")
         if steps is None:
-            raise InputError("a stage holds joint_counts, transitions, or both; it has neither")
+            raise InputError("a stage needs joint_counts, transitions, or both; both are None")
         if steps.observations is None or steps.next_observations is None:
             raise InputError(
                 "a stage without joint_counts needs observations and next_observations"
             )
         if steps.n_steps == 0:
-            raise InputError("a stage without joint_counts needs steps, it has no steps")
+            raise InputError("a stage without joint_counts needs at least one step, got 0")
         if not steps.episode_ends[-1]:
             raise InputError("episode_ends must be true at the stage's last step")
 
     @property
     def counts(self) -> IntArray:
-        """`joint_counts`.
+        """`joint_counts`, for code that needs them.
 
         Raises:
             InputError: for a stage without counts.
@@ -159,7 +161,7 @@ class Stage:
 
     @property
     def n_steps(self) -> int:
-        """Number of steps that were seen, kept in their order or not."""
+        """Number of steps, whether the ordered steps were kept or not."""
         if self.joint_counts is not None:
             return int(self.joint_counts.sum())
         return 0 if self.transitions is None else self.transitions.n_steps
@@ -178,7 +180,7 @@ class Stage:
 
     @cached_property
     def seen_next_states(self) -> NextStateCounts | None:
-        """Counts of next states: those given, else those of the steps; None where neither tells."""
+        """`next_state_counts`, or the counts of the steps; None without both."""
         steps = self.transitions
         if self.next_state_counts is not None or steps is None or steps.states is None:
             return self.next_state_counts
@@ -187,22 +189,21 @@ class Stage:
 
 @dataclass(frozen=True, eq=False)
 class LearningTrace:
-    """Everything an observer may see: the stages in order, all of one game.
+    """All data that an observer may read: the stages in order, all of one game.
 
     Args:
-        stages: at least one; all with counts of one shape, or all without counts.
-        agents: ids in agent order, the order of the columns of joint actions; left out: `agent_0`,
-            `agent_1`, ...
-        n_actions: of each agent; left out: as the counts have it.
-        spaces: what each agent observes (Box, Discrete, MultiDiscrete or MultiBinary), where the
-            steps hold observations.
+        stages: at least one; all have counts of one shape, or all have no counts.
+        agents: ids in the order of the columns of joint actions; None: `agent_0`, `agent_1`, ...
+        n_actions: number of actions of each agent; None: as in the counts.
+        spaces: observation space of each agent (Box, Discrete, MultiDiscrete or MultiBinary), for
+            steps with observations.
 
     Raises:
-        InputError: where these do not fit together; the message names stage and column.
+        InputError: for parts that contradict each other; the message names stage and column.
     """
 
     stages: tuple[Stage, ...]
-    agents: tuple[str, ...] = None  # type: ignore[assignment]  # filled in below
+    agents: tuple[str, ...] = None  # type: ignore[assignment]  # set in __post_init__
     n_actions: tuple[int, ...] = None  # type: ignore[assignment]
     spaces: tuple[AnySpace, ...] | None = None
 
@@ -233,12 +234,12 @@ class LearningTrace:
                 _check_observed(stage.transitions, self, where=f"stage {index}")
 
     def _fill_in(self, shape: tuple[int, ...] | None) -> None:
-        """Agents, numbers of actions and spaces as tuples of one length."""
+        """Set agents, numbers of actions and spaces, as tuples of one length."""
         n_actions = self.n_actions if shape is None else shape[1:]
         if n_actions is None:
             raise InputError("a trace without counts needs n_actions, one number for each agent")
         if self.n_actions is not None and tuple(self.n_actions) != tuple(n_actions):
-            raise InputError(f"n_actions are {self.n_actions}, the counts say {n_actions}")
+            raise InputError(f"n_actions are {self.n_actions}, the counts have {n_actions}")
         agents = self.agents
         if agents is None:
             agents = tuple(f"agent_{index}" for index in range(len(n_actions)))
@@ -279,7 +280,7 @@ class LearningTrace:
         return len(self.agents)
 
     def first(self, n_stages: int) -> LearningTrace:
-        """The trace cut after its first stages."""
+        """The trace of the first stages only."""
         if not 1 <= n_stages <= self.n_stages:
             raise InputError(f"n_stages must be 1..{self.n_stages}, got {n_stages}")
         return replace(self, stages=self.stages[:n_stages])
@@ -288,8 +289,8 @@ class LearningTrace:
         """The trace of a tabular game with every agent's observations beside the joint states.
 
         Args:
-            game: every agent observes the digits of the joint state (grid world: rows and columns);
-                its rewards are not read. None: the number of the joint state is what is observed.
+            game: its rewards are not read. Every agent observes the digits of the joint state
+                (grid world: rows and columns). None: every agent observes its number.
 
         Raises:
             InputError: for a trace without transitions, or of another game.
@@ -310,8 +311,8 @@ class LearningTrace:
             steps = stage.transitions
             if steps is None or steps.states is None or steps.next_states is None:
                 raise InputError(
-                    f"stage {index} of the trace has no transitions in their order: let the "
-                    "learner keep them (keep_transitions: true)"
+                    f"stage {index} of the trace has no ordered transitions: let the learner "
+                    "keep them (keep_transitions: true)"
                 )
             observed = replace(
                 steps,
@@ -329,7 +330,7 @@ class LearningTrace:
         memory.
 
         Raises:
-            InputError: for a folder that exists and holds something else.
+            InputError: for a folder that exists and is not a trace.
         """
         from malfl_algos.storage.traces import save_trace
 
@@ -337,14 +338,14 @@ class LearningTrace:
 
     @classmethod
     def load(cls, path: str | Path, *, verify: bool = True) -> LearningTrace:
-        """Read a trace written by `save`; arrays of a folder are mapped, and read when used.
+        """Read a trace written by `save`; arrays of a folder are mapped and read when used.
 
         Args:
-            path: of the file or folder.
-            verify: whether all of a folder is read once and compared with its checksums.
+            path: file or folder.
+            verify: whether to read all files of a folder and compare their checksums.
 
         Raises:
-            InputError: where a file is missing, cut, damaged or no trace; the message names it.
+            InputError: for a missing, incomplete or damaged file; the message names it.
         """
         from malfl_algos.storage.traces import load_trace
 
@@ -352,7 +353,7 @@ class LearningTrace:
 
 
 def _whole_numbers(name: str, given: Any, minimum: int) -> IntArray:
-    """Read-only int64: whole numbers, not too small, that add up without overflow."""
+    """The numbers as read-only int64, checked against a minimum and overflow of their sum."""
     array = np.asarray(given)
     if array.dtype.kind not in "iu":
         raise InputError(f"{name} must be whole numbers, got {array.dtype} {array.shape}")
@@ -374,7 +375,7 @@ def _check_below(name: str, numbers: NDArray[Any], size: int) -> None:
 
 
 def _check_steps_fit(steps: Transitions, shape: tuple[int, ...]) -> None:
-    """Refuse steps whose states or actions are not in a game `(n_states, *n_actions)`."""
+    """Reject steps with states or actions out of the range of `(n_states, *n_actions)`."""
     assert steps.states is not None
     assert steps.next_states is not None
     _check_below("states", steps.states, shape[0])
@@ -385,7 +386,7 @@ def _check_steps_fit(steps: Transitions, shape: tuple[int, ...]) -> None:
         )
     actions = steps.joint_actions
     if actions.size and actions.min() >= 0 and actions.max() < min(shape[1:]):
-        return  # one look at all of them is faster than one at each agent's
+        return  # one check of all agents is faster than one per agent
     for index, n_own in enumerate(shape[1:]):
         _check_below(f"joint_actions of agent_{index}", actions[:, index], n_own)
 
@@ -419,7 +420,7 @@ def _check_sums(counts: IntArray, summed: IntArray, what: str, *, exact: bool) -
 def _check_next_states(
     played: NextStateCounts, given: NextStateCounts, shape: tuple[int, ...]
 ) -> None:
-    """Refuse steps that led to a next state more often than the counts of next states hold."""
+    """Reject steps that led to a next state more often than the counts of next states."""
     keys, inverse = np.unique(given.rows * shape[0] + given.next_states, return_inverse=True)
     totals = np.bincount(inverse, weights=given.counts, minlength=len(keys))
     own = played.rows * shape[0] + played.next_states
@@ -437,14 +438,14 @@ def _check_next_states(
 
 
 def _check_observed(steps: Transitions, trace: LearningTrace, *, where: str) -> None:
-    """Refuse observations and actions that are not in the agents' spaces."""
+    """Reject observations and actions that are not in the agents' spaces."""
     assert trace.spaces is not None
     for kind in OBSERVED:
         observed = getattr(steps, kind) or {}
         if set(observed) != set(trace.agents):
             raise InputError(
-                f"{where}: {kind} must be of the agents {', '.join(trace.agents)}, they are of "
-                f"{', '.join(observed) or 'none'}"
+                f"{where}: {kind} must have the agents {', '.join(trace.agents)}, got "
+                f"{', '.join(observed) or 'no agent'}"
             )
         for agent, space in zip(trace.agents, trace.spaces, strict=True):
             check_in_space(observed[agent], space, where=f"{where}, {kind} of {agent}")

@@ -24,27 +24,27 @@ Column = TypeVar("Column")
 
 @dataclass(frozen=True, eq=False)
 class Transitions:
-    """The steps of one stage in the order in which they were played.
+    """The steps of one stage in the order of play.
 
-    Columns are kept as read-only arrays in native byte order. An array that somebody else could
-    still write to is copied; a column that is mapped from a file stays mapped.
+    Columns are stored as read-only arrays in native byte order. An array that could still be
+    written to is copied; a column that is mapped from a file stays mapped.
 
     Args:
-        states: int `(n_steps,)`: joint state before each step; None in a game that cannot be
-            enumerated.
+        states: int `(n_steps,)`: joint state before each step; None in a non-enumerable
+            game.
         joint_actions: int `(n_steps, n_agents)`.
-        next_states: int `(n_steps,)`; None likewise. Within an episode, the next state of a step is
-            the state of the step that follows.
-        episode_ends: bool `(n_steps,)`: the episode was cut or ended after this step.
-        complete: whether these are all the transitions that the learners learned from.
-        observations, next_observations: per agent id, arrays `(n_steps, ...)`: where states cannot
-            be enumerated, or beside them. The next observation of an episode's last step is the
-            one in which the episode ended.
-        terminations: bool `(n_steps,)`: the game ended there, nothing came after it; None: every
-            episode was cut.
+        next_states: int `(n_steps,)`; None in a non-enumerable game. Within an episode, the next
+            state of a step is the state of the following step.
+        episode_ends: bool `(n_steps,)`: this step is the last of its episode.
+        complete: whether the learners learned from exactly these transitions.
+        observations, next_observations: per agent id, arrays `(n_steps, ...)`, in place of states
+            or beside them. The next observation of an episode's last step is the final one of the
+            episode.
+        terminations: bool `(n_steps,)`: the game terminated at this step; None: every episode was
+            truncated.
 
     Raises:
-        InputError: for a column that is missing, of another length or of the wrong type, or steps
+        InputError: for a column that is missing, has another length or the wrong type, or steps
             that do not continue; the message names the column.
     """
 
@@ -74,19 +74,19 @@ class Transitions:
         return len(self.joint_actions)
 
     def map(self, function: Callable[[NDArray[Any]], NDArray[Any]]) -> Transitions:
-        """New transitions whose columns are a function of these columns.
+        """Apply a function to every column.
 
-        Agents that share an array share the result, too.
+        Agents that share an array also share its result.
         """
         return Transitions(complete=self.complete, **_applied(self, function))
 
     def slice(self, first: int, stop: int) -> Transitions:
-        """The steps `first` to `stop - 1`, as views of these columns; errors as `Transitions`."""
+        """The steps `first` to `stop - 1`, as views of these columns; errors as above."""
         return self.map(lambda column: column[first:stop])
 
     @classmethod
     def concat(cls, parts: Iterable[Transitions]) -> Transitions:
-        """The steps of all parts, one part after the other.
+        """Join the steps of all parts in order.
 
         Raises:
             InputError: for no parts, or parts with different columns.
@@ -121,7 +121,7 @@ class Transitions:
 
 
 def kept(array: Any) -> NDArray[Any]:
-    """The array, read-only and in native byte order, copied where somebody could write to it."""
+    """The array, read-only and in native byte order; copied if it could be written to."""
     found = array if isinstance(array, np.ndarray) else np.asarray(array)
     if not found.dtype.isnative:
         found = found.astype(found.dtype.newbyteorder("="))
@@ -134,13 +134,13 @@ def kept(array: Any) -> NDArray[Any]:
 
 
 def blocks(n_steps: int, size: int = 1 << 20) -> Iterator[slice]:
-    """Slices that cover all steps, for columns that may be larger than the memory."""
+    """Slices that cover all steps, for columns that may be larger than memory."""
     for first in range(0, n_steps, size):
         yield slice(first, min(first + size, n_steps))
 
 
 def _is_private(array: Any) -> bool:
-    """Whether nobody can write to the memory of an array: all its owners are read-only."""
+    """Whether the memory of an array cannot be written to: all its owners are read-only."""
     while isinstance(array, np.ndarray):
         if isinstance(array, np.memmap):
             return True
@@ -151,7 +151,7 @@ def _is_private(array: Any) -> bool:
 
 
 def _named(steps: Transitions) -> Iterator[tuple[str, NDArray[Any]]]:
-    """The columns that are there, with the names that messages give them."""
+    """All columns that are not None, with their names in messages."""
     for name in COLUMNS:
         if getattr(steps, name) is not None:
             yield name, getattr(steps, name)
@@ -161,15 +161,13 @@ def _named(steps: Transitions) -> Iterator[tuple[str, NDArray[Any]]]:
 
 
 def _applied(steps: Transitions, function: Callable[[Any], Any]) -> dict[str, Any]:
-    """Every field but `complete`, a function applied once to each distinct array."""
+    """Every field except `complete`, with a function applied once to each distinct array."""
     done: dict[int, tuple[Any, Any]] = {}
 
     def once(column: Any) -> Any:
         if id(column) not in done:
-            done[id(column)] = (
-                column,
-                function(column),
-            )  # the column is held, so its id is its own
+            # the column is stored, too, so that its id is not used again
+            done[id(column)] = (column, function(column))
         return done[id(column)][1]
 
     fields: dict[str, Any] = {
@@ -192,9 +190,9 @@ def _with_terminations(steps: Transitions) -> Transitions:
 
 def _check_columns(steps: Transitions) -> None:
     if (steps.states is None) != (steps.next_states is None):
-        raise InputError("states and next_states are given both or not at all")
+        raise InputError("states and next_states must be given together; one of them is None")
     if steps.states is None and not steps.observations:
-        raise InputError("transitions need states or observations")
+        raise InputError("transitions need states or observations; both are None")
     if steps.joint_actions.ndim != 2:
         raise InputError(
             f"joint_actions must be (n_steps, n_agents), got {steps.joint_actions.shape}"
@@ -212,7 +210,7 @@ def _check_columns(steps: Transitions) -> None:
     for part in blocks(steps.n_steps if steps.terminations is not None else 0):
         assert steps.terminations is not None
         if np.any(steps.terminations[part] & ~steps.episode_ends[part]):
-            raise InputError("terminations must be true at ends of episodes only")
+            raise InputError("terminations may be true only where episode_ends is true")
 
 
 def _check_continuity(steps: Transitions) -> None:

@@ -153,7 +153,7 @@ def test_a_function_in_place_of_an_environment():
         (Deserted(), "agents must end together: left one ended"),
         (Late(), "agents must begin and end together: right one did not begin"),
         (Bottomless(), "rewards that are not finite"),
-        (Uncopied(), "hand over a function that makes one"),
+        (Uncopied(), "give a function that makes one"),
         (Steered(), "left one: actions must be Discrete"),
         (Told(), "left one: observations must be arrays"),
         ("a name", "env must be a PettingZoo parallel environment"),

@@ -110,7 +110,7 @@ def test_a_transition_that_the_game_rules_out_is_named(played):
         Problem(LearningTrace(trace.stages[1:]), other, 0.9, 3.0)
     assert str(caught.value).startswith(
         f"stage 0, step 0: joint action {actions} in joint state {state} led to joint state {seen},"
-        f" the game given allows {after} alone"
+        f" the given game allows only {after}"
     )
 
 
@@ -177,7 +177,7 @@ def test_a_next_state_of_probability_zero_is_impossible():
     game = MarkovGame((1,), (Factor((0,), table, chance),), start=0)
     seen = NextStateCounts(np.array([0]), np.array([1]), np.array([2]))
     trace = LearningTrace((Stage(np.array([[2], [0]]), seen),))
-    with pytest.raises(InputError, match="led to joint state 1, the game given allows 0 alone"):
+    with pytest.raises(InputError, match="led to joint state 1, the given game allows only 0"):
         Problem(trace, game, 0.9, 3.0)
 
 
@@ -194,7 +194,7 @@ def test_known_policies_that_do_not_fit(played, change, words):
     trace, policies = played
     with pytest.raises(InputError, match=words):
         Problem(trace, None, 0.9, 3.0, {"agent_0": change(policies["agent_0"])})
-    with pytest.raises(InputError, match="names 'agent_9'"):
+    with pytest.raises(InputError, match="has 'agent_9'"):
         Problem(trace, None, 0.9, 3.0, {"agent_9": policies["agent_0"]})
 
 
@@ -208,5 +208,5 @@ def test_observed_steps_have_no_game(played):
     assert Problem(trace, None, 0.9, 3.0).known == {}
     with pytest.raises(InputError, match="give game=None"):
         Problem(trace, board(), 0.9, 3.0)
-    with pytest.raises(InputError, match="the trace has none"):
+    with pytest.raises(InputError, match="no joint states"):
         Problem(trace, None, 0.9, 3.0, {"agent_0": played[1]["agent_0"]})

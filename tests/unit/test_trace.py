@@ -186,9 +186,9 @@ def test_counting_next_states_by_sorting_is_counting_them_by_a_table(monkeypatch
 @pytest.mark.parametrize(
     ("parts", "words"),
     [
-        ({}, "it has neither"),
+        ({}, "both are None"),
         ({"transitions": walk()}, "needs observations and next_observations"),
-        ({"transitions": observed(walk()).slice(0, 0)}, "no steps"),
+        ({"transitions": observed(walk()).slice(0, 0)}, "at least one step"),
         ({"transitions": observed(walk()).slice(0, 3)}, "true at the stage's last step"),
         ({"joint_counts": np.ones(3, int)}, r"must be \(n_states, \*n_actions\)"),
         ({"joint_counts": np.ones((3, 2), bool)}, "must be whole numbers, got bool"),
@@ -206,7 +206,7 @@ def test_agents_and_actions_of_a_tabular_trace():
     assert LearningTrace([stage], ("cat", "dog")).first(1).agents == ("cat", "dog")
     with pytest.raises(InputError, match="agents must be distinct"):
         LearningTrace((stage,), ("cat", "cat"))
-    with pytest.raises(InputError, match="the counts say"):
+    with pytest.raises(InputError, match="the counts have"):
         LearningTrace((stage,), n_actions=(2, 3))
 
 

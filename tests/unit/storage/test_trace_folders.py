@@ -310,7 +310,7 @@ def test_spaces_in_json(space):
         ({"joint_actions": np.full((40, 2), 2)}, "stage 0: actions of walker must be in 0..1"),
         ({"joint_actions": np.zeros((40, 3), int)}, r"joint_actions must be \(n_steps, 2\)"),
         ({"episode_ends": np.zeros(40, bool)}, "true at the stage's last step"),
-        ({"observations": {}}, "stage 0: observations must be of the agents"),
+        ({"observations": {}}, "stage 0: observations must have the agents"),
         ({"observations": {a: np.zeros((40, 2)) for a in AGENTS}}, "observations of walker"),
     ],
 )

@@ -217,7 +217,7 @@ def test_malformed_parts_are_rejected():
     ends, actions = np.zeros(3, dtype=bool), np.zeros((3, 2), dtype=np.uint8)
     with pytest.raises(ValueError, match="next_states has 2 entries for 3 steps"):
         Transitions(np.zeros(3, int), actions, np.zeros(2, int), ends, complete=True)
-    with pytest.raises(ValueError, match="both or not at all"):
+    with pytest.raises(ValueError, match="must be given together"):
         Transitions(np.zeros(3, int), actions, None, ends, complete=True)
     with pytest.raises(ValueError, match="states or observations"):
         Transitions(None, actions, None, ends, complete=True)
