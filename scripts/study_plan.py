@@ -10,7 +10,8 @@ from zlib import crc32
 
 import numpy as np
 
-from malfl_algos.experiments.config import ExperimentConfig, GameConfig, PluginConfig
+from malfl_algos.experiments.config import ExperimentConfig, PluginConfig
+from malfl_algos.experiments.games import GameConfig
 
 __all__ = [
     "DATA",

@@ -193,12 +193,12 @@ def sweep(arguments: argparse.Namespace) -> int:
         raise InputError(f"max-runs must be a whole number >= 1, got {arguments.max_runs}")
     tell_of_compilation()
     from malfl_algos.experiments.engine import run_sweep
-    from malfl_algos.experiments.grid import load_sweep, picture_of
+    from malfl_algos.experiments.grid import figure_of, load_sweep
     from malfl_algos.report import write_sweep_figure
     from malfl_algos.work.clusters import open_pool
 
     wanted = load_sweep(arguments.file, max_runs=arguments.max_runs)
-    figure = picture_of(wanted, x=arguments.x, hue=arguments.hue, measure=arguments.measure)
+    figure = figure_of(wanted, x=arguments.x, hue=arguments.hue, measure=arguments.measure)
     written = run_sweep(
         wanted,
         arguments.output_dir,

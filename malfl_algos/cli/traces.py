@@ -85,7 +85,7 @@ def learn(arguments: argparse.Namespace) -> int:
     plugin = find_plugin("learner", learner["name"])
     tell_of_compilation()
     from malfl_algos.experiments.cell import learn as run_learner
-    from malfl_algos.experiments.parts import make_learner
+    from malfl_algos.experiments.cell import make_learner
     from malfl_algos.work.threads import one_blas_thread
 
     seed = config.seeds[0]
@@ -137,9 +137,8 @@ def recover_rewards(arguments: argparse.Namespace) -> int:
     plugin = find_plugin("observer", wanted["name"])
     existing(arguments.trace)
     tell_of_compilation()
-    from malfl_algos.experiments.cell import recover
+    from malfl_algos.experiments.cell import make_observer, recover
     from malfl_algos.experiments.jobs import write_recovered
-    from malfl_algos.experiments.parts import make_observer
     from malfl_algos.trace import LearningTrace
     from malfl_algos.work.threads import one_blas_thread
 

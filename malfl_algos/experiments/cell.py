@@ -1,9 +1,9 @@
-"""One cell of a grid: a learner learns once, and observers recover rewards from what was seen.
+"""One cell of a grid: a learner learns once, and observers recover rewards from its trace.
 
 `learn` and `observe` are the only places of the package that run a learner or an observer: `malfl
-reproduce`, `malfl sweep`, `malfl learn`, `malfl recover` and the study all come here. The results
-follow from the configuration, the family and the seed alone, not from other cells, the order in
-which cells are done, or the number of workers.
+reproduce`, `malfl sweep`, `malfl learn`, `malfl recover` and the study all call them. The results
+depend only on the configuration, the family and the seed: other cells, the order of the cells and
+the number of workers do not matter.
 """
 
 from __future__ import annotations
@@ -17,10 +17,18 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-from malfl_algos.contract import Observer, Problem, RecoveredRewards
+from malfl_algos.contract import Learner, Observer, Problem, RecoveredRewards
 from malfl_algos.experiments.config import ExperimentConfig, PluginConfig
-from malfl_algos.experiments.parts import make_learner, make_observer, needs_transitions
 from malfl_algos.ground_truth import GroundTruth
+from malfl_algos.plugins.loading import (
+    Kind,
+    Plugin,
+    PluginFault,
+    find_plugin,
+    make_plugin,
+    plugin_class,
+)
+from malfl_algos.plugins.options import option_hints
 from malfl_algos.plugins.results import learned_stages, recovered_rewards
 from malfl_algos.trace import LearningTrace
 from malfl_env import MarkovGame
@@ -30,15 +38,20 @@ __all__ = [
     "Learned",
     "Observation",
     "Recovered",
+    "check_parts",
     "learn",
     "learner_rng",
+    "make_learner",
+    "make_observer",
+    "needs_transitions",
     "observe",
     "recover",
 ]
 
 FloatArray = NDArray[np.float64]
 Recovered = Mapping[str, RecoveredRewards]
-"""By observing agent id; "" stands for an external observer, and for both of two agents."""
+"""Results by the id of the observing agent; the key "" stands for an external observer, and for the
+joined results of two agents that observe each other."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,8 +61,8 @@ class Learned:
     Args:
         config: the experiment.
         family, seed: of the cell.
-        trace: what observers may see.
-        truth: what only scoring may see.
+        trace: the data that observers may use.
+        truth: the ground truth, which only scoring may use.
     """
 
     config: ExperimentConfig
@@ -69,10 +82,10 @@ class Observation:
     """What an observer recovered from a cell.
 
     Args:
-        observer: who did.
-        recovered: from the whole trace.
-        from_first: recovers from the first stages only, as many as are asked for; raises
-            `TooFewStages` where they are too few for the observer, and what `observe` raises.
+        observer: the observer.
+        recovered: its result from the whole trace.
+        from_first: recovers from the given number of first stages. It raises `TooFewStages` if they
+            are too few for the observer, and the exceptions of `observe`.
     """
 
     observer: Observer
@@ -80,8 +93,56 @@ class Observation:
     from_first: Callable[[int], Recovered]
 
 
+def make_learner(config: ExperimentConfig, *, seed: int, keep_transitions: bool) -> Learner:
+    """The learner of a run; options that are left out take the values of the experiment."""
+    made = _make(
+        "learner", config.learner, config, {"seed": seed, "keep_transitions": keep_transitions}
+    )
+    assert isinstance(made, Learner)
+    return made
+
+
+def make_observer(config: ExperimentConfig, observer: PluginConfig, *, seed: int) -> Observer:
+    """An observer of a run; options that are left out take the values of the experiment."""
+    made = _make("observer", observer, config, {"seed": seed})
+    assert isinstance(made, Observer)
+    return made
+
+
+def needs_transitions(config: ExperimentConfig) -> bool:
+    """Whether any observer needs the ordered steps."""
+    return any(
+        getattr(plugin_class(find_plugin("observer", observer.name)), "needs_transitions", False)
+        for observer in config.observers
+    )
+
+
+def check_parts(config: ExperimentConfig) -> list[tuple[PluginConfig, Plugin]]:
+    """Build every plugin once, so that a bad configuration is rejected before anything is written.
+
+    Returns:
+        The learner and the observers, each with its installed plugin.
+
+    Raises:
+        InputError, PluginError: naming the learner or observer at fault.
+    """
+    games = [config.markov_game(family) for family in config.reward_families]
+    seed = config.seeds[0]
+    keep = needs_transitions(config)
+    learner = make_learner(config, seed=seed, keep_transitions=keep)
+    if keep and getattr(learner, "keep_transitions", True) is False:
+        raise InputError("learner: keep_transitions is false, but an observer needs transitions")
+    found = [(config.learner, find_plugin("learner", config.learner.name))]
+    for observer in config.observers:
+        made = make_observer(config, observer, seed=seed)
+        if hasattr(made, "check_size"):
+            _check_size(made, observer.label, games[0], config.iterations)
+        found.append((observer, find_plugin("observer", observer.name)))
+    return found
+
+
 def learner_rng(family: str, seed: int) -> np.random.Generator:
-    """The learner's randomness: a function of the family's name and the seed, of nothing else."""
+    """The learner's random generator; it depends only on the family's name and the seed."""
     sequence = np.random.SeedSequence(seed, spawn_key=(crc32(family.encode()),))
     return np.random.default_rng(sequence)
 
@@ -93,17 +154,16 @@ def learn(
     seed: int | None = None,
     keep_transitions: bool | None = None,
 ) -> Learned:
-    """Let the learner of a configuration learn, and keep what may be seen apart from the truth.
+    """Let the learner of a configuration learn; keep its trace and the ground truth apart.
 
     Args:
         config: the experiment.
         family, seed: of the cell; None: the first of the configuration.
-        keep_transitions: None: where an observer of the configuration needs them.
+        keep_transitions: None: if an observer of the configuration needs them.
 
     Raises:
-        InputError: from the learner, or where its stages do not hold the transitions that are to be
-            kept.
-        PluginFault: where its stages break the contract.
+        InputError: from the learner, or if its stages lack the transitions that are to be kept.
+        PluginFault: if its stages break the contract.
     """
     family = config.reward_families[0] if family is None else family
     seed = config.seeds[0] if seed is None else seed
@@ -144,7 +204,7 @@ def observe(learned: Learned, plugin: PluginConfig, *, policies_known: bool = Fa
 
     Raises:
         InputError: from the observer.
-        PluginFault: where what it returns breaks the contract.
+        PluginFault: if its result breaks the contract.
     """
     config = learned.config
     known = policies_known or config.seat == "agent"
@@ -179,21 +239,22 @@ def recover(
     """Recover rewards from a trace.
 
     Args:
-        observer: who recovers.
+        observer: the observer.
         trace, game, discount, temperature: as for `Observer.recover`.
-        seat: "external", or "agent": each agent in turn observes the others and knows its own
-            policies.
-        policies: per agent id the policies `(n_stages, n_states, n_actions)`, of the trace's stages
-            or more. An external observer knows them all, an agent its own.
+        seat: the perspective: "external", or "agent": each agent in turn observes the others and
+            knows its own policies.
+        policies: per agent id the policies `(n_stages, n_states, n_actions)`, with at least the
+            stages of the trace. An external observer knows them all, an agent its own.
         by: the observer's name in messages.
 
     Returns:
-        Seat "external": one result for all agents. Seat "agent": for two agents one result, keyed
-        by the observed agent; for more, one result per observing agent, of all the others.
+        Perspective "external": one result for all agents. Perspective "agent": for two agents one
+        result, keyed by the observed agent; for more agents, one result per observing agent, about
+        all the others.
 
     Raises:
         InputError: from the observer.
-        PluginFault: where what it returns breaks the contract.
+        PluginFault: if its result breaks the contract.
     """
     known = {agent: own[: trace.n_stages] for agent, own in (policies or {}).items()}
 
@@ -214,14 +275,14 @@ def recover(
 
 
 def _noted(result: RecoveredRewards, n_stages: int) -> RecoveredRewards:
-    """The result with the number of stages: scoring has to know which are new to these rewards."""
+    """The result with the number of its stages; held-out prediction needs to know the others."""
     said = {agent: result.diagnostics.get(agent, {}) for agent in result.rewards}
     noted = {agent: {**own, "n_stages": n_stages} for agent, own in said.items()}
     return replace(result, diagnostics={**result.diagnostics, **noted})
 
 
 def _of_agents(result: RecoveredRewards, agents: tuple[str, ...]) -> RecoveredRewards:
-    """The parts of a result that are about some agents."""
+    """The parts of a result that concern the given agents."""
     parts: dict[str, Any] = {}
     for part in fields(RecoveredRewards):
         whole = getattr(result, part.name)
@@ -231,7 +292,7 @@ def _of_agents(result: RecoveredRewards, agents: tuple[str, ...]) -> RecoveredRe
 
 
 def _joined(by_observing: Recovered) -> RecoveredRewards:
-    """One result of two, each about the agent that the other observes, agents in order."""
+    """One result from two, each about the agent that the other observes; agents in order."""
     results = list(by_observing.values())[::-1]
     parts: dict[str, Any] = {}
     for part in fields(RecoveredRewards):
@@ -241,3 +302,30 @@ def _joined(by_observing: Recovered) -> RecoveredRewards:
             {k: v for mapping in given for k, v in mapping.items()} if given else None
         )
     return RecoveredRewards(**parts)
+
+
+def _check_size(observer: Any, label: str, game: MarkovGame, n_stages: int) -> None:
+    try:
+        observer.check_size(game.n_states, game.n_actions, n_stages)
+    except InputError as error:
+        raise InputError(f"observer {label!r}: {error}") from None
+    except Exception as error:
+        raise PluginFault(
+            f"observer {label!r}: check_size failed: {type(error).__name__}: {error}"
+        ) from error
+
+
+def _make(
+    kind: Kind, wanted: PluginConfig, config: ExperimentConfig, further: dict[str, Any]
+) -> Learner | Observer:
+    plugin = find_plugin(kind, wanted.name)
+    values = {
+        "discount": config.discount,
+        "temperature": config.temperature,
+        "episodes": config.episodes,
+        "episode_length": config.episode_length,
+        **further,
+    }
+    known = option_hints(plugin_class(plugin))
+    filled = {key: value for key, value in values.items() if key in known}
+    return make_plugin(plugin, {**filled, **wanted.options})

@@ -1,7 +1,7 @@
 """The configuration of an experiment: what is run, with the paper's settings as defaults.
 
-The fields are the YAML keys. What can be checked without building anything is
-checked here; `malfl_algos.experiments.parts` builds the parts and so checks the rest.
+The fields are the YAML keys. This module checks what can be checked without building anything;
+`malfl_algos.experiments.cell.check_parts` builds the plugins and so checks the rest.
 """
 
 from __future__ import annotations
@@ -14,26 +14,32 @@ from typing import Any, Literal
 
 from pettingzoo import ParallelEnv
 
-from malfl_algos.experiments.families import check_families, family_rewards
+from malfl_algos.experiments.games import (
+    GameConfig,
+    check_families,
+    check_memory,
+    checked_mapping,
+    families_from,
+    family_rewards,
+    game_from,
+)
 from malfl_algos.plugins.options import (
     check_distinct,
     check_keys,
     check_plain,
     coerce,
-    coerce_options,
     naming,
     nested_tuples,
     option_hints,
 )
 from malfl_algos.storage.yaml_files import read_mapping
 from malfl_env import MarkovGame, grid_world_v0, markov_game
-from malfl_env.checks import check_table_bytes, shown
+from malfl_env.checks import shown
 from malfl_env.errors import InputError
-from malfl_env.rules import ACTIONS, GridRules, grid_rules
+from malfl_env.rules import GridRules, grid_rules
 
 __all__ = [
     "ExperimentConfig",
-    "GameConfig",
     "PluginConfig",
     "extended",
     "from_mapping",
@@ -49,35 +55,15 @@ _MAX_SEED = 2**63 - 1
 
 
 @dataclass(frozen=True)
-class GameConfig:
-    """The grid world, as keywords of `malfl_env.grid_world_v0.parallel_env`.
-
-    Args:
-        size: rows and columns of the board.
-        n_agents: number of agents, >= 2.
-        starts: (row, column) where agents begin, one for all or one per agent; None: top left.
-        goals: likewise; None: bottom right.
-        walls: (row, column) of cells that can't be entered.
-        slip: probability in [0, 1] that a move is replaced by a random one.
-    """
-
-    size: int = 3
-    n_agents: int = 2
-    starts: Any = None
-    goals: Any = None
-    walls: Any = ()
-    slip: float = 0.0
-
-
-@dataclass(frozen=True)
 class PluginConfig:
     """A learner or an observer with its options.
 
     Args:
         name: of the plugin.
-        label: names folders and table rows; unique, of lower-case letters, digits and hyphens.
-        options: fields of the plugin's dataclass; those left out that are named like a key of the
-            experiment are filled from it.
+        label: name of its folders and table rows; unique, of lower-case letters, digits and
+            hyphens.
+        options: fields of the plugin's dataclass. An option that is left out and is named like a
+            key of the experiment takes the value of that key.
     """
 
     name: str
@@ -100,22 +86,22 @@ class ExperimentConfig:
         reward_families: names of the families to run.
         families: further families by name, per agent a reward name or a table of numbers.
         iterations: stages of learning, >= 2.
-        episodes: a stage.
-        episode_length: steps of an episode.
+        episodes: number of episodes per stage.
+        episode_length: number of steps per episode.
         discount: in [0, 1).
         temperature: entropy weight, > 0.
-        seeds: each gives one run of every family.
-        learner: who learns.
-        observers: who recover rewards from what was seen.
-        seat: "external": the observer estimates every policy; "agent": it is one of the agents and
-            knows its own.
-        trend: whether rewards are also recovered from the first 2, 3, ... stages only.
+        seeds: every family runs once with each seed.
+        learner: the learning algorithm of all agents.
+        observers: the methods that recover rewards from the trace.
+        seat: the perspective. "external": the observer estimates every policy; "agent": each agent
+            in turn observes the others and knows its own policies.
+        trend: whether rewards are also recovered from the first 2, 3, ... stages.
 
     Raises:
         InputError: naming the key, the value and what is allowed.
     """
 
-    game: GameConfig = GameConfig()
+    game: GameConfig = field(default_factory=GameConfig)
     reward_families: tuple[str, ...] = ("homogeneous", "heterogeneous")
     families: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     iterations: int = 10
@@ -134,7 +120,7 @@ class ExperimentConfig:
             _check_within(key, getattr(self, key), minimum, _MAX_COUNT)
         _check_within("game.size", self.game.size, 1, 1000)
         _check_within("game.n_agents", self.game.n_agents, 2, 20)
-        _check_memory(self.game, n_stages=self.iterations)
+        check_memory(self.game, n_stages=self.iterations)
         if not 0 <= self.discount < 1:
             raise InputError(f"discount must be in [0, 1), got {self.discount}")
         if not self.temperature > 0:
@@ -148,11 +134,12 @@ class ExperimentConfig:
         check_distinct("observers", labels)
         if self.learner.label in labels:
             raise InputError(
-                f"observers: the label {self.learner.label!r} is the learner's, choose another"
+                f"observers: the label {self.learner.label!r} is that of the learner; "
+                "choose another label"
             )
 
     def rules(self) -> GridRules:
-        """The rules of the grid world. Raises `ValueError` that names what is not allowed."""
+        """The rules of the grid world. Raises `InputError` that names what is not allowed."""
         with naming("game"):
             return grid_rules(**asdict(self.game))
 
@@ -171,7 +158,7 @@ class ExperimentConfig:
             )
 
     def markov_game(self, family: str) -> MarkovGame:
-        """The tabular game of a family, with its true rewards. Errors as in `environment`."""
+        """The tabular game of a family, with the ground-truth rewards. Raises as `environment`."""
         env = self.environment(family)
         with naming("game"):
             return markov_game(env)
@@ -199,9 +186,9 @@ def from_mapping(given: Mapping[str, Any]) -> ExperimentConfig:
     values: dict[str, Any] = {}
     for key, value in given.items():
         if key == "game":
-            values[key] = _game(value)
+            values[key] = game_from(value)
         elif key == "families":
-            values[key] = _families(value)
+            values[key] = families_from(value)
         elif key == "learner":
             values[key] = _plugin(value, where="learner")
         elif key == "observers":
@@ -229,10 +216,10 @@ def merge(config: ExperimentConfig, overrides: Mapping[str, Any]) -> ExperimentC
 def extended(stored: ExperimentConfig, asked: ExperimentConfig) -> ExperimentConfig:
     """The stored configuration with the seeds, families and observers of the asked one added.
 
-    What was stored and is not asked for stays.
+    Entries that were stored and are not asked for stay.
 
     Raises:
-        InputError: where they differ in anything else; it names the key and both values.
+        InputError: if they differ in anything else; it names the key and both values.
     """
     before, now = _fixed(stored), _fixed(asked)
     for key, value in before.items():
@@ -249,30 +236,10 @@ def extended(stored: ExperimentConfig, asked: ExperimentConfig) -> ExperimentCon
     )
 
 
-def _game(value: Any) -> GameConfig:
-    given = coerce_options(GameConfig, _mapping(value, where="game"), where="game")
-    for key in ("starts", "goals", "walls"):
-        check_plain(given.get(key), where=f"game: {key}")
-        if key in given and not (given[key] is None and key != "walls"):
-            given[key] = nested_tuples(coerce(given[key], tuple[Any, ...], where=f"game: {key}"))
-    return GameConfig(**given)
-
-
-def _families(value: Any) -> dict[str, tuple[Any, ...]]:
-    families = {}
-    for name, given in _mapping(value, where="families").items():
-        coerce(name, str, where="families: a name")
-        entries = coerce(given, tuple[Any, ...], where=f"families.{name}")
-        for index, entry in enumerate(entries):
-            check_plain(entry, where=f"families.{name}[{index}]")
-        families[name] = nested_tuples(entries)
-    return families
-
-
 def _plugin(value: Any, *, where: str) -> PluginConfig:
     if isinstance(value, str):
         value = {"name": value}
-    given = _mapping(value, where=where)
+    given = checked_mapping(value, where=where)
     check_keys(given, option_hints(PluginConfig), where=where)
     if "name" not in given:
         raise InputError(f"{where}: the key 'name' is missing")
@@ -282,15 +249,9 @@ def _plugin(value: Any, *, where: str) -> PluginConfig:
         raise InputError(
             f"{where}: label must be of lower-case letters, digits and hyphens, got {shown(label)}"
         )
-    options = _mapping(given.get("options", {}), where=f"{where}: options")
+    options = checked_mapping(given.get("options", {}), where=f"{where}: options")
     check_plain(options, where=f"{where}: options")
     return PluginConfig(name, label, {key: nested_tuples(v) for key, v in options.items()})
-
-
-def _mapping(value: Any, *, where: str) -> Mapping[str, Any]:
-    if not isinstance(value, Mapping):
-        raise InputError(f"{where} must be a mapping of keys to values, got {shown(value)}")
-    return value
 
 
 def _check_within(key: str, value: int, minimum: int, maximum: int) -> None:
@@ -300,16 +261,6 @@ def _check_within(key: str, value: int, minimum: int, maximum: int) -> None:
         )
 
 
-def _check_memory(game: GameConfig, *, n_stages: int) -> None:
-    """Refuse a game whose joint counts would not fit, before any table of it is built."""
-    n_states, n_joint_actions = game.size ** (2 * game.n_agents), len(ACTIONS) ** game.n_agents
-    check_table_bytes(
-        8 * n_stages * n_states * n_joint_actions,
-        f"game: the joint counts of {n_stages} stages with {n_states} joint states and "
-        f"{n_joint_actions} joint actions",
-    )
-
-
 def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _plain(entry) for key, entry in value.items()}
@@ -317,7 +268,7 @@ def _plain(value: Any) -> Any:
 
 
 def _fixed(config: ExperimentConfig) -> dict[str, Any]:
-    """What must not differ, by key path."""
+    """The values that must be equal in both configurations, by key path."""
     fixed = {key: value for key, value in asdict(config).items() if key not in _MAY_GROW}
     return {f"game.{key}": value for key, value in fixed.pop("game").items()} | fixed
 
@@ -338,7 +289,7 @@ def _joined(key: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> dict
 
 
 def _difference(key: str, before: Any, now: Any) -> str:
-    return f"{key} is {_short(before)} there, {_short(now)} is asked for"
+    return f"{key} is {_short(before)} in the folder, but {_short(now)} was requested"
 
 
 def _short(value: Any) -> str:

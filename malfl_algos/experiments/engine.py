@@ -1,8 +1,8 @@
-"""The engine: what is missing of a grid is run on a pool and added to its folder; then come tables.
+"""The engine: run the missing jobs of a grid on a pool, store their results, then write tables.
 
-`reproduce` runs a configuration, whose cells are folders of files that can be resumed unit by unit.
-`run_sweep` runs a grid of configurations, whose cells are rows. Figures are drawn by what the
-caller hands in.
+`reproduce` runs a configuration; its cells are folders of files, and it can be resumed unit by
+unit. `run_sweep` runs a grid of configurations; its cells are rows. The caller hands in the
+function that draws the figures.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+from malfl_algos.experiments.cell import check_parts, needs_transitions
 from malfl_algos.experiments.config import ExperimentConfig
 from malfl_algos.experiments.folder import LEFTOVERS, TABLES, RunFolder, open_run
 from malfl_algos.experiments.grid import Sweep
 from malfl_algos.experiments.jobs import Outcome, died, run_cell, run_unit
-from malfl_algos.experiments.parts import check_parts, needs_transitions
 from malfl_algos.experiments.records import versions_that_count
 from malfl_algos.experiments.rows import Row, write_run_tables, write_sweep_tables
 from malfl_algos.experiments.sweep_folder import SweepFolder
@@ -36,7 +36,7 @@ Log = Callable[[str], None]
 
 
 class RunFailed(RuntimeError):
-    """Jobs that failed, one line each. What succeeded is in the folder.
+    """Jobs that failed, one line each. The results of all other jobs are in the folder.
 
     Args:
         message: the lines.
@@ -58,16 +58,16 @@ def run_jobs(
     retries: int = 0,
     log: Log,
 ) -> None:
-    """Do jobs on a pool and add what came of each, as it comes.
+    """Run jobs on a pool and add the outcome of each as soon as it ends.
 
     Args:
-        phase: its name, for people.
-        jobs: begun in this order.
-        work: does one; a failure is an outcome.
-        add: takes an outcome.
-        pool: where they are done.
-        retries: how often a job that failed, or ended its worker, is done again, after all others.
-        log: takes the lines that tell how far it is.
+        phase: its name in the log.
+        jobs: the jobs, in the order in which they start.
+        work: runs one job and returns its outcome; a failure is an outcome, too.
+        add: stores an outcome.
+        pool: the workers.
+        retries: how often a job that failed, or ended its worker, runs again, after all others.
+        log: receives one line of progress at a time.
     """
     if not jobs:
         log(f"{phase}: nothing is missing")
@@ -77,10 +77,10 @@ def run_jobs(
         for remaining in range(retries, -1, -1):
             failed = []
             outcomes = pool.run(work, waiting, on_death=died, retries=retries, log=log)
-            with closing(outcomes):  # workers end before anything else, also when interrupted
+            with closing(outcomes):  # stops the workers first, also when interrupted
                 for outcome in map(_of_same_versions, outcomes):
                     if outcome.faults and remaining and not outcome.lost:
-                        log(f"failed, will be done again: {outcome.job}: {outcome.faults[0]}")
+                        log(f"failed, will run again: {outcome.job}: {outcome.faults[0]}")
                         failed.append(outcome.job)
                         continue
                     add(outcome)
@@ -92,12 +92,12 @@ def run_jobs(
 
 
 def _of_same_versions(outcome: Outcome) -> Outcome:
-    """The outcome; a failure where its worker has other versions than we."""
+    """The outcome; a failure if its worker has other versions than this process."""
     made, own = outcome.versions, versions_that_count()
     if made is None or made == own:
         return outcome
     differing = [
-        f"{name} is {made.get(name)} there, {number} here"
+        f"{name} is {made.get(name)} on the worker, {number} here"
         for name, number in own.items()
         if made.get(name) != number
     ]
@@ -114,24 +114,25 @@ def reproduce(
     draw: Callable[..., list[Path]] | None = None,
     log: Log,
 ) -> dict[str, Any]:
-    """Run an experiment, or finish what is missing of it.
+    """Run an experiment, or finish an interrupted one.
 
     Args:
-        config: what to run. Seeds, families and observers that are in the folder already stay.
+        config: the experiment. Seeds, families and observers that are in the folder already stay.
         output_dir: the run folder; absent, empty or the folder of such a run.
         jobs: worker processes; None: one per processor. Results do not depend on it.
         overwrite: start afresh in the folder of a run.
-        draw: draws the figures: `malfl_algos.report.figures.write_figures`; None: none are drawn.
-        log: takes the lines that tell how far it is.
+        draw: draws the figures, as `malfl_algos.report.figures.write_figures` does; None: no
+            figures.
+        log: receives one line of progress at a time.
 
     Returns:
         The content of `summary.json`.
 
     Raises:
-        InputError, PluginError: for what cannot be run, before anything is written.
-        RunLocked: where another process works in the folder.
-        NoSpace: where the disk is full; it names the file.
-        RunFailed: where a learner or an observer failed; everything else was done.
+        InputError, PluginError: for an experiment that cannot run, before anything is written.
+        RunLocked: if another process works in the folder.
+        NoSpace: if the disk is full; it names the file.
+        RunFailed: if a learner or an observer failed; everything else was done.
     """
     pool = local_pool(jobs)
     root = Path(output_dir)
@@ -139,7 +140,7 @@ def reproduce(
     plugins = check_parts(looked.config)
     with run_lock(root, log=log):
         clear_leftovers(root, *LEFTOVERS)
-        # again: another process may have been at work since
+        # again: another process may have changed the folder in between
         folder = open_run(root, config, overwrite=overwrite)
         if folder.config != looked.config:
             plugins = check_parts(folder.config)
@@ -169,7 +170,7 @@ def _run_units(folder: RunFolder, *, pool: Pool, log: Log) -> None:
         for unit in folder.units("observer")
         if unit.learner_folder not in failed and not folder.is_done(unit)
     ]
-    # an observer's units take about as long as each other, so that workers end together
+    # units of one observer take about equally long, so the workers end at about the same time
     observers.sort(key=lambda unit: folder.config.observers.index(unit.plugin))
     run_jobs("recovering", observers, run_unit, folder.add, pool=pool, log=log)
     if folder.failures:
@@ -180,7 +181,7 @@ def _run_units(folder: RunFolder, *, pool: Pool, log: Log) -> None:
 
 
 def _tables(folder: RunFolder, *, log: Log) -> dict[str, Any]:
-    """Write the tables, where any is missing, damaged or made from something else."""
+    """Write the tables if any is missing, damaged or out of date."""
     tables = [name for name in TABLES if folder.config.trend or name != "trend.csv"]
     if folder.is_current("tables") and all(folder.whole(name) for name in tables):
         summary = json.loads((folder.root / "summary.json").read_text(encoding="utf-8"))
@@ -195,7 +196,7 @@ def _tables(folder: RunFolder, *, log: Log) -> dict[str, Any]:
 
 
 def _figures(folder: RunFolder, draw: Callable[..., list[Path]], *, log: Log) -> None:
-    """Draw the figures that are missing, damaged or made from something else."""
+    """Draw the figures that are missing, damaged or out of date."""
     known = {path for path in folder.files if path.startswith("figures/")}
     sound = folder.sound("figures/") if folder.is_current("figures") else set()
     if folder.is_current("figures") and known == sound:
@@ -217,26 +218,26 @@ def run_sweep(
     draw: Callable[[Sequence[Row], Path], Path | None] | None = None,
     log: Log,
 ) -> list[Path]:
-    """Do the runs of a sweep, or what is missing of them; then make its tables and its figure.
+    """Run the missing runs of a sweep, then write its tables and draw its figure.
 
     Tables and figure do not depend on the pool, the order in which runs end, or how often the sweep
     was interrupted.
 
     Args:
-        sweep: what to run.
+        sweep: the runs.
         output_dir: absent, empty, or the folder of this sweep or of a part of it.
-        pool: opened where runs are missing, as by `malfl_algos.work.clusters.open_pool`; None:
+        pool: opened if runs are missing, as by `malfl_algos.work.clusters.open_pool`; None:
             processes of this machine.
-        retries: how often a run that failed is done again before it is given up.
-        draw: draws the figure of the table's rows into a folder; None: none is drawn.
-        log: takes the lines that tell how far it is.
+        retries: how often a run that failed is tried again.
+        draw: draws the figure of the table's rows into a folder; None: no figure.
+        log: receives one line of progress at a time.
 
     Returns:
-        The files made, the figure last where there is one.
+        The files written; the figure, if there is one, is the last.
 
     Raises:
-        InputError, ImportError: for what cannot be run, before anything is written.
-        RunFailed: where runs failed; everything else was done.
+        InputError, ImportError: for a sweep that cannot run, before anything is written.
+        RunFailed: if runs failed; everything else was done.
     """
     if retries < 0:
         raise InputError(f"retries must be a whole number >= 0, got {retries}")

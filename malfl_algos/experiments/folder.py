@@ -1,4 +1,4 @@
-"""The folder of a run: may one write there, what is done in it, and what its record says."""
+"""The folder of a run: whether it can be written, which units are done, and its record."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ __all__ = ["LEFTOVERS", "TABLES", "RunFolder", "check_writable", "open_run", "ru
 
 TABLES = ("summary.json", "cross_correlation.csv", "trend.csv")
 LEFTOVERS = (".*", "figures/.*", "*/seed_*/.*")
-"""Where what a dead process left may lie in a run folder."""
+"""Where a process that died may have left partial files in a run folder."""
 
 Part = Literal["tables", "figures"]
 _KINDS: tuple[Literal["learner"], Literal["observer"]] = ("learner", "observer")
@@ -50,19 +50,19 @@ _KINDS: tuple[Literal["learner"], Literal["observer"]] = ("learner", "observer")
 
 @dataclass
 class RunFolder:
-    """A run on its way. Made by `open_run`; nothing is written before `begin`.
+    """A run in progress. Made by `open_run`; nothing is written before `begin`.
 
-    Who writes holds the folder's lock, `malfl_algos.storage.lock.run_lock`.
+    A process that writes must hold the folder's lock, `malfl_algos.storage.lock.run_lock`.
 
     Args:
         root: the folder.
-        config: what is run: what was there and what was asked for, together.
+        config: the stored and the requested experiment together.
         files: checksums by path in the folder.
         parts: by name of a unit, and for "tables" and "figures": their state (done, failed or
             missing), the versions they were made with, and what they were made from.
         wall_seconds: by phase, summed over all calls and workers.
         earlier_versions: other versions under which parts of this run were made.
-        stale: the configuration that is to be cleared away, when starting afresh.
+        stale: the configuration of an earlier run that is to be removed first.
         failures: units that failed in this call.
     """
 
@@ -77,7 +77,8 @@ class RunFolder:
     plugins: Sequence[tuple[PluginConfig, Plugin]] = ()
 
     def begin(self, plugins: Sequence[tuple[PluginConfig, Plugin]]) -> None:
-        """Make the folder, clear it where asked, and write `run.json` and `config.yaml`."""
+        """Make the folder, remove the earlier run if there is one, and write `run.json` and
+        `config.yaml`."""
         self.plugins = plugins
         make_folder(self.root)
         if self.stale is not None:
@@ -91,9 +92,9 @@ class RunFolder:
         return run_units(self.root, self.config, kind)
 
     def is_done(self, unit: Unit, *, transitions: bool = False) -> bool:
-        """Whether a unit's files are all there and as they were written.
+        """Whether all files of a unit are present and unchanged.
 
-        An observer's must have been made from the trace that its learner has now.
+        The files of an observer must also come from the present trace of its learner.
 
         Args:
             unit: the unit.
@@ -108,12 +109,12 @@ class RunFolder:
         return not transitions or has_transitions(unit.folder / "trace.npz")
 
     def whole(self, prefix: str) -> set[str]:
-        """The recorded files whose path begins so; none, if any of them is not as it was."""
+        """The recorded files whose path starts with the prefix; empty if any has changed."""
         known = {path for path in self.files if path.startswith(prefix)}
         return known if known == self.sound(prefix) else set()
 
     def sound(self, prefix: str) -> set[str]:
-        """The recorded files whose path begins so and that are as they were written."""
+        """The recorded files whose path starts with the prefix and that are unchanged."""
         return {
             path
             for path, checksum in self.files.items()
@@ -123,7 +124,7 @@ class RunFolder:
         }
 
     def add(self, outcome: Outcome) -> None:
-        """Put what a unit made in its place, and record it."""
+        """Move the files of a unit to their place, and record them."""
         unit: Unit = outcome.job
         self.add_seconds(unit.kind, outcome.seconds)
         if outcome.checksums is None:
@@ -149,14 +150,14 @@ class RunFolder:
         self.save()
 
     def made_from(self, part: Part) -> str:
-        """A hash of what tables or figures follow from: the units, the versions, the tables."""
+        """A hash of everything that tables or figures depend on: units, versions, tables."""
         names = (unit.name for kind in _KINDS for unit in self.units(kind))
         units = {name: self.parts.get(name, {}).get("checksum") for name in names}
         tables = {name: self.files.get(name) for name in TABLES} if part == "figures" else {}
         return value_hash([to_mapping(self.config), units, tables, versions()])
 
     def is_current(self, part: Part) -> bool:
-        """Whether tables or figures were made from what there is now; files may be damaged."""
+        """Whether tables or figures were made from the present units; files may be damaged."""
         return self.parts.get(part, {}).get("made_from") == self.made_from(part)
 
     def add_part(self, part: Part, paths: Sequence[Path]) -> None:
@@ -210,8 +211,10 @@ class RunFolder:
             self.files[path.relative_to(self.root).as_posix()] = file_checksum(path)
 
     def _clear(self, stale: ExperimentConfig) -> None:
-        """Remove what an earlier run wrote and nothing else; its record until there is a new one,
-        so that this can be done again."""
+        """Remove what an earlier run wrote and nothing else.
+
+        Its record stays until there is a new one, so that an interrupted removal can be repeated.
+        """
         for kind in _KINDS:
             for unit in run_units(self.root, stale, kind):
                 shutil.rmtree(unit.folder, ignore_errors=True)
@@ -224,17 +227,16 @@ class RunFolder:
 
 
 def open_run(root: Path, asked: ExperimentConfig, *, overwrite: bool) -> RunFolder:
-    """Look at a folder in which a configuration is to be run. Writes nothing.
+    """Inspect the folder in which a configuration is to run. Writes nothing.
 
     Args:
-        root: absent, empty, or the folder of a run, whose missing parts are then what is left to
-            do.
+        root: absent, empty, or the folder of a run, of which the missing parts will be done.
         asked: the configuration.
-        overwrite: start afresh in the folder of a run.
+        overwrite: replace the run in the folder.
 
     Raises:
-        InputError: where the folder is a file, not writable, or holds something else, or its run
-            differs from what is asked, or its record is damaged.
+        InputError: if the folder is a file, not writable or holds something else, if its run
+            differs from the configuration, or if its record is damaged.
     """
     check_writable(root)
     if holds_nothing(root):
@@ -242,7 +244,7 @@ def open_run(root: Path, asked: ExperimentConfig, *, overwrite: bool) -> RunFold
     if not (root / RECORD_NAME).is_file():
         raise InputError(
             f"the output folder {root} is not empty and not the folder of a run (no run.json): "
-            "choose another"
+            "choose another folder"
         )
     if overwrite:
         stale, files = stale_run(root)
@@ -268,7 +270,7 @@ def open_run(root: Path, asked: ExperimentConfig, *, overwrite: bool) -> RunFold
 
 
 def check_writable(folder: Path) -> None:
-    """Refuse a folder in which files cannot be made. It need not exist.
+    """Reject a folder in which files cannot be made. It need not exist.
 
     Raises:
         InputError: naming the folder and what is wrong.

@@ -1,4 +1,4 @@
-"""The file of a sweep: an experiment as the base, a grid over its keys, and the runs these make."""
+"""The file of a sweep: an experiment as the base, a grid over its keys, and the resulting runs."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+from malfl_algos.experiments.cell import check_parts
 from malfl_algos.experiments.config import (
     ExperimentConfig,
-    GameConfig,
     from_mapping,
     to_mapping,
 )
-from malfl_algos.experiments.parts import check_parts
+from malfl_algos.experiments.games import GameConfig, checked_mapping
 from malfl_algos.experiments.scoring import OF_A_RUN
 from malfl_algos.plugins.loading import Kind, find_plugin, plugin_class
 from malfl_algos.plugins.options import check_keys, naming, option_hints, suggestion
@@ -28,28 +28,28 @@ from malfl_env.errors import InputError
 
 __all__ = [
     "RUN_KEYS",
-    "Picture",
     "Sweep",
+    "SweepFigure",
     "SweepRun",
+    "figure_of",
     "load_sweep",
-    "picture_of",
     "sweep_from_mapping",
 ]
 
 RUN_KEYS = ("seeds", "reward_families", "observers")
-"""Keys whose value is a list that is spread over runs and rows anyway."""
+"""Keys whose value is a list: its entries become runs or rows, never points of the grid."""
 _FURTHER_KEYS = ("observer", "family", "seed", "agent")
 _NOT_VARIED = ("trend", "observers", "seeds", "reward_families")
 
 
 @dataclass(frozen=True)
 class SweepRun:
-    """One run: a learner in one family with one seed, and all observers on what came of it.
+    """One run: a learner in one family with one seed, and all observers on its trace.
 
     Args:
         point: the value of every key of the grid, as tables show it.
         config: the experiment of this one family and seed, without a trend.
-        id: names its file; a function of the configuration alone.
+        id: name of its file; it depends only on the configuration.
     """
 
     point: Mapping[str, Any]
@@ -76,7 +76,7 @@ class Sweep:
     """A sweep.
 
     Args:
-        keys: of the grid, but for those in `RUN_KEYS`; the last varies fastest.
+        keys: of the grid, without those in `RUN_KEYS`; the last varies fastest.
         observers: labels.
         runs: in the order of the grid, then of families and seeds.
         mapping: `base` and `grid` in plain values, as they were read.
@@ -92,8 +92,8 @@ def load_sweep(path: str | Path, *, max_runs: int) -> Sweep:
     """Read the YAML file of a sweep and check every point of its grid.
 
     Raises:
-        InputError, PluginError: naming the file, the key and what is allowed; with the number of
-            runs where they are more than `max_runs`.
+        InputError, PluginError: naming the file, the key and what is allowed; for more than
+            `max_runs` runs, their number.
     """
     given = read_mapping(Path(path))
     with naming(str(path)):
@@ -105,10 +105,10 @@ def sweep_from_mapping(given: Mapping[str, Any], *, max_runs: int) -> Sweep:
     check_keys(given, ("base", "grid"), where="sweep")
     base, grid = (_mapping(given.get(part, {}), where=part) for part in ("base", "grid"))
     if not grid:
-        raise InputError("grid: there is nothing in it: give one key or more, each with its values")
+        raise InputError("grid: it is empty; give at least one key with its values")
     for key, values in grid.items():
         if not isinstance(values, Sequence) or isinstance(values, str) or not values:
-            raise InputError(f"grid: {key} must have a list of one value or more, got {values!r}")
+            raise InputError(f"grid: {key} must be a list of at least one value, got {values!r}")
     spread = {key: grid[key] for key in RUN_KEYS if key in grid}
     axes = {key: values for key, values in grid.items() if key not in RUN_KEYS}
     _check_count(axes, {**base, **spread}, max_runs)
@@ -127,12 +127,12 @@ def sweep_from_mapping(given: Mapping[str, Any], *, max_runs: int) -> Sweep:
 
 
 @dataclass(frozen=True)
-class Picture:
-    """What the picture of a sweep shows.
+class SweepFigure:
+    """What the figure of a sweep shows.
 
     Args:
         x: the key along the horizontal axis.
-        hue: the key that tells lines apart; None: there is one line.
+        hue: the key whose values are separate lines; None: one line.
         measure: the name of a score of a run.
     """
 
@@ -141,8 +141,8 @@ class Picture:
     measure: str
 
 
-def picture_of(sweep: Sweep, *, x: str | None, hue: str | None, measure: str) -> Picture:
-    """What to draw; keys left out are the first two that vary.
+def figure_of(sweep: Sweep, *, x: str | None, hue: str | None, measure: str) -> SweepFigure:
+    """What to draw; by default `x` and `hue` are the first two keys that vary.
 
     Raises:
         InputError: for a key that is not in the sweep, or the same key twice.
@@ -165,14 +165,14 @@ def picture_of(sweep: Sweep, *, x: str | None, hue: str | None, measure: str) ->
     if hue is None:
         hue = free[0] if free else None
     if x == hue:
-        raise InputError(f"--x and --hue must be two keys, got {x!r} twice")
-    return Picture(x, hue, measure)
+        raise InputError(f"--x and --hue must be different keys, got {x!r} for both")
+    return SweepFigure(x, hue, measure)
 
 
 def _check_count(
     axes: Mapping[str, Sequence[Any]], further: Mapping[str, Any], max_runs: int
 ) -> None:
-    """Count the runs before any of them is made up."""
+    """Count the runs before any of them is built."""
     default = ExperimentConfig()
     sizes = {key: len(values) for key, values in axes.items()}
     for key in ("reward_families", "seeds"):
@@ -180,9 +180,9 @@ def _check_count(
         sizes[key] = len(values) if isinstance(values, (list, tuple)) else 1
     count = prod(sizes.values())
     if count > max_runs:
-        told = " x ".join(f"{size} ({key})" for key, size in sizes.items())
+        factors = " x ".join(f"{size} ({key})" for key, size in sizes.items())
         raise InputError(
-            f"the grid has {told} = {count} runs, more than --max-runs {max_runs}: make it "
+            f"the grid has {factors} = {count} runs, more than --max-runs {max_runs}: make it "
             "smaller, or allow more"
         )
 
@@ -199,19 +199,19 @@ def _runs(axes: Mapping[str, Sequence[Any]], config: ExperimentConfig) -> Iterat
             same = cells.setdefault(tuple(map(json.dumps, point.values())), at)
             if same != at:
                 raise InputError(
-                    "its learner has the label of another one in the grid: give each a label of "
-                    "its own, as {label: ..., name: ..., options: ...}"
+                    "two different learners in the grid have the same label: give each learner "
+                    "its own label, as {label: ..., name: ..., options: ...}"
                 )
         for run in _runs_at(point, at):
             if run.id in seen:
-                raise InputError(f"grid: the same run stands there twice: {run}")
+                raise InputError(f"grid: duplicate run: {run}")
             seen[run.id] = str(run)
             yield run
 
 
 def _at_point(config: ExperimentConfig, values: Mapping[str, Any]) -> ExperimentConfig:
     mapping = deepcopy(to_mapping(config))
-    for key in sorted(values, key=lambda key: key.count(".")):  # a whole before its parts
+    for key in sorted(values, key=lambda key: key.count(".")):  # a whole before its keys
         _set_key(mapping, key, deepcopy(values[key]))
     return from_mapping(mapping)
 
@@ -224,12 +224,10 @@ def _runs_at(point: Mapping[str, Any], config: ExperimentConfig) -> Iterator[Swe
 
 
 def _mapping(value: Any, *, where: str) -> Mapping[str, Any]:
-    if not isinstance(value, Mapping):
-        raise InputError(f"{where} must be a mapping of keys to values, got {value!r}")
-    for key in value:
+    for key in checked_mapping(value, where=where):
         if not isinstance(key, str):
             raise InputError(f"{where}: a key must be text, got {key!r}")
-    return value
+    return dict(value)
 
 
 def _short(value: Any) -> str:
@@ -242,7 +240,7 @@ def _known_keys(config: ExperimentConfig, learners: Sequence[Any] = ()) -> Itera
 
     Args:
         config: names the observers by label, and the learner.
-        learners: further ones, as the grid has them.
+        learners: further learners, as written in the grid.
     """
     for field in fields(ExperimentConfig):
         if field.name not in _NOT_VARIED:
@@ -261,7 +259,7 @@ def _known_keys(config: ExperimentConfig, learners: Sequence[Any] = ()) -> Itera
 
 
 def _check_key(key: str, config: ExperimentConfig, learners: Sequence[Any]) -> None:
-    """Refuse a key that a grid cannot vary.
+    """Reject a key that a grid cannot vary.
 
     Raises:
         InputError: naming it and the nearest known one.
@@ -269,7 +267,7 @@ def _check_key(key: str, config: ExperimentConfig, learners: Sequence[Any]) -> N
     """
     known = list(_known_keys(config, learners))
     if key == "trend":
-        raise InputError("trend: a sweep has no trend, leave it out")
+        raise InputError("trend: a sweep computes no trend; remove this key")
     if key not in known:
         whole = [name for name in known if "." not in name]
         hint = suggestion(key, known) or ";"

@@ -1,11 +1,11 @@
-"""What an engine does at a time: a unit of a run folder, or a whole cell in memory.
+"""The jobs of the engine: a unit of a run folder, or a whole cell of a sweep in memory.
 
 A unit is one folder of a run, `<family>/seed_<k>/<label>`, of the learner or of one observer. It
-appears whole or not at all: it is made under another name, in any process, and put in its place by
-the process that holds the lock. A cell of a sweep is done in one piece, on workers that need not
-share a file system with the caller: what they are given and what they return are plain values.
+appears as a whole or not at all: any process makes it under another name, and the process that
+holds the lock moves it to its place. A cell of a sweep is one job. Its worker need not share a file
+system with the caller: arguments and results are plain values.
 
-A failure is an outcome, not an exception, so that other jobs go on.
+A failure is an outcome and not an exception, so that the other jobs continue.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from malfl_algos.experiments.cell import (
     observe,
 )
 from malfl_algos.experiments.config import ExperimentConfig, PluginConfig
+from malfl_algos.experiments.games import reachable_states
 from malfl_algos.experiments.grid import SweepRun
-from malfl_algos.experiments.parts import reachable_states
 from malfl_algos.experiments.records import versions_that_count
 from malfl_algos.experiments.scoring import TRUTH_ALONE, scored_rows
 from malfl_algos.ground_truth import GroundTruth
@@ -73,8 +73,8 @@ class Unit:
     Args:
         config: of the experiment.
         root: the run folder.
-        kind: which plugin does it.
-        family, seed: what it is done on.
+        kind: of the plugin.
+        family, seed: of the cell.
         plugin: the learner, or one of the observers.
     """
 
@@ -87,12 +87,12 @@ class Unit:
 
     @property
     def folder(self) -> Path:
-        """Where its files lie."""
+        """The folder of its files."""
         return self.root / self.family / f"seed_{self.seed}" / self.plugin.label
 
     @property
     def learner_folder(self) -> Path:
-        """Where the files of the learner lie that it stands on."""
+        """The folder of the learner whose trace it uses."""
         return self.folder.with_name(self.config.learner.label)
 
     @property
@@ -106,18 +106,18 @@ class Unit:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a job.
+    """The outcome of a job.
 
     Args:
         job: a unit, or a run of a sweep.
         seconds: wall time.
-        faults: what went wrong, one line each; empty where all went well.
-        tracebacks: of each fault.
-        lost: whether it was given up because it ends its worker.
-        checksums: of a unit: of its files, by their path in its folder; empty where it failed.
-        trace: of a unit: a hash of the counts that its learner saw.
+        faults: the errors, one line each; empty after success.
+        tracebacks: one per error.
+        lost: whether the job ended its worker and is not tried again.
+        checksums: of a unit: of its files, by their path in its folder; None after a failure.
+        trace: of a unit: a hash of the counts in its learner's trace.
         rows: of a run: one per observer and agent, in plain values.
-        versions, host: of a run: under which, and where it was made.
+        versions, host: of a run: versions of packages, and name of the machine.
     """
 
     job: Any
@@ -133,10 +133,10 @@ class Outcome:
 
 
 def run_unit(unit: Unit) -> Outcome:
-    """Do a unit, in a folder beside its own, `partial_folder(unit.folder)`.
+    """Run a unit. It writes into `partial_folder(unit.folder)`, beside its final folder.
 
     Raises:
-        NoSpace: where the disk is full, which other units would find, too.
+        NoSpace: if the disk is full; other units would fail, too.
     """
     started = perf_counter()
     partial = partial_folder(unit.folder)
@@ -150,16 +150,16 @@ def run_unit(unit: Unit) -> Outcome:
         shutil.rmtree(partial, ignore_errors=True)
         if isinstance(error, NoSpace) or not isinstance(error, (Exception, SystemExit)):
             raise
-        words, story = _told(error)
+        words, story = _described(error)
         return Outcome(unit, perf_counter() - started, (f"{unit}: {words}",), (story,))
     return Outcome(unit, perf_counter() - started, checksums=checksums, trace=trace)
 
 
 def run_cell(run: SweepRun) -> Outcome:
-    """Do a run of a sweep in memory: its learner learns, all its observers recover."""
+    """Do a run of a sweep in memory: its learner learns, then all its observers recover."""
     started = perf_counter()
     rows: list[dict[str, Any]] = []
-    told: list[tuple[str, str]] = []
+    failed: list[tuple[str, str]] = []
     part = f"learner {run.config.learner.label!r}"
     try:
         learned = learn(run.config)
@@ -169,14 +169,14 @@ def run_cell(run: SweepRun) -> Outcome:
             try:
                 rows += _plain_rows(learned, base, plugin)
             except (Exception, SystemExit) as error:
-                told.append(_told(error, part))
+                failed.append(_described(error, part))
     except (Exception, SystemExit) as error:
-        told.append(_told(error, part))
+        failed.append(_described(error, part))
     return Outcome(
         run,
         perf_counter() - started,
-        faults=[words for words, _ in told],
-        tracebacks=[story for _, story in told],
+        faults=[words for words, _ in failed],
+        tracebacks=[story for _, story in failed],
         rows=rows,
         versions=versions_that_count(),
         host=socket.gethostname(),
@@ -193,7 +193,7 @@ def died(job: Unit | SweepRun, words: str) -> Outcome:
 
 
 def prepared_scoring(learned: Learned) -> Reference:
-    """What all scores of a cell against its ground truth share."""
+    """The inputs that all scores of a cell against its ground truth share."""
     config = learned.config
     base = reference(
         learned.game,
@@ -210,9 +210,9 @@ def has_transitions(trace_file: Path) -> bool:
 
 
 def write_recovered(recovered: Recovered, folder: Path) -> None:
-    """Write `rewards.npz`, `diagnostics.json` and what else the method has.
+    """Write `rewards.npz`, `diagnostics.json` and the optional arrays of the method.
 
-    More than one result: one folder per observing agent.
+    Several results go into one folder per observing agent.
     """
     for observing, result in recovered.items():
         place = folder / observing
@@ -230,16 +230,16 @@ def write_recovered(recovered: Recovered, folder: Path) -> None:
 
 
 def log_scores(log_dir: str, run: str, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Note the correlations with the ground-truth rewards for TensorBoard, beside the losses there.
+    """Log the scores against the ground-truth rewards for TensorBoard, beside the losses.
 
     Args:
-        log_dir: where the observer logs.
+        log_dir: the log folder of the observer.
         run: name of the folder in it.
-        rows: of `scored_rows`, each with `n_stages`, which is the step; undefined scores are left
-            out.
+        rows: of `scored_rows`, each with `n_stages`, which is the step; undefined scores are
+            skipped.
 
     Raises:
-        ModuleNotFoundError: where tensorboard is not installed; it says how to.
+        ModuleNotFoundError: if tensorboard is not installed; it says how to install it.
     """
     from malfl_algos.networks.logging import tensorboard_log
 
@@ -253,7 +253,7 @@ def log_scores(log_dir: str, run: str, rows: Iterable[Mapping[str, Any]]) -> Non
 
 
 def plain(value: Any) -> Any:
-    """The value in what JSON holds; numbers that are not finite become null."""
+    """The value in JSON types; numbers that are not finite become null."""
     if isinstance(value, Mapping):
         return {str(key): plain(entry) for key, entry in value.items()}
     if isinstance(value, (list, tuple)):
@@ -297,13 +297,13 @@ def _observe_unit(unit: Unit, folder: Path) -> str:
 def _trend_rows(
     n_stages: int, observed: Observation, truth: GroundTruth, states: NDArray[np.bool_]
 ) -> list[dict[str, Any]]:
-    """Scores of what is recovered from the first stages; none where they are too few."""
+    """Scores of the rewards recovered from the first stages; empty if the stages are too few."""
     try:
         return _correlations(n_stages, observed.from_first(n_stages), truth, states)
-    except TooFewStages as refusal:
+    except TooFewStages as too_few:
         names = score_names(*TRUTH_ALONE)
-        refused = {**dict.fromkeys(names), "reasons": dict.fromkeys(names, str(refusal))}
-        return [{"n_stages": n_stages, "agent": agent, **refused} for agent in truth.rewards]
+        unscored = {**dict.fromkeys(names), "reasons": dict.fromkeys(names, str(too_few))}
+        return [{"n_stages": n_stages, "agent": agent, **unscored} for agent in truth.rewards]
 
 
 def _correlations(
@@ -315,14 +315,14 @@ def _correlations(
 
 
 def _plain_rows(learned: Learned, base: Reference, plugin: PluginConfig) -> list[dict[str, Any]]:
-    """One row per agent with every score, as a file gives it back."""
+    """One row per agent with every score, as JSON would return it."""
     recovered = observe(learned, plugin).recovered
     rows = [{"observer": plugin.label, **row} for row in scored_rows(base, recovered)]
     return list(json.loads(json.dumps(rows, allow_nan=False)))
 
 
-def _told(error: BaseException, part: str = "") -> tuple[str, str]:
-    """An error in one line, and its traceback."""
+def _described(error: BaseException, part: str = "") -> tuple[str, str]:
+    """The error in one line, and its traceback."""
     named = isinstance(error, (InputError, PluginError))
     words = str(error) if named else f"{type(error).__name__}: {error}"
     story = "".join(traceback.format_exception(error))
@@ -330,7 +330,7 @@ def _told(error: BaseException, part: str = "") -> tuple[str, str]:
 
 
 def _counts_hash(trace: LearningTrace) -> str:
-    """Tells traces apart that an observer would, but for whether their transitions were kept."""
+    """A hash of everything in a trace that observers use, apart from kept transitions."""
     digest = sha256()
     for stage in trace.stages:
         seen = stage.next_state_counts
@@ -342,10 +342,10 @@ def _counts_hash(trace: LearningTrace) -> str:
 
 
 def _check_same_counts(earlier: Path, trace: LearningTrace) -> None:
-    """A trace made again, to get its transitions, must be the one that others stand on."""
+    """Reject a trace that was made again for its transitions and has other counts than before."""
     try:
         before = LearningTrace.load(earlier)
-    except InputError:  # damaged: that is why it is made again
+    except InputError:  # damaged, which is why it is made again
         return
     same = before.n_stages == trace.n_stages and all(
         np.array_equal(old.counts, new.counts)
@@ -354,5 +354,5 @@ def _check_same_counts(earlier: Path, trace: LearningTrace) -> None:
     if not same:
         raise InputError(
             f"the learner does not repeat itself: its counts differ from those in {earlier}; "
-            "start afresh with --overwrite"
+            "start again with --overwrite"
         )

@@ -1,7 +1,7 @@
-"""Records in JSON that carry a checksum of themselves: of a run, of a sweep, of each of its runs.
+"""JSON records with a checksum: of a run, of a sweep, and of each run of a sweep.
 
-`run.json` says what was run, with what, and what came of it; `sweep.json` what is swept. A record
-that is not to the byte as it was written is refused.
+`run.json` holds the configuration, versions and files of a run; `sweep.json` holds the grid of a
+sweep. A record in which any byte has changed is rejected.
 """
 
 from __future__ import annotations
@@ -51,19 +51,19 @@ _SHA256 = re.compile("[0-9a-f]{64}")
 
 
 class DamagedRecord(InputError):
-    """A record that is not as it was written, or no record of the expected kind at all."""
+    """A record that has changed since it was written, or is not of the expected kind."""
 
 
 def write_checked(path: Path, kind: tuple[str, int], content: Mapping[str, Any]) -> None:
-    """Write a record of a kind (format and version), with a checksum of itself."""
+    """Write a record of a kind (format and version), with its checksum."""
     write_bytes(path, _text({"format": kind[0], "version": kind[1], **content}))
 
 
 def read_checked(path: Path, kind: tuple[str, int]) -> dict[str, Any]:
-    """The content of a record, to the byte as it was written.
+    """The content of a record, in which no byte may have changed.
 
     Raises:
-        DamagedRecord: where it is not, saying what is wrong with it.
+        DamagedRecord: naming what is wrong.
     """
     try:
         text = path.read_bytes()
@@ -74,7 +74,7 @@ def read_checked(path: Path, kind: tuple[str, int]) -> dict[str, Any]:
         raise DamagedRecord(f"it is not the record of a {kind[0]}")
     if content.get("version") != kind[1]:
         raise DamagedRecord(
-            f"it is of version {content.get('version')}, this malfl knows {kind[1]}"
+            f"its version is {content.get('version')}, but this malfl reads version {kind[1]}"
         )
     content.pop("checksum", None)
     try:
@@ -95,7 +95,7 @@ def read_record(root: Path) -> dict[str, Any]:
     """The content of `run.json`, its parts checked.
 
     Raises:
-        DamagedRecord: where it is not as it was written; the message names it.
+        DamagedRecord: naming the file and what is wrong.
     """
     path = root / RECORD_NAME
     try:
@@ -105,9 +105,9 @@ def read_record(root: Path) -> dict[str, Any]:
 
 
 def holds_nothing(root: Path) -> bool:
-    """Whether a folder is absent or empty, but for what a run leaves that hardly began.
+    """Whether a folder is absent or empty, apart from a lock and partial files of a run.
 
-    A log of the command (`> OUT/run.log`, the files of a batch system) does not count either.
+    A log of the command (`> OUT/run.log`, the files of a batch system) does not count, either.
     """
     return not root.exists() or all(
         path.name == LOCK_NAME or is_leftover(path.name) or _is_log(path) for path in root.iterdir()
@@ -129,7 +129,7 @@ def stored_config(root: Path, record: Mapping[str, Any]) -> ExperimentConfig:
 
 
 def stale_run(root: Path) -> tuple[ExperimentConfig, dict[str, str]]:
-    """The configuration and the files of a run that is to be cleared away, damaged or not."""
+    """The configuration and the files of a run that is to be removed; it may be damaged."""
     try:
         record = read_record(root)
         return stored_config(root, record), dict(record["files"])
@@ -138,10 +138,10 @@ def stale_run(root: Path) -> tuple[ExperimentConfig, dict[str, str]]:
             config = load_config(root / "config.yaml")
         except InputError as fault:
             raise DamagedRecord(
-                f"{damage}; nor is the configuration ({fault}): choose another folder"
+                f"{damage}; config.yaml is not readable, either ({fault}): choose another folder"
             ) from fault
-        pictures = (root / "figures").glob("*.png")
-        return config, {path.relative_to(root).as_posix(): "" for path in pictures}
+        figures = (root / "figures").glob("*.png")
+        return config, {path.relative_to(root).as_posix(): "" for path in figures}
 
 
 @lru_cache(maxsize=1)
@@ -156,12 +156,12 @@ def _versions() -> Mapping[str, str]:
 
 
 def versions() -> dict[str, str]:
-    """Of Python, the platform and the packages that results come from."""
+    """Versions of Python, the platform and the packages that results may depend on."""
     return dict(_versions())
 
 
 def versions_that_count() -> dict[str, str]:
-    """Versions that results may depend on; hosts may differ in their kernels."""
+    """The versions without the platform: hosts may differ in their kernels."""
     return {name: number for name, number in versions().items() if name != "platform"}
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from malfl_algos.contract import RecoveredRewards
 from malfl_algos.experiments.cell import Recovered
 from malfl_algos.experiments.config import ExperimentConfig
-from malfl_algos.experiments.parts import reachable_states
+from malfl_algos.experiments.games import reachable_states
 from malfl_algos.experiments.scoring import (
     OF_A_RUN,
     TRUTH_ALONE,

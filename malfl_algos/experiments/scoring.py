@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from malfl_algos.experiments.cell import Recovered
 from malfl_algos.experiments.config import ExperimentConfig
-from malfl_algos.experiments.parts import reachable_states
+from malfl_algos.experiments.games import reachable_states
 from malfl_algos.ground_truth import GroundTruth
 from malfl_algos.scores.inputs import (
     HeldOut,

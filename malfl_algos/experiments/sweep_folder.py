@@ -1,6 +1,6 @@
-"""The folder of a sweep: `sweep.json`, which says what is swept, and one small file per run.
+"""The folder of a sweep: `sweep.json`, which holds the grid, and one small file per run.
 
-All files are written by the process that was called, and whole or not at all.
+The calling process writes all files, each as a whole or not at all.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ _SWEEP, _RUN = ("malfl sweep", 1), ("malfl sweep run", 1)
 
 @dataclass(frozen=True)
 class SweepFolder:
-    """Where a sweep is done. Nothing is written before `begin`."""
+    """The folder of a sweep. Nothing is written before `begin`."""
 
     root: Path
     sweep: Sweep
 
     def check(self) -> None:
-        """Refuse a folder in which the sweep may not be done.
+        """Reject a folder in which the sweep cannot run.
 
-        A folder may hold an earlier sweep all of whose runs are runs of this one, too.
+        A folder may hold an earlier sweep if all its runs belong to this sweep, too.
 
         Raises:
             InputError: naming the folder and what is wrong.
@@ -50,7 +50,7 @@ class SweepFolder:
         if not path.is_file():
             raise InputError(
                 f"the output folder {self.root} is not empty and not the folder of a sweep "
-                "(no sweep.json): choose another"
+                "(no sweep.json): choose another folder"
             )
         try:
             before = read_checked(path, _SWEEP)["runs"]
@@ -60,30 +60,30 @@ class SweepFolder:
         if gone:
             raise InputError(
                 f"{self.root} holds another sweep: {len(gone)} of its {len(before)} runs are not "
-                "in this one, which may add runs but not leave any out: choose another folder"
+                "in this sweep, which may add runs but not leave any out: choose another folder"
             )
 
     def begin(self) -> None:
-        """Write `sweep.json`, and clear away what a process that died left half written."""
+        """Write `sweep.json`, and remove the partial files of a process that died."""
         clear_leftovers(self.root, ".*", "runs/.*", "figures/.*")
         record = {"sweep": self.sweep.mapping, "runs": [run.id for run in self.sweep.runs]}
         write_checked(self.root / "sweep.json", _SWEEP, record)
 
     def missing(self, log: Callable[[str], None]) -> list[SweepRun]:
-        """Runs that are not there, are damaged, or failed; the order is that of the sweep."""
+        """Runs that are missing, damaged or failed, in the order of the sweep."""
         missing, n_others = [], 0
         for run in self.sweep.runs:
             try:
                 stored = self._read(run)
             except DamagedRecord as fault:
-                log(f"{fault}; it is made again")
+                log(f"{fault}; the run is done again")
                 stored = None
             if stored is None or stored["faults"]:
                 missing.append(run)
             elif stored["versions"] != versions_that_count():
                 n_others += 1
         if n_others:
-            log(f"{n_others} runs that are kept were made with other versions: see their files")
+            log(f"{n_others} kept runs were made with other versions of packages: see their files")
         return missing
 
     def add(self, outcome: Outcome) -> None:
@@ -100,7 +100,7 @@ class SweepFolder:
         write_checked(self._path(run), _RUN, content)
 
     def results(self) -> tuple[list[dict[str, Any]], list[str], list[str]]:
-        """All rows, a line for each run that failed, and the tracebacks; every run is there."""
+        """All rows, a line for each failed run, and the tracebacks; no run may be missing."""
         rows: list[dict[str, Any]] = []
         failures: list[str] = []
         tracebacks: list[str] = []
@@ -119,10 +119,10 @@ class SweepFolder:
         return self.root / "runs" / f"{run.id}.json"
 
     def _read(self, run: SweepRun) -> dict[str, Any] | None:
-        """The file of a run; None: there is none.
+        """The file of a run; None if there is no file.
 
         Raises:
-            DamagedRecord: where it is not as it was written, naming it.
+            DamagedRecord: naming the file and what is wrong.
         """
         path = self._path(run)
         if not path.exists():
@@ -130,7 +130,7 @@ class SweepFolder:
         try:
             content = read_checked(path, _RUN)
             if content["run"]["id"] != run.id:
-                raise DamagedRecord("it is of another run")
+                raise DamagedRecord("it belongs to another run")
         except DamagedRecord as fault:
             raise DamagedRecord(f"{path}: {fault}") from fault
         return content

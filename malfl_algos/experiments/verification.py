@@ -1,4 +1,4 @@
-"""Whether a run folder is what its record says: every file, every part, every number in a table."""
+"""Check a run folder against its record: every file, every unit, every number in a table."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ _OF_OBSERVERS = ("rewards.npz", "diagnostics.json")
 
 @dataclass(frozen=True)
 class Verdict:
-    """What was found in a run folder.
+    """The result of `verify`.
 
     Args:
-        notes: what is worth knowing, one line each.
-        faults: what is wrong or missing, one line each; it begins with the path.
+        notes: remarks that are no errors, one line each.
+        faults: what is wrong or missing, one line each, starting with the path.
     """
 
     notes: tuple[str, ...]
@@ -47,10 +47,10 @@ class Verdict:
 def verify(root: Path) -> Verdict:
     """Check a run folder against its record, and its tables against its units. Writes nothing.
 
-    While a process works in the folder, what is not done yet is no fault.
+    While a process works in the folder, missing parts are no faults.
 
     Raises:
-        InputError: where there is no record, so that the folder is not that of a run.
+        InputError: if there is no record, so that the folder is not that of a run.
     """
     if not (root / RECORD_NAME).is_file():
         raise InputError(f"{root} is not the folder of a run: it has no {RECORD_NAME}")
@@ -86,7 +86,7 @@ def _check_lock(root: Path) -> tuple[list[str], list[str]]:
         return [], [f"{LOCK_NAME}: cannot be read; if no run works there, remove it"]
     if state == "dead":
         return [], [f"{LOCK_NAME}: left by {holder or 'a process'}, which is gone"]
-    doubt = "" if state == "alive" else " (whether it is still there cannot be told from here)"
+    doubt = "" if state == "alive" else " (whether it still runs cannot be checked from here)"
     return [f"in progress by {holder or 'another process'}{doubt}"], []
 
 
@@ -118,7 +118,7 @@ def _check_files(folder: RunFolder) -> dict[str, str]:
         elif file_checksum(path) != checksum:
             faults[name] = f"{name}: damaged: its checksum is not the one in {RECORD_NAME}"
         elif fault := _unreadable(path):
-            faults[name] = f"{name}: not readable, though it is as it was written: {fault}"
+            faults[name] = f"{name}: not readable, although it is unchanged: {fault}"
     return faults
 
 
@@ -166,7 +166,7 @@ def _check_unit(unit: Unit, folder: RunFolder, own: Mapping[str, str]) -> Iterat
 
 
 def _check_reports(folder: RunFolder) -> Iterator[str]:
-    """Whether tables and pictures belong to the units, all of which are sound."""
+    """Whether tables and figures belong to the units, all of which are unchanged."""
     tables = [name for name in TABLES if folder.config.trend or name != "trend.csv"]
     yield from (f"{name}: missing" for name in tables if name not in folder.files)
     made_with = {name: folder.parts.get(name, {}).get("versions") for name in ("tables", "figures")}
@@ -175,8 +175,8 @@ def _check_reports(folder: RunFolder) -> Iterator[str]:
         if made_with[part] is None:
             yield f"{part}: missing"
         elif made_with[part] == now and not folder.is_current(part):
-            yield f"{part}: made from other files than there are now"
-    # other versions need not give the same bytes
+            yield f"{part}: out of date: made from other files than the present ones"
+    # other versions of packages may give other bytes
     if made_with["tables"] == now and all(name in folder.files for name in tables):
         yield from _check_tables(folder, tables)
 
@@ -185,12 +185,13 @@ def _check_tables(folder: RunFolder, tables: Sequence[str]) -> Iterator[str]:
     with tempfile.TemporaryDirectory() as place:
         try:
             write_run_tables(folder.root, folder.config, into=Path(place))
+        # files with the right checksum may still hold arrays or keys that do not fit
         except (ValueError, KeyError, TypeError) as fault:
             yield f"summary.json: cannot be made from the units: {fault}"
             return
         for name in tables:
             if (Path(place) / name).read_bytes() != (folder.root / name).read_bytes():
-                yield f"{name}: not what the units give"
+                yield f"{name}: its content differs from what the units give"
 
 
 def _files(folder: Path) -> Iterator[Path]:

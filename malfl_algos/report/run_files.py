@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from malfl_algos.experiments.config import ExperimentConfig, load_config
-from malfl_algos.experiments.parts import reachable_states
+from malfl_algos.experiments.games import reachable_states
 from malfl_algos.ground_truth import GroundTruth
 from malfl_algos.storage.arrays import read_arrays, read_npz
 from malfl_env.errors import InputError

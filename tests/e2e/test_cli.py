@@ -172,7 +172,8 @@ def test_a_second_call_into_the_same_folder(capsys):
     assert "learning: nothing is missing" in capsys.readouterr().err
     assert main([*argv, "--episodes", "9"]) == 2
     assert re.fullmatch(
-        "malfl: out holds another run: episodes is 3000 there, 9 is asked for; .*--overwrite\n",
+        "malfl: out holds another run: episodes is 3000 in the folder, but 9 was requested; "
+        ".*--overwrite\n",
         capsys.readouterr().err,
     )
     assert {path: path.read_bytes() for path in Path("out").rglob("*.npz")} == before

@@ -207,7 +207,7 @@ def test_seeds_families_and_observers_can_be_added_one_by_one(undisturbed, tmp_p
 
 def test_anything_else_that_differs_is_refused_and_nothing_touched(undisturbed):
     before = _content(undisturbed)
-    with pytest.raises(ValueError, match=r"discount is 0.9 there, 0.5 is asked for"):
+    with pytest.raises(ValueError, match=r"discount is 0.9 in the folder, but 0.5 was requested"):
         _run(undisturbed, discount=0.5)
     assert _content(undisturbed) == before
 

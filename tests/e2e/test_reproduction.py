@@ -75,7 +75,7 @@ def test_a_single_process_gives_the_same_arrays(run, tmp_path):
 
 
 @pytest.mark.parametrize("observer", ["ma-lfl", "ma-lfl-state", "ma-lfl-faithful", "lfl"])
-def test_a_game_too_large_for_the_observer_is_refused_before_anything_runs(
+def test_a_game_too_large_for_the_observer_is_rejected_before_anything_runs(
     tmp_path: Path, observer: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "large.yaml").write_text("game: {size: 12}\n")
@@ -87,6 +87,6 @@ def test_a_game_too_large_for_the_observer_is_refused_before_anything_runs(
     assert stopped.value.code == 2
     complaint = capsys.readouterr().err
     assert complaint.count("\n") == 1
-    assert f"observer {observer}" in complaint
+    assert f"observer {observer!r}" in complaint
     assert "GiB" in complaint
     assert not (tmp_path / "out").exists()

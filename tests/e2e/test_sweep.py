@@ -168,7 +168,7 @@ def test_a_run_that_fails_once_is_done_again(
 ) -> None:
     file = write_sweep(tmp_path / "fail.yaml", observers=flaky(on_seed=1))
     assert main(["sweep", str(file), "--output-dir", "failed", "--jobs", "1"]) == 0
-    assert "failed, will be done again: learner.options.scale 1.0, temperature 3.0, family " in (
+    assert "failed, will run again: learner.options.scale 1.0, temperature 3.0, family " in (
         capsys.readouterr().err
     )
     assert without_flaky_options(Path("failed")) == without_flaky_options(serial)
@@ -234,7 +234,7 @@ def test_a_sweep_may_grow_but_not_become_another(
     write_sweep(tmp_path / "sweep.yaml", {**GRID, "seeds": [0, 1, 2]})
     before = tables(serial)
     assert main(argv) == 2
-    assert "serial holds another sweep: 4 of its 16 runs are not in this one" in (
+    assert "serial holds another sweep: 4 of its 16 runs are not in this sweep" in (
         capsys.readouterr().err
     )
     assert tables(serial) == before
@@ -243,9 +243,9 @@ def test_a_sweep_may_grow_but_not_become_another(
 @pytest.mark.parametrize(
     ("grid", "argv", "complaint"),
     [
-        ({}, "", "grid: there is nothing in it"),
-        ({"temperature": []}, "", "grid: temperature must have a list of one value or more"),
-        ({"temperature": 3.0}, "", "grid: temperature must have a list of one value or more"),
+        ({}, "", "grid: it is empty"),
+        ({"temperature": []}, "", "grid: temperature must be a list of at least one value"),
+        ({"temperature": 3.0}, "", "grid: temperature must be a list of at least one value"),
         ({"temprature": [1.0]}, "", "grid: unknown key 'temprature', did you mean 'temperature'?"),
         ({"game.slp": [0.1]}, "", "grid: unknown key 'game.slp', did you mean 'game.slip'?"),
         (
@@ -254,15 +254,15 @@ def test_a_sweep_may_grow_but_not_become_another(
             "grid: unknown key 'learner.options.scal', did you mean 'learner.options.scale'?",
         ),
         ({"observers.countin.options.shift": [1.0]}, "", "did you mean 'observers.counting."),
-        ({"trend": [True]}, "", "trend: a sweep has no trend"),
+        ({"trend": [True]}, "", "trend: a sweep computes no trend"),
         ({"temperature": [1.0, -1.0]}, "", "grid point temperature: -1.0: temperature must be > 0"),
         ({"learner.options.scale": [-1.0]}, "", "grid point .*: scale must be > 0, got -1.0"),
-        ({"temperature": [1, 1.0]}, "", "the same run stands there twice: temperature 1.0"),
+        ({"temperature": [1, 1.0]}, "", "duplicate run: temperature 1.0"),
         ({"seeds": [1, 1]}, "", "seeds must be distinct"),
         (
             {"learner": ["fake", {"name": "fake", "options": {"scale": 2.0}}]},
             "",
-            "its learner has the label of another one in the grid",
+            "two different learners in the grid have the same label",
         ),
         (
             GRID,
@@ -273,7 +273,7 @@ def test_a_sweep_may_grow_but_not_become_another(
         ({"seeds": list(range(1001))}, "", "= 1001 runs, more than --max-runs 1000"),
         (GRID, "--x seeds", "--x: unknown key 'seeds', did you mean 'seed'?"),
         (GRID, "--measure pearsn", "--measure: unknown 'pearsn', did you mean 'pearson'?"),
-        (GRID, "--x seed --hue seed", "--x and --hue must be two keys"),
+        (GRID, "--x seed --hue seed", "--x and --hue must be different keys"),
         (GRID, "--address 127.0.0.1:1", "--address needs a cluster"),
         (GRID, "--jobs 0", "jobs must be a whole number >= 1, got 0"),
         (GRID, "--retries -1", "retries must be a whole number >= 0, got -1"),

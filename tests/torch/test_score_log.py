@@ -5,10 +5,10 @@ import json
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from malfl_algos.experiments.cell import check_parts
 from malfl_algos.experiments.config import ExperimentConfig, PluginConfig
 from malfl_algos.experiments.folder import open_run
 from malfl_algos.experiments.jobs import log_scores, run_unit
-from malfl_algos.experiments.parts import check_parts
 
 
 def scalars(folder):

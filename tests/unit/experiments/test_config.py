@@ -13,7 +13,7 @@ from malfl_algos.experiments.config import (
     merge,
     to_mapping,
 )
-from malfl_algos.experiments.parts import reachable_states
+from malfl_algos.experiments.games import reachable_states
 
 
 def test_defaults_are_the_papers_protocol():
@@ -116,10 +116,10 @@ trend: false
         ({"observers": [{"name": "a", "label": "x\n"}]}, r"observers\[0\]: label"),
         ({"observers": [{"name": "a", "options": []}]}, r"observers\[0\]: options must be a map"),
         ({"observers": [{"name": "a", "options": {1: 2}}]}, r"options: a key must be text"),
-        ({"observers": ["ma-spi"]}, "observers: the label 'ma-spi' is the learner's"),
+        ({"observers": ["ma-spi"]}, "observers: the label 'ma-spi' is that of the learner"),
     ],
 )
-def test_refused(given: Any, complaint: str) -> None:
+def test_bad_values_are_rejected(given: Any, complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
         from_mapping(given)
 
@@ -229,13 +229,19 @@ def test_what_may_be_added_to_a_run():
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        ({"iterations": 9}, "iterations is 10 there, 9 is asked for"),
-        ({"discount": 0.5}, "discount is 0.9 there, 0.5 is asked for"),
-        ({"game": {"size": 4}}, "game.size is 3 there, 4 is asked for"),
-        ({"learner": {"name": "ma-spi", "options": {"step_size": 0.2}}}, "learner is .* there"),
-        ({"seat": "agent"}, "seat is 'external' there, 'agent' is asked for"),
-        ({"observers": [{"name": "x", "label": "ma-lfl"}]}, "observers: ma-lfl is .* there"),
-        ({"families": {"mine": ["avoid", "approach"]}}, "families: mine is .* there"),
+        ({"iterations": 9}, "iterations is 10 in the folder, but 9 was requested"),
+        ({"discount": 0.5}, "discount is 0.9 in the folder, but 0.5 was requested"),
+        ({"game": {"size": 4}}, "game.size is 3 in the folder, but 4 was requested"),
+        (
+            {"learner": {"name": "ma-spi", "options": {"step_size": 0.2}}},
+            "learner is .* in the folder",
+        ),
+        ({"seat": "agent"}, "seat is 'external' in the folder, but 'agent' was requested"),
+        (
+            {"observers": [{"name": "x", "label": "ma-lfl"}]},
+            "observers: ma-lfl is .* but",
+        ),
+        ({"families": {"mine": ["avoid", "approach"]}}, "families: mine is .* in the folder"),
     ],
 )
 def test_what_must_not_differ(change: Any, complaint: str) -> None:

@@ -41,7 +41,7 @@ def test_what_fails_is_done_again_after_all_others(retries: int) -> None:
     assert len(results) == 4
     assert {r.job.id for r in results if r.faults} == ({"1", "2"} if retries == 0 else {"2"})
     assert begun["2"] == 1 + retries
-    assert sum("failed, will be done again" in line for line in lines) == (
+    assert sum("failed, will run again" in line for line in lines) == (
         0 if retries == 0 else 1 + retries
     )
 
@@ -62,7 +62,9 @@ def test_what_was_made_with_other_versions_is_not_mixed_in() -> None:
     )
     (result,) = results
     assert result.rows == ()
-    assert result.faults[0].startswith("the worker on far has other versions: numpy is 0.1 there")
+    assert result.faults[0].startswith(
+        "the worker on far has other versions: numpy is 0.1 on the worker"
+    )
 
 
 def test_nothing_to_do_is_said() -> None:

@@ -7,10 +7,10 @@ import pytest
 from fake_plugins import install
 from interpreter import printed
 
+from malfl_algos.experiments.cell import check_parts
 from malfl_algos.experiments.config import ExperimentConfig, from_mapping, load_config
 from malfl_algos.experiments.folder import RunFolder, check_writable, open_run
 from malfl_algos.experiments.jobs import run_unit
-from malfl_algos.experiments.parts import check_parts
 from malfl_algos.experiments.records import read_record, write_record
 
 SMALL = {
@@ -45,7 +45,7 @@ def test_looking_writes_nothing(tmp_path, config):
     assert not (tmp_path / "a").exists()
 
 
-def test_a_folder_of_something_else_is_refused(tmp_path, config):
+def test_a_folder_of_something_else_is_rejected(tmp_path, config):
     (tmp_path / "file").write_text("mine")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "notes.txt").write_text("mine")
@@ -68,7 +68,7 @@ def test_the_log_of_a_run_may_lie_in_its_folder(tmp_path, config, name):
     assert (root / name).read_text() == "what the command says"
 
 
-def test_a_folder_without_permission_is_refused():
+def test_a_folder_without_permission_is_rejected():
     """Root may write anywhere, so another user has to try."""
     program = (
         "import os, sys; from pathlib import Path",
@@ -132,16 +132,17 @@ def test_a_unit_is_done_when_its_files_are_as_they_were_written(finished, config
     assert not again.is_done(learner)
 
 
-def test_another_run_is_refused_and_both_values_are_named(finished):
+def test_another_run_is_rejected_and_both_values_are_named(finished):
     asked = from_mapping({**SMALL, "iterations": 4})
-    with pytest.raises(ValueError, match=r"iterations is 3 there, 4 is asked for.*--overwrite"):
+    words = r"iterations is 3 in the folder, but 4 was requested.*--overwrite"
+    with pytest.raises(ValueError, match=words):
         open_run(finished.root, asked, overwrite=False)
 
 
 def test_starting_afresh_removes_the_run_and_nothing_else(finished):
     (finished.root / "notes.txt").write_text("mine")
     (finished.root / "figures").mkdir()
-    (finished.root / "figures" / "trend.png").write_text("picture")
+    (finished.root / "figures" / "trend.png").write_text("figure")
     finished.add_files([finished.root / "figures" / "trend.png"])
     asked = from_mapping({**SMALL, "iterations": 4, "reward_families": ["heterogeneous"]})
     folder = open_run(finished.root, asked, overwrite=True)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from interpreter import printed
 
-from malfl_algos.experiments.grid import Sweep, load_sweep, picture_of, sweep_from_mapping
+from malfl_algos.experiments.grid import Sweep, figure_of, load_sweep, sweep_from_mapping
 
 DOCS = Path(__file__).parents[3] / "docs"
 BASE = {"observers": ["log-policy"], "seeds": [0], "reward_families": ["homogeneous"]}
@@ -88,9 +88,9 @@ def test_names_do_not_depend_on_the_process(hash_seed: str) -> None:
 def test_the_picture_is_of_the_first_keys_that_vary() -> None:
     sweep = _sweep({"episodes": [5], "temperature": [1.0, 2.0]}, observers=["lfl", "log-policy"])
     told = {"x": None, "hue": None, "measure": "pearson"}
-    found = picture_of(sweep, **told)  # type: ignore[arg-type]
+    found = figure_of(sweep, **told)  # type: ignore[arg-type]
     assert (found.x, found.hue) == ("temperature", "observer")
-    found = picture_of(sweep, x="observer", hue=None, measure="regret")
+    found = figure_of(sweep, x="observer", hue=None, measure="regret")
     assert (found.x, found.hue, found.measure) == ("observer", "temperature", "regret")
 
 

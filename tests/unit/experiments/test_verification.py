@@ -4,12 +4,15 @@ from pathlib import Path
 import pytest
 from fake_plugins import install
 
-from malfl_algos.experiments.config import from_mapping
+from malfl_algos.experiments.config import ExperimentConfig, from_mapping, to_mapping
 from malfl_algos.experiments.engine import reproduce
-from malfl_algos.experiments.records import read_record, write_record
+from malfl_algos.experiments.folder import open_run
+from malfl_algos.experiments.records import DamagedRecord, read_record, write_record
 from malfl_algos.experiments.verification import verify
 from malfl_algos.storage.durable import file_checksum, value_hash
+from malfl_algos.storage.yaml_files import yaml_text
 
+OUTSIDE = ("figures/../../x", "../x", "/tmp/x", "figures\\..\\x", "figures/./x", "figures//x")
 UNIT = "homogeneous/seed_0/counting"
 SMALL = {
     "game": {"size": 2},
@@ -74,7 +77,7 @@ def test_a_table_that_is_recorded_but_not_of_these_units(run):
     record = read_record(run)
     record["files"]["summary.json"] = file_checksum(path)
     write_record(run, record)
-    assert "summary.json: not what the units give" in verify(run).faults
+    assert "summary.json: its content differs from what the units give" in verify(run).faults
 
 
 def test_a_unit_that_is_recorded_but_of_another_seed(run):
@@ -92,8 +95,8 @@ def test_a_unit_that_is_recorded_but_of_another_seed(run):
     record["parts"][UNIT]["checksum"] = value_hash(sums)
     write_record(run, record)
     faults = verify(run).faults
-    assert "summary.json: not what the units give" in faults
-    assert "tables: made from other files than there are now" in faults
+    assert "summary.json: its content differs from what the units give" in faults
+    assert "tables: out of date: made from other files than the present ones" in faults
 
 
 @pytest.mark.parametrize(
@@ -133,5 +136,36 @@ def test_a_file_that_was_written_damaged(run):
     record = read_record(run)
     record["files"][f"{UNIT}/posterior.npz"] = file_checksum(path)
     write_record(run, record)
-    name = f"{UNIT}/posterior.npz: not readable, though it is as it was written: "
+    name = f"{UNIT}/posterior.npz: not readable, although it is unchanged: "
     assert verify(run).faults[0].startswith(name)
+
+
+@pytest.mark.parametrize("name", OUTSIDE)
+@pytest.mark.parametrize("with_config", [True, False])
+def test_files_elsewhere_are_rejected(tmp_path: Path, name: str, with_config: bool) -> None:
+    """A record that names files elsewhere is rejected: nothing outside is read or removed."""
+    root, config = tmp_path / "run", ExperimentConfig()
+    root.mkdir()
+    (tmp_path / "x").write_text("mine")
+    record = {
+        "configuration": to_mapping(config),
+        "files": {name: "0" * 64},
+        "parts": {},
+        "wall_seconds": {},
+        "earlier_versions": [],
+        "versions": {},
+    }
+    write_record(root, record)
+    if with_config:
+        (root / "config.yaml").write_text(yaml_text(to_mapping(config)))
+    assert any("must lie in its folder" in fault for fault in verify(root).faults)
+    with pytest.raises(DamagedRecord, match="must lie in its folder"):
+        open_run(root, config, overwrite=False)
+    if with_config:
+        folder = open_run(root, config, overwrite=True)
+        assert folder.files == {}
+        folder.begin([])
+    else:
+        with pytest.raises(DamagedRecord, match=r"config\.yaml is not readable, either"):
+            open_run(root, config, overwrite=True)
+    assert (tmp_path / "x").read_text() == "mine"

@@ -7,18 +7,20 @@ import pytest
 from fake_plugins import ENTRIES, FakeLearner, install, install_text
 
 from malfl_algos.contract import Learner, Observer
+from malfl_algos.experiments.cell import check_parts
 from malfl_algos.experiments.config import ExperimentConfig, merge
-from malfl_algos.experiments.parts import check_parts
 from malfl_algos.plugins.discovery import discover
 from malfl_algos.plugins.inspection import examine
 from malfl_algos.plugins.loading import (
     PIPELINE_OPTIONS,
     PluginError,
+    PluginFault,
     find_plugin,
     list_plugins,
     load_learner,
     load_observer,
 )
+from malfl_env import InputError
 
 MODULE = """
 import sys
@@ -379,3 +381,26 @@ def test_what_the_pipeline_fills_in_is_what_the_checks_think(tmp_path, monkeypat
     install(tmp_path, monkeypatch, ENTRIES | {"malfl.learners": {"greedy": "greedy_plugin:Greedy"}})
     config = merge(ExperimentConfig(), {"learner": "greedy", "observers": ["counting"]})
     assert check_parts(config)
+
+
+@pytest.mark.parametrize(
+    ("raised", "expected", "words"),
+    [
+        ("InputError('3 states at most')", InputError, "observer 'picky': 3 states at most"),
+        ("ValueError('shapes')", PluginFault, "observer 'picky': check_size failed: .*shapes"),
+    ],
+)
+def test_only_an_input_error_of_check_size_rejects_a_game(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, raised: str, expected: type, words: str
+) -> None:
+    (tmp_path / "picky_plugin.py").write_text(
+        "from malfl_env import InputError\nfrom fake_plugins import CountingObserver\n"
+        "class Picky(CountingObserver):\n"
+        f"    def check_size(self, n_states, n_actions, n_stages): raise {raised}\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "picky_plugin", raising=False)
+    install(tmp_path, monkeypatch, {"malfl.observers": {"picky": "picky_plugin:Picky"}})
+    with pytest.raises(expected, match=words) as caught:
+        check_parts(merge(ExperimentConfig(), {"observers": ["picky"]}))
+    assert type(caught.value) is expected

@@ -145,7 +145,7 @@ def test_any_damage_of_a_record_is_found(tmp_path_factory, data):
         ({"files": {"a": "b"}}, "must be SHA-256"),
         ({"files": []}, "files must be a mapping"),
         ({"parts": {"a": "done"}}, "each of its parts must be a mapping"),
-        ({"version": 1}, "of version 1, this malfl knows 2"),
+        ({"version": 1}, "its version is 1, but this malfl reads version 2"),
     ],
 )
 def test_an_impossible_record_is_rejected(tmp_path, changes, complaint):
