@@ -19,12 +19,12 @@ WALKS = {
 
 
 def main() -> None:
-    """Let three agents walk over a board of 6 x 6, and write the picture."""
+    """Let three agents walk on a board of 6 x 6, and write the rendered board."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("path", type=Path, metavar="FILE", help="the picture, a png")
+    parser.add_argument("path", type=Path, metavar="FILE", help="write this png file")
     path: Path = parser.parse_args().path
     if path.suffix != ".png" or not path.parent.is_dir():
-        parser.error(f"FILE must be a png in a folder that is there, got {path}")
+        parser.error(f"FILE must be a .png in an existing folder, got {path}")
     env = grid_world_v0.parallel_env(
         size=6,
         n_agents=3,
@@ -37,9 +37,9 @@ def main() -> None:
     env.reset(seed=0)
     for moves in zip(*WALKS.values(), strict=True):
         env.step({agent: ACTIONS.index(move) for agent, move in zip(WALKS, moves, strict=True)})
-    picture = env.render()
-    assert isinstance(picture, np.ndarray)
-    imsave(path, picture)
+    image = env.render()
+    assert isinstance(image, np.ndarray)
+    imsave(path, image)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The pictures of the network observer's studies: recovered against true rewards."""
+"""Figures of the studies of the network observer: recovered against ground-truth rewards."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ MOST_BARS = 500
 
 
 def write_network_figures(cells: Cells, folder: Path) -> list[Path]:
-    """A picture for every board, learner and amount of data, of its first seed.
+    """Draw a figure of the first seed for every board, learner, amount of data and form.
 
     Args:
         cells: of the studies, as `scripts/networks.py` writes them.
-        folder: where the pictures go.
+        folder: for the figures.
 
     Returns:
         The files written.
@@ -53,10 +53,12 @@ def write_network_figures(cells: Cells, folder: Path) -> list[Path]:
 
 
 def reward_figure(cells: Cells) -> Figure:
-    """Recovered reward of every joint state against the true one, with two deviations.
+    """Draw the recovered against the ground-truth reward of every joint state.
+
+    Error bars show two posterior standard deviations.
 
     Args:
-        cells: one per family, of one setting and seed: a row of panels each, a panel per agent.
+        cells: one per family, of one setting and seed. Each is a row with a panel per agent.
     """
     n_agents = len(cells[0]["agents"])
     figure = new_figure(SIDE * n_agents + 0.8, SIDE * len(cells) + 0.9)
@@ -65,7 +67,9 @@ def reward_figure(cells: Cells) -> Figure:
         for axes, one in zip(row, cell["agents"], strict=True):
             _panel(axes, one)
             set_panel_title(
-                axes, f"{cell['family']}, {one['agent']}: {one['all']['pearson']:.3f}", loc="center"
+                axes,
+                f"{cell['family']}, {one['agent']}: r = {one['all']['pearson']:.3f}",
+                loc="center",
             )
         row[0].set_ylabel("recovered reward, mean removed")
     for axes in panels[-1]:
@@ -77,15 +81,15 @@ def reward_figure(cells: Cells) -> Figure:
     bars = "" if _crowded(one["agents"][0]) else "bars: two posterior sd; "
     set_title(
         figure,
-        f"{one['size']}x{one['size']} board, {one['learner']} learners, "
-        f"{one['episodes']} episodes a stage",
-        f"Pearson r over all joint states; {bars}seed {one['seed']}",
+        f"Recovered and ground-truth reward, {one['size']}x{one['size']} board",
+        f"{one['learner']} learners, {one['episodes']} episodes per stage, seed {one['seed']}; "
+        f"{bars}titles: Pearson r",
     )
     return figure
 
 
 def _crowded(one: Mapping[str, Any]) -> bool:
-    """Whether there are too many states for bars."""
+    """Whether there are too many states for error bars."""
     return len(one["truth"]) > MOST_BARS
 
 

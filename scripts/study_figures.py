@@ -1,4 +1,4 @@
-"""The pictures of the study: correlation against the amount of data, and calibration."""
+"""Figures of the study: correlation against the amount of data, and calibration."""
 
 from __future__ import annotations
 
@@ -43,18 +43,18 @@ NOMINAL = (0.6827, 0.9545, 0.9973)
 CORRELATIONS = (-0.5, 0.0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999)
 """Ticks of the axis on which the distance to 1 is logarithmic."""
 CLOSEST = 5e-4
-"""Distances to 1 below this are drawn as this."""
+"""Smallest distance to 1 on this axis; smaller distances are drawn as this one."""
 
 
 def write_study_figures(
     rows: Rows, folder: Path, *, main_games: Sequence[str], observers: Sequence[str]
 ) -> list[Path]:
-    """Draw what there is to draw.
+    """Draw the figures for which there are rows.
 
     Args:
         rows: of a study, one per game, learner, data, seed, observer and agent.
-        folder: where the pictures go.
-        main_games: they have a picture of their own.
+        folder: for the figures.
+        main_games: these are drawn in separate figures from the other games.
         observers: all labels, in the order that gives them their looks.
 
     Returns:
@@ -80,13 +80,13 @@ def write_study_figures(
 def data_efficiency_figure(
     curves: Curves, episodes: Sequence[int], looks: Mapping[str, Look], *, n_seeds: int
 ) -> Figure:
-    """Correlation against episodes of a stage, one panel per game and kind of learner.
+    """Draw Pearson r against episodes per stage, one panel per game and kind of learner.
 
     Args:
-        curves: per panel and observer Pearson's correlation, positions as `episodes`.
-        episodes: of a stage, increasing.
+        curves: Pearson r per panel and observer, positions as `episodes`.
+        episodes: per stage, increasing.
         looks: of every observer.
-        n_seeds: how many seeds there are at most.
+        n_seeds: the largest number of seeds of any panel.
     """
     present = [name for name in looks if any(name in panel for panel in curves.values())]
     legend_rows = -(-len(present) // legend_columns(present, WIDTH))
@@ -114,11 +114,11 @@ def data_efficiency_figure(
 
 
 def calibration_figure(curves: Curves, *, n_seeds: int) -> Figure:
-    """Share of true values within 1, 2, 3 posterior deviations, beside what a posterior promises.
+    """Draw the share of ground-truth values within 1, 2, 3 posterior sd, and the nominal shares.
 
     Args:
-        curves: per panel and amount of data the coverage, positions 1, 2, 3.
-        n_seeds: how many seeds there are at most.
+        curves: coverage per panel and amount of data, positions 1, 2, 3.
+        n_seeds: the largest number of seeds of any panel.
     """
     names = list(dict.fromkeys(name for panel in curves.values() for name in panel))
     n_columns = min(4, len(curves))
@@ -180,27 +180,27 @@ def _calibration(rows: Rows, games: Sequence[str]) -> Figure | None:
     for learner, game in _panels(own, games):
         panel = [row for row in own if (row["learner"], row["game"]) == (learner, game)]
         for name in dict.fromkeys(row["observer"] for row in panel):
-            told = [row for row in panel if row["observer"] == name]
-            title = f"{game}{_fewer(told, own)}\n{name}" + (f", {learner}" if several else "")
+            chosen = [row for row in panel if row["observer"] == name]
+            title = f"{game}{_fewer(chosen, own)}\n{name}" + (f", {learner}" if several else "")
             curves[title] = {
                 f"{n} episodes per stage": _by_seed(
-                    told,
+                    chosen,
                     [(n, coverage) for coverage in COVERAGES],
                 )
-                for n in sorted({row["episodes"] for row in told}, reverse=True)
+                for n in sorted({row["episodes"] for row in chosen}, reverse=True)
             }
     return calibration_figure(curves, n_seeds=_most_seeds(own))
 
 
 def _panels(rows: Rows, games: Sequence[str]) -> list[tuple[str, str]]:
-    """Learner and game of every panel: one learner after the other, games in their order."""
+    """Learner and game of every panel, ordered by learner, then by game."""
     there = {(row["learner"], row["game"]) for row in rows}
     learners = dict.fromkeys(row["learner"] for row in rows)
     return [(learner, game) for learner in learners for game in games if (learner, game) in there]
 
 
 def _by_seed(rows: Rows, columns: Sequence[tuple[int, str]]) -> FloatArray:
-    """`(n_seeds, n_columns)`: the mean over agents of a measure, for a number of episodes."""
+    """`(n_seeds, n_columns)`: mean over agents of a measure, for a number of episodes each."""
     seeds = sorted({row["seed"] for row in rows})
     table = np.full((len(seeds), len(columns)), np.nan)
     for position, (episodes, measure) in enumerate(columns):
@@ -220,14 +220,14 @@ def _most_seeds(rows: Rows) -> int:
 
 
 def _lowest(coverages: Sequence[FloatArray]) -> float:
-    """Lower end of the axis of coverages: a tenth below all means, at most 0.5."""
+    """Lower end of the axis of coverages: 0.1 below all means, and at most 0.5."""
     means = [student_band(array)[1] for array in coverages]
     lowest = min(float(np.nanmin(m, initial=0.6)) for m in means)
     return max(0.0, float(np.floor(10 * lowest)) / 10 - 0.1)
 
 
 def _fewer(rows: Rows, every: Rows) -> str:
-    """What a title says where a panel has fewer seeds than others."""
+    """The number of seeds, for the title of a panel with fewer seeds than others."""
     n_seeds = _most_seeds(rows)
     return f" ({n_seeds} seeds)" if n_seeds < _most_seeds(every) else ""
 
@@ -242,7 +242,7 @@ def _episode_axis(axes: Axes, episodes: Sequence[int]) -> None:
 
 
 def _error_axis(axes: Axes, values: Sequence[FloatArray]) -> None:
-    """A vertical axis on which 0.9, 0.99 and 0.999 are equally far apart."""
+    """Set a vertical axis on which 0.9, 0.99 and 0.999 are equally far apart."""
 
     def to_axis(correlation: FloatArray) -> FloatArray:
         return -np.log10(np.maximum(1 - np.asarray(correlation), CLOSEST))
