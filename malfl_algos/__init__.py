@@ -1,7 +1,8 @@
 """Learners, observers and scores for games of agents that learn.
 
 Public: the names in `__all__`, and the packages and modules `contract` (what plugins implement),
-`plugins`, `testing`, `soft`, `scores` and `play`. Every other module is private.
+`plugins`, `testing`, `soft`, `scores` and `play`. Every other module is private. Read `trace` and
+`contract` first: a learner produces a trace, and an observer recovers rewards from it.
 """
 
 from typing import TYPE_CHECKING, Any

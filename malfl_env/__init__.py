@@ -1,8 +1,10 @@
 """Games of several learning agents: a grid world for PettingZoo and its exact tabular model.
 
-Importing this package registers `malfl/grid_world-v0` in PettingZoo's registries, where it has any.
+Importing this package registers `malfl/grid_world-v0` in PettingZoo's registries, if it has any.
 
-Public: the names in `__all__`, and `errors`, `markov_game` and `testing`. The rest is private.
+Public: the names in `__all__`, and `errors`, `markov_game` and `testing`. The rest is private. Read
+`rules` first (the grid world as arrays), then `grid_world` (the environment) and `markov_game` (the
+tabular model).
 """
 
 from importlib import import_module

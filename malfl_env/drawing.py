@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 __all__ = [
     "Colour",
-    "Picture",
+    "Image",
     "blend",
     "paint_box",
     "paint_disc",
@@ -25,10 +25,10 @@ __all__ = [
     "paint_star",
 ]
 
-Picture: TypeAlias = NDArray[np.float64]
+Image: TypeAlias = NDArray[np.float64]
 Colour: TypeAlias = tuple[int, int, int]
 Point: TypeAlias = tuple[float, float]
-Share: TypeAlias = Callable[[Picture, Picture], Picture]
+Share: TypeAlias = Callable[[Image, Image], Image]
 
 _SEGMENTS = {  # strokes of a digit in a box 1 wide and 2 high, y down
     "a": ((0, 0), (1, 0)),
@@ -49,43 +49,41 @@ def blend(colour: Colour, other: Colour, share: float) -> Colour:
 
 
 def paint_box(
-    picture: Picture, corner: Point, size: Point, colour: Colour, *, radius: float = 0.0
+    image: Image, corner: Point, size: Point, colour: Colour, *, radius: float = 0.0
 ) -> None:
     """A box with rounded corners, from its top left corner and (width, height)."""
     half_x, half_y = size[0] / 2, size[1] / 2
     centre = corner[0] + half_x, corner[1] + half_y
 
-    def share(x: Picture, y: Picture) -> Picture:
+    def share(x: Image, y: Image) -> Image:
         out_x = np.abs(x) - half_x + radius
         out_y = np.abs(y) - half_y + radius
         outside = np.hypot(np.maximum(out_x, 0), np.maximum(out_y, 0))
         return _coverage(outside + np.minimum(np.maximum(out_x, out_y), 0) - radius)
 
-    _paint(picture, centre, (half_x, half_y), share, colour)
+    _paint(image, centre, (half_x, half_y), share, colour)
 
 
-def paint_disc(picture: Picture, centre: Point, radius: float, colour: Colour) -> None:
+def paint_disc(image: Image, centre: Point, radius: float, colour: Colour) -> None:
     """A filled circle."""
 
-    def share(x: Picture, y: Picture) -> Picture:
+    def share(x: Image, y: Image) -> Image:
         return _coverage(np.hypot(x, y) - radius)
 
-    _paint(picture, centre, (radius, radius), share, colour)
+    _paint(image, centre, (radius, radius), share, colour)
 
 
-def paint_ring(
-    picture: Picture, centre: Point, radius: float, width: float, colour: Colour
-) -> None:
+def paint_ring(image: Image, centre: Point, radius: float, width: float, colour: Colour) -> None:
     """A circle drawn with a pen of the given width."""
 
-    def share(x: Picture, y: Picture) -> Picture:
+    def share(x: Image, y: Image) -> Image:
         return _coverage(np.abs(np.hypot(x, y) - radius) - width / 2)
 
-    _paint(picture, centre, (radius + width, radius + width), share, colour)
+    _paint(image, centre, (radius + width, radius + width), share, colour)
 
 
 def paint_lines(
-    picture: Picture,
+    image: Image,
     lines: Sequence[tuple[Point, Point]],
     width: float,
     colour: Colour,
@@ -100,7 +98,7 @@ def paint_lines(
     low, high = points.min(axis=0), points.max(axis=0)
     centre, half = (low + high) / 2, (high - low) / 2
 
-    def share(x: Picture, y: Picture) -> Picture:
+    def share(x: Image, y: Image) -> Image:
         strongest = np.zeros(x.shape)
         for line, strength in zip(lines, strengths, strict=True):
             begin, end = np.array(line) - centre
@@ -111,16 +109,16 @@ def paint_lines(
             strongest = np.maximum(strongest, strength * _coverage(gap - width / 2))
         return strongest
 
-    _paint(picture, (centre[0], centre[1]), (half[0] + width, half[1] + width), share, colour)
+    _paint(image, (centre[0], centre[1]), (half[0] + width, half[1] + width), share, colour)
 
 
-def paint_star(picture: Picture, centre: Point, radius: float, colour: Colour) -> None:
+def paint_star(image: Image, centre: Point, radius: float, colour: Colour) -> None:
     """A five-pointed star, one point up."""
     angles = np.pi * np.arange(10) / 5
     radii = np.where(np.arange(10) % 2 == 0, radius, 0.45 * radius)
     corners = np.stack([radii * np.sin(angles), -radii * np.cos(angles)], axis=-1)
 
-    def share(x: Picture, y: Picture) -> Picture:
+    def share(x: Image, y: Image) -> Image:
         nearest = np.full(x.shape, np.inf)
         inside = np.zeros(x.shape, dtype=bool)
         for (x0, y0), (x1, y1) in zip(corners, np.roll(corners, -1, axis=0), strict=True):
@@ -134,12 +132,10 @@ def paint_star(picture: Picture, centre: Point, radius: float, colour: Colour) -
                 inside ^= crosses & (x < x0 + (y - y0) * edge_x / edge_y)
         return _coverage(np.where(inside, -nearest, nearest))
 
-    _paint(picture, centre, (radius, radius), share, colour)
+    _paint(image, centre, (radius, radius), share, colour)
 
 
-def paint_number(
-    picture: Picture, centre: Point, height: float, number: int, colour: Colour
-) -> None:
+def paint_number(image: Image, centre: Point, height: float, number: int, colour: Colour) -> None:
     """A whole number in strokes with round ends."""
     digits = str(number)
     stroke = height * 0.15
@@ -157,25 +153,25 @@ def paint_number(
             begin = x + x0 * wide, top + y0 * tall / 2
             end = x + x1 * wide, top + y1 * tall / 2
             strokes.append((begin, end))
-    paint_lines(picture, strokes, stroke, colour)
+    paint_lines(image, strokes, stroke, colour)
 
 
-def _coverage(distance: Picture) -> Picture:
+def _coverage(distance: Image) -> Image:
     """Share of a pixel inside an outline at that signed distance (negative inside)."""
     return np.clip(0.5 - distance, 0, 1)
 
 
 def _paint(
-    picture: Picture, centre: Point, reach: tuple[float, float], share: Share, colour: Colour
+    image: Image, centre: Point, reach: tuple[float, float], share: Share, colour: Colour
 ) -> None:
     """Mix a colour into the image; `share` maps pixel offsets from the centre to its share."""
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     left, right = _span(centre[0], reach[0], width)
     top, bottom = _span(centre[1], reach[1], height)
     shape = (bottom - top, right - left)
     x = np.broadcast_to(np.arange(left, right) + 0.5 - centre[0], shape)
     y = np.broadcast_to(np.arange(top, bottom)[:, None] + 0.5 - centre[1], shape)
-    region = picture[top:bottom, left:right]
+    region = image[top:bottom, left:right]
     region += share(x, y)[..., None] * (np.array(colour) - region)
 
 

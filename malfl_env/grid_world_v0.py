@@ -25,19 +25,19 @@ parallel_env = GridWorld
 
 
 def raw_env(**options: Any) -> AECEnv:
-    """The grid world with agents acting in turn; they move when the last one has chosen."""
+    """The grid world as an AEC environment: agents act in turn, and move after the last one."""
     return parallel_to_aec(GridWorld(**options))
 
 
 def env(**options: Any) -> AECEnv:
-    """`raw_env` with PettingZoo's checks of actions and of the order of calls around it."""
+    """`raw_env` in PettingZoo's wrappers, which check actions and the order of calls."""
     return OrderEnforcingWrapper(AssertOutOfBoundsWrapper(raw_env(**options)))
 
 
 def register_environments() -> None:
-    """Enter the grid world in PettingZoo's parallel and AEC registries, once.
+    """Register the grid world in PettingZoo's parallel and AEC registries, once.
 
-    PettingZoo has registries from 1.27 on; with an older one nothing happens.
+    PettingZoo has registries since version 1.27; with an older version nothing happens.
     """
     register: Any = getattr(pettingzoo, "register", None)
     if register is None:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from malfl_env.drawing import (
     Colour,
-    Picture,
+    Image,
     blend,
     paint_box,
     paint_disc,
@@ -86,14 +86,14 @@ def render_rgb(rules: GridRules, trail: Sequence[Sequence[int]]) -> NDArray[np.u
     """
     unit = cell_pixels(rules)
     side = rules.size * unit + 2 * (unit // 4)
-    picture = np.empty((side, side, 3))
-    picture[:] = _PAPER
-    _paint_floor(picture, rules, unit)
-    _paint_marks(picture, rules, unit)
+    image = np.empty((side, side, 3))
+    image[:] = _PAPER
+    _paint_floor(image, rules, unit)
+    _paint_marks(image, rules, unit)
     for agent_index in range(rules.n_agents):
-        _paint_trail(picture, rules, unit, trail, agent_index)
-    _paint_agents(picture, rules, unit, trail[-1])
-    return np.rint(picture).astype(np.uint8)
+        _paint_trail(image, rules, unit, trail, agent_index)
+    _paint_agents(image, rules, unit, trail[-1])
+    return np.rint(image).astype(np.uint8)
 
 
 def _cell_text(rules: GridRules, cells: Sequence[int], cell: int) -> str:
@@ -119,7 +119,7 @@ def _centre(rules: GridRules, unit: int, cell: int) -> tuple[float, float]:
     return x + unit / 2, y + unit / 2
 
 
-def _tile(unit: int, colour: Colour) -> Picture:
+def _tile(unit: int, colour: Colour) -> Image:
     """One cell: a rounded field, framed by the colour of the lines."""
     tile = np.empty((unit, unit, 3))
     tile[:] = _LINE
@@ -128,32 +128,32 @@ def _tile(unit: int, colour: Colour) -> Picture:
     return tile
 
 
-def _lay_tile(picture: Picture, rules: GridRules, unit: int, cell: int, colour: Colour) -> None:
+def _lay_tile(image: Image, rules: GridRules, unit: int, cell: int, colour: Colour) -> None:
     x, y = _corner(rules, unit, cell)
-    picture[y : y + unit, x : x + unit] = _tile(unit, colour)
+    image[y : y + unit, x : x + unit] = _tile(unit, colour)
 
 
-def _paint_floor(picture: Picture, rules: GridRules, unit: int) -> None:
+def _paint_floor(image: Image, rules: GridRules, unit: int) -> None:
     """The board without marks and agents, framed by a line."""
     gap = max(unit / 64, 0.5)
     margin, board = unit // 4, rules.size * unit
     corner, extent = (margin - gap, margin - gap), (board + 2 * gap, board + 2 * gap)
-    paint_box(picture, corner, extent, _LINE, radius=unit / 16)
+    paint_box(image, corner, extent, _LINE, radius=unit / 16)
     inside = slice(margin, margin + board)
-    picture[inside, inside] = np.tile(_tile(unit, _FLOOR), (rules.size, rules.size, 1))
+    image[inside, inside] = np.tile(_tile(unit, _FLOOR), (rules.size, rules.size, 1))
     for wall in rules.walls:
-        _lay_tile(picture, rules, unit, rules.cell_number(wall), _WALL)
+        _lay_tile(image, rules, unit, rules.cell_number(wall), _WALL)
 
 
-def _paint_marks(picture: Picture, rules: GridRules, unit: int) -> None:
+def _paint_marks(image: Image, rules: GridRules, unit: int) -> None:
     """Stars on goals and rings on starts, in the agent's colour unless agents share the cell."""
     for cell in sorted(set(rules.goal_cells)):
         colour = _mark_colour(rules.goal_cells, cell, GOAL_COLOUR)
-        _lay_tile(picture, rules, unit, cell, blend(colour, _FLOOR, 0.8))
-        paint_star(picture, _centre(rules, unit, cell), 0.38 * unit, colour)
+        _lay_tile(image, rules, unit, cell, blend(colour, _FLOOR, 0.8))
+        paint_star(image, _centre(rules, unit, cell), 0.38 * unit, colour)
     for cell in sorted(set(rules.start_cells)):
         colour = blend(_mark_colour(rules.start_cells, cell, _NEUTRAL), _FLOOR, 0.6)
-        paint_ring(picture, _centre(rules, unit, cell), 0.36 * unit, max(unit / 24, 1), colour)
+        paint_ring(image, _centre(rules, unit, cell), 0.36 * unit, max(unit / 24, 1), colour)
 
 
 def _mark_colour(own_cells: tuple[int, ...], cell: int, shared: Colour) -> Colour:
@@ -162,7 +162,7 @@ def _mark_colour(own_cells: tuple[int, ...], cell: int, shared: Colour) -> Colou
 
 
 def _paint_trail(
-    picture: Picture, rules: GridRules, unit: int, trail: Sequence[Sequence[int]], agent_index: int
+    image: Image, rules: GridRules, unit: int, trail: Sequence[Sequence[int]], agent_index: int
 ) -> None:
     """The last steps of one agent; the jump from the goal back to the start is not drawn."""
     shift = (agent_index - (rules.n_agents - 1) / 2) * min(unit / 9, unit / 2 / rules.n_agents)
@@ -175,10 +175,10 @@ def _paint_trail(
             lines.append((spots[step - 1], spots[step]))
             opacities.append(0.7 * step / (len(cells) - 1))
     colour = _colour(agent_index)
-    paint_lines(picture, lines, max(unit / 14, 1.5), colour, opacities=opacities)
+    paint_lines(image, lines, max(unit / 14, 1.5), colour, opacities=opacities)
 
 
-def _paint_agents(picture: Picture, rules: GridRules, unit: int, cells: Sequence[int]) -> None:
+def _paint_agents(image: Image, rules: GridRules, unit: int, cells: Sequence[int]) -> None:
     for cell in sorted(set(cells)):
         here = [index for index, own in enumerate(cells) if own == cell]
         per_row = ceil(sqrt(len(here)))
@@ -192,7 +192,7 @@ def _paint_agents(picture: Picture, rules: GridRules, unit: int, cells: Sequence
                 x + (column - (per_row - 1) / 2) * room,
                 y + (row - (n_rows - 1) / 2) * room,
             )
-            paint_disc(picture, spot, radius + max(unit / 32, 1), _PAPER)
-            paint_disc(picture, spot, radius, _colour(agent_index))
+            paint_disc(image, spot, radius + max(unit / 32, 1), _PAPER)
+            paint_disc(image, spot, radius, _colour(agent_index))
             if radius >= 8:
-                paint_number(picture, spot, 1.1 * radius, agent_index, _PAPER)
+                paint_number(image, spot, 1.1 * radius, agent_index, _PAPER)

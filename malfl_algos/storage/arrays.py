@@ -14,7 +14,7 @@ import zipfile
 from collections.abc import Collection, Mapping, Sequence
 from math import prod
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.lib import format as npy
@@ -30,6 +30,7 @@ __all__ = [
     "check_array",
     "check_manifest",
     "read_arrays",
+    "read_header",
     "read_npz",
     "write_arrays",
 ]
@@ -183,10 +184,7 @@ def _members(infos: Sequence[zipfile.ZipInfo]) -> dict[str, zipfile.ZipInfo]:
 
 def _read_member(archive: zipfile.ZipFile, name: str, info: zipfile.ZipInfo) -> NDArray[Any]:
     with archive.open(info) as stream:
-        version = npy.read_magic(stream)
-        if version not in _HEADERS:
-            raise InputError(f"{name!r} has an npy header of version {version}")
-        shape, _, dtype = _HEADERS[version](stream)
+        shape, _, dtype = read_header(stream)
         _check_dtype(name, dtype)
         if not all(type(size) is int and size >= 0 for size in shape):
             raise InputError(f"{name!r} has the shape {shape}")
@@ -199,6 +197,14 @@ def _read_member(archive: zipfile.ZipFile, name: str, info: zipfile.ZipInfo) -> 
     if dtype.kind == "b" and array.size and array.view(np.uint8).max() > 1:
         raise InputError(f"{name!r} holds bytes that are neither true nor false")
     return np.asarray(array, dtype=dtype.newbyteorder("="), order="C")
+
+
+def read_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, Fortran order and dtype from the npy header of an array of plain numbers."""
+    version = npy.read_magic(stream)
+    if version not in _HEADERS:
+        raise InputError(f"npy headers of version {version} are not supported, only 1.0 and 2.0")
+    return _HEADERS[version](stream)
 
 
 def _check_name(name: str) -> None:

@@ -16,13 +16,11 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from malfl_algos.storage.arrays import check_array
+from malfl_algos.storage.arrays import check_array, read_header
 from malfl_algos.storage.durable import naming_no_space
 from malfl_env.errors import InputError
 
 __all__ = ["ColumnWriter", "map_column"]
-
-_HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
 
 class ColumnWriter:
@@ -111,10 +109,7 @@ def map_column(path: Path, entry: Mapping[str, Any], *, verify: bool) -> NDArray
 
 def _mapped(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
     with path.open("rb") as stream:
-        version = npy.read_magic(stream)
-        if version not in _HEADERS:
-            raise InputError(f"its npy header is of version {version}")
-        found = _HEADERS[version](stream)
+        found = read_header(stream)
         offset = stream.tell()
         n_bytes = stream.seek(0, io.SEEK_END) - offset
     if found != (shape, False, dtype):

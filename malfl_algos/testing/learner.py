@@ -21,10 +21,11 @@ from malfl_algos.testing.stages import (
 )
 from malfl_algos.testing.subject import Subject, guarded, parts, unsettle
 from malfl_env import markov_game
+from malfl_env.checks import shown
 from malfl_env.errors import InputError
 from malfl_env.testing.protocol import fail
 from malfl_env.testing.run import Run, blamed, episode_fingerprints
-from malfl_env.testing.values import difference, overwrite, shown
+from malfl_env.testing.values import difference, overwrite
 
 __all__ = ["LearnerCheck", "check_rejections", "plays"]
 

@@ -22,8 +22,9 @@ from malfl_algos.testing.games import (
 from malfl_algos.testing.subject import Subject, evaluated, guarded, kept_contract, parts, unsettle
 from malfl_algos.testing.worlds import check_peeking
 from malfl_algos.trace import LearningTrace, Stage, Transitions
+from malfl_env.checks import shown
 from malfl_env.testing.protocol import fail
-from malfl_env.testing.values import difference, pieces, shown
+from malfl_env.testing.values import difference, pieces
 
 __all__ = ["ObserverCheck"]
 

@@ -23,9 +23,10 @@ from malfl_algos.plugins.loading import (
 )
 from malfl_algos.plugins.options import coerce_options, option_hints
 from malfl_algos.plugins.results import Breach
+from malfl_env.checks import shown
 from malfl_env.testing.protocol import fail
 from malfl_env.testing.run import global_random_state, restore_global_random_state
-from malfl_env.testing.values import difference, shown, snapshot
+from malfl_env.testing.values import difference, snapshot
 
 __all__ = [
     "Subject",

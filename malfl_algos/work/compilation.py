@@ -136,14 +136,14 @@ def _told_before() -> bool:
     return False
 
 
-def _cache_of(told: str) -> str:
+def _cache_of(marker: str) -> str:
     """Folder of the temporary cache, which lives as long as the command."""
-    return f"{told}-cache"
+    return f"{marker}-cache"
 
 
-def _clean(told: str) -> None:
-    Path(told).unlink(missing_ok=True)
-    shutil.rmtree(_cache_of(told), ignore_errors=True)
+def _clean(marker: str) -> None:
+    Path(marker).unlink(missing_ok=True)
+    shutil.rmtree(_cache_of(marker), ignore_errors=True)
 
 
 def _looked_up() -> None:

@@ -15,8 +15,9 @@ import numpy as np
 from gymnasium import spaces
 from pettingzoo import AECEnv, ParallelEnv
 
+from malfl_env.checks import shown
 from malfl_env.errors import InputError
-from malfl_env.testing.values import pieces, shown
+from malfl_env.testing.values import pieces
 
 __all__ = [
     "PARTS",

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from malfl_env.checks import shown
 from malfl_env.testing.protocol import (
     PARTS,
     Environment,
@@ -23,7 +24,7 @@ from malfl_env.testing.protocol import (
     possible_agents,
     state_of,
 )
-from malfl_env.testing.values import difference, fingerprint, overwrite, shown, snapshot
+from malfl_env.testing.values import difference, fingerprint, overwrite, snapshot
 
 __all__ = [
     "Run",

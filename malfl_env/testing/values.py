@@ -15,16 +15,12 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["difference", "fingerprint", "overwrite", "pieces", "shown", "snapshot"]
+from malfl_env.checks import shown
+
+__all__ = ["difference", "fingerprint", "overwrite", "pieces", "snapshot"]
 
 # Types whose == returns a bool: a short cut for most comparisons.
 _PLAIN = frozenset({bool, int, float, str, type(None)})
-
-
-def shown(value: object, limit: int = 90) -> str:
-    """A value on one line, cut to `limit` characters."""
-    text = " ".join(repr(value).split())
-    return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
 def snapshot(value: Any) -> Any:

@@ -1,7 +1,8 @@
-"""A zoo of parallel environments, each with one deliberate fault, around one that has none.
+"""Parallel environments with one deliberate error each, and a correct one.
 
-`Line` is sound: two agents walk on a line, now and then a step goes astray, one agent stays longer
-than the other. Each broken environment changes one thing; `FAULTS` says what must be said about it.
+`Line` is correct: two agents walk on a line, some steps go in a random direction, and one agent
+stays longer than the other. Each broken environment changes one thing; `FAULTS` has the expected
+messages.
 """
 
 from broken_envs import agents, chance, copies, declaration, memory, order, returned

@@ -33,7 +33,7 @@ class CopiesPlayOneEpisode(Line):
 
 
 class PicklesPlayOneEpisode(CopiesPlayOneEpisode):
-    """Only pickles: deepcopy is refused."""
+    """Supports pickle only: deepcopy raises."""
 
     def __deepcopy__(self, memo: Any) -> Any:
         raise TypeError("cannot be copied")

@@ -32,7 +32,7 @@ class RareEvent(Deterministic):
 
 
 class ReadOnlySharedView(Line):
-    """All agents see one array that nobody can write to."""
+    """All agents observe the same read-only array."""
 
     def observations(self) -> Any:
         view = self.cells.astype(np.float32)
@@ -92,7 +92,7 @@ class NoisyReward(Deterministic):
 
 
 class NoCopies(Line):
-    """Sound: nobody has to be copyable."""
+    """Correct: an environment need not support copies."""
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         raise TypeError("cannot be copied")

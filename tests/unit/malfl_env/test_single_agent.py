@@ -1,4 +1,4 @@
-"""The Gymnasium view: one agent's row of the game, the others as they were told."""
+"""The Gymnasium view: one agent's results, and the policies of the others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Many games at once: what is refused, and in which words."""
+"""Many games at once: which input is rejected, with which message."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One learner in many games: chance, policies, seeds and what is refused."""
+"""One learner in many games: random draws, policies, seeds and rejected input."""
 
 from __future__ import annotations
 
