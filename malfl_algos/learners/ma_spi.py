@@ -1,4 +1,4 @@
-"""MA-SPI: agents that improve by soft policy iteration, all at once (the paper's Algorithm 1)."""
+"""MA-SPI: all agents improve at once by soft policy iteration (the paper's Algorithm 1)."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ FloatArray = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class MaSpi:
-    """Soft policy iteration by every agent at once, from the uniform policy.
+    """Soft policy iteration by all agents at once, from the uniform policy.
 
-    Each stage the agents play `episodes` episodes under their current policies, evaluate the joint
-    policy by (5), each with the others averaged out, and improve by (6).
+    In each stage the agents play `episodes` episodes under their current policies. Each agent then
+    evaluates the joint policy by (5), averaged over the others' actions, and improves by (6).
 
     Args:
         discount: gamma in [0, 1).
         temperature: alpha > 0, shared by all agents.
-        evaluation: `td`, the paper's protocol: sampled updates of q, 0 at the start of every stage,
-            along the stage's episodes; or `exact`, a linear solve (the episodes are played all the
-            same, for the observer).
-        episodes: episodes a stage.
-        episode_length: steps an episode; there is no other end.
+        evaluation: `td`, the paper's protocol: sampled updates of q along the stage's episodes,
+            from 0 in every stage; `exact`: a linear solve. The observer sees the episodes in both
+            cases.
+        episodes: episodes per stage.
+        episode_length: steps per episode; no episode ends earlier.
         step_size: beta in (0, 1] of the td update.
-        keep_transitions: whether the trace keeps the steps in their order.
+        keep_transitions: whether the trace keeps the ordered steps.
 
     Raises:
         InputError: for an option out of its range; the message names it.
@@ -77,13 +77,13 @@ class MaSpi:
 
         Args:
             env: a grid world, or any environment that `malfl_env.markov_game` knows.
-            n_stages: how many stages, >= 1.
+            n_stages: number of stages, >= 1.
             rng: one 64-bit seed is drawn from it per stage.
 
         Raises:
-            InputError: at once, for an environment without a tabular model: continuous actions,
-                joint states that cannot be listed, agents that end apart; or with more joint
-                states and actions than can be counted.
+            InputError: at once, for an environment without a tabular model (continuous actions,
+                non-enumerable joint states, agents that end at different times), or with more joint
+                states and actions than fit into a table.
         """
         game = markov_game(env)
         check_table_bytes(

@@ -1,4 +1,4 @@
-"""MA-SPI with networks: soft policy iteration by all agents, in games that need not be listed."""
+"""MA-SPI with networks: soft policy iteration by all agents, also in non-enumerable games."""
 
 from __future__ import annotations
 
@@ -52,30 +52,30 @@ FloatArray = NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True)
 class MaSpiNetwork:
-    """Soft policy iteration by every agent at once, with a policy and a soft-Q network each.
+    """Soft policy iteration by all agents at once, each with a policy and a soft-Q network.
 
-    Each stage the agents play `episodes` episodes under their current policies, the first time the
-    uniform one. Then each regresses its q of its own action on (5) along the steps of that stage,
-    and moves its policy to the improved one, (6).
+    In each stage the agents play `episodes` episodes under their current policies; the first policy
+    is uniform. Then each agent regresses the q of its own action on (5) along the steps of that
+    stage, and moves its policy to the improved policy (6).
 
     Args:
         discount: gamma in [0, 1).
         temperature: alpha > 0, shared by all agents.
-        episodes: episodes a stage.
-        episode_length: steps after which an episode is cut, unless the game ends before.
-        keep_transitions: whether a learning trace keeps the steps in their order.
-        hidden: widths of the hidden layers, of policy and soft-Q networks alike.
-        q_updates: gradient steps of a soft-Q network in a stage.
-        q_learning_rate: of Adam at the stage's first step; it falls to 0 along a cosine.
-        q_batch_size: steps of the stage that a gradient step sees.
-        target_rate: part of the way that the target network follows in each step, in (0, 1].
-        warm_start: whether a stage goes on from the soft-Q network of the one before; else anew.
-        policy_updates: gradient steps of a policy network in a stage.
-        policy_learning_rate: as of the soft-Q network.
-        policy_batch_size: steps of the stage that a gradient step sees.
-        game_copies: games played side by side, where the environment has no table.
+        episodes: episodes per stage.
+        episode_length: steps after which an episode is cut, unless the game ends it earlier.
+        keep_transitions: whether a tabular trace keeps the ordered steps.
+        hidden: widths of the hidden layers of policy and soft-Q networks.
+        q_updates: gradient steps of a soft-Q network per stage.
+        q_learning_rate: initial rate of Adam in a stage; it falls to 0 along a cosine.
+        q_batch_size: steps of the stage per gradient step.
+        target_rate: fraction by which the target network moves in each gradient step, in (0, 1].
+        warm_start: whether a stage starts from the last stage's soft-Q network, or from a new one.
+        policy_updates: gradient steps of a policy network per stage.
+        policy_learning_rate: as `q_learning_rate`, of the policy network.
+        policy_batch_size: steps of the stage per gradient step.
+        game_copies: games played side by side, if the environment has no tabular model.
         device: of the networks: cpu, cuda, cuda:1, ...
-        log_dir: folder for TensorBoard's files, one folder in it for each seed; null: none.
+        log_dir: folder for TensorBoard, with one folder per seed; null: no log.
 
     Raises:
         InputError: for an option out of its range; the message names it.
@@ -126,16 +126,16 @@ class MaSpiNetwork:
 
         Args:
             env: a parallel environment with discrete actions, whose agents begin and end together.
-                One that `malfl_env.markov_game` does not know is copied; a function that makes one
-                is as good.
-            n_stages: how many stages, >= 1.
-            rng: one seed is drawn from it for the networks, then those of the stages.
+                If it has no tabular model it is copied; a function that makes the environment may
+                be given instead.
+            n_stages: number of stages, >= 1.
+            rng: one seed is drawn from it for the networks, then one per stage.
 
         Raises:
-            InputError: at once, for an environment that does not fit, with more joint states and
-                actions than can be counted, or a device that does not exist; later, where agents
-                do not end together.
-            RuntimeError: later, where training diverges.
+            InputError: at once, for an environment that does not fit, more joint states and actions
+                than fit into a table, or a device that does not exist; later, if agents end at
+                different times.
+            RuntimeError: later, if training diverges.
         """
         torch_device(self.device)
         game = tabular_game(env)
@@ -232,7 +232,7 @@ class MaSpiNetwork:
         log: Log | None,
     ) -> None:
         """Evaluate and improve one agent's policy on the steps of a stage."""
-        if stage == 0:  # the first policy is uniform, whatever the encoder says
+        if stage == 0:  # the first policy is uniform with any encoder
             agent.encoder = agent.encoder.standardised(steps.observations)
         elif not self.warm_start:
             agent.q = new_network(agent.sizes, generator, self.device)
@@ -258,7 +258,7 @@ class MaSpiNetwork:
         )
 
     def _note(self, log: Log, agent: str, stage: int, name: str, update: int, value: float) -> None:
-        """Log a loss at its number among the updates of all stages, anything else once a stage."""
+        """Log a loss at the update's number over all stages, any other value once per stage."""
         per_stage = {
             "soft_bellman_loss": self.q_updates,
             "projection_divergence": self.policy_updates,

@@ -1,7 +1,7 @@
 """One agent's soft policy iteration with networks: regression of (5), projection of (6).
 
-Networks speak in units of the temperature: a soft-Q network gives (q - offset) / alpha, so that the
-softmax of its output is the improved policy.
+Networks work in units of the temperature: the output of a soft-Q network is (q - offset) / alpha,
+and its softmax is the improved policy.
 """
 
 from __future__ import annotations
@@ -41,17 +41,17 @@ __all__ = [
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 _CHECK_EVERY = 100
-_ROWS = 1 << 16  # observations of one network call, where there are many
+_ROWS = 1 << 16  # observations per network call, at most
 
 
 @dataclass(frozen=True)
 class Descent:
-    """How a network is trained on the steps of a stage.
+    """Settings of the training of a network on the steps of a stage.
 
     Args:
-        n_updates: gradient steps.
-        learning_rate: of Adam at the first gradient step; it falls to 0 along a cosine.
-        batch_size: steps of the stage that a gradient step sees, drawn with replacement.
+        n_updates: number of gradient steps.
+        learning_rate: initial rate of Adam; it falls to 0 along a cosine.
+        batch_size: steps of the stage per gradient step, drawn with replacement.
     """
 
     n_updates: int
@@ -61,14 +61,14 @@ class Descent:
 
 @dataclass(frozen=True, eq=False)
 class AgentSteps:
-    """What one agent learns from in a stage.
+    """The data from which one agent learns in a stage.
 
     Args:
         observations, next_observations: `(n_steps, ...)`.
-        actions: its own, int `(n_steps,)`.
-        rewards: its own, `(n_steps,)`.
-        episode_ends: bool `(n_steps,)`: cut or ended after this step.
-        terminations: bool `(n_steps,)`: no value after this step; None: nowhere.
+        actions: the agent's own actions, int `(n_steps,)`.
+        rewards: the agent's own rewards, `(n_steps,)`.
+        episode_ends: bool `(n_steps,)`: the episode is cut or ends after this step.
+        terminations: bool `(n_steps,)`: no value follows this step; None: no terminations.
     """
 
     observations: NDArray[Any]
@@ -86,9 +86,9 @@ class Agent:
     Args:
         encoder: of its observations.
         sizes: widths of both networks, from features to actions.
-        policy: gives logits.
-        q: gives (q - offset) / alpha.
-        offset: of q; set when it is first fitted.
+        policy: network of logits.
+        q: network of (q - offset) / alpha.
+        offset: of q; None before the first fit.
     """
 
     encoder: Encoder
@@ -99,15 +99,15 @@ class Agent:
 
     @property
     def device(self) -> torch.device:
-        """Where the networks are."""
+        """Device of the networks."""
         return self.policy[0].device
 
     def features(self, observations: NDArray[Any]) -> Tensor:
-        """What the networks take for observations `(n, ...)`."""
+        """Return the inputs of the networks for observations `(n, ...)`."""
         return torch.from_numpy(self.encoder.encode(observations)).to(self.device)
 
     def tensor(self, values: FloatArray) -> Tensor:
-        """Numbers as the networks give them."""
+        """Return numbers in the type and on the device of the networks."""
         return torch.from_numpy(values.astype(np.float32)).to(self.device)
 
 
@@ -119,7 +119,7 @@ def new_agent(
     generator: torch.Generator,
     device: torch.device | str = "cpu",
 ) -> Agent:
-    """Fresh networks with these hidden layers; the policy is uniform and q is 0, exactly."""
+    """Return an agent with new networks; its policy is uniform and its q is 0, exactly."""
     sizes = (encoder.width, *hidden, n_actions)
     q, policy = (new_network(sizes, generator, device) for _ in range(2))
     return Agent(encoder, sizes, policy, q)
@@ -128,18 +128,18 @@ def new_agent(
 def new_network(
     sizes: Sequence[int], generator: torch.Generator, device: torch.device | str
 ) -> list[Tensor]:
-    """A network whose output is 0 at first."""
+    """Return a network whose initial output is 0."""
     return mlp.init(generator, sizes, last_scale=0.0, device=device)
 
 
 def mean_entropy(agent: Agent, observations: NDArray[Any]) -> float:
-    """Mean entropy of the agent's policy in nats, over at most 10 000 of the observations."""
+    """Return the mean entropy of the policy in nats, over at most 10,000 of the observations."""
     log_policy = log_probabilities(agent, observations[:: 1 + len(observations) // 10_000])
     return float(-(np.exp(log_policy) * log_policy).sum(axis=1).mean())
 
 
 def log_probabilities(agent: Agent, observations: NDArray[Any]) -> FloatArray:
-    """Log of the agent's policy at observations `(n, ...)`: `(n, n_actions)`."""
+    """Return the agent's log-policy `(n, n_actions)` at observations `(n, ...)`."""
     blocks = []
     with torch.no_grad():
         for first in range(0, len(observations), _ROWS):
@@ -149,7 +149,7 @@ def log_probabilities(agent: Agent, observations: NDArray[Any]) -> FloatArray:
 
 
 def probabilities(agent: Agent, observations: NDArray[Any]) -> FloatArray:
-    """The agent's policy at observations `(n, ...)`: `(n, n_actions)`, rows sum to 1."""
+    """Return the agent's policy `(n, n_actions)` at observations `(n, ...)`; rows sum to 1."""
     return np.asarray(np.exp(log_probabilities(agent, observations)))
 
 
@@ -166,25 +166,25 @@ def fit_soft_q(
 ) -> None:
     """Regress the agent's q on (5) along the steps of a stage.
 
-    The target is r + gamma E_b[q'(s', b) - alpha log pi(b | s')] with q' of the target network and
-    the expectation over the agent's next action; the others' actions and the next state are those
-    that were seen.
+    The target is r + gamma E_b[q'(s', b) - alpha log pi(b | s')]. Here q' is the target network;
+    the expectation is over the agent's next action. The others' actions and the next state are the
+    sampled ones.
 
     Args:
         agent: its soft-Q network is changed.
         steps: of the stage, played under its present policy.
-        descent: how it is trained.
-        target_rate: part of the way that the target network follows in each gradient step.
+        descent: settings of the training.
+        target_rate: fraction by which the target network moves in each gradient step.
         discount: gamma in [0, 1).
         temperature: alpha > 0.
         generator: draws the mini-batches.
         log: receives the loss, in units of alpha squared.
 
     Raises:
-        RuntimeError: where the loss is not finite any more.
+        RuntimeError: if the loss is not finite.
     """
     if agent.offset is None:
-        agent.offset = _level(steps, agent.sizes[-1], discount=discount, temperature=temperature)
+        agent.offset = _offset(steps, agent.sizes[-1], discount=discount, temperature=temperature)
     offset = agent.offset
     target = [tensor.detach().clone() for tensor in agent.q]
 
@@ -221,17 +221,17 @@ def project_policy(
     generator: torch.Generator,
     log: Log | None = None,
 ) -> None:
-    """Move the agent's policy to the improved one (6): min E[KL(pi || exp(q / alpha) / Z)].
+    """Move the agent's policy to the improved policy (6): min E[KL(pi || exp(q / alpha) / Z)].
 
     Args:
         agent: its policy network is changed.
         observations: of the stage, `(n_steps, ...)`.
-        descent: how it is trained.
+        descent: settings of the training.
         generator: draws the mini-batches.
         log: receives the divergence, in nats.
 
     Raises:
-        RuntimeError: where it is not finite any more.
+        RuntimeError: if the divergence is not finite.
     """
 
     def loss(rows: IntArray) -> Tensor:
@@ -264,16 +264,16 @@ def minimise(
     """Minimise a loss by Adam on mini-batches.
 
     Args:
-        loss: of some of the rows, given their numbers.
+        loss: loss of some rows, given their numbers.
         parameters: changed in place.
-        n_rows: how many rows there are.
-        descent: how many updates, how fast.
+        n_rows: number of rows.
+        descent: settings of the training.
         generator: draws the mini-batches, on the CPU.
         after: called after every update.
         log: receives update and loss, every 100 updates and at the last.
 
     Raises:
-        RuntimeError: where the loss is not finite.
+        RuntimeError: if the loss is not finite.
     """
     optimiser = mlp.adam(parameters, descent.learning_rate)
     for update in range(descent.n_updates):
@@ -298,13 +298,13 @@ def minimise(
 
 @torch.no_grad()
 def follow(target: list[Tensor], network: list[Tensor], rate: float) -> None:
-    """Move a target network a part of the way to the network that is trained."""
+    """Move a target network by the fraction `rate` towards the trained network."""
     for own, leader in zip(target, network, strict=True):
         own.lerp_(leader, rate)
 
 
-def _level(steps: AgentSteps, n_actions: int, *, discount: float, temperature: float) -> float:
-    """About the mean of q under the uniform policy."""
+def _offset(steps: AgentSteps, n_actions: int, *, discount: float, temperature: float) -> float:
+    """Return the approximate mean of q under the uniform policy."""
     gone_on = 1.0 if steps.terminations is None else 1.0 - float(np.mean(steps.terminations))
     factor = discount * gone_on
     gain = float(np.mean(steps.rewards)) + factor * temperature * log_of(n_actions)

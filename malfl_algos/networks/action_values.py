@@ -1,20 +1,20 @@
-"""Action values that are affine in the weights of a reward, and what they say of the next policy.
+"""Action values that are affine in the weights of a reward, and the next policy they imply.
 
 The reward is r = w . phi. The soft value of a stage's joint policy, (5), is then affine in w: its
 coefficients are the successor features of phi, and its constant the discounted entropy bonus. Both
-come from one least-squares fixed point (LSTD) over the stage's own steps. It has no squared
-residual of next-step values in it: a sampled one would pay for the randomness of the others' moves
-and flatten the values.
+come from one least-squares fixed point (LSTD) over the stage's own steps. The
+fixed point involves no squared residual of next-step values. A sampled squared residual would also
+penalise the randomness of the other agents' moves, and would flatten the values.
 
-`soft_rows` is for learners that jump to exp(q / alpha), (6). Gradient and trust-region learners
-(PPO is one) move on from where they are instead. Mirror descent is their plain form,
+`soft_rows` is for learners whose next policy is exp(q / alpha), (6). Gradient and trust-region
+learners, PPO for example, start from their last policy instead. Mirror descent is the plain form:
 
     pi_{h+1}(a | o) proportional to pi_h(a | o) exp(q_h(o, a) / alpha),
 
-with q_h the unregularised action values of stage h. From the first stage on that adds up: alpha
-log pi_{h+1} = alpha log pi_0 + q_0 + ... + q_h up to a constant per observation. `proximal_rows`
-uses the sum, not the single moves: those are small, and would be read off the difference of two
-estimates.
+with q_h the unregularised action values of stage h. Summed from the first
+stage on, alpha log pi_{h+1} = alpha log pi_0 + q_0 + ... + q_h up to a constant per observation.
+`proximal_rows` uses this sum and not the single moves. A single move is small, and would have to be
+estimated as the difference of two estimates.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ FloatArray = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class ValueModel:
-    """What action values are made of.
+    """The inputs of the action values.
 
     Args:
         gathered: the steps.
-        counts: per stage, how often each distinct step was made.
+        counts: per stage, how often each distinct step occurred, `(n_distinct,)`.
         features: Z of all observations, `(n_observations, k_values)`; values are linear in them.
         reward: phi.
-        dynamics: what follows an action.
-        probabilities: everyone's policies.
+        dynamics: the expected features after an action.
+        probabilities: the policies of all agents.
         discount: gamma.
     """
 
@@ -58,23 +58,23 @@ class ValueModel:
 
     @property
     def n_moves(self) -> int:
-        """How many stages are followed by another."""
+        """Number of stages that are followed by another stage."""
         return len(self.gathered.stages) - 1
 
 
 @dataclass(frozen=True, eq=False)
 class StageRows:
-    """What the actions of the next stage say about the reward.
+    """The evidence about the reward in the actions of the next stage.
 
     Args:
-        stage: h, whose action values these are; the next one's actions follow from them.
-        rows: `(n,)`: observations of the next stage.
+        stage: h, the stage of the action values; the actions of stage h + 1 follow from them.
+        rows: int `(n,)`: row numbers of observations of the next stage.
         coefficients: K `(n, n_own, k)`: q = K w + offset.
         offset: `(n, n_own)`.
-        counts: of the own actions played there in the next stage, `(n, n_own)`.
-        visits: in stage h itself, `(n, n_own)`, as far as the very same observation was seen.
-        leverage: of the regressions behind K, see `Dynamics`, `(n, n_own)` by their stage.
-        values: `(k_values, k + 1)`: from w, and 1, to the value's weights on its features.
+        counts: counts of the own actions in the next stage, `(n, n_own)`.
+        visits: counts of the own actions in stage h at the same observations, `(n, n_own)`.
+        leverage: per stage, the leverage of the regressions behind K, `(n, n_own)`; see `Dynamics`.
+        values: `(k_values, k + 1)`: maps (w, 1) to the weights of the value on its features.
     """
 
     stage: int
@@ -88,10 +88,10 @@ class StageRows:
 
 
 def value_map(model: ValueModel, stage: int, bonus: FloatArray) -> FloatArray:
-    """V_h = Z(o) . (map @ (w, 1)): LSTD on the steps of a stage.
+    """Return the map in V_h = Z(o) . (map @ (w, 1)), by LSTD on the steps of a stage.
 
     Args:
-        model: see there.
+        model: the inputs.
         stage: h.
         bonus: alpha H(pi_h) at the distinct steps' observations, `(n_distinct,)`.
 
@@ -118,12 +118,12 @@ def value_map(model: ValueModel, stage: int, bonus: FloatArray) -> FloatArray:
 def action_values(
     model: ValueModel, stage: int, rows: IntArray, *, temperature: float
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """q_h = phi + gamma E[V_h(o')] at rows of observations, affine in w.
+    """Return q_h = phi + gamma E[V_h(o')] at some observations, affine in w.
 
     Args:
-        model: see there.
+        model: the inputs.
         stage: h.
-        rows: `(n,)`.
+        rows: row numbers of the observations, `(n,)`.
         temperature: alpha; 0 gives the values without entropy bonus.
 
     Returns:
@@ -143,13 +143,13 @@ def action_values(
 def soft_rows(
     model: ValueModel, *, temperature: float, max_rows: int, rng: np.random.Generator
 ) -> list[StageRows]:
-    """What each stage but the first says where learners improve by (6).
+    """Return the evidence of each stage but the first, for learners that improve by (6).
 
     Args:
-        model: see there.
+        model: the inputs.
         temperature: alpha.
-        max_rows: where more observations were seen in a stage, so many of them are drawn.
-        rng: for that.
+        max_rows: the largest number of observations per stage; of more, this many are drawn.
+        rng: draws them.
     """
     found = []
     for stage in range(model.n_moves):
@@ -169,16 +169,16 @@ def soft_rows(
 def proximal_rows(
     model: ValueModel, *, temperature: float, max_rows: int, rng: np.random.Generator
 ) -> list[StageRows]:
-    """What each stage but the first says, given the policies of the first.
+    """Return the evidence of each stage but the first, given the policies of the first.
 
     Args:
         model, max_rows, rng: as in `soft_rows`.
-        temperature: alpha, the inverse of the learners' step.
+        temperature: alpha, the inverse of the learners' step size.
 
     Returns:
-        Per stage h, at observations of stage h + 1: coefficients are the sum of those of
-        q_0 .. q_h, the offset is alpha log pi_0. Errors of the stages' regressions count as
-        independent.
+        Per stage h, at observations of stage h + 1. The coefficients are the sum of those of
+        q_0 .. q_h, and the offset is alpha log pi_0. The errors of the regressions of different
+        stages are taken to be independent.
     """
     gathered = model.gathered
     drawn = [_played_rows(model, stage + 1, max_rows, rng) for stage in range(model.n_moves)]
@@ -214,7 +214,7 @@ def proximal_rows(
 def _played_rows(
     model: ValueModel, stage: int, max_rows: int, rng: np.random.Generator
 ) -> tuple[IntArray, FloatArray]:
-    """Observations of a stage and the own actions there, all of them or `max_rows` drawn."""
+    """Return observations of a stage and the own actions there: all, or `max_rows` drawn ones."""
     rows, played = model.gathered.action_counts(stage, model.counts[stage])
     if len(rows) > max_rows:
         kept = np.sort(rng.choice(len(rows), max_rows, replace=False))

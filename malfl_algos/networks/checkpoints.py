@@ -1,4 +1,4 @@
-"""Checkpoints of a fit: a run that was killed resumes from them, to the same bytes."""
+"""Checkpoints of a fit: a killed run resumes from them and ends with the same bytes."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ Arrays = dict[str, NDArray[Any]]
 
 @dataclass(frozen=True, eq=False)
 class Checkpoints:
-    """A folder of them, all of one fit.
+    """A folder of checkpoints, all of one fit.
 
     Args:
-        folder: where they lie; None: none are kept.
-        identity: what the fit is of and how it is made, as JSON can hold it: a checkpoint with
-            another identity is rejected.
+        folder: of the files; None keeps no checkpoints.
+        identity: data and settings of the fit, as JSON values. A checkpoint with another identity
+            is rejected.
     """
 
     folder: Path | None
@@ -40,7 +40,7 @@ class Checkpoints:
             clear_leftovers(self.folder, ".*")
 
     def named(self, name: str, **more: Any) -> Checkpoint | None:
-        """The checkpoint of a part, `more` being part of its identity."""
+        """Return the checkpoint of a part of the fit; `more` is added to its identity."""
         if self.folder is None:
             return None
         return Checkpoint(self.folder / f"{name}.npz", {**self.identity, **more})
@@ -48,7 +48,7 @@ class Checkpoints:
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """One file, replaced as a whole.
+    """One checkpoint file, which is always replaced as a whole.
 
     Args:
         path: of the file.
@@ -59,11 +59,11 @@ class Checkpoint:
     identity: Mapping[str, Any]
 
     def load(self) -> tuple[Arrays, dict[str, Any]] | None:
-        """What was saved last; None where nothing was.
+        """Return the arrays and the state that were saved last, or None if no file exists.
 
         Raises:
-            InputError: for a file that is damaged, no checkpoint, or of another fit; it names the
-                file, and what differs.
+            InputError: if the file is damaged, is not a checkpoint, or belongs to another fit. The
+                message names the file and the difference.
         """
         if not self.path.exists():
             return None
@@ -71,13 +71,13 @@ class Checkpoint:
         check_manifest(self.path, manifest, KIND, version=VERSION)
         theirs, state = manifest.get("identity"), manifest.get("state")
         if not isinstance(theirs, dict) or not isinstance(state, dict):
-            raise InputError(f"{self.path}: its manifest lacks identity or state")
+            raise InputError(f"{self.path}: the manifest lacks identity or state")
         for key in sorted({*theirs, *self.identity}, key=lambda name: (name == "data", name)):
             here, there = self.identity.get(key), theirs.get(key)
             if here != there:
                 raise InputError(
-                    f"{self.path}: this checkpoint is of another fit: {key} is {shown(there)} "
-                    f"there and {shown(here)} here: take another checkpoint_dir, or remove it"
+                    f"{self.path}: this checkpoint belongs to another fit: {key} is {shown(there)} "
+                    f"there and {shown(here)} here; choose another checkpoint_dir, or remove it"
                 )
         for name, array in arrays.items():
             if array.dtype.kind == "f" and not np.all(np.isfinite(array)):
@@ -85,13 +85,13 @@ class Checkpoint:
         return arrays, state
 
     def save(self, arrays: Mapping[str, NDArray[Any]], state: Mapping[str, Any]) -> None:
-        """Save, in place of what was saved before."""
-        said = {"identity": dict(self.identity), "state": dict(state)}
-        write_arrays(self.path, arrays, manifest={"format": KIND, "version": VERSION, **said})
+        """Save arrays and state; they replace what was saved before."""
+        content = {"identity": dict(self.identity), "state": dict(state)}
+        write_arrays(self.path, arrays, manifest={"format": KIND, "version": VERSION, **content})
 
     def broken(self, fault: Exception) -> InputError:
-        """The error for contents that do not fit."""
+        """Return the error for contents that do not fit."""
         return InputError(
-            f"{self.path}: not what this fit writes ({fault}): take another checkpoint_dir, or "
-            "remove it"
+            f"{self.path}: the contents do not fit ({fault}); choose another checkpoint_dir, or "
+            "remove the file"
         )

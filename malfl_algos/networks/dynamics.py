@@ -1,8 +1,8 @@
-"""The features to be expected after an action, learned by regression from steps.
+"""The expected features after an action, learned by regression from steps.
 
 No list of states is needed: with features Z(o), E[Z(o') | o, a] is a linear map of Z(o) for every
 action, fitted in closed form. A regression of conditional means needs one next observation per
-step, where a squared residual of next-step values would need two.
+step. A squared residual of next-step values would need two.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ __all__ = ["RIDGE", "Dynamics", "Probabilities", "moments", "parts_of"]
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 Probabilities = Callable[[IntArray, int], Sequence[FloatArray]]
-"""Everyone's action probabilities `(n, n_actions)` at rows of observations in a stage."""
+"""Maps rows of observations and a stage to every agent's action probabilities `(n, n_actions)`."""
 
 RIDGE = 1e-6
-"""Relative to the mean variance of a feature: for features that are combinations of others."""
+"""Ridge relative to the mean variance of a feature; some features are combinations of others."""
 _PIECE = 65536
 
 
 def parts_of(n_rows: int) -> list[IntArray]:
-    """Row numbers in parts of at most about 65,000, so that large tables of features fit."""
+    """Return row numbers in parts of about 65,000, so that tables of features fit into memory."""
     return np.array_split(np.arange(n_rows), n_rows // _PIECE + 1)
 
 
 def moments(
     features: FloatArray, here: IntArray, after: IntArray, weight: FloatArray, goes_on: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
-    """Sums of Z(o) Z(o)' and of Z(o) Z(o')' over weighted steps, each `(k, k)`."""
+    """Return the sums of Z(o) Z(o)' and of Z(o) Z(o')' over weighted steps, each `(k, k)`."""
     rows, place = np.unique(here, return_inverse=True)
     shape = (len(rows), len(features))
     onward = sp.csr_array(sp.coo_array((weight * goes_on, (place, after)), shape=shape))
@@ -49,7 +49,7 @@ def moments(
 
 @dataclass(frozen=True, eq=False)
 class _Regression:
-    """Z(o) -> E[Z(o')], for some actions.
+    """The regressions Z(o) -> E[Z(o')] of several actions.
 
     Args:
         maps: `(n, k, k)`, expected next features = Z(o) @ map.
@@ -61,7 +61,7 @@ class _Regression:
 
 
 def _regress(parts: Sequence[tuple[FloatArray, FloatArray]]) -> _Regression:
-    """Ridge regressions for several actions, each drawn towards the one for all of them."""
+    """Fit a ridge regression per action; each shrinks towards the regression of all actions."""
     first = sum((part[0] for part in parts), np.zeros_like(parts[0][0]))
     second = sum((part[1] for part in parts), np.zeros_like(parts[0][1]))
     k = len(first)
@@ -76,16 +76,16 @@ def _regress(parts: Sequence[tuple[FloatArray, FloatArray]]) -> _Regression:
 
 
 class Dynamics:
-    """What follows an agent's own action when the others play as they do in a stage.
+    """The expected features after an agent's own action, given the others' policies in a stage.
 
     Args:
         gathered: the steps.
         features: Z of all observations, `(n_observations, k)`.
-        counts: per stage, of the distinct steps.
-        probabilities: everyone's policies.
-        joint: True: one regression per joint action on the steps of all stages, whose dynamics are
-            the same, the others' actions averaged over their policies (for few joint actions).
-            False: one per own action on each stage's steps, in which the others play as they do.
+        counts: per stage, counts of the distinct steps.
+        probabilities: the policies of all agents.
+        joint: True: one regression per joint action on the steps of all stages, which share their
+            dynamics. The others' actions are averaged over their policies. This suits games with
+            few joint actions. False: one regression per own action on the steps of each stage.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class Dynamics:
         self._fitted: tuple[int, _Regression] | None = None
 
     def onward(self, stage: int, rows: IntArray) -> FloatArray:
-        """Expected features of the next observation, `(n, n_own, k)`, 0 where nothing follows."""
+        """Return the expected features of the next observation, `(n, n_own, k)`; 0 at an end."""
         fit, features = self._fit(stage), self._features[rows]
         found = np.zeros((len(rows), self._gathered.n_own, features.shape[1]))
         for action, own, probability in self._actions(stage, rows):
@@ -110,7 +110,10 @@ class Dynamics:
         return found
 
     def leverage(self, stage: int, rows: IntArray) -> FloatArray:
-        """Variance of that expectation in units of a step's, `(n, n_own)`: in a table, 1 / N."""
+        """Return the variance of `onward` in units of a step's variance, `(n, n_own)`.
+
+        For tabular features it is 1 / N at N visits.
+        """
         fit, features = self._fit(stage), self._features[rows]
         found = np.zeros((len(rows), self._gathered.n_own))
         for action, own, probability in self._actions(stage, rows):
@@ -119,7 +122,7 @@ class Dynamics:
         return found
 
     def residual(self, stage: int, weights: FloatArray) -> float:
-        """Variance of Z(o') . weights about its expectation, mean over a stage's steps."""
+        """Return the variance of Z(o') . weights about its expectation, averaged over a stage."""
         steps, count = self._gathered.stages[stage], self._counts[stage]
         predicted = np.einsum("akl,l->ak", self._fit(stage).maps, weights)[self._numbers(stage)]
         value = self._features @ weights
@@ -131,7 +134,7 @@ class Dynamics:
         return total / float(count.sum())
 
     def _fit(self, stage: int) -> _Regression:
-        """The regressions of a stage; one stage's at a time are kept, for they are large."""
+        """Return the regressions of a stage; only one stage's are kept, since they are large."""
         key = -1 if self._joint else stage
         if self._fitted is None or self._fitted[0] != key:
             stages = range(len(self._counts)) if self._joint else [stage]
@@ -150,11 +153,11 @@ class Dynamics:
 
     @property
     def _n_actions(self) -> int:
-        """How many actions have a regression of their own."""
+        """Number of actions that have their own regression."""
         return prod(self._gathered.n_actions) if self._joint else self._gathered.n_own
 
     def _numbers(self, stage: int) -> IntArray:
-        """The regression of every distinct step: its joint action's number, or the own action."""
+        """Return the regression of every distinct step: its joint or own action's number."""
         gathered = self._gathered
         actions = gathered.stages[stage].joint_actions
         if not self._joint:
@@ -162,7 +165,7 @@ class Dynamics:
         return np.asarray(np.ravel_multi_index(tuple(actions.T), gathered.n_actions), np.int64)
 
     def _actions(self, stage: int, rows: IntArray) -> list[tuple[int, int, FloatArray]]:
-        """Every regression: its number, the own action, the probability of the others' actions."""
+        """Return per regression: number, own action, probability of the others' actions."""
         gathered = self._gathered
         if not self._joint:
             return [(own, own, np.ones(len(rows))) for own in range(gathered.n_own)]

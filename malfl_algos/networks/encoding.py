@@ -1,4 +1,4 @@
-"""Observations as what a network takes: flat rows of 32-bit floats."""
+"""Encode observations as inputs of a network: flat rows of 32-bit floats."""
 
 from __future__ import annotations
 
@@ -28,15 +28,14 @@ Features = NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class Encoder:
-    """Observations of one space as features: discrete ones one-hot, arrays flattened.
+    """Encodes observations of one space: discrete values one-hot, arrays flattened.
 
     Args:
         space: Box, Discrete, MultiDiscrete or MultiBinary.
-        mean, sd: float32 `(width,)`: a Box's features are shifted and divided by them; None: they
-            stay as they are.
+        mean, sd: float32 `(width,)`: standardise the features of a Box; None leaves them unchanged.
 
     Raises:
-        InputError: for another space, or a standardisation that does not fit.
+        InputError: for an unsupported space, or a mean or sd that does not fit.
     """
 
     space: AnySpace
@@ -67,10 +66,10 @@ class Encoder:
         return isinstance(self.space, (spaces.Discrete, spaces.MultiDiscrete))
 
     def encode(self, observations: NDArray[Any]) -> Features:
-        """Features of observations `(n, ...)`, float32 `(n, width)`.
+        """Return the features float32 `(n, width)` of observations `(n, ...)`.
 
         Raises:
-            InputError: for observations that are not of the space, or not finite.
+            InputError: for observations outside the space, or not finite.
         """
         observations = np.asarray(observations)
         check_in_space(observations, self.space, where="encoder")
@@ -79,7 +78,7 @@ class Encoder:
             return self._one_hot(flat)
         features = flat.astype(np.float32)
         if not np.all(np.isfinite(features)):
-            raise InputError("observations must be finite: mend the game, or clip what it shows")
+            raise InputError("observations must be finite; clip them, or correct the game")
         if self.mean is not None:
             features -= self.mean
         if self.sd is not None:
@@ -87,9 +86,9 @@ class Encoder:
         return features
 
     def standardised(self, observations: NDArray[Any]) -> Encoder:
-        """The same with mean and standard deviation of some observations `(n, ...)`.
+        """Return this encoder with the mean and sd of some observations `(n, ...)`.
 
-        Only for a Box; others stay as they are. What never varies is shifted only.
+        Only a Box is standardised. A feature that never varies is shifted, but not divided.
         """
         if not isinstance(self.space, spaces.Box):
             return self
@@ -100,7 +99,7 @@ class Encoder:
         return replace(self, mean=mean.astype(np.float32), sd=sd.astype(np.float32))
 
     def to_json(self) -> dict[str, Any]:
-        """As plain values; `from_json` gives the same encoder."""
+        """Return plain values; `from_json` makes the same encoder of them."""
         lists = {
             name: None if values is None else values.tolist()
             for name, values in (("mean", self.mean), ("sd", self.sd))
@@ -109,10 +108,10 @@ class Encoder:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Encoder:
-        """The encoder that `to_json` wrote.
+        """Return the encoder that `to_json` wrote.
 
         Raises:
-            InputError: for anything else.
+            InputError: for any other content.
         """
         try:
             mean, sd = (
@@ -127,7 +126,7 @@ class Encoder:
         starts, sizes = discrete_range(self.space)
         own = digits.astype(np.int64) - starts
         if own.size and not np.all((own >= 0) & (own < sizes)):
-            raise InputError(f"observations must be of {self.space}, some are not")
+            raise InputError(f"observations must lie in {self.space}, but some do not")
         features = np.zeros((len(own), int(sizes.sum())), dtype=np.float32)
         columns = own + (np.cumsum(sizes) - sizes)
         features[np.arange(len(own))[:, None], columns] = 1.0
@@ -135,10 +134,10 @@ class Encoder:
 
 
 def input_features(encoder: Encoder, observations: NDArray[Any]) -> Features:
-    """What the networks take: the encoded observation and, of several digits, their values, too.
+    """Return the inputs of the networks: the encoded observation, and the values of its digits.
 
-    A digit one-hot says nothing of the values between those seen; its value, standardised as if
-    all were equally likely, does.
+    Only a MultiDiscrete observation has digits. A one-hot digit carries no information about the
+    order of its values. The value itself does; it is standardised as if all were equally likely.
     """
     features = encoder.encode(observations)
     if not isinstance(encoder.space, spaces.MultiDiscrete):

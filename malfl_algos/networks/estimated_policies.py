@@ -1,6 +1,6 @@
-"""Policies of all stages as one network: a trunk that the stages share, and a head for each.
+"""Policies of all stages as one network: the stages share a trunk, and each has its own head.
 
-Equation (10): maximum likelihood of what was played, with an entropy bonus, and early stopping on
+Equation (10): maximum likelihood of the played actions, with an entropy bonus and early stopping on
 held-out episodes.
 """
 
@@ -30,11 +30,11 @@ PIECE = 1 << 15
 
 @dataclass(frozen=True, eq=False)
 class EstimatedPolicies:
-    """Everyone's policies in all stages, as functions of what one agent observes.
+    """The policies of all agents in all stages, as functions of one agent's observations.
 
     Args:
-        parameters: of the network, one output per stage and action of every agent.
-        n_stages: how many stages.
+        parameters: of the network, which has one output per stage and action of every agent.
+        n_stages: number of stages.
         n_actions: of every agent.
         losses: training and held-out loss of every round.
     """
@@ -45,7 +45,7 @@ class EstimatedPolicies:
     losses: list[tuple[float, float]]
 
     def log_policies(self, inputs: Features, stage: int) -> list[FloatArray]:
-        """Log probabilities in a stage at inputs `(n, width)`, per agent `(n, n_actions)`."""
+        """Return per agent the log-policy `(n, n_actions)` of a stage at inputs `(n, width)`."""
         rows = torch.from_numpy(inputs).to(self.parameters[0].device)
         with torch.no_grad():
             found = [
@@ -62,7 +62,7 @@ def _by_agent(
     n_stages: int,
     n_actions: tuple[int, ...],
 ) -> list[Tensor]:
-    """Log probabilities of every agent's actions, each input in its stage."""
+    """Return the log-probabilities of every agent's actions, each input in its stage."""
     out = apply(parameters, inputs).reshape(len(inputs), n_stages, sum(n_actions))
     logits = out[torch.arange(len(inputs), device=out.device), stages]
     ends = [sum(n_actions[: agent + 1]) for agent in range(len(n_actions))]
@@ -89,11 +89,11 @@ def estimate_policies(
 
     Args:
         gathered: the distinct observations and steps.
-        counts: per stage, of the distinct steps to train on.
-        held_out: per stage, of those to stop by.
+        counts: per stage, counts of the distinct steps for training.
+        held_out: per stage, counts of the held-out steps, for early stopping.
         hidden: widths of the hidden layers.
         entropy_coefficient: lambda >= 0; it biases the estimate towards uniform.
-        settings, generator, saver, log: as `train` takes them.
+        settings, generator, saver, log: see `train`.
         device: of the network.
     """
     n_stages, n_actions = len(gathered.stages), gathered.n_actions
@@ -132,7 +132,7 @@ def estimate_policies(
 
 @dataclass(frozen=True, eq=False)
 class _Table:
-    """Observation, stage, weight and everyone's actions, an item each; the weights' mean is 1."""
+    """Per item: observation, stage, weight (mean 1), and the actions of all agents."""
 
     rows: Tensor
     stages: Tensor

@@ -1,4 +1,4 @@
-"""Features of a reward network: what its last layer, the one that is inferred, is linear in."""
+"""Features of a reward network; its last layer, which is inferred, is linear in them."""
 
 from __future__ import annotations
 
@@ -29,20 +29,21 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
 WEIGHT, BIAS = 0.5, 1.0
-"""Of a random network: weights are He's times the one, biases have the other for their standard
-deviation: units that bend far apart, and so a reward that is smooth unless data say otherwise.
+"""Scales of a random network: the factor on He's weights, and the standard deviation of the biases.
+
+With these scales the units bend far apart, so that the reward is smooth unless data show otherwise.
 """
 PIECE = 1 << 15
 
 
 @dataclass(frozen=True, eq=False)
 class FeatureMap:
-    """Hidden layers of a network, its inputs beside them, and a constant.
+    """The last hidden units of a network, its inputs, and a constant.
 
     Args:
-        hidden: parameters of the hidden layers, rectified linear units after each.
-        shift, scale: `(n_features - 1,)`: what is taken off the units and inputs, and what they
-            are multiplied by; 0 for those that never vary.
+        hidden: parameters of the hidden layers, with rectified linear units after each.
+        shift, scale: `(n_features - 1,)`: a feature is (unit or input - shift) * scale. The scale
+            is 0 where a unit or input never varies.
     """
 
     hidden: list[Tensor]
@@ -51,7 +52,7 @@ class FeatureMap:
 
     @property
     def n_features(self) -> int:
-        """How many there are, the constant, which comes last, with them."""
+        """Number of features, with the constant, which comes last."""
         return len(self.shift) + 1
 
     def __call__(self, inputs: Features) -> FloatArray:
@@ -68,14 +69,14 @@ def random_map(
     read: NDArray[np.bool_],
     device: torch.device,
 ) -> FeatureMap:
-    """A network of random weights, its units and inputs standardised over some inputs.
+    """Return a network of random weights, its units and inputs standardised over some inputs.
 
     Args:
         generator: of the weights.
         widths: of the hidden layers.
-        inputs: `(n, width)`, over which features have mean zero, and units and inputs one summed
-            variance each.
-        read: which inputs the layers read, `(width,)`; the others stand beside them only.
+        inputs: `(n, width)`. Over them all features have mean zero, and the variances of the units
+            sum to 1, as do those of the inputs.
+        read: bool `(width,)`: the inputs that the layers read. All inputs are features.
         device: where the network lives.
     """
     hidden = init(generator, [int(read.sum()), *widths, 1], last_scale=0.0)[:-2]
@@ -90,23 +91,23 @@ def random_map(
 
 
 def trained_map(hidden: Sequence[Tensor], inputs: Features) -> FeatureMap:
-    """The hidden layers of a network that was trained, standardised likewise."""
+    """Return the hidden layers of a trained network, standardised as in `random_map`."""
     n_units = hidden[-1].shape[-1]
     raw = _raw(hidden, inputs)
-    deviation = raw.std(axis=0)
-    deviation = np.where(deviation > 1e-8, deviation, 0.0)
+    sd = raw.std(axis=0)
+    sd = np.where(sd > 1e-8, sd, 0.0)
     total = np.concatenate(
         [
             np.full(part.shape, np.sqrt(max(float((part**2).sum()), 1e-300)))
-            for part in (deviation[:n_units], deviation[n_units:])
+            for part in (sd[:n_units], sd[n_units:])
         ]
     )
     whole = FeatureMap([p.detach().clone() for p in hidden], raw.mean(axis=0), total)
-    return replace(whole, scale=np.where(deviation > 0, 1 / total, 0.0))
+    return replace(whole, scale=np.where(sd > 0, 1 / total, 0.0))
 
 
 def with_actions(inputs: Features, actions: NDArray[np.int64], sizes: Sequence[int]) -> Features:
-    """Inputs with actions one-hot behind them.
+    """Return inputs with one-hot actions appended.
 
     Args:
         inputs: `(n, width)`.
@@ -118,7 +119,7 @@ def with_actions(inputs: Features, actions: NDArray[np.int64], sizes: Sequence[i
 
 
 def acting_agents(model: RewardModel, agent_index: int, n_agents: int) -> tuple[int, ...]:
-    """Agents whose actions a reward depends on."""
+    """Return the indices of the agents whose actions a reward depends on."""
     if model == "state":
         return ()
     return (agent_index,) if model == "own_action" else tuple(range(n_agents))
@@ -126,11 +127,11 @@ def acting_agents(model: RewardModel, agent_index: int, n_agents: int) -> tuple[
 
 @dataclass(frozen=True, eq=False)
 class RewardFeatures:
-    """phi of one agent.
+    """The reward features phi of one agent.
 
     Args:
         model: `state` phi(o), `own_action` phi(o, a^i), `joint` phi(o, a^1..a^n).
-        map: from inputs, with one-hot actions behind them where the model has actions.
+        map: takes inputs, with one-hot actions appended if the model has actions.
         n_actions: of every agent.
         agent_index: i.
     """
@@ -142,17 +143,17 @@ class RewardFeatures:
 
     @property
     def acting(self) -> tuple[int, ...]:
-        """Agents whose actions the reward depends on."""
+        """Indices of the agents whose actions the reward depends on."""
         return acting_agents(self.model, self.agent_index, len(self.n_actions))
 
     def __call__(self, inputs: NDArray[np.float32], joint_actions: IntArray) -> FloatArray:
-        """phi `(n, k)` at inputs `(n, width)` and joint actions `(n, n_agents)`."""
+        """Return phi `(n, k)` at inputs `(n, width)` and joint actions `(n, n_agents)`."""
         acting = list(self.acting)
         sizes = [self.n_actions[agent] for agent in acting]
         return self.map(with_actions(inputs, joint_actions[:, acting], sizes))
 
     def expected(self, inputs: Features, policies: Sequence[FloatArray]) -> FloatArray:
-        """phi averaged over the others' actions, `(n, n_own, k)`."""
+        """Return phi averaged over the others' actions, `(n, n_own, k)`."""
         n_own = self.n_actions[self.agent_index]
         acting = self.acting
         sizes = tuple(self.n_actions[agent] for agent in acting)

@@ -1,4 +1,4 @@
-"""One agent's reward: an ensemble, fitted member by member, each saved when it is done."""
+"""Fit one agent's reward: an ensemble, fitted and saved member by member."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["Fitted", "fit_agent"]
 FloatArray = NDArray[np.float64]
 
 HELD_OUT = 0.1
-"""Share of every stage's episodes by which training stops."""
+"""Share of the episodes of every stage that is held out, for early stopping."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,8 +28,8 @@ class Fitted:
 
     Args:
         members: of the ensemble.
-        policies: everyone's, as functions of what the agent observes.
-        diagnostics: for JSON.
+        policies: of all agents, as functions of the agent's observations.
+        diagnostics: JSON values.
     """
 
     members: tuple[Member, ...]
@@ -43,9 +43,10 @@ def fit_agent(
     """Fit one agent.
 
     Args:
-        gathered: the steps as it sees them.
-        fitting: how.
-        known: policies known for certain, by agent index, `(n_stages, n_observations, n_actions)`.
+        gathered: the steps as the agent observes them.
+        fitting: settings shared by all agents.
+        known: by agent index, policies that are known exactly, `(n_stages, n_observations,
+            n_actions)`.
     """
     members: list[Member] = []
     details: list[Details] = []
@@ -81,7 +82,7 @@ def fit_agent(
 
 
 def _counts(gathered: Gathered, fitting: Fitting, number: int) -> Counts:
-    """The counts that a member is fitted to."""
+    """Return the counts of the steps that a member is fitted to."""
     apart = np.random.default_rng(fitting.sequence(gathered.view, 0))
     drawn = np.random.default_rng(fitting.sequence(gathered.view, 1, number))
     found = Counts([], [], [])
@@ -93,7 +94,7 @@ def _counts(gathered: Gathered, fitting: Fitting, number: int) -> Counts:
             share = np.full(steps.n_blocks, 1 / steps.n_blocks)
             weights = drawn.multinomial(steps.n_blocks, share).astype(np.float64)
         parts = [steps.counts(w) for w in (weights, weights * kept, weights * (1 - kept))]
-        # of a stage with a single block, or none drawn, all of it serves both ends
+        # a stage with a single block, or without drawn blocks, serves for training and stopping
         parts = [part if part.any() else parts[0] for part in parts]
         for kind, part in zip(
             (found.everything, found.training, found.held_out), parts, strict=True
@@ -105,7 +106,7 @@ def _counts(gathered: Gathered, fitting: Fitting, number: int) -> Counts:
 def _policies(
     gathered: Gathered, fitting: Fitting, counts: Counts, number: int
 ) -> EstimatedPolicies:
-    """The policies that a member takes, trained at most once."""
+    """Return the policies that a member uses; they are trained at most once."""
     key = gathered.view, number if fitting.options.bootstrap else 0
     if key not in fitting.policies:
         fitting.policies[key] = estimate_policies(
@@ -119,7 +120,7 @@ def _policies(
 
 
 def _saved(fit: MemberFit) -> tuple[Member, Details]:
-    """A member and its details, from its checkpoint where there is one."""
+    """Return a member and its details, from its checkpoint if there is one."""
     gathered, fitting = fit.gathered, fit.fitting
     saver = fitting.checkpoints.named(
         f"agent_{gathered.agent_index}_member_{fit.number}", n_inputs=gathered.inputs.shape[1]

@@ -1,8 +1,8 @@
-"""The steps of a trace as an observer of one agent takes them: each distinct one once, weighted.
+"""The distinct steps of a trace as one agent observes them, each with its count.
 
-Where observations repeat (a grid world has few), millions of steps are a few thousand distinct
-ones, and every loss over steps is the same sum with far fewer terms. Where none repeats nothing is
-lost. No table over states is made: an observation is known by its features alone.
+If observations repeat, as in a grid world, millions of steps are a few thousand distinct ones, and
+every loss over steps is the same sum with far fewer terms. If no observation repeats, nothing is
+lost. There is no table over states: an observation is known by its features alone.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
 
 BLOCKS = 20
-"""A stage of fewer episodes is cut into so many blocks of steps, which are resampled instead."""
+"""A stage of fewer episodes is cut into this many blocks of steps, which replace the episodes."""
 _TABLE = 1 << 24
-"""Keys below this are numbered through a table, larger ones by sorting."""
+"""Keys below this are numbered by a table, larger keys by sorting."""
 _LARGEST = 1 << 62
 
 
@@ -45,12 +45,12 @@ class Steps:
     """The distinct steps of a stage.
 
     Args:
-        here, after: int `(n_distinct,)`: row of the observation before and after in the features.
+        here, after: int `(n_distinct,)`: rows of the observations before and after the step.
         joint_actions: int `(n_distinct, n_agents)`.
-        goes_on: `(n_distinct,)`: 0 where the episode terminated, so that no value follows, else 1.
-        which: int `(n_steps,)`: the distinct step of every step.
-        block: int `(n_steps,)`: the episode of every step, or a part of one.
-        n_blocks: how many there are.
+        goes_on: `(n_distinct,)`: 0 if the episode terminated, so that no value follows; else 1.
+        which: int `(n_steps,)`: the number of the distinct step of every step.
+        block: int `(n_steps,)`: the block of every step: its episode, or a part of the stage.
+        n_blocks: number of blocks.
     """
 
     here: IntArray
@@ -62,7 +62,11 @@ class Steps:
     n_blocks: int
 
     def counts(self, block_weights: FloatArray | None = None) -> FloatArray:
-        """How often each distinct step was made, `(n_distinct,)`, blocks counted so often."""
+        """Return how often each distinct step occurred, `(n_distinct,)`.
+
+        Args:
+            block_weights: `(n_blocks,)`, how often each block counts; None: once.
+        """
         weights = None if block_weights is None else block_weights[self.block]
         found = np.bincount(self.which, weights=weights, minlength=len(self.here))
         return np.asarray(found, dtype=np.float64)
@@ -70,15 +74,15 @@ class Steps:
 
 @dataclass(frozen=True, eq=False)
 class Gathered:
-    """All that one agent's observer reads.
+    """All steps of a trace, as one agent observes them.
 
     Args:
         inputs: float32 `(n_observations, width)`: features of the distinct observations.
         stages: distinct steps per stage.
-        agent_index: whose observations these are.
+        agent_index: of the observing agent.
         n_actions: of every agent.
         encoder: of the observations.
-        view: number of the first agent that sees the same.
+        view: index of the first agent with the same observations.
     """
 
     inputs: Features
@@ -90,14 +94,14 @@ class Gathered:
 
     @property
     def read(self) -> NDArray[np.bool_]:
-        """Inputs that random layers read, `(width,)`: the values of digits, not their one-hots."""
+        """Inputs that random layers read, bool `(width,)`: values of digits, not their one-hots."""
         width = self.inputs.shape[1]
         n_values = width - self.encoder.width or width
         return np.asarray(np.arange(width) >= width - n_values)
 
     @property
     def repeats(self) -> bool:
-        """Whether the same observation is mostly seen more than once."""
+        """Whether most observations occur more than once."""
         return 2 * len(self.inputs) < sum(len(steps.which) for steps in self.stages)
 
     @property
@@ -108,15 +112,16 @@ class Gathered:
     def action_counts(
         self, stage: int, counts: FloatArray, agent_index: int | None = None
     ) -> tuple[IntArray, FloatArray]:
-        """What an agent played where in a stage.
+        """Count an agent's actions at every observation of a stage.
 
         Args:
-            stage: its number.
+            stage: number of the stage.
             counts: of its distinct steps.
-            agent_index: whose actions; None: the observing agent's own.
+            agent_index: of the acting agent; None: the observing agent.
 
         Returns:
-            The rows of observations seen, sorted, `(n,)`, and counts of actions `(n, n_actions)`.
+            The sorted rows of the visited observations `(n,)`, and the counts of the actions there
+            `(n, n_actions)`.
         """
         agent = self.agent_index if agent_index is None else agent_index
         steps, n_actions = self.stages[stage], self.n_actions[agent]
@@ -128,9 +133,9 @@ class Gathered:
 
 
 def gather(trace: LearningTrace) -> list[Gathered]:
-    """The distinct observations and steps, as each agent sees them.
+    """Return the distinct observations and steps of every agent.
 
-    Agents that share their observations share what is made of them.
+    Agents that observe the same arrays share the result.
     """
     found: list[Gathered] = []
     for index in range(len(trace.agents)):
@@ -143,7 +148,7 @@ def gather(trace: LearningTrace) -> list[Gathered]:
 
 
 def checksum(views: Sequence[Gathered]) -> int:
-    """A number that tells one trace from another."""
+    """Return a checksum of a trace."""
     found = 0
     for view in views:
         arrays: list[NDArray[Any]] = [view.inputs]
@@ -156,7 +161,7 @@ def checksum(views: Sequence[Gathered]) -> int:
 
 
 def _alike(trace: LearningTrace, one: int, other: int) -> bool:
-    """Whether two agents' observations are the very same arrays."""
+    """Whether two agents observe the same arrays."""
     spaces = trace.spaces or ()
     return spaces[one] == spaces[other] and all(
         kind is not None and kind[trace.agents[one]] is kind[trace.agents[other]]
@@ -166,7 +171,7 @@ def _alike(trace: LearningTrace, one: int, other: int) -> bool:
 
 
 def _steps(trace: LearningTrace) -> list[Transitions]:
-    """The steps of every stage."""
+    """Return the steps of every stage."""
     return [stage.transitions for stage in trace.stages if stage.transitions is not None]
 
 
@@ -204,7 +209,7 @@ def _gather(trace: LearningTrace, agent_index: int) -> Gathered:
 
 
 def _blocks(episode_ends: NDArray[np.bool_]) -> tuple[IntArray, int]:
-    """Number of every step's episode, or of its part of the stage where there are few episodes."""
+    """Return the block of every step and the number of blocks; see `BLOCKS`."""
     episode: IntArray = np.cumsum(episode_ends) - episode_ends
     n_episodes = int(episode[-1]) + 1
     if n_episodes >= BLOCKS:
@@ -214,15 +219,15 @@ def _blocks(episode_ends: NDArray[np.bool_]) -> tuple[IntArray, int]:
 
 
 def number_columns(columns: Sequence[NDArray[Any]], sizes: Sequence[int]) -> tuple[IntArray, ...]:
-    """Number the distinct rows of whole numbers.
+    """Number the distinct rows of a table of whole numbers.
 
     Args:
-        columns: each `(n,)`, whole numbers in `0..size - 1`.
-        sizes: of each column.
+        columns: of the table, each `(n,)`, whole numbers in `0..size - 1`.
+        sizes: size of each column.
 
     Returns:
-        Where each distinct row is found first `(n_distinct,)`, in the order of the rows as digits,
-        and the number of every row's `(n,)`.
+        The first place of each distinct row `(n_distinct,)`, in lexicographic order of the rows,
+        and the number of the distinct row of every row `(n,)`.
     """
     key, bound = np.zeros(len(columns[0]), dtype=np.int64), 1
     for column, size in zip(columns, sizes, strict=True):
@@ -236,10 +241,10 @@ def number_columns(columns: Sequence[NDArray[Any]], sizes: Sequence[int]) -> tup
 def distinct_observations(
     arrays: Sequence[NDArray[Any]], space: AnySpace
 ) -> tuple[NDArray[Any], list[IntArray]]:
-    """Distinct observations in some arrays `(n, ...)` of one space.
+    """Find the distinct observations in some arrays `(n, ...)` of one space.
 
     Returns:
-        The observations `(n_distinct, ...)`, and for each array the number of every observation's.
+        The distinct observations `(n_distinct, ...)`, and per array the number of each observation.
     """
     if isinstance(space, (spaces.Discrete, spaces.MultiDiscrete)):
         starts, sizes = discrete_range(space)
@@ -251,7 +256,7 @@ def distinct_observations(
         keyed = [[_hashed(array)] for array in arrays]
         sizes = np.array([_LARGEST])
     lengths = np.cumsum([0, *(len(array) for array in arrays)])
-    # arrays first, so that no more than one of them is held as keys of 64 bits per digit
+    # array by array, so that only one of them at a time is held as 64-bit keys per digit
     partial = [number_columns(columns, sizes.tolist()) for columns in keyed]
     firsts = [array[places] for array, (places, _) in zip(arrays, partial, strict=True)]
     heads = [
@@ -270,12 +275,12 @@ def distinct_observations(
 
 def _digits(digits: IntArray, sizes: NDArray[np.int64]) -> list[IntArray]:
     if digits.size and not np.all((digits >= 0) & (digits < sizes)):
-        raise InputError("observations are not of their space: some digits are out of range")
+        raise InputError("observations must lie in their space, but some digits are out of range")
     return list(digits.T)
 
 
 def _number(key: IntArray, bound: int) -> tuple[IntArray, IntArray]:
-    """Places of the distinct keys, sorted by key, and the number of every key's."""
+    """Return the first places of the distinct keys, sorted by key, and the number of every key."""
     if bound > max(_TABLE, 4 * len(key)):
         _, places, which = np.unique(key, return_index=True, return_inverse=True)
         return places.astype(np.int64), which.astype(np.int64)
@@ -286,10 +291,10 @@ def _number(key: IntArray, bound: int) -> tuple[IntArray, IntArray]:
 
 
 def _hashed(array: NDArray[Any]) -> IntArray:
-    """A key of 62 bits for the bytes of every row; two distinct rows share one in 1e18 pairs."""
+    """Return a 62-bit key of the bytes of every row; two rows collide once in 1e18 pairs."""
     rows = np.ascontiguousarray(array.reshape(len(array), -1))
     if rows.dtype.kind == "f":
-        rows = rows + 0.0  # the two zeros are one number
+        rows = rows + 0.0  # -0.0 becomes 0.0
     words = rows.view(np.uint8).reshape(len(rows), -1)
     words = np.pad(words, ((0, 0), (0, -words.shape[1] % 8)))
     key = np.zeros(len(rows), dtype=np.uint64)

@@ -1,8 +1,9 @@
-"""The last layer of a reward network, inferred from the actions that learners went on to play.
+"""The last layer of a reward network, inferred from the actions of the following stages.
 
-(6) says alpha log pi_{h+1} = q_h up to a constant per observation, and q_h is affine in the layer:
-the project's own Gaussian inference applies, with multinomial actions, the noise of the regression
-behind q_h and a noise of the learner's, whose size and the prior's the evidence chooses.
+By (6), alpha log pi_{h+1} = q_h up to a constant per observation, and q_h is affine in the layer.
+The Gaussian inference of `malfl_algos.ma_lfl` therefore applies. Its noise has three parts: the
+multinomial actions, the regression behind q_h, and the learner. The evidence chooses the size of
+the learner's noise and the prior variance.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ __all__ = ["LastLayer", "fit_last_layer", "prediction"]
 FloatArray = NDArray[np.float64]
 
 PASSES = 3
-"""Rounds of expanding the multinomial likelihood about the fit."""
+"""Rounds in which the multinomial likelihood is expanded about the fit."""
 EVALUATIONS = 8
 """Noise settings that the evidence tries in a round."""
 CONCENTRATION = 0.3
@@ -41,8 +42,8 @@ class LastLayer:
         mean: `(k,)`.
         covariance: `(k, k)`.
         evidence: noise and prior, and how they were chosen.
-        step_size: of the rule that the learners were taken to follow, see `fit_last_layer`.
-        rank: how many directions of it the data determine better than the prior does.
+        step_size: of the assumed learning rule; see `fit_last_layer`.
+        rank: number of directions that the data determine better than the prior does.
     """
 
     mean: FloatArray
@@ -63,12 +64,13 @@ def fit_last_layer(
     """Infer w from all stages.
 
     Args:
-        stages: what each says.
-        dynamics: of the regressions behind them.
+        stages: the evidence of each stage.
+        dynamics: the regressions behind the action values.
         temperature: alpha.
-        step_size: beta of learners that update a table from 0 in every stage: an action tried N
-            times has come 1 - (1 - beta)^N of the way to its value; None: learners reach q_h.
-        given: noise and prior to take without a search.
+        step_size: beta of learners that update a table from 0 in every stage. The value of an
+            action tried N times is then the fraction 1 - (1 - beta)^N of q_h. None: learners reach
+            q_h.
+        given: noise and prior to use; None: the evidence chooses them.
     """
     reached = [_reached(one, step_size) for one in stages]
     coefficients = np.concatenate(
@@ -78,7 +80,7 @@ def fit_last_layer(
     counts = np.concatenate([one.counts for one in stages])
     k = coefficients.shape[-1]
     prior = np.eye(k)
-    prior[-1, -1] = 0.0  # the constant, which comes last, is the level
+    prior[-1, -1] = 0.0  # no prior on the constant, which comes last
     response = temperature * np.log(smoothed_policy(counts, pseudo_count=CONCENTRATION))
     variance, constant = temperature**2 / (counts + 0.5), 0.0
     noise = np.zeros(counts.shape)
@@ -104,8 +106,8 @@ def fit_last_layer(
         evidence = posterior.evidence
         own = evidence.noise_variance + (evidence.noise_scale or 1.0) * noise
         q = coefficients @ posterior.mean + offset
-        answer, _ = working_response(q, own, counts, temperature=temperature)
-        response, variance, constant = answer.mean, answer.variance, answer.log_constant
+        result, _ = working_response(q, own, counts, temperature=temperature)
+        response, variance, constant = result.mean, result.variance, result.log_constant
     assert posterior is not None
     rank = _rank(posterior)
     return LastLayer(posterior.mean, posterior.covariance(), posterior.evidence, step_size, rank)
@@ -114,14 +116,14 @@ def fit_last_layer(
 def prediction(
     one: StageRows, mean: FloatArray, *, temperature: float, step_size: float | None
 ) -> float:
-    """Log likelihood per step of the next stage's actions, had they followed (6) from q_h."""
+    """Return the log-likelihood per step of the next stage's actions under (6)."""
     q = _reached(one, step_size) * (one.coefficients @ mean + one.offset)
     log_policy = log_softmax(q / temperature, axis=-1)
     return float((one.counts * log_policy).sum() / one.counts.sum())
 
 
 def _reached(one: StageRows, step_size: float | None) -> FloatArray:
-    """The part of the way from 0 to q that a learner has come, `(n, n_own)`."""
+    """Return the fraction of q that a learner has reached from 0, `(n, n_own)`."""
     if step_size is None:
         return np.ones(one.visits.shape)
     return np.asarray(-np.expm1(one.visits * np.log1p(-step_size)))
@@ -133,11 +135,11 @@ def _noise(
     mean: FloatArray,
     step_size: float | None,
 ) -> FloatArray:
-    """Variance of the learner's q about the model, as far as it can be predicted.
+    """Return the predictable variance of the learner's q about the model.
 
-    From the randomness of the next observations that K was learned from; of td learners also from
-    not knowing how far the values ahead had come, where an action was tried a few times only. (That
-    they swing about their values for ever is left to the noise that the evidence chooses.)
+    One part is the randomness of the next observations behind K. For td learners a second part is
+    the unknown progress of the values where an action was tried a few times only. The lasting
+    fluctuation of td values is part of the noise that the evidence chooses.
     """
     weights = np.append(mean, 1.0)
     step = {one.stage: dynamics.residual(one.stage, one.values @ weights) for one in stages}
@@ -153,6 +155,6 @@ def _noise(
 
 
 def _rank(posterior: Posterior) -> int:
-    """Eigenvalues of the data's information above the prior's, the constant aside."""
+    """Count the eigenvalues of the data's information above the prior's, without the constant."""
     values = np.linalg.eigvalsh(posterior.information[:-1, :-1])
     return int((values > 1 / posterior.evidence.prior_variance).sum())

@@ -1,4 +1,4 @@
-"""A log of training for TensorBoard."""
+"""Logs of training for TensorBoard."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ __all__ = ["Log", "tensorboard_log"]
 
 
 class Log(Protocol):
-    """A place for numbers."""
+    """Receives numbers."""
 
     def __call__(self, name: str, step: int, value: float) -> None:
-        """Note a value under a name such as `agent_0/entropy`."""
+        """Record a value under a name such as `agent_0/entropy`."""
         ...
 
 
 @contextmanager
 def tensorboard_log(folder: str | None, *, run: str) -> Iterator[Log | None]:
-    """A log that TensorBoard can show; None where no folder is given.
+    """Open a log that TensorBoard can show; None if no folder is given.
 
     Args:
-        folder: of several runs.
-        run: name of this one's folder in it.
+        folder: of all runs.
+        run: name of this run's folder in it.
 
     Raises:
-        ModuleNotFoundError: where tensorboard is not installed; it says how to.
+        ModuleNotFoundError: if tensorboard is not installed; the message names the command.
     """
     if folder is None:
         yield None

@@ -1,7 +1,7 @@
-"""A member of the ensemble: a feature map, and weights on its features.
+"""Fit one member of the ensemble: a feature map, and weights on its features.
 
-The weights are inferred from the actions that the learners went on to play; with `form: potentials`
-all is trained by gradients instead.
+The weights are inferred from the actions of the following stages. With `form: potentials` features
+and weights are trained by gradients instead.
 """
 
 from __future__ import annotations
@@ -42,21 +42,21 @@ FloatArray = NDArray[np.float64]
 Details = dict[str, Any]
 
 MOST_JOINT = 25
-"""Up to so many joint actions, each has dynamics of its own, learned from all stages."""
+"""Up to this number, every joint action has its own dynamics, learned from all stages."""
 
 
 @dataclass(frozen=True, eq=False)
 class Fitting:
-    """A fit of all agents.
+    """What the fits of all agents share.
 
     Args:
-        options: how it is made.
+        options: of the fit.
         discount: gamma.
         temperature: alpha.
         device: of the networks.
-        checkpoints: where what is done is saved.
-        log: of the losses.
-        policies: those estimated already, by view and member.
+        checkpoints: where finished parts are saved.
+        log: receives the losses.
+        policies: the policies estimated so far, by view and member.
     """
 
     options: FitOptions
@@ -68,11 +68,11 @@ class Fitting:
     policies: dict[tuple[int, int], EstimatedPolicies] = field(default_factory=dict)
 
     def sequence(self, *key: int) -> np.random.SeedSequence:
-        """A source of randomness of its own for a part of the fit."""
+        """Return the source of randomness of a part of the fit."""
         return np.random.SeedSequence(self.options.seed, spawn_key=key)
 
     def training(self, name: str, *key: int, steady: bool = False) -> dict[str, Any]:
-        """What a network of that name is trained with; its randomness is that of the key."""
+        """Return the arguments of a training; `name` labels its files, `key` its random numbers."""
         options, log = self.options, self.log
 
         def note(step: int, training: float, held_out: float) -> None:
@@ -92,14 +92,14 @@ class Fitting:
         }
 
     def generator(self, *key: int) -> torch.Generator:
-        """Likewise for torch."""
+        """Return torch's generator of a part of the fit."""
         seed = int(self.sequence(*key).generate_state(1)[0])
         return torch.Generator("cpu").manual_seed(seed)
 
 
 @dataclass(frozen=True, eq=False)
 class Counts:
-    """Per stage, counts of the distinct steps: all of them, and in two parts."""
+    """Per stage, counts of the distinct steps: all, the training part, and the held-out part."""
 
     everything: list[FloatArray]
     training: list[FloatArray]
@@ -108,16 +108,17 @@ class Counts:
 
 @dataclass(frozen=True, eq=False)
 class MemberFit:
-    """What a member is fitted to, and how.
+    """The data and settings of one member.
 
     Args:
-        gathered: the steps as the agent sees them.
-        fitting: see there.
+        gathered: the steps as the agent observes them.
+        fitting: settings shared by all agents.
         counts: of the steps.
-        policies: everyone's, as estimated.
-        known: policies known for certain, by agent index.
+        policies: estimated policies of all agents.
+        known: policies that are known exactly, by agent index.
         number: of the member.
-        chosen: details of the member whose noise, prior and rule this one takes.
+        chosen: details of the member whose noise, prior and learning rule are used again; None:
+            they are chosen anew.
     """
 
     gathered: Gathered
@@ -134,11 +135,11 @@ class MemberFit:
 
     @property
     def key(self) -> tuple[int, int]:
-        """Of the member's randomness."""
+        """Key of the member's random numbers."""
         return self.gathered.agent_index, self.number
 
     def probabilities(self, rows: IntArray, stage: int) -> list[FloatArray]:
-        """Everyone's policies, as estimated or as known."""
+        """Return the policies of all agents: the known ones, and estimates of the others."""
         found = [
             np.exp(own) for own in self.policies.log_policies(self.gathered.inputs[rows], stage)
         ]
@@ -157,6 +158,7 @@ class MemberFit:
 
 
 def fit_member(fit: MemberFit) -> tuple[Member, Details]:
+    """Fit one member; return it and the details of its fit, as JSON values."""
     potentials = None
     if "potentials" in (fit.options.form, fit.options.trunk):
         potentials = _fit_potentials(fit)
@@ -195,7 +197,7 @@ def _fit_potentials(fit: MemberFit) -> Potentials:
 
 
 def _potentials_member(fit: MemberFit, found: Potentials) -> tuple[Member, Details]:
-    """The reward network itself as a member: its hidden layers, its last layer, no posterior."""
+    """Return the reward network itself as a member, without a posterior."""
     gathered = fit.gathered
     acting = acting_agents(fit.options.reward_model, gathered.agent_index, len(gathered.n_actions))
     extra = sum(gathered.n_actions[agent] for agent in acting)
@@ -211,7 +213,7 @@ def _potentials_member(fit: MemberFit, found: Potentials) -> tuple[Member, Detai
 
 
 def _trunk(fit: MemberFit, potentials: Potentials | None, generator: torch.Generator) -> FeatureMap:
-    """Features of observations, below values and rewards of states."""
+    """Return the features of observations, for values and for rewards of states."""
     gathered = fit.gathered
     if fit.options.trunk == "policies":
         return trained_map(fit.policies.parameters[:-2], gathered.inputs)
@@ -227,7 +229,7 @@ def _trunk(fit: MemberFit, potentials: Potentials | None, generator: torch.Gener
 
 
 def _action_map(fit: MemberFit, acting: Sequence[int], generator: torch.Generator) -> FeatureMap:
-    """Features of observations and actions, standardised over the steps of the first stage."""
+    """Return features of observations and actions, standardised over the first stage."""
     gathered, steps = fit.gathered, fit.gathered.stages[0]
     sizes = [gathered.n_actions[agent] for agent in acting]
     actions = steps.joint_actions[:, list(acting)]
@@ -251,7 +253,7 @@ def _value_model(fit: MemberFit, features: FloatArray, reward: RewardFeatures) -
 
 
 def _centre(fit: MemberFit, reward: RewardFeatures) -> FloatArray:
-    """Mean features over all steps."""
+    """Return the mean features over all steps."""
     total, sums = 0.0, np.zeros(reward.map.n_features)
     for steps, count in zip(fit.gathered.stages, fit.counts.everything, strict=True):
         for part in parts_of(len(count)):
@@ -262,7 +264,7 @@ def _centre(fit: MemberFit, reward: RewardFeatures) -> FloatArray:
 
 
 def _last_layer(fit: MemberFit, rows: Sequence[StageRows], dynamics: Dynamics) -> LastLayer:
-    """The last layer, under the learners' rule that was chosen or explains the data better."""
+    """Infer the last layer, under the chosen learning rule or that of largest evidence."""
     options, temperature = fit.options, fit.fitting.temperature
 
     def fitted(rule: float | None, given: Given | None) -> LastLayer:
@@ -285,7 +287,7 @@ def _last_layer(fit: MemberFit, rows: Sequence[StageRows], dynamics: Dynamics) -
 
 
 def _rules(fit: MemberFit) -> list[float | None]:
-    """The rules that the learners may have followed: see `fit_last_layer`'s step size."""
+    """Return the candidate learning rules; see the step size of `fit_last_layer`."""
     options = fit.options
     if options.learner == "exact" or options.improvement == "proximal":
         return [None]
@@ -312,7 +314,10 @@ def _details(layer: LastLayer) -> Details:
 def _prediction(
     fit: MemberFit, rows: Sequence[StageRows], dynamics: Dynamics, step_size: float | None
 ) -> dict[str, float] | None:
-    """Log likelihood per step of the last stage's actions, the reward recovered without it."""
+    """Score the held-out prediction of the last stage: the log-likelihood per step of its actions.
+
+    The reward is recovered from the other stages. None if there are not enough stages.
+    """
     if len(rows) < 2:
         return None
     last, agent = rows[-1], fit.gathered.agent_index

@@ -1,7 +1,7 @@
 """Small networks: multilayer perceptrons as lists of tensors, and their optimiser.
 
-A network is weight `(n_in, n_out)` and bias `(n_out,)` of every layer in turn. Nothing here touches
-torch's global random state or depends on its default dtype and device.
+A network is a list of the weight `(n_in, n_out)` and the bias `(n_out,)` of every layer in turn.
+Nothing here changes torch's global random state or depends on its default dtype and device.
 """
 
 from __future__ import annotations
@@ -30,29 +30,29 @@ __all__ = [
 
 Parameters = list[Tensor]
 
-PLAIN: dict[str, Any] = {"dtype": torch.float32, "device": "cpu"}  # whatever torch's defaults are
+PLAIN: dict[str, Any] = {"dtype": torch.float32, "device": "cpu"}  # independent of torch's defaults
 
 
 def torch_device(name: str) -> torch.device:
-    """The device of that name, once something has been put there.
+    """Return the device of that name, after a test that it can be used.
 
     Raises:
-        InputError: where there is none.
+        InputError: if the device does not exist.
     """
     try:
         device = torch.device(name)
         torch.zeros(1, device=device)
-    # torch says RuntimeError, AssertionError, NotImplementedError, depending on the device
+    # RuntimeError, AssertionError or NotImplementedError, depending on the device
     except Exception as fault:
         there = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
         raise InputError(
-            f"device {name!r} cannot be used here, choose one of {', '.join(there)}"
+            f"device {name!r} cannot be used here; choose one of {', '.join(there)}"
         ) from fault
     return device
 
 
 def generator_from(rng: np.random.Generator) -> torch.Generator:
-    """A generator of torch's (on the CPU), seeded by one draw."""
+    """Return a torch generator on the CPU, seeded by one draw from rng."""
     return torch.Generator("cpu").manual_seed(int(rng.integers(2**63)))
 
 
@@ -63,14 +63,14 @@ def init(
     last_scale: float = 1.0,
     device: torch.device | str = "cpu",
 ) -> Parameters:
-    """A network with random weights (He's normal initialisation) and biases 0.
+    """Return a network with random weights (He's normal initialisation) and biases 0.
 
     The values depend on the generator alone, not on the device.
 
     Args:
         generator: of the weights, on the CPU.
         sizes: widths from the input to the output.
-        last_scale: factor on the last layer's weights; 0: the network's output is 0 at first.
+        last_scale: factor on the weights of the last layer; 0: the initial output is 0.
         device: where the tensors live.
     """
     parameters: Parameters = []
@@ -84,7 +84,7 @@ def init(
 
 
 def apply(parameters: Sequence[Tensor], inputs: Tensor) -> Tensor:
-    """Outputs `(n, n_out)` at inputs `(n, n_in)`, rectified linear units between layers."""
+    """Return outputs `(n, n_out)` at inputs `(n, n_in)`; rectified linear units between layers."""
     x = inputs
     for layer in range(0, len(parameters), 2):
         x = torch.addmm(parameters[layer + 1], x, parameters[layer])
@@ -94,12 +94,12 @@ def apply(parameters: Sequence[Tensor], inputs: Tensor) -> Tensor:
 
 
 def to_arrays(parameters: Sequence[Tensor]) -> list[NDArray[Any]]:
-    """Copies of weights and biases, for a file."""
+    """Return copies of weights and biases, for a file."""
     return [tensor.detach().cpu().numpy().copy() for tensor in parameters]
 
 
 def from_arrays(arrays: Sequence[NDArray[Any]], device: torch.device | str = "cpu") -> Parameters:
-    """What `to_arrays` gave; a first axis of length 1, which version 0.1 wrote, is dropped."""
+    """Return the network that `to_arrays` wrote; version 0.1 wrote a first axis of length 1."""
     return [
         torch.from_numpy(
             array.astype(np.float32).reshape(array.shape[-2:] if k % 2 == 0 else -1)
@@ -109,7 +109,7 @@ def from_arrays(arrays: Sequence[NDArray[Any]], device: torch.device | str = "cp
 
 
 def adam(parameters: Sequence[Tensor], learning_rate: float) -> torch.optim.Adam:
-    """Adam, its state as torch would make it under its own default dtype and device."""
+    """Return Adam with a state that does not depend on torch's default dtype and device."""
     optimizer = torch.optim.Adam(list(parameters), lr=learning_rate)
     for parameter in parameters:
         optimizer.state[parameter] = {

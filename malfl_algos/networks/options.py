@@ -1,4 +1,4 @@
-"""The options of a fit with networks; read without PyTorch."""
+"""The options of a fit with networks. This module does not import PyTorch."""
 
 from __future__ import annotations
 
@@ -16,41 +16,40 @@ RewardModel = Literal["state", "own_action", "joint"]
 
 @dataclass(frozen=True)
 class FitOptions:
-    """How rewards are recovered with networks.
+    """Options of the recovery of rewards with networks.
 
     Args:
-        form: `bellman`: the soft value of every stage is tied to the reward, whose last layer is
-            inferred with error bars; `potentials`: (11)-(12) with a free potential per stage.
-        reward_model: `state` r(o), `own_action` r(o, a^i), or `joint` r(o, a^1..a^n); o is what the
-            agent observes.
-        learner: `exact`, learners whose action values are those of (5); `td`, learners that update
-            a table from 0 in every stage, so that the visits of an action say how far its value has
-            come; `auto`: the evidence decides, where observations repeat.
-        improvement: `soft`, learners whose next policy is exp(q / alpha), (6); `proximal`, learners
-            that multiply their last policy by exp(q / alpha), q without entropy bonus, as gradient
-            learners (PPO) nearly do: the temperature is then the inverse of their step.
+        form: `bellman`: the soft value of every stage follows from the reward, whose last layer is
+            inferred with a posterior; `potentials`: (11)-(12) with a free potential per stage.
+        reward_model: `state` r(o), `own_action` r(o, a^i), or `joint` r(o, a^1..a^n); o is the
+            agent's own observation.
+        learner: `exact`: the learners' action values are those of (5); `td`: learners update a
+            table from 0 in every stage, so that an action tried more often is closer to its value;
+            `auto`: the evidence decides if observations repeat, else `exact`.
+        improvement: `soft`: the next policy is proportional to exp(q / alpha), (6); `proximal`: it
+            is the last policy times exp(q / alpha), q without entropy bonus, nearly as in gradient
+            learners (PPO). The temperature is then the inverse of their step size.
         step_size: beta of td learners.
-        prior_variance: of a weight of the last layer, in units of alpha squared; null: that of
-            largest evidence. The evidence assumes noise that is independent at every observation.
-            What a learner with a network does beside its improvement is smooth, and is taken for
-            reward unless a small variance is given.
-        trunk: hidden layers below the inferred one: `random`, those of the estimated `policies`, or
-            of the `potentials`.
+        prior_variance: of a weight of the last layer, in units of alpha squared; null: the value of
+            largest evidence. The evidence assumes independent noise at every observation. The noise
+            of a learner with a network is smooth. It is mistaken for reward unless a small variance
+            is given.
+        trunk: hidden layers below the inferred layer: `random`, or those of the estimated
+            `policies`, or of the `potentials`.
         widths: of the hidden layers of a random trunk.
-        hidden: widths of the hidden layers of the networks that are trained: policies, rewards and
-            potentials.
-        ensemble: members, each with layers of its own; their spread is part of the posterior
+        hidden: widths of the hidden layers of the trained networks: policies, rewards, potentials.
+        ensemble: number of members. Each has its own layers; their spread is part of the posterior
             standard deviation.
-        bootstrap: whether every member sees episodes drawn anew from those of a stage.
-        dynamics: `joint`: one linear map of features per joint action, from all stages; `own`: per
-            own action and stage; `auto`: joint for up to 25 joint actions.
+        bootstrap: whether every member is fitted to resampled episodes of each stage.
+        dynamics: `joint`: one linear map of features per joint action, from all stages; `own`: one
+            per own action and stage; `auto`: joint for up to 25 joint actions.
         entropy_coefficient: lambda >= 0 of (10); it biases the estimated policies.
-        epochs: rounds of training at most; held-out episodes end it before.
+        epochs: largest number of training rounds; early stopping may end it before.
         batch_size: items (distinct observations or steps) of a gradient step.
-        learning_rate: of Adam at first; it is halved where held-out data improve no more.
-        max_rows: observations of a stage, at most, that the last layer is inferred from.
+        learning_rate: initial rate of Adam; it is halved when the held-out loss stops improving.
+        max_rows: largest number of observations per stage from which the last layer is inferred.
         device: of the networks: cpu, cuda, cuda:1, ...; closed forms are solved on the CPU.
-        seed: of all that is random: one seed, one result on one machine.
+        seed: of all random numbers; one seed gives one result on one machine.
 
     Raises:
         InputError: for an option out of its range; the message names it.

@@ -1,14 +1,14 @@
 """(11)-(12) by networks on sampled steps: a reward network and one potential per stage.
 
-With delta = r(o, a) + g_h(o) - gamma g_h(o') - Y_h(o, a, o'), (12) says E[delta | o, a^i] = 0. The
-mean of delta squared over sampled steps is more than that: it pays for Var[gamma g_h(o') | o, a],
-too, which the others' moves make large, and flattens the potentials. What is descended is instead
+With delta = r(o, a) + g_h(o) - gamma g_h(o') - Y_h(o, a, o'), (12) is E[delta | o, a^i] = 0. The
+mean of delta squared over sampled steps also contains Var[gamma g_h(o') | o, a]. The others' moves
+make this variance large, and minimising it flattens the potentials. The loss is instead
 
   max over f of E[2 f delta - f^2] = E[ E[delta | o, a]^2 ],
 
-for functions f that are linear in random features of o, for every stage and action: the inner
-maximum then has a closed form, m' C^-1 m with m = E[f-features delta], and no saddle is left that
-gradients would circle. One next observation per step is enough; of a batch each half gives one m.
+for functions f that are linear in random features of o, for every stage and action. The inner
+maximum then has a closed form, m' C^-1 m with m = E[f-features delta]. No saddle point remains that
+gradients would circle. One next observation per step is enough; each half of a batch gives one m.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ __all__ = ["Potentials", "fit_potentials"]
 DUAL_WIDTH = 128
 """Units of the random layer that f is linear in."""
 DUAL_RIDGE = 1e-4
-"""Relative to the mean second moment of a feature."""
+"""Ridge relative to the mean second moment of a feature."""
 
 FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
 class Potentials:
-    """What was fitted.
+    """The fitted networks, in units of alpha.
 
     Args:
-        reward: network of inputs with the acting agents' actions behind them, in units of alpha.
-        potentials: network of inputs, one output per stage but the last, likewise.
+        reward: network of inputs with the acting agents' actions appended.
+        potentials: network of inputs, with one output per stage but the last.
         losses: training and held-out loss of every round.
     """
 
@@ -56,7 +56,7 @@ class Potentials:
 
 @dataclass(frozen=True, eq=False)
 class _Items:
-    """Steps of all stages but the last, an item each, everything in units of alpha."""
+    """Steps of all stages but the last, one item each, in units of alpha."""
 
     reward_inputs: Tensor
     here: Tensor
@@ -87,12 +87,12 @@ def fit_potentials(
 
     Args:
         gathered: the distinct observations and steps.
-        counts, held_out: per stage, of the distinct steps to train on, and of those held out.
-        probabilities: everyone's policies.
-        model: what the reward depends on.
+        counts, held_out: per stage, counts of the distinct steps for training, and held out.
+        probabilities: the policies of all agents.
+        model: the variables that the reward depends on.
         hidden: widths of the hidden layers of each network.
         discount: gamma.
-        settings, generator, saver, log: as `train` takes them.
+        settings, generator, saver, log: see `train`.
         device: of the networks.
     """
     n_stages = len(gathered.stages) - 1
@@ -145,12 +145,12 @@ def fit_potentials(
 
 @dataclass(frozen=True, eq=False)
 class _Dual:
-    """The closed form over f.
+    """The closed form of the maximum over f.
 
     Args:
         features: of every observation, `(n_observations, k)`.
-        inverse: of their second moments where an action was played in a stage, `(n_stages * n_own,
-            k, k)`.
+        inverse: inverse second moments of the features per stage and own action, `(n_stages *
+            n_own, k, k)`.
         n_own: number of own actions.
     """
 
@@ -159,7 +159,7 @@ class _Dual:
     n_own: int
 
     def norm(self, items: _Items, batch: Tensor, one: Tensor, other: Tensor) -> Tensor:
-        """m' C^-1 m, the two m from two sets of weighted residuals `(n,)`."""
+        """Return m' C^-1 m; the two m come from two sets of weighted residuals `(n,)`."""
         features = self.features[items.here[batch]]
         place = items.stage[batch] * self.n_own + items.own[batch]
         empty = features.new_zeros((len(self.inverse), features.shape[1]))
@@ -233,7 +233,7 @@ def _items(
 def _targets(
     gathered: Gathered, stage: int, steps: Steps, probabilities: Probabilities, discount: float
 ) -> FloatArray:
-    """Y of (11) at every distinct step, over alpha, its expectation yet to be taken."""
+    """Return the sample of Y / alpha, (11), at every distinct step, before the expectation."""
     rows = np.unique(np.concatenate([steps.here, steps.after]))
     now, later = (
         np.log(np.maximum(probabilities(rows, stage + k)[gathered.agent_index], 1e-30))

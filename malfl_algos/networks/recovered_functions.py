@@ -1,4 +1,4 @@
-"""Rewards and policies as functions of observations, with how sure they are, and their file."""
+"""Rewards, with posterior standard deviations, and policies as functions of observations; files."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Member:
         features: of its reward.
         mean: of the last layer, `(k,)`.
         covariance: of it, `(k, k)`; None where the fit gives none.
-        centre: mean features over the data: the reward's mean there is taken to be 0.
+        centre: mean features over the data, where the mean reward is set to 0.
     """
 
     features: RewardFeatures
@@ -51,15 +51,15 @@ class Member:
 def centred(
     members: Sequence[Member], phis: Sequence[FloatArray], centres: Sequence[FloatArray]
 ) -> tuple[FloatArray, FloatArray]:
-    """An ensemble's reward, mean and standard deviation, `(n,)` each.
+    """Return the mean and the posterior standard deviation of an ensemble's reward, `(n,)` each.
 
     The variance is the mean variance of the members' posteriors plus the variance of their means.
-    The deviation is NaN where nothing tells: a single member without a posterior.
+    The standard deviation is NaN for a single member without a posterior.
 
     Args:
         members: of the ensemble.
         phis: features `(n, k)` of each.
-        centres: features at which each one's reward counts as 0.
+        centres: per member, the features at which its reward is 0.
     """
     gaps = [phi - centre for phi, centre in zip(phis, centres, strict=True)]
     means = np.stack([gap @ one.mean for gap, one in zip(gaps, members, strict=True)])
@@ -78,12 +78,12 @@ def centred(
 
 @dataclass(frozen=True, eq=False)
 class AgentFunctions:
-    """What was recovered of one agent.
+    """The recovered reward and policies of one agent, as functions.
 
     Args:
         encoder: of its observations.
         members: of the ensemble.
-        policies: everyone's, as functions of what this agent observes.
+        policies: of all agents, as functions of this agent's observations.
     """
 
     encoder: Encoder
@@ -91,15 +91,16 @@ class AgentFunctions:
     policies: EstimatedPolicies
 
     def __call__(self, observations: NDArray[Any], joint_actions: IntArray) -> FloatArray:
-        """Mean of the reward, `(n,)`."""
+        """Return the posterior mean of the reward, `(n,)`."""
         return self.reward(observations, joint_actions)[0]
 
     def reward(
         self, observations: NDArray[Any], joint_actions: IntArray
     ) -> tuple[FloatArray, FloatArray]:
-        """Mean and standard deviation of the reward, `(n,)` each, its mean over the data being 0.
+        """Return the posterior mean and standard deviation of the reward, `(n,)` each.
 
-        The standard deviation is NaN where nothing tells: a single member without a posterior.
+        The mean reward over the data is 0. The standard deviation is NaN for a single member
+        without a posterior.
         """
         inputs = input_features(self.encoder, np.asarray(observations))
         actions = np.asarray(joint_actions, dtype=np.int64)
@@ -113,13 +114,14 @@ class AgentFunctions:
         return np.concatenate(means), np.concatenate(sds)
 
     def table(self, observations: NDArray[Any]) -> tuple[FloatArray, FloatArray]:
-        """Mean and standard deviation for every observation, and every joint action if they matter.
+        """Return posterior mean and standard deviation at every observation (and joint action).
 
         Args:
             observations: of all joint states, `(n_states, ...)`.
 
         Returns:
-            `(n_states,)`, or `(n_states, *n_actions)`, each. The mean over the table is 0.
+            `(n_states,)` each, or `(n_states, *n_actions)` if the reward depends on actions. The
+            mean over the table is 0.
         """
         inputs = input_features(self.encoder, observations)
         n_actions = self.policies.n_actions
@@ -139,7 +141,7 @@ class AgentFunctions:
 
 @dataclass(frozen=True, eq=False)
 class RecoveredFunctions(RecoveredRewards):
-    """Every agent's reward as a function, by networks; they have a file of their own.
+    """Every agent's reward as a function of networks, with its own file format.
 
     Args:
         functions: per agent id, in agent order.
@@ -150,44 +152,44 @@ class RecoveredFunctions(RecoveredRewards):
     def reward_and_sd(
         self, agent: str, observations: NDArray[Any], joint_actions: IntArray
     ) -> tuple[FloatArray, FloatArray]:
-        """Reward of one agent.
+        """Return the reward of one agent, with its posterior standard deviation.
 
         Args:
-            agent: whose.
-            observations: its own, `(n, ...)`.
-            joint_actions: int `(n, n_agents)`; read where the reward depends on actions.
+            agent: id of the agent.
+            observations: its own observations, `(n, ...)`.
+            joint_actions: int `(n, n_agents)`; used if the reward depends on actions.
 
         Returns:
-            Mean and standard deviation, `(n,)` each. The mean over the data recovered from is 0:
-            a reward's level is not claimed.
+            Posterior mean and standard deviation, `(n,)` each. The mean over the data is 0, since
+            the offset of a reward is not identified.
         """
         return self.functions[agent].reward(observations, joint_actions)
 
     def log_policy(self, agent: str, observations: NDArray[Any], stage: int) -> FloatArray:
-        """Estimated log policy of an agent in a stage, `(n, n_actions)`."""
+        """Return the estimated log-policy of an agent in a stage, `(n, n_actions)`."""
         own = self.functions[agent]
         inputs = input_features(own.encoder, np.asarray(observations))
         return own.policies.log_policies(inputs, stage)[self.agents.index(agent)]
 
     def save(self, path: str | Path) -> None:
-        """Write one npz with a JSON manifest inside, atomically, without pickle."""
+        """Write one npz with a JSON manifest, atomically and without pickle."""
         arrays: dict[str, NDArray[Any]] = {}
-        said: dict[str, Any] = {}
+        content: dict[str, Any] = {}
         for agent, own in self.functions.items():
-            said[agent] = _pack(own, f"{agent}/", arrays)
+            content[agent] = _pack(own, f"{agent}/", arrays)
         manifest: dict[str, Any] = {"format": KIND, "version": VERSION, "agents": list(self.agents)}
         manifest |= {
-            "functions": said,
+            "functions": content,
             "diagnostics": {a: dict(d) for a, d in self.diagnostics.items()},
         }
         write_arrays(Path(path), arrays, manifest=manifest)
 
     @classmethod
     def load(cls, path: str | Path) -> RecoveredFunctions:
-        """Read what `save` wrote; networks are on the CPU.
+        """Read a file that `save` wrote; the networks are on the CPU.
 
         Raises:
-            InputError: where the file is missing, damaged or another one; the message names it.
+            InputError: if the file is missing, damaged or of another kind; the message names it.
         """
         arrays, manifest = read_arrays(Path(path))
         check_manifest(Path(path), manifest, KIND, version=VERSION)
@@ -226,28 +228,28 @@ def _pack(own: AgentFunctions, prefix: str, arrays: dict[str, NDArray[Any]]) -> 
 
 
 def _unpack(
-    said: Mapping[str, Any], prefix: str, arrays: Mapping[str, NDArray[Any]]
+    content: Mapping[str, Any], prefix: str, arrays: Mapping[str, NDArray[Any]]
 ) -> AgentFunctions:
-    n_actions = tuple(int(n) for n in said["n_actions"])
+    n_actions = tuple(int(n) for n in content["n_actions"])
     parameters = from_arrays(
-        [arrays[f"{prefix}policies/{number}"] for number in range(int(said["n_policy_arrays"]))]
+        [arrays[f"{prefix}policies/{number}"] for number in range(int(content["n_policy_arrays"]))]
     )
-    model: RewardModel = said["reward_model"]
+    model: RewardModel = content["reward_model"]
     if model not in ("state", "own_action", "joint"):
-        raise InputError(f"its reward model is {model!r}")
+        raise InputError(f"invalid reward model {model!r} (allowed: state, own_action, joint)")
     members = []
-    for index in range(int(said["n_members"])):
+    for index in range(int(content["n_members"])):
         start = f"{prefix}member_{index}/"
         own = {n.removeprefix(start): a for n, a in arrays.items() if n.startswith(start)}
-        members.append(member_from_arrays(own, model, n_actions, int(said["agent_index"])))
+        members.append(member_from_arrays(own, model, n_actions, int(content["agent_index"])))
     if not members:
-        raise InputError("it has no members")
-    policies = EstimatedPolicies(parameters, int(said["n_stages"]), n_actions, [])
-    return AgentFunctions(Encoder.from_json(said["encoder"]), tuple(members), policies)
+        raise InputError("there are no members")
+    policies = EstimatedPolicies(parameters, int(content["n_stages"]), n_actions, [])
+    return AgentFunctions(Encoder.from_json(content["encoder"]), tuple(members), policies)
 
 
 def _check(own: AgentFunctions) -> None:
-    """Evaluate everything once: arrays that do not fit each other fail here, not later."""
+    """Evaluate everything once, so that arrays that do not fit each other fail here, not later."""
     space = own.encoder.space
     one = np.asarray(space.sample())[None]
     if space.dtype is not None and space.dtype.kind == "f":
@@ -257,7 +259,7 @@ def _check(own: AgentFunctions) -> None:
 
 
 def member_arrays(one: Member) -> dict[str, NDArray[Any]]:
-    """A member as arrays for a file."""
+    """Return a member as arrays for a file."""
     features = one.features.map
     arrays = {f"hidden/{number}": a for number, a in enumerate(to_arrays(features.hidden))}
     arrays |= {"shift": features.shift, "scale": features.scale}
@@ -272,7 +274,7 @@ def member_from_arrays(
     agent_index: int,
     device: torch.device | str = "cpu",
 ) -> Member:
-    """The member that `member_arrays` wrote."""
+    """Return the member that `member_arrays` wrote."""
     n_hidden = sum(name.startswith("hidden/") for name in arrays)
     hidden = from_arrays([arrays[f"hidden/{number}"] for number in range(n_hidden)], device)
     features = FeatureMap(hidden, arrays["shift"], arrays["scale"])
@@ -280,7 +282,7 @@ def member_from_arrays(
     wanted = {"mean": (k,), "centre": (k,), "covariance": (k, k), "scale": (k - 1,)}
     for name, shape in wanted.items():
         if name in arrays and arrays[name].shape != shape:
-            raise InputError(f"{name} is {arrays[name].shape}, not {shape}")
+            raise InputError(f"{name} has shape {arrays[name].shape}, must have {shape}")
     return Member(
         RewardFeatures(model, features, n_actions, agent_index),
         arrays["mean"],

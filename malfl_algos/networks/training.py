@@ -1,4 +1,4 @@
-"""The loop in which a network is trained: mini-batches, held-out data, checkpoints."""
+"""The training loop of a network: mini-batches, held-out data, checkpoints."""
 
 from __future__ import annotations
 
@@ -20,24 +20,23 @@ __all__ = ["Trained", "TrainingSettings", "pieces", "train"]
 Arrays = dict[str, NDArray[Any]]
 
 SAVED_EVERY = 5
-"""Rounds from one checkpoint to the next."""
+"""Rounds between two checkpoints."""
 
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """How long and how fast.
+    """Length and speed of a training.
 
     Args:
-        epochs: at most so many rounds.
-        batch_size: items a step.
-        learning_rate: Adam's at first.
-        patience: rounds without a better held-out loss before the learning rate is halved; after
-            the `halvings`-th time training ends.
-        halvings: see there.
-        steady: where held-out data cannot tell (a loss that is a saddle): all rounds are made, the
-            learning rate is halved so many times in equal parts of them, and the last parameters
-            count.
-        least_steps: of a round, where a pass over the data has fewer: small data take many passes.
+        epochs: largest number of rounds.
+        batch_size: items per gradient step.
+        learning_rate: initial rate of Adam.
+        patience: rounds without a better held-out loss before the learning rate is halved.
+        halvings: training ends when the learning rate has been halved this many times.
+        steady: for losses that held-out data cannot monitor (saddle points). All rounds are made,
+            the learning rate is halved `halvings` times at equal distances, and the result is the
+            last parameters.
+        least_steps: smallest number of gradient steps per round; small data take many passes.
     """
 
     epochs: int
@@ -51,15 +50,15 @@ class TrainingSettings:
 
 @dataclass(eq=False)
 class Trained:
-    """A training, finished or not.
+    """State of a training.
 
     Args:
-        parameters: those of the lowest held-out loss.
-        best_loss: that loss.
+        parameters: of the lowest held-out loss.
+        best_loss: the lowest held-out loss.
         waited: rounds since then, or since the learning rate was halved.
-        halved: how often it was.
-        epoch: rounds made.
-        finished: whether held-out data say that it is enough.
+        halved: how often the learning rate was halved.
+        epoch: number of finished rounds.
+        finished: whether early stopping has ended the training.
         history: training and held-out loss of every round.
     """
 
@@ -73,13 +72,13 @@ class Trained:
 
     @property
     def progress(self) -> dict[str, Any]:
-        """What JSON holds of it in a checkpoint."""
+        """The JSON part of a checkpoint."""
         names = ("best_loss", "waited", "halved", "epoch", "finished")
         return {name: getattr(self, name) for name in names}
 
 
 def pieces(rows: Tensor, size: int) -> Iterator[Tensor]:
-    """Rows in pieces of at most so many."""
+    """Yield the rows in pieces of at most `size`."""
     for begin in range(0, len(rows), size):
         yield rows[begin : begin + size]
 
@@ -95,20 +94,20 @@ def train(
     saver: Checkpoint | None = None,
     log: Callable[[int, float, float], None] | None = None,
 ) -> Trained:
-    """Minimise a loss by Adam on mini-batches, until held-out data say that it is enough.
+    """Minimise a loss by Adam on mini-batches, with early stopping by a held-out loss.
 
     Args:
         parameters: changed in place.
         loss: mean loss of some items, given their numbers.
-        held_out: loss of data apart, with the parameters as they stand.
-        n_items: how many items there are.
-        settings: how long and how fast.
-        generator: of the order of items, on the CPU.
-        saver: where the state is saved every few rounds, and taken up from.
+        held_out: held-out loss at the present parameters.
+        n_items: number of items.
+        settings: length and speed.
+        generator: draws the order of the items, on the CPU.
+        saver: checkpoint of the state, written every few rounds; training resumes from it.
         log: receives round, training loss and held-out loss.
 
     Raises:
-        RuntimeError: where a loss is not finite; what was saved last stays.
+        RuntimeError: if a loss is not finite; the last checkpoint stays.
     """
     optimizer = adam(parameters, settings.learning_rate)
     state = Trained([p.detach().clone() for p in parameters])
@@ -126,7 +125,7 @@ def train(
         if not np.isfinite(train_loss) or not np.isfinite(held):
             raise RuntimeError(
                 f"the loss is not finite in round {state.epoch} (training {train_loss}, held out "
-                f"{held}): lower learning_rate (it is {settings.learning_rate})"
+                f"{held}): lower learning_rate, which is {settings.learning_rate}"
             )
         state.history.append((train_loss, held))
         _after_round(state, parameters, held, settings)
@@ -145,7 +144,7 @@ def _epoch(
     settings: TrainingSettings,
     generator: torch.Generator,
 ) -> float:
-    """One pass over all items; their mean loss."""
+    """Make one pass over all items and return their mean loss."""
     if n_items <= settings.batch_size:
         batches = [torch.arange(n_items, device="cpu")]
     else:
@@ -178,7 +177,7 @@ def _after_round(
 
 
 _MOMENTS = {"step": "step", "first": "exp_avg", "second": "exp_avg_sq"}
-"""Names in a checkpoint of what Adam keeps for every parameter."""
+"""Names in a checkpoint of Adam's state of every parameter."""
 
 
 def _packed(
@@ -204,7 +203,7 @@ def _restore(
     generator: torch.Generator,
     state: Trained,
 ) -> None:
-    """Take everything up from a checkpoint, if there is one."""
+    """Restore the whole state from a checkpoint, if there is one."""
     found = saver.load()
     if found is None:
         return
@@ -227,7 +226,7 @@ def _restore(
 
 
 def _like(tensor: Tensor, arrays: Arrays, name: str) -> Tensor:
-    """A saved array as a tensor of the same shape, type and device."""
+    """Return a saved array as a tensor of the same shape, type and device."""
     if arrays[name].shape != tuple(tensor.shape):
-        raise InputError(f"{name} is {arrays[name].shape}, not {tuple(tensor.shape)}")
+        raise InputError(f"{name} has shape {arrays[name].shape}, must have {tuple(tensor.shape)}")
     return torch.from_numpy(arrays[name]).to(tensor)

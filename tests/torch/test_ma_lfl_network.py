@@ -418,7 +418,7 @@ def test_discount_and_temperature_must_be_known(discount, temperature, named):
         )
 
 
-def test_functions_of_a_tabular_trace_are_its_tables_but_for_the_level(found):
+def test_functions_of_a_tabular_trace_equal_its_tables_up_to_a_constant(found):
     game = board()
     trace = played().with_observations(game.without_rewards())
     read = MaLflNetwork(**QUICK).recover(

@@ -250,7 +250,7 @@ def test_a_device_that_is_not_there():
     for device in ("cuda:99", "abacus"):
         learner = MaSpiNetwork(**RATES, device=device)
         for game in (env, Corridor()):
-            with pytest.raises(InputError, match=f"device '{device}' cannot be used here, choose"):
+            with pytest.raises(InputError, match=f"device '{device}' cannot be used here; choose"):
                 learner.learn(game, n_stages=2, rng=np.random.default_rng(0))
 
 
