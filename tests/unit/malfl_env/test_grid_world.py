@@ -25,7 +25,7 @@ def both(first: object, second: object) -> dict[str, object]:
 
 
 def play(env: GridWorld, n_steps: int) -> list[tuple[int, ...]]:
-    """States of an episode in which everyone always goes right."""
+    """States of an episode in which all agents always go right."""
     return [tuple(env.step(dict.fromkeys(env.agents, RIGHT))[0]["agent_0"]) for _ in range(n_steps)]
 
 

@@ -1,4 +1,4 @@
-"""What the grid world says of actions, options, seeds and calls that make no sense."""
+"""Messages of the grid world for invalid actions, options, seeds and calls."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Importing the environment must stay cheap: nothing heavy comes with it."""
+"""Importing the environment must stay cheap: it must not import heavy packages."""
 
 from __future__ import annotations
 

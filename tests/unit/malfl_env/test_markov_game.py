@@ -1,4 +1,4 @@
-"""The tabular model: its numbering, its checks, and how it is obtained from environments."""
+"""The tabular model: its numbering, its checks, and how environments provide it."""
 
 from __future__ import annotations
 
@@ -243,7 +243,7 @@ def test_the_function_and_the_module_live_side_by_side() -> None:
 
 
 class Passing(BaseParallelWrapper):
-    """Changes nothing."""
+    """A wrapper that changes nothing."""
 
 
 class Opposite(BaseParallelWrapper):

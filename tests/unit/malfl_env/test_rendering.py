@@ -14,7 +14,7 @@ WALL = (74, 80, 92)
 
 
 def middle(image: np.ndarray, rules: GridRules, row: int, column: int) -> tuple[int, ...]:
-    """Colour in the middle of a cell, a little to the left where the numbers do not reach."""
+    """Colour in the middle of a cell, slightly to the left, beside the numbers."""
     unit = cell_pixels(rules)
     y = unit // 4 + row * unit + unit // 2
     x = unit // 4 + column * unit + unit // 2 - unit // 5

@@ -1,4 +1,4 @@
-"""Rewards against values worked out by hand, and the checks of what people give as rewards."""
+"""Rewards against values computed by hand, and the checks of the option `rewards`."""
 
 from __future__ import annotations
 

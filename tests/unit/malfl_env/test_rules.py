@@ -1,4 +1,4 @@
-"""The rules of method and paper, checked against moves worked out by hand."""
+"""The rules of the paper, checked against moves computed by hand."""
 
 from __future__ import annotations
 

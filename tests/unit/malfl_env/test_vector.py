@@ -1,4 +1,4 @@
-"""Many games at once: chance, buffers, seeds and backends."""
+"""Many games at once: random draws, buffers, seeds and backends."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ACTIONS = np.random.default_rng(7).integers(5, size=(40, 6, 2))
 
 
 def played(backend: str = "numpy", **options: Any) -> list[bytes]:
-    """Everything a batch says along `ACTIONS`."""
+    """All results of a batch that plays `ACTIONS`."""
     batch = GridWorldVector(6, backend=backend, max_cycles=7, **options)
     observations, _ = batch.reset(seed=3)
     said = [observations.tobytes()]

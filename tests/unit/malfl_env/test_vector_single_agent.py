@@ -41,7 +41,7 @@ def test_agents_without_a_policy_are_uniform() -> None:
 
 
 def test_the_learner_is_one_agent_of_the_batch() -> None:
-    """The same games as a `GridWorldVector` whose agents do what was asked of them."""
+    """The same games as a `GridWorldVector` whose agents follow the same policies."""
     options: dict[str, Any] = {"n_agents": 3, "rewards": ["approach", "avoid", "avoid"]}
     seen = []
 

@@ -1,4 +1,4 @@
-"""One writer of tables: a column has one type, and CSV and Parquet hold the same."""
+"""The writer of tables: a column has one type, and CSV and Parquet hold the same values."""
 
 import csv
 from importlib.util import find_spec

@@ -1,5 +1,5 @@
-"""Traces with observations: what goes in comes out, from the disk itself, and nothing else is taken
-for one."""
+"""Traces with observations: they are mapped from the disk as they were written, and other files are
+rejected."""
 
 from __future__ import annotations
 
@@ -204,7 +204,7 @@ def test_a_harmed_manifest_is_rejected_by_name(tmp_path, harm):
 
 
 def rewrite(folder, change):
-    """A manifest changed by somebody who knows how to compute its checksum."""
+    """A manifest that was edited and given a correct checksum."""
     from malfl_algos.storage.durable import value_hash
 
     path = folder / "manifest.json"
@@ -265,7 +265,7 @@ def test_without_verifying_only_sizes_are_looked_at(tmp_path):
 
 
 def test_tabular_steps_as_observations():
-    """Rows and columns of every agent, as the environment shows them."""
+    """Rows and columns of every agent, as in the observations of the environment."""
     env = grid_world_v0.parallel_env()
     learner = MaSpi(
         discount=0.9, temperature=3.0, episodes=3, episode_length=40, keep_transitions=True

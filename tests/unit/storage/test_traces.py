@@ -1,4 +1,4 @@
-"""Traces and ground truth: what goes in comes out, and nothing else is taken for one."""
+"""Traces and ground truth: files are read as they were written, other files are rejected."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_round_trip(tmp_path, options):
 
 
 def test_terminations(tmp_path):
-    """Where the game itself ended; only ends of episodes can be that."""
+    """Steps at which the game terminated; they must be ends of episodes."""
     ends = np.array([False, True, False, True])
     columns = {
         "states": np.arange(4),
@@ -77,7 +77,7 @@ def test_terminations(tmp_path):
 
 
 def test_observations_in_place_of_states(tmp_path):
-    """A game that cannot be enumerated keeps what the agents saw."""
+    """The trace of a non-enumerable game keeps the observations."""
     rng = np.random.default_rng(0)
     seen = {"agent_0": rng.standard_normal((7, 3)), "agent_1": rng.standard_normal((7, 2, 2))}
     steps = Transitions(
@@ -154,7 +154,7 @@ def test_ground_truth_round_trip_and_damage(tmp_path):
 
 
 def damaged_files(path):
-    """(content, what the message must say) for files that are no trace."""
+    """(content, expected message) for files that are not traces."""
     content = path.read_bytes()
     yield content[: len(content) // 2], "not a readable npz"
     yield b"", "not a readable npz"

@@ -1,4 +1,4 @@
-"""Pools: real processes, and executors made of nothing whose workers die."""
+"""Pools: real processes, and simulated executors whose workers die."""
 
 import os
 import time
@@ -17,7 +17,7 @@ from malfl_algos.work.pool import Pool, in_parallel, local_pool
 
 @pytest.fixture(scope="module", autouse=True)
 def _no_worker_is_left():
-    """Workers are kept for the next call; those of these tests know no plugins of other tests."""
+    """End the workers afterwards: later tests would reuse them, but they lack other plugins."""
     yield
     get_reusable_executor().shutdown(kill_workers=True)
 
@@ -62,12 +62,12 @@ def test_workers_end_with_what_asked_for_them():
 
 
 class FakeExecutor:
-    """Items lie in a queue until some are handed out; then the last of them is done first.
+    """Items wait in a queue until some are submitted to workers, which process the last one first.
 
     Args:
         fates: of each item: "sound", "kills once" or "kills".
-        isolated: whether an item that kills is lost alone, or with all that were handed out.
-        ahead: how many items are handed out before any is done.
+        isolated: whether a killing item is lost alone, or with all submitted items.
+        ahead: number of items that are submitted before any is processed.
     """
 
     def __init__(self, fates, *, isolated, ahead):
@@ -95,7 +95,7 @@ class FakeExecutor:
 
 
 class FakeFuture(Future):
-    """Is done as soon as somebody waits for it."""
+    """A future that finishes when it is waited for."""
 
     def __init__(self, executor):
         super().__init__()

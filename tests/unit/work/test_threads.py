@@ -1,4 +1,4 @@
-"""The limit of BLAS threads goes with its last user."""
+"""The limit of BLAS threads ends with its last user."""
 
 import threading
 
