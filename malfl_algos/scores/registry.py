@@ -16,6 +16,7 @@ from malfl_algos.scores.agreement import pearson, spearman
 from malfl_algos.scores.distances import RewardSpace, epic, starc
 from malfl_algos.scores.inputs import Need, Reference, ScoringInputs
 from malfl_algos.scores.means import Score
+from malfl_algos.scores.prediction import PREDICTIONS
 
 __all__ = [
     "CORRELATION",
@@ -39,8 +40,6 @@ GROUPS = {
 }
 """Titles of groups. The scores of a group are printed in one table and drawn in one figure; a group
 without an entry here is titled by its name."""
-
-PREDICTION_HEADINGS = {"predicted": "predicted", "no_change": "no change", "uniform": "uniform"}
 
 
 @dataclass(frozen=True)
@@ -176,9 +175,7 @@ def _calibrated(name: str, title: str, heading: str, most: float | None) -> Scor
     return ScoreEntry(name, title, "calibration", function, needs, heading, bounds=(0.0, most))
 
 
-def _predicted(
-    prediction: str, heading: str, quantity: Literal["log_likelihood", "divergence"]
-) -> ScoreEntry:
+def _predicted(prediction: str, quantity: Literal["log_likelihood", "divergence"]) -> ScoreEntry:
     def function(inputs: ScoringInputs, agent: str) -> Score:
         held_out = inputs.held_out
         assert held_out is not None
@@ -186,7 +183,7 @@ def _predicted(
         assert isinstance(score, Score)
         return score
 
-    likelihood = quantity == "log_likelihood"
+    heading, likelihood = prediction.replace("_", " "), quantity == "log_likelihood"
     return ScoreEntry(
         f"{prediction}_{quantity}",
         f"{quantity.replace('_', '-')}, {heading}",
@@ -222,9 +219,9 @@ _ENTRIES = (
     _calibrated("coverage_3sd", "share of values within 3 sd", "3 sd", 1.0),
     _calibrated("sd_ratio", "posterior sd / ground-truth sd", "sd ratio", None),
     *(
-        _predicted(prediction, heading, quantity)
+        _predicted(prediction, quantity)
         for quantity in ("log_likelihood", "divergence")
-        for prediction, heading in PREDICTION_HEADINGS.items()
+        for prediction in PREDICTIONS
     ),
 )
 SCORES: dict[str, ScoreEntry] = {entry.name: entry for entry in _ENTRIES}
