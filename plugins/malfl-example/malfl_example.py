@@ -1,4 +1,4 @@
-"""A learner and an observer from outside, to copy: `example-npg` and `example-first-step`."""
+"""A template: the learner `example-npg` and the observer `example-first-step`."""
 
 from __future__ import annotations
 
@@ -18,33 +18,35 @@ from malfl_env.errors import InputError
 
 @dataclass(frozen=True)
 class ExampleNpg:
-    """Independent natural policy gradient with entropy, all agents at once.
+    """Independent natural policy gradient with entropy; all agents learn at the same time.
 
     After a stage log pi(a|s) becomes (1 - step_size) log pi(a|s) + step_size q(s, a) / temperature,
     up to a constant per state. With step_size 1 this is soft policy iteration.
     """
 
     discount: float
-    """In [0, 1)."""
+    """Discount factor, in [0, 1)."""
     temperature: float
     """Weight of the entropy, > 0."""
     episodes: int
-    """Episodes a stage, for the observer to see."""
+    """Number of episodes per stage."""
     episode_length: int
-    """Steps an episode."""
+    """Number of steps per episode."""
     step_size: float = 0.3
-    """Part of the way to the softly greedy policy, in (0, 1]."""
+    """Weight of the softly greedy policy in an update, in (0, 1]."""
 
     api_version: ClassVar[tuple[int, int]] = (2, 0)
 
     def __post_init__(self) -> None:
         if not (0 <= self.discount < 1 and self.temperature > 0 and 0 < self.step_size <= 1):
-            raise InputError(f"discount, temperature or step_size out of range: {self}")
+            raise InputError(
+                f"discount must be in [0, 1), temperature > 0, step_size in (0, 1]; got {self}"
+            )
         if min(self.episodes, self.episode_length) < 1:
-            raise InputError(f"episodes and episode_length must be >= 1: {self}")
+            raise InputError(f"episodes and episode_length must be >= 1, got {self}")
 
     def learn(self, env: Any, *, n_stages: int, rng: np.random.Generator) -> Iterator[LearnedStage]:
-        """Yield stages; an environment without a tabular model is refused at once."""
+        """Yield the stages; an environment without a tabular model is rejected at once."""
         return self._stages(markov_game(env), n_stages, rng)
 
     def _stages(
@@ -61,7 +63,7 @@ class ExampleNpg:
                 seed=int(rng.integers(2**63)),
                 episodes=self.episodes,
                 episode_length=self.episode_length,
-                step_size=0.0,  # the stage is played, nothing is learned along it
+                step_size=0.0,  # the stage is played without TD updates
                 keep_steps=not game.deterministic,
                 **scale,
             )
@@ -76,15 +78,15 @@ class ExampleNpg:
 
 @dataclass(frozen=True)
 class ExampleFirstStep:
-    """The reward of a state from the agents' first improvement alone.
+    """Rewards of states, recovered from the agents' first improvement only.
 
-    Agents that begin with a uniform policy then play pi(a|s) ~ exp(c q(s, a)), and where the reward
-    is of the state, q(s, a) - q(s, b) = discount (E[V | s, a] - E[V | s, b]). That is linear in V,
-    and r = V - discount E[V']. The scale c is not known.
+    Agents that begin with a uniform policy then play pi(a|s) ~ exp(c q(s, a)). If the reward
+    depends on the state only, q(s, a) - q(s, b) = discount (E[V | s, a] - E[V | s, b]). This is
+    linear in V, and r = V - discount E[V']. The scale c is unknown.
     """
 
     pseudo_count: float = 1.0
-    """Added to every count of an action, > 0."""
+    """Number added to every action count, > 0."""
 
     api_version: ClassVar[tuple[int, int]] = (2, 0)
 
@@ -107,7 +109,9 @@ class ExampleFirstStep:
         discount, temperature = problem.given("discount"), problem.given("temperature")
         game, known = problem.game, problem.known
         if game is None or discount == 0:
-            raise InputError(f"needs the game, and a discount above 0; got discount {discount}")
+            raise InputError(
+                f"game must be given and discount must be > 0, got {game} and {discount}"
+            )
         first, second = (
             [
                 known[agent][stage] if agent in known else self._policy(trace, stage, index)

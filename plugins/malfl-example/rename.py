@@ -1,7 +1,7 @@
-"""Give a copy of this folder a name of its own: python rename.py NAME, say `python rename.py mine`.
+"""Rename a copy of this folder: python rename.py NAME, for example `python rename.py mine`.
 
 `malfl-example` becomes `malfl-mine`, `example-npg` becomes `mine-npg`, `ExampleNpg` becomes
-`MineNpg`. This file removes itself.
+`MineNpg`. This script then deletes itself.
 """
 
 import re
@@ -10,9 +10,9 @@ from pathlib import Path
 
 
 def rename(folder: Path, name: str) -> None:
-    """Replace the name in the files of a folder, and in their own names."""
+    """Replace the name in the files of a folder and in their file names."""
     if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name):
-        sys.exit(f"NAME must be of lower-case letters, digits and hyphens, got {name!r}")
+        sys.exit(f"NAME must consist of lower-case letters, digits and hyphens, got {name!r}")
     words = {
         "malfl_example": f"malfl_{name.replace('-', '_')}",
         "malfl-example": f"malfl-{name}",
@@ -28,7 +28,7 @@ def rename(folder: Path, name: str) -> None:
                 text, file_name = text.replace(old, new), file_name.replace(old, new)
             path.write_text(text, encoding="utf-8")
             path.rename(path.with_name(file_name))
-    print(f"this is malfl-{name} now: pip install -e .")
+    print(f"renamed to malfl-{name}; next: pip install -e .")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The plugin keeps its promises, and its learner learns."""
+"""The plugins keep the contract, and the learner learns."""
 
 import numpy as np
 from malfl_example import ExampleNpg
@@ -23,7 +23,7 @@ def test_installed_under_their_names():
 
 
 def test_agents_get_more_of_what_they_want():
-    """The mean reward of a step rises for agents who want to meet and play well at the end."""
+    """The mean reward of a step rises for both agents."""
     env = grid_world_v0.parallel_env(rewards="homogeneous")
     learner = ExampleNpg(discount=0.9, temperature=1.0, episodes=100, episode_length=100)
     stages = list(learner.learn(env, n_stages=5, rng=np.random.default_rng(0)))
