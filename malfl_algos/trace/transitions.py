@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from mmap import mmap
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +18,6 @@ COLUMNS = ("states", "joint_actions", "next_states", "episode_ends", "terminatio
 """Fields of `Transitions` that are one array each."""
 OBSERVED = ("observations", "next_observations")
 """Fields of `Transitions` that hold one array per agent."""
-
-Column = TypeVar("Column")
 
 
 @dataclass(frozen=True, eq=False)

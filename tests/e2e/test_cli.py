@@ -247,7 +247,7 @@ def test_files_are_not_replaced_unasked(capsys):
     assert Path("out/trace.npz").read_bytes() != before
 
 
-def test_a_trace_of_another_game_is_refused(capsys):
+def test_a_trace_of_another_game_is_rejected(capsys):
     assert main(["learn", "fake", "--output-dir", "out", "--iterations", "2"]) == 0
     Path("own.yaml").write_text("game: {size: 2}")
     argv = ["recover", "out/trace.npz", "--observer", "counting", "--output-dir", "rewards"]
@@ -274,7 +274,7 @@ def test_doctor_tells_the_sound_from_the_broken(tmp_path, monkeypatch, capsys):
     assert "Traceback" in out
 
 
-def test_plugins_that_do_not_work_are_marked_and_harm_nobody(tmp_path, monkeypatch, capsys):
+def test_broken_plugins_are_marked_and_do_not_affect_others(tmp_path, monkeypatch, capsys):
     entries = {
         "malfl.learners": {"fake": "a.b:C", "bent": "no colon", "ok": "fake_plugins:FakeLearner"}
     }

@@ -1,4 +1,4 @@
-"""docs/plugins.md, followed to the letter: the template is copied, renamed, installed and used."""
+"""The commands of docs/plugins.md: the template is copied, renamed, installed and used."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_the_copy_is_among_the_plugins_and_sound(followed):
 
 
 @pytest.mark.slow
-def test_its_options_are_told(followed):
+def test_its_options_are_listed(followed):
     assert "step_size: a finite number (default: 0.3)" in followed[0]
 
 

@@ -1,4 +1,4 @@
-"""`Problem`: what an observer is given is checked, its parts against each other."""
+"""`Problem`: the arguments of an observer are checked against each other."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def counts_alone(trace):
     return LearningTrace(tuple(Stage(stage.counts) for stage in trace.stages))
 
 
-def test_what_fits_is_taken_and_stripped_of_rewards(played):
+def test_matching_arguments_are_accepted_and_rewards_removed(played):
     trace, policies = played
     game = markov_game(grid_world_v0.parallel_env(size=3))
     problem = Problem(trace, game, 0.9, 3, {"agent_1": policies["agent_1"]})
@@ -71,7 +71,7 @@ def test_arguments_out_of_range(played, changed, words):
         Problem(**{**given, **changed})
 
 
-def test_what_is_not_given_is_named(played):
+def test_a_missing_argument_is_named(played):
     problem = Problem(played[0], None, None, None)
     for name in ("discount", "temperature"):
         with pytest.raises(InputError, match=f"{name} must be given"):
@@ -90,7 +90,7 @@ def test_a_game_of_another_size(played):
 
 
 def test_a_wall_where_the_trace_has_visits(played):
-    """It has a wall in the middle; states there cannot be reached."""
+    """The game has a wall in the middle; the states there cannot be reached."""
     other = board(walls=[(1, 1)])
     with pytest.raises(InputError, match=r"stage 0, step \d+: joint action .* in joint state"):
         Problem(played[0], other, 0.9, 3.0)
@@ -114,8 +114,8 @@ def test_a_transition_that_the_game_rules_out_is_named(played):
     )
 
 
-def test_counts_of_next_states_are_held_against_the_game():
-    """Without steps, too: the message then names no step."""
+def test_counts_of_next_states_are_compared_with_the_game():
+    """Also without steps; the message then names no step."""
     trace = play(keep=False, slip=0.3)[0]
     assert trace.stages[0].transitions is None
     Problem(trace, board(slip=0.3), 0.9, 3.0)
@@ -142,8 +142,8 @@ def test_observers_called_directly_reject_another_game(played, name):
         )
 
 
-def test_states_reached_only_in_step_are_known_to_be_apart():
-    """Two counters that always move: reachable are the states in which both show the same."""
+def test_states_that_differ_in_step_are_unreachable():
+    """Two counters that always move: only states with equal counters are reachable."""
     game = deterministic_game(np.array([[[3]], [[0]], [[0]], [[0]]]), start=0)
     for visits, fits in (([1, 0, 0, 1], True), ([1, 1, 0, 1], False)):
         trace = LearningTrace((Stage(np.array(visits).reshape(4, 1, 1)),))

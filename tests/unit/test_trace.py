@@ -1,4 +1,4 @@
-"""One trace for all games: what a stage holds, and that nobody changes it afterwards."""
+"""The trace: the content of a stage, its checks, and read-only arrays."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def observed(steps, agents=("a", "b")):
 # Operations on steps
 
 
-def test_slices_put_together_are_the_whole():
+def test_joined_slices_are_the_original_steps():
     whole = replace(observed(walk()), terminations=np.arange(12) == 7)
     parts = [whole.slice(0, 5), whole.slice(5, 6), replace(whole.slice(6, 12))]
     again = Transitions.concat(parts)
@@ -102,7 +102,7 @@ def test_integers_of_any_kind_are_the_same_steps(kind):
     np.testing.assert_array_equal(stage.counts, counts_of(steps))
 
 
-def test_what_was_checked_stays_as_it_is():
+def test_checked_arrays_cannot_be_changed():
     steps = walk()
     states, counts = steps.states.copy(), counts_of(steps)
     seen = NextStateCounts(*(np.array([number]) for number in (0, 1, 2)))
@@ -116,7 +116,7 @@ def test_what_was_checked_stays_as_it_is():
             array[...] = 1
 
 
-def test_a_read_only_view_of_what_others_can_write_to_is_copied():
+def test_a_read_only_view_of_a_writeable_array_is_copied():
     states = walk().states.copy()
     view = states[:]
     view.flags.writeable = False
@@ -125,7 +125,7 @@ def test_a_read_only_view_of_what_others_can_write_to_is_copied():
     assert own.states[0] < 5
 
 
-def test_what_nobody_can_write_to_is_not_copied():
+def test_read_only_arrays_are_not_copied():
     steps = walk()
     assert replace(steps).states is steps.states
     assert np.shares_memory(steps.slice(3, 6).states, steps.states)

@@ -1,4 +1,4 @@
-"""What an error means: whose fault it is, the exit status, one line, and a traceback on request."""
+"""Errors: their cause, the exit status, one line, and a traceback with `--traceback`."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_whose_fault_it_is(monkeypatch, capsys, fault, status, line):
         (True, "malfl: interrupted; run the same command again to continue\n"),
     ],
 )
-def test_an_interruption_says_what_then(monkeypatch, capsys, resumes, line):
+def test_an_interruption_says_how_to_continue(monkeypatch, capsys, resumes, line):
     def fail(arguments: object) -> int:
         raise KeyboardInterrupt
 
@@ -121,7 +121,7 @@ def test_an_interruption_says_what_then(monkeypatch, capsys, resumes, line):
 
 @pytest.mark.usefixtures("_odd_plugins")
 @pytest.mark.parametrize("command", ["learn odd", "recover trace/trace.npz --observer odd"])
-def test_single_commands_tell_a_plugins_fault_from_bad_input(capsys, command):
+def test_single_commands_separate_errors_of_plugins_from_bad_input(capsys, command):
     if command.startswith("recover"):
         assert main(["learn", "fake", "--iterations", "2", "--output-dir", "trace"]) == 0
         capsys.readouterr()

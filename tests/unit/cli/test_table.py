@@ -1,4 +1,4 @@
-"""What commands share: telling, and looking at files before anything heavy is loaded."""
+"""Functions of all commands: output, and checks of files before heavy imports."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ HEAVY = ("scipy", "numba", "matplotlib", "pandas", "torch")
         ("nonsense", 2),
     ],
 )
-def test_nothing_heavy_is_imported_before_the_files_are_looked_at(tmp_path, argv, status):
+def test_a_missing_file_is_reported_before_heavy_imports(tmp_path, argv, status):
     program = (
         "import sys\nfrom malfl_algos.cli.main import main\n"
         "try: status = main(sys.argv[1:])\n"
@@ -53,8 +53,8 @@ def test_nothing_heavy_is_imported_before_the_files_are_looked_at(tmp_path, argv
     assert list(tmp_path.iterdir()) == []
 
 
-def test_that_test_covers_every_command():
-    """A new command joins the list above."""
+def test_the_list_above_covers_every_command():
+    """Add a new command to the list above."""
     assert set(COMMANDS) == {
         *("reproduce", "learn", "recover", "score", "sweep", "export", "verify", "plugins")
     }
@@ -76,7 +76,7 @@ def test_control_characters_and_what_cannot_be_encoded_are_escaped():
     assert stream.read() == "a\\x1b[31m\\u202e\\r\\x07 \\u0141\xf3d\\u017a\nb \\udcff\n"
 
 
-def test_a_reader_that_has_left_is_no_error():
+def test_a_closed_pipe_is_no_error():
     read, write = os.pipe()
     os.close(read)
     with open(write, "w", encoding="utf-8") as stream:
@@ -84,7 +84,7 @@ def test_a_reader_that_has_left_is_no_error():
         tell("nor now", to=stream)
 
 
-def test_paths_at_which_there_is_nothing(tmp_path):
+def test_missing_paths_are_rejected(tmp_path):
     existing(str(tmp_path), None)
     for path in (str(tmp_path / "x"), "a\x00b", "\udcff"):
         with pytest.raises(InputError, match="no such file or folder"):

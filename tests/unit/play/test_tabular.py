@@ -133,7 +133,7 @@ def test_steps_that_are_kept_add_up_to_the_counts(paper_game):
     assert all(not q.any() for q in sample.q)
 
 
-def test_td_settles_near_the_exact_values(paper_game):
+def test_td_converges_near_the_exact_values(paper_game):
     """Averaged over stages, the td estimate of a well-visited action is the linear solve's."""
     game = paper_game("heterogeneous")
     policies = [np.full((81, 5), -np.log(5))] * 2

@@ -1,4 +1,4 @@
-"""Options in words, from the fields of a plugin's dataclass."""
+"""Descriptions of options, from the fields of a plugin's dataclass."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_the_text(monkeypatch):
     assert "  bare: any value (default: None)\n      (not documented)" in text
 
 
-def test_what_an_experiment_fills_in_is_said():
+def test_help_marks_options_that_an_experiment_fills_in():
     text = option_help(find_plugin("learner", "ma-spi"))
     assert "discount: a finite number (default: the experiment's)" in text
     assert "step_size: a finite number (default: 0.1)" in text

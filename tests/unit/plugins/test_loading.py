@@ -82,7 +82,7 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return name
 
 
-def test_listing_tells_everything_and_imports_nothing(tmp_path, monkeypatch, module):
+def test_listing_shows_all_plugins_and_imports_none(tmp_path, monkeypatch, module):
     _learners(tmp_path, monkeypatch, good=f"{module}:Good", broken="no_such_module:Thing")
     own = [plugin for plugin in list_plugins() if plugin.distribution == "fakes"]
     assert [(p.kind, p.name, p.value, p.version) for p in own] == [
@@ -93,7 +93,7 @@ def test_listing_tells_everything_and_imports_nothing(tmp_path, monkeypatch, mod
 
 
 def test_listing_leaves_no_trace_of_an_import(tmp_path, monkeypatch):
-    """Not even of a plugin that would be noticed: it writes a file, then ends the process."""
+    """The plugin here would write a file and end the process."""
     (tmp_path / "loud_plugin.py").write_text(
         f"open({str(tmp_path / 'imported')!r}, 'w').close()\nimport os; os._exit(3)\n"
     )
@@ -139,7 +139,7 @@ def test_a_file_that_cannot_be_read_hides_nothing_else(tmp_path, monkeypatch, mo
 
 
 def test_one_distribution_found_twice_is_no_clash(tmp_path, monkeypatch, module):
-    """An installed one, and the egg-info that lies in the checkout where the command is run."""
+    """Once installed, and once as egg-info in the checkout in which the command runs."""
     _learners(tmp_path, monkeypatch, name="malfl_Thing", good=f"{module}:Good")
     info = tmp_path / "checkout" / "malfl_thing.egg-info"
     info.mkdir(parents=True)
@@ -262,7 +262,7 @@ def test_a_failing_import_names_the_plugin_and_chains_its_cause(
         ("{module}:OtherMajor", r"is written for API version 1.0, malfl-env has 2.0"),
     ],
 )
-def test_what_is_no_plugin_is_refused(tmp_path, monkeypatch, module, value, complaint):
+def test_an_object_that_is_no_plugin_is_rejected(tmp_path, monkeypatch, module, value, complaint):
     _learners(tmp_path, monkeypatch, bad=value.format(module=module), good=f"{module}:Good")
     with pytest.raises(PluginError, match=f"learner 'bad' of distribution 'fakes'.*{complaint}"):
         load_learner("bad")
@@ -349,7 +349,7 @@ def test_a_missing_extra_is_no_fault(tmp_path, monkeypatch, capsys):
     assert 'pip install "fakes[deep]"' in finding.notes[0]
 
 
-def test_the_name_of_a_plugin_that_is_not_on_board_says_how_to_install_it(monkeypatch):
+def test_an_unknown_name_of_our_other_distributions_says_how_to_install_them(monkeypatch):
     def absent(name):
         raise PackageNotFoundError(name)
 
@@ -361,7 +361,7 @@ def test_the_name_of_a_plugin_that_is_not_on_board_says_how_to_install_it(monkey
         find_plugin("learner", "sb3-pqo")
 
 
-def test_without_any_plugin_the_installation_is_to_blame(monkeypatch):
+def test_without_any_plugin_the_message_says_to_install_malfl_env(monkeypatch):
     monkeypatch.setattr("malfl_algos.plugins.loading.discover", lambda: ([], []))
     with pytest.raises(
         ValueError, match=r"no observers are installed, not even.*pip install malfl-env"
@@ -369,7 +369,7 @@ def test_without_any_plugin_the_installation_is_to_blame(monkeypatch):
         find_plugin("observer", "ma-lfl")
 
 
-def test_what_the_pipeline_fills_in_is_what_the_checks_think(tmp_path, monkeypatch):
+def test_the_pipeline_fills_in_all_pipeline_options(tmp_path, monkeypatch):
     fields = "".join(f"    {name}: {type(v).__name__}\n" for name, v in PIPELINE_OPTIONS.items())
     (tmp_path / "greedy_plugin.py").write_text(
         "from dataclasses import dataclass\nfrom typing import ClassVar\n"

@@ -113,7 +113,7 @@ THING = object()
         ("anything", THING, THING),
     ],
 )
-def test_values_are_given_the_form_of_the_annotation(key: str, given: Any, taken: Any) -> None:
+def test_values_are_converted_to_the_annotated_type(key: str, given: Any, taken: Any) -> None:
     value = coerce_options(Options, {key: given}, where="here")[key]
     assert value is taken or value == taken
     assert type(value) is type(taken)
@@ -156,7 +156,7 @@ def test_values_are_given_the_form_of_the_annotation(key: str, given: Any, taken
         ("wole", 1, "unknown key 'wole', did you mean 'whole'"),
     ],
 )
-def test_what_does_not_fit_is_rejected_in_one_line(key: str, given: Any, complaint: str) -> None:
+def test_a_wrong_value_is_rejected_in_one_line(key: str, given: Any, complaint: str) -> None:
     with pytest.raises(InputError, match=f"^here: {complaint}") as caught:
         coerce_options(Options, {key: given}, where="here")
     assert "\n" not in str(caught.value)
@@ -178,7 +178,7 @@ def test_an_annotation_that_cannot_be_evaluated_names_its_option():
 
 @dataclass(frozen=True)
 class Untyped:
-    """Options that are annotated with what is not a type."""
+    """An option whose annotation is not a type."""
 
     thing: 3 = 0  # type: ignore[valid-type]
 
@@ -198,12 +198,12 @@ def test_an_annotation_that_is_not_a_type_names_its_option(cls):
 
 @dataclass(frozen=True)
 class Odd:
-    """An option that is annotated with what its type cannot have."""
+    """An option whose annotation pydantic rejects."""
 
     thing: Annotated[int, Field(discriminator="kind")] = 0
 
 
-def test_an_annotation_that_no_value_can_be_checked_by_names_its_option():
+def test_an_annotation_that_pydantic_rejects_names_its_option():
     with pytest.raises(InputError, match=r"Odd: option 'thing' .* which pydantic cannot"):
         coerce_options(Odd, {}, where="here")
 

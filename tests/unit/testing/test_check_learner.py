@@ -25,7 +25,7 @@ OWN = [plugin.name for plugin in own_plugins() if plugin.kind == "learner"]
 
 @dataclass(frozen=True)
 class Learner(MaSpi):
-    """MA-SPI, to be spoilt by subclasses."""
+    """MA-SPI; subclasses add an error."""
 
     def learn(self, env: Any, *, n_stages: int, rng: np.random.Generator) -> Iterator[LearnedStage]:
         game = markov_game(env)
@@ -48,7 +48,7 @@ def spoiling(spoil: Callable[[LearnedStage, Any], Any]) -> type:
 
 
 def observing(change: Callable[[Stage, Any], Any]) -> type:
-    """A learner that tells another story of what was observed."""
+    """A learner whose observed stage is changed."""
     return spoiling(lambda stage, game: replace(stage, observed=change(stage.observed, game)))
 
 
@@ -65,7 +65,7 @@ def claiming(change: Callable[[np.ndarray], np.ndarray]) -> type:
 
 
 def learning(learn: Callable[..., Any]) -> type:
-    """A learner with a `learn` of its own, which is given MA-SPI's."""
+    """A learner with another `learn`, which gets that of MA-SPI."""
 
     def own(self: MaSpi, env: Any, *, n_stages: int, rng: np.random.Generator) -> Any:
         def inner(env: Any = env, rng: Any = rng) -> Any:
@@ -78,13 +78,13 @@ def learning(learn: Callable[..., Any]) -> type:
 
 @dataclass(frozen=True)
 class StageWithRewards(Stage):
-    """Carries what nobody may see."""
+    """A subclass with data that no observer may see."""
 
     rewards: Any = None
 
 
 def _elsewhere(stage: LearnedStage) -> LearnedStage:
-    """Both agents claim to have stayed for ever, and the counts say that they did, elsewhere."""
+    """Both agents always stay, but the counts are in another state than the start."""
     counts = np.zeros_like(stage.observed.joint_counts)
     counts[-1, 4, 4] = 10
     stay = {agent: np.eye(5)[np.full(len(own), 4)] for agent, own in stage.joint_policy.items()}
@@ -92,7 +92,7 @@ def _elsewhere(stage: LearnedStage) -> LearnedStage:
 
 
 def _correlated(counts: np.ndarray) -> np.ndarray:
-    """The same actions of each agent, played together as if agreed on."""
+    """The same actions of each agent, but not drawn independently."""
     table = np.zeros_like(counts)
     for state, plays in enumerate(counts):
         rows, columns = plays.sum(1), plays.sum(0)
@@ -127,7 +127,7 @@ def _overwriting(self: Any, inner: Any, env: Any, rng: Any) -> Iterator[LearnedS
 
 
 def _claiming_too_early(self: Any, inner: Any, env: Any, rng: Any) -> Iterator[Any]:
-    """Claims the policies that it has improved to, not those that it played."""
+    """Claims the improved policies, not those that it played."""
     before = None
     for stage in inner():
         if before is not None:
@@ -155,7 +155,7 @@ def _from_the_clock(self: Any, inner: Any, env: Any, rng: Any) -> Any:
 
 
 class _SharedStream:
-    """Whoever began last is whom everybody draws from."""
+    """All learners draw from the generator of the last one that began."""
 
     latest: Any = None
 
@@ -226,7 +226,7 @@ def _with_an_odd_error(self: Any, inner: Any, env: Any, rng: Any) -> Any:
 
 @dataclass(frozen=True)
 class Lenient(MaSpi):
-    """Takes any discount."""
+    """Accepts any discount."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "discount", min(max(self.discount, 0.0), 0.99))
@@ -235,7 +235,7 @@ class Lenient(MaSpi):
 
 @dataclass(frozen=True)
 class Wordless(MaSpi):
-    """Refuses without saying what."""
+    """Rejects without naming the value."""
 
     def __post_init__(self) -> None:
         try:
@@ -246,7 +246,7 @@ class Wordless(MaSpi):
 
 @dataclass(frozen=True)
 class Asserting(MaSpi):
-    """Refuses by assertion."""
+    """Rejects by an AssertionError."""
 
     def __post_init__(self) -> None:
         assert self.discount >= 0
@@ -254,14 +254,14 @@ class Asserting(MaSpi):
 
 @dataclass(frozen=True)
 class Undocumented(MaSpi):
-    """Has an option that nobody explains."""
+    """Has an option without documentation."""
 
     mood: float = field(default=0.0)
 
 
 @dataclass(frozen=True)
 class OtherSignature(MaSpi):
-    """Wants more than the protocol gives."""
+    """Needs an argument that the protocol does not have."""
 
     def learn(self, env: Any, n_stages: int, generator: Any) -> Any:  # type: ignore[override]
         return iter(())
@@ -269,7 +269,7 @@ class OtherSignature(MaSpi):
 
 @dataclass
 class NotFrozen:
-    """Can be changed."""
+    """Is not frozen."""
 
     api_version: ClassVar[tuple[int, int]] = (2, 0)
 
@@ -410,8 +410,8 @@ def test_a_fault_is_found_and_named(monkeypatch, complaint, faulty):
     assert random.getstate() == before
 
 
-def test_e_values_keep_their_promise():
-    """Under the claim their mean is at most 1: here exactly, over all outcomes of three draws."""
+def test_the_mean_of_e_values_is_at_most_1():
+    """The expectation under the claimed policy, over all outcomes of three draws."""
     claim = np.array([0.7, 0.2, 0.1])
     outcomes = np.array(np.meshgrid(*[range(3)] * 3)).reshape(3, -1).T
     mean: dict[str, Any] = {}
@@ -423,6 +423,6 @@ def test_e_values_keep_their_promise():
         np.testing.assert_allclose(values, 1.0, err_msg=kind)
 
 
-def test_honest_learners_are_not_blamed():
+def test_correct_learners_are_not_rejected():
     for seed in range(20):
         check_learner(MaSpi, seeds=(seed, seed + 1))

@@ -31,7 +31,7 @@ Given = dict[str, Any]
 
 @dataclass(frozen=True)
 class Observer(LogPolicy):
-    """`log-policy`, to be spoilt by subclasses."""
+    """`log-policy`; subclasses add an error."""
 
     def recover(self, trace: LearningTrace, **given: Any) -> RecoveredRewards:
         return self.spoil(super().recover(trace, **given), trace, given)
@@ -47,12 +47,12 @@ def _of_class(**fields: Any) -> type:
 
 
 def spoiling(spoil: Callable[[RecoveredRewards, LearningTrace, Given], Any]) -> type:
-    """An observer whose result is changed, in sight of what it was given."""
+    """An observer whose result is changed, given its arguments."""
     return _of_class(spoil=lambda self, result, trace, given: spoil(result, trace, given))
 
 
 def returning(**parts: Callable[[Mapping[str, Any]], Any]) -> type:
-    """An observer with other parts in its result, each made of the rewards."""
+    """An observer with other fields in its result, each computed from the rewards."""
     return spoiling(
         lambda result, trace, given: replace(
             result, **{name: make(result.rewards) for name, make in parts.items()}
@@ -61,7 +61,7 @@ def returning(**parts: Callable[[Mapping[str, Any]], Any]) -> type:
 
 
 def adding(number: Callable[[], Any]) -> type:
-    """An observer that lets something else have a say in its rewards."""
+    """An observer that adds another number to its rewards."""
 
     def spoil(result: RecoveredRewards, trace: LearningTrace, given: Given) -> RecoveredRewards:
         try:
@@ -74,7 +74,7 @@ def adding(number: Callable[[], Any]) -> type:
 
 
 def tempted(number: Callable[[LearningTrace, Given], Any]) -> type:
-    """An observer that takes the truth from its arguments where it finds it there."""
+    """An observer that reads ground truth from attributes of its arguments."""
 
     def spoil(result: RecoveredRewards, trace: LearningTrace, given: Given) -> RecoveredRewards:
         try:
@@ -87,7 +87,7 @@ def tempted(number: Callable[[LearningTrace, Given], Any]) -> type:
 
 
 def _up_the_stack() -> Any:
-    """The truth in the variables of whoever called."""
+    """Ground truth in the variables of callers."""
     frame: Any = sys._getframe()
     while frame is not None:
         for value in frame.f_locals.values():
@@ -120,7 +120,7 @@ def _by_another_process() -> Any:
 
 @dataclass(frozen=True)
 class Remembering(Observer):
-    """Adds up everything it was ever shown."""
+    """Adds up all traces that it was given."""
 
     def recover(self, trace: LearningTrace, **given: Any) -> RecoveredRewards:
         seen = self.__dict__.setdefault("seen", {})
@@ -131,7 +131,7 @@ class Remembering(Observer):
 
 @dataclass(frozen=True)
 class Undemanding(LogPolicy):
-    """Needs transitions and does not say so."""
+    """Needs transitions but has no `needs_transitions`."""
 
     def recover(self, trace: LearningTrace, **given: Any) -> RecoveredRewards:
         assert trace.stages[0].transitions is not None, "transitions, please"
@@ -140,7 +140,7 @@ class Undemanding(LogPolicy):
 
 @dataclass(frozen=True)
 class Unready(LogPolicy):
-    """Says that it needs transitions, and breaks where there are none."""
+    """Has `needs_transitions`, but fails without transitions."""
 
     needs_transitions: ClassVar[bool] = True
 
@@ -151,7 +151,7 @@ class Unready(LogPolicy):
 
 @dataclass(frozen=True)
 class Gullible(LogPolicy):
-    """Takes any argument as it comes."""
+    """Accepts any argument."""
 
     spared: ClassVar[str] = "discount"
 
@@ -161,14 +161,14 @@ class Gullible(LogPolicy):
 
 
 def gullible(argument: str) -> type:
-    """An observer that does not look at one of its arguments."""
+    """An observer that ignores one of its arguments."""
     spared = type("Faulty", (Gullible,), {"__module__": __name__, "spared": argument})
     return dataclass(frozen=True)(spared)
 
 
 @dataclass(frozen=True)
 class Wordless(Observer):
-    """Refuses without saying what."""
+    """Rejects without naming the value."""
 
     def recover(self, trace: LearningTrace, **given: Any) -> RecoveredRewards:
         try:
@@ -179,7 +179,7 @@ class Wordless(Observer):
 
 @dataclass(frozen=True)
 class Careless(Observer):
-    """Divides by what may be nothing."""
+    """Divides by a number that may be 0."""
 
     def recover(self, trace: LearningTrace, **given: Any) -> RecoveredRewards:
         for stage in trace.stages:
@@ -189,7 +189,7 @@ class Careless(Observer):
 
 @dataclass(frozen=True)
 class Hollow(Observer):
-    """Has no answer for agents that were seen doing nothing, and returns it."""
+    """Returns NaN for agents without data."""
 
     def spoil(
         self, result: RecoveredRewards, trace: LearningTrace, given: Given
@@ -201,7 +201,7 @@ class Hollow(Observer):
 
 @dataclass(frozen=True)
 class OtherSignature:
-    """Wants the rewards."""
+    """Needs the rewards of the game."""
 
     api_version: ClassVar[tuple[int, int]] = (2, 0)
 
@@ -211,7 +211,7 @@ class OtherSignature:
 
 @dataclass(frozen=True)
 class Undocumented(LogPolicy):
-    """Has an option that nobody explains."""
+    """Has an option without documentation."""
 
     mood: float = 0.0
 
@@ -231,7 +231,7 @@ def _writes_policies(result: Any, trace: LearningTrace, given: Given) -> Any:
 
 
 def _scratches(result: Any, trace: LearningTrace, given: Given) -> Any:
-    """Writes and puts back."""
+    """Writes to its input and restores it."""
     counts = trace.stages[0].joint_counts
     counts += 1
     counts -= 1

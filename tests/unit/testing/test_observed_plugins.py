@@ -1,4 +1,4 @@
-"""Plugins for games without tables go through the same door: loader, conformance, `plugins`."""
+"""Plugins for non-enumerable games: loader, conformance tests, `malfl plugins`."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ class Lying(Wanderer):
 
 @dataclass(frozen=True)
 class Watcher:
-    """The reward of an observation is how much of the last stage's steps were near it."""
+    """The reward of an observation is the share of the last stage's steps near it."""
 
     api_version: ClassVar[tuple[int, int]] = (2, 0)
 
