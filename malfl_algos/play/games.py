@@ -73,7 +73,7 @@ class Games(Protocol):
         ...
 
     def step(self, numbers: IntArray, actions: IntArray) -> Moved:
-        """One step in the games of these numbers, none of which ended; actions `(n, n_agents)`."""
+        """One step in the games with these numbers; actions `(n, n_agents)`."""
         ...
 
 

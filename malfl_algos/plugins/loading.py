@@ -208,7 +208,7 @@ def make_plugin(plugin: Plugin, options: Mapping[str, Any]) -> Learner | Observe
     try:
         made = cls(**checked)
     except (ValueError, TypeError) as fault:
-        # a TypeError is a required option that was left out
+        # a required option that is missing is a TypeError
         raise InputError(f"{where}: {fault}") from fault
     except Exception as fault:
         raise PluginFault(f"{plugin} failed to start: {type(fault).__name__}: {fault}") from fault
@@ -217,12 +217,12 @@ def make_plugin(plugin: Plugin, options: Mapping[str, Any]) -> Learner | Observe
 
 @contextmanager
 def blaming(plugin: Plugin) -> Iterator[None]:
-    """Name a plugin in the errors of calls into it, and of our checks of what it returns.
+    """Add the name of a plugin to errors of its methods and of our checks of its results.
 
     Raises:
-        InputError: where the plugin rejects its input.
-        PluginFault: for any other error that passed through a method of the plugin, and for stages
-            and results that break the contract.
+        InputError: if the plugin rejects its input.
+        PluginFault: for any other exception in a method of the plugin, and for stages and results
+            that break the contract.
     """
     try:
         yield
@@ -231,17 +231,17 @@ def blaming(plugin: Plugin) -> Iterator[None]:
         from_plugin = any(isinstance(owner, plugin_class(plugin)) for owner in passed)
         if isinstance(fault, InputError) and _rejects(passed, from_plugin=from_plugin):
             raise InputError(f"{plugin.kind} {plugin.name!r}: {fault}") from fault
-        in_words = isinstance(fault, (InputError, PluginFault))
-        if from_plugin or in_words:
-            told = fault if in_words else f"{type(fault).__name__}: {fault}"
-            raise PluginFault(f"{plugin} failed: {told}") from fault
+        explained = isinstance(fault, (InputError, PluginFault))
+        if from_plugin or explained:
+            text = str(fault) if explained else f"{type(fault).__name__}: {fault}"
+            raise PluginFault(f"{plugin} failed: {text}") from fault
         raise
 
 
 def _rejects(passed: list[Any], *, from_plugin: bool) -> bool:
-    """Whether an `InputError` is about what a plugin is given, not about what it gives."""
+    """Whether an `InputError` rejects the input of a plugin, and not its result."""
     if any(isinstance(owner, Problem) for owner in passed):
-        return True  # what the observer is given contradicts itself, whoever noticed
+        return True  # the arguments of the observer contradict each other
     return from_plugin and not any(isinstance(owner, _GIVEN) for owner in passed)
 
 

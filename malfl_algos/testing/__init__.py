@@ -1,6 +1,6 @@
 """Conformance tests for authors of learners and observers, to be called from their own tests.
 
-They find errors that types do not show and that would appear later, in somebody else's experiment:
+They find errors that types do not show and that would appear later, in the experiment of a user:
 a result that depends on more than the seed, counts that were not drawn from the claimed policies,
 an observer that reads ground truth. They try a few small games; passing them is no proof.
 
