@@ -37,8 +37,8 @@ CONSTANTS: Mapping[str, tuple[str, tuple[Any, ...]]] = {
     "MEAN_VARIANCE": ("inference", (1e4, 1e6)),
     "FIRST_STEP": ("inference", (0.75, 3.0)),
     "SWEEPS": ("learner_models", (50, 200)),
-    "SEARCH_STAGES": ("search", (3, 6)),
-    "SEARCH_PASSES": ("search", (1, 3)),
+    "SEARCH_STAGES": ("settings", (3, 6)),
+    "SEARCH_PASSES": ("settings", (1, 3)),
     "SIGN_SEED": ("replay", (1, 2)),
 }
 """Module in `malfl_algos.ma_lfl`, and the values to try."""

@@ -18,9 +18,8 @@ from malfl_algos.ma_lfl.data_fit import Data, fit_data
 from malfl_algos.ma_lfl.inference import Given, Posterior
 from malfl_algos.ma_lfl.learner_models import LearnerModel
 from malfl_algos.ma_lfl.matrix_free_posterior import MatrixFreePosterior
-from malfl_algos.ma_lfl.policy_estimation import smoothed_policy
+from malfl_algos.ma_lfl.policy_estimation import smoothed_policy, working_response
 from malfl_algos.ma_lfl.replay import ReplayedTd
-from malfl_algos.ma_lfl.response import working_response
 from malfl_algos.ma_lfl.stages import StageArrays
 
 __all__ = ["AgentFit", "alternate"]

@@ -19,7 +19,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from malfl_algos.ma_lfl.matrix_free_values import ExactValues, TdValues, Values, sweep
-from malfl_algos.ma_lfl.regression import RewardModel
+from malfl_algos.ma_lfl.reward_models import RewardModel
 from malfl_algos.ma_lfl.stages import StageArrays
 from malfl_algos.soft import (
     averaged_transition,

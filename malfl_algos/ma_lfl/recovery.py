@@ -10,12 +10,11 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 from scipy.special import rel_entr
 
-from malfl_algos.ma_lfl.regression import RewardModel
 from malfl_algos.soft import averaged_transition, expected_next, others_joint_policy
 from malfl_env.errors import InputError
 from malfl_env.markov_game import MarkovGame
 
-__all__ = ["Improvements", "improvements_of", "in_joint_order", "reward_targets"]
+__all__ = ["Improvements", "improvements_of", "reward_targets"]
 
 FloatArray = NDArray[np.float64]
 
@@ -116,16 +115,3 @@ def reward_targets(
     divergence = rel_entr(policy, improved).sum(axis=-1)
     drift = discount * temperature * expected_next(transition, divergence)
     return np.asarray(temperature * np.log(improved) + drift)
-
-
-def in_joint_order(
-    reward: FloatArray, model: RewardModel, agent_index: int, n_actions: tuple[int, ...]
-) -> FloatArray:
-    """`(n_states,)` for `state`, else `(n_states, *n_actions)` with actions in agent order."""
-    if model == "state":
-        return reward[:, 0].copy()
-    others = [n for index, n in enumerate(n_actions) if index != agent_index]
-    own = n_actions[agent_index]
-    sizes = others if model == "joint" else [1] * len(others)
-    table = np.moveaxis(reward.reshape(len(reward), own, *sizes), 1, agent_index + 1)
-    return np.broadcast_to(table, (len(reward), *n_actions)).copy()

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import scipy.sparse as sp
@@ -18,11 +17,11 @@ from numpy.typing import NDArray
 from scipy.linalg import cho_solve, solve_triangular
 from scipy.linalg.lapack import dpstrf
 
+from malfl_algos.ma_lfl.reward_models import RewardModel
 from malfl_env.checks import check_table_bytes
 
 __all__ = [
     "Fit",
-    "RewardModel",
     "check_size",
     "design_matrix",
     "least_squares",
@@ -31,7 +30,6 @@ __all__ = [
 ]
 
 FloatArray = NDArray[np.float64]
-RewardModel = Literal["joint", "own_action", "state"]
 
 BLOCK_TOLERANCE = 1e-10
 """Singular values of a group's reward block below this share of its largest count as zero."""

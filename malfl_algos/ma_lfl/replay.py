@@ -16,8 +16,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from malfl_algos.ma_lfl.regression import RewardModel
 from malfl_algos.ma_lfl.replay_loops import EXECUTED, EXPECTED, SOFT_Q, follow_noise, replay
+from malfl_algos.ma_lfl.reward_models import RewardModel
 from malfl_algos.ma_lfl.stages import StageArrays, Steps
 from malfl_env.errors import InputError
 

@@ -15,10 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_softmax
 
-from malfl_algos.ma_lfl.inference import Evidence, Given, Posterior, fit
-from malfl_algos.ma_lfl.normal_equations import Rows
-from malfl_algos.ma_lfl.policy_estimation import smoothed_policy
-from malfl_algos.ma_lfl.response import working_response
+from malfl_algos.ma_lfl.inference import Evidence, Given, Posterior, Rows, fit
+from malfl_algos.ma_lfl.policy_estimation import smoothed_policy, working_response
 from malfl_algos.networks.action_values import StageRows
 from malfl_algos.networks.dynamics import Dynamics
 

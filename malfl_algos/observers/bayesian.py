@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from malfl_algos.contract import RecoveredRewards
 from malfl_algos.ma_lfl.learner_models import ExactEvaluation, ExpectedTd, LearnerModel
 from malfl_algos.ma_lfl.replay import ReplayedTd
-from malfl_algos.ma_lfl.solvers import Solver, choose_solver
+from malfl_algos.ma_lfl.settings import Solver, choose_solver
 from malfl_algos.observers.bayesian_base import BayesianObserver, Settings
 from malfl_algos.trace import LearningTrace
 from malfl_env.errors import InputError

@@ -15,12 +15,16 @@ from numpy.typing import NDArray
 
 from malfl_algos.contract import API_VERSION, Problem, RecoveredRewards
 from malfl_algos.ma_lfl.alternation import AgentFit, alternate
-from malfl_algos.ma_lfl.features import feature_maps
 from malfl_algos.ma_lfl.inference import Given
 from malfl_algos.ma_lfl.learner_models import LearnerModel
-from malfl_algos.ma_lfl.regression import RewardModel
-from malfl_algos.ma_lfl.search import SEARCH_PASSES, SEARCH_STAGES, choose_settings
-from malfl_algos.ma_lfl.solvers import Solver, check_solver, count_unknowns
+from malfl_algos.ma_lfl.reward_models import RewardModel, count_unknowns, feature_maps
+from malfl_algos.ma_lfl.settings import (
+    SEARCH_PASSES,
+    SEARCH_STAGES,
+    Solver,
+    check_solver,
+    choose_settings,
+)
 from malfl_algos.observers.bayesian_result import check_covariance, recovered_rewards
 from malfl_algos.observers.reading import dynamics_of, stage_arrays
 from malfl_algos.trace import LearningTrace

@@ -15,10 +15,8 @@ from malfl_algos.ma_lfl.data_fit import noise_settings
 from malfl_algos.ma_lfl.inference import MEAN_VARIANCE, Posterior
 from malfl_algos.ma_lfl.learner_models import SWEEPS
 from malfl_algos.ma_lfl.matrix_free_posterior import MatrixFreePosterior
-from malfl_algos.ma_lfl.recovery import in_joint_order
-from malfl_algos.ma_lfl.regression import RewardModel
 from malfl_algos.ma_lfl.replay_loops import SIGNS
-from malfl_algos.observers.identification import identification
+from malfl_algos.ma_lfl.reward_models import RewardModel, identification, in_joint_order
 from malfl_algos.trace import LearningTrace
 from malfl_env.checks import check_table_bytes
 

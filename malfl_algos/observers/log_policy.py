@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from malfl_algos.contract import API_VERSION, Problem, RecoveredRewards
-from malfl_algos.ma_lfl.recovery import in_joint_order
-from malfl_algos.observers.last_stage import check_pseudo_count, last_stage, without_data
+from malfl_algos.ma_lfl.reward_models import in_joint_order
+from malfl_algos.observers.reading import check_pseudo_count, last_stage, without_data
 from malfl_algos.trace import LearningTrace
 from malfl_env.markov_game import MarkovGame
 
@@ -59,7 +59,7 @@ class LogPolicy:
         Reads neither the dynamics nor the discount, so both may be None.
 
         Raises:
-            InputError: as `Problem` and `malfl_algos.observers.last_stage.last_stage`.
+            InputError: as `Problem` and `malfl_algos.observers.reading.last_stage`.
         """
         problem = Problem(trace, game, discount, temperature, known_policies)
         temperature = problem.given("temperature")

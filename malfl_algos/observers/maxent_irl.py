@@ -19,9 +19,8 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from malfl_algos.contract import API_VERSION, Problem, RecoveredRewards
-from malfl_algos.observers.identification import identification
-from malfl_algos.observers.last_stage import check_pseudo_count, last_stage, without_data
-from malfl_algos.observers.reading import dynamics_of
+from malfl_algos.ma_lfl.reward_models import identification
+from malfl_algos.observers.reading import check_pseudo_count, dynamics_of, last_stage, without_data
 from malfl_algos.soft import averaged_transition
 from malfl_algos.soft.soft_optimal import MaxEntFit, fit_reward, identified_rank
 from malfl_algos.trace import LearningTrace

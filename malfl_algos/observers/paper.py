@@ -21,17 +21,16 @@ from numpy.typing import NDArray
 from malfl_algos.contract import API_VERSION, Problem, RecoveredRewards
 from malfl_algos.ma_lfl.adam import adam_policy, adam_regression, published_design
 from malfl_algos.ma_lfl.policy_estimation import entropy_regularised_policy
-from malfl_algos.ma_lfl.recovery import Improvements, improvements_of, in_joint_order
+from malfl_algos.ma_lfl.recovery import Improvements, improvements_of
 from malfl_algos.ma_lfl.regression import (
     Fit,
-    RewardModel,
     check_size,
     design_matrix,
     least_squares,
     potential_matrix,
     reward_blocks,
 )
-from malfl_algos.observers.identification import identification
+from malfl_algos.ma_lfl.reward_models import RewardModel, identification, in_joint_order
 from malfl_algos.observers.reading import dynamics_of
 from malfl_algos.trace import LearningTrace
 from malfl_env.errors import InputError

@@ -218,7 +218,7 @@ def test_bad_input_is_named(paper_game):
     for observer in OBSERVERS:
         with pytest.raises(ValueError, match="at least 2 stages"):
             observer().recover(short, game=game, discount=0.9, temperature=3.0)
-        with pytest.raises(ValueError, match="discount must be in"):
+        with pytest.raises(ValueError, match="discount must be given"):
             observer().recover(trace, game=game, discount=None, temperature=3.0)
     with pytest.raises(ValueError, match="temperature must be > 0"):
         MaLfl().recover(trace, game=game, discount=0.9, temperature=0.0)

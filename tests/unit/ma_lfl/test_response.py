@@ -10,7 +10,7 @@ from scipy.special import gammaln, log_softmax
 from scipy.stats import multivariate_normal
 
 from malfl_algos.ma_lfl.inference import Given, Rows, fit
-from malfl_algos.ma_lfl.response import working_response
+from malfl_algos.ma_lfl.policy_estimation import working_response
 
 
 def log_multinomial(counts, x, temperature):

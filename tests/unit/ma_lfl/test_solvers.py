@@ -12,11 +12,11 @@ from factored_cases import GAMES, grid
 from recovery_cases import SETTINGS, known_exactly, learn
 
 from malfl_algos.ma_lfl.learner_models import ExactEvaluation, ExpectedTd
-from malfl_algos.ma_lfl.solvers import (
+from malfl_algos.ma_lfl.reward_models import count_unknowns
+from malfl_algos.ma_lfl.settings import (
     DENSE_UNKNOWNS,
     check_solver,
     choose_solver,
-    count_unknowns,
 )
 from malfl_algos.observers.bayesian import MaLflBellman, MaLflReplay
 from malfl_env import checks

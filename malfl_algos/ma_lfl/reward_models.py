@@ -1,0 +1,130 @@
+"""The unknowns of a reward: how they are numbered, rewards that are linear in features, and how many
+of them the data determine.
+
+An agent's reward is a function of the joint state (`state`), of the joint state and its own action
+(`own_action`), or of the joint state and everyone's action (`joint`).
+"""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from malfl_env.errors import InputError
+
+__all__ = ["RewardModel", "count_unknowns", "feature_maps", "identification", "in_joint_order"]
+
+FloatArray = NDArray[np.float64]
+RewardModel = Literal["joint", "own_action", "state"]
+
+
+def count_unknowns(model: RewardModel, n_states: int, n_actions: tuple[int, ...]) -> int:
+    """Number of reward values of one agent under the models `state`, `own_action`, `joint`."""
+    per_state = {"state": 1, "own_action": max(n_actions), "joint": prod(n_actions)}
+    return n_states * per_state[model]
+
+
+def in_joint_order(
+    reward: FloatArray, model: RewardModel, agent_index: int, n_actions: tuple[int, ...]
+) -> FloatArray:
+    """`(n_states,)` for `state`, else `(n_states, *n_actions)` with actions in agent order."""
+    if model == "state":
+        return reward[:, 0].copy()
+    others = [n for index, n in enumerate(n_actions) if index != agent_index]
+    own = n_actions[agent_index]
+    sizes = others if model == "joint" else [1] * len(others)
+    table = np.moveaxis(reward.reshape(len(reward), own, *sizes), 1, agent_index + 1)
+    return np.broadcast_to(table, (len(reward), *n_actions)).copy()
+
+
+def feature_maps(
+    features: Any, n_states: int, n_actions: tuple[int, ...]
+) -> tuple[RewardModel, list[FloatArray]]:
+    """Which unknowns a learner model has for these features, and each agent's map onto them.
+
+    Args:
+        features: phi, `(n_states, k)` or `(n_states, *n_actions, k)`, reward = phi . weights.
+        n_states, n_actions: of the game.
+
+    Returns:
+        The reward model, `state` or `joint`, and per agent the map from weights to its unknowns,
+        `(n_unknowns, k)`.
+
+    Raises:
+        InputError: for another shape, values that are not finite, or columns that are combinations
+            of others; the message names them.
+    """
+    table = np.asarray(features, dtype=np.float64)
+    by_state = table.ndim == 2 and len(table) == n_states
+    by_action = table.shape[:-1] == (n_states, *n_actions)
+    if not (by_state or by_action) or table.shape[-1] == 0:
+        raise InputError(
+            f"features must have shape ({n_states}, k) or "
+            f"({n_states}, {', '.join(map(str, n_actions))}, k), got {table.shape}"
+        )
+    if not np.all(np.isfinite(table)):
+        raise InputError("features must be finite")
+    flat = table.reshape(-1, table.shape[-1])
+    dependent = _dependent_columns(flat)
+    if dependent:
+        raise InputError(
+            f"features must be linearly independent; column(s) {dependent} are combinations of "
+            "those before: leave them out"
+        )
+    if by_state:
+        return "state", [flat] * len(n_actions)
+    # the unknowns of `joint` are numbered by state, own action, the others' joint action
+    own_first = [np.moveaxis(table, index + 1, 1) for index in range(len(n_actions))]
+    return "joint", [maps.reshape(flat.shape) for maps in own_first]
+
+
+def _dependent_columns(table: FloatArray) -> list[int]:
+    """Columns that are combinations of those before them."""
+    dependent: list[int] = []
+    basis = np.zeros((len(table), 0))
+    for number, column in enumerate(table.T):
+        rest = column - basis @ (basis.T @ column)
+        rest = rest - basis @ (basis.T @ rest)
+        if np.linalg.norm(rest) <= 1e-10 * max(float(np.linalg.norm(column)), 1e-300):
+            dependent.append(number)
+        else:
+            basis = np.column_stack([basis, rest / np.linalg.norm(rest)])
+    return dependent
+
+
+def identification(
+    *, n_unknowns: int, rank: int, n_without_data: int, per_state: int, weak: int = 0
+) -> dict[str, Any]:
+    """The diagnostics `rank`, `n_unidentified`, `n_without_data` and `identification`, in words.
+
+    Args:
+        n_unknowns: values or weights of the reward.
+        rank: how many directions of it the data determine.
+        n_without_data: unknowns that no observation depends on, those of states without data.
+        per_state: unknowns of one state; 0 for weights of features.
+        weak: directions, beside these, along which a prior says more than the data.
+    """
+    n_seen = n_unknowns - n_without_data
+    free = n_seen - rank
+    if free == 1 and per_state == 1 and weak <= 1:
+        words = "identified up to one additive constant"
+    elif free > (1 if per_state == 1 else 0):
+        words = f"not identified: {free} of {n_seen} directions are free"
+    elif weak > 1:
+        words = (
+            f"partly identified: along {weak} of {n_seen} directions the prior says more than the "
+            "data"
+        )
+    else:
+        words = "identified; the mean is known faintly at best, and is not claimed"
+    if n_without_data:
+        words += f"; {n_without_data // per_state} joint states without data are not counted"
+    return {
+        "rank": rank,
+        "n_unidentified": free,
+        "n_without_data": n_without_data,
+        "identification": words,
+    }
