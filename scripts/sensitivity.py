@@ -1,7 +1,7 @@
-"""How much the fixed constants of the Bayesian observers matter: `python scripts/sensitivity.py`.
+"""Measure how the fixed constants of the Bayesian observers change the scores.
 
-Each constant is set to other values, one at a time; every observer then recovers from the very same
-traces as with the shipped constants, and the table shows by how much its scores move.
+Each constant is set to other values, one at a time. Every observer then recovers from the same
+traces as with the shipped constants, and the table shows the changes of its scores.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from malfl_algos.work.pool import in_parallel
 
 CONSTANTS: Mapping[str, tuple[str, tuple[Any, ...]]] = {
     "CONCENTRATION": ("alternation", (0.1, 1.0)),
-    "SETTLED": ("alternation", (0.03, 0.3)),
+    "CONVERGED": ("alternation", (0.03, 0.3)),
     "KNOWN_VARIANCE": ("alternation", (1e-12, 1e-8)),
     "FIRST_EVALUATIONS": ("data_fit", (6, 24)),
     "LATER_EVALUATIONS": ("data_fit", (8, 32)),
@@ -41,24 +41,26 @@ CONSTANTS: Mapping[str, tuple[str, tuple[Any, ...]]] = {
     "SEARCH_PASSES": ("settings", (1, 3)),
     "SIGN_SEED": ("replay", (1, 2)),
 }
-"""Module in `malfl_algos.ma_lfl`, and the values to try."""
+"""Module in `malfl_algos.ma_lfl` that holds the constant, and the values to try."""
 
 CASES = (
     ("td", "1/10", "ma-lfl-bellman"),
     ("td", "1/10", "ma-lfl-replay"),
     ("exact", "policies", "ma-lfl-bellman"),
 )
-"""Learner, data and observer; `policies`: the true ones are known."""
+"""Learner, data and observer; data `policies`: the observer knows the ground-truth policies."""
 
 SCORES = ("pearson", "coverage_2sd")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure and write the table. Returns 0."""
+    """Measure and write the table; return 0."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", nargs="+", type=int, default=list(range(10)))
-    parser.add_argument("--episodes", type=int, default=3000, help="of a stage, full data")
-    parser.add_argument("--jobs", type=int, help="processes (default: one per processor)")
+    parser.add_argument(
+        "--episodes", type=int, default=3000, help="episodes per stage at full data (default: 3000)"
+    )
+    parser.add_argument("--jobs", type=int, help="number of processes (default: one per processor)")
     parser.add_argument("--output", type=Path, default=Path("sensitivity.md"))
     given = parser.parse_args(argv)
     for option, least, values in (
@@ -69,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if min(values, default=least) < least:
             parser.error(f"{option} must be whole numbers >= {least}, got {min(values)}")
     if not given.output.parent.is_dir() or given.output.is_dir():
-        parser.error(f"--output must be a file in a folder that is there, got {given.output}")
+        parser.error(f"--output must be a file in an existing folder, got {given.output}")
     tell_of_compilation()
     tasks = [
         (Cell(game, learner, data, seed, given.episodes, True), observer)
@@ -86,10 +88,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def measure(task: tuple[Cell, str]) -> list[dict[str, Any]]:
-    """Scores of one observer on one trace, with the shipped constants and with every other value.
+    """Scores of one observer on one trace, with the shipped constants and with each other value.
 
     Returns:
-        A row per setting, its scores averaged over agents; `constant` is None for the shipped ones.
+        One row per setting, with scores averaged over agents; `constant` is None for the shipped
+        constants.
     """
     cell, observer = task
     learned = learn(cell_config(cell, [observer]))
@@ -116,15 +119,17 @@ def measure(task: tuple[Cell, str]) -> list[dict[str, Any]]:
 
 
 def table(rows: Sequence[Mapping[str, Any]], *, command: str) -> str:
-    """The table in Markdown: paired differences to the shipped constants, over games and seeds."""
+    """The table in Markdown: paired differences from the shipped constants."""
     shipped = {(row["case"], row["cell"]): row for row in rows if row["constant"] is None}
     lines = [
         "# Sensitivity to the fixed constants",
         "",
-        "Written by this command; Pearson and 2-sd coverage with the shipped constants, then how "
-        "they change",
-        "when one constant changes: mean over games, seeds and agents of the paired differences, "
-        "95 % interval.",
+        "This command writes the tables. Each heading states Pearson r and 2-sd coverage with the "
+        "shipped",
+        "constants. Each row states their change when one constant has another value: the mean of "
+        "the paired",
+        "differences over games, seeds and agents, with its 95 % interval. `0` means that no score "
+        "changed.",
         "",
         f"```sh\n{command.strip()}\n```",
     ]
@@ -138,7 +143,7 @@ def table(rows: Sequence[Mapping[str, Any]], *, command: str) -> str:
             "",
             f"## `{observer}`, {learner} learners, data {data}: {stand} ({len(base)} runs)",
             "",
-            "| constant | shipped | value | Pearson | 2-sd coverage |",
+            "| constant | shipped | value | Pearson r | 2-sd coverage |",
             "| --- | --- | --- | --- | --- |",
         ]
         for constant, (_, values) in CONSTANTS.items():
@@ -160,7 +165,7 @@ def table(rows: Sequence[Mapping[str, Any]], *, command: str) -> str:
 
 def _change(differences: Sequence[float]) -> str:
     if not np.any(differences):
-        return "none"
+        return "0"
     found = mean_interval({number: [one] for number, one in enumerate(differences)})
     interval = "" if found.interval is None else "[{:+.4f}, {:+.4f}]".format(*found.interval)
     return f"{found.mean:+.4f} {interval}"

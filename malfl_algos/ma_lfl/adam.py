@@ -1,5 +1,5 @@
-"""The paper's own fits: full-batch Adam with the steps and rates of its published code, and the
-regression as that code sets it up.
+"""The fits of `ma-lfl-faithful`: full-batch Adam with the number of steps and the learning rates of
+the paper's published code, and the regression (12) as that code sets it up.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ def adam(
     """Minimise by Adam (Kingma and Ba 2015) with decay rates 0.9 and 0.999 and epsilon 1e-8.
 
     Args:
-        gradient: of the loss, in the shape of its argument.
-        start: the first point; not written to.
+        gradient: gradient of the loss; its result has the shape of its argument.
+        start: the first point; it is not written to.
         learning_rate: step size, > 0.
         epochs: number of steps.
 
     Returns:
-        The point after the last step: no promise that it is near a minimum.
+        The point after the last step. It need not be near a minimum.
     """
     point = np.array(start, dtype=np.float64)
     first, second = np.zeros_like(point), np.zeros_like(point)
@@ -63,7 +63,8 @@ def adam_policy(
     Args:
         counts: `(n_states, n_actions)`, >= 0.
         entropy_coefficient: lambda >= 0.
-        learning_rate, epochs: of Adam; the paper has 0.1 and 10, which stops far from the maximum.
+        learning_rate, epochs: learning rate and number of steps of Adam. The paper uses 0.1 and 10,
+            which stops far from the maximum.
         rng: draws the first logits.
 
     Returns:
@@ -89,7 +90,8 @@ def adam_regression(
     Args:
         design: `(n_rows, n_unknowns)`.
         targets: `(n_rows,)`.
-        learning_rate, epochs: of Adam; the paper has 0.01 and 1000.
+        learning_rate, epochs: learning rate and number of steps of Adam; the paper uses 0.01 and
+            1000.
 
     Returns:
         `(n_unknowns,)`.
@@ -104,34 +106,36 @@ def adam_regression(
 
 
 def published_design(improvements: Improvements) -> sp.csr_array:
-    """Left side of (12) as the paper's published code sets it up, to explain its published numbers.
+    """Left side of (12) as the paper's published code sets it up; it explains the published
+    numbers.
 
-    Read off the source (github.com/melodiCyb/multiagent-learning-from-learners, malfl.py at commit
-    9c9d568), for two agents. It departs from (12) in three places, all of them index slips in the
-    reshaping of arrays. With n cells and A actions, x and y the cells of agent 0 and 1:
+    It follows the source (github.com/melodiCyb/multiagent-learning-from-learners, malfl.py at
+    commit 9c9d568), for two agents. The code departs from (12) in three places, each of them an
+    index error when arrays are reshaped. Let there be n cells and A actions, and let x and y be the
+    cells of agent 0 and agent 1:
 
     - the potential of state (x, y) is read at (x, (A y + a) mod n), so it depends on the action;
-    - the potential of the next state is that same number again, not the one at the next state;
+    - the potential of the next state is the same number again, not the one at the next state;
     - agent 1's reward is averaged with the other agent's probability of agent 1's own action.
 
     The unknowns are numbered as in `design_matrix`.
 
     Args:
-        improvements: of one of two agents with as many actions each and one cell apiece.
+        improvements: improvements of one of two agents that have the same cells and actions.
 
     Returns:
         Sparse `(n_improvements * n_states * n_actions, n_rewards + n_improvements * n_states)`.
 
     Raises:
-        InputError: for a game of another form.
+        InputError: if the agents do not have the same cells and actions.
     """
     n_improvements, n_states, n_actions = improvements.targets.shape
     n_cells = int(np.sqrt(n_states))
     if improvements.others.shape[2] != n_actions or n_cells**2 != n_states:
         raise InputError(
-            "the published code knows games of two agents with the same cells and actions only; "
-            f"this one has {n_states} joint states, {n_actions} own and "
-            f"{improvements.others.shape[2]} other joint actions"
+            "design published_code needs two agents with the same cells and actions; this game has "
+            f"{n_states} joint states, {n_actions} own actions and {improvements.others.shape[2]} "
+            "joint actions of the others: use design equations"
         )
     other = improvements.others
     x, y = np.divmod(np.arange(n_states), n_cells)

@@ -1,9 +1,10 @@
-"""Fitting a learner model: reward from policies, policies from the reward, in turn.
+"""Fit a learner model by alternation: the reward from the policies, then the policies from the
+reward.
 
-Counts alone estimate a rarely played action's probability badly, and that estimate enters twice: as
-what is to be explained, and, with the stage before it, in the model itself. A fitted learner
-predicts every next policy, so each pass estimates the policies anew from counts and prediction
-together, weighs both by their variance, and fits the reward again.
+Counts alone give a poor estimate of the probability of a rarely played action. That estimate enters
+twice: as data, and, in the stage before, as part of the learner model. A fitted learner model
+predicts every next policy. Each iteration therefore estimates the policies from counts and
+prediction together, weighted by their variances, and fits the reward again.
 """
 
 from __future__ import annotations
@@ -28,12 +29,12 @@ FloatArray = NDArray[np.float64]
 
 CONCENTRATION = 0.3
 """Pseudo-count per action of the first policy estimates."""
-SETTLED = 0.1
-"""A reward has settled when it moves by less than this many posterior deviations, root mean
-square.
+CONVERGED = 0.1
+"""A reward has converged when an iteration moves it by less than this many posterior standard
+deviations, root mean square.
 """
 KNOWN_VARIANCE = 1e-10
-"""Variance of log pi where the policy is known."""
+"""Variance of log pi where the policy is known exactly."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,19 +42,19 @@ class AgentFit:
     """One agent's reward under one learner model.
 
     Args:
-        posterior: of the reward unknowns, or of the feature weights.
-        policies: estimated with the fit, `(n_stages, n_states, n_actions)`.
+        posterior: posterior of the reward unknowns, or of the feature weights.
+        policies: policies estimated together with the reward, `(n_stages, n_states, n_actions)`.
         model: the learner model.
-        passes: how many were made.
-        settled: whether the last pass moved the reward by less than a tenth of its deviation, in
-            the metric of the posterior.
+        passes: number of iterations.
+        converged: whether the last iteration moved the reward by less than `CONVERGED` posterior
+            standard deviations, root mean square.
     """
 
     posterior: Posterior | MatrixFreePosterior
     policies: FloatArray
     model: LearnerModel
     passes: int
-    settled: bool
+    converged: bool
 
 
 def alternate(
@@ -67,20 +68,20 @@ def alternate(
     given: Given | None = None,
     matrix_free: bool = False,
 ) -> list[AgentFit]:
-    """Fit every agent's reward, all agents pass by pass, since each one's policies enter the
-    others'.
+    """Fit every agent's reward. All agents share each iteration, since the policies of one agent
+    enter the learner models of the others.
 
     Args:
-        stages: at least two.
+        stages: at least two stages.
         models: the learner model of each agent.
         known_policies: per agent `(n_stages, n_states, n_actions)`; None: estimate them.
         features: per agent `(n_unknowns, n_features)`, reward = features @ weights; None: every
             unknown is free.
         temperature: alpha > 0.
-        passes: at most so many.
-        given: noise and prior to take without a search.
-        matrix_free: never to form the coefficients of the unknowns, for large games; without
-            features noise and prior must then be given.
+        passes: largest number of iterations, >= 1.
+        given: noise and prior to use without a search.
+        matrix_free: whether to avoid the coefficients of the unknowns, for large games. Without
+            features, `given` is then required.
 
     Returns:
         One fit per agent.
@@ -93,7 +94,7 @@ def alternate(
         for index, own in enumerate(known_policies)
     ]
     states: list[_State | None] = [None] * n_agents
-    settled = [False] * n_agents
+    converged = [False] * n_agents
     for _ in range(passes):
         before, models_before = list(states), list(models)
         for index in range(n_agents):
@@ -117,13 +118,13 @@ def alternate(
             if not known[index]:
                 policies[index] = np.concatenate([policies[index][:1], state.predicted])
         if all(known) and models == models_before and not any(map(_noisy, states)):
-            settled = [True] * n_agents  # nothing is left that another pass could change
+            converged = [True] * n_agents  # another iteration would change nothing
         else:
-            settled = [_settled(b, s) for b, s in zip(before, states, strict=True)]
-        if all(settled):
+            converged = [_converged(b, s) for b, s in zip(before, states, strict=True)]
+        if all(converged):
             break
     return [
-        AgentFit(s.posterior, policies[i], models[i], s.number, settled[i])
+        AgentFit(s.posterior, policies[i], models[i], s.number, converged[i])
         for i, s in enumerate(states)
         if s is not None
     ]
@@ -131,15 +132,15 @@ def alternate(
 
 @dataclass(frozen=True, eq=False)
 class _State:
-    """One agent after a pass.
+    """One agent after an iteration.
 
     Args:
-        posterior: of the unknowns or weights.
-        reward: the unknowns.
-        predicted: policies from the second stage on.
-        response, variance, log_constant: the working response for the next pass.
-        model_variance: the learner's noise as predicted with this fit.
-        number: how many passes were made.
+        posterior: posterior of the unknowns or weights.
+        reward: posterior mean of the unknowns.
+        predicted: predicted policies from the second stage on.
+        response, variance, log_constant: the working response for the next iteration.
+        model_variance: variance of the learner's noise that this fit predicts.
+        number: number of iterations so far.
     """
 
     posterior: Posterior | MatrixFreePosterior
@@ -201,7 +202,7 @@ def _pass(
     )
     evidence = posterior.evidence
     scale = evidence.noise_scale or 1.0
-    answer, policy = working_response(
+    next_response, policy = working_response(
         q,
         evidence.noise_variance + scale * noise,
         counts,
@@ -211,9 +212,9 @@ def _pass(
         posterior,
         reward,
         policy,
-        answer.mean,
-        answer.variance,
-        answer.log_constant,
+        next_response.mean,
+        next_response.variance,
+        next_response.log_constant,
         noise,
         number=earlier.number + 1 if earlier else 1,
     )
@@ -223,10 +224,10 @@ def _counts(stages: Sequence[StageArrays], index: int) -> NDArray[np.int64]:
     return np.stack([stage.action_counts(index) for stage in stages])
 
 
-def _settled(before: _State | None, now: _State | None) -> bool:
+def _converged(before: _State | None, now: _State | None) -> bool:
     if before is None or now is None:
         return False
-    return now.posterior.distance(now.posterior.mean - before.posterior.mean) < SETTLED
+    return now.posterior.distance(now.posterior.mean - before.posterior.mean) < CONVERGED
 
 
 def _noisy(state: _State | None) -> bool:

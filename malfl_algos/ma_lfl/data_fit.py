@@ -1,4 +1,4 @@
-"""One fit of a reward to what the policies say, with or without forming its coefficients."""
+"""One fit of a reward to the policies of the stages, with or without a matrix of coefficients."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ __all__ = ["Data", "fit_data", "noise_settings"]
 FloatArray = NDArray[np.float64]
 
 FIRST_EVALUATIONS, LATER_EVALUATIONS = 12, 16
-"""Noise settings tried in the first pass and in each later one."""
+"""Number of noise settings tried in the first iteration and in each later one."""
 LARGE = 5e9
-"""Above so many rows x unknowns squared, the cost of a noise setting, half as many are tried."""
+"""A noise setting costs rows x unknowns squared; above this cost half as many are tried."""
 
 
 def noise_settings(n_rows: int, n_unknowns: int, *, first: bool) -> int:
-    """How many noise settings are tried in a pass, the first or a later one."""
+    """Number of noise settings that the first or a later iteration tries."""
     evaluations = FIRST_EVALUATIONS if first else LATER_EVALUATIONS
     return evaluations // 2 if n_rows * n_unknowns**2 > LARGE else evaluations
 
 
 @dataclass(frozen=True, eq=False)
 class Data:
-    """What the policies say, and how surely; see `Rows`."""
+    """The response and its variances; see `malfl_algos.ma_lfl.inference.Rows`."""
 
     response: FloatArray
     response_variance: FloatArray
@@ -57,14 +57,18 @@ def fit_data(
     """Posterior of the unknowns or weights, and the action values at its mean.
 
     Args:
-        data: what the policies say.
-        model: how the action values depend on the reward.
-        stages: all but the last.
-        joint: everyone's policies in each of them.
-        index: of the agent.
-        features: `(n_unknowns, n_features)`, reward = features @ weights; None: the unknowns.
-        start, given: as `inference.fit` takes them.
-        matrix_free: whether to do without the coefficients of the unknowns.
+        data: the working response of the policies.
+        model: the learner model: how the action values depend on the reward.
+        stages: all stages but the last.
+        joint: the policies of all agents in each of these stages.
+        index: the agent.
+        features: `(n_unknowns, n_features)`, reward = features @ weights; None: every unknown is
+            free.
+        start, given: as `malfl_algos.ma_lfl.inference.fit` takes them.
+        matrix_free: whether to avoid the coefficients of the unknowns.
+
+    Returns:
+        The posterior, and q at its mean, `(n_stages - 1, n_states, n_actions)`.
     """
     if matrix_free and features is None:
         assert given is not None
@@ -92,7 +96,9 @@ def _coefficients(
     *,
     matrix_free: bool,
 ) -> tuple[FloatArray, FloatArray]:
-    """Coefficients of the unknowns or weights, one more axis than the offset that goes with it."""
+    """Coefficients `(n_stages - 1, n_states, n_actions, n_unknowns)` of the unknowns or weights,
+    and the offset of q, `(n_stages - 1, n_states, n_actions)`.
+    """
     if matrix_free and features is not None:
         maps = _values(model, stages, joint, index)
         columns = [values.apply(features, residual=TIGHT) for values in maps]
@@ -110,13 +116,13 @@ def _with_coefficients(
     given: Given | None,
 ) -> Posterior:
     n_unknowns = coefficients.shape[-1]
-    level = np.full((n_unknowns, n_unknowns), 1 / n_unknowns) if features is None else 0.0
+    mean = np.full((n_unknowns, n_unknowns), 1 / n_unknowns) if features is None else 0.0
     rows = Rows(
         coefficients=coefficients,
         response=data.response - offset,
         response_variance=data.response_variance,
         model_variance=data.model_variance,
-        prior=np.eye(n_unknowns) - level,
+        prior=np.eye(n_unknowns) - mean,
         log_constant=data.log_constant,
         temperature=data.temperature,
     )

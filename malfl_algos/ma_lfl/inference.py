@@ -1,10 +1,10 @@
 """Gaussian inference of a reward from action values that are affine in it.
 
-A learner model says that the action values of stage h are q_h = K_h theta + b_h + noise, theta
-being the unknown reward values or weights. The next policy is exp(q_h / alpha) up to a constant per
-state, so what is seen of it is linear in theta but for that constant, which is integrated out.
-Whatever the learner model, the posterior, its evidence and the search for noise and prior are the
-same and stand here, once.
+A learner model states the action values of stage h as q_h = K_h theta + b_h + noise, where theta
+holds the unknown reward values or feature weights. The next policy is exp(q_h / alpha) up to a
+constant per state. Observed log policies are therefore linear in theta up to that constant, which
+is integrated out. The posterior, its evidence, and the search for noise and prior are the same for
+every learner model.
 """
 
 from __future__ import annotations
@@ -31,27 +31,31 @@ __all__ = [
 FloatArray = NDArray[np.float64]
 
 NOISE_BOUNDS = (1e-7, 1.0)
-"""Variance that every row has beside what its learner model predicts, in units of alpha squared,
-like the variances below: so a reward and a temperature that are both doubled change nothing else.
+"""Bounds of the variance that every row has in addition to the one its learner model predicts, in
+units of alpha squared. The variances below have the same unit, so doubling both reward and
+temperature only doubles the recovered reward.
 """
 SCALE_BOUNDS = (0.1, 10.0)
-"""Factor on the variance that the learner model predicts."""
+"""Bounds of the factor on the variance that the learner model predicts."""
 PRIOR_BOUNDS = (10**-3.125, 1e3)
-"""Prior variance of a reward value about the mean of all. Where data show no reward, evidence would
-have it shrink to nothing, and the deviations with it; but rewards of a few hundredths of the
-temperature leave no trace either, and stay possible.
+"""Bounds of the prior variance of a reward value about the mean of all reward values. Without a
+lower bound, data that show no reward would shrink the prior variance, and with it the posterior
+standard deviations, to 0. Rewards of a few hundredths of the temperature cannot be seen in data
+either, so the bound leaves them possible.
 """
 SCANNED_NOISE = (1e-5, 1e-3, 1e-2, 0.1)
-"""Where a search without an earlier choice looks first."""
+"""Noise variances tried first when the search has no earlier choice to start from."""
 MEAN_VARIANCE = 1e5
-"""Prior variance of the mean of all reward values, nearly flat: the level is not claimed."""
+"""Prior variance of the mean of all reward values. It is nearly flat, because the data hardly
+determine the mean.
+"""
 FIRST_STEP = 1.5
-"""Of the search for the noise, in the logarithm."""
+"""First step of the search for the noise, in the logarithm."""
 
 
 @dataclass(frozen=True)
 class Given:
-    """Noise and prior that are not searched; see `Evidence`."""
+    """Noise and prior that are given, not searched; see `Evidence`."""
 
     noise_variance: float
     noise_scale: float
@@ -60,17 +64,18 @@ class Given:
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """All that the data say, one row per stage, state and action.
+    """The data, one row per stage, state and action.
 
     Args:
         coefficients: K, `(n_stages, n_states, n_actions, n_unknowns)`.
         response: alpha log pi minus b, `(n_stages, n_states, n_actions)`, up to a constant per
             state.
-        response_variance: of the response; infinite where nothing was seen.
-        model_variance: the learner's noise as its model predicts it.
-        prior: precision matrix of theta for a prior variance of one, `(n_unknowns, n_unknowns)`, a
-            projection; what it leaves free (the level of the reward) has variance `MEAN_VARIANCE`.
-        log_constant: what the evidence lacks, see `Response`.
+        response_variance: variance of the response; infinite where nothing was observed.
+        model_variance: variance of the learner's noise that the learner model predicts.
+        prior: precision matrix of theta for a prior variance of one, `(n_unknowns, n_unknowns)`. It
+            is a projection; its null space (the mean of the reward) has variance `MEAN_VARIANCE`.
+        log_constant: constant that the evidence adds, see
+            `malfl_algos.ma_lfl.policy_estimation.Response`.
         temperature: alpha, the unit of all bounds.
     """
 
@@ -94,7 +99,7 @@ class Normal:
     degrees: int
 
     def times(self, factor: float) -> Normal:
-        """Of the same rows with all weights multiplied."""
+        """Normal equations of the same rows with all weights multiplied by a factor."""
         return Normal(
             factor * self.information,
             factor * self.moment,
@@ -111,8 +116,8 @@ class Evidence:
     Args:
         log_evidence: log marginal likelihood of the counts; None where it was not computed.
         noise_variance, noise_scale: row variance = noise_variance + noise_scale * model variance.
-        prior_variance: of a reward value about the mean of all.
-        bounds_hit: names of those that ended on a bound of their search.
+        prior_variance: prior variance of a reward value about the mean of all reward values.
+        bounds_hit: names of the settings whose search ended on a bound.
     """
 
     log_evidence: float | None
@@ -129,8 +134,8 @@ class Posterior:
     Args:
         mean: `(n_unknowns,)`.
         precision: `(n_unknowns, n_unknowns)`.
-        information: the data's share of the precision.
-        evidence: how it was chosen.
+        information: the part of the precision that comes from the data.
+        evidence: noise and prior, and how they were chosen.
     """
 
     mean: FloatArray
@@ -139,7 +144,7 @@ class Posterior:
     evidence: Evidence
 
     def distance(self, moved: FloatArray) -> float:
-        """Length of a change of theta in posterior deviations, root mean square."""
+        """Size of a change of theta in posterior standard deviations, root mean square."""
         return float(np.sqrt(moved @ self.precision @ moved / len(moved)))
 
     def covariance(self) -> FloatArray:
@@ -158,17 +163,20 @@ def fit(
 ) -> Posterior:
     """Posterior of theta with noise and prior of largest evidence.
 
-    The prior variance is searched for every noise; the noise by a bounded Nelder-Mead search in the
-    logarithm, from an earlier choice, or from a coarse scan where there is none or it ended on a
-    bound.
+    The noise is searched in the logarithm by a bounded Nelder-Mead search, and the prior variance
+    is searched for every noise. The search starts from an earlier choice. It starts from a coarse
+    scan if there is no earlier choice, or if that choice lies on a bound.
 
     Args:
         rows: the data.
-        start: an earlier choice to start from, if any.
-        evaluations: how many noise settings to try at most.
-        scaled: whether the model's variance is used (and its factor searched), or the rows share
-            one variance.
-        given: noise and prior to take without a search.
+        start: an earlier choice to start from; None: there is no earlier choice.
+        evaluations: largest number of noise settings to try.
+        scaled: whether the model's variance is used and its factor searched; otherwise all rows
+            share one variance.
+        given: noise and prior to use without a search.
+
+    Raises:
+        InputError: if the precision is indefinite in double precision.
     """
     normal = normal_equations_of(rows)
     if given is not None:
@@ -196,17 +204,17 @@ def fit(
     if start is not None:
         places.append([start.noise_variance, start.noise_scale or 1.0])
     if start is None or {"noise_variance", "noise_scale"} & set(start.bounds_hit):
-        places += [[level * unit, 1.0] for level in SCANNED_NOISE]
-    begins = np.clip(np.log(places)[:, : len(low)], low, high)
-    begin = begins[int(np.argmin([loss(logs) for logs in begins]))]
-    aside = np.where(begin + FIRST_STEP > high, -FIRST_STEP, FIRST_STEP)
+        places += [[noise * unit, 1.0] for noise in SCANNED_NOISE]
+    starts = np.clip(np.log(places)[:, : len(low)], low, high)
+    first = starts[int(np.argmin([loss(logs) for logs in starts]))]
+    step = np.where(first + FIRST_STEP > high, -FIRST_STEP, FIRST_STEP)
     minimize(
         loss,
-        begin,
+        first,
         method="Nelder-Mead",
         bounds=list(zip(low, high, strict=True)),
         options={
-            "initial_simplex": np.vstack([begin, begin + np.diag(aside)]),
+            "initial_simplex": np.vstack([first, first + np.diag(step)]),
             "maxfev": evaluations,
             "xatol": 0.05,
             "fatol": 0.05,
@@ -233,7 +241,9 @@ def posterior(rows: Rows, evidence: Evidence) -> Posterior:
 
 
 def normal_equations_of(rows: Rows) -> Callable[[float, float], Normal]:
-    """Normal equations for any noise and scale; formed once if all rows share one variance."""
+    """Normal equations as a function of noise and scale; formed once if all rows share one
+    variance.
+    """
     seen = np.isfinite(rows.response_variance)
     known = rows.response_variance[seen]
     if rows.model_variance.any() or not known.size or known.min() < known.max():
@@ -245,7 +255,8 @@ def normal_equations_of(rows: Rows) -> Callable[[float, float], Normal]:
 def normal_equations(rows: Rows, noise: float, scale: float) -> Normal:
     """Weighted normal equations with the constant of every state integrated out.
 
-    A constant with a flat prior leaves each row minus the weighted mean over its state's actions.
+    With a flat prior on the constant, each row becomes its difference from the weighted mean over
+    the actions of its state.
     """
     variance = noise + scale * rows.model_variance + rows.response_variance
     weight = 1 / variance
@@ -272,35 +283,35 @@ def normal_equations(rows: Rows, noise: float, scale: float) -> Normal:
 
 
 def _posterior(normal: Normal, rows: Rows, evidence: Evidence) -> Posterior:
-    precision = normal.information + rows.prior / evidence.prior_variance + _level(rows)
+    precision = normal.information + rows.prior / evidence.prior_variance + _mean_precision(rows)
     mean = scipy.linalg.cho_solve((_cholesky(precision, lower=False), False), normal.moment)
     return Posterior(np.asarray(mean), precision, normal.information, evidence)
 
 
-def _level(rows: Rows) -> FloatArray:
-    """Prior precision of the level: of what `prior` leaves free."""
+def _mean_precision(rows: Rows) -> FloatArray:
+    """Prior precision of the mean of the reward, the null space of `prior`."""
     return (np.eye(len(rows.prior)) - rows.prior) / (MEAN_VARIANCE * rows.temperature**2)
 
 
 def _cholesky(precision: FloatArray, *, lower: bool) -> FloatArray:
-    """Factor of a precision, which rounding may have made indefinite."""
+    """Cholesky factor of a precision matrix; rounding may have made the matrix indefinite."""
     try:
         return np.asarray(scipy.linalg.cholesky(precision, lower=lower))
     except scipy.linalg.LinAlgError:
         largest = float(np.diag(precision).max())
         raise InputError(
-            f"the posterior cannot be computed in double precision: its precision reaches "
-            f"{largest:.1e} in one direction and is lost to rounding in another; the temperature "
-            "is too small, or the targets too large, for these data"
+            "the posterior cannot be computed in double precision: its precision matrix has "
+            f"entries up to {largest:.1e} and is not positive definite after rounding; the "
+            "temperature is too small, or the targets are too large, for these data"
         ) from None
 
 
 def _evidence(normal: Normal, rows: Rows) -> Callable[[float], float]:
     """Log evidence as a function of the log of the prior variance.
 
-    Without a level one eigendecomposition of the information serves every variance.
+    If `prior` has no null space, one eigendecomposition of the information serves every variance.
     """
-    prior, level, unit = rows.prior, _level(rows), rows.temperature**2
+    prior, of_mean, unit = rows.prior, _mean_precision(rows), rows.temperature**2
     free = round(len(prior) - float(np.trace(prior)))
     if free == 0:
         values, vectors = scipy.linalg.eigh(normal.information)
@@ -316,7 +327,7 @@ def _evidence(normal: Normal, rows: Rows) -> Callable[[float], float]:
     else:
 
         def evidence(log_variance: float) -> float:
-            precision = normal.information + level + prior * np.exp(-log_variance)
+            precision = normal.information + of_mean + prior * np.exp(-log_variance)
             factor = _cholesky(precision, lower=True)
             along = scipy.linalg.solve_triangular(factor, normal.moment, lower=True)
             spread = 2 * np.log(np.diag(factor)).sum()
@@ -327,7 +338,7 @@ def _evidence(normal: Normal, rows: Rows) -> Callable[[float], float]:
 
 
 def _best_prior(normal: Normal, rows: Rows) -> tuple[float, float]:
-    """Largest log evidence over prior variances, and where it is."""
+    """Largest log evidence over prior variances, and the prior variance there."""
     evidence = _evidence(normal, rows)
     low, high = np.log(PRIOR_BOUNDS) + 2 * np.log(rows.temperature)
     grid = np.linspace(low, high, 8)

@@ -1,8 +1,8 @@
-"""Models of a learner: what its action values would be, affine in the reward.
+"""Models of a learner: its action values as an affine function of the reward.
 
-Each model gives, for the stage in which a policy was played, coefficients Q such that
-q(s, a) = Q[s, a, :-1] . r + Q[s, a, -1], r being the unknown reward values, and a prediction of the
-variance of the learner's own noise about that.
+For the stage in which a policy was played, a model gives coefficients Q such that
+q(s, a) = Q[s, a, :-1] . r + Q[s, a, -1], where r holds the unknown reward values. It also predicts
+the variance of the learner's own noise about these action values.
 
 The unknowns are numbered by state (`state`), by state and own action (`own_action`), or by state,
 own action and the others' joint action (`joint`).
@@ -35,17 +35,18 @@ __all__ = ["ExactEvaluation", "ExpectedTd", "LearnerModel", "MatrixFreeModel"]
 FloatArray = NDArray[np.float64]
 
 SWEEPS = 100
-"""Parts into which a stage is cut when its updates are spread evenly over time. Part k ends at
-(k / SWEEPS)^2 of the stage: values rise fast from 0 at first, then hardly change.
+"""Number of parts into which a stage is cut when its updates are spread evenly over time. Part k
+ends at (k / SWEEPS)^2 of the stage, because values rise fast from 0 at first and hardly change
+later.
 """
 
 
 class LearnerModel(Protocol):
-    """What an agent's action values would be if it learned in some way."""
+    """The action values of an agent under an assumption about how it learns."""
 
     @property
     def name(self) -> str:
-        """What the diagnostics call it."""
+        """Name of the model in the diagnostics."""
         ...
 
     def coefficients(
@@ -64,15 +65,15 @@ class LearnerModel(Protocol):
         reward: FloatArray,
         q: FloatArray,
     ) -> FloatArray:
-        """Variance of the learner's noise `(n_states, n_actions)`, were `reward` the truth and `q`
-        the action values that follow.
+        """Variance of the learner's noise, `(n_states, n_actions)`, if `reward` is the ground-truth
+        reward and `q` are the action values that follow from it.
         """
         ...
 
 
 @runtime_checkable
 class MatrixFreeModel(LearnerModel, Protocol):
-    """A learner model that can do without coefficients, for large games."""
+    """A learner model that can be applied without a matrix of coefficients, for large games."""
 
     def values(
         self,
@@ -82,13 +83,13 @@ class MatrixFreeModel(LearnerModel, Protocol):
         *,
         n_stages: int,
     ) -> Values:
-        """The stage's final action values as an operator; `n_stages` of them will be held."""
+        """The stage's final action values as an operator, one of `n_stages` held at a time."""
         ...
 
 
 @dataclass(frozen=True, eq=False)
 class ExactEvaluation:
-    """The learner solves (5) exactly: q = r + gamma P (I - gamma P_pi)^-1 (r_pi + alpha H)."""
+    """A learner that solves (5) exactly: q = r + gamma P (I - gamma P_pi)^-1 (r_pi + alpha H)."""
 
     game: MarkovGame
     model: RewardModel
@@ -148,12 +149,12 @@ class ExactEvaluation:
 
 @dataclass(frozen=True, eq=False)
 class ExpectedTd:
-    """A td learner known by its counts alone: every update replaced by its expectation, spread
-    evenly.
+    """A td learner of which only the counts are known: each update is replaced by its expectation,
+    and updates are spread evenly over the stage.
 
-    The stage is cut into parts. In a part that is a share x of it, a pair (s, a) visited n times in
-    the stage forgets 1 - (1 - beta)^(n x) of its value in favour of the expected target. Pairs
-    hardly visited stay near 0, where td learners start; pairs visited for ever reach the soft
+    The stage is cut into parts. In a part that is a share x of the stage, a pair (s, a) that was
+    visited n times in the stage replaces 1 - (1 - beta)^(n x) of its value by the expected target.
+    Rarely visited pairs stay near 0, where td learners start. Often visited pairs reach the soft
     value.
     """
 
@@ -218,7 +219,7 @@ class ExpectedTd:
         reward: FloatArray,
         q: FloatArray,
     ) -> FloatArray:
-        """Variance of a sampled target, averaged over the last visits, beta / (2 - beta) of it."""
+        """Variance of a sampled target, times beta / (2 - beta) for averaging over visits."""
         own = joint_policy[agent_index]
         _, transition = _played(self.game, stage, agent_index)
         bootstrap = q - self.temperature * np.log(np.maximum(own, 1e-300))
@@ -235,7 +236,7 @@ def immediate_matrix(model: RewardModel, weights: FloatArray) -> sp.csr_array:
     """Coefficients of the expected reward of every state and action.
 
     Args:
-        model: how the unknowns are numbered.
+        model: the reward model, which numbers the unknowns.
         weights: probabilities of the others' joint action given (s, a), `(n_states, n_actions, m)`.
 
     Returns:
@@ -251,14 +252,14 @@ def immediate_matrix(model: RewardModel, weights: FloatArray) -> sp.csr_array:
 
 
 def _with_constant(immediate: sp.csr_array, own: FloatArray) -> FloatArray:
-    """Coefficients of the reward `(n_states, n_actions, n_unknowns + 1)`, the last one zero."""
+    """Coefficients of the reward, `(n_states, n_actions, n_unknowns + 1)`; the last one is 0."""
     table = np.zeros((*own.shape, immediate.shape[1] + 1))
     table[..., :-1] = immediate.toarray().reshape(*own.shape, -1)
     return table
 
 
 def _others_positions(game: MarkovGame, agent_index: int) -> NDArray[np.int64]:
-    """Number of the position of everything that the agent does not move, `(n_states,)`."""
+    """Index of the local states of all factors that the agent does not move, `(n_states,)`."""
     local = game.local_states(np.arange(game.n_states))
     number = np.zeros(game.n_states, dtype=np.int64)
     for position, factor in enumerate(game.factors):
@@ -268,18 +269,19 @@ def _others_positions(game: MarkovGame, agent_index: int) -> NDArray[np.int64]:
 
 
 def _parts() -> FloatArray:
-    """Shares of a stage, one after the other."""
+    """Shares of a stage in time order; they sum to 1."""
     return np.asarray(np.diff(np.linspace(0, 1, SWEEPS + 1) ** 2))
 
 
 def _played(
     game: MarkovGame, stage: StageArrays, agent_index: int
 ) -> tuple[FloatArray, sp.csr_array]:
-    """How often the others did what beside (s, a), and where it led on average, as played.
+    """Frequencies of the others' joint actions given (s, a), as played, and the averaged
+    transition.
 
     Returns:
-        Weights `(n_states, n_actions, n_others)`, zero where (s, a) was never played, and the
-        transition they make, sparse `(n_states * n_actions, n_states)`.
+        Weights `(n_states, n_actions, n_others)`, 0 where (s, a) was never played, and the
+        transition averaged with these weights, sparse `(n_states * n_actions, n_states)`.
     """
     n_own = game.n_actions[agent_index]
     visits = stage.action_counts(agent_index)
@@ -287,16 +289,16 @@ def _played(
     states, actions = played[0], played[1:]
     row = states * n_own + actions[agent_index]
     share = stage.joint_counts[played] / visits.ravel()[row]
-    columns, chances = np.zeros((len(row), 1), dtype=np.int64), share[:, None]
+    columns, probabilities = np.zeros((len(row), 1), dtype=np.int64), share[:, None]
     local = game.local_states(states)
     for position, factor in enumerate(game.factors):
         at = (local[:, position], *(actions[agent] for agent in factor.agents))
         columns = columns[..., None] * factor.n_local + factor.successors[at][:, None]
-        chances = chances[..., None] * factor.probabilities[at][:, None]
-        columns, chances = columns.reshape(len(row), -1), chances.reshape(len(row), -1)
+        probabilities = probabilities[..., None] * factor.probabilities[at][:, None]
+        columns, probabilities = columns.reshape(len(row), -1), probabilities.reshape(len(row), -1)
     rows = np.repeat(row, columns.shape[1])
-    kept = chances.ravel() > 0
-    entries = (chances.ravel()[kept], (rows[kept], columns.ravel()[kept]))
+    kept = probabilities.ravel() > 0
+    entries = (probabilities.ravel()[kept], (rows[kept], columns.ravel()[kept]))
     transition = sp.coo_array(entries, shape=(visits.size, game.n_states)).tocsr()
     weights = np.zeros((game.n_states, n_own, stage.joint_counts[0].size // n_own))
     others = [agent for agent in range(game.n_agents) if agent != agent_index]

@@ -1,4 +1,7 @@
-"""The posterior of `malfl_algos.ma_lfl.inference` on large games, by conjugate gradients."""
+"""The posterior of `malfl_algos.ma_lfl.inference` for large games, by conjugate gradients.
+
+The precision matrix is never formed: `malfl_algos.ma_lfl.precision` applies it to vectors.
+"""
 
 from __future__ import annotations
 
@@ -25,18 +28,22 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
 TOLERANCE = 0.05
-"""Distance of mean and samples from the exact ones, in posterior deviations, root mean square."""
+"""Largest distance of the mean and the samples from the exact ones, in posterior standard
+deviations, root mean square.
+"""
 SAMPLES, USUAL = 4, 4
-"""Samples of the posterior for its deviations, and how many more the preconditioner counts for;
-where it says nothing of them, samples stand in.
+"""Number of posterior samples for the standard deviations, and the number of samples that the
+preconditioner's diagonal is worth. Without such a diagonal, USUAL more samples are drawn.
 """
 DELAY = 10
-"""Iterations over which the distance is estimated (Hestenes and Stiefel's lower bound)."""
+"""Number of iterations over which the distance is estimated (Hestenes and Stiefel's lower bound).
+"""
 MAX_ITERATIONS = 3000
 INNER, LOOSEST = 1e-10, 1e-3
-"""Relative residuals of the solves within a product, in a first iteration and at most."""
+"""Relative residuals of the solves within a product: in the first iteration, and the largest one.
+"""
 MAX_ROUNDS = 5
-"""How often the residual is computed anew."""
+"""Largest number of times that the residual is recomputed."""
 SAMPLE_SEED = 20221
 
 
@@ -46,17 +53,19 @@ class MatrixFreePosterior:
 
     Args:
         mean: `(n_unknowns,)`.
-        sd: of the mean-removed reward, approximately: from a few samples of the posterior and the
-            diagonal of the preconditioner, an approximate inverse of the precision, scaled as the
-            samples ask for; nine in ten are within a factor of two of the exact ones on 3x3. Of a
-            reward of actions, from samples alone.
-        evidence: the noise and prior used; its log evidence is not known.
+        sd: approximate posterior standard deviations of the mean-removed reward, `(n_unknowns,)`.
+            For a reward of the state they combine a few posterior samples with the diagonal of the
+            preconditioner, scaled to fit the samples. On the 3x3 game nine in ten are within a
+            factor of two of the exact ones. For a reward of actions they use samples only.
+        evidence: the noise and prior used; its log evidence is None.
         q: action values at the mean, `(n_stages, n_states, n_actions)`.
-        precision: of the reward, as an operator.
-        iterations: until the mean was found, and in all; mean and samples are found side by side.
-        sd_method: where the deviations come from.
-        accuracy: distance of the mean from the exact one, estimated, in posterior deviations.
-        effective_parameters: how many the data determine, from the samples.
+        precision: posterior precision of the reward, as an operator.
+        iterations: number until the mean was found, and in total. Mean and samples are solved side
+            by side.
+        sd_method: description of how `sd` was computed.
+        accuracy: estimated distance of the mean from the exact one, in posterior standard
+            deviations.
+        effective_parameters: number of parameters that the data determine, from the samples.
     """
 
     mean: FloatArray
@@ -70,7 +79,7 @@ class MatrixFreePosterior:
     effective_parameters: float
 
     def distance(self, moved: FloatArray) -> float:
-        """Length of a change of the mean in posterior deviations, root mean square."""
+        """Size of a change of the mean in posterior standard deviations, root mean square."""
         return float(np.sqrt(moved @ self.precision(moved) / len(moved)))
 
 
@@ -78,8 +87,8 @@ def matrix_free_posterior(rows: MatrixFreeRows, given: Given) -> MatrixFreePoste
     """Posterior of the reward for given noise and prior.
 
     Raises:
-        ArithmeticError: if conjugate gradients do not get within a twentieth of a posterior
-            deviation of the mean, or a soft value does not converge; with the residual reached.
+        ArithmeticError: if conjugate gradients do not come within `TOLERANCE` of the exact mean, or
+            a soft value does not converge; the message states the distance or residual reached.
     """
     variance = given.noise_variance + given.noise_scale * rows.model_variance
     precision = Precision(rows, 1 / (variance + rows.response_variance), given.prior_variance)
@@ -94,7 +103,7 @@ def matrix_free_posterior(rows: MatrixFreeRows, given: Given) -> MatrixFreePoste
     squares = np.mean((samples - samples.mean(axis=0)) ** 2, axis=1)
     variance, method = squares, f"{n_samples} samples of the posterior"
     if spread:
-        method += f", and the preconditioner, counted as {USUAL} more"
+        method += f" and the preconditioner, weighted as {USUAL} samples"
         usual = _calibrated(spread, squares)
         variance = (USUAL * usual + SAMPLES * squares) / (USUAL + SAMPLES)
     q = in_threads(lambda values: values.apply(mean, residual=TIGHT), rows.values)
@@ -112,7 +121,7 @@ def matrix_free_posterior(rows: MatrixFreeRows, given: Given) -> MatrixFreePoste
 
 
 def _calibrated(parts: Sequence[FloatArray], squares: FloatArray) -> FloatArray:
-    """The non-negative combination of variances under which squares of samples are most likely."""
+    """The positive combination of variances that makes squares of samples most likely."""
     usual = [float(np.mean(squares / part)) for part in parts]
 
     def loss(logs: FloatArray) -> float:
@@ -126,61 +135,63 @@ def _calibrated(parts: Sequence[FloatArray], squares: FloatArray) -> FloatArray:
 def conjugate_gradients(
     precision: Precision, right: FloatArray, precondition: Apply
 ) -> tuple[FloatArray, IntArray, FloatArray]:
-    """Solve precision x = right to within `TOLERANCE` of a posterior deviation, columns side by
-    side.
+    """Solve precision x = right, all columns side by side, to within `TOLERANCE` posterior standard
+    deviations.
 
-    The distance that is left, in the metric of the precision, is estimated by what the last steps
-    gained. Rewards of actions have directions that data say nothing of, on which steps gain little
-    for long: their distance is bounded, by the residual and the prior (the level left out, which is
-    not claimed). Solves within a product may be the rougher the smaller the residual is (Simoncini
-    and Szyld 2003); since the residual that is carried along then drifts, it is computed anew at
-    the end, and the solution is good when it needs no more than the steps of the estimate.
+    The remaining distance, in the metric of the precision, is estimated from the progress of the
+    last steps. For rewards of actions this estimate fails, because the data do not determine some
+    directions and progress along them is slow. There the distance is bounded by the residual and
+    the prior, without the mean of the reward.
+
+    The solves within a product may be less accurate the smaller the residual is (Simoncini and
+    Szyld 2003). The recursively updated residual then drifts, so it is recomputed at the end. The
+    solution is accepted when it needs no more than `DELAY` further steps.
 
     Args:
-        precision: a symmetric positive operator.
+        precision: a symmetric positive definite operator.
         right: `(n_unknowns, n_columns)`.
-        precondition: an approximate inverse.
+        precondition: an approximate inverse of the precision.
 
     Returns:
-        x in the shape of right; for every column how many iterations it took, and the distance
-        reached, estimated.
+        x in the shape of `right`; per column the number of iterations and the estimated distance.
 
     Raises:
-        ArithmeticError: if it is not reached; the message has what was.
+        ArithmeticError: if the tolerance is not reached; the message states the distance reached.
     """
     x = np.zeros_like(right)
     steps = np.zeros(right.shape[1], dtype=np.int64)
     distances = np.full(right.shape[1], np.inf)
-    open_ = np.arange(right.shape[1])
-    for again in range(MAX_ROUNDS):
-        residual = right[:, open_] - (precision(x[:, open_]) if again else 0.0)
-        change, further, distances[open_], near = _descend(
+    unsolved = np.arange(right.shape[1])
+    for restart in range(MAX_ROUNDS):
+        residual = right[:, unsolved] - (precision(x[:, unsolved]) if restart else 0.0)
+        change, further, distances[unsolved], near = _descend(
             precision, residual, precondition, MAX_ITERATIONS - int(steps.max())
         )
-        x[:, open_] += change
-        steps[open_] += further
+        x[:, unsolved] += change
+        steps[unsolved] += further
         if not near.all():
             break
-        if again:
-            open_ = open_[further > DELAY]
-        if not open_.size:
+        if restart:
+            unsolved = unsolved[further > DELAY]
+        if not unsolved.size:
             return x, steps, distances
     raise ArithmeticError(
-        f"the posterior did not converge: after {steps.max()} iterations it was still about "
-        f"{distances.max():.1e} posterior deviations away, wanted {TOLERANCE}; a larger "
-        "noise_variance or a smaller prior_variance makes the problem better conditioned"
+        f"the posterior did not converge: after {steps.max()} iterations it is about "
+        f"{distances.max():.1e} posterior standard deviations away (allowed: {TOLERANCE}); "
+        "a larger noise_variance or a smaller prior_variance makes the problem better conditioned"
     )
 
 
 def _descend(
     precision: Precision, residual: FloatArray, precondition: Apply, most: int
 ) -> tuple[FloatArray, IntArray, FloatArray, NDArray[np.bool_]]:
-    """Steps of conjugate gradients from zero until the distance is small, or no more is gained.
+    """Conjugate gradients from 0 until the distance is small or there is no more progress.
 
-    Columns leave one by one, so that none is carried along for nothing.
+    A column is removed as soon as it is solved, which saves its products.
 
     Returns:
-        Per column x, steps, distance, and whether it is known to be small: few steps tell little.
+        Per column x, the number of steps, the distance, and whether the distance is known to be
+        small. It is not known after fewer than `DELAY` steps.
     """
     found, n_columns = np.zeros_like(residual), residual.shape[1]
     steps, distances = np.full(n_columns, most), np.full(n_columns, np.inf)

@@ -1,9 +1,9 @@
-"""Action values as an affine function of the reward, applied without forming its coefficients.
+"""Action values as an affine function of the reward, applied without a matrix of coefficients.
 
-On a large game the coefficients of `malfl_algos.ma_lfl.learner_models` would be a matrix of all
-rows times all reward unknowns. What inference by conjugate gradients needs of them is two products:
-coefficients times unknowns, and their transpose times weights of the rows. Both take several
-vectors side by side, along a last axis, for hardly more than one would cost.
+For a large game the coefficients of `malfl_algos.ma_lfl.learner_models` would be a matrix of all
+rows times all reward unknowns. Inference by conjugate gradients needs only two products:
+coefficients times unknowns, and the transposed coefficients times weights of the rows. Both
+products take several vectors side by side, along a last axis, at hardly more than the cost of one.
 """
 
 from __future__ import annotations
@@ -25,15 +25,17 @@ FloatArray = NDArray[np.float64]
 Residual = float | FloatArray
 
 OFFSET_RESIDUAL = 1e-12
-"""Relative residual of the part of the action values that does not depend on the reward."""
+"""Relative residual of the solve for the part of the action values that does not depend on the
+reward.
+"""
 
 
 class Values(Protocol):
-    """Action values of one agent in one stage, q = K theta + offset."""
+    """Action values of one agent in one stage as an operator, q = K theta + offset."""
 
     @property
     def transition(self) -> Transition:
-        """P, `(n_states * n_actions, n_states)`, the others averaged out."""
+        """P, `(n_states * n_actions, n_states)`, with the others averaged out."""
         ...
 
     @property
@@ -48,7 +50,7 @@ class Values(Protocol):
 
     @property
     def others(self) -> NDArray[np.int64]:
-        """Number of the position of everything that the agent does not move, `(n_states,)`."""
+        """Index of the local states of all factors that the agent does not move, `(n_states,)`."""
         ...
 
     @property
@@ -58,33 +60,34 @@ class Values(Protocol):
 
     @property
     def offset(self) -> FloatArray:
-        """What q would be without a reward, `(n_states, n_actions)`."""
+        """q for a reward of 0, `(n_states, n_actions)`."""
         ...
 
     def apply(self, unknowns: FloatArray, *, residual: Residual) -> FloatArray:
-        """K theta, `(n_unknowns, k) -> (n_states, n_actions, k)`, its solves to a relative
-        residual, one for all or one for each of the k; without the last axis, a single one.
+        """K theta, `(n_unknowns, k) -> (n_states, n_actions, k)`; or a single vector without the
+        last axis. Its solves reach the relative residual, one for all k vectors or one for each.
         """
         ...
 
     def adjoint(self, weights: FloatArray, *, residual: Residual) -> FloatArray:
-        """K' w, `(n_states, n_actions, k) -> (n_unknowns, k)`, likewise."""
+        """K' w, `(n_states, n_actions, k) -> (n_unknowns, k)`, with arguments as `apply`."""
         ...
 
 
 @dataclass(frozen=True, eq=False)
 class ExactValues:
-    """Of a learner that solves (5): K = R + gamma P (I - gamma P_pi)^-1 R_pi.
+    """Action values of a learner that solves (5): K = R + gamma P (I - gamma P_pi)^-1 R_pi.
 
     Args:
-        transition: P, `(n_states * n_actions, n_states)`, the others averaged out.
+        transition: P, `(n_states * n_actions, n_states)`, with the others averaged out.
         onward: P_pi, `(n_states, n_states)`.
-        policy: the agent's own, `(n_states, n_actions)`.
+        policy: the agent's own policy, `(n_states, n_actions)`.
         immediate: R, the expected reward of every state and action, `(n_states * n_actions,
             n_unknowns)`.
         discount: gamma in [0, 1).
         temperature: alpha > 0.
-        others: number of the position of everything that the agent does not move, `(n_states,)`.
+        others: index of the local states of all factors that the agent does not move,
+            `(n_states,)`.
     """
 
     transition: Transition
@@ -127,15 +130,17 @@ def _by_state(rows: FloatArray, policy: FloatArray) -> FloatArray:
 
 @dataclass(frozen=True, eq=False)
 class TdValues:
-    """Of a td learner known by its counts alone; see `learner_models.ExpectedTd`.
+    """Action values of a td learner of which only the counts are known.
+
+    See `malfl_algos.ma_lfl.learner_models.ExpectedTd`.
 
     Args:
-        transition, policy, immediate, discount, temperature, others: as `ExactValues` takes them,
-            with the others' actions as they were played beside each state and action.
-        onward: P_pi under these.
-        log_kept: log of what a pair keeps of its first value in the whole stage, <= 0,
-            `(n_states, n_actions)`.
-        parts: shares of the stage, one after the other, summing to 1.
+        transition, policy, immediate, discount, temperature, others: as for `ExactValues`, with the
+            others' actions averaged as they were played in each state and own action.
+        onward: P_pi of this transition.
+        log_kept: log of the share of its first value that a pair (s, a) keeps over the whole stage,
+            <= 0, `(n_states, n_actions)`.
+        parts: shares of the stage in time order, summing to 1.
     """
 
     transition: sp.csr_array
@@ -177,7 +182,7 @@ class TdValues:
 
 
 def _columns(table: FloatArray) -> FloatArray:
-    """With a last axis for vectors side by side, be it one."""
+    """The table with a last axis for vectors side by side, added if it is missing."""
     return np.ascontiguousarray(table if table.ndim == 3 else table[..., None])
 
 
@@ -185,16 +190,14 @@ def _columns(table: FloatArray) -> FloatArray:
 def sweep(  # noqa: C901, PLR0917 - a compiled loop over plain arrays
     pointers: Any,
     columns: Any,
-    chances: Any,
+    probabilities: Any,
     log_kept: Any,
     policy: Any,
     immediate: Any,
     discount: Any,
     parts: Any,
 ) -> Any:  # pragma: no cover
-    """Action values after all parts, `(n_states, n_actions, width)`, for `width` rewards at
-    once.
-    """
+    """Action values after all parts, `(n_states, n_actions, width)`, for `width` rewards."""
     n_states, n_actions, width = immediate.shape
     q = np.zeros((n_states, n_actions, width))
     value = np.zeros((n_states, width))
@@ -212,7 +215,7 @@ def sweep(  # noqa: C901, PLR0917 - a compiled loop over plain arrays
                 for k in range(width):
                     q[s, a, k] += share * (immediate[s, a, k] - q[s, a, k])
                 for entry in range(pointers[s * n_actions + a], pointers[s * n_actions + a + 1]):
-                    w = share * discount * chances[entry]
+                    w = share * discount * probabilities[entry]
                     t = columns[entry]
                     for k in range(width):
                         q[s, a, k] += w * value[t, k]
@@ -223,15 +226,15 @@ def sweep(  # noqa: C901, PLR0917 - a compiled loop over plain arrays
 def sweep_back(  # noqa: PLR0917 - a compiled loop over plain arrays
     pointers: Any,
     columns: Any,
-    chances: Any,
+    probabilities: Any,
     log_kept: Any,
     policy: Any,
     weights: Any,
     discount: Any,
     parts: Any,
 ) -> Any:  # pragma: no cover
-    """The transpose of `sweep`: weights of final action values to weights of immediate rewards,
-    `(n_states, n_actions, width)` both.
+    """The transpose of `sweep`: from weights of final action values to weights of immediate
+    rewards, both `(n_states, n_actions, width)`.
     """
     n_states, n_actions, width = weights.shape
     w = weights.copy()
@@ -248,7 +251,7 @@ def sweep_back(  # noqa: PLR0917 - a compiled loop over plain arrays
                     paid[s, a, k] += share[k]
                     w[s, a, k] -= share[k]
                 for entry in range(pointers[s * n_actions + a], pointers[s * n_actions + a + 1]):
-                    p, t = discount * chances[entry], columns[entry]
+                    p, t = discount * probabilities[entry], columns[entry]
                     for k in range(width):
                         arriving[t, k] += share[k] * p
         for s in range(n_states):

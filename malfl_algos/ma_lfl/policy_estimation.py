@@ -1,8 +1,8 @@
-"""Policies from counts of the actions that were played: estimates, and what the counts say of log pi.
+"""Policies from counts of the actions that were played: estimates, and a Gaussian for log pi.
 
-Counts are multinomial. Where they are few, they are far from Gaussian in log pi, so the Gaussian
-that stands for them, the working response, is expanded about the mode of counts and prediction
-together.
+Counts are multinomial. In log pi their likelihood is far from Gaussian where counts are small. The
+Gaussian that approximates it, the working response, is therefore expanded about the joint mode of
+the counts and the prediction of a fitted learner model.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ def entropy_regularised_policy(
 ) -> FloatArray:
     """Policy of largest entropy-regularised likelihood, equation (10), solved exactly.
 
-    Maximises sum_a f(a) log pi(a) + lambda H(pi) in every state, f = n(s, a) / N(s). The maximum is
-    where f(a) / pi(a) - lambda log pi(a) = mu for every a, one mu per state. For a given mu the
-    left side fixes pi(a) through the Wright omega function, and the sum of pi(a) falls in mu and is
-    convex, so Newton's method from the left converges without overshooting.
+    Maximises sum_a f(a) log pi(a) + lambda H(pi) in every state, f = n(s, a) / N(s). At the maximum
+    f(a) / pi(a) - lambda log pi(a) = mu for every a, with one mu per state. For a given mu this
+    determines pi(a) through the Wright omega function. The sum of pi(a) is decreasing and convex in
+    mu, so Newton's method from the left converges without overshooting.
 
     Args:
         counts: int `(..., n_actions)`, >= 0.
         entropy_coefficient: lambda >= 0. With lambda > 0 every probability is positive (one
-            below 1e-308 underflows to 0), and the estimate is biased towards uniform by an amount
-            that more data do not remove.
+            below 1e-308 underflows to 0), and the estimate is biased towards uniform; more data do
+            not remove this bias.
 
     Returns:
-        `(..., n_actions)`, rows sum to 1, stationary to 1e-12. Rows without any visit are uniform:
+        `(..., n_actions)`, rows sum to 1, stationary to 1e-12. Rows without any visit are uniform;
         they hold no information, and callers leave them out.
 
     Raises:
@@ -60,7 +60,7 @@ def entropy_regularised_policy(
         policy = _stationary(frequency, multiplier, entropy_coefficient)
         excess = policy.sum(axis=-1, keepdims=True) - 1
         curvature = frequency + entropy_coefficient * policy
-        # 0 where the policy underflows, whose share of the slope is 0, too
+        # where the policy underflows, both curvature and the share of the slope are 0
         slope = (policy**2 / np.where(curvature > 0, curvature, 1.0)).sum(axis=-1, keepdims=True)
         step = excess / slope
         multiplier = multiplier + step
@@ -75,7 +75,7 @@ def smoothed_policy(counts: NDArray[np.int64], *, pseudo_count: float) -> FloatA
 
     Args:
         counts: int `(..., n_actions)`, >= 0.
-        pseudo_count: c > 0; its bias towards uniform dies out as 1 / N.
+        pseudo_count: c > 0; its bias towards uniform falls as 1 / N.
 
     Returns:
         `(..., n_actions)`, positive, rows sum to 1; uniform where there are no counts.
@@ -87,8 +87,8 @@ def smoothed_policy(counts: NDArray[np.int64], *, pseudo_count: float) -> FloatA
 def _stationary(frequency: FloatArray, multiplier: FloatArray, coefficient: float) -> FloatArray:
     """The pi with f / pi - lambda log pi = mu, elementwise.
 
-    With w = f / (lambda pi) the equation reads w + log w = mu / lambda + log(f / lambda); where f
-    is 0 it is pi = exp(-mu / lambda).
+    With w = f / (lambda pi) the equation reads w + log w = mu / lambda + log(f / lambda). Where
+    f = 0, its solution is pi = exp(-mu / lambda).
     """
     scaled = multiplier / coefficient
     safe = np.where(frequency > 0, frequency, 1.0) / coefficient
@@ -98,14 +98,15 @@ def _stationary(frequency: FloatArray, multiplier: FloatArray, coefficient: floa
 
 @dataclass(frozen=True, eq=False)
 class Response:
-    """What counts say about alpha log pi, as a Gaussian: the working response of the multinomial.
+    """A Gaussian approximation to the likelihood of counts in alpha log pi: the working response.
 
     Args:
         mean: alpha log pi up to a constant per row, `(..., n_actions)`.
-        variance: alpha^2 / (N pi), same shape; infinite where nothing was seen.
-        log_constant: log likelihood of the counts, given how often each state was visited, minus
-            that of the Gaussian with a flat constant per state, both at the mode: with it the
-            evidence is of the counts, comparable between learner models.
+        variance: alpha^2 / (N pi), same shape; infinite where nothing was observed.
+        log_constant: log likelihood of the counts, given the number of visits of each state, minus
+            the log likelihood of the Gaussian with a flat constant per state, both at the mode.
+            With this constant the evidence is that of the counts, so it is comparable between
+            learner models.
     """
 
     mean: FloatArray
@@ -119,7 +120,7 @@ def working_response(
     """Posterior mode of x = alpha log pi for multinomial counts and a Gaussian prior, row by row.
 
     Maximises sum_a n(a) log softmax(x / alpha)(a) - sum_a (x(a) - m(a))^2 / (2 v(a)) by Newton's
-    method with halved steps; the objective is strictly concave.
+    method with step halving; the objective is strictly concave.
 
     Args:
         prior_mean: m, `(..., n_actions)`.
@@ -164,8 +165,10 @@ def working_response(
 def _response(
     x: FloatArray, counts: FloatArray, *, temperature: float
 ) -> tuple[Response, FloatArray]:
-    """A multinomial is Poisson counts whose rates share a factor, its logarithm flat: the Gaussian
-    follows their log likelihood to second order.
+    """The response at x, and the policy softmax(x / alpha).
+
+    A multinomial is equivalent to Poisson counts whose rates share one factor with a flat
+    logarithm. The Gaussian matches their log likelihood to second order.
     """
     policy = np.exp(log_softmax(x / temperature, axis=-1))
     total = counts.sum(axis=-1, keepdims=True)
@@ -177,6 +180,7 @@ def _response(
     with np.errstate(divide="ignore"):
         gauss = -(excess**2) / variance / 2 - np.log(2 * np.pi * variance) / 2
     constant = float(np.where(seen, poisson - gauss, 0.0).sum())
-    # the flat factor alone makes N of the total's probability 1 / N, per unit of alpha log factor
+    # integrated over alpha times the logarithm of the flat factor, the total N has probability
+    # alpha / N, by which the likelihood is divided
     constant += float(np.log(total[seen] / temperature).sum())
     return Response(x + excess, variance, constant), policy

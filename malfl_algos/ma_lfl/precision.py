@@ -1,14 +1,14 @@
-"""The precision of a reward's posterior on a large game, applied and never formed.
+"""The posterior precision of a reward on a large game, applied without forming the matrix.
 
-A = sum over stages of K' C K + prior, where C weighs the rows and takes a constant per state out of
-them. Every product takes two solves for soft values per stage, and takes several vectors side by
-side, `(n_unknowns, k)`, for hardly more than one would cost.
+A = sum over stages of K' C K + prior, where C weights the rows and removes a constant per state.
+Every product needs two solves for soft values per stage. It takes several vectors side by side,
+`(n_unknowns, k)`, at hardly more than the cost of one.
 
-The preconditioner, an approximate inverse, keeps conjugate gradients short. In the coordinates
-V = (I - gamma P)^-1 r the information is nearly that of differences between neighbouring states,
-and its diagonal is known. The small eigenvalues that remain belong to rewards that depend on the
-other agents' positions alone, which an agent's own choices hardly show: on those the information is
-formed, and inverted exactly.
+The preconditioner, an approximate inverse, reduces the number of iterations of conjugate gradients.
+In the coordinates V = (I - gamma P)^-1 r the information nearly consists of differences between
+neighbouring states, and its diagonal is known. The remaining small eigenvalues belong to rewards
+that depend only on the positions of the other agents, on which an agent's own actions carry little
+information. On these rewards the information is formed and inverted exactly.
 """
 
 from __future__ import annotations
@@ -34,25 +34,28 @@ __all__ = ["TIGHT", "Apply", "MatrixFreeRows", "Precision", "in_threads", "preco
 FloatArray = NDArray[np.float64]
 
 TIGHT = 1e-12
-"""Relative residual of solves where it matters most."""
+"""Smallest relative residual of a solve."""
 Apply = Callable[[FloatArray], FloatArray]
-"""Of columns side by side, `(n_unknowns, k)`."""
+"""A linear map of columns side by side, `(n_unknowns, k)`."""
 
 COARSE_BYTES = 2**29
-"""Functions of the other agents' positions are treated apart up to so many bytes of them."""
+"""Functions of the other agents' positions are inverted exactly up to this many bytes of them."""
 COARSE_BACKUPS = 12
-"""Backups that stand for the soft value there: an approximation, which costs iterations at most."""
+"""Number of backups that approximate the soft value of these functions. The approximation affects
+only the number of iterations.
+"""
 COARSE_ROWS = 2000
+"""Number of joint states that are processed at a time there."""
 
 
 @dataclass(frozen=True, eq=False)
 class MatrixFreeRows:
-    """As `inference.Rows`, with operators in place of coefficients.
+    """The data as in `malfl_algos.ma_lfl.inference.Rows`, with operators in place of coefficients.
 
     Args:
-        values: of every stage.
+        values: action values of every stage, as operators.
         response, response_variance, model_variance: `(n_stages, n_states, n_actions)`; the response
-            is alpha log pi, the values' offset not taken off.
+            is alpha log pi, without subtracting the offset of the action values.
         temperature: alpha.
     """
 
@@ -69,12 +72,12 @@ class MatrixFreeRows:
 
 
 class Precision:
-    """The precision of the reward's posterior, applied.
+    """The posterior precision of the reward, as an operator on `(n_unknowns, k)`.
 
     Args:
         rows: the data.
         weights: 1 / variance of every row, `(n_stages, n_states, n_actions)`.
-        prior_variance: of a reward value about the mean of all.
+        prior_variance: prior variance of a reward value about the mean of all reward values.
     """
 
     def __init__(self, rows: MatrixFreeRows, weights: FloatArray, prior_variance: float) -> None:
@@ -89,7 +92,7 @@ class Precision:
         return self.prior(x) + sum_over_stages(stage, self.rows.values, self.weights)
 
     def prior(self, x: FloatArray) -> FloatArray:
-        """Its part that does not come from the data."""
+        """The prior precision applied to x."""
         mean = x.mean(axis=0)
         return np.asarray((x - mean) / self.prior_variance + mean / self.mean_variance)
 
@@ -102,7 +105,7 @@ class Precision:
         return sum_over_stages(stage, self.rows.values, self.weights, response)
 
     def noise(self, rng: np.random.Generator) -> FloatArray:
-        """A right side for which the solution is a sample of the posterior about its mean."""
+        """A right side whose solution is a sample of the posterior about its mean."""
         root = np.sqrt(self.weights)
         total = np.maximum(self.weights.sum(axis=-1, keepdims=True), 1e-300)
         draws = rng.standard_normal(root.shape)
@@ -112,21 +115,21 @@ class Precision:
             return values.adjoint(y, residual=TIGHT)
 
         prior = rng.standard_normal(self.rows.n_unknowns)
-        level = np.sqrt(self.rows.n_unknowns / self.mean_variance) * prior.mean()
-        prior = (prior - prior.mean()) / np.sqrt(self.prior_variance) + level / np.sqrt(
+        of_mean = np.sqrt(self.rows.n_unknowns / self.mean_variance) * prior.mean()
+        prior = (prior - prior.mean()) / np.sqrt(self.prior_variance) + of_mean / np.sqrt(
             self.rows.n_unknowns
         )
         return np.asarray(prior + sum_over_stages(stage, self.rows.values, draws))
 
 
 def in_threads(stage: Callable[..., FloatArray], *arguments: Iterable[Any]) -> list[FloatArray]:
-    """One result per stage, in their order whatever the number of threads."""
+    """One result per stage, in the order of the stages for any number of threads."""
     with ThreadPoolExecutor(config.NUMBA_NUM_THREADS) as pool:  # type: ignore[attr-defined]
         return list(pool.map(stage, *arguments))
 
 
 def sum_over_stages(stage: Callable[..., FloatArray], *arguments: Iterable[Any]) -> FloatArray:
-    """The sum of the results, added up in their order."""
+    """The sum of the results over stages, added in the order of the stages."""
     return reduce(np.add, in_threads(stage, *arguments))
 
 
@@ -138,12 +141,15 @@ def _contrast(q: FloatArray, weights: FloatArray) -> FloatArray:
 
 
 def preconditioner(precision: Precision) -> tuple[Apply, list[FloatArray]]:
-    """An approximate inverse of the precision, and the parts of its diagonal, the mean removed;
-    none where they say little of the deviations.
+    """An approximate inverse of the precision, and the parts of its diagonal with the mean removed.
+
+    The list of parts is empty for rewards of actions, where the diagonal does not approximate the
+    posterior variances.
     """
     rows, weights = precision.rows, precision.weights
     shown = np.full(rows.n_unknowns, 1 / precision.prior_variance)
-    if rows.n_unknowns != rows.response.shape[1]:  # of actions, too: their own share leads
+    if rows.n_unknowns != rows.response.shape[1]:
+        # a reward of actions: the diagonal of the direct reward dominates
         for values, w in zip(rows.values, weights, strict=True):
             own = w - w**2 / np.maximum(w.sum(axis=-1, keepdims=True), 1e-300)
             shown += values.immediate.power(2).T @ own.ravel()
@@ -173,10 +179,10 @@ def preconditioner(precision: Precision) -> tuple[Apply, list[FloatArray]]:
 
 
 def _coarse_inverse(precision: Precision, unit: sp.csr_array) -> FloatArray:
-    """Inverse of the precision on functions of the groups, its soft values cut short.
+    """Inverse of the precision on functions of the groups, with truncated soft values.
 
     Args:
-        unit: the functions, of length one and orthogonal, `(n_states, n_groups)`.
+        unit: orthonormal functions of the groups, `(n_states, n_groups)`.
     """
 
     def stage(values: Values, weights: FloatArray) -> FloatArray:
@@ -200,9 +206,9 @@ def _coarse_inverse(precision: Precision, unit: sp.csr_array) -> FloatArray:
         return values.discount**2 * information
 
     means = np.asarray(unit.sum(axis=0)) / unit.shape[0]
-    levels = unit.shape[0] * np.outer(means, means)
-    matrix = (np.eye(len(means)) - levels) / precision.prior_variance
-    matrix += levels / precision.mean_variance
+    of_mean = unit.shape[0] * np.outer(means, means)
+    matrix = (np.eye(len(means)) - of_mean) / precision.prior_variance
+    matrix += of_mean / precision.mean_variance
     matrix += sum_over_stages(stage, precision.rows.values, precision.weights)
     sizes, vectors = scipy.linalg.eigh(matrix)
     return np.asarray((vectors / np.maximum(sizes, 1e-14 * sizes[-1])) @ vectors.T)

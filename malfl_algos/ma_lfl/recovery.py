@@ -1,4 +1,4 @@
-"""What successive policies say about a reward: the targets (11), and all else that (12) needs."""
+"""The improvements between successive policies: the targets (11) and the other inputs of (12)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FloatArray = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Improvements:
-    """What (12) needs of one agent's successive policies.
+    """The inputs of (12) from one agent's successive policies.
 
     Args:
         agent_index: i.
@@ -30,7 +30,7 @@ class Improvements:
         transitions: per improvement `averaged_transition`, `(n_states * n_actions, n_states)`.
         targets: Y of (11), `(n_improvements, n_states, n_actions)`.
         seen: whether the state was visited before and after the improvement, bool
-            `(n_improvements, n_states)`; where not, its targets mean nothing.
+            `(n_improvements, n_states)`; otherwise its targets are not used.
         discount: gamma.
     """
 
@@ -52,20 +52,20 @@ def improvements_of(
     discount: float,
     temperature: float,
 ) -> Improvements:
-    """What (12) needs of one agent.
+    """The inputs of (12) for one agent.
 
     Args:
         game: the dynamics.
         policies: per agent `(n_stages, n_states, n_actions)`, at least two stages.
         agent_index: i.
         seen: as in `Improvements`.
-        averaged: the policies by which the other agents are averaged into the dynamics; None: those
-            of the stage.
+        averaged: policies by which the other agents are averaged into the dynamics; None:
+            `policies`.
         discount: gamma in [0, 1).
         temperature: alpha > 0.
 
     Raises:
-        InputError: as `reward_targets`.
+        InputError: as in `reward_targets`.
     """
     own = policies[agent_index]
     transitions = [
@@ -101,10 +101,10 @@ def reward_targets(
         temperature: alpha > 0.
 
     Returns:
-        `(n_states, n_actions)`. Shaping the reward by a function of the state leaves it alone.
+        `(n_states, n_actions)`. Shaping the reward by a function of the state does not change it.
 
     Raises:
-        InputError: where the improved policy has a probability of 0: its logarithm is not finite.
+        InputError: if the improved policy has a probability of 0, whose logarithm is not finite.
     """
     if not np.all(improved > 0):
         state, action = np.argwhere(~(improved > 0))[0]

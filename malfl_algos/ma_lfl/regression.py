@@ -1,9 +1,9 @@
 """Equation (12): the regression of the targets on a reward and one free potential per stage.
 
-E[r(s, a)] + g_h(s) - gamma E[g_h(s')] = Y_h(s, a^i) for every stage h, joint state s and own action
-a^i is linear in the unknowns. Its rows fall into groups, by state or by state and own action, and
-every reward unknown belongs to one group. So the reward is eliminated group by group, and what is
-left is a least-squares problem in the potentials alone.
+E[r(s, a)] + g_h(s) - gamma E[g_h(s')] = Y_h(s, a^i), for every stage h, joint state s and own
+action a^i, is linear in the unknowns. Its rows fall into groups, by state or by state and own
+action, and every reward unknown belongs to one group. The reward is therefore eliminated group by
+group, which leaves a least-squares problem in the potentials alone.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ FloatArray = NDArray[np.float64]
 BLOCK_TOLERANCE = 1e-10
 """Singular values of a group's reward block below this share of its largest count as zero."""
 PIVOT_TOLERANCE = 1e-11
-"""Pivots of the normal matrix count as zero below this, columns of potentials having length one."""
+"""Pivots of the normal matrix below this count as zero; columns of potentials have length one."""
 
 
 @dataclass(frozen=True, eq=False)
 class Fit:
-    """A least-squares solution of (12) and how much of it the data determine.
+    """A least-squares solution of (12) and the number of directions that the data determine.
 
     Args:
-        reward: `(n_states, n_unknowns per state)`: of all rewards that fit best, the one nearest to
-            zero.
-        potentials: g_h, `(n_improvements, n_states)`, that go with it.
-        rank: how many directions of the reward are determined.
-        residual: root mean square of the rows' residuals, in units of reward.
+        reward: `(n_states, n_unknowns per state)`; of all rewards with the smallest residual, the
+            one of smallest norm.
+        potentials: g_h of this solution, `(n_improvements, n_states)`.
+        rank: number of directions of the reward that the data determine.
+        residual: root mean square of the residuals of the rows, in units of reward.
     """
 
     reward: FloatArray
@@ -67,12 +67,13 @@ def reward_blocks(model: RewardModel, others: FloatArray, n_actions: int) -> Flo
         model: `joint` r(s, a^1..a^n), `own_action` r(s, a^i) or `state` r(s).
         others: probabilities of the other agents' joint actions, `(n_improvements, n_states,
             n_others)`.
-        n_actions: own actions.
+        n_actions: number of own actions.
 
     Returns:
-        `(n_states, n_groups, n_improvements, n_actions // n_groups, n_unknowns)`. `state`: one
-        group of rows per state, with a single unknown. Else a group per state and own action, with
-        an unknown for each of the others' joint actions (`joint`) or a single one. Read-only.
+        `(n_states, n_groups, n_improvements, n_actions // n_groups, n_unknowns)`, read-only. For
+        `state` there is one group per state with one unknown. Otherwise there is one group per
+        state and own action, with one unknown (`own_action`) or one unknown for each of the others'
+        joint actions (`joint`).
     """
     n_improvements, n_states, n_others = others.shape
     if model == "state":
@@ -100,7 +101,7 @@ def potential_matrix(transitions: Sequence[sp.csr_array], *, discount: float) ->
 
 
 def design_matrix(blocks: FloatArray, potentials: sp.csr_array) -> sp.csr_array:
-    """All unknowns of (12) as one matrix: rewards by state and group, then potentials by
+    """Left side of (12) as one matrix. Columns are rewards by state and group, then potentials by
     improvement.
 
     Returns:
@@ -112,10 +113,10 @@ def design_matrix(blocks: FloatArray, potentials: sp.csr_array) -> sp.csr_array:
 
 
 def check_size(n_improvements: int, n_states: int) -> None:
-    """Refuse a regression whose dense matrices over all potentials would not fit.
+    """Reject a regression whose dense matrices over all potentials would not fit into memory.
 
     Raises:
-        InputError: stating how much memory it would take.
+        InputError: the message states the memory that the regression needs.
     """
     check_table_bytes(
         6 * 8 * (n_improvements * n_states) ** 2,
@@ -126,7 +127,7 @@ def check_size(n_improvements: int, n_states: int) -> None:
 def least_squares(
     blocks: FloatArray, potentials: sp.csr_array, targets: FloatArray, seen: NDArray[np.bool_]
 ) -> Fit:
-    """Solve (12) by least squares, every row weighted alike.
+    """Solve (12) by least squares, with equal weights for all rows.
 
     Args:
         blocks: `reward_blocks`.
@@ -135,8 +136,8 @@ def least_squares(
         seen: `(n_improvements, n_states)`: whether the rows of a stage and state are used.
 
     Returns:
-        The fit whose reward has the smallest norm of all that fit best; its rank counts directions
-        of the reward that no potential can imitate.
+        The best fit whose reward has the smallest norm. Its rank counts the directions of the
+        reward that no potential can imitate.
     """
     n_improvements, n_states, n_actions = targets.shape
     check_size(n_improvements, n_states)
@@ -149,14 +150,14 @@ def least_squares(
     basis, inverse, block_rank = _factorise(rewards, rows)
     unexplained = design - basis @ (basis.T @ design)
     solve, loose = _semidefinite((design.T @ unexplained).toarray())
-    # forming the normal matrix cost digits, which this gives back
+    # one step of iterative refinement, because forming the normal matrix lost digits
     loose = loose - solve(unexplained.T @ (unexplained @ loose))
     g = solve(unexplained.T @ y)
     reward = inverse @ (y - design @ g)
 
     imitated = -(inverse @ (design @ loose))
     mix, _ = _semidefinite(imitated.T @ imitated)
-    for _ in range(2):  # the second time for the digits
+    for _ in range(2):  # the second step is iterative refinement
         mixture = mix(imitated.T @ reward)
         reward, g = reward - imitated @ mixture, g - loose @ mixture
     residual = _scatter(rewards, rows) @ reward + design @ g - y
@@ -178,10 +179,10 @@ def _rows_by_group(blocks: FloatArray) -> NDArray[np.int64]:
 
 
 def _scatter(blocks: FloatArray, rows: NDArray[np.int64]) -> sp.csr_array:
-    """Sparse matrix of blocks `(n_blocks, n_rows, n_columns)`: columns by block, rows where told.
+    """Sparse matrix of blocks `(n_blocks, n_rows, n_columns)`: columns by block, rows as given.
 
     Args:
-        rows: `(n_blocks, n_rows)`; all rows of the matrix, each once.
+        rows: row numbers of the blocks, `(n_blocks, n_rows)`; each row of the matrix occurs once.
     """
     n_blocks, _, n_columns = blocks.shape
     columns = np.arange(n_blocks * n_columns).reshape(n_blocks, 1, n_columns)
@@ -194,13 +195,14 @@ def _scatter(blocks: FloatArray, rows: NDArray[np.int64]) -> sp.csr_array:
 def _factorise(
     blocks: FloatArray, rows: NDArray[np.int64]
 ) -> tuple[sp.csr_array, sp.csr_array, int]:
-    """Orthonormal basis of the range of a matrix given by blocks, pseudo-inverse and rank.
+    """Orthonormal basis of the range, pseudo-inverse and rank of a matrix given by blocks.
 
     Args:
-        blocks, rows: as `_scatter` takes them.
+        blocks, rows: as for `_scatter`.
 
     Returns:
-        Basis, in which columns beyond the rank are 0; pseudo-inverse `(n_columns, n_rows)`; rank.
+        The basis, whose columns beyond the rank are 0; the pseudo-inverse, `(n_columns, n_rows)`;
+        and the rank.
     """
     left, sizes, right = np.linalg.svd(blocks, full_matrices=False)
     kept = sizes > BLOCK_TOLERANCE * sizes[:, :1]
@@ -211,9 +213,9 @@ def _factorise(
 
 
 def _unit_columns(matrix: sp.csr_array) -> tuple[sp.csr_array, FloatArray]:
-    """The matrix with its columns scaled to length one (but for zero columns), and what they were.
+    """The matrix with its nonzero columns scaled to length one, and the original lengths.
 
-    What a potential weighs must not depend on how likely its state is to be entered.
+    The weight of a potential must not depend on the probability that its state is entered.
     """
     lengths = np.sqrt(np.asarray((matrix * matrix).sum(axis=0)))
     lengths[lengths == 0] = 1.0
@@ -221,14 +223,14 @@ def _unit_columns(matrix: sp.csr_array) -> tuple[sp.csr_array, FloatArray]:
 
 
 def _semidefinite(matrix: FloatArray) -> tuple[Callable[[FloatArray], FloatArray], FloatArray]:
-    """Cholesky factorisation, with pivoting, of a positive semidefinite matrix `(n, n)`.
+    """Solver and null space of a positive semidefinite matrix `(n, n)`, by pivoted Cholesky.
 
     Returns:
-        Function from the right side, `(n,)` or `(n, k)`, of a consistent system to a solution; and
-        a basis of the null space, `(n, nullity)`, not orthogonal.
+        A function from the right side, `(n,)` or `(n, k)`, of a consistent system to a solution;
+        and a basis of the null space, `(n, nullity)`, which is not orthogonal.
     """
     rank, order, factor = 0, np.arange(len(matrix)), matrix
-    if matrix.diagonal().max(initial=0) > PIVOT_TOLERANCE:  # LAPACK takes the first pivot unseen
+    if matrix.diagonal().max(initial=0) > PIVOT_TOLERANCE:  # LAPACK does not test the first pivot
         factor, order, rank, _ = dpstrf(matrix, tol=PIVOT_TOLERANCE, lower=1)
         order = order - 1
     bound, triangle = order[:rank], factor[:rank, :rank]
@@ -249,9 +251,9 @@ def _semidefinite(matrix: FloatArray) -> tuple[Callable[[FloatArray], FloatArray
 
 
 def _rank_of_potentials(design: sp.csr_array, seen: NDArray[np.bool_]) -> int:
-    """Rank of the potentials' columns alone, stage by stage.
+    """Rank of the columns of the potentials, stage by stage.
 
-    A stage whose states are all seen has full rank, because I - gamma P is regular.
+    A stage in which all states are seen has full rank, because I - gamma P is regular.
     """
     n_improvements, n_states = seen.shape
     n_rows = design.shape[0] // n_improvements

@@ -1,10 +1,9 @@
-"""The learner's own updates, replayed with the reward unknown.
+"""The learner's own updates, replayed with an unknown reward.
 
-A td update is affine in the reward: for every (s, a) the replay keeps the row of coefficients that
-turn reward values into the learner's present q(s, a), and passes each observed transition through
-it. What the replay cannot know are the learner's own bootstrap draws, if it made any; it follows
-their expectation, and their variance is followed by sending random signs of the right size through
-the very same updates.
+A td update is affine in the reward. For every (s, a) the replay keeps a row of coefficients, which
+map reward values to the learner's current q(s, a), and updates it with each observed transition.
+The bootstrap draws of the learner are not observed. The replay uses their expectation. It estimates
+their variance by passing random signs of the right size through the same updates.
 """
 
 from __future__ import annotations
@@ -31,16 +30,15 @@ SIGN_SEED = 20230723
 
 @dataclass(frozen=True, eq=False)
 class ReplayedTd:
-    """A td learner whose transitions are known, in order and complete.
+    """A td learner whose transitions are all known, in order.
 
-    q(s, a) += beta_k (r + gamma v(s') - q(s, a)) at the k-th visit of (s, a) in a stage, q being 0
-    at its start and beta_k = step_size / k^step_size_decay, where v(s') is
+    At the k-th visit of (s, a) in a stage, q(s, a) += beta_k (r + gamma v(s') - q(s, a)). Here
+    q = 0 at the start of the stage, beta_k = step_size / k^step_size_decay, and v(s') is
 
-    - `fresh`: q(s', b) - alpha log pi(b | s') for a b drawn anew (the paper's learner);
-    - `executed`: the same for the action that the agent then played;
-    - `expected`: its expectation under pi (expected SARSA);
-    - `soft_q`: alpha log sum_b exp(q(s', b) / alpha) (soft Q-learning), linearised at the reward
-      that is handed in.
+    - `fresh`: q(s', b) - alpha log pi(b | s') for a newly drawn action b (the paper's learner);
+    - `executed`: the same for the action b that the agent played next;
+    - `expected`: the expectation of the same under pi (expected SARSA);
+    - `soft_q`: alpha log sum_b exp(q(s', b) / alpha) (soft Q-learning), linearised at `reward`.
     """
 
     model: RewardModel
@@ -96,7 +94,7 @@ class ReplayedTd:
         reward: FloatArray,
         q: FloatArray,
     ) -> FloatArray:
-        """Variance of q that the unseen bootstrap draws leave; 0 for rules that draw none."""
+        """Variance of q due to unobserved bootstrap draws; 0 for rules without draws."""
         own = joint_policy[agent_index]
         if self.bootstrap != "fresh":
             return np.zeros(own.shape)
@@ -121,8 +119,8 @@ class ReplayedTd:
 def _steps(stage: StageArrays) -> Steps:
     if stage.steps is None:
         raise InputError(
-            "replay needs the ordered transitions of every stage, and the trace did not keep them: "
-            "learn with keep_transitions"
+            "replay needs the ordered transitions of every stage, and this trace holds none: learn "
+            "with keep_transitions"
         )
     return stage.steps
 
@@ -130,7 +128,7 @@ def _steps(stage: StageArrays) -> Steps:
 def _columns(
     model: RewardModel, steps: Steps, agent_index: int, n_actions: tuple[int, ...]
 ) -> NDArray[np.int32]:
-    """Number of the reward unknown that each step pays, `(n_steps,)`."""
+    """Index of the reward unknown that the agent receives in each step, `(n_steps,)`."""
     column = steps.states.astype(np.int32)
     if model == "state":
         return column

@@ -1,7 +1,7 @@
 """The compiled loops of the replay: one pass over the transitions of a stage.
 
-Single precision: the running state values are recomputed from the rows every few thousand steps,
-else their rounding errors would add up.
+The loops use single precision. The running state values are therefore recomputed from the rows
+every `REFRESH` steps, so that rounding errors do not accumulate.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ from malfl_algos.work.compilation import compiled, splitmix64
 __all__ = ["EXECUTED", "EXPECTED", "SIGNS", "SOFT_Q", "follow_noise", "replay"]
 
 EXPECTED, EXECUTED, SOFT_Q = 0, 1, 2
-"""The rules that the loop tells apart."""
+"""Values of the argument `rule`."""
 REFRESH = 16384
-"""Steps between two recomputations of the running state values."""
+"""Number of steps between two recomputations of the running state values."""
 TINY = np.float32(1e-15)
-"""Coefficients below this are dropped: left to decay they become subnormal, which is slow."""
+"""Coefficients below this are set to 0: otherwise they decay to subnormal numbers, which are slow.
+"""
 SIGNS = 64
-"""Random-sign copies of the learner's noise: its variance is known to about 18 % each."""
+"""Number of random-sign copies of the learner's noise. Each variance is estimated to about 18 %."""
 
 
 @compiled(fastmath=True)
@@ -40,12 +41,12 @@ def replay(  # noqa: C901, PLR0917 - a compiled loop over plain arrays
     """Coefficients `(n_states, n_actions, n_unknowns + 1)` of q after the last step.
 
     Args:
-        states, actions, next_states, ends: the steps: joint state, own action, next joint state,
-            whether an episode was cut after it, each `(n_steps,)`.
-        columns: the reward unknown that each step pays, `(n_steps,)`.
+        states, actions, next_states, ends: per step the joint state, own action, next joint state,
+            and whether an episode ended after it, each `(n_steps,)`.
+        columns: index of the reward unknown that the agent receives in each step, `(n_steps,)`.
         policy, log_policy: pi and alpha log pi, float32 `(n_states, n_actions)`.
-        reward: float32 `(n_unknowns,)`; read by SOFT_Q alone.
-        rates: discount, temperature, step size and its decay, float32.
+        reward: float32 `(n_unknowns,)`; only SOFT_Q reads it.
+        rates: discount, temperature, step size and step size decay, float32.
         rule: EXPECTED, EXECUTED or SOFT_Q.
     """
     discount, temperature, step_size, decay = rates
@@ -55,34 +56,34 @@ def replay(  # noqa: C901, PLR0917 - a compiled loop over plain arrays
     value = np.zeros((n_states, width), dtype=np.float32)
     visits = np.zeros((n_states, n_actions), dtype=np.int64)
     mean = np.zeros((n_states, n_actions), dtype=np.float32)
-    chance = policy.copy()
+    probability = policy.copy()
     bonus = np.zeros(n_states, dtype=np.float32)
     for s in range(n_states):
         for b in range(n_actions):
             bonus[s] -= policy[s, b] * log_policy[s, b]
         if rule == SOFT_Q:
-            _soften(mean, chance, bonus, s, temperature)
+            _soften(mean, probability, bonus, s, temperature)
     change = np.zeros(width, dtype=np.float32)
     for n in range(states.shape[0]):
         if n % REFRESH == 0:
-            _refresh(rows, value, chance)
+            _refresh(rows, value, probability)
         s, a, t = states[n], actions[n], next_states[n]
         beta = step_size
         if decay > 0:
             visits[s, a] += 1
             beta = np.float32(step_size / visits[s, a] ** decay)
-        p, future = chance[s, a], bonus[t]
-        # By way of a scratch row, which overlaps with nothing, else the loops are not vectorised;
-        # without slices, because counting references to them costs as much as the arithmetic.
+        p, future = probability[s, a], bonus[t]
+        # The scratch row `change` overlaps with no other array, which lets the compiler vectorise
+        # the loops. Slices are avoided: counting their references costs as much as the arithmetic.
         if rule == SOFT_Q:
             for k in range(width):
                 change[k] = -beta * rows[s, a, k]
             best = future
             for b in range(n_actions):
-                weight = beta * discount * chance[t, b]
+                weight = beta * discount * probability[t, b]
                 for k in range(width):
                     change[k] += weight * rows[t, b, k]
-                best += chance[t, b] * mean[t, b]
+                best += probability[t, b] * mean[t, b]
             mean[s, a] += beta * (reward[columns[n]] + discount * best - mean[s, a])
         elif rule == EXECUTED and not ends[n] and n + 1 < states.shape[0]:
             b = actions[n + 1]
@@ -97,7 +98,7 @@ def replay(  # noqa: C901, PLR0917 - a compiled loop over plain arrays
         if rule == SOFT_Q:
             for k in range(width):
                 rows[s, a, k] += change[k]
-            _soften(mean, chance, bonus, s, temperature)
+            _soften(mean, probability, bonus, s, temperature)
         else:
             for k in range(width):
                 rows[s, a, k] += change[k]
@@ -106,8 +107,8 @@ def replay(  # noqa: C901, PLR0917 - a compiled loop over plain arrays
 
 
 @compiled(fastmath=True)
-def _refresh(rows: Any, value: Any, chance: Any) -> None:  # pragma: no cover
-    """Recompute the values of all states, and drop coefficients that have decayed to nothing."""
+def _refresh(rows: Any, value: Any, probability: Any) -> None:  # pragma: no cover
+    """Recompute the values of all states, and set coefficients below `TINY` to 0."""
     n_states, n_actions, width = rows.shape
     for s in range(n_states):
         value[s] = np.float32(0.0)
@@ -115,28 +116,29 @@ def _refresh(rows: Any, value: Any, chance: Any) -> None:  # pragma: no cover
             for k in range(width):
                 if abs(rows[s, b, k]) <= TINY:
                     rows[s, b, k] = np.float32(0.0)
-                value[s, k] += chance[s, b] * rows[s, b, k]
+                value[s, k] += probability[s, b] * rows[s, b, k]
 
 
 @compiled(inline="always")
 def _soften(
-    mean: Any, chance: Any, bonus: Any, s: Any, temperature: Any
+    mean: Any, probability: Any, bonus: Any, s: Any, temperature: Any
 ) -> None:  # pragma: no cover
-    """The soft-greedy policy of the mean action values of a state, and its entropy bonus:
-    alpha log sum_b exp(q / alpha) = sum_b chance q + bonus.
+    """Write the soft-greedy policy of a state's mean action values and its entropy bonus.
+
+    alpha log sum_b exp(q / alpha) = sum_b probability q + bonus.
     """
     top, total, average = mean[s].max(), np.float32(0.0), np.float32(0.0)
     for b in range(mean.shape[1]):
-        chance[s, b] = np.exp((mean[s, b] - top) / temperature)
-        total += chance[s, b]
+        probability[s, b] = np.exp((mean[s, b] - top) / temperature)
+        total += probability[s, b]
     for b in range(mean.shape[1]):
-        chance[s, b] /= total
-        average += chance[s, b] * (mean[s, b] - top)
+        probability[s, b] /= total
+        average += probability[s, b] * (mean[s, b] - top)
     bonus[s] = temperature * np.log(total) - average
 
 
 @compiled(fastmath=True)
-def follow_noise(  # noqa: PLR0917 - likewise
+def follow_noise(  # noqa: PLR0917 - a compiled loop over plain arrays
     states: Any,
     actions: Any,
     columns: Any,
@@ -149,8 +151,9 @@ def follow_noise(  # noqa: PLR0917 - likewise
 ) -> Any:  # pragma: no cover
     """Random-sign copies `(n_states, n_actions, SIGNS)` of the noise of fresh bootstrap draws.
 
-    The size of a draw's noise follows the mean action values, replayed alongside: in states that
-    are hardly visited it is large while one of their actions still stands near zero.
+    The standard deviation of a draw depends on the mean action values, which are replayed
+    alongside. It is large in rarely visited states as long as the value of one of their actions is
+    near 0.
     """
     discount, _, step_size, decay = rates
     n_states, n_actions = policy.shape
@@ -193,7 +196,7 @@ def follow_noise(  # noqa: PLR0917 - likewise
 def _spread(
     mean: Any, policy: Any, log_policy: Any, centre: Any, size: Any, s: Any
 ) -> None:  # pragma: no cover
-    """Mean and standard deviation of q(s, b) - alpha log pi(b | s) over b drawn from pi."""
+    """Write mean and standard deviation of q(s, b) - alpha log pi(b | s) over b drawn from pi."""
     first, second = np.float32(0.0), np.float32(0.0)
     for b in range(policy.shape[1]):
         draw = mean[s, b] - log_policy[s, b]

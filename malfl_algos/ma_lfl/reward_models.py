@@ -1,5 +1,5 @@
-"""The unknowns of a reward: how they are numbered, rewards that are linear in features, and how many
-of them the data determine.
+"""The unknowns of a reward: their numbering, rewards that are linear in features, and how many of
+the unknowns the data determine.
 
 An agent's reward is a function of the joint state (`state`), of the joint state and its own action
 (`own_action`), or of the joint state and everyone's action (`joint`).
@@ -43,19 +43,19 @@ def in_joint_order(
 def feature_maps(
     features: Any, n_states: int, n_actions: tuple[int, ...]
 ) -> tuple[RewardModel, list[FloatArray]]:
-    """Which unknowns a learner model has for these features, and each agent's map onto them.
+    """The reward model for these features, and each agent's map from weights to its unknowns.
 
     Args:
         features: phi, `(n_states, k)` or `(n_states, *n_actions, k)`, reward = phi . weights.
-        n_states, n_actions: of the game.
+        n_states, n_actions: numbers of joint states and of each agent's actions.
 
     Returns:
         The reward model, `state` or `joint`, and per agent the map from weights to its unknowns,
         `(n_unknowns, k)`.
 
     Raises:
-        InputError: for another shape, values that are not finite, or columns that are combinations
-            of others; the message names them.
+        InputError: if the shape is wrong, a value is not finite, or a column is a linear
+            combination of others; the message names the columns.
     """
     table = np.asarray(features, dtype=np.float64)
     by_state = table.ndim == 2 and len(table) == n_states
@@ -71,8 +71,8 @@ def feature_maps(
     dependent = _dependent_columns(flat)
     if dependent:
         raise InputError(
-            f"features must be linearly independent; column(s) {dependent} are combinations of "
-            "those before: leave them out"
+            f"features must be linearly independent; columns {dependent} are linear combinations "
+            "of the columns before them: leave these columns out"
         )
     if by_state:
         return "state", [flat] * len(n_actions)
@@ -82,7 +82,7 @@ def feature_maps(
 
 
 def _dependent_columns(table: FloatArray) -> list[int]:
-    """Columns that are combinations of those before them."""
+    """Columns that are linear combinations of the columns before them."""
     dependent: list[int] = []
     basis = np.zeros((len(table), 0))
     for number, column in enumerate(table.T):
@@ -98,28 +98,31 @@ def _dependent_columns(table: FloatArray) -> list[int]:
 def identification(
     *, n_unknowns: int, rank: int, n_without_data: int, per_state: int, weak: int = 0
 ) -> dict[str, Any]:
-    """The diagnostics `rank`, `n_unidentified`, `n_without_data` and `identification`, in words.
+    """The diagnostics `rank`, `n_unidentified`, `n_without_data` and `identification` (in words).
+
+    The reward value of a joint state without data is unknown for every method. Such values are
+    counted separately from the unidentified directions among the values of visited states.
 
     Args:
-        n_unknowns: values or weights of the reward.
-        rank: how many directions of it the data determine.
-        n_without_data: unknowns that no observation depends on, those of states without data.
-        per_state: unknowns of one state; 0 for weights of features.
-        weak: directions, beside these, along which a prior says more than the data.
+        n_unknowns: number of values or weights of the reward.
+        rank: number of directions of the reward that the data determine.
+        n_without_data: number of unknowns of states without data.
+        per_state: number of unknowns per state; 0 for weights of features.
+        weak: number of directions with data along which the prior is stronger than the data.
     """
     n_seen = n_unknowns - n_without_data
     free = n_seen - rank
     if free == 1 and per_state == 1 and weak <= 1:
         words = "identified up to one additive constant"
     elif free > (1 if per_state == 1 else 0):
-        words = f"not identified: {free} of {n_seen} directions are free"
+        words = f"not identified: {free} of {n_seen} directions are unidentified"
     elif weak > 1:
         words = (
-            f"partly identified: along {weak} of {n_seen} directions the prior says more than the "
-            "data"
+            f"partly identified: along {weak} of {n_seen} directions the prior is stronger than "
+            "the data"
         )
     else:
-        words = "identified; the mean is known faintly at best, and is not claimed"
+        words = "identified, except for the mean, which the data hardly determine"
     if n_without_data:
         words += f"; {n_without_data // per_state} joint states without data are not counted"
     return {

@@ -1,5 +1,5 @@
-"""Settings of a recovery that may be left open: the solver, chosen by size, and the learners'
-discount, rule and step size, chosen by the evidence.
+"""Settings of a recovery that are not given: the solver is chosen by the size of the game;
+discount, learner's rule and step size are chosen by evidence.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ __all__ = [
 Solver = Literal["dense", "iterative"]
 
 DENSE_UNKNOWNS = 1000
-"""Above so many unknowns the iterative solver is the faster one."""
+"""Above this number of unknowns the iterative solver is faster."""
 DISCOUNTS = (0.0, 0.3, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.925, 0.95, 0.97, 0.99)
 """Grid over which an unknown discount is profiled."""
 STEP_SIZES = (0.005, 0.8)
 """Bounds of the search for an unknown step size."""
 SEARCH_STAGES, SEARCH_PASSES = 4, 2
-"""An unknown step size, discount or rule is chosen on the first stages, with few passes."""
+"""Number of stages, and of iterations, on which unknown settings are chosen."""
 
 
 def choose_solver(wanted: str, n_unknowns: int, *, given: bool) -> Solver:
-    """The solver wanted, or for `auto` the iterative one where it is faster and possible.
+    """The wanted solver; for `auto` the iterative one if it is possible and faster.
 
     Args:
         wanted: `auto`, `dense` or `iterative`.
-        n_unknowns: reward values.
-        given: whether noise and prior are, or need not be: the iterative solver computes no
-            evidence.
+        n_unknowns: number of reward values.
+        given: whether noise and prior are given or not needed. Otherwise the iterative solver is
+            not possible, because it computes no evidence.
     """
     if wanted == "auto":
         return "iterative" if given and n_unknowns > DENSE_UNKNOWNS else "dense"
@@ -51,24 +51,24 @@ def choose_solver(wanted: str, n_unknowns: int, *, given: bool) -> Solver:
 def check_solver(
     solver: Solver, n_formed: int, n_states: int, n_actions: tuple[int, ...], n_stages: int
 ) -> None:
-    """Refuse what would not fit, before any memory is taken.
+    """Reject a game whose arrays would not fit into memory, before they are allocated.
 
     Args:
-        solver: which.
-        n_formed: unknowns whose coefficients are formed, or weights of features in their place; 0
-            for the iterative solver without features.
-        n_states, n_actions, n_stages: of the trace.
+        solver: the solver.
+        n_formed: number of unknowns, or of feature weights, whose coefficients are formed; 0 for
+            the iterative solver without features.
+        n_states, n_actions, n_stages: sizes of the trace.
 
     Raises:
-        InputError: with the bytes it would take and what would fit.
+        InputError: the message states the bytes needed and what would fit.
     """
     rows = n_stages * n_states * max(n_actions)
     if solver == "dense":
         check_table_bytes(
             8 * rows * n_formed,
             f"the coefficients of {n_formed} reward unknowns over {n_states} joint states",
-            "let ma-lfl-bellman do without them by giving it noise_variance and prior_variance, "
-            "such as evidence chose on a smaller game of the kind",
+            "give ma-lfl-bellman the options noise_variance and prior_variance (evidence chooses "
+            "them on a smaller game of this kind), so that it needs no coefficients",
         )
         return
     check_table_bytes(8 * rows, f"a value per stage, joint state and action ({rows} of them)")
@@ -90,12 +90,12 @@ def choose_settings(
     discount: float | None,
     step_size: float | None,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Fill in what is None, one setting after the other, each by largest evidence.
+    """Choose every setting that is None by largest evidence, one after the other.
 
     Args:
-        evidence: log evidence of the settings `discount`, `rule`, `step_size`.
-        rules: what the learners' rule may be; the first stands in until it is chosen.
-        rule, discount, step_size: what is known of the learners.
+        evidence: log evidence as a function of the settings `discount`, `rule`, `step_size`.
+        rules: possible rules of the learners; the first is used until the rule is chosen.
+        rule, discount, step_size: settings of the learners; None: unknown.
 
     Returns:
         The settings, and by name of a setting the evidence of every choice that was tried.

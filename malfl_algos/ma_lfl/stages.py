@@ -17,12 +17,12 @@ IntArray = NDArray[np.int64]
 
 
 class Steps(NamedTuple):
-    """The steps of a stage in the order in which they were learned from.
+    """The steps of a stage in the order in which the learners used them.
 
     Args:
         states, next_states: int `(n_steps,)`, joint states before and after each step.
         joint_actions: int `(n_steps, n_agents)`.
-        episode_ends: bool `(n_steps,)`: an episode ended or was cut after this step.
+        episode_ends: bool `(n_steps,)`: whether an episode ended or was truncated after this step.
     """
 
     states: NDArray[Any]
@@ -36,8 +36,8 @@ class StageArrays:
     """The data of one stage, gathered under one joint policy.
 
     Args:
-        joint_counts: int64 `(n_states, *n_actions)`: how often each joint action was played.
-        steps: the steps themselves, for learner models that replay them.
+        joint_counts: int64 `(n_states, *n_actions)`: number of times each joint action was played.
+        steps: the steps, for learner models that replay them; None: not kept.
     """
 
     joint_counts: NDArray[np.int64]
@@ -62,15 +62,16 @@ def estimated_game(
 
     Args:
         pairs: flat indices of (joint state, joint action) in `(n_states, *n_actions)`, `(n_seen,)`.
-        next_states: the next joint state of each, `(n_seen,)`.
-        counts: how often each was seen, `(n_seen,)`; entries may repeat.
-        n_states, n_actions: of the game.
-        start: joint state where episodes begin.
+        next_states: the next joint state of each pair, `(n_seen,)`.
+        counts: number of times each transition was observed, `(n_seen,)`; entries may repeat.
+        n_states, n_actions: numbers of joint states and of each agent's actions.
+        start: joint state in which episodes begin.
 
     Returns:
-        The game, one factor moved by everyone, without rewards; and for every joint state whether
-        each of its joint actions was seen at least once, bool `(n_states,)`. A joint action never
-        seen is given as staying, which is a placeholder: callers leave such states out.
+        The game without rewards, with one factor that all agents move; and for every joint state
+        whether each of its joint actions was observed at least once, bool `(n_states,)`. A joint
+        action that was never observed leads to the same state; this is a placeholder, and callers
+        leave such states out.
     """
     n_joint = prod(n_actions)
     keys, inverse = np.unique(pairs * n_states + next_states, return_inverse=True)

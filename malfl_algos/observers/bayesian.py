@@ -1,15 +1,15 @@
 """The observers `ma-lfl-bellman` and `ma-lfl-replay`: one estimator, exchangeable learner models.
 
-Both say what a learner's action values would be as an affine function of the reward, and infer the
-reward from the policies that follow. `ma-lfl-bellman` needs counts alone; `ma-lfl-replay` needs
-every transition the learners learned from, in order, and then knows the learners' q but for the
-draws that it cannot see.
+Both model the learner's action values as an affine function of the reward, and infer the reward
+from the policies of the next stage. `ma-lfl-bellman` needs only counts. `ma-lfl-replay` needs every
+transition that the learners used, in order; the learners' q is then known up to their unobserved
+bootstrap draws.
 
-Read these files in this order: this one, `bayesian_base` (options and the course of a recovery),
+Read these files in this order: this one, `bayesian_base` (options and the steps of a recovery),
 `reading` (from a trace to arrays), then in `malfl_algos.ma_lfl`: `learner_models` and `replay`
 (action values, affine in the reward), `alternation` and `data_fit` (rewards and policies fitted in
-turn), `inference` (the posterior and its evidence), `search` (settings that were left open); at the
-end `bayesian_result` (the answer and its diagnostics).
+turn), `inference` (the posterior and its evidence), `settings` (the choice of settings that are not
+given); last `bayesian_result` (the result and its diagnostics).
 """
 
 from __future__ import annotations
@@ -37,24 +37,26 @@ FloatArray = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class MaLflBellman(BayesianObserver):
-    """Reward from counts: the potentials of (12) tied to the learner's own soft value.
+    """Reward from counts. The potentials of (12) are replaced by the learner's own soft value.
 
     Args:
         reward_model: `state` r(s), `own_action` r(s, a^i), `joint` r(s, a^1..a^n), or `features`.
         features: with `features`: phi, `(n_states, k)` or `(n_states, *n_actions, k)`, r = phi . w.
-        learner: `td`, learners that update along their data from q = 0 (the paper's), known through
-            their expected updates; `exact`, learners that solve (5); `auto`: the evidence decides.
-        step_size: beta of td learners; None: the evidence decides.
-        passes: at most so many rounds of fitting the reward and the policies in turn.
+        learner: `td`, learners that update along their data from q = 0 (the paper's), modelled by
+            their expected updates; `exact`, learners that solve (5); `auto`, chosen by evidence.
+        step_size: beta of td learners; None: chosen by evidence.
+        passes: largest number of iterations, each of which fits the reward and then the policies.
         covariance: whether to return the posterior covariance of the mean-removed reward.
-        noise_variance: variance of every row beside what the learner model predicts, in units of q
-            squared; None: noise and prior are chosen by evidence.
-        prior_variance: of a reward value about the mean of all; given with noise_variance.
-        noise_scale: factor on the variance that the learner model predicts, where noise_variance is
-            given.
-        solver: `dense` forms the coefficients of all unknowns; `iterative` never does, takes memory
-            in proportion to joint states times joint actions, gives deviations approximately, and
-            needs noise and prior (not with `features`); `auto`: by size.
+        noise_variance: variance of every row in addition to the one that the learner model
+            predicts, in units of q squared; None: noise and prior are chosen by evidence.
+        prior_variance: prior variance of a reward value about the mean of all reward values; given
+            together with noise_variance.
+        noise_scale: factor on the variance that the learner model predicts, used if noise_variance
+            is given.
+        solver: `dense` forms the coefficients of all unknowns. `iterative` does not: its memory is
+            proportional to joint states times joint actions, its standard deviations are
+            approximate, and it needs noise and prior (except with `features`). `auto` chooses by
+            the size of the game.
     """
 
     solver: Literal["auto", "dense", "iterative"] = "auto"
@@ -88,24 +90,25 @@ class MaLflBellman(BayesianObserver):
 
 @dataclass(frozen=True)
 class MaLflReplay(BayesianObserver):
-    """Reward from every transition in order: the learners' own updates, replayed.
+    """Reward from all transitions in order, by replaying the learners' own updates.
 
     Args:
         reward_model: `state` r(s), `own_action` r(s, a^i), `joint` r(s, a^1..a^n), or `features`.
         features: with `features`: phi, `(n_states, k)` or `(n_states, *n_actions, k)`, r = phi . w.
-        passes: at most so many rounds of fitting the reward and the policies in turn.
+        passes: largest number of iterations, each of which fits the reward and then the policies.
         covariance: whether to return the posterior covariance of the mean-removed reward.
-        noise_variance: variance of every row beside what the learner model predicts, in units of q
-            squared; None: noise and prior are chosen by evidence.
-        prior_variance: of a reward value about the mean of all; given with noise_variance.
-        noise_scale: factor on the variance that the learner model predicts, where noise_variance is
-            given.
+        noise_variance: variance of every row in addition to the one that the learner model
+            predicts, in units of q squared; None: noise and prior are chosen by evidence.
+        prior_variance: prior variance of a reward value about the mean of all reward values; given
+            together with noise_variance.
+        noise_scale: factor on the variance that the learner model predicts, used if noise_variance
+            is given.
         bootstrap: the learners' rule: `fresh`, `executed`, `expected`, `soft_q` (see
-            `ReplayedTd`), or `auto`: the evidence decides.
-        step_size: beta; None: the evidence decides.
-        step_size_decay: beta_k = step_size / k^decay at the k-th visit in a stage.
-        incomplete: what to do with a trace that does not hold all transitions that the learners
-            learned from: `refuse` it, or `flag` the result.
+            `malfl_algos.ma_lfl.replay.ReplayedTd`), or `auto`, chosen by evidence.
+        step_size: beta; None: chosen by evidence.
+        step_size_decay: decay in beta_k = step_size / k^decay at the k-th visit in a stage.
+        incomplete: treatment of a trace that lacks some transitions that the learners used:
+            `refuse` rejects it, `flag` lists the stages in the diagnostics.
     """
 
     step_size: float | None = None
@@ -150,15 +153,16 @@ class MaLflReplay(BayesianObserver):
         temperature: float | None,
         known_policies: Mapping[str, FloatArray] | None = None,
     ) -> RecoveredRewards:
-        """Recover every agent's reward; the game is not needed and not read.
+        """Recover every agent's reward; `game` is not used, so it may be None.
 
         Raises:
-            InputError: also for a trace without transitions, or with some left out unless flagged.
+            InputError: also if a stage holds no transitions, or, with `incomplete` `refuse`, not
+                all of them.
         """
         missing = [h for h, stage in enumerate(trace.stages[:-1]) if stage.transitions is None]
         if missing:
             raise InputError(
-                f"replay needs the ordered transitions, and stages {missing} did not keep them: "
+                f"ma-lfl-replay needs the ordered transitions, but stages {missing} hold none: "
                 "learn with keep_transitions"
             )
         partial = [
@@ -168,9 +172,8 @@ class MaLflReplay(BayesianObserver):
         ]
         if partial and self.incomplete == "refuse":
             raise InputError(
-                f"stages {partial} hold only some of the transitions that the learners learned "
-                "from; a replay of them would be of another learner: use ma-lfl-bellman, or set "
-                "incomplete to flag"
+                f"stages {partial} lack some transitions that the learners used, so a replay would "
+                "follow another learner: use ma-lfl-bellman, or set incomplete to flag"
             )
         result = super().recover(
             trace,
@@ -179,8 +182,8 @@ class MaLflReplay(BayesianObserver):
             temperature=temperature,
             known_policies=known_policies,
         )
-        told = {
-            agent: {**said, "incomplete_stages": partial}
-            for agent, said in result.diagnostics.items()
+        diagnostics = {
+            agent: {**own, "incomplete_stages": partial}
+            for agent, own in result.diagnostics.items()
         }
-        return replace(result, diagnostics=told)
+        return replace(result, diagnostics=diagnostics)

@@ -1,6 +1,7 @@
-"""What `ma-lfl-bellman` and `ma-lfl-replay` share: their options, and how they recover a reward.
+"""The common part of `ma-lfl-bellman` and `ma-lfl-replay`: options and the steps of a recovery.
 
-It checks what it is given, chooses by evidence what was left open, and fits every agent's reward.
+A recovery checks its arguments, chooses the settings that are not given by evidence, and fits every
+agent's reward.
 """
 
 from __future__ import annotations
@@ -37,15 +38,15 @@ __all__ = ["BayesianObserver", "Settings"]
 FloatArray = NDArray[np.float64]
 
 Settings = Mapping[str, Any]
-"""What is chosen by evidence: discount, rule, step_size."""
+"""Settings that may be chosen by evidence: discount, rule, step_size."""
 
 
 @dataclass(frozen=True)
 class BayesianObserver(ABC):
-    """What both observers share; see `MaLflBellman` and `MaLflReplay` for the options.
+    """The common part of both observers; see `MaLflBellman` and `MaLflReplay` for the options.
 
-    A subclass names its learners' rules, the first being the one to begin with, and makes the
-    learner model of a rule.
+    A subclass lists its learners' rules in `rules`, the first of which a search starts with, and
+    builds the learner model of a rule.
     """
 
     reward_model: Literal["state", "own_action", "joint", "features"] = "state"
@@ -68,14 +69,17 @@ class BayesianObserver(ABC):
                 f"reward_model must be one of {', '.join(models)}, got {self.reward_model!r}"
             )
         if (self.features is not None) != (self.reward_model == "features"):
-            raise InputError("features are given with reward_model 'features', and only with it")
+            raise InputError(
+                "features and reward_model features must be given together, got reward_model "
+                f"{self.reward_model!r} and features {type(self.features).__name__}"
+            )
         if self.step_size is not None and not 0 < self.step_size < 1:
             raise InputError(f"step_size must be in (0, 1) or None, got {self.step_size}")
         if self.passes < 1:
             raise InputError(f"passes must be >= 1, got {self.passes}")
         if (self.noise_variance is None) != (self.prior_variance is None):
             raise InputError(
-                "noise_variance and prior_variance are given together or not at all, got "
+                "noise_variance and prior_variance must be given together or both left out, got "
                 f"{self.noise_variance} and {self.prior_variance}"
             )
         for name in ("noise_variance", "prior_variance"):
@@ -86,7 +90,7 @@ class BayesianObserver(ABC):
             raise InputError(f"noise_scale must be >= 0 and finite, got {self.noise_scale}")
 
     def check_size(self, n_states: int, n_actions: tuple[int, ...], n_stages: int) -> None:
-        """Refuse a game too large for this method; see `malfl_algos.contract.Observer`."""
+        """Reject a game that is too large for this method; see `malfl_algos.contract.Observer`."""
         if self.reward_model != "features":
             n_unknowns = count_unknowns(self.reward_model, n_states, n_actions)
             solver = self._solver(n_unknowns)
@@ -102,7 +106,7 @@ class BayesianObserver(ABC):
 
     @abstractmethod
     def _model(self, game: MarkovGame | None, settings: Settings) -> LearnerModel:
-        """The learner model for some settings."""
+        """The learner model for these settings."""
 
     def recover(
         self,
@@ -115,10 +119,10 @@ class BayesianObserver(ABC):
     ) -> RecoveredRewards:
         """Recover every agent's reward; see `malfl_algos.contract.Observer`.
 
-        The reward returned is the posterior mean, with mean zero over states (or over states and
-        actions): its level is not claimed. Standard deviations are those of the mean-removed
-        reward. An unknown discount is profiled over a grid; what was chosen by evidence stands in
-        the diagnostics with the evidence of every choice.
+        The reward is the posterior mean with its mean over states (or states and actions) removed,
+        because the data hardly determine that mean. `sd` holds the posterior standard deviations of
+        the mean-removed reward. An unknown discount is profiled over a grid. The diagnostics hold
+        all settings, and the evidence of every choice that was tried.
         """
         problem = Problem(trace, game, discount, temperature, known_policies)
         temperature, game, known = problem.given("temperature"), problem.game, problem.known
@@ -151,7 +155,7 @@ class BayesianObserver(ABC):
             few = fits(settings, n_stages=SEARCH_STAGES, passes=SEARCH_PASSES)
             return sum(one.posterior.evidence.log_evidence or 0.0 for one in few)
 
-        with one_blas_thread():  # the matrices are small, and sums must not depend on threads
+        with one_blas_thread():  # matrices are small, and sums must not depend on the threads
             settings, searches = choose_settings(
                 evidence,
                 self.rules,
@@ -172,7 +176,7 @@ class BayesianObserver(ABC):
         )
 
     def _unknowns(self, trace: LearningTrace) -> tuple[RewardModel, Sequence[FloatArray | None]]:
-        """How the learner models number their unknowns, and each agent's map from weights."""
+        """The reward model of the learner models, and each agent's map from feature weights."""
         if self.reward_model == "features":
             return feature_maps(self.features, trace.n_states, trace.n_actions)
         return self.reward_model, [None] * trace.n_agents
@@ -184,7 +188,7 @@ class BayesianObserver(ABC):
         features: FloatArray | None,
         discount: float | None,
     ) -> Solver:
-        """The solver for a trace of this size, with what it needs."""
+        """The solver for a trace of this size, after checking memory and options."""
         n_unknowns = count_unknowns(base, trace.n_states, trace.n_actions)
         solver = self._solver(n_unknowns)
         n_weights = 0 if features is None else features.shape[1]
@@ -202,7 +206,7 @@ class BayesianObserver(ABC):
         return Given(self.noise_variance, self.noise_scale, self.prior_variance)
 
     def _check_iterative(self) -> None:
-        """Refuse what the iterative solver cannot do: evidence, a matrix of all unknowns."""
+        """Reject what the iterative solver cannot do: choice by evidence, and covariance."""
         missing = {
             "noise_variance and prior_variance": self._given() is None,
             "learner": self._rule() == "auto" and len(self.rules) > 1,
@@ -212,22 +216,22 @@ class BayesianObserver(ABC):
             if absent:
                 raise InputError(_needs(name))
         if self.covariance:
-            raise InputError("solver iterative forms no covariance: leave covariance out")
+            raise InputError("solver iterative computes no covariance: set covariance to false")
 
 
 def _check_data(problem: Problem) -> None:
-    """At least two stages, none of them empty unless every policy is known."""
+    """Require at least two stages, and data in every stage unless all policies are known."""
     problem.require_stages()
     for number, stage in enumerate(problem.trace.stages):
         if not stage.counts.any() and set(problem.known) != set(problem.trace.agents):
             raise InputError(
                 f"stage {number} holds no data: recover from the stages before it "
-                "(LearningTrace.first), or leave it out"
+                "(LearningTrace.first), or remove it from the trace"
             )
 
 
 def _needs(option: str) -> str:
     return (
-        f"solver iterative computes no evidence to choose by: give {option}, such as was found on "
-        "a smaller game of the kind, or take solver dense"
+        f"solver iterative computes no evidence, so it cannot choose: give {option} (evidence "
+        "chooses it on a smaller game of this kind), or set solver to dense"
     )

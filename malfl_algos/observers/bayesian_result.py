@@ -1,4 +1,4 @@
-"""From fits to the answer: rewards with their mean removed, and how far they can be trusted."""
+"""The result of the Bayesian observers: mean-removed rewards, standard deviations, diagnostics."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ def recovered_rewards(
     """Posterior means with mean zero, and their standard deviations.
 
     Args:
-        trace: what was observed.
-        fits: per agent.
-        base: how the unknowns of the learner models are numbered.
-        maps: per agent from weights of features to unknowns; None: the unknowns themselves.
-        settings: what was given or chosen by evidence, for the diagnostics.
+        trace: the trace.
+        fits: one fit per agent.
+        base: the reward model of the learner models.
+        maps: per agent the map from feature weights to unknowns; None: the fit is of the unknowns.
+        settings: settings that were given or chosen by evidence, for the diagnostics.
         temperature: alpha.
-        covariance: whether to give the covariance, too.
+        covariance: whether to return the covariance, too.
     """
     unseen = ~np.any([stage.state_counts > 0 for stage in trace.stages], axis=0)
     rewards, sds, covariances = {}, {}, {}
@@ -73,7 +73,7 @@ def recovered_rewards(
 
 
 def check_covariance(model: RewardModel, trace: LearningTrace) -> None:
-    """Refuse a covariance too large, stating the memory that it would take."""
+    """Reject a covariance that is too large, with the memory that it needs."""
     n_values = trace.n_states * (1 if model == "state" else int(np.prod(trace.n_actions)))
     check_table_bytes(8 * n_values**2, f"the covariance of {n_values} reward values")
 
@@ -81,7 +81,9 @@ def check_covariance(model: RewardModel, trace: LearningTrace) -> None:
 def _moments(
     fit: AgentFit, features: FloatArray | None, *, covariance: bool
 ) -> tuple[FloatArray, FloatArray, FloatArray | None]:
-    """Mean of the unknowns; standard deviations and, if asked for, covariance, the mean removed."""
+    """Mean of the unknowns; standard deviations and, if wanted, covariance of the mean-removed
+    reward.
+    """
     posterior = fit.posterior
     if isinstance(posterior, MatrixFreePosterior):
         return posterior.mean, posterior.sd, None
@@ -106,7 +108,7 @@ def _diagnose(
     *,
     temperature: float,
 ) -> dict[str, Any]:
-    """Diagnostics of one agent's fit, all of it fit for JSON."""
+    """Diagnostics of one agent's fit, as JSON values."""
     chosen, posterior = fit.posterior.evidence, fit.posterior
     if isinstance(posterior, MatrixFreePosterior):
         known = _without_matrices(posterior)
@@ -117,14 +119,14 @@ def _diagnose(
         **settings,
         "n_unknowns": len(posterior.mean),
         **known,
-        "representative": "posterior mean, mean removed; along free directions it is the prior's",
+        "representative": "posterior mean, mean removed; the prior mean where unidentified",
         "log_evidence": chosen.log_evidence,
         "noise_variance": chosen.noise_variance,
         "noise_scale": chosen.noise_scale,
         "prior_variance": chosen.prior_variance,
         "bounds_hit": list(chosen.bounds_hit),
         "passes": fit.passes,
-        "settled": fit.settled,
+        "settled": fit.converged,
         "fixed": {
             "concentration": CONCENTRATION,
             "noise_settings": noise_settings(
@@ -139,14 +141,14 @@ def _diagnose(
 
 
 def _without_matrices(posterior: MatrixFreePosterior) -> dict[str, Any]:
-    """What can be said of a posterior whose precision was never formed."""
+    """Diagnostics of a posterior whose precision matrix was not formed."""
     return {
         "rank": None,
         "n_unidentified": None,
         "n_without_data": None,
         "identification": (
-            "not computed: the rank takes a matrix that the iterative solver never forms; values "
-            "whose deviation is near that of the prior are the prior's"
+            "not computed: the iterative solver does not form the matrix whose rank it is; values "
+            "whose posterior standard deviation is near that of the prior come from the prior"
         ),
         "n_prior_dominated": None,
         "effective_parameters": posterior.effective_parameters,
@@ -158,11 +160,11 @@ def _without_matrices(posterior: MatrixFreePosterior) -> dict[str, Any]:
 
 
 def _ranks(posterior: Posterior, unseen: NDArray[np.bool_] | None) -> dict[str, Any]:
-    """What the data determine.
+    """Diagnostics of the directions that the data determine.
 
     Args:
-        posterior: of the unknowns or weights.
-        unseen: bool `(n_states,)`: joint states without data; None for weights.
+        posterior: posterior of the unknowns or weights.
+        unseen: joint states without data, bool `(n_states,)`; None for feature weights.
     """
     information, n_unknowns = posterior.information, len(posterior.mean)
     values = np.linalg.eigvalsh(information)

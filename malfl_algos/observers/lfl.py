@@ -1,8 +1,8 @@
-"""Observer `lfl`: Learning from a Learner (Jacq et al., ICML 2019) for each agent on its own.
+"""Observer `lfl`: Learning from a Learner (Jacq et al., ICML 2019) for each agent separately.
 
-A single-agent observer takes the other agents for a part of the world, and a world does not change
-from stage to stage: they are averaged into one transition P(s' | s, a^i), the same in (11) and (12)
-of every stage. In all else `lfl` is `ma-lfl-own-action`.
+A single-agent observer treats the other agents as a part of the environment, which does not change
+from stage to stage. The other agents are therefore averaged into one transition P(s' | s, a^i),
+which is the same in (11) and (12) for every stage. Otherwise `lfl` equals `ma-lfl-own-action`.
 
 Read these files in this order: `paper`, this one.
 """
@@ -31,11 +31,11 @@ class Lfl(MaLfl):
     """Learning from a Learner, the other agents averaged into fixed dynamics.
 
     Args:
-        reward_model: `own_action` r(s, a^i), the single-agent method's own, or `state` r(s).
+        reward_model: `own_action` r(s, a^i), as in the single-agent method, or `state` r(s).
         entropy_coefficient: lambda >= 0 of (10).
 
-    With `own_action` no function of the joint state that shapes the reward can be told from the
-    truth: a fixed transition leaves as many directions free as there are joint states.
+    With `own_action`, the reward is identified only up to shaping by any function of the joint
+    state: with a fixed transition there are as many unidentified directions as joint states.
     """
 
     reward_model: Literal["own_action", "state"] = "own_action"
@@ -44,8 +44,8 @@ class Lfl(MaLfl):
         super().__post_init__()
         if self.reward_model not in ("own_action", "state"):
             raise InputError(
-                "reward_model must be own_action or state, for a single agent knows no joint "
-                f"actions; got {self.reward_model!r}"
+                f"reward_model must be own_action or state, got {self.reward_model!r}: the "
+                "single-agent method has no joint actions"
             )
 
     def _averaged(
@@ -67,7 +67,7 @@ def mean_policy(policies: FloatArray, visits: NDArray[np.int64]) -> FloatArray:
 
     Args:
         policies: `(n_stages, n_states, n_actions)`.
-        visits: `(n_stages, n_states)`, >= 0. A state never visited has the plain mean.
+        visits: `(n_stages, n_states)`, >= 0. A state without visits gets the unweighted mean.
 
     Returns:
         `(n_stages, n_states, n_actions)`, every stage the same.

@@ -1,10 +1,10 @@
-"""Observer `log-policy`: the last policy itself, taken for a reward.
+"""Observer `log-policy`: the log of the last policy as the reward.
 
-What is left of recovery when neither dynamics nor improvement are used. For an agent that plays
-softly optimally, alpha log pi is its reward shaped by its value, so the same policy is optimal for
-both; as a statement about single states it is worth little.
+This is a baseline that uses neither the dynamics nor the improvement between stages. For a softly
+optimal agent, alpha log pi is its reward shaped by its value, so the same policy is optimal for
+both. It says little about the reward of single states.
 
-Read these files in this order: this one, `last_stage`.
+Read these files in this order: this one, `reading`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = ["LogPolicy", "log_policy_reward"]
 FloatArray = NDArray[np.float64]
 
 SMALLEST = float(np.finfo(np.float64).tiny)
-"""Stands for a probability of 0, whose logarithm is not finite."""
+"""Replaces a probability of 0, whose logarithm is not finite."""
 
 
 @dataclass(frozen=True)
@@ -54,12 +54,12 @@ class LogPolicy:
         temperature: float | None,
         known_policies: Mapping[str, FloatArray] | None = None,
     ) -> RecoveredRewards:
-        """Every agent's reward; see `malfl_algos.contract.Observer`.
+        """Recover every agent's reward; see `malfl_algos.contract.Observer`.
 
-        Reads neither the dynamics nor the discount, so both may be None.
+        The game and the discount are not used, so both may be None.
 
         Raises:
-            InputError: as `Problem` and `malfl_algos.observers.reading.last_stage`.
+            InputError: as in `malfl_algos.contract.Problem`; also if the last stage is empty.
         """
         problem = Problem(trace, game, discount, temperature, known_policies)
         temperature = problem.given("temperature")
@@ -77,15 +77,16 @@ class LogPolicy:
 def log_policy_reward(
     policy: FloatArray, informed: NDArray[np.bool_], *, temperature: float
 ) -> FloatArray:
-    """r(s, a) = alpha log pi(a | s), and one and the same number where nothing is known.
+    """r(s, a) = alpha log pi(a | s) in states with data, and their mean in all other states.
 
     Args:
         policy: `(n_states, n_actions)`; a probability of 0 counts as the smallest normal float64.
-        informed: bool `(n_states,)`: whether the policy of a state means anything; in some it must.
+        informed: whether the policy of a state is known or estimated from data, bool `(n_states,)`;
+            at least one is.
         temperature: alpha > 0.
 
     Returns:
-        `(n_states, n_actions)`, finite; rows that are not informed hold the mean of the others.
+        `(n_states, n_actions)`, finite.
     """
     reward = temperature * np.log(np.maximum(policy, SMALLEST))
     reward[~informed] = reward[informed].mean()
@@ -95,14 +96,14 @@ def log_policy_reward(
 def _diagnose(policy: FloatArray, informed: NDArray[np.bool_]) -> dict[str, Any]:
     return {
         "method": "log-policy",
-        "learner_model": "none: the policy is taken for the reward",
+        "learner_model": "no learner model: the log policy is used as the reward",
         "reward_model": "own_action",
         "n_unknowns": policy.size,
         "identification": (
-            "not identified: one policy fixes no reward; this one is at best (for a softly optimal "
-            "agent) the reward shaped by the agent's value of each state"
+            "not identified: one policy does not determine a reward; for a softly optimal agent "
+            "this one is the agent's reward shaped by its value of each state"
         ),
-        "representative": "of all rewards for which the policy is softly optimal, the one under "
+        "representative": "of all rewards for which the policy is softly optimal, the one for "
         "which every state has the value 0",
         "probabilities_of_0": int((policy < SMALLEST).sum()),
         "filled_with": "the mean over the states that have data",

@@ -1,11 +1,11 @@
 """Observer `maxent-irl`: maximum causal entropy inverse reinforcement learning (Ziebart 2010).
 
-It reads the last stage alone and takes each agent for one that has finished learning: softly
-optimal against the others' last policies, which are averaged into the dynamics. The improvement
-from stage to stage, which MA-LfL lives on, is not used.
+It uses only the last stage and assumes that each agent has finished learning: the agent is softly
+optimal against the others' last policies, which are averaged into the dynamics. It does not use the
+improvement from stage to stage, on which MA-LfL is based.
 
-Read these files in this order: this one, `last_stage`, `malfl_algos.soft.soft_optimal` (the
-likelihood of actions and its maximum).
+Read these files in this order: this one, `reading`, `malfl_algos.soft.soft_optimal` (the likelihood
+of actions and its maximum).
 """
 
 from __future__ import annotations
@@ -37,10 +37,11 @@ class MaxEntIrl:
     """The reward of the state under which the last stage's actions are most likely.
 
     Args:
-        prior_variance: of the Gaussian prior on every reward value, mean 0, in units of the
-            temperature squared, > 0 (1.0 with temperature 3: a standard deviation of 3). Actions
-            alone leave directions of the reward free, and push it to infinity where an action was
-            never tried; large values hand more of that back to the data and cost iterations.
+        prior_variance: variance > 0 of the Gaussian prior with mean 0 on every reward value, in
+            units of the temperature squared (1.0 at temperature 3 is a standard deviation of 3).
+            The prior is needed because actions leave some directions of the reward unidentified,
+            and because without it an action that was never played drives the reward to infinity. A
+            larger variance weakens the prior and needs more iterations.
         pseudo_count: c > 0 of the estimate (n(s, a) + c) / (N(s) + |A| c) of the others' policies.
     """
 
@@ -66,8 +67,8 @@ class MaxEntIrl:
         """Recover every agent's reward `(n_states,)`; see `malfl_algos.contract.Observer`.
 
         Raises:
-            InputError: also for an unknown discount: the actions of one stage cannot tell it.
-            ArithmeticError: where the maximisation misses its tolerance.
+            InputError: also if the discount is None, because one stage does not determine it.
+            ArithmeticError: if the maximisation does not reach its tolerance.
         """
         problem = Problem(trace, game, discount, temperature, known_policies)
         discount, temperature = problem.given("discount"), problem.given("temperature")
@@ -76,8 +77,8 @@ class MaxEntIrl:
         informed = (last.visits > 0) & covered
         if not informed.any():
             raise InputError(
-                "no state of the last stage has had each of its joint actions seen, so the "
-                "dynamics cannot be estimated: give the game"
+                "game is None, and the dynamics cannot be estimated, because no state of the last "
+                "stage has a transition for each of its joint actions: give the game"
             )
         rewards, diagnostics = {}, {}
         for index, agent in enumerate(trace.agents):
@@ -102,23 +103,23 @@ class MaxEntIrl:
         rank = identified_rank(transition, informed) if discount > 0 else 0
         rows = np.repeat(informed, weights.shape[1])
         reached = np.asarray(transition.T @ rows) > 0
-        said = identification(
+        identified = identification(
             n_unknowns=n_unknowns,
             rank=rank,
             n_without_data=int((~informed & ~reached).sum()),
             per_state=1,
         )
-        said["identification"] += "; if the agent is softly optimal"
+        identified["identification"] += "; if the agent is softly optimal"
         frequency = weights[informed] / weights[informed].sum(axis=1, keepdims=True)
         terms = np.log(np.where(frequency > 0, frequency, 1)) - fit.log_policy[informed]
         return {
             "method": "maxent-irl",
             "learner_model": "softly optimal in the last stage",
             "reward_model": "state",
-            "dynamics": "the others averaged by their last policies, uniform where never seen",
+            "dynamics": "the others averaged by their last policies (uniform without data)",
             "n_unknowns": n_unknowns,
-            **said,
-            "representative": "the one that the prior favours: mean 0, near 0",
+            **identified,
+            "representative": "the reward of largest posterior density; its mean is 0",
             "prior_variance": self.prior_variance,
             "divergence_from_observed": float((weights[informed] * terms).sum() / weights.sum()),
             "gradient": fit.gradient,

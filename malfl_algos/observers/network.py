@@ -1,8 +1,8 @@
-"""The observer `ma-lfl-network`: rewards recovered by networks, from what agents observed and did.
+"""Observer `ma-lfl-network`: rewards recovered by networks from observations and actions.
 
-It works from samples alone, without any list of states, so in games with continuous observations,
-too. In a tabular game it sees every joint state's observation (grid world: rows and columns).
-`malfl_algos.networks` says in which order to read what it is made of.
+It needs only sampled steps, not an enumeration of states, so it also works in games with continuous
+observations. In a tabular game it uses the observation of every joint state (grid world: rows and
+columns). The docstring of `malfl_algos.networks` states the order in which to read its files.
 """
 
 from __future__ import annotations
@@ -40,11 +40,12 @@ class MaLflNetwork(FitOptions):
     """Rewards by networks, from observations, actions and next observations.
 
     Args:
-        checkpoint_dir: folder from which a killed run goes on; null: none.
-        log_dir: folder for TensorBoard's files; null: none.
+        checkpoint_dir: folder of checkpoints, from which an interrupted fit resumes; null: no
+            checkpoints.
+        log_dir: folder for TensorBoard's files; null: no log.
 
     Raises:
-        InputError: for an option out of its range; the message names it.
+        InputError: if an option is out of its range; the message names the option.
     """
 
     checkpoint_dir: str | None = None

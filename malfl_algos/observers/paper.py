@@ -1,7 +1,7 @@
-"""The paper's observer as plugins: `ma-lfl` and its variants (Algorithm 2).
+"""The paper's observer (Algorithm 2): `ma-lfl` and its variants.
 
-Estimate everyone's policy in every stage by (10), form the targets (11), and solve (12) for a
-reward and one free potential per stage.
+It estimates the policies of all agents in every stage by (10), computes the targets (11), and
+solves (12) for a reward and one free potential per stage.
 
 Read these files in this order: this one, `reading` (from a trace to arrays), then in
 `malfl_algos.ma_lfl`: `policy_estimation` (10), `recovery` (11), `regression` (12), and `adam` for
@@ -66,7 +66,7 @@ class MaLfl:
             )
 
     def check_size(self, n_states: int, n_actions: tuple[int, ...], n_stages: int) -> None:
-        """Refuse a game too large for this method; see `malfl_algos.contract.Observer`."""
+        """Reject a game that is too large for this method; see `malfl_algos.contract.Observer`."""
         check_size(n_stages - 1, n_states)
 
     def recover(
@@ -81,7 +81,7 @@ class MaLfl:
         """Recover every agent's reward; see `malfl_algos.contract.Observer`.
 
         Raises:
-            InputError: also for an unknown discount: free potentials cannot tell it.
+            InputError: also if the discount is None, because free potentials do not determine it.
         """
         problem = Problem(trace, game, discount, temperature, known_policies)
         problem.require_stages()
@@ -92,7 +92,7 @@ class MaLfl:
         visits = np.stack([stage.state_counts for stage in trace.stages])
         visited = visits > 0
         if set(known) == set(trace.agents):
-            visited[:] = True  # nothing is estimated, so nothing depends on visits
+            visited[:] = True  # no policy is estimated, so no row depends on visits
         seen = visited[:-1] & visited[1:] & covered
         averaged = self._averaged(policies, visits)
         fits, targets, diagnostics = {}, {}, {}
@@ -121,7 +121,9 @@ class MaLfl:
         )
 
     def _policies(self, trace: LearningTrace, known: Mapping[str, FloatArray]) -> list[FloatArray]:
-        """Per agent `(n_stages, n_states, n_actions)`: known, else estimated from counts."""
+        """Policies per agent, `(n_stages, n_states, n_actions)`: known ones, else estimates from
+        counts.
+        """
         return [
             known[agent]
             if agent in known
@@ -140,7 +142,7 @@ class MaLfl:
     def _averaged(
         self, policies: Sequence[FloatArray], visits: NDArray[np.int64]
     ) -> Sequence[FloatArray]:
-        """The policies by which agents are averaged into the dynamics that the others see."""
+        """The policies by which the other agents are averaged into an agent's dynamics."""
         return policies
 
     def _regress(self, improvements: Improvements) -> tuple[Fit, dict[str, Any]]:
@@ -157,24 +159,24 @@ class MaLflOwnAction(MaLfl):
 
 @dataclass(frozen=True)
 class MaLflState(MaLfl):
-    """The paper's observer with a reward of the state alone."""
+    """The paper's observer with a reward of the state."""
 
     reward_model: RewardModel = "state"
 
 
 @dataclass(frozen=True)
 class MaLflFaithful(MaLfl):
-    """The paper's observer as its code runs it: both fits by full-batch Adam.
+    """The paper's observer with the optimiser of its published code: both fits by full-batch Adam.
 
     Args:
-        policy_epochs: steps of Adam for (10), >= 1.
-        policy_learning_rate: Adam's for (10), > 0.
-        reward_epochs: steps of Adam for (12), >= 1.
-        reward_learning_rate: Adam's for (12), > 0.
-        design: `equations`: the unknowns enter as in (12); `published_code`: as they enter in the
-            code that the paper's authors published, which misplaces indices (see
-            `malfl_algos.ma_lfl.adam`); two agents and the reward model `joint` only.
-        seed: of the random first logits.
+        policy_epochs: number of steps of Adam for (10), >= 1.
+        policy_learning_rate: learning rate of Adam for (10), > 0.
+        reward_epochs: number of steps of Adam for (12), >= 1.
+        reward_learning_rate: learning rate of Adam for (12), > 0.
+        design: `equations`, the left side of (12); or `published_code`, the left side of the
+            published code, which has index errors (see `malfl_algos.ma_lfl.adam`). The latter needs
+            two agents and the reward model `joint`.
+        seed: seed of the random first logits, >= 0.
     """
 
     policy_epochs: int = 10
@@ -196,7 +198,7 @@ class MaLflFaithful(MaLfl):
             raise InputError(f"design must be equations or published_code, got {self.design!r}")
         if self.design == "published_code" and self.reward_model != "joint":
             raise InputError(
-                f"design published_code has the reward model joint only, got {self.reward_model}"
+                f"design published_code needs reward_model joint, got {self.reward_model!r}"
             )
         if self.seed < 0:
             raise InputError(f"seed must be >= 0, got {self.seed}")
@@ -230,7 +232,7 @@ class MaLflFaithful(MaLfl):
             residual=float(np.sqrt(np.mean((design @ unknowns - targets) ** 2))),
         )
         return fit, {
-            "representative": f"where Adam stood after {self.reward_epochs} epochs from zero",
+            "representative": f"the point of Adam after {self.reward_epochs} epochs from zero",
             "least_squares_residual": exact.residual,
             "design": self.design,
         }
@@ -257,7 +259,7 @@ def _diagnose(fit: Fit, model: RewardModel, seen: NDArray[np.bool_]) -> dict[str
             n_without_data=int((~seen.any(axis=0)).sum()) * per_state,
             per_state=per_state,
         ),
-        "representative": "nearest to zero of all rewards that fit equally well",
+        "representative": "the reward of smallest norm among all that fit equally well",
         "residual": fit.residual,
         "rows_left_out": int((~seen).sum()),
         "rows": int(seen.size),

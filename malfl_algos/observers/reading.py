@@ -1,7 +1,7 @@
 """From a trace to the arrays that `malfl_algos.ma_lfl` and `malfl_algos.soft` work on.
 
-`last_stage` and what follows it serve `log-policy` and `maxent-irl`, which read the last stage
-alone.
+`last_stage`, `check_pseudo_count` and `without_data` serve `log-policy` and `maxent-irl`, which use
+the last stage only.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ FloatArray = NDArray[np.float64]
 
 
 def stage_arrays(trace: LearningTrace) -> list[StageArrays]:
-    """The stages of a tabular trace; their steps where these were kept."""
+    """The stages of a tabular trace, with their steps if the trace holds them."""
     return [StageArrays(stage.counts, _steps(stage)) for stage in trace.stages]
 
 
 def dynamics_of(
     trace: LearningTrace, game: MarkovGame | None
 ) -> tuple[MarkovGame, NDArray[np.bool_]]:
-    """The game given, or the one that the trace shows; and in which joint states it is known.
+    """The given game, or one estimated from the trace; and the joint states where it is known.
 
     Raises:
-        InputError: if no game is given and a stage says nothing of next states.
+        InputError: if no game is given and a stage holds no next states.
     """
     if game is not None:
         return game, np.ones(trace.n_states, dtype=bool)
@@ -63,18 +63,18 @@ def _steps(stage: Stage) -> Steps | None:
 
 
 def _next_states(trace: LearningTrace, index: int) -> tuple[NDArray[Any], ...]:
-    """Of one stage, flat (joint state, joint action), next state, count."""
+    """Flat (joint state, joint action), next state and count of the transitions of one stage."""
     seen = trace.stages[index].seen_next_states
     if seen is None:
         raise InputError(
-            f"no game was given and stage {index} holds neither next-state counts nor "
-            "transitions: give the game, or learn with keep_transitions"
+            f"game is None, and stage {index} holds neither next-state counts nor transitions: "
+            "give the game, or learn with keep_transitions"
         )
     return seen.rows, seen.next_states, seen.counts
 
 
 def _start(trace: LearningTrace) -> int:
-    """Where the first episode began, if the trace tells; else the most visited state."""
+    """The first state of the first episode if the trace holds it, else the most visited state."""
     steps = _steps(trace.stages[0])
     if steps is not None and len(steps.states):
         return int(steps.states[0])
@@ -83,15 +83,15 @@ def _start(trace: LearningTrace) -> int:
 
 @dataclass(frozen=True, eq=False)
 class LastStage:
-    """Everyone's behaviour in the last stage.
+    """The behaviour of all agents in the last stage.
 
     Args:
-        policies: per agent `(n_states, n_actions)`, positive where estimated; in a state without
-            visits an estimate is uniform and means nothing.
-        weights: per agent `(n_states, n_actions)`: how often each action was played; for a policy
-            known for certain its expectation, visits times probability.
-        visits: of each state, `(n_states,)`; at least one in all.
-        known: per agent whether its policies are known for certain.
+        policies: per agent `(n_states, n_actions)`, positive where estimated. In a state without
+            visits an estimate is uniform and holds no information.
+        weights: per agent `(n_states, n_actions)`, the number of times each action was played; for
+            a known policy its expectation, visits times probability.
+        visits: number of visits of each state, `(n_states,)`; their sum is positive.
+        known: per agent whether its policies are known.
     """
 
     policies: tuple[FloatArray, ...]
@@ -104,19 +104,19 @@ def last_stage(problem: Problem, *, pseudo_count: float) -> LastStage:
     """Read the last stage of a trace.
 
     Args:
-        problem: what the observer was given.
-        pseudo_count: of `smoothed_policy`.
+        problem: the arguments of the observer.
+        pseudo_count: c of `malfl_algos.ma_lfl.policy_estimation.smoothed_policy`.
 
     Raises:
-        InputError: for an empty last stage.
+        InputError: if the last stage is empty.
     """
     trace, known = problem.trace, problem.known
     stage = trace.stages[-1]
     visits = stage.state_counts
     if not visits.any():
         raise InputError(
-            f"the last stage, number {trace.n_stages - 1}, is empty, and this method reads no "
-            "other: cut the trace after a stage with data (LearningTrace.first)"
+            f"stage {trace.n_stages - 1}, the last one, holds no data, and this observer uses only "
+            "the last stage: cut the trace after a stage with data (LearningTrace.first)"
         )
     policies: list[FloatArray] = []
     weights: list[FloatArray] = []
@@ -137,13 +137,15 @@ def last_stage(problem: Problem, *, pseudo_count: float) -> LastStage:
 
 
 def check_pseudo_count(pseudo_count: float) -> None:
-    """Refuse a pseudo-count that would let an estimated probability be 0."""
+    """Reject a pseudo-count with which an estimated probability could be 0."""
     if not 0 < pseudo_count < np.inf:
         raise InputError(f"pseudo_count must be > 0 and finite, got {pseudo_count}")
 
 
 def without_data(informed: NDArray[np.bool_]) -> dict[str, Any]:
-    """Diagnostics of the states that say nothing; `informed` is bool `(n_states,)`."""
+    """Diagnostics of the states without data; `informed`, bool `(n_states,)`, marks those with
+    data.
+    """
     missing = np.flatnonzero(~informed)
     return {
         "rows": len(informed),

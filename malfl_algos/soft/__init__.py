@@ -1,6 +1,6 @@
 """Soft values and policies: evaluation, averages over the other agents, improvement.
 
-Public is what this module hands on; the modules below it are private.
+The names in `__all__` are public; the modules of this package are private. Read `evaluation` first.
 """
 
 from malfl_algos.soft.evaluation import (

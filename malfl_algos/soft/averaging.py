@@ -1,10 +1,10 @@
-"""What one agent's actions do when the other agents are averaged out, without a large matrix.
+"""Transitions of one agent with the other agents averaged out, applied without a large matrix.
 
-The factors of a game move independently, so an expectation over joint next states is contracted one
-factor at a time: policies are averaged into the chances of a factor's few successors first, and
-only combinations of successors are visited. Memory grows with joint states times successors of one
-factor, time with joint states times combinations of successors; where moves are certain there are
-at most as many of these as joint actions.
+The factors of a game move independently, so an expectation over joint next states is computed one
+factor at a time. Policies are first averaged into the probabilities of a factor's few successors;
+then only combinations of successors are visited. Memory is proportional to joint states times
+successors of one factor, and time to joint states times combinations of successors. If moves are
+deterministic, there are at most as many combinations as joint actions.
 """
 
 from __future__ import annotations
@@ -33,26 +33,29 @@ JointPolicy = Sequence[FloatArray]
 
 
 def _loops() -> ModuleType:
-    """The compiled loops; numba is imported when they are first used."""
+    """The compiled loops; importing them on first use delays the import of numba."""
     from malfl_algos.soft import averaging_loops
 
     return averaging_loops
 
 
 class AveragedDynamics(LinearOperator):
-    """Chances of next states, the product of an own factor's and of the others'.
+    """Probabilities of next states: the product of those of the own factor and of the other
+    factors.
 
-    Row `s * n_rows + r` holds P(s' | s, r), where r is the agent's own action (`averaged_dynamics`)
-    or nothing at all, `n_rows` being 1 (`under`). `@` takes values `(n_states,)` or `(n_states, k)`
-    to their expectations, `.T @` takes weights of rows to what arrives in every state.
+    Row `s * n_rows + r` holds P(s' | s, r). Here r is the agent's own action (`averaged_dynamics`),
+    or r = 0 with `n_rows` = 1 under a policy (`under`). `@` maps values, `(n_states,)` or
+    `(n_states, k)`, to their expectations; `.T @` maps weights of rows to weights of next states.
 
     Args:
-        local: own local state and those of the other factors, `(n_states, n_factors)`.
-        targets: per factor, in that order, its share in the number of the next joint state for each
-            successor, `(n_factors, largest n_local, largest width)`.
+        local: local states of the own factor and then of the other factors,
+            `(n_states, n_factors)`.
+        targets: per factor, in the same order, the term of each successor in the index of the next
+            joint state, `(n_factors, largest n_local, largest width)`.
         widths: number of successors of every local state, `(n_factors, largest n_local)`.
-        own: chances of the own factor's successors, `(n_states, n_rows, width)`.
-        others: chances of the other factors' successors, `(n_factors - 1, n_states, width)`.
+        own: probabilities of the own factor's successors, `(n_states, n_rows, width)`.
+        others: probabilities of the other factors' successors,
+            `(n_factors - 1, n_states, width)`.
     """
 
     def __init__(
@@ -73,26 +76,28 @@ class AveragedDynamics(LinearOperator):
         super().__init__(np.dtype(np.float64), (own.shape[0] * own.shape[1], own.shape[0]))  # type: ignore[call-arg]
 
     def under(self, policy: FloatArray) -> AveragedDynamics:
-        """State to state under a policy of the agent's own, `(n_states, n_actions)`."""
+        """State-to-state transition under the agent's own policy, `(n_states, n_actions)`."""
         own = np.einsum("sa,saj->sj", policy, self.own)[:, None, :]
         return AveragedDynamics(self.local, self.targets, self.widths, own, self.others)
 
     def sparse(self) -> sp.csr_array:
-        """The same as a sparse matrix: several times faster to apply, and far larger."""
+        """The same transition as a sparse matrix, which is several times faster to apply and far
+        larger.
+        """
         tables = self.local, self.targets, self.widths, self.own, self.others
         pointers = np.zeros(self.shape[0] + 1, dtype=np.int64)
-        nothing = np.zeros(0, dtype=np.int32), np.zeros(0)
-        _loops().list_entries(*tables, pointers[1:], *nothing)
+        empty = np.zeros(0, dtype=np.int32), np.zeros(0)
+        _loops().list_entries(*tables, pointers[1:], *empty)
         np.cumsum(pointers, out=pointers)
         columns = np.empty(pointers[-1], dtype=np.int32)
-        chances = np.empty(pointers[-1])
-        _loops().list_entries(*tables, pointers[:-1].copy(), columns, chances)
+        probabilities = np.empty(pointers[-1])
+        _loops().list_entries(*tables, pointers[:-1].copy(), columns, probabilities)
         if pointers[-1] < np.iinfo(np.int32).max:
             pointers = pointers.astype(np.int32)
-        return sp.csr_array((chances, columns, pointers), shape=self.shape)
+        return sp.csr_array((probabilities, columns, pointers), shape=self.shape)
 
     def contrast_diagonal(self, weights: FloatArray) -> FloatArray:
-        """See the function of this name."""
+        """See the function `contrast_diagonal`."""
         total = np.maximum(weights.sum(axis=1), 1e-300)
         mean = np.einsum("sr,srj->sj", weights, self.own)
         variance = np.einsum("sr,srj->sj", weights, self.own**2) - mean**2 / total[:, None]
@@ -146,12 +151,14 @@ def averaged_dynamics(
     widths = np.zeros((len(order), largest[0]), dtype=np.int64)
     others = np.zeros((len(order) - 1, game.n_states, largest[1]))
     own = np.zeros(0)
-    for position, (f, (successors, chances, width)) in enumerate(zip(order, supports, strict=True)):
+    for position, (f, (successors, probabilities, width)) in enumerate(
+        zip(order, supports, strict=True)
+    ):
         stride = int(np.prod(game.n_local[f + 1 :]))
         targets[position, : len(successors), : successors.shape[1]] = successors * stride
         widths[position, : len(successors)] = width
         averaged = average_out(
-            chances[local[:, f]], factors[f].agents, joint_policy, keep=agent_index
+            probabilities[local[:, f]], factors[f].agents, joint_policy, keep=agent_index
         )
         if position == 0:
             own = np.ascontiguousarray(averaged)
@@ -161,15 +168,15 @@ def averaged_dynamics(
 
 
 def sparse_bytes(game: MarkovGame, agent_index: int) -> int:
-    """Bytes, at most, of the averaged transition of one agent and of the one under its policy, both
-    sparse.
+    """Upper bound on the bytes of two sparse matrices: the averaged transition of one agent, and
+    the transition under its policy.
     """
     entries, under = 1, 1
     for factor in game.factors:
-        _, chances, widths = _support(factor)
+        _, probabilities, widths = _support(factor)
         reached = int(widths.sum())
         if factor.agents == (agent_index,):
-            entries *= int((chances > 0).sum())
+            entries *= int((probabilities > 0).sum())
         else:
             entries *= reached * (
                 game.n_actions[agent_index] if agent_index in factor.agents else 1
@@ -203,10 +210,10 @@ def contrast_diagonal(
 def average_out(
     table: FloatArray, agents: tuple[int, ...], joint_policy: JointPolicy, *, keep: int
 ) -> FloatArray:
-    """Average `(n_states, *actions of agents, m)` over all agents' policies but one.
+    """Average a table `(n_states, *actions of agents, m)` over the policies of all agents but
+    `keep`.
 
-    Returns `(n_states, n_actions[keep], m)`, or `(n_states, 1, m)` if `keep` is not among the
-    agents.
+    Returns `(n_states, n_actions[keep], m)`, or `(n_states, 1, m)` if `keep` is not in `agents`.
     """
     for axis in reversed(range(len(agents))):
         if agents[axis] == keep:
@@ -220,8 +227,9 @@ def average_out(
 def _support(factor: Factor) -> tuple[IntArray, FloatArray, IntArray]:
     """A factor's possible next local states, and their probabilities for every action.
 
-    Returns `(n_local, width)`, `(n_local, *n_actions, width)` and how many of the `width` places
-    each local state uses; the rest is padded with next state 0 at probability 0.
+    Returns successors `(n_local, width)`, probabilities `(n_local, *n_actions, width)`, and the
+    number of the `width` places that each local state uses; the other places are padded with next
+    state 0 at probability 0.
     """
     flat = factor.successors.reshape(factor.n_local, -1)
     order = np.argsort(flat, axis=1, kind="stable")
@@ -233,7 +241,7 @@ def _support(factor: Factor) -> tuple[IntArray, FloatArray, IntArray]:
     rows = np.arange(factor.n_local)[:, None]
     successors = np.zeros((factor.n_local, width), dtype=np.int64)
     successors[rows, slots] = flat
-    chance = np.zeros((*factor.successors.shape[:-1], width))
+    probabilities = np.zeros((*factor.successors.shape[:-1], width))
     grid = np.indices(factor.successors.shape)[:-1]
-    np.add.at(chance, (*grid, slots.reshape(factor.successors.shape)), factor.probabilities)
-    return successors, chance, slots.max(axis=1) + 1
+    np.add.at(probabilities, (*grid, slots.reshape(factor.successors.shape)), factor.probabilities)
+    return successors, probabilities, slots.max(axis=1) + 1

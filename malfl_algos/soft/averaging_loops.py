@@ -1,4 +1,4 @@
-"""Compiled loops over joint states and combinations of successors."""
+"""The compiled loops of `averaging`, over joint states and combinations of successors."""
 
 from __future__ import annotations
 
@@ -13,19 +13,21 @@ __all__ = ["expect", "list_entries", "spread"]
 
 @compiled()
 def _combine(
-    s: Any, local: Any, targets: Any, widths: Any, others: Any, where: Any, chance: Any
+    s: Any, local: Any, targets: Any, widths: Any, others: Any, where: Any, probability: Any
 ) -> Any:  # pragma: no cover
-    """Combinations of the other factors' successors from state s; returns how many."""
+    """Write the combinations of the other factors' successors from state s; return their number."""
     n = 1
-    where[0], chance[0] = 0, 1.0
+    where[0], probability[0] = 0, 1.0
     for f in range(len(others)):
         x = local[s, f + 1]
         width = widths[f + 1, x]
-        for place in range(n - 1, -1, -1):  # from the end, so that nothing unread is overwritten
-            base, p = where[place], chance[place]
+        for place in range(
+            n - 1, -1, -1
+        ):  # backwards, so that no entry is overwritten before it is read
+            base, p = where[place], probability[place]
             for j in range(width):
                 where[place * width + j] = base + targets[f + 1, x, j]
-                chance[place * width + j] = p * others[f, s, j]
+                probability[place * width + j] = p * others[f, s, j]
         n *= width
     return n
 
@@ -45,23 +47,23 @@ def expect(  # noqa: C901
     n_states, n_rows, _ = own.shape
     n_columns = values.shape[1]
     where = np.empty(_most(widths), np.int64)
-    chance = np.empty(len(where))
+    probability = np.empty(len(where))
     met = np.empty(n_columns)
     for s in range(n_states):
-        n = _combine(s, local, targets, widths, others, where, chance)
+        n = _combine(s, local, targets, widths, others, where, probability)
         x = local[s, 0]
         for j in range(widths[0, x]):
             base = targets[0, x, j]
             if n_columns == 1:
                 total = 0.0
                 for place in range(n):
-                    total += chance[place] * values[base + where[place], 0]
+                    total += probability[place] * values[base + where[place], 0]
                 for row in range(n_rows):
                     out[s * n_rows + row, 0] += own[s, row, j] * total
             else:
                 met[:] = 0.0
                 for place in range(n):
-                    p, t = chance[place], base + where[place]
+                    p, t = probability[place], base + where[place]
                     for column in range(n_columns):
                         met[column] += p * values[t, column]
                 for row in range(n_rows):
@@ -78,9 +80,9 @@ def spread(
     n_states, n_rows, _ = own.shape
     n_columns = weights.shape[1]
     where = np.empty(_most(widths), np.int64)
-    chance = np.empty(len(where))
+    probability = np.empty(len(where))
     for s in range(n_states):
-        n = _combine(s, local, targets, widths, others, where, chance)
+        n = _combine(s, local, targets, widths, others, where, probability)
         x = local[s, 0]
         for j in range(widths[0, x]):
             base = targets[0, x, j]
@@ -89,7 +91,7 @@ def spread(
                 for row in range(n_rows):
                     total += own[s, row, j] * weights[s * n_rows + row, column]
                 for place in range(n):
-                    out[base + where[place], column] += chance[place] * total
+                    out[base + where[place], column] += probability[place] * total
 
 
 @compiled()
@@ -101,14 +103,16 @@ def list_entries(  # noqa: PLR0917
     others: Any,
     pointers: Any,
     columns: Any,
-    chances: Any,
+    probabilities: Any,
 ) -> None:  # pragma: no cover
-    """Entries by row: how many, into `pointers`, or what they are, from `pointers` on."""
+    """Entries by row. With empty `columns`, count them into `pointers`; otherwise write the entries
+    of each row, starting at its pointer.
+    """
     n_states, n_rows, _ = own.shape
     where = np.empty(_most(widths), np.int64)
-    chance = np.empty(len(where))
+    probability = np.empty(len(where))
     for s in range(n_states):
-        n = _combine(s, local, targets, widths, others, where, chance)
+        n = _combine(s, local, targets, widths, others, where, probability)
         x = local[s, 0]
         for row in range(s * n_rows, (s + 1) * n_rows):
             for j in range(widths[0, x]):
@@ -116,9 +120,9 @@ def list_entries(  # noqa: PLR0917
                 if p == 0.0:
                     continue
                 for place in range(n):
-                    if chance[place] == 0.0:
+                    if probability[place] == 0.0:
                         continue
                     if len(columns) > 0:
                         columns[pointers[row]] = targets[0, x, j] + where[place]
-                        chances[pointers[row]] = p * chance[place]
+                        probabilities[pointers[row]] = p * probability[place]
                     pointers[row] += 1

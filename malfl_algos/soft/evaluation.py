@@ -1,8 +1,8 @@
 """Soft policy evaluation and improvement for agents that act independently given the joint state.
 
 A joint policy is a sequence of arrays `(n_states, n_actions of that agent)` in agent order, each
-row a distribution. Everything about agent i is seen with the other agents averaged out: its action
-value is q^i(s, a^i), not a function of everyone's action.
+row a distribution. For agent i the other agents are averaged out: its action value is q^i(s, a^i),
+not a function of the joint action.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ __all__ = [
 FloatArray = NDArray[np.float64]
 JointPolicy = Sequence[FloatArray]
 Transition = sp.csr_array | AveragedDynamics
-"""Chances of next states, one row per state (and action): `@` and `.T @` are all that is asked."""
+"""Probabilities of next states, one row per state (and action); only `@` and `.T @` are used."""
 
 DENSE_STATES = 300
-"""Up to this many joint states a linear solve is dense; beyond it is iterative."""
+"""Up to this number of joint states a linear solve is dense; above it is iterative."""
 RESIDUAL = 1e-12
-"""Relative residual that an iterative solve must reach unless told otherwise."""
+"""Relative residual that an iterative solve must reach."""
 SPARSE_BYTES = 2**30
-"""A sparse transition larger than this is replaced by the operator that needs no matrix."""
+"""A sparse transition larger than this is replaced by an operator without a matrix."""
 
 
 def entropy(policy: FloatArray) -> FloatArray:
@@ -78,11 +78,11 @@ def averaged_transition(
 def transition_under(
     game: MarkovGame, joint_policy: JointPolicy, agent_index: int, *, copies: int = 1
 ) -> Transition:
-    """The averaged transition in the form that suits its size, sparse or without a matrix.
+    """The averaged transition, as a sparse matrix or, if that is too large, as an operator.
 
     Args:
-        game, joint_policy, agent_index: as `averaged_transition` takes them.
-        copies: how many such transitions will be held at a time.
+        game, joint_policy, agent_index: as for `averaged_transition`.
+        copies: number of such transitions that are held at a time.
     """
     dynamics = averaged_dynamics(game, joint_policy, agent_index)
     small = copies * sparse_bytes(game, agent_index) <= SPARSE_BYTES
@@ -90,8 +90,10 @@ def transition_under(
 
 
 def averaged_reward(game: MarkovGame, joint_policy: JointPolicy, agent_index: int) -> FloatArray:
-    """Reward of one agent's own actions with the others averaged out, `(n_states,
-    n_actions[i])`.
+    """Expected reward of one agent's own actions with the others averaged out.
+
+    Returns:
+        `(n_states, n_actions[i])`.
     """
     table = game.reward(agent_index)
     own = (game.n_states, game.n_actions[agent_index])
@@ -106,11 +108,12 @@ def others_joint_policy(joint_policy: JointPolicy, agent_index: int) -> FloatArr
     """Probabilities of the other agents' joint actions.
 
     Args:
-        joint_policy: `(..., n_actions)` per agent, leading axes alike.
-        agent_index: whose own policy is left out.
+        joint_policy: `(..., n_actions)` per agent, with the same leading axes.
+        agent_index: the agent whose policy is left out.
 
     Returns:
-        `(..., n_others)`: the others' actions in mixed radix, in agent order; 1 for a lone agent.
+        `(..., n_others)`: the others' actions in mixed radix, in agent order; n_others is 1 for a
+        single agent.
     """
     leading = joint_policy[0].shape[:-1]
     others = np.ones((*leading, 1))
@@ -130,14 +133,14 @@ def policy_transition(transition: sp.csr_array, policy: FloatArray) -> sp.csr_ar
 @overload
 def policy_transition(transition: Transition, policy: FloatArray) -> Transition: ...
 def policy_transition(transition: Transition, policy: FloatArray) -> Transition:
-    """State-to-state transition under a policy of the agent's own, `(n_states, n_states)`.
+    """State-to-state transition under the agent's own policy, `(n_states, n_states)`.
 
-    Of the same form, sparse or without a matrix, as the transition.
+    It has the form of `transition`: a sparse matrix or an operator.
     """
     if isinstance(transition, AveragedDynamics):
         return transition.under(policy)
     n_states, n_actions = policy.shape
-    index = transition.indices.dtype  # of the product, too
+    index = transition.indices.dtype  # the product has the same one
     pointers = np.arange(n_states + 1, dtype=index) * n_actions
     choice = sp.csr_array(
         (policy.ravel(), np.arange(policy.size, dtype=index), pointers),
@@ -189,16 +192,16 @@ def discounted_sum(transition: Transition, gain: FloatArray, *, discount: float)
     """Solve V = gain + gamma P V for V.
 
     Args:
-        transition: P, `(n_states, n_states)`: sparse, or an operator.
+        transition: P, `(n_states, n_states)`, a sparse matrix or an operator.
         gain: `(n_states,)`.
         discount: gamma in [0, 1).
 
     Returns:
-        V `(n_states,)`: a dense solve of a sparse transition up to 300 states, `iterated_sum` to a
-        residual of 1e-12 beyond.
+        V `(n_states,)`: by a dense solve of a sparse transition up to 300 states, otherwise
+        iteratively to a relative residual of 1e-12.
 
     Raises:
-        ArithmeticError: as `iterated_sum`.
+        ArithmeticError: if the iteration does not reach the residual.
     """
     n_states = len(gain)
     if n_states <= DENSE_STATES and not isinstance(transition, LinearOperator):

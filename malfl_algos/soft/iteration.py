@@ -1,4 +1,4 @@
-"""Discounted sums by iteration: V = gain + gamma P V from products with P alone."""
+"""Discounted sums by iteration: solve V = gain + gamma P V using only products with P."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Apply = Callable[[FloatArray], FloatArray]
 
 MAX_STEPS = 500
 RESTARTS, STEPS_BETWEEN = 100, 50
-"""Of GMRES, where BiCGSTAB breaks down."""
+"""Restarts of GMRES and steps between them; GMRES is used where BiCGSTAB breaks down."""
 
 
 def iterated_sum(
@@ -29,27 +29,27 @@ def iterated_sum(
 ) -> FloatArray:
     """Solve V = gain + gamma P V for V, for several gains side by side.
 
-    BiCGSTAB (van der Vorst 1992), which needs memory for a few values of V. One product with P for
-    all gains costs little more than for one, since P is read once. Where a gain's iteration breaks
-    down, GMRES ends it.
+    It uses BiCGSTAB (van der Vorst 1992), which needs memory for a few vectors of the size of V.
+    One product with P for all gains costs little more than for one, since P is read once. If the
+    iteration of a gain breaks down, GMRES continues it.
 
     Args:
-        transition: P, or its transpose, `(n_states, n_states)`: what `@` takes.
+        transition: P, or its transpose, `(n_states, n_states)`, any operand of `@`.
         gain: `(n_states,)` or `(n_states, n_gains)`.
         discount: gamma in [0, 1).
-        residual: norm of gain + gamma P V - V that is allowed, in units of the norm of the gain;
-            one for all or `(n_gains,)`.
+        residual: largest allowed norm of gain + gamma P V - V, relative to the norm of the gain;
+            one number for all gains or `(n_gains,)`.
 
     Returns:
         V in the shape of the gain.
 
     Raises:
-        ArithmeticError: if neither reaches the residual; the message has what was reached.
+        ArithmeticError: if neither method reaches the residual; the message states the one reached.
     """
     if gain.ndim == 1:
         return iterated_sum(transition, gain[:, None], discount=discount, residual=residual)[:, 0]
     if gain.shape[1] > 1 and isinstance(transition, sp.csr_array):
-        transition = sp.csc_array(transition)  # whose product with few columns is the faster one
+        transition = sp.csc_array(transition)  # its product with few columns is faster
 
     def apply(x: FloatArray) -> FloatArray:
         ahead = transition @ x if x.shape[1] > 1 else (transition @ x[:, 0])[:, None]
@@ -57,7 +57,7 @@ def iterated_sum(
 
     sizes = np.maximum(np.linalg.norm(gain, axis=0), 1e-300)
     wanted = np.broadcast_to(residual, sizes.shape)
-    # what a recursion believes of its residual is off by rounding, hence half of what is wanted
+    # rounding makes the recursively updated residual inexact, hence half the wanted one
     value = _bicgstab(apply, gain, allowed=sizes * wanted / 2)
     for column in range(len(sizes)):
         one, size, asked = gain[:, [column]], float(sizes[column]), float(wanted[column])
@@ -73,15 +73,15 @@ def iterated_sum(
         if not remaining <= asked:
             raise ArithmeticError(
                 f"the soft value did not converge: relative residual {remaining:.1e}, "
-                f"wanted {asked:.1e}"
+                f"allowed {asked:.1e}"
             )
     return value
 
 
 def _bicgstab(apply: Apply, right: FloatArray, *, allowed: FloatArray) -> FloatArray:
-    """Columns x with apply(x) = right, each with numbers of its own, from x = right on.
+    """Solve apply(x) = right column by column, starting from x = right.
 
-    Columns leave as they come within the norm `allowed` of their residual, or break down.
+    A column is removed when the norm of its residual is at most `allowed`, or when it breaks down.
     """
     found = right.copy()
     live = np.arange(right.shape[1])
@@ -116,7 +116,7 @@ def _dots(a: FloatArray, b: FloatArray) -> FloatArray:
 
 
 def _gmres(apply: Apply, right: FloatArray, start: FloatArray, wanted: float) -> FloatArray:
-    """x with apply(x) = right, from a start on, or from x = right where it is no number."""
+    """Solve apply(x) = right from `start`, or from x = right if `start` is not finite."""
     operator = LinearOperator(
         (len(right), len(right)), matvec=lambda x: apply(x.reshape(-1, 1))[:, 0], dtype=np.float64
     )

@@ -1,7 +1,7 @@
 """Softly optimal policies of one agent, and the reward that makes observed actions most likely.
 
-Everything here is in units of the temperature: reward, value and q are divided by alpha, so that
-pi = exp(q - V). The transition is one agent's own, the others averaged out.
+All quantities are in units of the temperature: reward, value and q are divided by alpha, so that
+pi = exp(q - V). The transition is that of one agent, with the others averaged out.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ BELLMAN_TOLERANCE = 1e-10
 """Largest residual of the soft Bellman equation, relative to the largest value."""
 NEWTON_STEPS = 100
 GRADIENT_GOAL = 1e-8
-"""Where the maximisation stops: largest entry of the gradient of the log posterior per visit."""
+"""The maximisation stops at this largest entry of the gradient of the log posterior per visit."""
 GRADIENT_TOLERANCE = 1e-6
-"""What it must have reached when rounding stops it before."""
+"""If rounding stops the maximisation earlier, the gradient must be at most this."""
 ITERATIONS = 20_000
 RANK_TOLERANCE = 1e-11
 """Eigenvalues of the normal matrix count as zero below this share of the largest."""
@@ -40,9 +40,9 @@ class MaxEntFit:
 
     Args:
         reward: `(n_states,)`, in units of the temperature, mean 0.
-        log_policy: softly optimal for it, `(n_states, n_actions)`.
-        gradient: largest entry of the gradient of the log posterior per visit, left over.
-        iterations: of L-BFGS.
+        log_policy: log of the softly optimal policy of this reward, `(n_states, n_actions)`.
+        gradient: largest entry of the remaining gradient of the log posterior per visit.
+        iterations: number of iterations of L-BFGS.
     """
 
     reward: FloatArray
@@ -60,21 +60,21 @@ def soft_optimal(
 ) -> tuple[FloatArray, FloatArray]:
     """Solve V(s) = log sum_a exp q(s, a), q(s, a) = r(s) + gamma E[V(s')] by Newton's method.
 
-    A Newton step evaluates the policy exp(q - V): it is soft policy iteration, which converges from
-    any start, and quadratically at the end.
+    A Newton step evaluates the policy exp(q - V). This is soft policy iteration, which converges
+    from any start, and quadratically near the solution.
 
     Args:
         transition: `averaged_transition`, `(n_states * n_actions, n_states)`.
         reward: `(n_states,)`, in units of the temperature.
         discount: gamma in [0, 1).
-        start: first V; 0 when left out.
+        start: first V; None: 0.
 
     Returns:
         log pi = q - V, `(n_states, n_actions)`, and V, `(n_states,)`, to a residual of 1e-10
         relative to the largest value.
 
     Raises:
-        ArithmeticError: where that is missed; the message has the residual.
+        ArithmeticError: if this residual is not reached; the message states the one reached.
     """
     value = np.zeros(len(reward)) if start is None else start
     for _ in range(NEWTON_STEPS):
@@ -104,9 +104,9 @@ def log_posterior(
 ) -> tuple[float, FloatArray, FloatArray]:
     """Log posterior of a reward per visit, up to a constant, and its gradient.
 
-    sum_{s, a} n(s, a) log pi_r(a | s) - |r|^2 / (2 tau), divided by N = sum n. The derivative of V
-    is (I - gamma P_pi)^-1, so with d = n(s, a) - N(s) pi(a | s) the gradient of the first sum is
-    gamma (I - gamma P_pi)^-T P^T d: one adjoint solve.
+    It is sum_{s, a} n(s, a) log pi_r(a | s) - |r|^2 / (2 tau), divided by N = sum n. The derivative
+    of V is (I - gamma P_pi)^-1. With d = n(s, a) - N(s) pi(a | s) the gradient of the first sum is
+    therefore gamma (I - gamma P_pi)^-T P^T d, which needs one adjoint solve.
 
     Args:
         transition: `averaged_transition`, `(n_states * n_actions, n_states)`.
@@ -114,13 +114,13 @@ def log_posterior(
         reward: r `(n_states,)`, in units of the temperature.
         discount: gamma in [0, 1).
         prior_variance: tau > 0, in units of the temperature squared.
-        start: a value near V, to start Newton's method from.
+        start: first V of Newton's method; None: 0.
 
     Returns:
         The log posterior, its gradient `(n_states,)`, and V `(n_states,)`.
 
     Raises:
-        ArithmeticError: as `soft_optimal`.
+        ArithmeticError: as in `soft_optimal`.
     """
     log_policy, value = soft_optimal(transition, reward, discount=discount, start=start)
     policy = np.exp(log_policy)
@@ -128,26 +128,29 @@ def log_posterior(
     surplus = weights - weights.sum(axis=1, keepdims=True) * policy
     adjoint = sp.csr_array(policy_transition(transition, policy).T)
     flow = discounted_sum(adjoint, transition.T @ surplus.ravel(), discount=discount)
-    level = (weights * log_policy).sum() - reward @ reward / (2 * prior_variance)
-    return float(level / total), (discount * flow - reward / prior_variance) / total, value
+    objective = (weights * log_policy).sum() - reward @ reward / (2 * prior_variance)
+    return float(objective / total), (discount * flow - reward / prior_variance) / total, value
 
 
 def fit_reward(
     transition: sp.csr_array, weights: FloatArray, *, discount: float, prior_variance: float
 ) -> MaxEntFit:
-    """Maximise `log_posterior` over the reward by L-BFGS, from 0; arguments as there.
+    """Maximise `log_posterior` over the reward by L-BFGS, starting from 0.
 
-    The likelihood does not change when a constant is added to the reward, so the maximum has mean
-    0. In general the likelihood is not concave: a maximum is found, not proven to be the highest.
+    Adding a constant to the reward does not change the likelihood, so the maximum has mean 0. The
+    likelihood is not concave in general: the result is a local maximum.
+
+    Args:
+        transition, weights, discount, prior_variance: as for `log_posterior`.
 
     Raises:
-        ArithmeticError: where the gradient stays above 1e-6 a visit; the message has it.
+        ArithmeticError: if the gradient per visit stays above 1e-6; the message states it.
     """
     value = np.zeros(len(weights))
 
     def loss(reward: FloatArray) -> tuple[float, FloatArray]:
         nonlocal value
-        level, slope, value = log_posterior(
+        objective, slope, value = log_posterior(
             transition,
             weights,
             reward,
@@ -155,7 +158,7 @@ def fit_reward(
             prior_variance=prior_variance,
             start=value,
         )
-        return -level, -slope
+        return -objective, -slope
 
     found = minimize(
         loss,
@@ -175,8 +178,8 @@ def fit_reward(
     if not gradient <= GRADIENT_TOLERANCE:
         raise ArithmeticError(
             f"the most likely reward was not found: the gradient per visit is {gradient:.1e} after "
-            f"{found.nit} iterations, wanted {GRADIENT_TOLERANCE}; a smaller prior_variance (it is "
-            f"{prior_variance}) makes the problem better conditioned"
+            f"{found.nit} iterations (allowed: {GRADIENT_TOLERANCE}); a prior_variance smaller "
+            f"than {prior_variance} makes the problem better conditioned"
         )
     reward = np.asarray(found.x - found.x.mean())
     log_policy, _ = soft_optimal(transition, reward, discount=discount, start=value)
@@ -184,15 +187,15 @@ def fit_reward(
 
 
 def identified_rank(transition: sp.csr_array, informed: NDArray[np.bool_]) -> int:
-    """How many directions of a reward of the state softly optimal actions determine.
+    """Number of directions of a reward of the state that softly optimal actions determine.
 
     In a state, log pi(a) - log pi(b) = gamma (E[V(s') | a] - E[V(s') | b]), and V and r determine
-    each other: the rank is that of the differences between the rows of the transition in the
-    states seen, whatever the reward and the discount (> 0) are.
+    each other. The rank is therefore that of the differences between the rows of the transition in
+    the states with data. It does not depend on the reward or on the discount (> 0).
 
     Args:
         transition: `averaged_transition`, `(n_states * n_actions, n_states)`.
-        informed: bool `(n_states,)`: in which states actions were seen.
+        informed: states in which actions were observed, bool `(n_states,)`.
 
     Returns:
         At most `n_states - 1`: a constant is never determined.

@@ -65,5 +65,5 @@ def test_table_shows_paired_differences(script, monkeypatch):
     ]
     text = script.table(rows, command="python scripts/sensitivity.py")
     assert "pearson 0.8500, coverage_2sd 0.9500 (2 runs)" in text
-    assert "| SWEEPS | 60 | 2 | -0.0500 [-0.0500, -0.0500] | none |" in text
-    assert "| SIGN_SEED | 60 | 1 | none | none |" in text
+    assert "| SWEEPS | 60 | 2 | -0.0500 [-0.0500, -0.0500] | 0 |" in text
+    assert "| SIGN_SEED | 60 | 1 | 0 | 0 |" in text

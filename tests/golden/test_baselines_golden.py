@@ -1,9 +1,9 @@
-"""What the baselines can and cannot tell on the paper's 3x3 game, from exact learners.
+"""Identification by the baselines from exact learners on the paper's 3x3 game.
 
-The numbers of free directions follow from the game: a fixed transition leaves shaping by any
-function of the 81 joint states free; and where the cells move independently, differences between an
-agent's own actions span 8 directions for each of the other's 9 cells, so that 72 of 81 values of a
-reward of the state are determined.
+The numbers of unidentified directions follow from the game: a fixed transition leaves shaping by
+any function of the 81 joint states free; and where the cells move independently, differences
+between an agent's own actions span 8 directions for each of the other's 9 cells, so that 72 of 81
+values of a reward of the state are determined.
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ def test_seventy_two_directions_show_in_the_last_policy(paper_game, family):
     result = recovered_exactly(MaxEntIrl(), game)
     for agent in game.agents:
         assert result.diagnostics[agent]["rank"] == 72
-        assert "9 of 81 directions are free" in result.diagnostics[agent]["identification"]
+        assert "9 of 81 directions are unidentified" in result.diagnostics[agent]["identification"]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_correlations_with_the_truth(paper_game, family):
+def test_correlations_with_the_ground_truth(paper_game, family):
     """Agents that converged are nearly softly optimal; their log policy is not their reward."""
     game = paper_game(family)
     maxent, log_policy = recovered_exactly(MaxEntIrl(), game), recovered_exactly(LogPolicy(), game)
@@ -67,7 +67,7 @@ def test_correlations_with_the_truth(paper_game, family):
     "family", ["homogeneous", pytest.param("heterogeneous", marks=pytest.mark.slow)]
 )
 def test_after_one_improvement_the_agents_are_not_softly_optimal(paper_game, family):
-    """What maxent-irl assumes is wrong for agents that still learn, and its own fit shows it."""
+    """The assumption of maxent-irl is wrong for agents that still learn, and its fit shows this."""
     game = paper_game(family)
     early, late = (recovered_exactly(MaxEntIrl(), game, n_stages=n) for n in (2, 10))
     for agent in game.agents:

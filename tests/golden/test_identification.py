@@ -1,4 +1,4 @@
-"""What exact learners reveal: the figures of the method, on the paper's 3x3 game.
+"""Identification from exact learners on the paper's 3x3 game.
 
 The expected ranks are counts of independent directions in the stacked system of the game, found by
 a dense singular value decomposition in an independent prototype.
@@ -70,8 +70,8 @@ def test_756_directions_of_joint_rewards_are_free(paper_game):
     assert (diagnostics["n_unknowns"], diagnostics["n_unidentified"]) == (2025, 756)
 
 
-def test_the_nearest_representative_is_not_the_truth(paper_game):
-    """The fit is perfect and the correlation is not: what is unidentified stays unknown."""
+def test_the_reward_of_smallest_norm_is_not_the_ground_truth(paper_game):
+    """The fit is exact but the correlation is not 1, because some directions are unidentified."""
     game = paper_game("heterogeneous")
     own = recovered_exactly(MaLflOwnAction(), game, 10).rewards["agent_0"].mean(axis=(1, 2))
     assert np.corrcoef(own, game.reward(0))[0, 1] == pytest.approx(0.92, abs=0.01)
@@ -79,7 +79,7 @@ def test_the_nearest_representative_is_not_the_truth(paper_game):
     assert 0.6 < np.corrcoef(joint, game.reward(0))[0, 1] < 0.95
 
 
-def test_shaping_leaves_the_targets_alone(paper_game, random_rewards):
+def test_shaping_does_not_change_the_targets(paper_game, random_rewards):
     """r + phi(s) - gamma E[phi(s') | s, a] gives the same policies, hence the same targets."""
     game = random_rewards(paper_game(), 1)
     phi = np.random.default_rng(2).standard_normal((2, game.n_states)) * 10

@@ -1,6 +1,6 @@
-"""How well the Bayesian observers recover rewards, at a tenth of the paper's data and less.
+"""Accuracy of the Bayesian observers with at most a tenth of the paper's data.
 
-The thresholds lie a little below what was measured, so that a regression of the method fails.
+The thresholds are slightly below measured values, so that a regression of the method fails.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from malfl_algos.trace import LearningTrace, Stage, Transitions
 
 
 def trace_by_rule(game, rule, *, n_stages=4, episodes=150, decay=0.0):
-    """A trace of learners that follow another rule: the replay with the true reward is theirs."""
+    """A trace of learners that follow another rule: a replay with the ground-truth reward."""
     log_policies, stages = [np.full((game.n_states, n), -np.log(n)) for n in game.n_actions], []
     for number in range(n_stages):
         sample = sample_stage(
@@ -56,7 +56,7 @@ def correlations(result, game):
 
 
 def covered(result, game, width=2):
-    """Share of the mean-removed true values within so many posterior deviations."""
+    """Share of mean-removed ground-truth values within `width` posterior standard deviations."""
     inside = []
     for index, agent in enumerate(game.agents):
         truth = game.reward(index) - game.reward(index).mean()
@@ -94,8 +94,8 @@ def test_exact_learners(family):
     trace, game = learn(family, episodes=300, n_stages=10, evaluation="exact", keep=False)
     result = MaLflBellman().recover(trace, game=game.without_rewards(), **SETTINGS)
     assert min(correlations(result, game)) > 0.97
-    assert {said["rule"] for said in result.diagnostics.values()} == {"exact"}
-    tables = [said["searches"]["rule"] for said in result.diagnostics.values()]
+    assert {diagnostics["rule"] for diagnostics in result.diagnostics.values()} == {"exact"}
+    tables = [diagnostics["searches"]["rule"] for diagnostics in result.diagnostics.values()]
     assert all(table["exact"] - table["td"] > 100 for table in tables)
 
 
@@ -109,9 +109,9 @@ def test_random_rewards_from_exact_policies(paper_game, random_rewards, n_stages
     )
     assert min(correlations(result, game)) > 0.9999
     for agent in game.agents:
-        said = result.diagnostics[agent]
-        assert (said["rank"], said["n_unidentified"]) == (80, 1)
-        assert said["identification"] == "identified up to one additive constant"
+        diagnostics = result.diagnostics[agent]
+        assert (diagnostics["rank"], diagnostics["n_unidentified"]) == (80, 1)
+        assert diagnostics["identification"] == "identified up to one additive constant"
 
 
 def test_two_stages_leave_eight_directions_to_the_prior(paper_game, random_rewards):
@@ -121,14 +121,14 @@ def test_two_stages_leave_eight_directions_to_the_prior(paper_game, random_rewar
         trace, game=game.without_rewards(), known_policies=known, **SETTINGS
     )
     for agent in game.agents:
-        said = result.diagnostics[agent]
-        assert (said["rank"], said["n_unidentified"]) == (72, 9)
-        assert said["identification"].startswith("not identified: 9 of 81 directions")
+        diagnostics = result.diagnostics[agent]
+        assert (diagnostics["rank"], diagnostics["n_unidentified"]) == (72, 9)
+        assert diagnostics["identification"].startswith("not identified: 9 of 81 directions")
         spread = np.linalg.eigvalsh(result.covariance[agent])
-        free = spread > 0.5 * said["prior_variance"]
-        assert free.sum() == 8  # the ninth is the level, which is taken out
-        np.testing.assert_allclose(spread[free], said["prior_variance"], rtol=1e-2)
-        assert np.all(spread[~free] < 0.05 * said["prior_variance"])
+        free = spread > 0.5 * diagnostics["prior_variance"]
+        assert free.sum() == 8  # the ninth is the mean, which is removed
+        np.testing.assert_allclose(spread[free], diagnostics["prior_variance"], rtol=1e-2)
+        assert np.all(spread[~free] < 0.05 * diagnostics["prior_variance"])
 
 
 def test_discount_is_profiled(paper_game, random_rewards):
@@ -145,10 +145,10 @@ def test_discount_is_profiled(paper_game, random_rewards):
 def test_step_size_is_found():
     trace, _ = learn("heterogeneous", episodes=100, n_stages=4)
     result = MaLflReplay().recover(trace, game=None, **SETTINGS)
-    said = result.diagnostics["agent_0"]
-    assert 0.1 / 1.5 < said["step_size"] < 0.1 * 1.5
-    best = max(said["searches"]["step_size"].values())
-    assert said["searches"]["step_size"][f"{said['step_size']:.4g}"] == best
+    diagnostics = result.diagnostics["agent_0"]
+    assert 0.1 / 1.5 < diagnostics["step_size"] < 0.1 * 1.5
+    best = max(diagnostics["searches"]["step_size"].values())
+    assert diagnostics["searches"]["step_size"][f"{diagnostics['step_size']:.4g}"] == best
 
 
 @pytest.mark.parametrize(
@@ -158,17 +158,17 @@ def test_step_size_is_found():
         *(pytest.param(rule, marks=pytest.mark.slow) for rule in ("fresh", "executed", "soft_q")),
     ],
 )
-def test_the_evidence_tells_the_learners_rule(paper_game, rule):
+def test_evidence_finds_the_learners_rule(paper_game, rule):
     game = paper_game("heterogeneous")
     if rule == "fresh":
         trace, _ = learn("heterogeneous", episodes=150, n_stages=4)
     else:
         trace = trace_by_rule(game, rule)
     result = MaLflReplay(bootstrap="auto", step_size=0.1).recover(trace, game=None, **SETTINGS)
-    said = result.diagnostics["agent_0"]
-    assert said["rule"] == rule
-    assert said["learner_model"] == f"replay {rule}"
-    table = sorted(said["searches"]["rule"].values())
+    diagnostics = result.diagnostics["agent_0"]
+    assert diagnostics["rule"] == rule
+    assert diagnostics["learner_model"] == f"replay {rule}"
+    table = sorted(diagnostics["searches"]["rule"].values())
     assert table[-1] - table[-2] > 5
     assert min(correlations(result, game)) > 0.9
 

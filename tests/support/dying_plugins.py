@@ -1,4 +1,4 @@
-"""Plugins that wait or die where a variable of the environment says so."""
+"""Plugins that wait or die, depending on an environment variable."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class DyingObserver(CountingObserver):
 
 @dataclass(frozen=True)
 class WaitingObserver(CountingObserver):
-    """Waits until the file that the variable `WAIT_FOR` names is there."""
+    """Waits until the file named by the environment variable `WAIT_FOR` exists."""
 
     def recover(self, trace: LearningTrace, **given: Any) -> RecoveredRewards:
         until = time.monotonic() + 100

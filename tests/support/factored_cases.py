@@ -1,4 +1,4 @@
-"""Small games of every kind, and what their dynamics are when written out in full."""
+"""Small games of every kind, and their dynamics as dense tables."""
 
 from __future__ import annotations
 
@@ -13,13 +13,17 @@ from malfl_env.markov_game import Factor, MarkovGame, deterministic_game
 def random_factor(
     agents: Sequence[int], n_actions: Sequence[int], n_local: int, width: int, seed: int
 ) -> Factor:
-    """Stochastic moves; some successors stand twice in a row, some have no chance at all."""
+    """Stochastic moves; some successors occur twice, and some have probability 0."""
     rng = np.random.default_rng(seed)
     shape = (n_local, *(n_actions[agent] for agent in agents), width)
-    chances = rng.dirichlet(np.ones(width), size=shape[:-1])
-    chances = np.where((chances < 0.2) & (chances < chances.max(-1, keepdims=True)), 0, chances)
-    chances = chances / chances.sum(axis=-1, keepdims=True)
-    return Factor(tuple(agents), rng.integers(0, n_local, size=shape), chances)
+    probabilities = rng.dirichlet(np.ones(width), size=shape[:-1])
+    probabilities = np.where(
+        (probabilities < 0.2) & (probabilities < probabilities.max(-1, keepdims=True)),
+        0,
+        probabilities,
+    )
+    probabilities = probabilities / probabilities.sum(axis=-1, keepdims=True)
+    return Factor(tuple(agents), rng.integers(0, n_local, size=shape), probabilities)
 
 
 def factored(
@@ -58,7 +62,7 @@ GAMES: dict[str, Callable[[], MarkovGame]] = {
     "unequal": lambda: factored([2, 3, 4], [((0,), 3, 2), ((1,), 2, 1), ((2,), 4, 3)]),
     "two move one": lambda: factored([2, 3, 2], [((0, 1), 4, 2), ((2,), 3, 2)]),
     "crossed": lambda: factored([2, 3, 2], [((1,), 3, 2), ((0, 2), 4, 3)]),
-    "nobody moves": lambda: factored([3, 2], [((), 3, 2), ((0,), 3, 2), ((1,), 2, 2)]),
+    "unmoved factor": lambda: factored([3, 2], [((), 3, 2), ((0,), 3, 2), ((1,), 2, 2)]),
     "one action": lambda: factored([1, 3], [((0,), 3, 2), ((1,), 3, 1)]),
 }
 
@@ -75,17 +79,17 @@ def policies_of(game: MarkovGame, seed: int, *, zeros: bool = False) -> list[np.
 
 def dense_transition(game: MarkovGame, policies: Sequence[np.ndarray], agent: int) -> np.ndarray:
     """P(s' | s, a^i) by going through all joint actions, `(n_states * n_actions, n_states)`."""
-    successors, chances = game.joint_successors()
+    successors, probabilities = game.joint_successors()
     for other, policy in enumerate(policies):
         if other != agent:
-            shape = [1] * chances.ndim
+            shape = [1] * probabilities.ndim
             shape[0], shape[other + 1] = policy.shape
-            chances = chances * policy.reshape(shape)
+            probabilities = probabilities * policy.reshape(shape)
     n_own = game.n_actions[agent]
     flat = (game.n_states, n_own, -1)
     successors = np.moveaxis(successors, agent + 1, 1).reshape(flat)
-    chances = np.moveaxis(chances, agent + 1, 1).reshape(flat)
+    probabilities = np.moveaxis(probabilities, agent + 1, 1).reshape(flat)
     dense = np.zeros((game.n_states, n_own, game.n_states))
     states, actions = np.indices((game.n_states, n_own))
-    np.add.at(dense, (states[..., None], actions[..., None], successors), chances)
+    np.add.at(dense, (states[..., None], actions[..., None], successors), probabilities)
     return dense.reshape(-1, game.n_states)

@@ -1,4 +1,4 @@
-"""Small learners and observers, and a way to install them as a distribution of their own."""
+"""Small learners and observers, and functions that install them as a distribution."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def install_text(
     version: str = "1.2",
     requires: Sequence[str] = (),
 ) -> None:
-    """Put a distribution on the path whose entry_points.txt has this content, sound or not."""
+    """Put a distribution on the path whose entry_points.txt has this content, valid or not."""
     metadata = folder / name / f"{name}-{version}.dist-info"
     metadata.mkdir(parents=True)
     lines = ["Metadata-Version: 2.1", f"Name: {name}", f"Version: {version}"]
@@ -104,7 +104,7 @@ class FakeLearner:
 
 @dataclass(frozen=True)
 class CountingObserver:
-    """The reward of a state is how often an action was seen in it, less what is known of others."""
+    """The reward of a state is a count of an action in it, minus the known policies of others."""
 
     shift: float = 0.0
     joint: bool = False
@@ -140,7 +140,7 @@ class CountingObserver:
 
 @dataclass(frozen=True)
 class NeedyObserver(CountingObserver):
-    """Needs the steps in their order."""
+    """Needs ordered transitions."""
 
     needs_transitions: ClassVar[bool] = True
 
@@ -151,7 +151,7 @@ class NeedyObserver(CountingObserver):
 
 @dataclass(frozen=True)
 class FailingObserver(CountingObserver):
-    """Fails on one seed; refuses traces that are too short for it."""
+    """Fails on one seed; rejects traces of fewer than three stages."""
 
     fails_on: int = 1
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def printed(*lines: str, argv: tuple[str, ...] = (), **variables: str) -> str:
-    """What a program of these lines prints on standard output. Any other end is an error.
+    """Standard output of a program of these lines. A nonzero exit status is an error.
 
     Args:
         lines: of the program.

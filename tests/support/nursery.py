@@ -36,7 +36,7 @@ def environment(folder: Path, **further: str) -> dict[str, str]:
 
 
 def content(root: Path) -> dict[str, bytes]:
-    """Every file of a run folder but `run.json`, which tells times."""
+    """Every file of a run folder but `run.json`, which holds times."""
     return {
         path.relative_to(root).as_posix(): path.read_bytes()
         for path in root.rglob("*")
@@ -45,7 +45,7 @@ def content(root: Path) -> dict[str, bytes]:
 
 
 def stamps(root: Path) -> dict[str, tuple[int, int]]:
-    """What changes when a file of these is written again, with the same content or not."""
+    """Properties that change when one of these files is written again, even unchanged."""
     return {
         name: ((root / name).stat().st_ino, (root / name).stat().st_mtime_ns)
         for name in content(root)

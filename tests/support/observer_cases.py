@@ -1,4 +1,4 @@
-"""Small games for the observer with networks, and what is exactly true of them."""
+"""Small games for the observer with networks, and their exact policies and steps."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def board(size: int = 2) -> MarkovGame:
 
 @lru_cache(maxsize=4)
 def played(size: int = 2, stages: int = 4, episodes: int = 60, length: int = 100) -> LearningTrace:
-    """Exact learners' trace, its steps kept."""
+    """A trace of exact learners, with its steps."""
     learner = MaSpi(
         discount=DISCOUNT,
         temperature=TEMPERATURE,
@@ -63,9 +63,9 @@ def exact_policies(game: MarkovGame, stages: int) -> list[list[np.ndarray]]:
 def exact_steps(
     game: MarkovGame, policies: Sequence[Sequence[np.ndarray]], agent_index: int = 0
 ) -> tuple[Gathered, list[np.ndarray]]:
-    """Every step there is, once, observed as the state's number, and its chance in every stage.
+    """Every possible step once, observed as the state's index, and its probability in every stage.
 
-    States count alike, whatever the policies.
+    All states have equal weights under any policies.
     """
     grid = np.indices((game.n_states, *game.n_actions)).reshape(1 + game.n_agents, -1)
     here, actions = grid[0], grid[1:].T
@@ -82,13 +82,13 @@ def exact_steps(
         Encoder(space),
         agent_index,
     )
-    chances = []
+    probabilities = []
     for joint in policies:
-        chance = np.ones(len(here))
+        probability = np.ones(len(here))
         for agent, own in enumerate(joint):
-            chance = chance * own[here, actions[:, agent]]
-        chances.append(chance)
-    return gathered, chances
+            probability = probability * own[here, actions[:, agent]]
+        probabilities.append(probability)
+    return gathered, probabilities
 
 
 def one_hot_map(n_states: int) -> FeatureMap:
@@ -111,7 +111,7 @@ def in_a_box(size: int = 2, episodes: int = 20, jitter: float = 0.2) -> Learning
             digits = np.asarray(getattr(steps, kind)["agent_0"]).astype(np.float32)
             noise = rng.uniform(-jitter, jitter, digits.shape).astype(np.float32)
             seen[kind] = dict.fromkeys(trace.agents, digits + noise)
-        # what is observed after a step is what is observed before the next
+        # the observation after a step equals the one before the next step
         first = seen["observations"]["agent_0"]
         after = seen["next_observations"]["agent_0"]
         goes_on = ~np.asarray(steps.episode_ends[:-1])

@@ -54,7 +54,7 @@ class FlakyObserver(CountingObserver):
         return super().recover(trace, **given)
 
     def _now(self) -> bool:
-        """Always, or where no process was here before."""
+        """Whether to fail now: always, or only the first time."""
         marker = Path(os.environ["FLAKY_FOLDER"]) / "was here"
         if self.once and marker.exists():
             return False
@@ -74,7 +74,7 @@ def flaky(**options: Any) -> list[Any]:
 
 
 def install_cases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The plugins, for this process and for those that are started from it."""
+    """Install the plugins for this process and for the processes it starts."""
     install(tmp_path / "plugins", monkeypatch, ENTRIES, name="sweepers")
     paths = [str(tmp_path / "plugins" / "sweepers"), str(Path(__file__).parent)]
     before = os.environ.get("PYTHONPATH")
@@ -95,7 +95,7 @@ def call(*arguments: object, folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 def interrupted(*arguments: object, folder: Path, output: Path) -> tuple[int, str]:
-    """Status and standard error of a sweep that Ctrl-C ends when its output folder holds a run."""
+    """Status and standard error of a sweep that Ctrl-C interrupts after its first stored run."""
     running = subprocess.Popen(
         command(*arguments), cwd=folder, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
@@ -104,21 +104,21 @@ def interrupted(*arguments: object, folder: Path, output: Path) -> tuple[int, st
             assert running.poll() is None
             time.sleep(0.01)
         os.killpg(running.pid, signal.SIGINT)
-        _, told = running.communicate(timeout=60)
+        _, errors = running.communicate(timeout=60)
     finally:
         running.kill()
-    return running.returncode, told
+    return running.returncode, errors
 
 
 def check_out_of_reach(backend: str, work: Path, expected: Mapping[str, str]) -> None:
-    """What is at these addresses is refused in a line that holds this, and nothing is made."""
+    """These addresses are rejected in one line that contains the given text; nothing is written."""
     write_sweep(work / "sweep.yaml")
-    for address, told in expected.items():
+    for address, message in expected.items():
         argv = ["sweep.yaml", "--output-dir", "out", "--backend", backend, "--address", address]
         done = call(*argv, "--connect-timeout", 2, folder=work)
         assert done.returncode == 2, done.stderr
         (line,) = (line for line in done.stderr.splitlines() if line.startswith("malfl"))
-        assert told in line
+        assert message in line
         assert not (work / "out").exists()
 
 

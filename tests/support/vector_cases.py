@@ -1,4 +1,4 @@
-"""One `GridWorld` per game beside a batch: what the batch must say, step by step."""
+"""One `GridWorld` per game beside a batch, compared step by step."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FORMS = ("joint", "cells", "cells, rewards computed")
 
 
 def choose_form(form: str, patch: pytest.MonkeyPatch) -> None:
-    """Have every game that is made from now on played in one of the forms."""
+    """Use one of the forms for every game that is created from now on."""
     if form != "joint":
         patch.setattr(vector_games, "JOINT_ENTRIES", 0)
     if form == "cells, rewards computed":

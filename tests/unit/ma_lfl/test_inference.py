@@ -112,7 +112,7 @@ def test_the_prior_of_largest_evidence_is_found(level):
 
 
 def test_data_without_a_reward_leave_it_uncertain():
-    """No trace of a reward is no proof that there is none: its deviations do not vanish."""
+    """Data without a sign of a reward do not prove it to be 0: standard deviations stay > 0."""
     rows = replace(random_rows(0), response=np.zeros((2, 3, 4)))
     found = fit(rows, start=None, evaluations=12, scaled=True)
     assert "prior_variance" in found.evidence.bounds_hit
@@ -120,7 +120,7 @@ def test_data_without_a_reward_leave_it_uncertain():
     assert np.all(sd > 0.01 * rows.temperature)
 
 
-def test_noise_is_found_from_wherever_the_search_starts():
+def test_noise_is_found_from_any_start_of_the_search():
     rng = np.random.default_rng(3)
     k = rng.normal(size=(4, 60, 5, 8))
     model = rng.lognormal(-2, 1, k.shape[:-1])
@@ -149,7 +149,7 @@ def test_noise_is_found_from_wherever_the_search_starts():
 
 
 @pytest.mark.parametrize(("size", "name"), [(0.0, "noise_variance"), (100.0, "noise_variance")])
-def test_bounds_are_told(size, name):
+def test_bounds_hit_are_named(size, name):
     rng = np.random.default_rng(4)
     k = rng.normal(size=(2, 40, 4, 3))
     noise = rng.normal(size=k.shape[:-1]) * size

@@ -93,7 +93,7 @@ def expected_counts(game: MarkovGame, policies: list[np.ndarray], total: float) 
 @pytest.mark.parametrize("options", GAMES)
 @pytest.mark.parametrize("model", ["state", "own_action", "joint"])
 def test_expected_td_reaches_the_soft_value(paper_game, options, model):
-    """With counts without end; what is left is gamma^SWEEPS, the parts of a stage."""
+    """With very large counts the difference is gamma^SWEEPS, from the parts of a stage."""
     discount = 0.6
     for agent in range(options.get("n_agents", 2)):
         game = with_random_reward(paper_game(**options), model, agent, agent)

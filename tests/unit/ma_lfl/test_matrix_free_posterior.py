@@ -27,7 +27,7 @@ from malfl_algos.soft import evaluation as soft
 GAMMA, ALPHA = 0.9, 3.0
 CERTAIN = 1e-10 * ALPHA**2
 EXACT_NOISE = 1e-7 * ALPHA**2
-"""What the search for the noise finds where learners are exact: its lower bound."""
+"""The noise that the search finds for exact learners: its lower bound."""
 
 
 def both_rows(game, agent, *, model="state", td=False, n_stages=4, seed=0):
@@ -62,7 +62,9 @@ def precision_of(rows, given):
 
 
 def compare(rows, given):
-    """The posterior, the mean's distance from the exact one, and ratios of the deviations."""
+    """The posterior, the distance of its mean from the exact one, and the ratios of standard
+    deviations.
+    """
     matrix_free, dense = rows
     ours, exact = matrix_free_posterior(matrix_free, given), posterior(dense, evidence_of(given))
     covariance = exact.covariance()
@@ -73,7 +75,7 @@ def compare(rows, given):
 
 
 def within(ratio, factor):
-    """Whether nine deviations of ten are."""
+    """Whether nine standard deviations of ten are within a factor of two of the exact ones."""
     return np.mean((ratio > 1 / factor) & (ratio < factor)) >= 0.9
 
 
@@ -88,7 +90,7 @@ CASES = [
     ("crossed", 1, 1e-2),
     ("lone", 0, EXACT_NOISE),
     ("table", 1, 1e-2),
-    ("nobody moves", 1, 1e-2),
+    ("unmoved factor", 1, 1e-2),
 ]
 
 
@@ -227,7 +229,7 @@ def test_samples_have_the_covariance_of_the_posterior():
     )
 
 
-@pytest.mark.parametrize("name", ["slip", "crossed", "lone", "nobody moves"])
+@pytest.mark.parametrize("name", ["slip", "crossed", "lone", "unmoved factor"])
 @pytest.mark.parametrize("model", ["state", "own_action"])
 def test_the_preconditioner_is_symmetric_and_positive(name, model):
     _, rows = hide(both_rows(GAMES[name](), 0, model=model, n_stages=2), 6, 0.3)
@@ -242,7 +244,7 @@ def test_the_preconditioner_is_symmetric_and_positive(name, model):
 
 
 @pytest.mark.parametrize(("module", "name"), [(soft, "SPARSE_BYTES"), (precision, "COARSE_BYTES")])
-def test_with_less_memory_the_answer_is_the_same(module, name, monkeypatch):
+def test_less_memory_gives_the_same_result(module, name, monkeypatch):
     monkeypatch.setattr(module, name, 0)
     _, _, distance, ratio = compare(both_rows(grid(size=2, slip=0.1), 1), Given(1e-2, 1.0, 1.0))
     assert distance <= TOLERANCE
@@ -264,7 +266,7 @@ def test_same_bytes_whatever_the_threads(monkeypatch):
 
 
 def test_the_unit_is_the_temperature():
-    """Rewards and a temperature that are all doubled: the answer doubled, as many steps."""
+    """Doubled rewards and temperature give a doubled result in the same number of steps."""
     matrix_free, _ = both_rows(grid(size=2), 0)
     doubled = replace(
         matrix_free,
@@ -286,21 +288,21 @@ def test_what_does_not_converge_is_an_error_that_says_how_far(most, monkeypatch)
     precision = precision_of(matrix_free, given)
     right = np.random.default_rng(0).normal(size=(81, 2)) * 1e4
     monkeypatch.setattr(solving, "MAX_ITERATIONS", most)
-    said = rf"after {most} iterations .* \d\.\de[+-]\d\d posterior deviations away, wanted 0\.05"
-    with pytest.raises(ArithmeticError, match=said):
+    distance = r"\d\.\de[+-]\d\d posterior standard deviations away \(allowed: 0\.05\)"
+    with pytest.raises(ArithmeticError, match=rf"after {most} iterations .* {distance}"):
         conjugate_gradients(precision, right, preconditioner(precision)[0])
     with pytest.raises(ArithmeticError, match="noise_variance"):
         matrix_free_posterior(matrix_free, given)
 
 
 @pytest.mark.parametrize("most", range(2, 40, 3))
-def test_an_answer_is_good_wherever_the_iterations_end(most, monkeypatch):
+def test_a_result_is_accurate_for_any_limit_of_iterations(most, monkeypatch):
     """Whatever they are cut to: either an error, or within the tolerance."""
     matrix_free, dense = both_rows(grid(size=2), 0, n_stages=2)
     given = Given(1e-2, 1.0, 1.0)
     precision, exact = precision_of(matrix_free, given), posterior(dense, evidence_of(given))
     right = np.random.default_rng(0).normal(size=(16, 3)) * 100
-    right -= right.mean(axis=0)  # as right sides are, whose level is not claimed
+    right -= right.mean(axis=0)  # as in right sides of rewards whose mean is removed
     monkeypatch.setattr(solving, "MAX_ITERATIONS", most)
     try:
         found, steps, distance = conjugate_gradients(precision, right, preconditioner(precision)[0])

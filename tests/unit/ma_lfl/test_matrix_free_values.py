@@ -18,7 +18,7 @@ MODELS = ["state", "own_action", "joint"]
 
 
 def played(game, seed):
-    """Counts with pairs, and a whole state, that nobody ever visited."""
+    """Counts in which some pairs and one whole state have no visits."""
     rng = np.random.default_rng(seed)
     counts = rng.poisson(rng.gamma(0.3, 20, size=(game.n_states, *game.n_actions)))
     counts[rng.random(counts.shape) < 0.6] = 0
@@ -105,7 +105,7 @@ def test_no_reward_gives_no_values_and_inputs_stay_as_they_are(kind):
     np.testing.assert_array_equal(first, values.adjoint(weights, residual=TIGHT))
 
 
-def test_positions_of_the_others_are_told_apart():
+def test_positions_of_the_others_have_different_indices():
     """Two states share a number when they differ in the agent's own factor alone."""
     game = GAMES["crossed"]()
     policies = policies_of(game, 0)

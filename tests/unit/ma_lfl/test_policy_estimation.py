@@ -1,4 +1,6 @@
-"""Equation (10): stationarity, a numerical optimiser, and the limits."""
+"""Equation (10): stationarity, a numerical optimiser, and the limits; and the working response of
+counts, against an optimiser and numerical integration.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +8,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.integrate import quad, simpson
 from scipy.optimize import minimize
-from scipy.special import log_softmax
+from scipy.special import gammaln, log_softmax
+from scipy.stats import multivariate_normal
 
 from malfl_algos.ma_lfl.adam import adam, adam_policy
-from malfl_algos.ma_lfl.policy_estimation import entropy_regularised_policy
+from malfl_algos.ma_lfl.inference import Given, Rows, fit
+from malfl_algos.ma_lfl.policy_estimation import entropy_regularised_policy, working_response
 
 COUNTS = st.lists(st.integers(0, 10**7), min_size=2, max_size=7).filter(any)
 
@@ -86,3 +91,125 @@ def test_adam_reaches_the_exact_policy_if_it_is_let_run_and_not_in_ten_steps():
     many = adam_policy(counts, epochs=3000, rng=np.random.default_rng(1), **options)
     np.testing.assert_allclose(many, exact, atol=5e-3)
     assert np.abs(few - exact).max() > 0.02
+
+
+def log_multinomial(counts, x, temperature):
+    constant = gammaln(counts.sum() + 1) - gammaln(counts + 1).sum()
+    return constant + (counts * log_softmax(x / temperature)).sum()
+
+
+@pytest.mark.parametrize("temperature", [1e-3, 3.0, 1e3])
+@pytest.mark.parametrize("seed", range(4))
+def test_the_mode_is_the_optimum(seed, temperature):
+    rng = np.random.default_rng(seed)
+    mean = rng.normal(0, 2, 5) * temperature
+    variance = rng.lognormal(0, 2, 5) * temperature**2
+    counts = rng.poisson(rng.lognormal(1, 2, 5)).astype(float)
+    response, policy = working_response(mean, variance, counts, temperature=temperature)
+
+    def loss(y):
+        gap = (y * temperature - mean) ** 2 / variance
+        return gap.sum() / 2 - (counts * log_softmax(y)).sum()
+
+    best = minimize(loss, mean / temperature, method="BFGS", options={"gtol": 1e-8}).x
+    np.testing.assert_allclose(policy, np.exp(log_softmax(best)), atol=1e-5)
+    assert response.mean.shape == policy.shape == (5,)
+
+
+@pytest.mark.parametrize("counts", [[0, 0, 0], [1e7, 0, 0], [1e7, 1e7, 1], [3, 0, 1], [0, 0, 1]])
+@pytest.mark.parametrize("variance", [1e-8, 1.0, 1e6])
+def test_the_gradient_vanishes_at_the_mode(counts, variance):
+    """Also for counts and variances of any size; the mode is x = z - alpha (n - mu) / mu."""
+    counts, prior = np.array(counts, dtype=float), np.array([2.0, -1.0, 30.0])
+    response, policy = working_response(prior, np.full(3, variance), counts, temperature=3.0)
+    assert np.isfinite(response.log_constant)
+    assert policy.sum() == pytest.approx(1)
+    if not counts.any():
+        assert np.all(np.isinf(response.variance))
+        np.testing.assert_allclose(policy, np.exp(log_softmax(prior / 3)), rtol=1e-9)
+        return
+    expected = np.maximum(counts.sum() * policy, 1e-12)
+    x = response.mean - 3 * (counts - expected) / expected
+    slope = (counts - counts.sum() * policy) / 3 - (x - prior) / variance
+    curvature = counts.sum() * policy / 9 + 1 / variance
+    assert np.abs(slope / curvature).max() < 1e-7 * 30  # in units of x: digits of the largest
+    np.testing.assert_allclose(response.variance, 9 / expected)
+
+
+def test_a_single_action_says_nothing():
+    response, policy = working_response(
+        np.array([[5.0]]), np.array([[1.0]]), np.array([[100.0]]), temperature=2.0
+    )
+    np.testing.assert_array_equal(policy, [[1.0]])
+    assert np.isfinite(response.log_constant)
+
+
+def test_rows_do_not_disturb_each_other():
+    rng = np.random.default_rng(5)
+    mean, variance = rng.normal(size=(2, 3, 4)), rng.lognormal(size=(2, 3, 4))
+    counts = rng.poisson(10.0, size=(2, 3, 4)).astype(float)
+    counts[1, 2] = 0
+    together, policies = working_response(mean, variance, counts, temperature=1.0)
+    apart = [
+        working_response(mean[i], variance[i], counts[i], temperature=1.0)[0] for i in range(2)
+    ]
+    assert together.log_constant == pytest.approx(sum(one.log_constant for one in apart))
+    for i in range(2):
+        np.testing.assert_allclose(together.mean[i], apart[i].mean, atol=1e-8)
+    assert policies.shape == (2, 3, 4)
+
+
+def tiny_evidence(counts, mean, variance, temperature):
+    """Evidence of counts of one state by the Gaussian route, theta having no influence."""
+    response, _ = working_response(mean, variance, counts, temperature=temperature)
+    rows = Rows(
+        coefficients=np.zeros((1, 1, len(counts), 1)),
+        response=(response.mean - mean)[None, None],
+        response_variance=response.variance[None, None],
+        model_variance=variance[None, None],
+        prior=np.eye(1),
+        log_constant=response.log_constant,
+        temperature=temperature,
+    )
+    # no noise of its own, the model's variance as it is, any prior
+    given = Given(noise_variance=0.0, noise_scale=1.0, prior_variance=1.0)
+    found = fit(rows, start=None, evaluations=1, scaled=True, given=given)
+    return found.evidence.log_evidence
+
+
+@pytest.mark.parametrize("temperature", [0.2, 3.0])
+@pytest.mark.parametrize(("counts", "tolerance"), [([40, 25], 6e-3), ([400, 30], 3e-3)])
+def test_evidence_of_two_actions_is_the_integral(counts, tolerance, temperature):
+    counts = np.array(counts, dtype=float)
+    mean = np.array([0.3, -0.2]) * temperature
+    variance = np.array([0.3, 0.5]) * temperature**2
+    spread = np.sqrt(variance.sum())
+
+    def integrand(gap):
+        x = np.array([gap, 0.0])
+        density = np.exp(-((gap - (mean[0] - mean[1])) ** 2) / (2 * spread**2))
+        return np.exp(log_multinomial(counts, x, temperature)) * density
+
+    centre = temperature * np.log(counts[0] / counts[1])
+    width = 8 * temperature / np.sqrt(counts.min())
+    integral = quad(integrand, centre - width, centre + width, epsabs=0, epsrel=1e-10)[0]
+    exact = np.log(integral / (spread * np.sqrt(2 * np.pi)))
+    ours = tiny_evidence(counts, mean, variance, temperature)
+    assert ours == pytest.approx(exact, abs=tolerance)
+
+
+@pytest.mark.parametrize(("counts", "tolerance"), [([60, 30, 20], 5e-3), ([6, 1, 0], 0.06)])
+def test_evidence_of_three_actions_is_the_integral(counts, tolerance):
+    """On a grid over the two contrasts; Laplace's method errs more where counts are few."""
+    counts = np.array(counts, dtype=float)
+    mean, variance = np.array([1.0, 0.0, -1.0]), np.array([1.0, 2.0, 0.5])
+    contrast = np.array([[1.0, 0.0, -1.0], [0.0, 1.0, -1.0]])
+    grid = np.linspace(-15, 15, 801)
+    first, second = np.meshgrid(grid, grid, indexing="ij")
+    density = multivariate_normal(contrast @ mean, contrast @ np.diag(variance) @ contrast.T)
+    x = np.stack([first, second, np.zeros_like(first)], axis=-1)
+    likelihood = (counts * log_softmax(x / 3.0, axis=-1)).sum(axis=-1)
+    likelihood += gammaln(counts.sum() + 1) - gammaln(counts + 1).sum()
+    values = np.exp(likelihood) * density.pdf(np.stack([first, second], axis=-1))
+    exact = np.log(simpson(simpson(values, x=grid), x=grid))
+    assert tiny_evidence(counts, mean, variance, 3.0) == pytest.approx(exact, abs=tolerance)

@@ -1,4 +1,4 @@
-"""Equations (11) and (12) against dense algebra, and what the observers do with odd traces."""
+"""Equations (11) and (12) against dense algebra, and observers on incomplete or invalid traces."""
 
 from __future__ import annotations
 
@@ -82,7 +82,9 @@ def test_rows_left_out_do_not_matter(paper_game):
 
 @pytest.mark.parametrize("reward_model", ["joint", "own_action", "state"])
 def test_states_that_are_hardly_ever_entered_do_not_spoil_the_fit(paper_game, reward_model):
-    """Against dense algebra: potentials of unseen states have tiny coefficients, or none at all."""
+    """Against dense algebra: potentials of unvisited states have tiny coefficients or no
+    coefficients.
+    """
     game = paper_game(size=2)
     others, steps, targets = noisy_problem(game, 5, 4)
     others = others**12 / (others**12).sum(axis=-1, keepdims=True)
@@ -139,11 +141,13 @@ def test_little_data_gives_finite_rewards_and_says_what_was_left_out(observer, p
     result = observer().recover(trace, game=game, discount=0.9, temperature=3.0)
     for agent in game.agents:
         assert np.all(np.isfinite(result.rewards[agent]))
-        said = result.diagnostics[agent]
-        assert said["rows_left_out"] > 0
-        counted = said["rank"] + said["n_unidentified"] + said["n_without_data"]
-        assert counted == said["n_unknowns"]
-        assert 0 < said["n_without_data"] < said["n_unknowns"]
+        diagnostics = result.diagnostics[agent]
+        assert diagnostics["rows_left_out"] > 0
+        counted = (
+            diagnostics["rank"] + diagnostics["n_unidentified"] + diagnostics["n_without_data"]
+        )
+        assert counted == diagnostics["n_unknowns"]
+        assert 0 < diagnostics["n_without_data"] < diagnostics["n_unknowns"]
     shape = (81,) if observer is MaLflState else (81, 5, 5)
     assert result.rewards["agent_1"].shape == shape
 
@@ -245,7 +249,7 @@ def test_bad_input_is_named(paper_game):
         ({"policy_epochs": 0}, "policy_epochs must be"),
         ({"reward_learning_rate": float("inf")}, "reward_learning_rate must be"),
         ({"design": "mine"}, "design must be"),
-        ({"design": "published_code", "reward_model": "state"}, "joint only"),
+        ({"design": "published_code", "reward_model": "state"}, "needs reward_model joint"),
         ({"seed": -1}, "seed must be"),
     ],
 )
@@ -254,7 +258,7 @@ def test_bad_options_are_named(options, message):
         MaLflFaithful(**options)
 
 
-def test_too_large_a_game_is_refused_before_allocating(monkeypatch, paper_game):
+def test_too_large_a_game_is_rejected_before_allocating(monkeypatch, paper_game):
     monkeypatch.setattr("malfl_env.checks.MAX_TABLE_BYTES", 10_000)
     others, steps, targets = noisy_problem(paper_game(size=2), 8, 3)
     blocks = reward_blocks("state", others, 5)
@@ -267,7 +271,7 @@ def test_too_large_a_game_is_refused_before_allocating(monkeypatch, paper_game):
         )
 
 
-def test_a_stage_of_another_shape_is_refused():
+def test_a_stage_of_another_shape_is_rejected():
     with pytest.raises(ValueError, match="different games"):
         LearningTrace(
             (Stage(np.zeros((4, 2, 2), dtype=np.int64)), Stage(np.zeros((4, 2), dtype=np.int64)))

@@ -1,4 +1,4 @@
-"""Replayed learners against learners written out in plain Python, and the noise of unseen draws."""
+"""Replayed learners against learners in plain Python, and the noise of unobserved draws."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def game_table(game):
 
 
 def test_soft_q_is_linear_about_the_reward_handed_in(paper_game):
-    """Handed a neighbouring reward it errs in second order; handed none it is expected SARSA."""
+    """With a neighbouring reward the error is of second order; without one it is expected SARSA."""
     game = paper_game(size=2)
     policies = random_policies(game, 2)
     stage, _ = played(game, policies)
@@ -167,7 +167,7 @@ def test_rules_without_hidden_draws_leave_no_noise(paper_game, rule):
 
 @pytest.mark.parametrize("options", [{}, {"size": 2, "n_agents": 3}, {"slip": 0.2}])
 def test_noise_is_that_of_simulated_learners(paper_game, options):
-    """What fresh draws leave of q beyond the replay, in predicted standard deviations."""
+    """Difference between q of fresh draws and of the replay, in predicted standard deviations."""
     game = paper_game(**options)
     policies = random_policies(game, 6)
     squares, visits = [], []

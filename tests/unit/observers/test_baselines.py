@@ -432,13 +432,13 @@ def test_what_a_method_cannot_do_without_is_named(paper_game):
     for observer in OBSERVERS[:3]:
         with pytest.raises(ValueError, match=r"discount must be given.*got None"):
             observer.recover(trace, game=game, discount=None, temperature=3.0)
-        with pytest.raises(ValueError, match="no game was given"):
+        with pytest.raises(ValueError, match="game is None, and stage"):
             observer.recover(trace, game=None, **SETTINGS)
     with pytest.raises(ValueError, match="at least 2 stages"):
         Lfl().recover(trace.first(1), game=game, **SETTINGS)
     empty = Stage(np.zeros((81, 5, 5), dtype=np.int64))
     for observer in LAST_STAGE:
-        with pytest.raises(ValueError, match="last stage, number 3, is empty"):
+        with pytest.raises(ValueError, match="stage 3, the last one, holds no data"):
             observer.recover(LearningTrace((*trace.stages, empty)), game=game, **SETTINGS)
     short = trained({}, episodes=1, n_stages=1, keep_transitions=True)
     with pytest.raises(ValueError, match="no state of the last stage"):
@@ -461,7 +461,7 @@ def test_bad_options_are_named(observer, options, message):
         observer(**options)
 
 
-def test_too_large_a_game_is_refused_before_allocating(monkeypatch):
+def test_too_large_a_game_is_rejected_before_allocating(monkeypatch):
     monkeypatch.setattr("malfl_env.checks.MAX_TABLE_BYTES", 1000)
     game = deterministic_game(np.zeros((20, 2, 2), dtype=np.int64), start=0)
     transition = averaged_transition(game, [np.full((20, 2), 0.5)] * 2, 0)

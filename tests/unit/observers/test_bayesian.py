@@ -60,10 +60,10 @@ def test_result_is_whole(small, observer):
         np.testing.assert_allclose(np.sqrt(np.diag(covariance)), result.sd[agent])
         assert np.abs(covariance.sum(axis=0)).max() < 1e-6
         assert np.linalg.eigvalsh(covariance).min() > -1e-6
-        said = result.diagnostics[agent]
-        assert said["reward_model"] == "state"
-        assert said["discount"] == 0.9
-        assert 0 < said["effective_parameters"] <= 81
+        diagnostics = result.diagnostics[agent]
+        assert diagnostics["reward_model"] == "state"
+        assert diagnostics["discount"] == 0.9
+        assert 0 < diagnostics["effective_parameters"] <= 81
 
 
 @pytest.mark.parametrize("observer", [MaLflBellman(), SLOW_REPLAY])
@@ -84,7 +84,7 @@ def test_same_trace_same_bytes_and_nothing_is_written_to(small, observer):
 
 @pytest.mark.parametrize("observer", [TD, EXACT, SLOW_REPLAY])
 def test_agents_may_change_names(observer):
-    """The same history told with the agents in the other order."""
+    """The same trace with the agents in the other order."""
     trace, game = learn(family="homogeneous", n_stages=3)
     swap = np.arange(81).reshape(9, 9).T.ravel()
     stages = []
@@ -109,7 +109,7 @@ def test_agents_may_change_names(observer):
 @pytest.mark.parametrize("factor", [1e-3, 1 / 3, 1e3])
 @pytest.mark.parametrize("observer", [TD, EXACT, REPLAY])
 def test_the_temperature_is_the_unit_of_reward(small, observer, factor):
-    """alpha c with r c gives the same policies, so the same counts: the answer times c."""
+    """alpha c with r c gives the same policies and counts, so the result is multiplied by c."""
     trace, game = small
     rules = {"game": game.without_rewards(), "discount": 0.9}
     one = observer.recover(trace, temperature=3.0, **rules)
@@ -128,7 +128,7 @@ def test_the_temperature_is_the_unit_of_reward(small, observer, factor):
         )
 
 
-def test_the_level_of_the_reward_is_not_claimed(paper_game, random_rewards):
+def test_the_mean_of_the_reward_is_removed(paper_game, random_rewards):
     game = random_rewards(paper_game(), 3)
     lifted = game.with_rewards([game.reward(index) + 50 for index in range(2)])
     results = []
@@ -153,10 +153,10 @@ def test_own_and_joint_rewards_fit_and_say_what_is_free(paper_game):
         )
         finite(result)
         for index, agent in enumerate(AGENTS):
-            said, reward = result.diagnostics[agent], result.rewards[agent]
-            assert said["n_unknowns"] == n_unknowns
-            assert said["n_unidentified"] > 1
-            assert said["identification"].startswith("not identified")
+            diagnostics, reward = result.diagnostics[agent], result.rewards[agent]
+            assert diagnostics["n_unknowns"] == n_unknowns
+            assert diagnostics["n_unidentified"] > 1
+            assert diagnostics["identification"].startswith("not identified")
             assert reward.shape == result.sd[agent].shape == (16, 5, 5)
             assert result.covariance[agent].shape == (400, 400)
             spread = np.sqrt(np.diag(result.covariance[agent]))
@@ -166,7 +166,9 @@ def test_own_and_joint_rewards_fit_and_say_what_is_free(paper_game):
 
 
 def test_a_joint_reward_that_is_recovered_explains_the_policies(paper_game):
-    """Another member of its class than the truth, but with the same behaviour."""
+    """It differs from the ground truth, but it belongs to the same class and gives the same
+    policies.
+    """
     game = paper_game(size=2)
     rng = np.random.default_rng(1)
     game = game.with_rewards([rng.normal(size=(16, 5, 5)) for _ in AGENTS])
@@ -232,19 +234,23 @@ def test_evidence_of_known_policies_has_nothing_of_counts(paper_game):
 
 @pytest.mark.parametrize("observer", [TD, EXACT, REPLAY])
 def test_states_never_visited_are_not_known(small, observer):
-    """A wall: eight and more joint states without any data keep the prior's deviation."""
+    """Joint states without data, here due to a wall, keep the prior standard deviation."""
     trace, game = learn(walls=[(1, 1)], episodes=100)
     result = observer.recover(trace, game=game.without_rewards(), **SETTINGS)
     finite(result)
     unseen = sum(stage.state_counts for stage in trace.stages) == 0
     assert unseen.sum() >= 17
     for agent in AGENTS:
-        said = result.diagnostics[agent]
-        assert said["n_without_data"] == unseen.sum()
-        assert said["rank"] + said["n_unidentified"] + unseen.sum() == said["n_unknowns"] == 81
-        assert said["n_unidentified"] < 8  # of what was visited
-        assert f"{unseen.sum()} joint states without data" in said["identification"]
-        prior = np.sqrt(said["prior_variance"])
+        diagnostics = result.diagnostics[agent]
+        assert diagnostics["n_without_data"] == unseen.sum()
+        assert (
+            diagnostics["rank"] + diagnostics["n_unidentified"] + unseen.sum()
+            == diagnostics["n_unknowns"]
+            == 81
+        )
+        assert diagnostics["n_unidentified"] < 8  # of what was visited
+        assert f"{unseen.sum()} joint states without data" in diagnostics["identification"]
+        prior = np.sqrt(diagnostics["prior_variance"])
         assert np.all(result.sd[agent][unseen] > 0.9 * prior)
         assert np.median(result.sd[agent][~unseen]) < 0.7 * prior
 
@@ -277,9 +283,9 @@ def test_extreme_rewards_stay_finite(paper_game, size):
     trace, known = known_exactly(game, 4)
     result = EXACT.recover(trace, game=game.without_rewards(), known_policies=known, **SETTINGS)
     finite(result)
-    for said in result.diagnostics.values():
-        assert said["bounds_hit"]
-        assert size == 0 or said["identification"].startswith("not identified")
+    for diagnostics in result.diagnostics.values():
+        assert diagnostics["bounds_hit"]
+        assert size == 0 or diagnostics["identification"].startswith("not identified")
 
 
 def test_one_agent_alone():
@@ -293,29 +299,29 @@ def test_one_agent_alone():
 
 
 @pytest.mark.slow
-def test_directions_that_only_the_prior_knows_are_told(small):
+def test_directions_that_only_the_prior_determines_are_counted(small):
     """Rewards of own actions up to shaping: td learners show it faintly, which is not knowing."""
     trace, game = small
     result = replace(TD, reward_model="own_action", passes=3).recover(
         trace, game=game.without_rewards(), **SETTINGS
     )
     for agent in AGENTS:
-        said = result.diagnostics[agent]
-        assert 9 <= said["n_prior_dominated"] <= 405
-        assert said["effective_parameters"] < 396
-        assert "identified: " in said["identification"]
+        diagnostics = result.diagnostics[agent]
+        assert 9 <= diagnostics["n_prior_dominated"] <= 405
+        assert diagnostics["effective_parameters"] < 396
+        assert "identified: " in diagnostics["identification"]
 
 
 def test_fewer_noise_settings_are_tried_where_each_is_dear(small):
     assert noise_settings(9 * 81 * 5, 81, first=False) == LATER_EVALUATIONS
     assert noise_settings(9 * 729 * 5, 729, first=False) == LATER_EVALUATIONS // 2
     trace, game = small
-    said = TD.recover(trace, game=game.without_rewards(), **SETTINGS).diagnostics["agent_0"]
-    assert said["fixed"]["noise_settings"] == LATER_EVALUATIONS
+    diagnostics = TD.recover(trace, game=game.without_rewards(), **SETTINGS).diagnostics["agent_0"]
+    assert diagnostics["fixed"]["noise_settings"] == LATER_EVALUATIONS
 
 
 @pytest.mark.parametrize(("rule", "once"), [("expected", True), ("soft_q", False)])
-def test_known_policies_spare_passes_unless_the_learner_model_follows_the_reward(rule, once):
+def test_known_policies_need_one_iteration_unless_the_learner_model_follows_the_reward(rule, once):
     env = grid_world_v0.parallel_env(size=2)
     learner = MaSpi(**SETTINGS, episodes=5, keep_transitions=True)
     stages = list(learner.learn(env, n_stages=4, rng=np.random.default_rng(0)))
@@ -323,6 +329,6 @@ def test_known_policies_spare_passes_unless_the_learner_model_follows_the_reward
     known = {a: np.stack([stage.joint_policy[a] for stage in stages]) for a in trace.agents}
     observer = MaLflReplay(bootstrap=rule, step_size=0.1)
     result = observer.recover(trace, game=None, known_policies=known, **SETTINGS)
-    for said in result.diagnostics.values():
-        assert said["settled"]
-        assert (said["passes"] == 1) == once
+    for diagnostics in result.diagnostics.values():
+        assert diagnostics["settled"]
+        assert (diagnostics["passes"] == 1) == once

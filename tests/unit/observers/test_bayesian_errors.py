@@ -1,4 +1,4 @@
-"""What the Bayesian observers refuse, and whether they say why."""
+"""Arguments and options that the Bayesian observers reject, with the reason."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ def test_bad_input_is_named(small, paper_game):
         rejected("stage 1 holds no data", observer, trace=LearningTrace(stages))
 
 
-def test_replay_refuses_what_it_cannot_replay(small):
+def test_replay_rejects_traces_without_all_transitions(small):
     trace, _ = small
     bare = LearningTrace(tuple(Stage(stage.joint_counts) for stage in trace.stages))
-    rejected(r"stages \[0, 1, 2\] did not keep them", REPLAY, trace=bare)
+    rejected(r"stages \[0, 1, 2\] hold none", REPLAY, trace=bare)
     rejected("neither next-state counts nor", TD, trace=bare, game=None)
     thinned = LearningTrace(
         tuple(
@@ -54,7 +54,7 @@ def test_replay_refuses_what_it_cannot_replay(small):
             for number, stage in enumerate(trace.stages)
         )
     )
-    rejected(r"stages \[1\] hold only some", REPLAY, trace=thinned)
+    rejected(r"stages \[1\] lack some", REPLAY, trace=thinned)
     flagged = replace(REPLAY, incomplete="flag").recover(thinned, game=None, **SETTINGS)
     whole = REPLAY.recover(trace, game=None, **SETTINGS)
     for agent in AGENTS:
@@ -69,11 +69,11 @@ def test_feature_maps_of_a_wrong_shape(shape):
     rejected(r"features must have shape \(81, k\) or \(81, 5, 5, k\), got", observer)
 
 
-def test_feature_columns_that_say_the_same_are_named():
+def test_dependent_feature_columns_are_named():
     phi = np.random.default_rng(0).normal(size=(81, 5))
     phi[:, 3] = phi[:, 0] - 2 * phi[:, 1]
     phi[:, 4] = 0
-    rejected(r"column\(s\) \[3, 4\]", MaLflBellman(reward_model="features", features=phi))
+    rejected(r"columns \[3, 4\]", MaLflBellman(reward_model="features", features=phi))
     phi[0, 0] = np.nan
     rejected("finite", MaLflBellman(reward_model="features", features=phi))
 
@@ -82,8 +82,8 @@ def test_feature_columns_that_say_the_same_are_named():
     ("options", "match"),
     [
         ({"reward_model": "cells"}, "reward_model must be one of.*'cells'"),
-        ({"features": np.eye(81)}, "features are given with"),
-        ({"reward_model": "features"}, "features are given with"),
+        ({"features": np.eye(81)}, "features and reward_model features must be given together"),
+        ({"reward_model": "features"}, "features and reward_model features must be given together"),
         ({"step_size": 0.0}, "step_size must be in"),
         ({"step_size": 1.5}, "step_size must be in"),
         ({"passes": 0}, "passes must be >= 1"),

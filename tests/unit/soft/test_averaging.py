@@ -79,7 +79,7 @@ def test_three_forms_agree(name, zeros):
 
 @st.composite
 def factored_games(draw: st.DrawFn) -> MarkovGame:
-    """Every agent moves one factor, alone or with others; now and then one is moved by nobody."""
+    """Each agent moves one factor, alone or with others; sometimes no agent moves a factor."""
     n_actions = draw(st.lists(st.integers(1, 3), min_size=1, max_size=3))
     of = [draw(st.integers(0, len(n_actions) - 1)) for _ in n_actions]
     groups = [tuple(i for i, f in enumerate(of) if f == factor) for factor in sorted(set(of))]
@@ -201,7 +201,7 @@ def test_a_sum_that_does_not_converge_names_the_residual_reached():
     policies = policies_of(game, 7)
     onward = averaged_dynamics(game, policies, 0).under(policies[0])
     gain = np.random.default_rng(1).normal(size=game.n_states)
-    with pytest.raises(ArithmeticError, match=r"residual \d\.\de-1[5-7], wanted 0\.0e\+00"):
+    with pytest.raises(ArithmeticError, match=r"residual \d\.\de-1[5-7], allowed 0\.0e\+00"):
         iterated_sum(onward, gain, discount=0.9, residual=0.0)
     gain[3] = np.nan
     with pytest.raises(ArithmeticError, match="did not converge"):

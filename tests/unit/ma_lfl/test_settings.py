@@ -1,4 +1,4 @@
-"""Which solver a game gets, what is refused, and that both find the same reward."""
+"""The choice of the solver, rejected settings, and the agreement of both solvers."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ def by_both(observer, game, trace, known=None):
     )
 
 
-def same_reward(dense, iterative, *, deviations=0.05):
+def same_reward(dense, iterative, *, allowed_sd=0.05):
     for agent, reward in dense.rewards.items():
         other, sd = iterative.rewards[agent], dense.sd[agent]
         assert other.shape == reward.shape
         assert abs(other.mean()) < 1e-9
         assert np.corrcoef(reward.ravel(), other.ravel())[0, 1] > 0.999
-        assert np.abs((reward - other) / sd).max() < deviations
+        assert np.abs((reward - other) / sd).max() < allowed_sd
         ratio = iterative.sd[agent] / sd
         assert np.mean((ratio > 0.5) & (ratio < 2)) >= 0.9
         np.testing.assert_allclose(
@@ -73,14 +73,14 @@ def test_known_policies_give_the_same_reward(known, both):
             assert np.corrcoef(result.rewards[agent], truth)[0, 1] > 0.99
 
 
-def test_with_all_policies_known_one_pass_is_enough(both):
+def test_with_all_policies_known_one_iteration_is_enough(both):
     for result in both:
         for agent in AGENTS:
             assert result.diagnostics[agent]["passes"] == 1
             assert result.diagnostics[agent]["settled"] is True
 
 
-def test_diagnostics_tell_the_solver(both):
+def test_diagnostics_name_the_solver(both):
     dense, iterative = (result.diagnostics["agent_0"] for result in both)
     assert dense["solver"] == "dense"
     assert dense["sd_method"] == "exact"
@@ -175,7 +175,7 @@ def test_given_what_the_search_chose_the_evidence_is_that_of_the_search(learner)
 
 
 def test_what_diagnostics_say_was_chosen_can_be_given(known):
-    """All three, as they stand there, also where the noise of a learner model was not in play."""
+    """All three values of the diagnostics, also for a learner model without noise."""
     game, trace, policies = known
     said = recovered(MaLflBellman(learner="exact"), game, trace, policies).diagnostics["agent_0"]
     names = ("noise_variance", "noise_scale", "prior_variance")
@@ -194,7 +194,7 @@ def test_replay_takes_noise_and_prior_too():
         assert np.isfinite(said["log_evidence"])
 
 
-def test_larger_noise_given_means_larger_deviations(known, both):
+def test_larger_given_noise_gives_larger_standard_deviations(known, both):
     game, trace, policies = known
     louder = recovered(replace(EXACT, noise_variance=1.0, solver="dense"), game, trace, policies)
     for agent in AGENTS:
@@ -226,14 +226,14 @@ def test_auto_stays_dense_on_small_games(known):
     assert recovered(EXACT, game, trace, policies).diagnostics["agent_1"]["solver"] == "dense"
 
 
-# What is refused
+# Rejected settings
 
 
 @pytest.mark.parametrize(
     ("options", "match"),
     [
-        ({"noise_variance": 1.0}, "given together or not at all, got 1.0 and None"),
-        ({"prior_variance": 1.0}, "given together or not at all, got None and 1.0"),
+        ({"noise_variance": 1.0}, "given together or both left out, got 1.0 and None"),
+        ({"prior_variance": 1.0}, "given together or both left out, got None and 1.0"),
         ({**GIVEN, "noise_variance": 0.0}, "noise_variance must be > 0 and finite, got 0.0"),
         ({**GIVEN, "prior_variance": -1.0}, "prior_variance must be > 0 and finite, got -1.0"),
         ({**GIVEN, "noise_scale": np.nan}, "noise_scale must be .* got nan"),
@@ -263,10 +263,10 @@ ITERATIVE = replace(EXACT, solver="iterative")
         ),
         ({"learner": "auto"}, "give learner"),
         ({"learner": "td", "step_size": None}, "give step_size"),
-        ({"covariance": True}, "leave covariance out"),
+        ({"covariance": True}, "set covariance to false"),
     ],
 )
-def test_what_the_iterative_solver_cannot_do_is_refused_at_once(options, match):
+def test_options_that_the_iterative_solver_cannot_serve_are_rejected(options, match):
     with pytest.raises(ValueError, match=match):
         replace(ITERATIVE, **options)
 
@@ -285,12 +285,12 @@ def test_exact_learners_need_no_step_size(known):
 
 
 @pytest.mark.parametrize("observer", [MaLflBellman(), replace(EXACT, solver="dense")])
-def test_a_game_too_large_for_coefficients_is_refused_with_bytes_and_a_way_out(observer):
+def test_a_game_too_large_for_coefficients_is_rejected_with_bytes_and_a_remedy(observer):
     with pytest.raises(ValueError, match="160000 reward unknowns") as error:
         observer.check_size(160_000, (5, 5), 10)
-    said = str(error.value)
-    assert f"({8 * 10 * 160_000 * 5 * 160_000} bytes)" in said
-    assert "noise_variance and prior_variance" in said
+    message = str(error.value)
+    assert f"({8 * 10 * 160_000 * 5 * 160_000} bytes)" in message
+    assert "noise_variance and prior_variance" in message
 
 
 def test_the_same_game_is_let_through_without_coefficients():
@@ -298,7 +298,7 @@ def test_the_same_game_is_let_through_without_coefficients():
         observer.check_size(160_000, (5, 5), 10)
 
 
-def test_a_game_too_large_for_either_is_refused():
+def test_a_game_too_large_for_both_is_rejected():
     with pytest.raises(ValueError, match=r"a value per stage, joint state.*GiB"):
         EXACT.check_size(64_000_000, (5, 5), 10)
     with pytest.raises(ValueError, match="the joint actions of"):
@@ -309,9 +309,9 @@ def test_a_game_too_large_for_either_is_refused():
 
 
 @pytest.mark.parametrize("solver", ["dense", "iterative"])
-def test_refusal_comes_before_any_work(known, solver, monkeypatch):
+def test_a_game_is_rejected_before_any_work(known, solver, monkeypatch):
     def work(*_, **__):
-        raise AssertionError("worked before refusing")
+        raise AssertionError("worked before rejecting")
 
     for model in (ExactEvaluation, ExpectedTd):
         for method in ("coefficients", "values"):
@@ -332,7 +332,7 @@ def test_the_example_of_the_docs_runs(capsys):
         ),
         {},
     )
-    first, second, told = capsys.readouterr().out.splitlines()
+    first, second, third = capsys.readouterr().out.splitlines()
     assert float(first.split()[1]) > 0.99
     assert float(second.split()[1]) > 0.99
-    assert told.startswith("iterative ")
+    assert third.startswith("iterative ")
