@@ -35,7 +35,7 @@ def test_bad_input_is_named(small, paper_game):
     rejected("temperature must be > 0.*got 0", temperature=0.0)
     rejected("temperature must be > 0.*got inf", temperature=np.inf)
     rejected("16 and", game=paper_game(size=2).without_rewards())
-    rejected("names 'agent_9'", known_policies={"agent_9": np.ones((2, 81, 5)) / 5})
+    rejected("has 'agent_9'", known_policies={"agent_9": np.ones((2, 81, 5)) / 5})
     nothing = trace.stages[0].transitions.slice(0, 0)
     empty = Stage(np.zeros((81, 5, 5), dtype=np.int64), None, nothing)
     stages = (trace.stages[0], empty, trace.stages[1])
