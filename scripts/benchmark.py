@@ -1,9 +1,9 @@
-"""Every speed that we claim, as a ratio measured in one run: `python scripts/benchmark.py`.
+"""Measure every speed that the docs state, as a ratio: `python scripts/benchmark.py`.
 
-A line sets two pieces of code to the same task. They run in turn, A B A B ..., so that whatever
-else the machine does hits both, and the ratio is taken within each pair. All code has run once
-before it is timed, so compilation is left out; only the line `protocol` times a whole process,
-imports included. The line `scaling` is no such pair: its curves have a table of their own.
+A line runs two programs on the same task. They run in turn, A B A B ..., so that other load of the
+machine affects both, and the ratio is taken within each pair. All code runs once before it is
+timed, so compilation does not count; only the line `protocol` times a whole process with its
+imports. The line `scaling` is not a pair: its curves have a separate table.
 """
 
 from __future__ import annotations
@@ -32,15 +32,16 @@ from benchmark_scaling import SIZES, scaling
 
 @dataclass(frozen=True)
 class Line:
-    """A line that can be asked for.
+    """A line that can be requested.
 
     Args:
-        contests: sets it up, small if told so, and runs everything once; None: the line `scaling`.
-        repeats: if not told otherwise.
-        extra: of the package, that brings `modules`.
-        modules: that it needs.
-        optional: whether it is left out, with a word, where they are missing and nobody asked for
-            it by name.
+        contests: sets the line up, small for True, and runs everything once; None: the line
+            `scaling`.
+        repeats: default number of repeats.
+        extra: the extra of the package that installs `modules`.
+        modules: required modules.
+        optional: whether the line is skipped, with a note, if modules are missing and it was not
+            requested by name.
     """
 
     contests: Callable[[bool], Iterable[Contest]] | None
@@ -65,10 +66,10 @@ PACKAGES = ["numpy", "numba", "scipy", "torch", "pettingzoo", "gymnasium", "mpe2
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the lines asked for, print the table, write the JSON file.
+    """Run the requested lines, print the table, write the JSON file.
 
-    Returns 0; 1 where a game of the line `scaling` failed; 2 for bad input or a missing extra: then
-    nothing is measured or written.
+    Returns 0; 1 if a game of the line `scaling` failed; 2 for bad input or a missing extra, before
+    anything is measured or written.
     """
     arguments = _parser().parse_args(argv)
     if arguments.lines is None:
@@ -124,7 +125,7 @@ def _draw(curves: Mapping[str, Any], path: Path) -> None:
 
 
 def _tell_of_compilation() -> None:
-    if find_spec("numba") is not None:  # `step` does without
+    if find_spec("numba") is not None:  # the line `step` does not need it
         from malfl_algos.work.compilation import tell_of_compilation
 
         tell_of_compilation()
@@ -198,7 +199,7 @@ def _count(text: str) -> int:
 
 
 def _all_lines() -> list[str]:
-    """All but the optional ones whose modules are missing; says which and why."""
+    """All lines except optional ones whose modules are missing; prints which and why."""
     reasons = {name: _missing([name]) for name, line in LINES.items() if line.optional}
     for reason in filter(None, reasons.values()):
         print(f"benchmark: left out: {reason}", file=sys.stderr)
@@ -206,7 +207,7 @@ def _all_lines() -> list[str]:
 
 
 def _missing(names: Iterable[str]) -> str | None:
-    """What to install for the lines asked for, if anything."""
+    """What to install for the requested lines; None if nothing is missing."""
     for name in names:
         line = LINES[name]
         missing = [module for module in line.modules if find_spec(module) is None]
@@ -216,12 +217,12 @@ def _missing(names: Iterable[str]) -> str | None:
 
 
 def _fault(arguments: argparse.Namespace) -> str | None:
-    """What is amiss, before minutes are spent on what cannot be written."""
+    """What is wrong with the arguments; None if nothing is."""
     figure: Path | None = arguments.figure
     if figure is not None and "scaling" not in arguments.lines:
-        return "--figure draws the line scaling: ask for it, too"
+        return "--figure draws the line scaling: request this line, too"
     if figure is not None and figure.suffix != ".png":
-        return f"--figure must name a png, got {str(figure)!r}"
+        return f"--figure must name a .png file, got {str(figure)!r}"
     for option, path in (("--json", arguments.json), ("--figure", figure)):
         if path is not None and (not path.parent.is_dir() or path.is_dir()):
             return f"{option} must name a file in a folder that exists, got {str(path)!r}"
@@ -254,7 +255,7 @@ def _cpu() -> str:
 
 
 def _load() -> float | None:
-    """Processes that wanted a processor in the last minute; None where the system cannot tell."""
+    """Load average of the last minute; None if the system does not provide it."""
     try:
         return round(os.getloadavg()[0], 2)
     except (AttributeError, OSError):
@@ -280,7 +281,7 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _footer(rows: Sequence[Mapping[str, Any]], machine: Mapping[str, Any], *, fast: bool) -> str:
-    lines = ["", "Medians, quartiles in brackets; a ratio above 1 says that ours is faster."]
+    lines = ["", "Medians, quartiles in brackets; a ratio above 1 means that ours is faster."]
     lines += [
         f"{row['line']}: {key}: {value:.3g}" for row in rows for key, value in row["notes"].items()
     ]
@@ -289,7 +290,7 @@ def _footer(rows: Sequence[Mapping[str, Any]], machine: Mapping[str, Any], *, fa
         f"load average {machine['load_before']} before, {machine['load_after']} after"
     )
     if fast:
-        lines.append("--fast: sizes too small for figures to quote")
+        lines.append("--fast: the sizes are too small for results to be quoted")
     return "\n".join(lines)
 
 

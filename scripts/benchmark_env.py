@@ -1,4 +1,4 @@
-"""The lines `step` and `vector`: environments alone, one game at a time and thousands at once."""
+"""The lines `step` and `vector`: only environments, one game at a time and thousands at once."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ N_GAMES = 4096
 
 
 def step(fast: bool) -> list[Contest]:
-    """Steps of the parallel environment against two others, all on the same random numbers."""
+    """Steps of the parallel environment against two others with the same random numbers."""
     n_steps = 200 if fast else 10_000
     draws = np.random.default_rng(0).random((n_steps, 2))
     endless = 10**9
@@ -90,16 +90,16 @@ def vector(fast: bool) -> list[Contest]:
 
 
 def _concatenated(n_games: int) -> Any:
-    """Our parallel environment, as many times, in SuperSuit's vector environment; one process."""
+    """Copies of our parallel environment in SuperSuit's vector environment; one process."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of its own imports
+        warnings.simplefilter("ignore")  # warnings of its own imports
         supersuit = import_module("supersuit")
     one = supersuit.pettingzoo_env_to_vec_env_v1(grid_world_v0.parallel_env())
     return supersuit.concat_vec_envs_v1(one, n_games, num_cpus=0, base_class="gymnasium")
 
 
 def _dictionaries(env: Any, draws: FloatArray) -> Callable[[], None]:
-    """Steps along pre-drawn actions, NumPy integers as `Discrete.sample` gives them."""
+    """Steps along pre-drawn actions, NumPy integers as from `Discrete.sample`."""
     env.reset(seed=0)
     sizes = np.array([env.action_space(agent).n for agent in env.agents])
     table = (draws * sizes).astype(np.int64)
@@ -109,7 +109,7 @@ def _dictionaries(env: Any, draws: FloatArray) -> Callable[[], None]:
 
 
 def _walk(env: Any, actions: Sequence[Any] | NDArray[Any], n_calls: int) -> Callable[[], None]:
-    """So many steps along pre-drawn actions, over and over."""
+    """The given number of steps along pre-drawn actions, repeated from the start."""
     env.reset(seed=0)
 
     def run() -> None:

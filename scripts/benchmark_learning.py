@@ -19,13 +19,13 @@ Draw = Callable[[FloatArray], int]
 """Probabilities `(n_actions,)` -> action."""
 
 ORIGINAL_SECONDS = 91 * 60
-"""The original code on the full protocol, both families, one seed: measured by us on this kind of
-machine, see docs/performance.md."""
+"""Seconds of the original code on the full protocol, both families, one seed, measured by us on
+this kind of machine; see docs/performance.md."""
 PAPERS_OBSERVERS = ("ma-lfl", "ma-lfl-own-action", "ma-lfl-state", "ma-lfl-faithful")
 
 
 def td(fast: bool) -> list[Contest]:
-    """Joint td steps: the compiled stage against a loop as one writes it in Python."""
+    """Joint td steps: the compiled stage against a plain loop in Python."""
     from malfl_algos.play.tabular import sample_stage
 
     game = markov_game(grid_world_v0.parallel_env())
@@ -120,8 +120,9 @@ def plain_stage(
 
 
 def protocol(fast: bool) -> list[Contest]:
-    """From learning to pictures by one command, on all processors, into a new folder: the paper
-    with one seed, and our observer beside the paper's with five.
+    """One command from learning to figures, on all processors, into a new folder.
+
+    The paper's observers with one seed; our observer and one of the paper's with five.
     """
     small: tuple[str, ...] = ()
     ours, share = ("ma-lfl", "ma-lfl-bellman"), 1.0

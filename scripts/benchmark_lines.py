@@ -1,4 +1,4 @@
-"""A line of `benchmark.py`, two pieces of code that are set to the same task, and its figures."""
+"""A line of `benchmark.py`: two programs on the same task, and the numbers of its table."""
 
 from __future__ import annotations
 
@@ -21,12 +21,10 @@ class Contest:
     Args:
         name: of the row.
         unit: "steps/s", "s" for the whole task, or "s/million" steps.
-        ours, baseline: what is timed. A number in place of the baseline is seconds measured
-            elsewhere.
-        against: what the baseline is.
-        ours_steps, baseline_steps: steps, or millions of them, that a call makes; 1 where the unit
-            is "s".
-        aim: ratio that we want.
+        ours, baseline: the timed programs. A baseline may be a number: seconds measured elsewhere.
+        against: description of the baseline.
+        ours_steps, baseline_steps: steps, or millions of steps, per call; 1 for the unit "s".
+        aim: the desired ratio.
         notes: facts that belong to the row.
     """
 
@@ -59,7 +57,7 @@ def spread(values: Sequence[float] | NDArray[np.float64]) -> dict[str, Any]:
 
 
 def cell(values: Mapping[str, Any]) -> str:
-    """A spread, as the cell of a table."""
+    """A result of `spread` as the cell of a table."""
     low, high = values["quartiles"]
     if low == high:
         return number(values["median"])
@@ -67,12 +65,12 @@ def cell(values: Mapping[str, Any]) -> str:
 
 
 def number(value: float) -> str:
-    """Three digits, thousands apart."""
+    """The number with three digits and separated thousands."""
     decimals = 2 - floor(log10(value))
     return f"{round(value, decimals):,.{max(decimals, 0)}f}"
 
 
 def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table, ready for the docs."""
+    """A Markdown table."""
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])

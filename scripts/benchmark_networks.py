@@ -1,4 +1,4 @@
-"""What `benchmark.py` times of networks: many games side by side against a loop over single states.
+"""The line `networks`: many games side by side against a loop over single states.
 
 PyTorch is imported when the line is asked for; the other lines do without.
 """
@@ -21,7 +21,7 @@ EPISODE_LENGTH = 25
 
 
 def networks(fast: bool) -> list[Contest]:
-    """Steps a second while a stage is gathered, and of an epoch of the reward fit.
+    """Steps per second of collecting a stage, and of an epoch of the reward fit.
 
     A step of one game counts once, however many agents it has. Policies are networks with two
     hidden layers of 64; both sides use one processor. The other side is a loop as users write it:
@@ -88,7 +88,7 @@ def _gathering(name: str, make: Callable[[], Any], n_games: int) -> Contest:
 
 
 def _loop(env: Any, agents: list[Any], n_episodes: int) -> Callable[[], None]:
-    """Episodes one after the other, state by state."""
+    """Episodes one after another, one state at a time."""
     import torch
 
     from malfl_algos.networks.mlp import apply

@@ -1,4 +1,4 @@
-"""The lines `recovery` and `replay`: the paper's equations, and what `ma-lfl-replay` computes."""
+"""The lines `recovery` and `replay`: the paper's equations, and the sums of `ma-lfl-replay`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ WANTED = {"wanted, s/million": 0.3, "stretch, s/million": 0.1}
 
 
 def recovery(fast: bool) -> Iterator[Contest]:
-    """Equation (12) of both agents, set up and solved exactly, against 1000 epochs of Adam.
+    """Equation (12) for both agents, set up and solved exactly, against 1000 epochs of Adam.
 
     BLAS has one thread, as in the pipeline, while the contest is measured.
     """
@@ -62,7 +62,7 @@ def recovery(fast: bool) -> Iterator[Contest]:
 
 
 def _improvements(fast: bool) -> list[Any]:
-    """What (12) needs of each agent after the paper's learning, homogeneous family, seed 0."""
+    """The inputs of (12) for each agent after the paper's learning, homogeneous family, seed 0."""
     from malfl_algos.ma_lfl.policy_estimation import entropy_regularised_policy
     from malfl_algos.ma_lfl.recovery import improvements_of
 
@@ -114,7 +114,7 @@ def replay(fast: bool) -> list[Contest]:
         plain_noise(short, policies[0], 0, reward)
 
     def recover() -> int:
-        """How many step sizes it tried."""
+        """The number of step sizes that were tried."""
         recovered = observer.recover(trace, game=None, discount=DISCOUNT, temperature=TEMPERATURE)
         return len(recovered.diagnostics[trace.agents[0]]["searches"]["step_size"])
 
@@ -160,9 +160,9 @@ def plain_coefficients(stage: StageArrays, policy: FloatArray, agent_index: int)
 def plain_noise(
     stage: StageArrays, policy: FloatArray, agent_index: int, reward: FloatArray, *, signs: int = 64
 ) -> FloatArray:
-    """Variance of q `(n_states, n_actions)` that the unseen bootstrap draws leave, in float64.
+    """Variance of q `(n_states, n_actions)` left by unobserved bootstrap draws, in float64.
 
-    What `ReplayedTd.variance` gives, from other random signs.
+    The same as `ReplayedTd.variance`, from other random signs.
     """
     steps = _steps(stage)
     mean, noise = np.zeros(policy.shape), np.zeros((*policy.shape, signs))

@@ -1,4 +1,4 @@
-"""What `benchmark.py` times of the network observer: an epoch of its reward fit.
+"""The part of the line `networks` on the network observer: an epoch of its reward fit.
 
 PyTorch is imported when the line is asked for.
 """
@@ -20,7 +20,7 @@ DISCOUNT = 0.9
 
 
 def reward_fit(fast: bool) -> Contest:
-    """Steps a second while reward and potentials are fitted to (11)-(12).
+    """Steps per second of fitting reward and potentials to (11)-(12).
 
     The data are random real-valued observations, none of them twice: no step can be left out. Ours
     are whole epochs in mini-batches, what they need at the start with them. The other side calls

@@ -28,18 +28,18 @@ SIZES = (3, 4, 5, 6, 8, 10, 14, 20)
 TEAMS = (3, 4)
 """Agents on a board of 3 x 3, beyond two."""
 SEARCHED_STATES = 729
-"""Up to so many joint states noise and prior are searched: 5 x 5, and 3 x 3 with three agents."""
+"""Noise and prior are searched up to this number of joint states: 5 x 5 with two agents."""
 BOTH_STATES = 1300
-"""Up to so many, both solvers are timed: 6 x 6."""
+"""Both solvers are timed up to this number of joint states: 6 x 6."""
 PATIENCE = 300
-"""Seconds of runs of one game after which it is not run again."""
+"""A game is not run again after this many seconds of its runs."""
 AIMS: Mapping[tuple[int, int], tuple[float, float | None]] = {
     (5, 2): (5, None),
     (10, 2): (120, 2e9),
     (20, 2): (90 * 60, 8e9),
     (3, 4): (60, None),
 }
-"""Seconds of learning and recovery together, and bytes, that we want of (size, agents)."""
+"""Desired seconds of learning and recovery together, and bytes, by (size, agents)."""
 HYPER_PARAMETERS = ("noise_variance", "prior_variance")
 
 
@@ -52,11 +52,11 @@ def scaling(fast: bool, *, repeats: int, largest: int) -> dict[str, Any]:
 
     Args:
         fast: tiny games only.
-        repeats: runs of a game, while they take less than `PATIENCE` together.
+        repeats: runs per game, as long as they take less than `PATIENCE` together.
         largest: size of the largest board.
 
     Returns:
-        What goes into the JSON file: a row for each game, and the fits.
+        The content of the JSON file: a row for each game, and the fits.
     """
     from benchmark_scaling_report import fits
 
@@ -99,7 +99,7 @@ def _given(job: Job, values: Mapping[str, float], **changed: Any) -> Job:
 def _row(
     runs: Sequence[Mapping[str, Any]], pair: Sequence[Sequence[Mapping[str, Any]]] | None
 ) -> dict[str, Any]:
-    """What came of a game: as a user runs it, and with either solver under the same settings."""
+    """The results of a game: as a user runs it, and with both solvers under the same settings."""
     seconds = {key: np.array([run[key] for run in runs]) for key in ("learning", "recovery")}
     row: dict[str, Any] = {key: spread(values) for key, values in seconds.items()}
     row["total"] = spread(seconds["learning"] + seconds["recovery"])
@@ -137,7 +137,7 @@ def _about(job: Job, game: MarkovGame) -> dict[str, Any]:
 
 
 def _repeated(jobs: Sequence[Job], repeats: int) -> list[list[dict[str, Any]]]:
-    """Results of each job, which run in turn, A B A B ..."""
+    """Results of the jobs, which run in turn, A B A B ..."""
     results: list[list[dict[str, Any]]] = [[] for _ in jobs]
     started = perf_counter()
     while not results[0] or (len(results[0]) < repeats and perf_counter() - started < PATIENCE):

@@ -1,4 +1,4 @@
-"""How the line `scaling` is shown: a table, fitted exponents, and a picture of time and memory."""
+"""The report of the line `scaling`: a table, fitted exponents, a figure of time and memory."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def scaling_figure(found: Mapping[str, Any]) -> Figure:
     """Draw what `benchmark_scaling.scaling` returns, both axes logarithmic.
 
     Args:
-        found: games that failed are left out.
+        found: the results; failed games are skipped.
     """
     rows = [row for row in found["games"] if "fault" not in row]
     figure = new_figure(9.5, 4.4)

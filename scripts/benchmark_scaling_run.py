@@ -1,4 +1,4 @@
-"""One run of the line `scaling`, in a process of its own, so that its peak memory is its own.
+"""One run of the line `scaling` in a separate process, so that its peak memory can be measured.
 
 `python benchmark_scaling_run.py '{"size": 4, "n_agents": 2, ...}'` prints what came of it as JSON.
 """
@@ -23,7 +23,7 @@ FAMILY = "heterogeneous"
 
 @dataclass(frozen=True)
 class Job:
-    """What a run does.
+    """The settings of a run.
 
     Args:
         size, n_agents: of the game.
@@ -115,14 +115,14 @@ def peak_bytes() -> int:
         lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
         return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
     except (OSError, StopIteration):
-        import resource  # not on Windows, which nobody has measured
+        import resource  # not available on Windows
 
         most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return most if sys.platform == "darwin" else 1024 * most
 
 
 def main() -> None:
-    """Run the job in the first argument, after a tiny one for what is compiled or loaded once."""
+    """Run the job in the first argument, after a tiny job that compiles and loads everything."""
     job = Job(**json.loads(sys.argv[1]))
     tiny = replace(job, size=2, n_agents=2, n_stages=3, noise_variance=1e-5, prior_variance=2.0)
     for solver in ("dense", "iterative"):

@@ -1,8 +1,8 @@
-"""The network observer on grid worlds seen as rows and columns: `python scripts/networks.py`.
+"""The network observer on grid worlds observed as rows and columns: `python scripts/networks.py`.
 
 Study `small`: the 3x3 game, exact and td learners. Study `large`: a larger board, of which the
-samples visit only a part. Every cell leaves one JSON file, so the study can be stopped, gone on
-with and extended; the table and the figures are made of whatever cells there are.
+samples visit only a part. Every cell writes one JSON file, so the study can be stopped, resumed and
+extended; the table and the figures are made from the cells that are present.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ WIDTHS = {"small": 128, "large": 256}
 
 @dataclass(frozen=True)
 class Cell:
-    """One trace, and one observer of it.
+    """One trace and one observer.
 
     Args:
         size: of the board.
         family: of rewards.
         learner: `td` or `exact`.
-        episodes: a stage, of 1000 steps.
+        episodes: number of episodes per stage, of 1000 steps each.
         seed: of the learners and of the observer.
         width: of the observer's random layer.
-        form: of the observer.
+        form: the option `form` of the observer.
     """
 
     size: int
@@ -56,12 +56,12 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """Of its file."""
+        """The name of its file, without suffix."""
         return "_".join(str(value) for value in asdict(self).values())
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run what is missing, then write table and figures. Returns 0; 2 for bad input."""
+    """Run the missing cells, then write the table and the figures. Returns 0; 2 for bad input."""
     parser = _parser()
     given = parser.parse_args(argv)
     if min(given.seeds) < 0 or given.episodes_small < 10 or min(given.episodes_large) < 1:
@@ -75,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             write_json(root / f"{cell.name}.json", run(cell, log_dir=given.log_dir))
     cells = [json.loads(path.read_text()) for path in sorted(root.glob("*.json"))]
     if not cells:
-        parser.error(f"no cell of a study in {root}")
+        parser.error(f"{root} holds no cell of a study")
     print(write_table(cells, root))
     for path in write_network_figures(cells, root / "figures"):
         print(f"drawn: {path}")
@@ -83,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run(cell: Cell, *, log_dir: str | None = None) -> dict[str, Any]:
-    """Let the learners learn, recover, and score."""
+    """Let the learners learn, recover rewards, and score them."""
     import torch
 
     from malfl_algos.observers.network import MaLflNetwork
@@ -109,11 +109,11 @@ def run(cell: Cell, *, log_dir: str | None = None) -> dict[str, Any]:
         seed=cell.seed,
         log_dir=None if log_dir is None else str(Path(log_dir) / cell.name),
     )
-    begun = process_time()
+    started = process_time()
     found = observer.recover(
         trace, game=game.without_rewards(), discount=DISCOUNT, temperature=TEMPERATURE
     )
-    seconds = process_time() - begun
+    seconds = process_time() - started
     agents = []
     for index, agent in enumerate(trace.agents):
         truth, mean = game.reward(index), found.rewards[agent]
@@ -160,7 +160,7 @@ GROUPS = ("all", "visited", "visited_later", "never_visited")
 
 
 def rows_of(cells: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
-    """A row per setting and group of states, over seeds; agents averaged within a seed."""
+    """One row per setting and group of states: means over seeds, agents averaged within a seed."""
     keys = ("size", "family", "learner", "episodes", "width", "form")
     settings = sorted({tuple(cell[key] for key in keys) for cell in cells})
     for setting in settings:
@@ -189,7 +189,7 @@ def rows_of(cells: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
 
 
 def write_table(cells: Sequence[Mapping[str, Any]], root: Path) -> str:
-    """`table.csv` and `table.md`; the latter's text."""
+    """Write `table.csv` and `table.md`; returns the text of `table.md`."""
     rows = list(rows_of(cells))
     with (root / "table.csv").open("w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, list(rows[0]))
@@ -239,12 +239,18 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--studies", nargs="+", choices=("small", "large"), default=["small"])
     parser.add_argument("--seeds", nargs="+", type=int, default=list(range(5)))
     parser.add_argument("--form", choices=("bellman", "potentials"), default="bellman")
-    parser.add_argument("--episodes-small", type=int, default=3000, help="a stage, 3x3, full data")
+    parser.add_argument(
+        "--episodes-small", type=int, default=3000, help="episodes per stage of the 3x3 game"
+    )
     parser.add_argument("--episodes-large", type=int, nargs="+", default=[30, 300])
-    parser.add_argument("--size", type=int, default=8, help="of the large board")
-    parser.add_argument("--width", type=int, help="of the random layer on the large board")
-    parser.add_argument("--log-dir", help="folder for TensorBoard")
-    parser.add_argument("--tables-only", action="store_true", help="run nothing")
+    parser.add_argument("--size", type=int, default=8, help="rows and columns of the large board")
+    parser.add_argument("--width", type=int, help="width of the random layer on the large board")
+    parser.add_argument("--log-dir", help="write TensorBoard logs into this folder")
+    parser.add_argument(
+        "--tables-only",
+        action="store_true",
+        help="run nothing, only report",
+    )
     return parser
 
 

@@ -1,7 +1,7 @@
-"""How far the policies of MA-SPI with networks are from exact MA-SPI, on the paper's 3x3 game.
+"""Compare the policies of MA-SPI with networks and of exact MA-SPI on the paper's 3x3 game.
 
-Prints, per family and seed, the largest over the stages of the total variation between the two
-policies, averaged over joint states and agents, and the time that a stage takes. Usage: python
+The table has one row per family and seed: the total variation between the two policies, averaged
+over joint states and agents, largest over the stages; and the seconds per stage. Usage: python
 scripts/networks_agreement.py [--seeds 0 1 2] [--iterations 10] [--option KEY=VALUE ...]
 """
 
@@ -31,7 +31,7 @@ def main() -> None:
     arguments = parser.parse_args()
     pairs = (option.partition("=") for option in arguments.option)
     options = {key: parse_yaml(value) for key, _, value in pairs}
-    print("| family | seed | largest of the stages | seconds a stage | of the processor |")
+    print("| family | seed | largest over stages | seconds per stage | processor seconds |")
     print("|---|---|---|---|---|")
     for family in ("homogeneous", "heterogeneous"):
         for seed in arguments.seeds:

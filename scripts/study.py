@@ -1,8 +1,8 @@
 """The study of all observers: `python scripts/study.py --output-dir study`.
 
-Every cell (game, learner, amount of data, seed) leaves one small JSON file, so the study can be
-stopped, gone on with and extended. Tables and figures are made of whatever cells there are.
-`study_plan.py` says what the cells are, `study_targets.py` what numbers are aimed at.
+Every cell (game, learner, amount of data, seed) writes one small JSON file, so the study can be
+stopped, resumed and extended. Tables and figures are made from the cells that are present. Read
+`study_plan.py` first, which lists the cells; `study_targets.py` lists the targets.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ SETTINGS = (
 
 @dataclass(frozen=True)
 class Task:
-    """What is missing of a cell: the observers, by label."""
+    """The observers that a cell still lacks, by label."""
 
     cell: Cell
     observers: tuple[str, ...]
@@ -69,7 +69,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a task: the seconds it took, and the traceback if it failed."""
+    """The outcome of a task: its wall time in seconds, and the traceback if it failed."""
 
     task: Task
     seconds: float
@@ -77,10 +77,10 @@ class Outcome:
 
 
 def missing_tasks(plan: Iterable[Cell], observers: Iterable[str], root: Path) -> list[Task]:
-    """What is still to be done, in the order of the plan.
+    """The tasks that are not done yet, in the order of the plan.
 
     Raises:
-        InputError: for a damaged file, or one that was made with other numbers of episodes.
+        InputError: for a damaged file, or a file that was made with another number of episodes.
     """
     tasks = []
     for cell in plan:
@@ -91,8 +91,8 @@ def missing_tasks(plan: Iterable[Cell], observers: Iterable[str], root: Path) ->
             made = content["cell"].get("episodes"), content["cell"].get("held_out", False)
             if made != (cell.episodes, cell.held_out):
                 raise InputError(
-                    f"{path} was made with {made[0]} episodes a stage and held_out {made[1]}, now "
-                    f"{cell.episodes} and {cell.held_out} are asked for: choose another "
+                    f"{path} was made with {made[0]} episodes per stage and held_out {made[1]}, "
+                    f"but {cell.episodes} and {cell.held_out} were requested: choose another "
                     "--output-dir"
                 )
             done = {row["observer"] for row in content["rows"]} | set(content["refused"])
@@ -105,8 +105,8 @@ def missing_tasks(plan: Iterable[Cell], observers: Iterable[str], root: Path) ->
 def run_task(task: Task) -> Outcome:
     """Let the learner of a cell learn, have its observers recover, add their rows to its file.
 
-    A failure is an outcome, so that other cells and observers go on. An observer that refuses the
-    game or the data (an InputError, an ArithmeticError) is recorded with its words.
+    A failure is an outcome, so that other cells and observers continue. If an observer rejects the
+    game or the data (InputError, ArithmeticError), its message is recorded.
     """
     started = perf_counter()
     try:
@@ -119,24 +119,24 @@ def run_task(task: Task) -> Outcome:
 def scored(
     cell: Cell, learned: Learned, base: Reference, observer: PluginConfig
 ) -> list[dict[str, Any]]:
-    """Let an observer recover; one row per agent with every score and what it says of itself.
+    """Let an observer recover; one row per agent with every score and the main diagnostics.
 
     Raises:
-        InputError, ArithmeticError: where it refuses the game or the data.
+        InputError, ArithmeticError: if it rejects the game or the data.
     """
-    begun = perf_counter()
+    started = perf_counter()
     observed = observe(learned, observer, policies_known=cell.data == KNOWN_POLICIES)
-    told = {"observer": observer.label, "seconds": perf_counter() - begun}
+    common = {"observer": observer.label, "seconds": perf_counter() - started}
     held_out = _held_out(learned, observed) if cell.held_out else None
     said = observed.recovered[""].diagnostics
     return [
-        {**told, **row, **_said(said.get(row["agent"], {}))}
+        {**common, **row, **_diagnostics(said.get(row["agent"], {}))}
         for row in scored_rows(base, observed.recovered, held_out=held_out)
     ]
 
 
 def _held_out(learned: Learned, observed: Observation) -> HeldOut:
-    """The last stage, and what is recovered from those before it."""
+    """The last stage, and the rewards recovered from the stages before it."""
     last = learned.trace.n_stages - 1
     return HeldOut(
         learned.game.without_rewards(),
@@ -149,7 +149,7 @@ def _held_out(learned: Learned, observed: Observation) -> HeldOut:
 
 
 def _run_observers(task: Task) -> list[str]:
-    """Do a task; the tracebacks of observers that failed."""
+    """Run a task; returns the tracebacks of observers that failed."""
     started, cell, path = perf_counter(), task.cell, task.cell.path(task.root)
     content: dict[str, Any] = {"cell": {}, "seconds": 0.0, "rows": [], "refused": {}}
     if path.exists():
@@ -171,8 +171,8 @@ def _run_observers(task: Task) -> list[str]:
     return faults
 
 
-def _said(diagnostics: Mapping[str, Any]) -> dict[str, Any]:
-    """What the observer says of itself."""
+def _diagnostics(diagnostics: Mapping[str, Any]) -> dict[str, Any]:
+    """The diagnostics of an observer that a row keeps."""
     kept = {key: plain(diagnostics.get(key)) for key in ("rank", "n_unknowns", "log_evidence")}
     settings = {key: plain(diagnostics.get(key)) for key in SETTINGS}
     kept["bounds_hit"] = list(diagnostics.get("bounds_hit") or ())
@@ -181,9 +181,9 @@ def _said(diagnostics: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run what is missing, then write tables and pictures.
+    """Run the missing cells, then write tables and figures.
 
-    Returns 0; 1 where a cell failed; 2 for bad input.
+    Returns 0; 1 if a cell failed; 2 for bad input.
     """
     parser = _parser()
     given = parser.parse_args(argv)
@@ -205,7 +205,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except InputError as fault:
         parser.error(str(fault))
     if not contents:
-        parser.error(f"no cell of a study in {root}")
+        parser.error(f"{root} holds no cell of a study")
     print(write_study_tables(root))
     shown = [row for row in study_rows(contents) if row["observer"] in DEFAULT_OBSERVERS]
     for path in write_study_figures(
@@ -223,8 +223,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(tasks: Sequence[Task], root: Path, *, jobs: int | None) -> list[Outcome]:
-    """Do the tasks; the failed ones."""
-    print(f"{len(tasks)} cells to do", flush=True)
+    """Run the tasks; returns the failed ones."""
+    print(f"{len(tasks)} cells to run", flush=True)
     started, before = perf_counter(), _wall_seconds(root)
     work, failures = 0.0, []
     outcomes = local_pool(jobs).run(
@@ -246,16 +246,12 @@ def _run(tasks: Sequence[Task], root: Path, *, jobs: int | None) -> list[Outcome
     return failures
 
 
-def _died(task: Task, words: str) -> Outcome:
-    return Outcome(task, 0.0, f"its process died: {words}")
-
-
 def _wall_file(root: Path) -> Path:
     return root / "time.json"
 
 
 def _wall_seconds(root: Path) -> float:
-    """Wall time of all runs in a folder so far."""
+    """Wall time in seconds of all runs in a folder so far."""
     try:
         return float(json.loads(_wall_file(root).read_text(encoding="utf-8"))["wall_seconds"])
     except (OSError, ValueError, KeyError, TypeError):
@@ -276,23 +272,28 @@ def _parser() -> argparse.ArgumentParser:
             choices=list(known),
             default=default,
             metavar="NAME",
-            help=f"some of {', '.join(known)} (default: {' '.join(default)})",
+            help=f"choose from {', '.join(known)} (default: {' '.join(default)})",
         )
     parser.add_argument(
-        "--seeds", nargs="+", type=_seed, default=list(range(100, 120)), help="(default: 100..119)"
+        "--seeds", nargs="+", type=_seed, default=list(range(100, 120)), help="default: 100..119"
     )
-    parser.add_argument("--output-dir", type=Path, default=Path("study"), help="(default: study)")
-    parser.add_argument("--jobs", type=_count, help="processes (default: one per processor)")
+    parser.add_argument("--output-dir", type=Path, default=Path("study"), help="default: study")
+    parser.add_argument("--jobs", type=_count, help="worker processes (default: one per processor)")
     parser.add_argument(
-        "--episodes", type=_count, default=3000, help="of a stage, full data (default: 3000)"
+        "--episodes",
+        type=_count,
+        default=3000,
+        help="episodes per stage that count as full data (default: 3000)",
     )
     parser.add_argument(
         "--held-out",
         action="store_true",
-        help="also recover from all stages but the last, and predict the last",
+        help="also recover from all stages but the last, and predict the last stage",
     )
     parser.add_argument(
-        "--tables-only", action="store_true", help="run nothing, make tables of the cells there are"
+        "--tables-only",
+        action="store_true",
+        help="run nothing, only make tables and figures",
     )
     return parser
 

@@ -33,15 +33,15 @@ LEARNERS: Mapping[str, PluginConfig] = {
     **{name: PluginConfig("ma-spi", "ma-spi", {"evaluation": name}) for name in ("td", "exact")},
     **{name: PluginConfig(name, name) for name in FOREIGN},
 }
-"""By label. Those but the first two come in distributions of their own, in `plugins/`."""
+"""By label. The first two are part of the package; the others are separate distributions."""
 DEFAULT_LEARNERS = ("td", "exact")
 KNOWN_POLICIES = "policies"
 DATA: Mapping[str, int] = {"full": 1, "1/10": 10, "1/100": 100, KNOWN_POLICIES: 100}
-"""What the episodes of a stage are divided by. `policies`: the observer is told the true policies,
-so that no data are needed; for exact learners alone, whose policies follow from the reward."""
+"""Divisors of the number of episodes per stage. `policies`: the observer knows the true policies
+and needs no data; only for exact learners, whose policies follow from the reward."""
 
 FEW_SEEDS = 5
-"""Of the seeds, how many the slow parts of the study take."""
+"""Number of seeds in the slow parts of the study."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,8 @@ class StudyGame:
 
     Args:
         game: the board.
-        rewards: for a seed one entry per agent, a reward name or a table; None: the family that
-            is built in under the game's name.
+        rewards: gives for a seed one entry per agent, a reward name or a table; None: the built-in
+            family with the name of the game.
         large: few seeds, and no replay of the full data.
     """
 
@@ -100,7 +100,7 @@ OBSERVERS: Mapping[str, PluginConfig] = {
     **{name: PluginConfig(name, name) for name in ("lfl", "maxent-irl", "log-policy")},
     SEARCH: PluginConfig(REPLAY, SEARCH, {"covariance": True, "step_size": None}),
 }
-"""By label. The search leaves the step size of the replay open: run once, on few seeds."""
+"""By label. `SEARCH` also searches the step size of the replay; it runs on few seeds."""
 JOINT = ("ma-lfl", "ma-lfl-faithful")
 DEFAULT_OBSERVERS = tuple(label for label in OBSERVERS if label != SEARCH)
 
@@ -114,8 +114,8 @@ class Cell:
         learner: a key of `LEARNERS`.
         data: a key of `DATA`.
         seed: of the learner and of random rewards.
-        full_episodes: episodes of a stage that count as full data.
-        among_first: whether the seed is one of the first few, which the slow parts take.
+        full_episodes: episodes per stage that count as full data.
+        among_first: whether the seed is one of the first `FEW_SEEDS`.
         held_out: whether observers also recover from all stages but the last, to predict the last.
     """
 
@@ -129,11 +129,11 @@ class Cell:
 
     @property
     def episodes(self) -> int:
-        """Episodes of a stage."""
+        """Number of episodes per stage."""
         return max(1, self.full_episodes // DATA[self.data])
 
     def path(self, root: Path) -> Path:
-        """Where its rows lie."""
+        """The file of its rows."""
         folder = root / "cells" / self.game / self.learner / self.data.replace("/", "-")
         return folder / f"seed_{self.seed}.json"
 
@@ -150,7 +150,7 @@ def cells(
     full_episodes: int,
     held_out: bool = False,
 ) -> list[Cell]:
-    """The cells of a study, the paper's two games first, and of them td learners with full data."""
+    """The cells of a study; the paper's two games first, with td learners and full data."""
     found = [
         Cell(game, learner, amount, seed, full_episodes, number < FEW_SEEDS, held_out)
         for learner in (name for name in LEARNERS if name in learners)
@@ -166,22 +166,22 @@ def cells(
 
 
 def left_out(cell: Cell, observer: str) -> str | None:
-    """Why the study does not run an observer on a cell; None: it does."""
+    """Why the study does not run an observer on a cell; None if it does."""
     if observer in JOINT and cell.game == "three-agents":
-        return "91125 rewards of joint actions: not done after 8 minutes on one core, with 6 GB"
+        return "91125 rewards of joint actions: not finished after 8 minutes on one core, with 6 GB"
     if observer not in (REPLAY, SEARCH):
         return None
     if cell.learner != "td":
-        return "replay is of td learners"
+        return "replay needs td learners"
     if GAMES[cell.game].large and cell.data == "full":
         return "no replay of the full data on the large games"
     if observer == SEARCH and not (cell.game in MAIN_GAMES and cell.among_first):
-        return "the step size is searched on few seeds of the paper's games alone"
+        return "the step size is searched only on few seeds of the paper's games"
     return None
 
 
 def cell_config(cell: Cell, observers: Sequence[str]) -> ExperimentConfig:
-    """The experiment that a cell is a run of, with these observers, by label."""
+    """The experiment of a cell with the given observers, by label."""
     wanted = GAMES[cell.game]
     return ExperimentConfig(
         game=wanted.game,

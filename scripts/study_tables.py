@@ -1,4 +1,4 @@
-"""Tables of a study, from the files of its cells: means over seeds, targets, what was chosen."""
+"""Tables of a study, from the files of its cells: means over seeds, targets, chosen settings."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ def read_cell(path: Path) -> dict[str, Any]:
     """The file of a cell.
 
     Raises:
-        InputError: where it is damaged, naming it.
+        InputError: if it is damaged, naming it.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(content, dict) or not {"cell", "rows", "refused"} <= set(content):
-            raise InputError("no cell of a study")
+            raise InputError("not the file of a cell")
     except (OSError, ValueError) as fault:
-        raise InputError(f"{path}: {fault}; delete it to have it made again") from fault
+        raise InputError(f"{path}: {fault}; delete it and run again") from fault
     return content
 
 
@@ -90,8 +90,8 @@ def summarise(rows: Rows) -> list[dict[str, Any]]:
 
     Returns:
         Per game, learner, data, observer and measure a row `mean, low, high` (95 % Student t
-        interval), `min, max` (over seeds and agents), `n_seeds, n_values`; None where there is no
-        value.
+        interval), `min, max` (over seeds and agents), `n_seeds, n_values`; None for missing
+        values.
     """
     return [
         {**values, "measure": measure, **_statistics(group, measure)}
@@ -122,26 +122,26 @@ def write_study_tables(root: Path) -> str:
         for measure, title in TITLES.items():
             parts.append(f"## {learner} learners. {title}\n\n{_by_data(own, measure)}")
     parts.append(f"## Calibration: means over seeds and agents\n\n{_calibration(summary)}")
-    foretold = _held_out(rows)
-    if foretold:
+    predicted = _held_out(rows)
+    if predicted:
         parts.append(
-            "## The last stage, foretold by rewards from those before it: mean log likelihood of a "
-            f"step, in nats\n\n{foretold}"
+            "## Held-out prediction of the last stage from all stages before it: mean log "
+            f"likelihood of a step, in nats\n\n{predicted}"
         )
-    parts.append(f"## Settings that the data chose\n\n{_chosen(rows)}")
+    parts.append(f"## Settings chosen by the evidence\n\n{_chosen(rows)}")
     parts.append(f"## Median seconds of a recovery, all agents together\n\n{_seconds(rows)}")
-    refused = _refused(contents)
-    if refused:
-        parts.append(f"## Refused or not run\n\n{refused}")
+    rejected = _rejected(contents)
+    if rejected:
+        parts.append(f"## Rejected or not run\n\n{rejected}")
     write_bytes(root / "study.md", ("\n\n".join(parts) + "\n").encode())
     return headline
 
 
 def _sizes(rows: Rows) -> str:
-    """How many episodes the amounts of data are."""
+    """The number of episodes of each amount of data."""
     sizes = {row["data"]: row["episodes"] for row in rows}
-    told = [f"data {name}: {sizes[name]}" for name in DATA if name in sizes]
-    return f"Episodes a stage, for learner and observer alike: {', '.join(told)}."
+    parts = [f"data {name}: {sizes[name]}" for name in DATA if name in sizes]
+    return f"Episodes per stage, the same for learner and observer: {', '.join(parts)}."
 
 
 def _statistics(rows: Rows, measure: str) -> dict[str, Any]:
@@ -155,7 +155,7 @@ def _statistics(rows: Rows, measure: str) -> dict[str, Any]:
 
 
 def _by_data(summary: Rows, measure: str) -> str:
-    """Games and observers down, amounts of data across."""
+    """One row per game and observer, one column per amount of data."""
     own = {tuple(row[k] for k in KEYS): row for row in summary if row["measure"] == measure}
     data = [name for name in DATA if any(key[2] == name for key in own)]
     lines = []
@@ -188,7 +188,8 @@ def _calibration(summary: Rows) -> str:
 
 
 def _held_out(rows: Rows) -> str:
-    """Predictions of the last stage, beside those that need no reward; empty without any."""
+    """Held-out predictions of the last stage beside those without rewards; empty if there are
+    none."""
     names = [f"{name}_log_likelihood" for name in PREDICTIONS]
     scored = [row for row in rows if row.get(names[0]) is not None]
     lines = []
@@ -199,7 +200,7 @@ def _held_out(rows: Rows) -> str:
 
 
 def _chosen(rows: Rows) -> str:
-    """What observers chose by evidence, for all rewards of a game, learner and amount of data."""
+    """Settings that observers chose by evidence, over all rewards of a group of cells."""
     lines = []
     for key, group in _groups([row for row in rows if row["log_evidence"] is not None]).items():
         settings = [row["settings"] for row in group]
@@ -217,11 +218,11 @@ def _chosen(rows: Rows) -> str:
             )
         )
     heading = ("rewards", "learner model", "step size", "prior variance", "on a bound")
-    return _markdown((*KEYS, *heading, "not settled"), lines)
+    return _markdown((*KEYS, *heading, "not converged"), lines)
 
 
 def _seconds(rows: Rows) -> str:
-    """Median seconds of a recovery, all agents together; games and observers down, data across."""
+    """Median seconds of a recovery, all agents together; one column per amount of data."""
     found = {key: median(row["seconds"] for row in own) for key, own in _groups(rows).items()}
     data = [name for name in DATA if any(key[2] == name for key in found)]
     lines = []
@@ -237,9 +238,9 @@ def _groups(rows: Rows) -> dict[tuple[Any, ...], list[Row]]:
     return {tuple(values.values()): own for values, own in grouped(rows, KEYS)}
 
 
-def _refused(contents: Iterable[Row]) -> str:
-    """Observers that would not or were not run, why, and on how many seeds; of several reasons the
-    first."""
+def _rejected(contents: Iterable[Row]) -> str:
+    """Observers that rejected a cell or were not run, with the first reason and the number of
+    seeds."""
     first: dict[tuple[Any, ...], str] = {}
     counts: Counter[tuple[Any, ...]] = Counter()
     for content in contents:

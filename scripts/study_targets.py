@@ -1,4 +1,4 @@
-"""The targets of the study: what must be reached on the paper's protocol, what is aimed at."""
+"""The targets of the study on the paper's protocol: required numbers and desired numbers."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ BOTH = ("homogeneous", "heterogeneous")
 
 @dataclass(frozen=True)
 class Bounds:
-    """Where a measured number must lie, ends included; None: no bound on that side."""
+    """The range of a measured number, ends included; None: no bound on that side."""
 
     low: float | None = None
     high: float | None = None
 
     def holds(self, value: float) -> bool:
-        """Whether a number lies within."""
+        """Whether a number lies in the range."""
         return (self.low is None or value >= self.low) and (self.high is None or value <= self.high)
 
     def __str__(self) -> str:
@@ -30,13 +30,13 @@ class Bounds:
 
 @dataclass(frozen=True)
 class Target:
-    """One number of the study that there is a target for.
+    """One number of the study that has a target.
 
     Args:
-        observer, games, learner, data: of the summary; each game has a line of its own.
+        observer, games, learner, data: of the summary; each game has its own line.
         measure: of the summary.
-        statistic: "mean" over seeds, agents averaged within one; "min" over seeds and agents.
-        must, aim: None: there is none.
+        statistic: "mean" over seeds, agents averaged within a seed; "min" over seeds and agents.
+        must, aim: the required and the desired range; None: no such target.
     """
 
     observer: str
@@ -118,7 +118,7 @@ def check_targets(summary: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
 
     Returns:
         Per target and game a row of text: `target, game, measured, must, aim, seeds, must_met,
-        aim_met`; nothing was met or missed where nothing was measured.
+        aim_met`; the last two are empty if nothing was measured.
     """
     rows = []
     for target in TARGETS:

@@ -108,11 +108,11 @@ def test_replay(tmp_path):
 
 @pytest.mark.slow
 def test_scaling(tmp_path):
-    file, picture = tmp_path / "speed.json", tmp_path / "scaling.png"
-    outputs = ("--json", str(file), "--figure", str(picture))
+    file, figure = tmp_path / "speed.json", tmp_path / "scaling.png"
+    outputs = ("--json", str(file), "--figure", str(figure))
     done = _run("--fast", "--lines", "scaling", "--repeats", "1", *outputs)
     assert done.returncode == 0, done.stderr + done.stdout
-    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert figure.read_bytes().startswith(b"\x89PNG")
     report = json.loads(file.read_text())
     assert report["lines"] == []
     small, large = report["scaling"]["games"]
@@ -217,8 +217,11 @@ def test_networks_are_left_out_with_a_word_where_torch_is_missing(module, monkey
         (["--repeats", "0"], "must be a whole number >= 1, got '0'"),
         (["--json", "no/such/folder/x.json"], "--json must name a file in a folder that exists"),
         (["--figure", "no/such/folder/x.png"], "--figure must name a file in a folder that exists"),
-        (["--figure", "x.jpg"], "--figure must name a png, got 'x.jpg'"),
-        (["--lines", "td", "--figure", "x.png"], "--figure draws the line scaling: ask for it"),
+        (["--figure", "x.jpg"], "--figure must name a .png file, got 'x.jpg'"),
+        (
+            ["--lines", "td", "--figure", "x.png"],
+            "--figure draws the line scaling: request this line",
+        ),
         (["--largest", "7"], "invalid choice: 7"),
     ],
 )

@@ -134,7 +134,10 @@ def test_the_tables_are_what_the_cells_say(finished):
         np.testing.assert_allclose(measured, expected, rtol=1e-9)
         assert (row["n_seeds"], row["n_values"]) == ("2", "4")
     text = (finished / "study.md").read_text()
-    assert "Episodes a stage, for learner and observer alike: data full: 20, data 1/10: 2." in text
+    assert (
+        "Episodes per stage, the same for learner and observer: data full: 20, data 1/10: 2."
+        in text
+    )
     shown = fmean(
         row["pearson"]
         for name, content in made.items()
@@ -144,7 +147,7 @@ def test_the_tables_are_what_the_cells_say(finished):
     assert f"| heterogeneous | ma-lfl-bellman | {shown:.3f} [" in text
 
 
-def test_the_pictures_are_drawn_of_what_there_is(finished):
+def test_the_figures_are_drawn_of_the_present_cells(finished):
     drawn = {path.name: path.read_bytes() for path in (finished / "figures").iterdir()}
     assert set(drawn) == {"data_efficiency.png", "calibration.png"}
     assert all(content.startswith(b"\x89PNG") for content in drawn.values())
@@ -189,7 +192,7 @@ def test_bad_input(finished, tmp_path):
         (("--games", "chess"), "invalid choice: 'chess'"),
         (("--episodes", "0"), "must be a whole number >= 1, got '0'"),
         (("--seeds", "-1"), "must be a whole number >= 0, got '-1'"),
-        (("--tables-only",), f"no cell of a study in {tmp_path}"),
+        (("--tables-only",), f"{tmp_path} holds no cell of a study"),
     ]:
         done = _run(tmp_path, *arguments)
         assert done.returncode == 2
@@ -198,14 +201,15 @@ def test_bad_input(finished, tmp_path):
         assert not list(tmp_path.iterdir())
     done = _run(finished, *PLAN, "--episodes", "30")
     assert done.returncode == 2
-    assert "was made with 20 episodes a stage and held_out False, now 30 and False" in done.stderr
+    words = "was made with 20 episodes per stage and held_out False, but 30 and False"
+    assert words in done.stderr
 
 
 def test_a_damaged_cell_is_named(tmp_path):
     path = _cell("heterogeneous").path(tmp_path)
     path.parent.mkdir(parents=True)
     path.write_text('{"cell": ')
-    with pytest.raises(ValueError, match=r"seed_0\.json: .*delete it to have it made again"):
+    with pytest.raises(ValueError, match=r"seed_0\.json: .*delete it and run again"):
         missing_tasks([_cell("heterogeneous")], ["log-policy"], tmp_path)
 
 
@@ -288,8 +292,8 @@ def test_policies_told_to_the_observer_give_the_reward_away(tmp_path):
     assert min(row["pearson"] for row in rows) > 0.9999
 
 
-def test_refusals_and_failures(tmp_path, monkeypatch):
-    """A refusal is recorded, a failure is told; neither takes the other observers with it."""
+def test_rejections_and_failures(tmp_path, monkeypatch):
+    """A rejection is recorded and a failure is reported; the other observers still run."""
     true_observe = study.observe
 
     faults: Mapping[str, Exception] = {
@@ -333,13 +337,13 @@ def test_targets_are_met_where_the_numbers_lie_within():
     ]
     table = check_targets(summarise(rows))
     assert len(table) == sum(len(target.games) for target in TARGETS)
-    told = {
+    verdicts = {
         row["target"].partition(": ")[2]: (row["measured"], row["must_met"], row["aim_met"])
         for row in table
         if row["game"] == "homogeneous"
         and row["target"].startswith("ma-lfl-replay, td learners, data full")
     }
-    assert told == {
+    assert verdicts == {
         "pearson mean": ("0.9933", "yes", "no"),
         "pearson min": ("0.9925", "yes", "yes"),
         "spearman mean": ("not run", "", ""),
@@ -366,7 +370,7 @@ def test_the_curves_show_means_over_seeds(tmp_path):
     assert write_study_figures([], tmp_path, main_games=[], observers=list(OBSERVERS)) == []
 
 
-def test_the_last_stage_is_foretold_by_rewards_from_those_before_it(tmp_path):
+def test_the_last_stage_is_predicted_from_the_stages_before_it(tmp_path):
     cell = Cell("heterogeneous", "td", "full", 3, 20, True, held_out=True)
     assert run_task(Task(cell, ("lfl",), tmp_path)).fault is None
     rows = json.loads(cell.path(tmp_path).read_text())["rows"]
@@ -379,8 +383,8 @@ def test_the_last_stage_is_foretold_by_rewards_from_those_before_it(tmp_path):
     )
     before, after = trace.stages[-2:]
     policies = [estimated_policy(before.action_counts(index)) for index in range(2)]
-    told = game.with_rewards([rewards[agent] for agent in game.agents])
-    logs = predicted_log_policies(told, policies, discount=0.9, temperature=3.0)
+    recovered_game = game.with_rewards([rewards[agent] for agent in game.agents])
+    logs = predicted_log_policies(recovered_game, policies, discount=0.9, temperature=3.0)
     for index, row in enumerate(rows):
         counts = after.action_counts(index)
         expected = (counts * logs[index]).sum() / counts.sum()
