@@ -1,6 +1,6 @@
-"""Steps a second: one stable-baselines3 model by itself, and two that learn side by side.
+"""Measure steps per second: one stable-baselines3 model alone, and two that learn side by side.
 
-The best of several repetitions. Usage: python benchmark.py [timesteps]
+The result is the best of several repetitions. Usage: python benchmark.py [timesteps]
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ REPEATS = 4
 
 
 class Staying:
-    """A partner that costs no time."""
+    """A partner whose actions take no time."""
 
     def predict(self, observation: Any, *, deterministic: bool) -> tuple[int, None]:
         return 4, None
 
 
 def rates(algorithm: type[BaseAlgorithm], timesteps: int) -> tuple[float, float]:
-    """Steps a second of one model, and of a game in which two learn."""
+    """Return steps per second of one model alone, and of a game of two learners."""
 
     def build(view: AgentView) -> BaseAlgorithm:
         return algorithm("MlpPolicy", view, device="cpu", **OPTIONS[algorithm])

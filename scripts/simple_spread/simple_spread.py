@@ -28,14 +28,14 @@ from malfl_env.errors import InputError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run what is missing, then write table and pictures. Returns 0; 2 for bad input."""
+    """Run the missing parts, then write the table and the figures. Returns 0; 2 for bad input."""
     parser = _parser()
     given = parser.parse_args(argv)
     root: Path = given.output_dir
     torch.set_num_threads(1)
     try:
         settings = Settings(**{own.name: getattr(given, own.name) for own in fields(Settings)})
-        settings.learner(episodes=settings.episodes)  # refuses options that do not fit
+        settings.learner(episodes=settings.episodes)  # rejects options that do not fit
         observers = [network_observer(kind, given.options) for kind in given.improvements]
         if not given.tables_only:
             options = json.loads(json.dumps({**OPTIONS, **given.options}))
@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _claim(root: Path, wanted: dict[str, Any]) -> None:
-    """Refuse a folder that holds a study with other settings."""
+    """Reject a folder that holds a study with other settings."""
     path = root / "settings.json"
     if not path.exists():
         root.mkdir(parents=True, exist_ok=True)
@@ -65,7 +65,7 @@ def _claim(root: Path, wanted: dict[str, Any]) -> None:
     for name, value in wanted.items():
         if found.get(name) != value:
             raise InputError(
-                f"{root} holds a study with {name} {found.get(name)}, not {value}: choose another "
+                f"{root} holds a study with {name} {found.get(name)}, not {value}; choose another "
                 "--output-dir, or the same settings"
             )
 
@@ -81,17 +81,17 @@ def _parser() -> argparse.ArgumentParser:
         nargs="+",
         choices=["proximal", "soft"],
         default=["proximal"],
-        help="what observers take the learners to do (default: proximal)",
+        help="assumed improvement of the learners (default: proximal)",
     )
     parser.add_argument(
         "--options",
         type=_options,
         default={},
         metavar="JSON",
-        help=f"further options of the observer, or others than {OPTIONS}",
+        help=f"options of the observer, added to or in place of {OPTIONS}",
     )
     parser.add_argument(
-        "--tables-only", action="store_true", help="run nothing, write table and pictures"
+        "--tables-only", action="store_true", help="run nothing, write the table and the figures"
     )
     for own in fields(Settings):
         kind = type(own.default)
@@ -105,13 +105,13 @@ def _parser() -> argparse.ArgumentParser:
 
 
 HELP = {
-    "stages": "shown to the observer; one more is predicted",
-    "timesteps": "steps each agent learns from between two stages",
-    "episodes": "of a stage, shown to the observer",
-    "held_out": "further episodes of a stage, for scoring alone",
-    "fresh_stages": "for so many stages' steps retrained agents learn",
-    "curve_episodes": "by which retrained agents are measured while they learn",
-    "n_steps": "of a rollout of PPO",
+    "stages": "number of stages shown to the observer; one more is predicted",
+    "timesteps": "steps from which each agent learns between two stages",
+    "episodes": "episodes per stage, shown to the observer",
+    "held_out": "held-out episodes per stage, for scoring alone",
+    "fresh_stages": "length of the retraining, in units of --timesteps",
+    "curve_episodes": "episodes that measure retrained agents while they learn",
+    "n_steps": "steps per rollout of PPO",
     "batch_size": "of PPO",
     "n_epochs": "of PPO",
     "learning_rate": "of PPO",

@@ -1,6 +1,6 @@
-"""What is learned in the study of simple spread: by PPO from the true reward, and anew from others.
+"""Training in the study of simple spread: PPO on the ground-truth reward, and retrained agents.
 
-Everything is drawn from one seed per purpose, so that no part of the study changes another.
+Every purpose has its own seed, so that no part of the study changes another part.
 """
 
 from __future__ import annotations
@@ -47,15 +47,15 @@ PURPOSES = ("learners", "observer", "prediction", "uniform", "fresh")
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Of the whole study; one folder holds one.
+    """Settings of a study; one folder holds one study.
 
     Args:
-        stages: shown to the observer; one more is played, which it has to predict.
-        timesteps: steps each agent learns from between two stages.
-        episodes: of a stage, shown to the observer.
-        held_out: further episodes of every stage, for scoring alone.
-        fresh_stages: for so many stages' steps fresh agents learn.
-        curve_episodes: by which their return is measured on the way.
+        stages: number of stages shown to the observer; one more is played and predicted.
+        timesteps: steps from which each agent learns between two stages.
+        episodes: episodes per stage, shown to the observer.
+        held_out: held-out episodes per stage, for scoring alone.
+        fresh_stages: retrained agents learn for `fresh_stages * timesteps` steps.
+        curve_episodes: episodes that measure their return while they learn.
         n_steps, batch_size, n_epochs, learning_rate, entropy_weight: of PPO.
         discount: of PPO and of the observer.
     """
@@ -83,7 +83,7 @@ class Settings:
             check_count(name, getattr(self, name), minimum=minimum)
 
     def learner(self, *, episodes: int) -> Sb3Ppo:
-        """The learners; their stages have so many episodes."""
+        """Return the learners; their stages have `episodes` episodes."""
         own = asdict(self)
         names = ("timesteps", "n_steps", "batch_size", "n_epochs", "learning_rate")
         return Sb3Ppo(
@@ -95,13 +95,13 @@ class Settings:
 
 @dataclass(frozen=True, eq=False)
 class HeldOut:
-    """Steps of one stage that no observer sees, with the truth.
+    """Held-out steps of one stage, with the ground truth.
 
     Args:
         observations: per agent `(n, 18)`.
         joint_actions: `(n, n_agents)`.
-        policies: per agent, true probabilities `(n, n_actions)`.
-        rewards: per agent, true `(n,)`.
+        policies: per agent, ground-truth probabilities `(n, n_actions)`.
+        rewards: per agent, ground-truth rewards `(n,)`.
     """
 
     observations: Mapping[str, NDArray[Any]]
@@ -118,7 +118,7 @@ class HeldOut:
 
     @classmethod
     def load(cls, path: Path) -> HeldOut:
-        """What `save` wrote."""
+        """Read a file that `save` wrote."""
         arrays, _ = read_arrays(path)
 
         def of_agents(kind: str) -> dict[str, NDArray[Any]]:
@@ -138,17 +138,17 @@ class HeldOut:
 
 
 def environment() -> Any:
-    """Three agents are to cover three landmarks without running into one another."""
+    """Return the game: three agents have to cover three landmarks without collisions."""
     return simple_spread_v3.parallel_env(N=3, local_ratio=0.5, max_cycles=MAX_CYCLES)
 
 
 def random_stream(seed: int, purpose: str, *more: int) -> np.random.Generator:
-    """The generator of one purpose; `more` tells several of that purpose apart."""
+    """Return the generator of one purpose; `more` distinguishes several generators of it."""
     return np.random.default_rng([seed, PURPOSES.index(purpose), *more])
 
 
 def learned_stages(settings: Settings, seed: int) -> Iterator[LearnedStage]:
-    """Stages of PPO on the true reward, one more than the observer sees."""
+    """Yield the stages of PPO on the ground-truth reward, one more than the observer sees."""
     learner = settings.learner(episodes=settings.episodes + settings.held_out)
     return learner.learn(
         environment(), n_stages=settings.stages + 1, rng=random_stream(seed, "learners")
@@ -158,7 +158,7 @@ def learned_stages(settings: Settings, seed: int) -> Iterator[LearnedStage]:
 def split_stages(
     stages: list[LearnedStage], settings: Settings
 ) -> tuple[LearningTrace, list[HeldOut]]:
-    """The trace that an observer may see, its last stage excepted; and what is held out."""
+    """Return the trace and the held-out steps of all stages; observers see all but the last."""
     env = environment()
     shown, held_out = [], []
     for stage in stages:
@@ -186,16 +186,16 @@ def split_stages(
 def fresh_returns(
     settings: Settings, seed: int, rewards: Mapping[str, RewardFunction]
 ) -> list[float]:
-    """Train new agents on other rewards, for `fresh_stages` times `timesteps` steps.
+    """Train new agents on some rewards, for `fresh_stages * timesteps` steps.
 
     Args:
-        settings: those of the learners.
+        settings: of the learners.
         seed: of the study.
         rewards: per agent.
 
     Returns:
-        The true return of an episode, agents averaged, before learning and after every
-        `timesteps`; that after the last is a mean over `episodes` episodes.
+        The ground-truth return of an episode, averaged over agents, before learning and after every
+        `timesteps`. The last value is a mean over `episodes` episodes.
     """
     env = environment()
     learner = settings.learner(episodes=settings.curve_episodes)
@@ -224,7 +224,7 @@ def fresh_returns(
 
 
 def uniform_return(settings: Settings, seed: int) -> float:
-    """The true return of an episode of uniform play, agents averaged."""
+    """Return the ground-truth return of an episode of uniform play, averaged over agents."""
     env = environment()
     n_actions = action_counts(env)
     played = joined(
@@ -240,7 +240,7 @@ def uniform_return(settings: Settings, seed: int) -> float:
 
 
 def mean_return(stage: LearnedStage) -> float:
-    """The return of an episode, undiscounted, episodes and agents averaged."""
+    """Return the undiscounted return, averaged over episodes and agents."""
     assert stage.observed.transitions is not None
     assert stage.truth.rewards is not None
     n_episodes = int(stage.observed.transitions.episode_ends.sum())
@@ -248,10 +248,10 @@ def mean_return(stage: LearnedStage) -> float:
 
 
 def true_rewards() -> dict[str, RewardFunction]:
-    """The game's own rewards as functions of what its agents observe together.
+    """Return the game's own rewards as functions of all agents' observations.
 
-    They are paid for where the agents are after the move, to which their velocities have taken
-    them: the actions of the step change velocities alone, so they come too late to matter.
+    The rewards depend on the positions after the move, which follow from the present velocities.
+    The actions of the step change the velocities alone, and do not matter yet.
     """
     agents = environment().possible_agents
 

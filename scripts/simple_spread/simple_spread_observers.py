@@ -1,4 +1,4 @@
-"""The network observer, as the study of simple spread asks it."""
+"""The network observer in the study of simple spread."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ __all__ = ["OPTIONS", "network_observer"]
 FloatArray = NDArray[np.float64]
 
 OPTIONS: dict[str, Any] = {"widths": (256,), "prior_variance": 2e-4, "ensemble": 2}
-"""Of the observer; chosen on seed 0."""
+"""Options of the observer; chosen on seed 0."""
 
 
 def network_observer(improvement: str, options: dict[str, Any]) -> ObserverPlan:
-    """`ma-lfl-network`, which takes learners to improve so.
+    """Return `ma-lfl-network` with an assumed improvement of the learners.
 
     Args:
-        improvement: proximal, or soft, which PPO is not: that one is scored for comparison, and no
-            agents learn from what it recovers.
-        options: of the observer, in place of or beside `OPTIONS`.
+        improvement: `proximal`, or `soft`, which does not describe PPO. The latter is scored for
+            comparison, and no agents are retrained on its rewards.
+        options: of the observer; they extend or replace `OPTIONS`.
 
     Raises:
-        InputError: for options that the observer refuses.
+        InputError: for options that the observer rejects.
     """
     whole = {**OPTIONS, **options, "improvement": improvement}
     load_observer("ma-lfl-network", **whole)
@@ -76,7 +76,7 @@ def _log_policy(functions: RecoveredFunctions, agent: str, stage: int) -> LogPol
 
 
 def _reward(functions: RecoveredFunctions, agent: str) -> RewardFunction:
-    """The mean alone, and fast for a single step, which is how PPO asks for it."""
+    """Return the posterior mean, evaluated fast at a single step, as PPO needs it."""
     own = functions.functions[agent]
     maps = [_plain(member.features.map, member.mean, member.centre) for member in own.members]
     features = own.members[0].features
@@ -98,7 +98,7 @@ def _reward(functions: RecoveredFunctions, agent: str) -> RewardFunction:
 def _plain(
     features: Any, mean: FloatArray, centre: FloatArray
 ) -> Callable[[FloatArray], FloatArray]:
-    """One member's reward in NumPy: layers, and one linear map of what comes out of them."""
+    """Return one member's reward in NumPy: its layers, and one linear map of their output."""
     layers = [tensor.detach().numpy().astype(np.float64) for tensor in features.hidden]
     weights = features.scale * mean[:-1]
     constant = mean[-1] - features.shift @ weights - centre @ mean

@@ -1,4 +1,4 @@
-"""Table and pictures of the study of simple spread, from whatever parts of it are done."""
+"""Table and figures of the study of simple spread, from its finished parts."""
 
 from __future__ import annotations
 
@@ -34,21 +34,21 @@ __all__ = ["write_report"]
 
 FloatArray = NDArray[np.float64]
 Parts = Mapping[int, Mapping[str, Any]]
-"""Per seed what one part says."""
+"""Per seed, the results of one part."""
 
 MOST_POINTS = 20_000
 
 
 def write_report(root: Path) -> str:
-    """Write `table.md`, `returns.png` and `rewards_<observer>.png`; the table.
+    """Write `table.md`, `returns.png` and `rewards_<observer>.png`; return the table.
 
     Raises:
-        InputError: where no seed has learned.
+        InputError: if no seed has finished learning.
     """
     seeds = {int(path.name.removeprefix("seed_")): path for path in sorted(root.glob("seed_*"))}
     learners = _parts(seeds, "learners")
     if not learners:
-        raise InputError(f"no seed of a study in {root}")
+        raise InputError(f"no finished seed of a study in {root}")
     labels = sorted({path.parent.name for path in root.glob("seed_*/*/scores.json")})
     table = "\n".join(["| | mean | 95 % interval | seeds |", "|---|---|---|---|"])
     for title, values in _rows(seeds, learners, labels):
@@ -56,12 +56,12 @@ def write_report(root: Path) -> str:
     write_bytes(root / "table.md", f"{table}\n".encode())
     fresh = {label: _parts(seeds, f"{label}/fresh") for label in labels}
     fresh = {label: parts for label, parts in fresh.items() if parts}
-    pictures = {"returns.png": returns_figure(learners, _parts(seeds, TRUE), fresh)}
+    figures = {"returns.png": returns_figure(learners, _parts(seeds, TRUE), fresh)}
     for label in labels:
         pairs = [path / label / "pairs.npz" for path in seeds.values()]
         found = [read_arrays(path)[0] for path in pairs if path.exists()]
-        pictures[f"rewards_{label}.png"] = rewards_figure(found)
-    for name, figure in pictures.items():
+        figures[f"rewards_{label}.png"] = rewards_figure(found)
+    for name, figure in figures.items():
         write_bytes(root / name, png_bytes(figure))
     return table
 
@@ -74,29 +74,30 @@ def _parts(seeds: Mapping[int, Path], name: str) -> Parts:
 def _rows(
     seeds: Mapping[int, Path], learners: Parts, labels: Sequence[str]
 ) -> list[tuple[str, dict[int, list[float | None]]]]:
-    """Titles, and per seed a value for every agent."""
+    """Return the titles, and per seed a value for every agent."""
     true = _parts(seeds, TRUE)
     rows = [
         ("return, uniform play", _single(learners, lambda part: part["uniform_return"])),
         ("return, learners, last stage", _single(learners, _last)),
-        ("return, fresh agents, true reward", _single(true, _last)),
+        ("return, retrained agents, ground-truth reward", _single(true, _last)),
     ]
     for label in labels:
         of = f" ({label})" if len(labels) > 1 else ""
         fresh = _parts(seeds, f"{label}/fresh")
         if fresh:
-            rows.append((f"return, fresh agents, recovered reward{of}", _single(fresh, _last)))
-            rows.append((f"gain by the recovered reward{of} / by the true one", _part(fresh, true)))
+            rows.append((f"return, retrained agents, recovered reward{of}", _single(fresh, _last)))
+            title = f"gain by the recovered reward{of} / by the ground-truth reward"
+            rows.append((title, _relative_gain(fresh, true)))
     for label in labels:
         of = f", {label}" if len(labels) > 1 else ""
         scores = _parts(seeds, f"{label}/scores")
         for key, title in CORRELATIONS.items():
-            for kind in ("pearson", "spearman"):
+            for kind, symbol in (("pearson", "Pearson r"), ("spearman", "Spearman rho")):
                 values = {
                     seed: [agent[kind] for agent in own[key].values()]
                     for seed, own in scores.items()
                 }
-                rows.append((f"correlation{of}, {title}, {kind.capitalize()}", values))
+                rows.append((f"{symbol}{of}, {title}", values))
         for key, title in LIKELIHOODS.items():
             rows.append((f"next stage{of}: {title}", _over_no_change(scores, key)))
     return rows
@@ -104,9 +105,9 @@ def _rows(
 
 CORRELATIONS = {"correlation": "stages shown", "correlation_next_stage": "next stage"}
 LIKELIHOODS = {
-    "predicted": "predicted, nats a step above no change",
-    "played": "policies that were played, nats a step above no change",
-    "uniform": "uniform play, nats a step above no change",
+    "predicted": "predicted, nats per step above no change",
+    "played": "played policies, nats per step above no change",
+    "uniform": "uniform play, nats per step above no change",
 }
 
 
@@ -114,8 +115,8 @@ def _last(part: Mapping[str, Any]) -> float:
     return float(part["returns"][-1])
 
 
-def _part(fresh: Parts, true: Parts) -> dict[int, list[float | None]]:
-    """Gain of fresh agents over where they started, relative to that by the true reward."""
+def _relative_gain(fresh: Parts, true: Parts) -> dict[int, list[float | None]]:
+    """Return the gain of retrained agents, relative to the gain by the ground-truth reward."""
     return {
         seed: [(_last(own) - own["returns"][0]) / (_last(true[seed]) - true[seed]["returns"][0])]
         for seed, own in fresh.items()
@@ -153,7 +154,7 @@ def _interval(values: Mapping[int, Sequence[float | None]]) -> str:
 
 
 def returns_figure(learners: Parts, true: Parts, fresh: Mapping[str, Parts]) -> Figure:
-    """True return of an episode against the steps learned from."""
+    """Draw the ground-truth return of an episode in each stage."""
     figure = new_figure(7.2, 4.4)
     axes = new_panels(figure, 1, 1)[0, 0]
     curves = {"learners, ground-truth reward": learners, "retrained agents, ground truth": true}
@@ -180,7 +181,7 @@ def returns_figure(learners: Parts, true: Parts, fresh: Mapping[str, Parts]) -> 
 
 
 def rewards_figure(pairs: Sequence[Mapping[str, FloatArray]]) -> Figure:
-    """Recovered against true reward of held-out steps, standardised seed by seed."""
+    """Draw recovered and ground-truth reward of held-out steps, standardised seed by seed."""
     agents = list(pairs[0])
     figure = new_figure(3.2 * len(agents), 3.6)
     panels = new_panels(figure, 1, len(agents), sharey=True)[0]

@@ -1,4 +1,4 @@
-"""Scores of the study of simple spread: recovered rewards, and the next stage's policies."""
+"""Scores of the study of simple spread: recovered rewards, and held-out prediction."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ TARGET_RATE = 0.05
 def reward_correlations(
     rewards: Mapping[str, RewardFunction], held_out: Sequence[HeldOut]
 ) -> dict[str, dict[str, float | None]]:
-    """Per agent, correlation of a reward with the true one over held-out steps of some stages."""
+    """Return per agent the correlation of a reward with the ground truth over held-out steps."""
     found = {}
     for agent, reward in rewards.items():
         estimate = np.concatenate([reward(own.observations, own.joint_actions) for own in held_out])
@@ -50,17 +50,17 @@ def reward_correlations(
 
 
 def likelihoods(log_policies: Mapping[str, LogPolicy], held_out: HeldOut) -> dict[str, float]:
-    """Per agent, the mean log-likelihood of its actions under a policy, in nats a step."""
+    """Return per agent the mean log-likelihood of its actions under a policy, in nats per step."""
     return {
         agent: mean_likelihood(log_policy(held_out.observations[agent]), held_out, index)
         for index, (agent, log_policy) in enumerate(log_policies.items())
     }
 
 
-def mean_likelihood(log_chances: FloatArray, held_out: HeldOut, agent_index: int) -> float:
-    """Mean of the log-probabilities `(n, n_actions)` of what an agent did, in nats a step."""
+def mean_likelihood(log_policy: FloatArray, held_out: HeldOut, agent_index: int) -> float:
+    """Return the mean log-probability of an agent's actions under `(n, n_actions)`, in nats."""
     chosen = held_out.joint_actions[:, agent_index].astype(np.int64)
-    return float(log_chances[np.arange(len(chosen)), chosen].mean())
+    return float(log_policy[np.arange(len(chosen)), chosen].mean())
 
 
 def next_policies(
@@ -73,16 +73,16 @@ def next_policies(
     temperature: float,
     rng: np.random.Generator,
 ) -> dict[str, LogPolicy]:
-    """What one improvement under some rewards makes of the policies of the last stage.
+    """Predict the policies of the next stage by one improvement under some rewards.
 
-    A network is fitted to q along the steps of that stage. Softly improved, the next policy is
-    softmax of q / alpha, entropies being part of q, (5) and (6); proximally, it is the last policy
-    times exp(q / alpha), and q has rewards alone.
+    A network is fitted to q along the steps of the last stage. With soft improvement the next
+    policy is the softmax of q / alpha, where q contains entropies, (5) and (6). With proximal
+    improvement it is the last policy times exp(q / alpha), where q contains rewards alone.
 
     Args:
         rewards: per agent.
         policies: per agent, of that stage.
-        trace: its last stage alone is read.
+        trace: only its last stage is used.
         improvement: `soft` or `proximal`.
         discount: gamma in [0, 1).
         temperature: alpha > 0.
@@ -99,7 +99,7 @@ def next_policies(
         log_after = policies[agent](after)
         policy_after = np.exp(log_after)
         paid = rewards[agent](steps.observations, np.asarray(steps.joint_actions))
-        paid = paid - paid.mean()  # the level moves q alike for all actions
+        paid = paid - paid.mean()  # the mean (offset) shifts q equally for all actions
         entropy_after = -(policy_after * log_after).sum(axis=1) * (improvement == "soft")
         goes_on = np.full(len(paid), discount)
         if steps.terminations is not None:
@@ -129,7 +129,7 @@ def _fitted_q(
     *,
     generator: torch.Generator,
 ) -> list[Tensor]:
-    """A network q with q(o)[a] = constant + sum_b weight[b] q(o')[b] on average."""
+    """Fit a network q with q(o)[a] = constant + sum_b weight[b] q(o')[b] on average."""
     n_actions = weights.shape[1]
     columns = [
         torch.from_numpy(np.ascontiguousarray(column))
@@ -164,7 +164,7 @@ def _fitted_q(
 
 
 def _improved(q: list[Tensor], encoder: Encoder, start: LogPolicy | None) -> LogPolicy:
-    """softmax of q, times a policy where there is one to start from."""
+    """Return the softmax of q, times the policy `start` if there is one."""
 
     def log_policy(observations: NDArray[Any]) -> FloatArray:
         with torch.no_grad():

@@ -1,4 +1,4 @@
-"""One seed of the study of simple spread, part by part; what is done already is not done again."""
+"""One seed of the study of simple spread, part by part; finished parts are not repeated."""
 
 from __future__ import annotations
 
@@ -41,17 +41,17 @@ FloatArray = NDArray[np.float64]
 
 TRUE = "true-reward"
 TEMPERATURE = 1.0
-"""PPO has none that is known; another one scales the recovered reward and nothing else."""
+"""PPO has no temperature; another value only scales the recovered reward."""
 
 
 @dataclass(frozen=True, eq=False)
 class Recovered:
-    """What the study needs of an observer's answer.
+    """The result of an observer, as the study uses it.
 
     Args:
         rewards: per agent.
-        log_policies: per agent, of the last stage shown, estimated.
-        diagnostics: what JSON can hold.
+        log_policies: per agent, the estimated log-policy of the last stage shown.
+        diagnostics: JSON values.
     """
 
     rewards: Mapping[str, RewardFunction]
@@ -65,10 +65,10 @@ class ObserverPlan:
 
     Args:
         label: names its folder and its row.
-        read: what it says of a trace, with the discount and a generator; leaves its weights in the
-            folder given, and takes them from there where they are.
-        improvement: of the learners, as it takes them, `soft` or `proximal`.
-        fresh: whether agents learn anew from what it recovers.
+        read: recovers rewards from a trace, given the discount and a generator. It saves the
+            result in the given folder, and loads it from there if it exists.
+        improvement: assumed improvement of the learners, `soft` or `proximal`.
+        fresh: whether agents are retrained on the recovered reward.
     """
 
     label: str
@@ -85,14 +85,14 @@ def run_seed(
     *,
     say: Callable[[str], None],
 ) -> None:
-    """Do what is missing of a seed.
+    """Run the missing parts of a seed.
 
     Args:
         settings: of the study.
-        seed: which.
-        folder: its own; every part is a file in it, written whole.
-        observers: which.
-        say: is told what was done.
+        seed: the seed.
+        folder: of the seed; every part is one file in it, written as a whole.
+        observers: the observers of the study.
+        say: receives a message per finished part.
     """
 
     def part(name: str, work: Callable[[], Mapping[str, Any]]) -> None:
@@ -120,7 +120,7 @@ def run_seed(
 
 
 def read_part(folder: Path, name: str) -> dict[str, Any] | None:
-    """What a part of a seed says, if it is done."""
+    """Return the content of a part of a seed, or None if it is not finished."""
     path = folder / f"{name}.json"
     if not path.exists():
         return None
@@ -195,7 +195,7 @@ def _read(settings: Settings, seed: int, folder: Path, plan: ObserverPlan) -> Re
 
 
 def _trace(settings: Settings, folder: Path) -> LearningTrace:
-    """What observers are shown: all stages but the last."""
+    """Return the trace that observers see: all stages but the last."""
     return LearningTrace.load(folder / "trace", verify=False).first(settings.stages)
 
 
@@ -208,7 +208,7 @@ def _n_actions(trace: LearningTrace) -> dict[str, int]:
 
 
 def _standardised(reward: RewardFunction, trace: LearningTrace) -> RewardFunction:
-    """With mean 0 and standard deviation 1 over the steps of a trace: PPO minds the scale."""
+    """Standardise a reward over the steps of a trace, since PPO depends on its scale."""
     values = np.concatenate(
         [
             reward(steps.observations or {}, np.asarray(steps.joint_actions))
@@ -221,7 +221,7 @@ def _standardised(reward: RewardFunction, trace: LearningTrace) -> RewardFunctio
 
 
 def _played_likelihoods(held_out: HeldOut) -> dict[str, float]:
-    """Of the true policies: the most that a prediction could reach."""
+    """Return the likelihoods of the played policies, an upper bound for predictions."""
     return {
         agent: mean_likelihood(np.log(own), held_out, index)
         for index, (agent, own) in enumerate(held_out.policies.items())
@@ -231,7 +231,7 @@ def _played_likelihoods(held_out: HeldOut) -> dict[str, float]:
 def _write_pairs(
     path: Path, rewards: Mapping[str, RewardFunction], held_out: Sequence[HeldOut]
 ) -> None:
-    """True and recovered rewards of the held-out steps, for pictures."""
+    """Write ground-truth and recovered rewards of the held-out steps, for the figures."""
     pairs = {
         agent: np.stack(
             [

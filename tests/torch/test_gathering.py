@@ -48,7 +48,7 @@ def test_equal_floats_are_one_observation(dtype):
         assert np.array_equal(first[number], array)
 
 
-def test_digits_out_of_their_range_are_refused():
+def test_digits_out_of_their_range_are_rejected():
     with pytest.raises(ValueError, match="out of range"):
         distinct_observations([np.array([[0, 3]])], MultiDiscrete([3, 3]))
     with pytest.raises(ValueError, match="out of range"):

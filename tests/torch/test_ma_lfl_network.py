@@ -70,7 +70,7 @@ def test_it_recovers_the_true_reward_and_agrees_with_the_table(well_found):
         assert {one["learner"] for one in well_found.diagnostics[agent]["members"]} == {"exact"}
 
 
-def test_td_learners_are_known_by_the_evidence():
+def test_the_evidence_recognises_td_learners():
     learner = MaSpi(
         discount=DISCOUNT,
         temperature=TEMPERATURE,
@@ -123,7 +123,7 @@ def test_a_reward_of_the_own_action_does_not_depend_on_the_others():
     assert table == pytest.approx(np.broadcast_to(table[:, :1], table.shape))
 
 
-def test_the_potentials_form_correlates_with_the_truth():
+def test_the_potentials_form_correlates_with_the_ground_truth():
     result = recover(plenty(), form="potentials", epochs=25, ensemble=1)
     assert result.sd is None
     assert correlation(result.rewards["agent_0"], board().reward(0)) > 0.7
@@ -225,7 +225,7 @@ def test_files_of_version_0_1_are_read(functions, tmp_path):
     )
 
 
-def test_files_that_are_no_functions_are_refused(functions, tmp_path):
+def test_other_files_are_rejected(functions, tmp_path):
     found = functions[1]
     found.save(tmp_path / "found.npz")
     content = (tmp_path / "found.npz").read_bytes()
@@ -246,7 +246,7 @@ def test_files_that_are_no_functions_are_refused(functions, tmp_path):
 
 @pytest.mark.parametrize("kill_at", [1, 3, 4])
 @pytest.mark.parametrize("form", ["bellman", "potentials"])
-def test_a_killed_run_goes_on_to_the_same_bytes(kill_at, form, tmp_path, monkeypatch):
+def test_a_killed_run_resumes_to_the_same_bytes(kill_at, form, tmp_path, monkeypatch):
     options = {"form": form, "epochs": 7, "hidden": (16,), "widths": (16,)}
     whole = recover(**options)
     saves = []
@@ -274,13 +274,13 @@ def test_a_killed_run_goes_on_to_the_same_bytes(kill_at, form, tmp_path, monkeyp
     ("changed", "named"),
     [({"widths": (32,)}, "widths"), ({"hidden": (8,)}, "hidden"), ({"seed": 3}, "seed")],
 )
-def test_checkpoints_of_another_architecture_are_refused(changed, named, tmp_path):
+def test_checkpoints_of_another_architecture_are_rejected(changed, named, tmp_path):
     recover(epochs=1, checkpoint_dir=str(tmp_path))
     with pytest.raises(ValueError, match=f"another fit: {named} is .* checkpoint_dir"):
         recover(**{"epochs": 1, **changed}, checkpoint_dir=str(tmp_path))
 
 
-def test_checkpoints_of_another_trace_or_game_are_refused(tmp_path):
+def test_checkpoints_of_another_trace_or_game_are_rejected(tmp_path):
     recover(epochs=1, checkpoint_dir=str(tmp_path))
     with pytest.raises(ValueError, match="n_stages is 4 there and 3 here"):
         recover(played().first(3), epochs=1, checkpoint_dir=str(tmp_path))
@@ -291,7 +291,7 @@ def test_checkpoints_of_another_trace_or_game_are_refused(tmp_path):
         recover(other, epochs=1, checkpoint_dir=str(tmp_path))
 
 
-def test_damaged_checkpoints_are_refused_by_name(tmp_path):
+def test_damaged_checkpoints_are_rejected_by_name(tmp_path):
     recover(epochs=1, checkpoint_dir=str(tmp_path))
     file = tmp_path / "policies_0_0.npz"
     content = file.read_bytes()
@@ -301,7 +301,7 @@ def test_damaged_checkpoints_are_refused_by_name(tmp_path):
 
 
 @pytest.mark.parametrize("change", ["shape", "nan", "missing"])
-def test_checkpoints_with_other_contents_are_refused(change, tmp_path, monkeypatch):
+def test_checkpoints_with_other_contents_are_rejected(change, tmp_path, monkeypatch):
     def spoilt(self, arrays, state, save=Checkpoint.save):
         arrays = dict(arrays)
         name = "now/0" if "now/0" in arrays else "mean"
@@ -381,25 +381,25 @@ def _loaded(path):
         ({"seed": -1}, "seed"),
     ],
 )
-def test_options_out_of_their_range_are_refused(options, named):
+def test_options_out_of_their_range_are_rejected(options, named):
     with pytest.raises(ValueError, match=named):
         MaLflNetwork(**options)
 
 
-def test_a_device_that_does_not_exist_is_refused():
+def test_a_device_that_does_not_exist_is_rejected():
     for device in ("cuda:99", "abacus"):
         with pytest.raises(ValueError, match=f"device '{device}' cannot be used here"):
             recover(device=device)
 
 
-def test_a_trace_without_transitions_is_refused():
+def test_a_trace_without_transitions_is_rejected():
     bare = LearningTrace(tuple(replace(stage, transitions=None) for stage in played().stages))
     for game in ("same", None):
         with pytest.raises(ValueError, match=r"has no transitions.*keep_transitions"):
             recover(bare, game=game)
 
 
-def test_a_single_stage_is_refused():
+def test_a_single_stage_is_rejected():
     with pytest.raises(ValueError, match="at least 2 stages"):
         recover(played().first(1))
 
@@ -452,11 +452,11 @@ def test_torchs_defaults_do_not_matter_and_stay(options):
 
 
 @pytest.mark.parametrize("options", [{}, {"form": "potentials", "reward_model": "joint"}])
-def test_it_keeps_the_promises_of_an_observer(options):
+def test_it_keeps_the_contract_of_an_observer(options):
     check_observer(MaLflNetwork, options={**QUICK, "epochs": 1, **options})
 
 
-def test_tensorboard_is_told_of_the_losses(tmp_path):
+def test_tensorboard_logs_the_losses(tmp_path):
     recover(epochs=1, ensemble=1, log_dir=str(tmp_path))
     assert list(tmp_path.rglob("events.out.tfevents.*"))
 

@@ -118,7 +118,7 @@ def test_the_projection_is_the_improved_policy(linear):
 
 @pytest.mark.parametrize("family", ["homogeneous", "heterogeneous"])
 def test_policies_agree_with_exact_evaluation(family):
-    """On fewer stages and steps than the paper's; docs/networks.md has the whole."""
+    """With fewer stages and steps than in the paper; docs/networks.md has the full table."""
     env = grid_world_v0.parallel_env(rewards=family)
     sizes = {"episodes": 100, "episode_length": 1000}
     exact = MaSpi(**RATES, evaluation="exact", episodes=1, episode_length=1)
@@ -136,7 +136,7 @@ def test_policies_agree_with_exact_evaluation(family):
         assert np.mean(gaps) <= (0.05 if number else 1e-12)
 
 
-def test_it_keeps_a_learners_promises():
+def test_it_keeps_the_contract_of_a_learner():
     check_learner("ma-spi-network" if installed() else MaSpiNetwork, options=SMALL)
 
 
@@ -185,7 +185,7 @@ def test_one_seed_one_result_to_the_byte(make):
     assert run(0)[0] != run(1)[0]
 
 
-def test_global_random_states_are_left_alone():
+def test_global_random_states_are_unchanged():
     before = np.random.get_state()[1].tobytes(), torch.get_rng_state().numpy().tobytes()  # noqa: NPY002
     learner = MaSpiNetwork(**RATES, **SMALL, episodes=2, episode_length=5)
     list(learner.learn(grid_world_v0.parallel_env(), n_stages=2, rng=np.random.default_rng(0)))
@@ -224,7 +224,7 @@ def test_torchs_defaults_do_not_matter(device):
 
 
 def test_learning_pays():
-    """Both walkers want to be on the right, and go there."""
+    """Both walkers are rewarded on the right, and learn to go there."""
     learner = MaSpiNetwork(
         discount=0.9, temperature=0.5, episodes=40, episode_length=30, q_updates=300,
         policy_updates=150, hidden=(32,),
@@ -262,7 +262,7 @@ def test_a_loss_that_is_not_finite():
         next(stages)
 
 
-def test_tensorboard_is_told_of_losses_entropies_and_returns(tmp_path):
+def test_tensorboard_logs_losses_entropies_and_returns(tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     learner = MaSpiNetwork(

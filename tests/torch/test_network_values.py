@@ -1,4 +1,4 @@
-"""Successor features, dynamics and the last layer, against what is exact with one-hot features."""
+"""Successor features, dynamics and the last layer, against exact results with one-hot features."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from malfl_algos.soft import averaged_transition, entropy, soft_evaluation
 
 
 class _Exact:
-    """A small game with exact policies and every step there is, at its chance."""
+    """A small game with exact policies and all possible steps, weighted by their probabilities."""
 
     def __init__(self, agent_index: int, stages: int = 3) -> None:
         self.game, self.agent = board(2), agent_index
@@ -120,7 +120,7 @@ def test_the_last_layer_of_exact_data_is_the_true_reward(exact):
 
 
 def test_td_learners_values_stand_near_zero_where_they_tried_little(exact):
-    """The same data said to be of td learners: what was never tried has q = 0, whatever r is."""
+    """The same data, attributed to td learners: an action never tried has q = 0 for any r."""
     one = exact.rows()[1]
     one.visits[:] = 1e6
     whole = [

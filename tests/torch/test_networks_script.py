@@ -16,7 +16,7 @@ def call(*arguments):
     return subprocess.run(command, capture_output=True, text=True)
 
 
-def test_a_study_runs_and_goes_on(tmp_path):
+def test_a_study_runs_and_resumes(tmp_path):
     options = ("--studies", "large", "--size", 2, "--episodes-large", 1, "--width", 16)
     out = tmp_path / "study"
     done = call(*options, "--seeds", 0, "--output-dir", out, "--log-dir", tmp_path / "log")
@@ -38,7 +38,7 @@ def test_a_study_runs_and_goes_on(tmp_path):
     assert list((tmp_path / "log").rglob("events.out.tfevents.*"))
 
 
-def test_bad_input_is_refused(tmp_path):
+def test_bad_input_is_rejected(tmp_path):
     for options in (("--seeds", -1), ("--size", 1), ("--episodes-small", 3), ("--tables-only",)):
         done = call(*options, "--output-dir", tmp_path)
         assert done.returncode == 2

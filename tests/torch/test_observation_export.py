@@ -91,7 +91,7 @@ def test_minari(trace, tmp_path):
         first = end
 
 
-def test_what_is_there_is_not_replaced(trace, tmp_path):
+def test_existing_files_are_not_replaced(trace, tmp_path):
     (tmp_path / "taken").write_text("mine")
     for export in (export_minari, export_parquet):
         with pytest.raises(ValueError, match="taken: exists already; choose another name"):

@@ -1,4 +1,4 @@
-"""Stages played on many copies of a game: what is recorded is what happened."""
+"""Stages played on many copies of a game are recorded as they happened."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def episodes_of(steps):
     ],
 )
 def test_steps_of_an_episode_follow_one_another(env, n_actions, lengths):
-    """What comes after a step is what is before the next; the last has where it ended."""
+    """The observation after a step is the one before the next step, except at an end."""
     stage = played(env, uniform(n_actions))
     seen = stage.observed.transitions
     spans = episodes_of(seen)
@@ -65,7 +65,7 @@ def test_steps_of_an_episode_follow_one_another(env, n_actions, lengths):
 
 
 def test_the_last_observation_is_the_true_one():
-    """Of a game that begins anew, none is mixed in: the next cell is where the action led."""
+    """No observation of the next episode is mixed in: the next cell follows from the action."""
     seen = played(Corridor(max_cycles=5), uniform(2)).observed.transitions
     own, after = seen.observations["left one"][:, 0], seen.next_observations["left one"][:, 0]
     moved = np.clip(own.astype(int) + 2 * seen.joint_actions[:, 0].astype(int) - 1, 0, 4)
@@ -86,7 +86,7 @@ def test_games_that_terminate():
 
 
 @pytest.mark.parametrize("env", [Corridor(), grid_world_v0.parallel_env()])
-def test_actions_come_as_often_as_the_policies_say(env):
+def test_action_frequencies_agree_with_the_policies(env):
     n_actions = env.action_space(env.possible_agents[0]).n
     rng = np.random.default_rng(0)
     table = rng.dirichlet(np.ones(n_actions), size=(2, 5))  # by agent and first digit
@@ -129,7 +129,7 @@ def test_one_call_of_a_network_for_all_copies():
     assert calls == [*[(0, 20), (1, 20)] * 5, *[(0, 10), (1, 10)] * 5]
 
 
-def test_the_environment_given_is_left_alone():
+def test_the_given_environment_is_unchanged():
     env = Corridor()
     env.reset(seed=3)
     env.step({"left one": 1, "right one": 0})

@@ -1,4 +1,4 @@
-"""Learners that move on from their last policy, against exact ones on a small game."""
+"""Learners that start from their last policy, against exact results on a small game."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_exact_data_give_the_true_reward_and_under_soft_improvement_a_worse_one(
     assert np.sqrt(np.mean((other - truth) ** 2)) > 5 * np.sqrt(np.mean((own - truth) ** 2))
 
 
-def test_rewards_are_recovered_from_what_was_played():
+def test_rewards_are_recovered_from_played_steps():
     game = board(2)
     stages = [
         observed_stage(
@@ -141,7 +141,7 @@ def test_rewards_are_recovered_from_what_was_played():
     assert np.mean(correlations["soft"]) < np.mean(correlations["proximal"]) - 0.1
 
 
-def test_a_prior_that_is_given_is_taken():
+def test_a_given_prior_is_used():
     trace = played().with_observations(board().without_rewards())
     observer = MaLflNetwork(
         prior_variance=1e-9, ensemble=2, epochs=2, hidden=(8,), widths=(8,), learner="exact"
@@ -169,6 +169,6 @@ def test_twice_the_temperature_is_twice_the_reward():
 
 
 @pytest.mark.parametrize("options", [{"form": "potentials"}, {"learner": "td"}])
-def test_what_knows_soft_improvement_alone_is_refused(options):
+def test_options_of_soft_improvement_are_rejected(options):
     with pytest.raises(ValueError, match="improvement: proximal needs form: bellman"):
         MaLflNetwork(improvement="proximal", **options)

@@ -1,7 +1,7 @@
 """Independent stable-baselines3 learners, side by side on one PettingZoo parallel environment.
 
-`train_independent` is a library of its own and knows nothing of malfl; `malfl_sb3.learners` holds
-the learner plugins that are built on it.
+Read `training` first. `train_independent` does not depend on malfl_algos; the learner plugins in
+`malfl_sb3.learners` are built on it.
 """
 
 from malfl_sb3.partners import partner_view

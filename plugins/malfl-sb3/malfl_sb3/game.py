@@ -1,4 +1,4 @@
-"""The shared game: one parallel environment, all of whose agents begin and end together."""
+"""The shared game: one parallel environment whose agents begin and end together."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ class SharedGame:
         self._steps = 0
 
     def reset(self, seed: int | None = None) -> dict[Any, tuple[Any, dict[str, Any]]]:
-        """A new episode; per agent its observation and info.
+        """Begin an episode; return observation and info per agent.
 
         Raises:
-            InputError: if not all agents are there.
+            InputError: if an agent is absent.
         """
         observations, infos = self._env.reset(seed=seed)
         self._check_present("begin")
@@ -41,7 +41,7 @@ class SharedGame:
         return {agent: (observations[agent], dict(infos[agent])) for agent in self.agents}
 
     def step(self, actions: Mapping[Any, Any]) -> dict[Any, StepResult]:
-        """Everyone acts; per agent what `gymnasium.Env.step` returns.
+        """Let all agents act; return per agent the values of `gymnasium.Env.step`.
 
         Raises:
             InputError: if some agents end and others do not.
@@ -58,7 +58,7 @@ class SharedGame:
         }
         if any(ended.values()):
             self._check_all_ended(ended)
-            # the environment may use these arrays again when it is reset
+            # the environment may reuse these arrays when it is reset
             observations = deepcopy(observations)
         else:
             self._check_present("go on")
@@ -69,7 +69,7 @@ class SharedGame:
                 float(rewards[agent]),
                 bool(terminations[agent]),
                 bool(truncations[agent]),
-                dict(infos[agent]),  # wrappers write into it, agents may share one
+                dict(infos[agent]),  # wrappers write into it, and agents may share one
             )
             for agent in self.agents
         }
@@ -95,7 +95,7 @@ class SharedGame:
 
 
 def plain_action(space: spaces.Space[Any], action: Any) -> Any:
-    """An action as environments expect it: a Python int where the space is Discrete."""
+    """Return an action as environments expect it: a Python int if the space is Discrete."""
     return int(action) if isinstance(space, spaces.Discrete) else action
 
 

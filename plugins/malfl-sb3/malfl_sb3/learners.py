@@ -1,4 +1,4 @@
-"""The learner plugins for malfl: PPO, A2C and DQN of stable-baselines3, unmodified."""
+"""The learner plugins: unmodified PPO, A2C and DQN of stable-baselines3."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Sb3Ppo(Sb3Learner):
     Args:
         n_steps: steps of a rollout, after which PPO updates; `timesteps` must be a multiple of it.
         batch_size: steps of a gradient step.
-        n_epochs: how often an update goes through its rollout.
-        entropy_weight: of the entropy in the loss, SB3's `ent_coef`. It is no temperature: it
+        n_epochs: passes of an update through its rollout.
+        entropy_weight: of the entropy in the loss, SB3's `ent_coef`. It is not a temperature: it
             rewards the entropy of the present state alone, on the scale of normalised advantages.
 
     Raises:
@@ -36,14 +36,14 @@ class Sb3Ppo(Sb3Learner):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._check_at_least_one("n_epochs")
-        for name in ("n_steps", "batch_size"):  # advantages are normalised: of one there is none
+        for name in ("n_steps", "batch_size"):  # one advantage cannot be normalised
             if getattr(self, name) < 2:
                 raise InputError(f"{name} must be >= 2, got {getattr(self, name)}")
         self._check_whole_rollouts(self.n_steps)
         self._check_not_negative("entropy_weight")
 
     def model(self, view: AgentView) -> PPO:
-        """A new PPO on an agent's view."""
+        """Return a new PPO on an agent's view."""
         return PPO(
             "MlpPolicy",
             view,
@@ -61,8 +61,8 @@ class Sb3A2c(Sb3Learner):
 
     Args:
         n_steps: steps of a rollout, after which A2C updates; `timesteps` must be a multiple of it.
-        gae_lambda: lambda in [0, 1] of the advantage estimate; 1: none but the rollout's return.
-        entropy_weight: of the entropy in the loss, SB3's `ent_coef`. It is no temperature: it
+        gae_lambda: lambda in [0, 1] of the advantage estimate; 1: the return of the rollout.
+        entropy_weight: of the entropy in the loss, SB3's `ent_coef`. It is not a temperature: it
             rewards the entropy of the present state alone.
 
     Raises:
@@ -81,7 +81,7 @@ class Sb3A2c(Sb3Learner):
         self._check_not_negative("entropy_weight")
 
     def model(self, view: AgentView) -> A2C:
-        """A new A2C on an agent's view."""
+        """Return a new A2C on an agent's view."""
         return A2C(
             "MlpPolicy",
             view,
@@ -96,16 +96,16 @@ class Sb3A2c(Sb3Learner):
 class Sb3Dqn(Sb3Learner):
     """Deep Q-learning, one DQN of stable-baselines3 per agent.
 
-    Its policy is the epsilon-greedy one that it explores with; epsilon falls linearly from 1.
+    Its policy is its epsilon-greedy exploration policy; epsilon falls linearly from 1.
 
     Args:
-        learning_starts: steps at random before the first update, >= 1.
-        train_freq: steps from one gradient step to the next.
+        learning_starts: random steps before the first update, >= 1.
+        train_freq: steps between two gradient steps.
         batch_size: steps of a gradient step.
-        buffer_size: steps the replay buffer holds.
-        target_update_interval: steps from one update of the target network to the next.
-        exploration_fraction: part of the whole training in which epsilon falls, in (0, 1].
-        exploration_final: epsilon after that, in [0, 1].
+        buffer_size: steps in the replay buffer, at most.
+        target_update_interval: steps between two updates of the target network.
+        exploration_fraction: fraction of the whole training in which epsilon falls, in (0, 1].
+        exploration_final: final epsilon, in [0, 1].
 
     Raises:
         InputError: for an option out of its range; the message names it.
@@ -130,7 +130,7 @@ class Sb3Dqn(Sb3Learner):
             raise InputError("exploration_fraction must be > 0, got 0")
 
     def model(self, view: AgentView) -> DQN:
-        """A new DQN on an agent's view."""
+        """Return a new DQN on an agent's view."""
         return DQN(
             "MlpPolicy",
             view,

@@ -1,4 +1,4 @@
-"""Models and their environments: what may be between a model and its agent's view."""
+"""Models and their environments, and the wrappers allowed between a model and its view."""
 
 from __future__ import annotations
 
@@ -26,27 +26,27 @@ __all__ = ["Model", "ModelFactory", "act", "build_model", "check_agents", "conne
 
 @runtime_checkable
 class Model(Protocol):
-    """What acts: a stable-baselines3 model, or anything with its `predict`."""
+    """A stable-baselines3 model, or any object with its `predict`."""
 
     def predict(self, observation: Any, *, deterministic: bool) -> tuple[Any, Any]:
-        """An action, and the state of a recurrent policy."""
+        """Return an action, and the state of a recurrent policy."""
         ...
 
 
 ModelFactory: TypeAlias = Callable[[AgentView], BaseAlgorithm]
 
-# These change neither actions nor the observations that `act` hands to a policy itself.
+# These wrappers change neither actions nor the observations that `act` hands to a policy.
 _GYM_WRAPPERS = (Monitor, gymnasium.RewardWrapper, gymnasium.wrappers.RecordEpisodeStatistics)
 _VEC_WRAPPERS = (VecNormalize, VecMonitor, VecTransposeImage, VecCheckNan)
 
 
 def act(model: Any, observation: Any) -> Any:
-    """An action of a model's present policy, drawn as in training (`deterministic=False`).
+    """Draw an action from a model's present policy, as in training (`deterministic=False`).
 
     Args:
-        model: a stable-baselines3 model, its observations normalised if its environment does so,
-            or anything else with a method `predict`.
-        observation: of its agent, as the parallel environment gave it.
+        model: a stable-baselines3 model, or another object with a method `predict`. If the model's
+            environment normalises observations, so does this function.
+        observation: of its agent, from the parallel environment.
     """
     if isinstance(model, BaseAlgorithm):
         normalise = model.get_vec_normalize_env()
@@ -56,10 +56,10 @@ def act(model: Any, observation: Any) -> Any:
 
 
 def check_agents(what: str, given: Mapping[Any, Any], agents: list[Any]) -> None:
-    """Refuse a mapping that does not have exactly these agents.
+    """Reject a mapping whose keys are not exactly these agents.
 
     Raises:
-        InputError: naming those that are missing or unknown.
+        InputError: names the missing or unknown agents.
     """
     missing = [agent for agent in agents if agent not in given]
     unknown = [agent for agent in given if agent not in agents]
@@ -69,7 +69,7 @@ def check_agents(what: str, given: Mapping[Any, Any], agents: list[Any]) -> None
 
 
 def build_model(agent: Any, given: BaseAlgorithm | ModelFactory, view: AgentView) -> BaseAlgorithm:
-    """The model of an agent: the one given, or the one that a given factory builds.
+    """Return the model of an agent: the given one, or the one that a given factory builds.
 
     Raises:
         InputError: if the algorithm does not fit the agent's spaces, if the result is not a
@@ -102,28 +102,27 @@ def _check_single_precision(agent: Any, model: BaseAlgorithm) -> None:
 
 
 def connected_view(env: AnyParallelEnv, agent: Any, model: BaseAlgorithm) -> AgentView:
-    """The view on which a model stands; a model without an environment is given one.
+    """Return the view on which a model is built; a model without an environment gets one.
 
     The model begins a new episode when it learns next.
 
     Raises:
-        InputError: if the model stands on anything but a view of this agent and environment, or
-            there are wrappers between them through which others could not follow its policy.
+        InputError: if the model is not built on a view of this agent and environment, or if a
+            wrapper between them may change actions or observations.
     """
     venv = model.get_env()
     if venv is None:
         try:
             model.set_env(AgentView(env, agent))
         except (AssertionError, ValueError) as fault:
-            raise InputError(f"{agent}: the model has other spaces: {fault}") from fault
+            raise InputError(f"{agent}: the spaces of the model do not fit: {fault}") from fault
         venv = model.get_env()
         assert venv is not None
     else:
-        model.set_env(venv)  # makes it reset
+        model.set_env(venv)  # the next `learn` resets it
     if model.n_envs != 1:
         raise InputError(
-            f"{agent}: the model has {model.n_envs} environments, but there is one game with one "
-            "of each agent: build it on one view"
+            f"{agent}: the model has {model.n_envs} environments, must have 1; build it on one view"
         )
     base = venv.unwrapped
     inner: Any = base.envs[0] if isinstance(base, DummyVecEnv) else base
@@ -146,6 +145,6 @@ def _check_wrapper(agent: Any, wrapper: Any, allowed: tuple[type, ...]) -> None:
     if not isinstance(wrapper, allowed):
         names = ", ".join(kind.__name__ for kind in _GYM_WRAPPERS + _VEC_WRAPPERS)
         raise InputError(
-            f"{agent}: {type(wrapper).__name__} stands between the model and its view; allowed "
-            f"are {names}. Wrap the parallel environment instead, for example with SuperSuit"
+            f"{agent}: the wrapper {type(wrapper).__name__} is between the model and its view "
+            f"(allowed: {names}). Wrap the parallel environment instead, for example with SuperSuit"
         )

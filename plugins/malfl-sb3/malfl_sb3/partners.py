@@ -1,4 +1,4 @@
-"""A view in which the other agents follow models: to evaluate a policy, or to try one."""
+"""A view in which the other agents follow models, to evaluate or try a policy."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ __all__ = ["partner_view"]
 
 
 def partner_view(env: AnyParallelEnv, agent: Any, partners: Mapping[Any, Model]) -> AgentView:
-    """A `gymnasium.Env` in which one agent acts and the others follow the policies of models.
+    """Return a `gymnasium.Env` in which one agent acts and the others follow models.
 
-    For `EvalCallback` and `evaluate_policy`. The partners' policies are read at every step: where
-    their models go on learning, so do they.
+    It serves `EvalCallback` and `evaluate_policy`. The partners' policies are read at every step:
+    partners change while their models learn.
 
     Args:
-        env: a parallel environment that nobody else is using; not the one trained on.
-        agent: who acts.
-        partners: a model for every other agent: of stable-baselines3, or anything with its
-            `predict`. An entry for the agent itself is not used.
+        env: a parallel environment that is not in use, and not the one used for training.
+        agent: id of the acting agent.
+        partners: a model for every other agent: of stable-baselines3, or another object with
+            `predict`. An entry for the agent itself is ignored.
 
     Raises:
-        InputError: for an env that is not parallel, an agent that is unknown, one that is missing,
-            or a space that stable-baselines3 does not know.
+        InputError: for an env that is not parallel, an unknown or missing agent, or a space that
+            stable-baselines3 does not support.
     """
     views = agent_views(env)
     if agent not in views:
@@ -40,7 +40,7 @@ def partner_view(env: AnyParallelEnv, agent: Any, partners: Mapping[Any, Model])
 
 
 class _Seat:
-    """One agent's place among partners."""
+    """Connects one agent to a game among partners."""
 
     def __init__(self, env: AnyParallelEnv, agent: Any, partners: Mapping[Any, Model]) -> None:
         self._env = env

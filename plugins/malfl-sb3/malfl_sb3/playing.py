@@ -1,4 +1,4 @@
-"""A stage of any game, played under the policies that models have now, which stand still."""
+"""Play a stage of any game under the present policies of models, which do not change."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ def played_stage(
     episode_length: int,
     rng: np.random.Generator,
 ) -> LearnedStage:
-    """Play episodes, many games side by side; a model is called once for all of them.
+    """Play episodes in many games side by side, with one call of a model for all games.
 
     Args:
         games: copies of one game.
-        models: per agent, of one discrete action.
-        episodes: how many.
-        episode_length: an episode that has not ended by then is cut.
+        models: per agent, with discrete actions.
+        episodes: number of episodes.
+        episode_length: steps after which an episode is cut.
         rng: seeds the games and draws the actions. The global generators of torch, NumPy and Python
-            are as they were afterwards, though the game draw from them.
+            are restored afterwards, even if the game draws from them.
 
     Returns:
-        The stage; its transitions are not those that anyone learned from.
+        The stage. The agents did not learn from its transitions (`complete=False`).
 
     Raises:
-        InputError: where agents do not end together, and for a model that cannot be read.
+        InputError: if agents end at different times, or if a model's policy cannot be read.
     """
     in_order: Sequence[BaseAlgorithm] = [models[agent] for agent in games.agents]
 

@@ -1,9 +1,9 @@
-"""Global random generators, one set for every agent.
+"""Global random generators, one set for every agent, and torch's global settings.
 
-Stable-baselines3 draws from the global generators of torch, NumPy and Python. Where several
-algorithms take turns in one process, each gets a state of these generators of its own, put in place
-while it runs. What one agent draws then depends on nobody else, and the caller's generators are as
-they were.
+Stable-baselines3 draws from the global generators of torch, NumPy and Python. If several algorithms
+take turns in one process, each has its own state of these generators, which is installed while the
+algorithm runs. The random numbers of one agent then do not depend on the other agents, and the
+caller's generators are restored.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ import torch
 
 __all__ = ["RandomStreams", "torch_settings"]
 
-# NPY002 forbids NumPy's global generator; swapping it is what this module is for.
+# NPY002 forbids NumPy's global generator; this module exists to replace its state.
 
 
 class RandomStreams:
-    """States of the global generators by name, of which at most one is in place at a time.
+    """States of the global generators by name; at most one is installed at a time.
 
     Args:
         names: of the streams.
@@ -35,9 +35,9 @@ class RandomStreams:
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """Within this context `use` chooses the stream; after it the caller's states are back."""
+        """Allow `use` within this context; the caller's states are restored after it."""
         caller = _State.of_process()
-        # NumPy's generator keeps a spare normal draw beside its bits: it has to be put back too
+        # NumPy's generator keeps a spare normal draw beside its bits, which is restored too
         legacy = np.random.get_state(legacy=False)  # noqa: NPY002
         try:
             yield
@@ -49,7 +49,7 @@ class RandomStreams:
             np.random.set_state(legacy)  # noqa: NPY002
 
     def use(self, name: str) -> None:
-        """Put a stream in place of the one that is."""
+        """Install a stream in place of the present one."""
         chosen = self._states[name]
         if chosen is self._current:
             return
@@ -64,7 +64,7 @@ class _State:
 
     def __init__(self, seed: int | None) -> None:
         self.seed = seed
-        # NumPy's bit generator itself changes places, which is much faster than copying its state
+        # NumPy's bit generator itself is exchanged, which is much faster than copying its state
         self.bits: Any = np.random.get_bit_generator()  # type: ignore[attr-defined]
         self.python: Any = random.getstate()
         self.torch = torch.get_rng_state()
@@ -73,13 +73,13 @@ class _State:
             self.save()
             return
         seeds = np.random.SeedSequence(seed).generate_state(2, dtype=np.uint64).tolist()
-        self.bits = np.random.MT19937(seed)  # the kind that np.random.seed() asks for
+        self.bits = np.random.MT19937(seed)  # the type that np.random.seed() uses
         self.python = random.Random(seeds[0]).getstate()
         self.torch = torch.Generator().manual_seed(seeds[1]).get_state()
 
     @classmethod
     def of_process(cls) -> _State:
-        """The state that is in place now."""
+        """Return the present state."""
         return cls(None)
 
     def save(self) -> None:
@@ -93,7 +93,7 @@ class _State:
         torch.set_rng_state(self.torch)
         if self.cuda:
             torch.cuda.set_rng_state_all(self.cuda)
-        elif self.seed is not None and _cuda_in_use():  # the first time since CUDA was started
+        elif self.seed is not None and _cuda_in_use():  # the first time since CUDA was initialised
             torch.cuda.manual_seed_all(self.seed)
 
 

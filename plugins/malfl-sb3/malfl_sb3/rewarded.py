@@ -1,4 +1,4 @@
-"""The same game with other rewards: for agents that learn anew from rewards that were recovered."""
+"""The same game with other rewards, for agents that are retrained on recovered rewards."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ __all__ = ["RewardFunction", "Rewarded"]
 RewardFunction: TypeAlias = Callable[
     [Mapping[Any, NDArray[Any]], NDArray[np.int64]], NDArray[np.float64]
 ]
-"""Of what all agents observed before the step, `(n, ...)`, and joint actions `(n, n_agents)`."""
+"""Maps all agents' observations before the step and joint actions `(n, n_agents)` to `(n,)`."""
 
 
 class Rewarded(BaseParallelWrapper[Any, Any, Any]):  # type: ignore[misc]  # it ships no types
-    """A parallel environment that pays by functions of observations and joint actions.
+    """A parallel environment whose rewards are functions of observations and joint actions.
 
     Args:
-        env: whose agents begin and end together, with discrete actions. Its own rewards are not
-            shown to anyone.
+        env: an environment with discrete actions whose agents begin and end together. Its own
+            rewards are hidden.
         rewards: per agent.
 
     Raises:
-        InputError: where an agent has no reward, or a name is unknown; in a step, where a reward is
-            not finite.
+        InputError: if an agent has no reward, or a name is unknown; in a step, if a reward is not
+            finite.
     """
 
     def __init__(self, env: AnyParallelEnv, rewards: Mapping[Any, RewardFunction]) -> None:
@@ -43,13 +43,13 @@ class Rewarded(BaseParallelWrapper[Any, Any, Any]):  # type: ignore[misc]  # it 
     def reset(
         self, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[Any, Any], dict[Any, Any]]:
-        """A new episode."""
+        """Begin an episode."""
         observations, infos = super().reset(seed=seed, options=options)
         self._remember(observations)
         return observations, infos
 
     def step(self, actions: dict[Any, Any]) -> tuple[dict[Any, Any], ...]:
-        """Everyone acts and is paid for what was observed before and done now."""
+        """Let all agents act; their rewards follow from the observations before this step."""
         agents = list(self.possible_agents)
         joint_action = np.array([[actions[agent] for agent in agents]], dtype=np.int64)
         paid = {
@@ -58,13 +58,13 @@ class Rewarded(BaseParallelWrapper[Any, Any, Any]):  # type: ignore[misc]  # it 
         }
         for agent, reward in paid.items():
             if not np.isfinite(reward):
-                raise InputError(f"the reward of {agent} must be finite, it is {reward}")
+                raise InputError(f"the reward of {agent} must be finite, got {reward}")
         observations, _, terminations, truncations, infos = super().step(actions)
         self._remember(observations)
         return observations, paid, terminations, truncations, infos
 
     def _remember(self, observations: Mapping[Any, Any]) -> None:
-        # a copy: the environment may use its arrays again
+        # a copy: the environment may reuse its arrays
         self._observations = {
             agent: np.array(observed)[None] for agent, observed in observations.items()
         }

@@ -1,7 +1,7 @@
-"""Who moves when: all learners at once, or one at a time among partners that stand still.
+"""Schedules of training: all agents learn at once, or one at a time among fixed partners.
 
-A schedule is a generator that yields after every step of the game; between two yields every learner
-waits. It drives the learners' threads and the game, all in the caller's thread.
+A schedule is a generator that yields after every step of the game. Between two yields every learner
+waits. The schedule runs in the caller's thread and drives the learners' threads and the game.
 """
 
 from __future__ import annotations
@@ -15,25 +15,25 @@ from gymnasium.utils.env_checker import data_equivalence
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from malfl_env.errors import InputError
-from malfl_sb3.baton import Failed, Finished, LearnerThread, Request, Reset, Step
 from malfl_sb3.game import SharedGame
 from malfl_sb3.models import act
 from malfl_sb3.randomness import RandomStreams
+from malfl_sb3.turn_taking import Failed, Finished, LearnerThread, Request, Reset, Step
 from malfl_sb3.view import StepResult
 
 __all__ = ["ENVIRONMENT", "Players", "alternating", "simultaneous"]
 
 ENVIRONMENT = "malfl_sb3 environment"
-"""Name of the stream from which an environment draws that uses global generators."""
+"""Name of the random stream of environments that use the global generators."""
 
 
 class Players:
     """The learners of a game and the game itself.
 
     Args:
-        game: that they share.
+        game: the shared game.
         models: per agent, in agent order.
-        threads: per agent, on which its model learns.
+        threads: per agent, the thread of its learner.
         streams: of random numbers, one per agent and `ENVIRONMENT`.
     """
 
@@ -60,11 +60,11 @@ class Players:
         ]
 
     def resume(self, agent: Any, answer: Any = None, *, until: type[Reset] | type[Step]) -> None:
-        """Let a learner run until it asks for what is due, or finishes.
+        """Let a learner run until it sends the expected request, or finishes.
 
         Raises:
-            BaseException: what it raised itself, with a note that names the agent.
-            RuntimeError: if it asks for something that is not due.
+            BaseException: the learner's own exception, with a note that names the agent.
+            RuntimeError: if it sends an unexpected request.
         """
         self._streams.use(agent)
         request = self._threads[agent].resume(answer)
@@ -75,19 +75,19 @@ class Players:
         if isinstance(request, Reset) and until is Step:
             raise RuntimeError(
                 f"the learner of {agent} asked for a new episode in the middle of one. Its view "
-                "belongs to the training; evaluate on an environment of its own: see partner_view"
+                "is in training; evaluate on a separate environment: see partner_view"
             )
         if isinstance(request, Step) and until is Reset:
             raise RuntimeError(f"the learner of {agent} went on after the end of an episode")
 
     def action(self, agent: Any) -> Any:
-        """What an agent does now: the choice of its learner, which waits for the outcome."""
+        """Return the action that an agent's learner has chosen; the learner is waiting."""
         request = self._requests[agent]
         assert isinstance(request, Step)
         return request.action
 
     def policy_action(self, agent: Any) -> Any:
-        """What an agent does whose learner stands still: drawn from its present policy."""
+        """Draw an action from the present policy of an agent whose learner is paused."""
         self._streams.use(agent)
         action = act(self._models[agent], self.game.observations[agent])
         self._streams.use(ENVIRONMENT)
@@ -95,10 +95,10 @@ class Players:
 
 
 def simultaneous(players: Players, rng: np.random.Generator) -> Iterator[None]:
-    """Everyone learns at once, from the same steps.
+    """Let all agents learn at once, from the same steps.
 
-    A learner that has finished, or that a callback stopped, goes on acting by its last policy until
-    all have finished.
+    A learner that has finished, or was stopped by a callback, acts by its last policy until all
+    have finished.
 
     Args:
         players: learners that have not begun.
@@ -125,15 +125,15 @@ def simultaneous(players: Players, rng: np.random.Generator) -> Iterator[None]:
 def alternating(
     players: Players, rng: np.random.Generator, *, turn_timesteps: int
 ) -> Iterator[None]:
-    """The agents take turns: one learns, the others act by their policies, which stand still.
+    """Let the agents take turns: one learns, the others act by their fixed policies.
 
-    Every turn begins a new episode. A turn that ends within an episode is a time limit to the
-    learner whose turn it was; it makes its due updates before the next turn begins.
+    Every turn begins a new episode. If a turn ends within an episode, its learner sees a time
+    limit. It makes its due updates before the next turn begins.
 
     Args:
         players: learners that have not begun.
         rng: seeds the game at the beginning of every turn.
-        turn_timesteps: steps of a turn.
+        turn_timesteps: steps per turn.
     """
     turns = {}
     for agent in players.game.agents:
@@ -147,9 +147,9 @@ def alternating(
 class _Turn:
     """The turns of one agent.
 
-    When its turn is over, a learner asks for a new episode at once, makes its updates and chooses
-    its first action. So it is shown the beginning of the episode that its next turn will have: the
-    game is reset to one seed twice, now and when that turn begins.
+    At the end of its turn a learner asks for a new episode, makes its updates and chooses its first
+    action. It is therefore given the beginning of the episode of its next turn: the game is reset
+    with one seed twice, now and when that turn begins.
     """
 
     def __init__(self, players: Players, agent: Any, rng: np.random.Generator) -> None:

@@ -1,8 +1,8 @@
 """From independent learners to the stages of a learning trace.
 
-Between two stages the agents learn from one another by `malfl_sb3.training`. A stage itself is
-played under the policies they then have, which stand still: that is what a learning trace holds. So
-the learners have learned from other steps than those that an observer sees.
+Between two stages the agents learn side by side by `malfl_sb3.training`. A stage is then played
+under their present policies, which do not change within the stage. The learners have therefore not
+learned from the steps that an observer sees.
 """
 
 from __future__ import annotations
@@ -32,20 +32,19 @@ __all__ = ["Sb3Learner"]
 
 @dataclass(frozen=True, kw_only=True)
 class Sb3Learner:
-    """Agents that learn by a stable-baselines3 algorithm each, side by side.
+    """Agents that learn side by side, each by its own stable-baselines3 algorithm.
 
     Args:
         discount: gamma in [0, 1).
-        episodes: episodes of a stage, played under policies that stand still.
-        episode_length: steps of such an episode.
-        keep_transitions: whether the trace keeps the steps in their order.
-        timesteps: steps each agent learns from between two stages.
-        mode: "simultaneous": all learn from the same steps; "alternating": one after the other, the
-            others' policies standing still.
+        episodes: episodes per stage, played under fixed policies.
+        episode_length: steps per episode.
+        keep_transitions: whether the trace keeps the ordered steps.
+        timesteps: steps from which each agent learns between two stages.
+        mode: "simultaneous": all agents learn from the same steps; "alternating": one after the
+            other, while the others' policies are fixed.
         learning_rate: of the optimiser.
-        policy_network: widths of the hidden layers, one network of them for each of the functions
-            that are learned.
-        game_copies: games in which a stage is played side by side, where the game has no table.
+        policy_network: widths of the hidden layers of each network (policy, value or Q).
+        game_copies: games played side by side, if the game has no tabular model.
 
     Raises:
         InputError: for an option out of its range; the message names it.
@@ -92,13 +91,13 @@ class Sb3Learner:
     def _check_whole_rollouts(self, n_steps: int) -> None:
         if self.timesteps % n_steps:
             raise InputError(
-                f"timesteps must be a multiple of n_steps, {n_steps}, so that every stage follows "
+                f"timesteps must be a multiple of n_steps ({n_steps}), so that every stage follows "
                 f"an update; got {self.timesteps}"
             )
 
     @abstractmethod
     def model(self, view: AgentView) -> BaseAlgorithm:
-        """A new model on an agent's view."""
+        """Return a new model on an agent's view."""
 
     def _common(self) -> dict[str, Any]:
         return {
@@ -113,19 +112,19 @@ class Sb3Learner:
     ) -> Iterator[LearnedStage]:
         """Yield stages; see `malfl_algos.contract.Learner`.
 
-        In a game with a tabular model, whose agents observe the joint state, the stages hold
-        counts. In any other game an episode ends where the game ends it, or after `episode_length`
-        steps.
+        If the game has a tabular model and its agents observe the joint state, the stages hold
+        counts. In any other game an episode ends when the game ends it, or after
+        `episode_length` steps.
 
         Args:
             env: any parallel environment whose agents have discrete actions, observe arrays or
                 discrete values, and begin and end together. Stages are played in copies of it.
-            n_stages: how many stages, >= 1. The first is played before anything is learned.
+            n_stages: number of stages, >= 1. The first is played by untrained agents.
             rng: one seed is drawn from it for the training and one per stage.
 
         Raises:
-            InputError: at once, for an environment that does not fit or cannot be copied; later,
-                where some agents end before others.
+            InputError: at once, for an environment that does not fit or cannot be copied; later, if
+                agents end at different times.
         """
         game = tabular_game(env)
         if game is not None:
@@ -167,7 +166,7 @@ class Sb3Learner:
     def _trained(
         self, env: ParallelEnv[str, Any, Any], n_stages: int, rng: np.random.Generator
     ) -> Iterator[Mapping[str, BaseAlgorithm]]:
-        """The models before they learn, then after every further `timesteps`."""
+        """Yield the models before training, then after every `timesteps`."""
         alternating = self.mode == "alternating"
         agents = env.possible_agents
         with IndependentTraining(
@@ -193,7 +192,7 @@ class Sb3Learner:
             episodes=self.episodes,
             episode_length=self.episode_length,
             discount=self.discount,
-            temperature=1.0,  # of the td updates, which a step_size of 0 leaves out
+            temperature=1.0,  # unused: a step_size of 0 makes no td updates
             step_size=0.0,
             keep_steps=self.keep_transitions or not game.deterministic,
         )
@@ -205,15 +204,15 @@ class Sb3Learner:
 def _all_observations(
     env: ParallelEnv[str, Any, Any], game: MarkovGame
 ) -> dict[str, NDArray[np.int64]]:
-    """What each agent observes in every joint state, `(n_states, ...)`.
+    """Return every agent's observation of every joint state, `(n_states, ...)`.
 
     Raises:
-        InputError: if an agent observes anything but the joint state.
+        InputError: if an agent does not observe the joint state.
     """
     if not isinstance(env, ParallelEnv):
         raise InputError(f"env must be a PettingZoo parallel environment, got {env!r}")
     if tuple(env.possible_agents) != game.agents:
-        raise InputError(f"the agents must be {game.agents}, they are {env.possible_agents}")
+        raise InputError(f"the agents must be {game.agents}, got {env.possible_agents}")
     digits = game.observation(np.arange(game.n_states))
     observed = {}
     for agent in game.agents:
@@ -225,6 +224,6 @@ def _all_observations(
         else:
             raise InputError(
                 f"{agent} must observe the joint state, MultiDiscrete{list(game.observation_shape)}"
-                f", its observation space is {space}"
+                f", but its observation space is {space}"
             )
     return observed

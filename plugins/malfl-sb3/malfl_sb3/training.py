@@ -14,11 +14,11 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.type_aliases import MaybeCallback
 
 from malfl_env.errors import InputError
-from malfl_sb3.baton import LearnerThread, Reset, Step
 from malfl_sb3.game import SharedGame
 from malfl_sb3.models import ModelFactory, build_model, check_agents, connected_view
 from malfl_sb3.randomness import RandomStreams, torch_settings
 from malfl_sb3.schedules import ENVIRONMENT, Players, alternating, simultaneous
+from malfl_sb3.turn_taking import LearnerThread, Reset, Step
 from malfl_sb3.view import AnyParallelEnv, StepResult, agent_views
 
 __all__ = ["IndependentTraining", "Mode", "train_independent"]
@@ -41,29 +41,29 @@ def train_independent(
     threads: int | None = 1,
     **learn_options: Any,
 ) -> dict[Any, BaseAlgorithm]:
-    """Let every agent learn by a stable-baselines3 algorithm of its own.
+    """Let every agent learn by its own stable-baselines3 algorithm.
 
-    To each algorithm the others are part of its environment. Its `learn` runs on a thread of its
-    own; a baton passes in agent order, so that one thread runs at a time and one seed gives one
-    result, to the bit, on one machine type with the same versions.
+    The other agents are part of each algorithm's environment. Every `learn` runs on its own thread.
+    The threads take turns in agent order, one at a time, so that one seed gives the same result to
+    the bit, on one type of machine with the same versions.
 
     Args:
         env: a PettingZoo parallel environment whose agents begin and end together.
         models: per agent a model built on its view (`agent_views(env)[agent]`), a model without an
-            environment (one that was loaded), or a function that builds a model on a view.
-        total_timesteps: steps each agent learns from, >= 1. An algorithm may round it up, as PPO
-            does to whole rollouts.
-        rng: decides every draw from here on, those of factories included. The global generators of
-            torch, NumPy and Python are as they were afterwards.
-        callbacks: per agent what `learn` takes as its callback. One that returns False ends the
+            environment (a loaded one), or a function that builds a model on a view.
+        total_timesteps: steps from which each agent learns, >= 1. An algorithm may round it up, as
+            PPO does to whole rollouts.
+        rng: determines every later draw, also those of factories. The global generators of torch,
+            NumPy and Python, and torch's default dtype and device, are restored afterwards.
+        callbacks: per agent, the callback of `learn`. A callback that returns False ends the
             learning of its own agent.
-        mode: "simultaneous": all learn from the same steps, and who has finished acts on by its
-            last policy until all have; "alternating": they take turns, and who is not on turn acts
-            by its present policy, which stands still.
-        turn_timesteps: steps of a turn, >= 1, when alternating.
-        timeout: seconds that a learner may take between two steps, its updates included; None: no
+        mode: "simultaneous": all agents learn from the same steps; an agent that has finished acts
+            by its last policy until all have finished. "alternating": the agents take turns; the
+            other agents act by their present policies, which do not change.
+        turn_timesteps: steps per turn, >= 1; only for "alternating".
+        timeout: seconds that a learner may take between two steps, with its updates; None: no
             limit.
-        threads: of torch, while training; None: as they are.
+        threads: number of torch's threads in training; None: unchanged.
         **learn_options: `log_interval`, `progress_bar`, `reset_num_timesteps`, for every `learn`.
             TensorBoard runs are named after the agent.
 
@@ -71,11 +71,11 @@ def train_independent(
         The models by agent. They have learned in place.
 
     Raises:
-        InputError: before anything runs for an environment, model, callback or option that does not
-            fit; at the first step at which some agents end and others do not.
+        InputError: before training, for an environment, model, callback or option that does not
+            fit; in training, at the first step at which some agents end and others do not.
         TimeoutError: if a learner takes too long.
-        BaseException: what a learner raised, with a note that names its agent. In all cases every
-            other learner is stopped and its thread ended, and env may be used again.
+        BaseException: an exception of a learner, with a note that names its agent. After any
+            exception all learners and their threads have ended, and env may be used again.
     """
     with IndependentTraining(
         env,
@@ -94,10 +94,10 @@ def train_independent(
 
 
 class IndependentTraining:
-    """The training of `train_independent`, which can be paused between any two steps of the game.
+    """The training of `train_independent`, which can be paused between two steps of the game.
 
-    While it is paused all learners wait, so that their policies can be read; the updates that are
-    due have been made. Used as a context manager, or closed by `close`, it ends its threads.
+    During a pause all learners wait, all due updates have been made, and the policies can be read.
+    The context manager, or `close`, ends the threads.
 
     Args:
         env, models, total_timesteps, rng, callbacks, mode, turn_timesteps, timeout, threads,
@@ -139,7 +139,7 @@ class IndependentTraining:
         }
         for agent, view in self._views.items():
             if view.seat is not None:
-                raise InputError(f"{agent}: its view is in use by another training")
+                raise InputError(f"{agent}: its view is in use by another training; close that one")
         self._threads: dict[Any, LearnerThread] = {}
         for agent, model in self.models.items():
             model.action_space.seed(int(own_rng.integers(2**31)))
@@ -165,18 +165,18 @@ class IndependentTraining:
         return self._players.learning
 
     def advance(self, steps: int | None = None) -> bool:
-        """Play so many steps of the game, or all that are left.
+        """Play steps of the game until a pause, or until all agents have finished.
 
         Args:
-            steps: of the game: when alternating, those of all agents' turns together. None: until
-                every agent has finished.
+            steps: number of steps of the game; alternating turns of all agents count together.
+                None: until all agents have finished.
 
         Returns:
-            Whether any agent has not finished.
+            Whether an agent is still learning.
 
         Raises:
             RuntimeError: if the training is closed.
-            As `train_independent`; the training is closed then.
+            Others as `train_independent`; the training is then closed.
         """
         if not self._threads:
             raise RuntimeError("this training is closed")
@@ -191,10 +191,10 @@ class IndependentTraining:
         return bool(self.learning)
 
     def close(self) -> None:
-        """End all learners. Their models keep what they have learned."""
+        """End all learners. Their models keep their parameters."""
         threads, self._threads = self._threads, {}
         try:
-            for thread in threads.values():  # one after the other: one thread runs at a time
+            for thread in threads.values():  # in turn, so that one thread runs at a time
                 thread.stop()
         finally:
             for view in self._views.values():
@@ -218,7 +218,7 @@ class IndependentTraining:
 
 
 class _Seat:
-    """The place in the shared game of an agent whose learner runs on a thread."""
+    """Connects an agent, whose learner runs on a thread, to the shared game."""
 
     def __init__(self, thread: LearnerThread) -> None:
         self._thread = thread
@@ -241,21 +241,21 @@ def _check_options(
     learn_options: Mapping[str, Any],
 ) -> None:
     if not isinstance(rng, np.random.Generator):
-        raise InputError(f"rng must be a generator, as numpy.random.default_rng(0), got {rng!r}")
+        raise InputError(
+            f"rng must be a generator, such as numpy.random.default_rng(0), got {rng!r}"
+        )
     _check_count("total_timesteps", total_timesteps)
     if mode not in get_args(Mode):
         raise InputError(f"mode must be one of {get_args(Mode)}, got {mode!r}")
     if mode == "alternating":
         _check_count("turn_timesteps", turn_timesteps)
     elif turn_timesteps is not None:
-        raise InputError("turn_timesteps belongs to the mode 'alternating'")
+        raise InputError("turn_timesteps is allowed in the mode 'alternating' only")
     if timeout is not None and not timeout > 0:
         raise InputError(f"timeout must be None or a number of seconds > 0, got {timeout!r}")
     for name in learn_options:
         if name not in _LEARN_OPTIONS:
-            raise InputError(
-                f"unknown option {name!r}; for learn() there are {', '.join(_LEARN_OPTIONS)}"
-            )
+            raise InputError(f"unknown option {name!r} (allowed: {', '.join(_LEARN_OPTIONS)})")
 
 
 def _check_count(name: str, value: object) -> None:

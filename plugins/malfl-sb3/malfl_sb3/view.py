@@ -1,4 +1,4 @@
-"""One agent's view of a parallel environment: a `gymnasium.Env` to build a model on."""
+"""One agent's view of a parallel environment: a `gymnasium.Env` for its model."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ StepResult: TypeAlias = tuple[Any, float, bool, bool, dict[str, Any]]
 
 
 class Seat(Protocol):
-    """A place in a running game."""
+    """The connection of a view to a running game."""
 
     def reset(self, seed: int | None) -> tuple[Any, dict[str, Any]]:
-        """A new episode: the agent's observation and info."""
+        """Begin an episode; return the agent's observation and info."""
         ...
 
     def step(self, action: Any) -> StepResult:
-        """The agent acts: observation, reward, terminated, truncated, info."""
+        """Let the agent act; return observation, reward, terminated, truncated and info."""
         ...
 
 
 class AgentView(gymnasium.Env[Any, Any]):
-    """What one agent sees of a parallel environment; made by `agent_views` or `partner_view`.
+    """One agent's view of a parallel environment; made by `agent_views` or `partner_view`.
 
-    It moves while its agent has a seat in a game: during training, or for good in a view made by
-    `partner_view`. Closing it does not close the environment, which others share.
+    It can be stepped while it is connected to a game: during training, or always in a view made by
+    `partner_view`. Closing the view does not close the shared environment.
 
     Args:
         env: the parallel environment.
-        agent: id of the agent. Its spaces are copied: no two views share a random generator.
+        agent: id of the agent. Its spaces are copied, so that views share no random generator.
     """
 
     def __init__(self, env: AnyParallelEnv, agent: Any) -> None:
@@ -53,15 +53,15 @@ class AgentView(gymnasium.Env[Any, Any]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
-        """A new episode. In training the seed is not used: the training's rng seeds the game."""
+        """Begin an episode. In training the seed is ignored: the training's rng seeds the game."""
         return self._seated().reset(seed)
 
     def step(self, action: Any) -> StepResult:
-        """Act, together with everyone else."""
+        """Act, together with the other agents."""
         return self._seated().step(action)
 
     def render(self) -> Any:
-        """The parallel environment's picture."""
+        """Render the parallel environment."""
         return self.parallel_env.render()
 
     def __str__(self) -> str:
@@ -70,20 +70,21 @@ class AgentView(gymnasium.Env[Any, Any]):
     def _seated(self) -> Seat:
         if self.seat is None:
             raise RuntimeError(
-                f"the view of {self.agent} moves only while train_independent runs; to try or "
-                "evaluate a policy make an environment with partner_view"
+                f"the view of {self.agent} can be used only while train_independent runs; to "
+                "evaluate a policy, make an environment with partner_view"
             )
         return self.seat
 
 
 def agent_views(env: AnyParallelEnv) -> dict[Any, AgentView]:
-    """A view of every agent, in the order of `env.possible_agents`, to build models on.
+    """Return a view of every agent, in the order of `env.possible_agents`, for its model.
 
     Args:
         env: a PettingZoo parallel environment.
 
     Raises:
-        InputError: if env is not one, or an agent has a space that stable-baselines3 does not know.
+        InputError: if env is not a parallel environment, or stable-baselines3 does not support the
+            spaces of an agent.
     """
     if not isinstance(env, ParallelEnv):
         raise InputError(
@@ -96,10 +97,10 @@ def agent_views(env: AnyParallelEnv) -> dict[Any, AgentView]:
 
 
 def check_spaces(agent: Any, observation: spaces.Space[Any], action: spaces.Space[Any]) -> None:
-    """Refuse spaces that no stable-baselines3 algorithm takes.
+    """Reject spaces that no stable-baselines3 algorithm supports.
 
     Raises:
-        InputError: naming the agent, the space and what is allowed.
+        InputError: names the agent, the space and the allowed spaces.
     """
     parts: Mapping[str, spaces.Space[Any]] = {"": observation}
     if isinstance(observation, spaces.Dict):
@@ -109,14 +110,14 @@ def check_spaces(agent: Any, observation: spaces.Space[Any], action: spaces.Spac
             raise InputError(
                 f"the observation space{key} of {agent} is {space}: stable-baselines3 takes Box, "
                 "Discrete and one-dimensional MultiDiscrete from 0, MultiBinary, and a Dict of "
-                "these; convert it by a wrapper of the parallel environment"
+                "these; convert it with a wrapper of the parallel environment"
             )
     bounded = isinstance(action, spaces.Box) and action.is_bounded()
     if not (bounded or _is_plain_discrete(action)):
         raise InputError(
             f"the action space of {agent} is {action}: stable-baselines3 takes Box with finite "
             "bounds, Discrete and one-dimensional MultiDiscrete from 0, and MultiBinary; convert "
-            "it by a wrapper of the parallel environment"
+            "it with a wrapper of the parallel environment"
         )
 
 

@@ -19,7 +19,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 
 
 class Matching(ParallelEnv):
-    """Each agent is paid for the action that its observation names; nobody minds the others.
+    """Each agent is rewarded for the action that its observation names; the others do not matter.
 
     Args:
         n_agents: number of agents.
@@ -127,7 +127,7 @@ def learner_threads() -> list[str]:
 
 
 class Call(BaseCallback):
-    """Call a function with the model at every step; it goes on unless that returns False."""
+    """Call a function with the model at every step; training ends if it returns False."""
 
     def __init__(self, function: Callable[[BaseAlgorithm], Any]) -> None:
         super().__init__()
@@ -138,7 +138,7 @@ class Call(BaseCallback):
 
 
 def global_state() -> tuple[Any, ...]:
-    """Of the global generators, and torch's threads."""
+    """Return the state of the global generators, and torch's number of threads."""
     numpy_state = np.random.get_state(legacy=False)  # noqa: NPY002
     return (
         random.getstate(),

@@ -1,4 +1,4 @@
-"""What does not fit is told before anything runs; what goes wrong later stops everyone, cleanly."""
+"""Bad input is rejected before anything runs; later errors stop all learners cleanly."""
 
 import signal
 import threading
@@ -97,7 +97,7 @@ def test_a_learner_that_takes_too_long():
 
 @pytest.fixture
 def _listening():
-    """Ctrl-C is heard, though tests that a script runs in the background are made to ignore it."""
+    """Let Ctrl-C take effect, which tests in the background of a script ignore otherwise."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -174,7 +174,7 @@ CARTPOLE = gymnasium.make("CartPole-v1")
         ({**dict.fromkeys(BOTH, ppo), "agent_7": ppo}, {}, r"unknown \['agent_7'\]"),
         ({"agent_0": ppo, "agent_1": 3}, {}, "agent_1: expected a stable-baselines3 model"),
         ({"agent_0": ppo, "agent_1": lambda view: 3}, {}, "agent_1: the factory must return"),
-        ({"agent_0": ppo, "agent_1": stacked}, {}, "agent_1: VecFrameStack stands between"),
+        ({"agent_0": ppo, "agent_1": stacked}, {}, "agent_1: the wrapper VecFrameStack is between"),
         ({"agent_0": two_games, "agent_1": ppo}, {}, "agent_0: the model has 2 environments"),
         ({"agent_0": ppo, "agent_1": lambda view: ppo(CARTPOLE)}, {}, "agent_1: the model is bui"),
         (dict.fromkeys(BOTH, ppo), {"callbacks": {"agent_2": None}}, "callbacks has the unknown"),
@@ -182,12 +182,12 @@ CARTPOLE = gymnasium.make("CartPole-v1")
         (dict.fromkeys(BOTH, ppo), {"steps": 0}, "total_timesteps must be a whole number >= 1"),
         (dict.fromkeys(BOTH, ppo), {"mode": "turns"}, "mode must be one of"),
         (dict.fromkeys(BOTH, ppo), {"mode": "alternating"}, "turn_timesteps must be a whole"),
-        (dict.fromkeys(BOTH, ppo), {"turn_timesteps": 5}, "belongs to the mode 'alternating'"),
+        (dict.fromkeys(BOTH, ppo), {"turn_timesteps": 5}, "allowed in the mode 'alternating' only"),
         (dict.fromkeys(BOTH, ppo), {"timeout": 0}, "timeout must be None or"),
         (dict.fromkeys(BOTH, ppo), {"verbose": 1}, "unknown option 'verbose'"),
     ],
 )
-def test_what_does_not_fit_is_told_before_anything_runs(factories, options, message):
+def test_bad_input_is_rejected_before_anything_runs(factories, options, message):
     env = Matching()
     with pytest.raises(ValueError, match=message):
         train(env, factories, **options)
@@ -246,10 +246,10 @@ def test_an_environment_that_is_not_parallel():
         agent_views(CARTPOLE)
 
 
-def test_a_view_moves_in_training_alone():
+def test_a_view_can_be_stepped_in_training_alone():
     env = Matching()
     views = agent_views(env)
-    with pytest.raises(RuntimeError, match="the view of agent_0 moves only while"):
+    with pytest.raises(RuntimeError, match="the view of agent_0 can be used only while"):
         views["agent_0"].reset()
     models = {agent: ppo(view) for agent, view in views.items()}
     rng = np.random.default_rng(0)
@@ -279,6 +279,6 @@ def test_a_loaded_model_of_other_spaces(tmp_path):
     dqn(agent_views(other)["agent_0"]).save(tmp_path / "model")
     env = Matching()
     models = {"agent_0": ppo, "agent_1": DQN.load(tmp_path / "model")}
-    with pytest.raises(ValueError, match="agent_1: the model has other spaces"):
+    with pytest.raises(ValueError, match="agent_1: the spaces of the model do not fit"):
         train(env, models)
     assert env.calls == []

@@ -86,7 +86,7 @@ def test_one_seed_gives_the_same_bytes(learner_class):
         )
 
 
-def test_the_caller_keeps_his_generators_and_his_environment():
+def test_generators_and_environment_of_the_caller_are_unchanged():
     env = Matching(global_random=True)
     before = global_state()
     first_stage(env, n_steps=2, timesteps=2, batch_size=2)
@@ -132,7 +132,7 @@ def test_the_policies_are_those_of_one_training_without_pauses():
         np.testing.assert_allclose(last.truth.policies[agent], expected, rtol=0, atol=1e-6)
 
 
-def test_actions_are_drawn_with_the_probabilities_that_are_told():
+def test_actions_are_drawn_with_the_reported_probabilities():
     *_, stage = stages_of(
         Matching(), episodes=2000, learning_rate=0.02, timesteps=128, game_copies=300
     )
@@ -183,7 +183,7 @@ def test_games_of_different_lengths_are_played_on():
 
 
 @pytest.mark.parametrize("terminates", [False, True])
-def test_an_end_of_the_game_is_told_from_a_cut(terminates):
+def test_a_termination_is_distinguished_from_a_cut(terminates):
     stage = first_stage(Matching(lengths=4, terminates=terminates))
     ends = ([False] * 3 + [True]) * 6
     assert stage.observed.transitions.episode_ends.tolist() == ends
@@ -222,18 +222,18 @@ def test_discrete_observations():
         ({"space": spaces.Dict({"a": spaces.Discrete(3)})}, "agent_0: observations must be arrays"),
     ],
 )
-def test_what_cannot_be_played_is_refused_before_anything_runs(options, message):
+def test_spaces_that_cannot_be_played_are_rejected_before_anything_runs(options, message):
     env = Matching(**options)
     with pytest.raises(ValueError, match=message):
         stages_of(env)
     assert env.calls == []
 
 
-def test_an_environment_that_is_not_parallel_is_refused():
+def test_an_environment_that_is_not_parallel_is_rejected():
     with pytest.raises(ValueError, match="aec_to_parallel"):
         stages_of(simple_spread_v3.env())
 
 
-def test_agents_that_end_apart_are_refused():
-    with pytest.raises(ValueError, match="agent_0 ended while"):
+def test_agents_that_end_apart_are_rejected():
+    with pytest.raises(ValueError, match="agent_0 ended before the others"):
         stages_of(Matching(lengths={"agent_0": 3, "agent_1": 5}))

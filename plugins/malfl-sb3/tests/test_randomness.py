@@ -1,4 +1,4 @@
-"""One seed, one result; and nobody's random numbers but one's own."""
+"""One seed gives one result, and every agent has its own random numbers."""
 
 import os
 import random
@@ -59,7 +59,7 @@ def test_models_built_by_hand_train_reproducibly_too():
 
 
 @pytest.mark.parametrize("name", FACTORIES)
-def test_what_the_other_is_does_not_change_an_agent_that_does_not_meet_it(name):
+def test_an_agent_does_not_depend_on_agents_that_do_not_affect_it(name):
     alone = [
         trained({"agent_0": FACTORIES[name], "agent_1": FACTORIES[other]})["agent_0"]
         for other in FACTORIES
@@ -101,7 +101,7 @@ def test_one_agent_learns_exactly_as_stable_baselines3_alone(name):
     assert model.num_timesteps == plain.num_timesteps
 
 
-def test_a_pause_changes_nothing_and_leaves_the_caller_his_generators():
+def test_a_pause_changes_neither_results_nor_generators_of_the_caller():
     factories = {"agent_0": ppo, "agent_1": dqn}
     whole = trained(factories, steps=48)
     with IndependentTraining(

@@ -47,5 +47,5 @@ def test_rewards_that_do_not_fit():
         Rewarded(Matching(), {"agent_0": nothing})
     env = Rewarded(Matching(n_agents=1), {"agent_0": lambda seen, actions: np.array([np.nan])})
     env.reset(seed=0)
-    with pytest.raises(ValueError, match="the reward of agent_0 must be finite, it is nan"):
+    with pytest.raises(ValueError, match="the reward of agent_0 must be finite, got nan"):
         env.step({"agent_0": 0})

@@ -40,7 +40,7 @@ def uniform(observations):
 
 
 def all_knowing(trace, discount, rng, folder):
-    """Says the truth, upside down."""
+    """Returns the ground truth with the opposite sign."""
     rewards = {
         agent: lambda seen, actions, own=own: 3.0 - 2.0 * own(seen, actions)
         for agent, own in true_rewards().items()
@@ -67,7 +67,7 @@ def files(root):
     return contents
 
 
-def test_the_true_reward_is_that_of_the_game(stages):
+def test_the_ground_truth_reward_is_that_of_the_game(stages):
     rewards = true_rewards()
     for stage in stages:
         steps = stage.observed.transitions
@@ -175,16 +175,16 @@ def test_a_seed_is_run_once_and_the_same_each_time(tmp_path, monkeypatch):
     assert likely["uniform"] == pytest.approx(likely["no_change"])
     table = write_report(tmp_path / "one")
     assert "| return, uniform play | -" in table
-    assert "| next stage: uniform play, nats a step above no change | 0.0000 |" in table
-    assert "| correlation, stages shown, Pearson | -1.000 |" in table
-    for picture in ("returns.png", "rewards_stand-in.png"):
-        assert (tmp_path / "one" / picture).stat().st_size > 10_000
+    assert "| next stage: uniform play, nats per step above no change | 0.0000 |" in table
+    assert "| Pearson r, stages shown | -1.000 |" in table
+    for figure in ("returns.png", "rewards_stand-in.png"):
+        assert (tmp_path / "one" / figure).stat().st_size > 10_000
 
 
-def test_the_command_refuses_what_does_not_fit(tmp_path, capsys):
+def test_the_command_rejects_bad_input(tmp_path, capsys):
     for arguments, message in (
-        (["--n-steps", "300"], "timesteps must be a multiple of n_steps, 300"),
-        (["--tables-only"], "no seed of a study in"),
+        (["--n-steps", "300"], "timesteps must be a multiple of n_steps (300)"),
+        (["--tables-only"], "no finished seed of a study in"),
         (["--options", "[1]"], "must be a JSON mapping"),
         (["--stages", "1"], "stages must be"),
         (["--held-out", "0"], "held_out must be"),

@@ -103,7 +103,7 @@ def test_dqn_sees_time_limits_too(terminates):
         assert buffer.timeouts[:8, 0].tolist() == [0, 0, 0, not terminates] * 2
 
 
-def test_who_is_stopped_by_its_callback_acts_on_unchanged():
+def test_an_agent_stopped_by_its_callback_acts_by_its_last_policy():
     env = Matching()
     last = {}
 

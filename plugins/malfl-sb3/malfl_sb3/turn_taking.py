@@ -1,8 +1,8 @@
-"""A learner on a thread of its own that runs only while it holds the baton.
+"""A learner on its own thread, which runs only during its turn.
 
-`LearnerThread.resume` hands the baton over and waits until the learner asks for something (a step
-or a new episode), ends, or fails: at any moment one thread runs and all others wait, so that a
-program of many threads has one order of events.
+`LearnerThread.resume` starts a turn and waits until the learner asks for a step or a new episode,
+ends, or fails. At any moment one thread runs and all others wait, so that the order of events is
+fixed.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from typing import Any, TypeAlias
 
 __all__ = ["Failed", "Finished", "LearnerThread", "Request", "Reset", "Step", "Stopped"]
 
-_LATE = 1.0  # seconds given to a learner that has already been given up
+_LATE = 1.0  # seconds to wait for a learner that has already exceeded its timeout
 
 
 @dataclass(frozen=True)
 class Reset:
-    """The learner wants a new episode."""
+    """The learner asks for a new episode."""
 
 
 @dataclass(frozen=True)
@@ -33,12 +33,12 @@ class Step:
 
 @dataclass(frozen=True)
 class Finished:
-    """The learner has learned as much as it was told to."""
+    """The learner has made all its steps."""
 
 
 @dataclass(frozen=True)
 class Failed:
-    """The learner raised."""
+    """The learner raised an exception."""
 
     error: BaseException
 
@@ -47,7 +47,7 @@ Request: TypeAlias = Reset | Step | Finished | Failed
 
 
 class Stopped(BaseException):
-    """Raised within a learner that has to end before its time; no code should catch it."""
+    """Raised inside a learner that has to end early; no code should catch it."""
 
 
 class LearnerThread:
@@ -55,8 +55,8 @@ class LearnerThread:
 
     Args:
         agent: id of its agent, for messages.
-        work: what it does; within it `ask` may be called.
-        timeout: seconds that it may take until it asks; None: as long as it likes.
+        work: the learning; it may call `ask`.
+        timeout: seconds that a turn may take; None: no limit.
     """
 
     def __init__(self, agent: str, work: Callable[[], object], *, timeout: float | None) -> None:
@@ -68,7 +68,7 @@ class LearnerThread:
         self._stopped = False
         self._late = False
         context = contextvars.copy_context()
-        # a daemon, so that a learner that hangs for ever does not keep the interpreter from ending
+        # a daemon, so that the interpreter can exit even if a learner hangs
         self._thread = threading.Thread(
             target=context.run, args=(self._run,), name=f"malfl-sb3 {agent}", daemon=True
         )
@@ -77,10 +77,10 @@ class LearnerThread:
         """Let the learner run until it asks, ends or fails.
 
         Args:
-            answer: to its last request; nothing at the first call.
+            answer: to its last request; None at the first call.
 
         Raises:
-            TimeoutError: if it takes too long.
+            TimeoutError: if the turn takes too long.
         """
         if self._thread.ident is None:
             self._thread.start()
@@ -92,12 +92,12 @@ class LearnerThread:
             self._late = True
             raise TimeoutError(
                 f"the learner of {self.agent} took more than {self._timeout} seconds between two "
-                "steps: raise timeout (None: no limit) if it only needs longer. Its thread ends at "
+                "steps: raise timeout (None: no limit) if it needs more time. Its thread ends at "
                 "its next step."
             ) from None
 
     def ask(self, request: Request) -> Any:
-        """Ask for something; to be called within the learner's work.
+        """Send a request and wait for the answer; only the learner's thread may call this.
 
         Raises:
             Stopped: if the learner has to end.
@@ -115,7 +115,7 @@ class LearnerThread:
         return answer
 
     def stop(self) -> None:
-        """End the learner, wherever it waits, and wait until its thread has ended."""
+        """End the learner and wait until its thread has ended."""
         self._stopped = True
         self._answers.put(None)
         if self._thread.ident is not None:
