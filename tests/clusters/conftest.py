@@ -25,7 +25,7 @@ collect_ignore = [
 
 @pytest.fixture
 def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder, the present one; plugins that fail are installed."""
+    """An empty working directory with plugins that fail."""
     install_cases(tmp_path, monkeypatch)
     folder = tmp_path / "work"
     folder.mkdir()
@@ -35,7 +35,7 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def serial(work: Path) -> Path:
-    """The twelve runs of `write_sweep`, one after the other in one process."""
+    """The twelve runs of `write_sweep`, one after another in one process."""
     file = write_sweep(work / "sweep.yaml")
     done = call(file, "--output-dir", "serial", "--jobs", 1, folder=work)
     assert done.returncode == 0, done.stderr
@@ -44,7 +44,7 @@ def serial(work: Path) -> Path:
 
 @pytest.fixture
 def silent() -> Iterator[str]:
-    """The address of something that listens and never answers."""
+    """The address of a server that never answers."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         kept: list[socket.socket] = []
 

@@ -1,4 +1,4 @@
-"""Sweeps on a Dask cluster of two workers that are processes of their own."""
+"""Sweeps on a Dask cluster of two workers in separate processes."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def scheduler(work: Path) -> Iterator[Cluster]:
 
 @pytest.fixture
 def cluster(scheduler: Cluster) -> Cluster:
-    """Two workers with a thread each, which nobody starts again."""
+    """Two workers with one thread each, which are not restarted."""
     for _ in range(2):
         scheduler.add_worker("--nthreads", "1", "--no-nanny")
     return scheduler

@@ -1,4 +1,4 @@
-"""Sweeps on a real Ray: one that the sweep starts, and one that is there already."""
+"""Sweeps on a real Ray: one that the sweep starts, and one that already runs."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SMALL = ("--num-cpus", "2", "--object-store-memory", str(100 * 2**20))
 
 @pytest.fixture(autouse=True)
 def _token(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A token of its own for every test, so that Ray neither reads nor makes one in the home."""
+    """A separate token for every test: Ray must not use the one in the home folder."""
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
     monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
 

@@ -1,4 +1,4 @@
-"""The sweep of docs/clusters.md: 200 runs give one and the same table, wherever they are done."""
+"""The sweep of docs/clusters.md: 200 runs give the same table on every backend."""
 
 from __future__ import annotations
 

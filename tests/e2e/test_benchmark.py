@@ -1,4 +1,4 @@
-"""The benchmark runs, says what it needs, and compares like with like. No seconds are asserted."""
+"""The benchmark runs, names missing packages, and compares equal tasks. No time is asserted."""
 
 import json
 import subprocess
@@ -20,7 +20,7 @@ SCRIPT = Path(__file__).parents[2] / "scripts" / "benchmark.py"
 
 
 def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """The script in a process of its own."""
+    """The script in a separate process."""
     argv = [sys.executable, str(SCRIPT), *arguments]
     return subprocess.run(argv, capture_output=True, text=True, check=False)
 
@@ -33,7 +33,7 @@ def module(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
 
 
 def _measured(tmp_path: Path, line: str, *, repeats: int = 3) -> dict[str, dict]:
-    """Rows of one line, after a look at the report around them."""
+    """Rows of one line, after a check of the report around them."""
     file = tmp_path / "speed.json"
     done = _run("--fast", "--lines", line, "--repeats", str(repeats), "--json", str(file))
     assert done.returncode == 0, done.stderr

@@ -134,7 +134,7 @@ def test_help_is_light(command: str) -> None:
     assert "usage: malfl" in told
 
 
-def test_help_tells_the_defaults_that_hold():
+def test_help_states_the_defaults():
     text, default = _option_help("reproduce"), ExperimentConfig()
     for option, value in {
         "--reward-families": " ".join(default.reward_families),
@@ -262,7 +262,7 @@ def test_plugins_are_listed_with_where_they_come_from(capsys):
     assert ["observer", "counting", "fakes", "1.2", "fake_plugins:CountingObserver"] in lines
 
 
-def test_doctor_tells_the_sound_from_the_broken(tmp_path, monkeypatch, capsys):
+def test_doctor_separates_working_plugins_from_broken_ones(tmp_path, monkeypatch, capsys):
     broken = {"malfl.observers": {"broken": "no_such_module_here:Thing"}}
     assert main(["plugins", "doctor"]) == 0
     install(tmp_path / "plugins", monkeypatch, broken, name="others")
@@ -324,7 +324,7 @@ def test_doctor_notes_what_authors_should_look_at(tmp_path, monkeypatch, capsys)
     assert "broken  learner 'fussy'" in capsys.readouterr().out
 
 
-def test_help_tells_the_options_of_a_plugin(tmp_path, monkeypatch, capsys):
+def test_help_lists_the_options_of_a_plugin(tmp_path, monkeypatch, capsys):
     broken = {"malfl.observers": {"broken": "no_such_module_here:Thing"}}
     install(tmp_path / "plugins", monkeypatch, broken, name="others")
     Path("own.yaml").write_text("observers: [{name: counting, label: mine}]")
@@ -374,7 +374,7 @@ def test_a_missing_extra_names_the_command_that_installs_it(monkeypatch, capsys)
 
 @pytest.mark.slow
 def test_interrupted_by_a_person(tmp_path):
-    """Ctrl-C reaches the workers, too; of all of them only one line is heard."""
+    """Ctrl-C reaches the workers, too; together they print only one line."""
     (tmp_path / "slow_plugin.py").write_text(
         "import time\nfrom dataclasses import dataclass\n"
         "from fake_plugins import CountingObserver\n"

@@ -1,4 +1,4 @@
-"""A command says that it compiles: once, where it does, and never where it only loads."""
+"""A command prints once that it compiles, and prints nothing if it only loads."""
 
 import os
 import shutil
@@ -18,17 +18,17 @@ REPRODUCE = ("reproduce", "--fast", "--iterations", "2", "--observers", "ma-lfl-
 
 @pytest.fixture(autouse=True)
 def _as_from_a_shell(monkeypatch):
-    """Whatever the tests before have set."""
+    """Undo the settings of earlier tests."""
     monkeypatch.delenv("MALFL_COMPILATION_TOLD", raising=False)
 
 
 def _malfl(folder: Path, *arguments: str, **changed: str) -> list[str]:
-    """What a command that writes to a folder says of compiling."""
+    """The lines on compilation of a command that writes to a folder."""
     return _told(folder.parent, *arguments, "--output-dir", str(folder), **changed)
 
 
 def _told(present: Path, *arguments: str, **changed: str) -> list[str]:
-    """What a command says of compiling."""
+    """The lines on compilation of a command."""
     done = subprocess.run(
         [sys.executable, "-m", "malfl_algos", *arguments],
         env={**os.environ, **changed},

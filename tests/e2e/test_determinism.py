@@ -1,4 +1,4 @@
-"""What is computed depends on the configuration alone: not on workers, hashing or interruptions."""
+"""Results depend only on the configuration: not on workers, hashing or interruptions."""
 
 import shutil
 import subprocess
@@ -29,7 +29,7 @@ Run = Callable[..., Path]
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """Runs `malfl reproduce` in a process of its own; returns the run folder."""
+    """Runs `malfl reproduce` in a separate process; returns the run folder."""
     folder = tmp_path_factory.mktemp("determinism")
     (folder / "config.yaml").write_text(yaml.safe_dump(CONFIG))
     variables = environment(folder)
@@ -49,7 +49,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 @pytest.fixture(scope="module")
 def serial(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run that others are compared with; not to be changed."""
+    """The run that others are compared with; tests must not change it."""
     return run(tmp_path_factory.mktemp("serial") / "run", jobs=1, hash_seed="0")
 
 

@@ -1,4 +1,4 @@
-"""What can happen to a run, done to runs: signals, full disks, damage, rivals, dead plugins."""
+"""Runs under signals, full disks, damage, concurrent runs and plugins that end their process."""
 
 import json
 import os
@@ -40,13 +40,13 @@ def nursery(folder: Path, argv: list[str]) -> Iterator[Nursery]:
 
 @pytest.fixture(scope="module")
 def undisturbed(folder: Path, nursery: Nursery) -> Path:
-    """A finished run, made without disturbance, with pictures; not to be changed."""
+    """A finished run with figures, made without disturbance; tests must not change it."""
     return folder / "undisturbed"
 
 
 @pytest.fixture(scope="module")
 def start(folder: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Starts a run of `malfl` in a session of its own; what is left of it is killed in the end."""
+    """Starts a run of `malfl` in a new session; its remaining processes are killed at the end."""
     (folder / "processes").mkdir()
     variables = environment(folder / "processes")
     started = []
@@ -151,7 +151,7 @@ def test_workers_do_not_outlive_a_run_that_is_killed(tmp_path, argv, start):
 
 
 @pytest.mark.slow
-def test_of_two_processes_in_one_folder_one_is_refused(tmp_path, argv, start, nursery):
+def test_of_two_processes_in_one_folder_one_is_rejected(tmp_path, argv, start, nursery):
     root = tmp_path / "run"
     both = [start(*_waiting(argv, root), WAIT_FOR=str(tmp_path / "go on")) for _ in range(2)]
     _wait(lambda: any(process.poll() is not None for process in both))
@@ -200,7 +200,7 @@ def test_a_limit_of_file_sizes(tmp_path, argv, nursery, undisturbed, limit):
 def test_a_limit_of_file_sizes_met_in_a_worker(tmp_path, argv, start, nursery, undisturbed):
     root = tmp_path / "run"
     two = [word if word != "1" else "2" for word in argv]
-    # room for the record, not for the pictures, which workers write
+    # room for the record, but not for the figures, which workers write
     process = start(*two, str(root), largest_file=20000)
     _, err = process.communicate()
     _check_no_space({"status": process.returncode, "output": err}, root)
@@ -285,7 +285,7 @@ def test_a_folder_that_is_only_to_be_read(tmp_path, argv, undisturbed):
 
 @pytest.mark.parametrize("every", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("damage", ["flip", "cut", "lose"])
-def test_damage_of_any_file_is_named_and_mended_or_refused(
+def test_damage_of_any_file_is_named_and_repaired_or_rejected(
     tmp_path, argv, nursery, undisturbed, damage, every
 ):
     names = [p.relative_to(undisturbed).as_posix() for p in undisturbed.rglob("*") if p.is_file()]
@@ -340,7 +340,7 @@ def test_a_damaged_record_can_be_started_afresh(tmp_path, argv, nursery, undistu
 
 @pytest.mark.parametrize("jobs", ["1", pytest.param("2", marks=pytest.mark.slow)])
 def test_a_clock_that_jumps(tmp_path, argv, nursery, start, undisturbed, jobs):
-    """By years, to and fro, whenever it is read; and files from before and after all runs."""
+    """The clock jumps by years at every reading; files have stamps before and after all runs."""
     (tmp_path / "clock").mkdir()
     (tmp_path / "clock" / "sitecustomize.py").write_text(
         "import itertools, time\n"

@@ -1,4 +1,4 @@
-"""Runs that are killed without a warning, at any moment, and what is left of them."""
+"""Runs that are killed without warning, at any moment, and their folders."""
 
 import json
 import shutil

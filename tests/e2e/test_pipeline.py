@@ -41,7 +41,7 @@ def _run(root: Path, *, jobs: int = 1, overwrite: bool = False, **changes: Any) 
 
 
 def _content(root: Path) -> dict[str, bytes]:
-    """Every file but `run.json`, which tells times."""
+    """Every file but `run.json`, which holds times."""
     return {
         path.relative_to(root).as_posix(): path.read_bytes()
         for path in root.rglob("*")
@@ -205,7 +205,7 @@ def test_seeds_families_and_observers_can_be_added_one_by_one(undisturbed, tmp_p
     assert len(summary["results"]) == 16
 
 
-def test_anything_else_that_differs_is_refused_and_nothing_touched(undisturbed):
+def test_any_other_difference_is_rejected_and_nothing_changes(undisturbed):
     before = _content(undisturbed)
     with pytest.raises(ValueError, match=r"discount is 0.9 in the folder, but 0.5 was requested"):
         _run(undisturbed, discount=0.5)
@@ -267,7 +267,7 @@ def test_a_failing_unit_is_named_and_the_others_are_done(tmp_path):
     assert sum("failed" in line for line in lines) == 2
 
 
-def test_an_observer_may_refuse_short_traces(tmp_path):
+def test_an_observer_may_reject_short_traces(tmp_path):
     _run(tmp_path / "run", observers=["failing"], seeds=[0])
     rows = _rows(tmp_path / "run" / "trend.csv")
     assert {row["n_stages"]: row["pearson"] == "" for row in rows} == {
@@ -287,7 +287,7 @@ def test_an_observer_may_refuse_short_traces(tmp_path):
         ),
     ],
 )
-def test_a_learner_that_breaks_its_word(tmp_path, mode, complaint):
+def test_a_learner_that_breaks_the_contract(tmp_path, mode, complaint):
     learner = {"name": "fake", "options": {"mode": mode}}
     with pytest.raises(RunFailed, match=f"seed 3, learner 'fake': {complaint}"):
         _run(tmp_path / "run", learner=learner)
@@ -300,7 +300,7 @@ def test_one_of_two_agents_observes_the_other(undisturbed, tmp_path):
     outside = read_arrays(undisturbed / unit / "counting" / "rewards.npz")[0]
     inside = read_arrays(root / unit / "counting" / "rewards.npz")[0]
     played = GroundTruth.load(root / unit / "fake" / "ground_truth.npz").joint_policies
-    # the fake observer subtracts the policy that it was told: that of the one who observes
+    # the fake observer subtracts the known policy: that of the observing agent
     np.testing.assert_allclose(
         inside["agent_0"], outside["agent_0"] - played["agent_1"][-1][:, 0], rtol=1e-12
     )
@@ -328,7 +328,7 @@ def test_each_of_three_agents_observes_the_others(tmp_path):
     assert _content(root) == before
 
 
-def test_families_of_ones_own(tmp_path):
+def test_user_defined_families(tmp_path):
     table = list(range(16))
     summary = _run(
         tmp_path / "run",

@@ -1,4 +1,4 @@
-"""What README shows runs, and what it links to exists."""
+"""The code in README runs, and the linked files exist."""
 
 from __future__ import annotations
 

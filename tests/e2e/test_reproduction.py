@@ -52,14 +52,14 @@ def test_files_of_an_observer(run):
         assert "rank" in json.loads((folder / "diagnostics.json").read_text())["agent_0"]
 
 
-def test_only_the_agent_whose_reward_differs_can_be_told_apart(run):
+def test_only_the_agent_with_another_reward_can_be_identified(run):
     summary = json.loads((run / "summary.json").read_text())
     for row in summary["cross_correlation"]:
         assert row["distinct"] == (row["agent"] == "agent_0")
         assert (row["right_pairing_wins"] is None) == (row["agent"] == "agent_1")
 
 
-def test_pictures_are_drawn(run):
+def test_figures_are_drawn(run):
     names = {path.name for path in (run / "figures").iterdir()}
     assert {"correlation.png", "trend.png", "cross_correlation.png"} <= names
     for family in ("homogeneous", "heterogeneous"):

@@ -1,4 +1,4 @@
-"""The sensitivity script changes what it says it changes, and puts it back."""
+"""The sensitivity script changes the constants that it names, and restores them."""
 
 from __future__ import annotations
 

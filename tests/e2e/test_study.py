@@ -1,4 +1,4 @@
-"""The study runs, goes on where it stopped, and its tables are what its cells say."""
+"""The study runs and resumes, and its tables agree with its cells."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_a_cell_holds_a_row_per_observer_and_agent(finished):
             assert row["n_unknowns"] == 81
 
 
-def test_the_tables_are_what_the_cells_say(finished):
+def test_the_tables_agree_with_the_cells(finished):
     made = _cells(finished)
     rows = _table(finished / "rows.csv")
     assert len(rows) == sum(len(content["rows"]) for content in made.values()) == 16
@@ -154,7 +154,7 @@ def test_the_figures_are_drawn_of_the_present_cells(finished):
 
 
 @pytest.mark.slow
-def test_it_goes_on_where_it_stopped_and_takes_up_further_observers(finished, tmp_path):
+def test_it_resumes_and_adds_observers(finished, tmp_path):
     root = tmp_path / "study"
     root.mkdir()
     for name, content in _cells(finished).items():
@@ -284,7 +284,7 @@ def test_rewards_of_the_games():
     assert abs(pooled.std() - 1) < 4 / np.sqrt(2 * pooled.size)
 
 
-def test_policies_told_to_the_observer_give_the_reward_away(tmp_path):
+def test_known_policies_determine_the_reward(tmp_path):
     cell = Cell("random-rewards", "exact", "policies", 5, full_episodes=100, among_first=True)
     outcome = run_task(Task(cell, ("ma-lfl-bellman",), tmp_path))
     assert outcome.fault is None

@@ -1,4 +1,4 @@
-"""Sweeps as people call them: on this machine, interrupted, damaged, with workers that die."""
+"""Sweeps by command: on this machine, interrupted, damaged, with workers that die."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.fixture(scope="module")
 def twelve_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A sweep of twelve runs, one after the other in this process; not to be changed."""
+    """A sweep of twelve runs, run one after another in this process; tests must not change it."""
     folder = tmp_path_factory.mktemp("serial")
     file = write_sweep(folder / "sweep.yaml")
     with pytest.MonkeyPatch.context() as patch:
@@ -127,8 +127,8 @@ def test_the_same_tables_with_two_workers(serial: Path, tmp_path: Path) -> None:
     done = call(tmp_path / "sweep.yaml", "--output-dir", "two", "--jobs", 2, folder=Path.cwd())
     assert done.returncode == 0, done.stderr
     assert tables(Path("two")) == tables(serial)
-    for picture in (serial / "figures").iterdir():
-        assert Path("two/figures", picture.name).read_bytes() == picture.read_bytes()
+    for figure in (serial / "figures").iterdir():
+        assert Path("two/figures", figure.name).read_bytes() == figure.read_bytes()
 
 
 @pytest.mark.slow
@@ -193,7 +193,7 @@ def test_what_fails_for_good_is_recorded_with_its_traceback_and_tried_when_calle
 
 
 @pytest.mark.slow
-def test_an_interrupted_sweep_goes_on_where_it_stopped(serial: Path, tmp_path: Path) -> None:
+def test_an_interrupted_sweep_resumes(serial: Path, tmp_path: Path) -> None:
     argv = [tmp_path / "sweep.yaml", "--output-dir", "cut", "--jobs", 2]
     status, told = interrupted(*argv, folder=Path(), output=Path("cut"))
     assert status == 130
@@ -295,7 +295,7 @@ def test_bad_input_is_one_line_and_writes_nothing(
     assert list(Path().iterdir()) == []
 
 
-def test_a_file_with_other_parts_is_refused(
+def test_a_file_with_other_parts_is_rejected(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "sweep.yaml").write_text("{bse: {}, grid: {temperature: [1.0]}}")
@@ -310,7 +310,7 @@ def test_a_file_with_other_parts_is_refused(
     assert "other is not empty and not the folder of a sweep" in capsys.readouterr().err
 
 
-def test_any_two_keys_have_a_picture(serial: Path, tmp_path: Path) -> None:
+def test_any_two_keys_have_a_figure(serial: Path, tmp_path: Path) -> None:
     before = tables(serial)
     argv = [*_argv(tmp_path), "--output-dir", "serial", "--x", "observer", "--hue", "seed"]
     assert main([*argv, "--measure", "regret"]) == 0

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def unpacked(tmp_path_factory):
-    """The wheel's files, unpacked into a folder of their own.
+    """The wheel's files, unpacked into a separate folder.
 
     The wheel is built from a copy of the checkout in which an older module was built before.
     """

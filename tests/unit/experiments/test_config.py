@@ -142,7 +142,7 @@ def test_bad_values_are_rejected(given: Any, complaint: str) -> None:
         (b"discount: '1e-1'\n", "discount must be a finite number, got '1e-1'"),
     ],
 )
-def test_files_that_are_no_configuration(tmp_path: Path, text: bytes, complaint: str) -> None:
+def test_unusable_files_are_rejected(tmp_path: Path, text: bytes, complaint: str) -> None:
     path = tmp_path / "bad.yaml"
     path.write_bytes(text)
     with pytest.raises(ValueError, match=complaint) as caught:
@@ -193,7 +193,7 @@ def test_games_are_those_of_the_families():
         ),
     ],
 )
-def test_games_that_cannot_be(given: Any, complaint: str) -> None:
+def test_impossible_games_are_rejected(given: Any, complaint: str) -> None:
     config = from_mapping(given)
     with pytest.raises(ValueError, match=complaint):
         config.markov_game((*config.families, "homogeneous")[0])
@@ -244,7 +244,7 @@ def test_what_may_be_added_to_a_run():
         ({"families": {"mine": ["avoid", "approach"]}}, "families: mine is .* in the folder"),
     ],
 )
-def test_what_must_not_differ(change: Any, complaint: str) -> None:
+def test_other_differences_are_rejected(change: Any, complaint: str) -> None:
     stored = from_mapping({"families": {"mine": ["avoid", "avoid"]}})
     with pytest.raises(ValueError, match=complaint):
         extended(stored, from_mapping(change))

@@ -1,4 +1,4 @@
-"""The loop of the engine: failures are done again, other versions are not mixed in."""
+"""The loop of the engine: failed jobs run again, results of other versions are rejected."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ RUNS = [SweepRun({}, CONFIG, str(number)) for number in range(len(FATES))]
 
 
 @pytest.mark.parametrize("retries", [0, 1, 3])
-def test_what_fails_is_done_again_after_all_others(retries: int) -> None:
-    begun: Counter[str] = Counter()
+def test_failed_jobs_run_again_after_all_others(retries: int) -> None:
+    starts: Counter[str] = Counter()
     order: list[str] = []
 
     def work(run: SweepRun) -> Outcome:
-        begun[run.id] += 1
+        starts[run.id] += 1
         order.append(run.id)
         fate = FATES[int(run.id)]
-        fails = fate == "fails" or (fate == "fails once" and begun[run.id] == 1)
+        fails = fate == "fails" or (fate == "fails once" and starts[run.id] == 1)
         return Outcome(run, 0.0, ("RuntimeError: on fire",) if fails else ())
 
     results: list[Outcome] = []
@@ -40,13 +40,13 @@ def test_what_fails_is_done_again_after_all_others(retries: int) -> None:
     assert {r.job.id for r in results} == {"0", "1", "2", "3"}
     assert len(results) == 4
     assert {r.job.id for r in results if r.faults} == ({"1", "2"} if retries == 0 else {"2"})
-    assert begun["2"] == 1 + retries
+    assert starts["2"] == 1 + retries
     assert sum("failed, will run again" in line for line in lines) == (
         0 if retries == 0 else 1 + retries
     )
 
 
-def test_what_was_made_with_other_versions_is_not_mixed_in() -> None:
+def test_results_of_other_versions_are_rejected() -> None:
     row = {"agent": "agent_0"}
     other = Outcome(
         None, 0.0, rows=[row], versions={**versions_that_count(), "numpy": "0.1"}, host="far"
@@ -67,7 +67,7 @@ def test_what_was_made_with_other_versions_is_not_mixed_in() -> None:
     )
 
 
-def test_nothing_to_do_is_said() -> None:
+def test_an_empty_list_of_jobs_is_logged() -> None:
     lines: list[str] = []
     run_jobs(
         "learning",

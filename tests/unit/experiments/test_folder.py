@@ -40,7 +40,7 @@ def finished(tmp_path: Path, config: ExperimentConfig) -> RunFolder:
     return folder
 
 
-def test_looking_writes_nothing(tmp_path, config):
+def test_opening_a_run_writes_nothing(tmp_path, config):
     open_run(tmp_path / "a" / "b", config, overwrite=False)
     assert not (tmp_path / "a").exists()
 

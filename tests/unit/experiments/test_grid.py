@@ -1,4 +1,4 @@
-"""Grids: which runs they make, in which order, under which names."""
+"""Grids: the runs, their order and their names."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_options_of_an_observer_are_reached_by_its_label() -> None:
     assert all(run.config.observers[1].options == {} for run in sweep.runs)
 
 
-def test_lists_stand_in_a_table_as_text() -> None:
+def test_lists_are_text_in_a_table() -> None:
     sweep = _sweep({"game.walls": [[], [[1, 1]]]})
     assert [run.point["game.walls"] for run in sweep.runs] == ["[]", "[[1, 1]]"]
 
@@ -85,7 +85,7 @@ def test_names_do_not_depend_on_the_process(hash_seed: str) -> None:
     assert told.split() == [run.id for run in _sweep({"game.size": [2, 3]}).runs]
 
 
-def test_the_picture_is_of_the_first_keys_that_vary() -> None:
+def test_the_figure_shows_the_first_keys_that_vary() -> None:
     sweep = _sweep({"episodes": [5], "temperature": [1.0, 2.0]}, observers=["lfl", "log-policy"])
     told = {"x": None, "hue": None, "measure": "pearson"}
     found = figure_of(sweep, **told)  # type: ignore[arg-type]
@@ -94,7 +94,7 @@ def test_the_picture_is_of_the_first_keys_that_vary() -> None:
     assert (found.x, found.hue, found.measure) == ("observer", "temperature", "regret")
 
 
-def test_a_grid_far_too_large_is_counted_not_made() -> None:
+def test_a_grid_that_is_too_large_is_counted_before_it_is_built() -> None:
     grid = {key: list(range(1, 1001)) for key in ("episodes", "episode_length", "iterations")}
     with pytest.raises(ValueError, match="= 1000000000 runs, more than --max-runs 100"):
         _sweep(grid)

@@ -44,14 +44,14 @@ def run(finished: Path, tmp_path: Path) -> Path:
     return shutil.copytree(finished, tmp_path / "run")
 
 
-def test_a_finished_run_has_no_faults_and_looking_changes_nothing(run):
+def test_a_finished_run_has_no_faults_and_verify_changes_nothing(run):
     before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
     verdict = verify(run)
     assert (verdict.notes, verdict.faults) == ((), ())
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
 
 
-def test_files_of_ones_own_are_no_fault(run):
+def test_further_files_are_no_fault(run):
     (run / "notes.txt").write_text("mine")
     assert verify(run).faults == ()
 
@@ -71,7 +71,7 @@ def test_what_was_left_unfinished_is_named(run):
 
 
 def test_a_table_that_is_recorded_but_not_of_these_units(run):
-    """Sound by its checksum, wrong by what it says."""
+    """The checksum is right, but the content is wrong."""
     path = run / "summary.json"
     path.write_text(path.read_text().replace(": 0.", ": 0.1", 1))
     record = read_record(run)
@@ -130,7 +130,7 @@ def test_an_observer_of_another_trace_is_done_again(run, monkeypatch, tmp_path):
 
 
 def test_a_file_that_was_written_damaged(run):
-    """Its checksum is right, and yet it cannot be read."""
+    """The checksum is right, but the file cannot be read."""
     path = run / UNIT / "posterior.npz"
     path.write_bytes(b"PK\x03\x04")
     record = read_record(run)
