@@ -14,7 +14,7 @@ import json
 import shutil
 import socket
 import traceback
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -35,7 +35,7 @@ from malfl_algos.experiments.config import ExperimentConfig, PluginConfig
 from malfl_algos.experiments.games import reachable_states
 from malfl_algos.experiments.grid import SweepRun
 from malfl_algos.experiments.records import versions_that_count
-from malfl_algos.experiments.scoring import TRUTH_ALONE, scored_rows
+from malfl_algos.experiments.scoring import TRUTH_ALONE, log_scores, scored_rows
 from malfl_algos.ground_truth import GroundTruth
 from malfl_algos.plugins.loading import PluginError
 from malfl_algos.scores.inputs import Reference, reference, with_policies
@@ -57,7 +57,6 @@ __all__ = [
     "Unit",
     "died",
     "has_transitions",
-    "log_scores",
     "plain",
     "prepared_scoring",
     "run_cell",
@@ -227,29 +226,6 @@ def write_recovered(recovered: Recovered, folder: Path) -> None:
         posterior |= {f"{a}_covariance": array for a, array in (result.covariance or {}).items()}
         if posterior:
             write_arrays(place / "posterior.npz", posterior)
-
-
-def log_scores(log_dir: str, run: str, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Log the scores against the ground-truth rewards for TensorBoard, beside the losses.
-
-    Args:
-        log_dir: the log folder of the observer.
-        run: name of the folder in it.
-        rows: of `scored_rows`, each with `n_stages`, which is the step; undefined scores are
-            skipped.
-
-    Raises:
-        ModuleNotFoundError: if tensorboard is not installed; it says how to install it.
-    """
-    from malfl_algos.networks.logging import tensorboard_log
-
-    with tensorboard_log(log_dir, run=run) as log:
-        assert log is not None
-        for row in rows:
-            observing = f"{row['observing']}/" if "observing" in row else ""
-            for name in score_names(*TRUTH_ALONE):
-                if row[name] is not None:
-                    log(f"{observing}{row['agent']}/{name}", row["n_stages"], row[name])
 
 
 def plain(value: Any) -> Any:

@@ -33,6 +33,7 @@ __all__ = [
     "OF_A_RUN",
     "TRUTH_ALONE",
     "ScoringFiles",
+    "log_scores",
     "posterior_parts",
     "read_scoring_files",
     "rows_of_files",
@@ -91,6 +92,29 @@ def scored_rows(
         for agent in (agent for agent in reference.truth if agent in result.rewards):
             row = {"agent": agent, **score_agent(inputs, agent, names)}
             yield {"observing": observing, **row} if observing else row
+
+
+def log_scores(log_dir: str, run: str, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Log the scores against the ground-truth rewards for TensorBoard, beside the losses.
+
+    Args:
+        log_dir: the log folder of the observer.
+        run: name of the folder in it.
+        rows: of `scored_rows`, each with `n_stages`, which is the step; undefined scores are
+            skipped.
+
+    Raises:
+        ModuleNotFoundError: if tensorboard is not installed; it says how to install it.
+    """
+    from malfl_algos.networks.logging import tensorboard_log
+
+    with tensorboard_log(log_dir, run=run) as log:
+        assert log is not None
+        for row in rows:
+            observing = f"{row['observing']}/" if "observing" in row else ""
+            for name in score_names(*TRUTH_ALONE):
+                if row[name] is not None:
+                    log(f"{observing}{row['agent']}/{name}", row["n_stages"], row[name])
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from malfl_algos.experiments.cell import check_parts
 from malfl_algos.experiments.config import ExperimentConfig, PluginConfig
 from malfl_algos.experiments.folder import open_run
-from malfl_algos.experiments.jobs import log_scores, run_unit
+from malfl_algos.experiments.jobs import run_unit
+from malfl_algos.experiments.scoring import log_scores
 
 
 def scalars(folder):
