@@ -14,14 +14,9 @@ given); last `bayesian_result` (the result and its diagnostics).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
-from malfl_algos.contract import RecoveredRewards
 from malfl_algos.ma_lfl.learner_models import ExactEvaluation, ExpectedTd, LearnerModel
 from malfl_algos.ma_lfl.replay import ReplayedTd
 from malfl_algos.ma_lfl.settings import Solver, choose_solver
@@ -31,8 +26,6 @@ from malfl_env.errors import InputError
 from malfl_env.markov_game import MarkovGame
 
 __all__ = ["MaLflBellman", "MaLflReplay"]
-
-FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -92,6 +85,8 @@ class MaLflBellman(BayesianObserver):
 class MaLflReplay(BayesianObserver):
     """Reward from all transitions in order, by replaying the learners' own updates.
 
+    The game is not used, so it may be None.
+
     Args:
         reward_model: `state` r(s), `own_action` r(s, a^i), `joint` r(s, a^1..a^n), or `features`.
         features: with `features`: phi, `(n_states, k)` or `(n_states, *n_actions, k)`, r = phi . w.
@@ -144,21 +139,7 @@ class MaLflReplay(BayesianObserver):
             self.step_size_decay,
         )
 
-    def recover(
-        self,
-        trace: LearningTrace,
-        *,
-        game: MarkovGame | None,
-        discount: float | None,
-        temperature: float | None,
-        known_policies: Mapping[str, FloatArray] | None = None,
-    ) -> RecoveredRewards:
-        """Recover every agent's reward; `game` is not used, so it may be None.
-
-        Raises:
-            InputError: also if a stage holds no transitions, or, with `incomplete` `refuse`, not
-                all of them.
-        """
+    def _check_trace(self, trace: LearningTrace) -> dict[str, Any]:
         missing = [h for h, stage in enumerate(trace.stages[:-1]) if stage.transitions is None]
         if missing:
             raise InputError(
@@ -175,15 +156,4 @@ class MaLflReplay(BayesianObserver):
                 f"stages {partial} lack some transitions that the learners used, so a replay would "
                 "follow another learner: use ma-lfl-bellman, or set incomplete to flag"
             )
-        result = super().recover(
-            trace,
-            game=game,
-            discount=discount,
-            temperature=temperature,
-            known_policies=known_policies,
-        )
-        diagnostics = {
-            agent: {**own, "incomplete_stages": partial}
-            for agent, own in result.diagnostics.items()
-        }
-        return replace(result, diagnostics=diagnostics)
+        return {"incomplete_stages": partial}

@@ -100,6 +100,10 @@ class BayesianObserver(ABC):
     def _solver(self, n_unknowns: int) -> Solver:
         return "dense"
 
+    def _check_trace(self, trace: LearningTrace) -> dict[str, Any]:
+        """Reject a trace that the observer cannot use; return further diagnostics of the trace."""
+        return {}
+
     @abstractmethod
     def _rule(self) -> str:
         """The learners' rule, or `auto`."""
@@ -127,6 +131,7 @@ class BayesianObserver(ABC):
         problem = Problem(trace, game, discount, temperature, known_policies)
         temperature, game, known = problem.given("temperature"), problem.game, problem.known
         _check_data(problem)
+        further = self._check_trace(trace)
         base, maps = self._unknowns(trace)
         solver = self._checked_solver(trace, base, maps[0], discount)
         if self.covariance:
@@ -170,6 +175,7 @@ class BayesianObserver(ABC):
             "searches": searches,
             "solver": solver,
             "states_without_dynamics": int((~covered).sum()),
+            **further,
         }
         return recovered_rewards(
             trace, final, base, maps, chosen, temperature=temperature, covariance=self.covariance

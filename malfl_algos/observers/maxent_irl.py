@@ -119,7 +119,7 @@ class MaxEntIrl:
             "dynamics": "the others averaged by their last policies (uniform without data)",
             "n_unknowns": n_unknowns,
             **identified,
-            "representative": "the reward of largest posterior density; its mean is 0",
+            "representative": "the reward at a maximum of the posterior density; its mean is 0",
             "prior_variance": self.prior_variance,
             "divergence_from_observed": float((weights[informed] * terms).sum() / weights.sum()),
             "gradient": fit.gradient,

@@ -21,9 +21,8 @@ def _combine(
     for f in range(len(others)):
         x = local[s, f + 1]
         width = widths[f + 1, x]
-        for place in range(
-            n - 1, -1, -1
-        ):  # backwards, so that no entry is overwritten before it is read
+        # backwards, so that no entry is overwritten before it is read
+        for place in range(n - 1, -1, -1):
             base, p = where[place], probability[place]
             for j in range(width):
                 where[place * width + j] = base + targets[f + 1, x, j]
