@@ -71,7 +71,7 @@ def _output_arguments(what: str) -> Iterator[Argument]:
 def learn(arguments: argparse.Namespace) -> int:
     """Run one learner in one reward family with one seed."""
     from malfl_algos.experiments.config import merge
-    from malfl_algos.plugins.loading import blaming, find_plugin
+    from malfl_algos.plugins.loading import find_plugin
 
     base = read_config(arguments.config)
     learner = picked(arguments.name or base.learner.name, [base.learner])
@@ -86,6 +86,7 @@ def learn(arguments: argparse.Namespace) -> int:
     tell_of_compilation()
     from malfl_algos.experiments.cell import learn as run_learner
     from malfl_algos.experiments.cell import make_learner
+    from malfl_algos.plugins.results import blaming
     from malfl_algos.work.threads import one_blas_thread
 
     seed = config.seeds[0]
@@ -129,7 +130,7 @@ def learn(arguments: argparse.Namespace) -> int:
 def recover_rewards(arguments: argparse.Namespace) -> int:
     """Recover rewards from one trace with one observer, from the external perspective."""
     from malfl_algos.experiments.config import PluginConfig
-    from malfl_algos.plugins.loading import blaming, find_plugin
+    from malfl_algos.plugins.loading import find_plugin
 
     config = read_config(arguments.config)
     wanted = picked(arguments.observer, config.observers)
@@ -139,6 +140,7 @@ def recover_rewards(arguments: argparse.Namespace) -> int:
     tell_of_compilation()
     from malfl_algos.experiments.cell import make_observer, recover
     from malfl_algos.experiments.jobs import write_recovered
+    from malfl_algos.plugins.results import blaming
     from malfl_algos.trace import LearningTrace
     from malfl_algos.work.threads import one_blas_thread
 

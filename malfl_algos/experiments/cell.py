@@ -309,7 +309,7 @@ def _check_size(observer: Any, label: str, game: MarkovGame, n_stages: int) -> N
         observer.check_size(game.n_states, game.n_actions, n_stages)
     except InputError as error:
         raise InputError(f"observer {label!r}: {error}") from None
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise PluginFault(
             f"observer {label!r}: check_size failed: {type(error).__name__}: {error}"
         ) from error

@@ -9,23 +9,12 @@ affect the others.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from importlib.metadata import EntryPoint
-from traceback import walk_tb
 from typing import Any, cast
 
-from malfl_algos.contract import (
-    API_VERSION,
-    Diagnostics,
-    LearnedStage,
-    Learner,
-    Observer,
-    Problem,
-    RecoveredRewards,
-    StageTruth,
-)
+from malfl_algos.contract import API_VERSION, Learner, Observer
 from malfl_algos.plugins.discovery import (
     GROUPS,
     Kind,
@@ -37,7 +26,6 @@ from malfl_algos.plugins.discovery import (
     missing_module,
 )
 from malfl_algos.plugins.options import coerce_options, option_hints, suggestion
-from malfl_algos.trace import Stage
 from malfl_env.errors import InputError
 
 __all__ = [
@@ -47,7 +35,6 @@ __all__ = [
     "Plugin",
     "PluginError",
     "PluginFault",
-    "blaming",
     "check_plugin_class",
     "find_plugin",
     "list_plugins",
@@ -69,9 +56,6 @@ PIPELINE_OPTIONS: Mapping[str, Any] = {
 """Options that an experiment fills in if they are not given, with values for a trial."""
 
 _METHODS: dict[Kind, Any] = {"learner": Learner.learn, "observer": Observer.recover}
-
-_GIVEN = (Stage, StageTruth, LearnedStage, RecoveredRewards, Diagnostics)
-"""Classes that plugins return; an `InputError` of their checks is an error of the plugin."""
 
 
 class PluginError(RuntimeError):
@@ -210,39 +194,9 @@ def make_plugin(plugin: Plugin, options: Mapping[str, Any]) -> Learner | Observe
     except (ValueError, TypeError) as fault:
         # a required option that is missing is a TypeError
         raise InputError(f"{where}: {fault}") from fault
-    except Exception as fault:
+    except (Exception, SystemExit) as fault:
         raise PluginFault(f"{plugin} failed to start: {type(fault).__name__}: {fault}") from fault
     return cast("Learner | Observer", made)
-
-
-@contextmanager
-def blaming(plugin: Plugin) -> Iterator[None]:
-    """Add the name of a plugin to errors of its methods and of our checks of its results.
-
-    Raises:
-        InputError: if the plugin rejects its input.
-        PluginFault: for any other exception in a method of the plugin, and for stages and results
-            that break the contract.
-    """
-    try:
-        yield
-    except (Exception, SystemExit) as fault:
-        passed = [frame.f_locals.get("self") for frame, _ in walk_tb(fault.__traceback__)]
-        from_plugin = any(isinstance(owner, plugin_class(plugin)) for owner in passed)
-        if isinstance(fault, InputError) and _rejects(passed, from_plugin=from_plugin):
-            raise InputError(f"{plugin.kind} {plugin.name!r}: {fault}") from fault
-        explained = isinstance(fault, (InputError, PluginFault))
-        if from_plugin or explained:
-            text = str(fault) if explained else f"{type(fault).__name__}: {fault}"
-            raise PluginFault(f"{plugin} failed: {text}") from fault
-        raise
-
-
-def _rejects(passed: list[Any], *, from_plugin: bool) -> bool:
-    """Whether an `InputError` rejects the input of a plugin, and not its result."""
-    if any(isinstance(owner, Problem) for owner in passed):
-        return True  # the arguments of the observer contradict each other
-    return from_plugin and not any(isinstance(owner, _GIVEN) for owner in passed)
 
 
 def _unknown(kind: Kind, name: str, installed: list[Plugin]) -> str:

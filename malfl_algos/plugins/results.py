@@ -6,12 +6,15 @@ The pipeline calls `learned_stages` and `recovered_rewards`. The conformance tes
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from traceback import walk_tb
 from typing import Any
 
 import numpy as np
 
 from malfl_algos.contract import (
+    Diagnostics,
     LearnedStage,
     Learner,
     Observer,
@@ -20,12 +23,31 @@ from malfl_algos.contract import (
     Stage,
     StageTruth,
 )
-from malfl_algos.plugins.loading import PluginFault
+from malfl_algos.plugins.loading import Plugin, PluginFault
 from malfl_algos.trace import LearningTrace, NextStateCounts, Transitions
+from malfl_env.errors import InputError
 
-__all__ = ["Breach", "check_result", "check_stage", "learned_stages", "recovered_rewards"]
+__all__ = [
+    "Breach",
+    "blaming",
+    "check_result",
+    "check_stage",
+    "learned_stages",
+    "recovered_rewards",
+]
 
 _TRIED = 256  # steps at which a reward function is evaluated for the check
+
+_GIVEN = (
+    Stage,
+    Transitions,
+    NextStateCounts,
+    StageTruth,
+    LearnedStage,
+    RecoveredRewards,
+    Diagnostics,
+)
+"""Classes that plugins return; an `InputError` of their checks is an error of the plugin."""
 
 
 class Breach(Exception):
@@ -64,7 +86,10 @@ def learned_stages(
         PluginFault: naming the plugin, the stage and the error.
     """
     number = -1
-    for number, stage in enumerate(learner.learn(env, n_stages=n_stages, rng=rng)):
+    stages: Any = learner.learn(env, n_stages=n_stages, rng=rng)
+    if not isinstance(stages, Iterable):
+        raise PluginFault(f"{by}: learn must yield stages, it returned {_shown(stages)}")
+    for number, stage in enumerate(stages):
         try:
             check_stage(stage, agents, shape)
         except Breach as breach:
@@ -106,6 +131,38 @@ def recovered_rewards(
         raise PluginFault(f"{by}: {breach}") from breach
     assert isinstance(result, RecoveredRewards)
     return result
+
+
+@contextmanager
+def blaming(plugin: Plugin) -> Iterator[None]:
+    """Add the name of a plugin to errors of its methods and of our checks of its results.
+
+    Every exception that passes through `learned_stages` or `recovered_rewards` is the plugin's: the
+    traceback shows it, wherever the code of the plugin is.
+
+    Raises:
+        InputError: if the plugin rejects its input.
+        PluginFault: for any other exception in a method of the plugin, and for stages and results
+            that break the contract; `KeyboardInterrupt` is passed on.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise
+    except BaseException as fault:
+        passed = [frame for frame, _ in walk_tb(fault.__traceback__)]
+        owners = [frame.f_locals.get("self") for frame in passed]
+        if isinstance(fault, InputError) and (
+            any(isinstance(owner, Problem) for owner in owners)  # arguments contradict each other
+            or not any(isinstance(owner, _GIVEN) for owner in owners)
+        ):
+            raise InputError(f"{plugin.kind} {plugin.name!r}: {fault}") from fault
+        explained = isinstance(fault, (InputError, PluginFault))
+        entries = (learned_stages.__code__, recovered_rewards.__code__)
+        if explained or any(frame.f_code in entries for frame in passed):
+            text = str(fault) if explained else f"{type(fault).__name__}: {fault}"
+            raise PluginFault(f"{plugin} failed: {text}") from fault
+        raise
 
 
 def check_stage(stage: Any, agents: Sequence[str], shape: tuple[int, ...] | None) -> None:
@@ -210,8 +267,10 @@ def check_result(result: Any, trace: LearningTrace, wanted: Sequence[str]) -> No
         json.dumps(result.diagnostics, default=_plain)
     except (TypeError, ValueError) as fault:
         raise Breach("diagnostics are not JSON", str(fault)) from fault
-    if not isinstance(result.diagnostics, Mapping):
-        raise Breach("not keyed by agent", f"diagnostics is {_shown(result.diagnostics)}")
+    _check_agents("diagnostics", result.diagnostics, trace)
+    for agent, own in result.diagnostics.items():
+        if not isinstance(own, Mapping):
+            raise Breach("not a mapping", f"diagnostics[{agent!r}] is {_shown(own)}")
 
 
 def _check_tables(result: RecoveredRewards, trace: LearningTrace) -> None:
