@@ -112,7 +112,7 @@ def make_parser() -> argparse.ArgumentParser:
                 "-h",
                 "--help",
                 action=_PluginHelp,
-                help="show this help and, with NAME, the options of that plugin",
+                help="show this help and, if a plugin is named, its options",
             )
         for argument in entry.arguments:
             command.add_argument(*argument.names, **argument.settings)

@@ -19,7 +19,7 @@ __all__ = ["plugin_help", "plugins"]
         nargs="?",
         choices=("list", "doctor"),
         default="list",
-        help="list: read their metadata (the default); doctor: import and check each",
+        help="list: read their metadata (the default); doctor: import and check each plugin",
     ),
     needs_extra=False,
 )

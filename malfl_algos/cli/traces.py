@@ -31,7 +31,7 @@ _OPTION = argument(
     action="append",
     default=[],
     metavar="KEY=VALUE",
-    help="set an option of the plugin; the value is YAML; may be repeated",
+    help="set an option of the plugin to a value in YAML; may be repeated",
 )
 
 
@@ -105,7 +105,7 @@ def learn(arguments: argparse.Namespace) -> int:
 @command(
     "recover",
     "Recover rewards from a saved trace.",
-    argument("trace", metavar="TRACE", help="read this trace.npz of a learner"),
+    argument("trace", metavar="TRACE", help="read this trace.npz of malfl learn or reproduce"),
     argument(
         "--observer",
         metavar="NAME",
@@ -176,12 +176,15 @@ def recover_rewards(arguments: argparse.Namespace) -> int:
 @command(
     "score",
     "Score recovered rewards against the ground truth, by held-out prediction, or both.",
-    argument("rewards", metavar="REWARDS", help="read this rewards.npz of an observer"),
+    argument(
+        "rewards", metavar="REWARDS", help="read this rewards.npz of malfl recover or reproduce"
+    ),
     argument(
         "--ground-truth",
         metavar="FILE",
-        help="compare with this ground_truth.npz of the learner: correlation, distance (EPIC, "
-        "STARC), regret and calibration; calibration needs posterior.npz beside REWARDS",
+        help="compare with this ground_truth.npz of malfl learn or reproduce: correlation, "
+        "distance (EPIC, STARC), regret and calibration; calibration "
+        "needs posterior.npz beside REWARDS",
     ),
     argument(
         "--trace",
@@ -189,7 +192,9 @@ def recover_rewards(arguments: argparse.Namespace) -> int:
         help="predict held-out stages of this trace.npz from earlier stages, without ground truth: "
         "those that REWARDS were not recovered from (malfl recover --stages), else the last stage",
     ),
-    config_argument("scores count only joint states that can occur in its game (default: paper)"),
+    config_argument(
+        "scores count only joint states that can occur in its game (default: the paper's game)"
+    ),
     argument("--json", metavar="FILE", help="also write the scores into this file"),
 )
 def score(arguments: argparse.Namespace) -> int:
@@ -226,13 +231,14 @@ def score(arguments: argparse.Namespace) -> int:
     argument(
         "trace",
         metavar="TRACE",
-        help="read this trace: a folder, or trace.npz of a learner that kept its transitions",
+        help="read this trace: a folder, or a trace.npz with transitions (malfl learn --option "
+        "keep_transitions=true)",
     ),
     argument(
         "--format",
         choices=("minari", "parquet"),
         required=True,
-        help="choose the format; both need the extra data",
+        help="choose the format; both need the extra: pip install 'malfl-env[data]'",
     ),
     argument(
         "--output",

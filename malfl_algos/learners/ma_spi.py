@@ -32,14 +32,14 @@ class MaSpi:
     evaluates the joint policy by (5), averaged over the others' actions, and improves by (6).
 
     Args:
-        discount: gamma in [0, 1).
-        temperature: alpha > 0, shared by all agents.
-        evaluation: `td`, the paper's protocol: sampled updates of q along the stage's episodes,
-            from 0 in every stage; `exact`: a linear solve. The observer sees the episodes in both
-            cases.
+        discount: discount factor gamma in [0, 1).
+        temperature: weight alpha > 0 of the entropy, the same for all agents.
+        evaluation: how agents compute their action values q. `td`, as in the paper, makes
+            temporal-difference updates along the stage's episodes, from 0 in every stage; `exact`
+            solves a linear system. The observer sees the episodes in both cases.
         episodes: episodes per stage.
         episode_length: steps per episode; no episode ends earlier.
-        step_size: beta in (0, 1] of the td update.
+        step_size: step size beta in (0, 1] of the td updates.
         keep_transitions: whether the trace keeps the ordered steps.
 
     Raises:

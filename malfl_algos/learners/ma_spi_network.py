@@ -59,22 +59,23 @@ class MaSpiNetwork:
     stage, and moves its policy to the improved policy (6).
 
     Args:
-        discount: gamma in [0, 1).
-        temperature: alpha > 0, shared by all agents.
+        discount: discount factor gamma in [0, 1).
+        temperature: weight alpha > 0 of the entropy, the same for all agents.
         episodes: episodes per stage.
         episode_length: steps after which an episode is cut, unless the game ends it earlier.
         keep_transitions: whether a tabular trace keeps the ordered steps.
         hidden: widths of the hidden layers of policy and soft-Q networks.
         q_updates: gradient steps of a soft-Q network per stage.
-        q_learning_rate: initial rate of Adam in a stage; it falls to 0 along a cosine.
-        q_batch_size: steps of the stage per gradient step.
+        q_learning_rate: initial learning rate of Adam in a stage; it falls to 0 along a cosine.
+        q_batch_size: size of a mini-batch of the soft-Q network, in steps of the stage.
         target_rate: fraction by which the target network moves in each gradient step, in (0, 1].
-        warm_start: whether a stage starts from the last stage's soft-Q network, or from a new one.
+        warm_start: whether a stage starts from the last stage's soft-Q network (true) or from a new
+            one (false).
         policy_updates: gradient steps of a policy network per stage.
-        policy_learning_rate: as `q_learning_rate`, of the policy network.
-        policy_batch_size: steps of the stage per gradient step.
+        policy_learning_rate: as `q_learning_rate`, for the policy network.
+        policy_batch_size: size of a mini-batch of the policy network, in steps of the stage.
         game_copies: games played side by side, if the environment has no tabular model.
-        device: of the networks: cpu, cuda, cuda:1, ...
+        device: device of the networks: cpu, cuda, cuda:1, ...
         log_dir: folder for TensorBoard, with one folder per seed; null: no log.
 
     Raises:

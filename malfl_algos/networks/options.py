@@ -20,36 +20,40 @@ class FitOptions:
 
     Args:
         form: `bellman`: the soft value of every stage follows from the reward, whose last layer is
-            inferred with a posterior; `potentials`: (11)-(12) with a free potential per stage.
+            inferred with a posterior; `potentials`: equations (11)-(12) of the paper, with a free
+            potential per stage.
         reward_model: `state` r(o), `own_action` r(o, a^i), or `joint` r(o, a^1..a^n); o is the
             agent's own observation.
-        learner: `exact`: the learners' action values are those of (5); `td`: learners update a
+        learner: `exact`: the learners' action values solve equation (5); `td`: learners update a
             table from 0 in every stage, so that an action tried more often is closer to its value;
             `auto`: the evidence decides if observations repeat, else `exact`.
-        improvement: `soft`: the next policy is proportional to exp(q / alpha), (6); `proximal`: it
-            is the last policy times exp(q / alpha), q without entropy bonus, nearly as in gradient
-            learners (PPO). The temperature is then the inverse of their step size.
-        step_size: beta of td learners.
-        prior_variance: of a weight of the last layer, in units of alpha squared; null: the value of
-            largest evidence. The evidence assumes independent noise at every observation. The noise
-            of a learner with a network is smooth. It is mistaken for reward unless a small variance
-            is given.
+        improvement: `soft`: the next policy is proportional to exp(q / alpha), equation (6);
+            `proximal`: it is the last policy times exp(q / alpha), q without entropy bonus, nearly
+            as in gradient learners (PPO). The temperature is then the inverse of their step size.
+        step_size: step size beta of td learners.
+        prior_variance: prior variance of a weight of the last layer, in units of alpha squared;
+            null: the value that maximises the evidence (the marginal likelihood). The evidence
+            assumes independent noise at every observation. The noise of a learner with a network is
+            smooth. It is mistaken for reward unless a small variance is given.
         trunk: hidden layers below the inferred layer: `random`, or those of the estimated
             `policies`, or of the `potentials`.
-        widths: of the hidden layers of a random trunk.
+        widths: widths of the hidden layers of a random trunk.
         hidden: widths of the hidden layers of the trained networks: policies, rewards, potentials.
-        ensemble: number of members. Each has its own layers; their spread is part of the posterior
-            standard deviation.
+        ensemble: number of members of the ensemble. Each has its own layers; their spread is part
+            of the posterior standard deviation.
         bootstrap: whether every member is fitted to resampled episodes of each stage.
         dynamics: `joint`: one linear map of features per joint action, from all stages; `own`: one
             per own action and stage; `auto`: joint for up to 25 joint actions.
-        entropy_coefficient: lambda >= 0 of (10); it biases the estimated policies.
+        entropy_coefficient: weight lambda >= 0 of the entropy bonus in the policy estimate,
+            equation (10); it biases the estimated policies.
         epochs: largest number of training rounds; early stopping may end it before.
-        batch_size: items (distinct observations or steps) of a gradient step.
-        learning_rate: initial rate of Adam; it is halved when the held-out loss stops improving.
+        batch_size: distinct observations or steps in a mini-batch.
+        learning_rate: initial learning rate of Adam; it is halved when the held-out loss stops
+            improving.
         max_rows: largest number of observations per stage from which the last layer is inferred.
-        device: of the networks: cpu, cuda, cuda:1, ...; closed forms are solved on the CPU.
-        seed: of all random numbers; one seed gives one result on one machine.
+        device: device of the networks: cpu, cuda, cuda:1, ...; linear systems are solved on the
+            CPU.
+        seed: seed of all random numbers; one seed gives one result on one machine.
 
     Raises:
         InputError: for an option out of its range; the message names it.

@@ -30,26 +30,29 @@ __all__ = ["MaLflBellman", "MaLflReplay"]
 
 @dataclass(frozen=True)
 class MaLflBellman(BayesianObserver):
-    """Reward from counts. The potentials of (12) are replaced by the learner's own soft value.
+    """Recover rewards from counts, with soft values in place of equation (12)'s free potentials.
 
     Args:
         reward_model: `state` r(s), `own_action` r(s, a^i), `joint` r(s, a^1..a^n), or `features`.
-        features: with `features`: phi, `(n_states, k)` or `(n_states, *n_actions, k)`, r = phi . w.
-        learner: `td`, learners that update along their data from q = 0 (the paper's), modelled by
-            their expected updates; `exact`, learners that solve (5); `auto`, chosen by evidence.
-        step_size: beta of td learners; None: chosen by evidence.
+        features: phi of the reward model `features`, r = phi . w: an array `(n_states, k)` or
+            `(n_states, *n_actions, k)`.
+        learner: rule by which the agents learn. `td`: they update along their data from q = 0, as
+            in the paper, modelled by their expected updates; `exact`: they solve equation (5) of
+            the paper; `auto`: chosen by the evidence.
+        step_size: step size beta of td learners; null: chosen by the evidence.
         passes: largest number of iterations, each of which fits the reward and then the policies.
         covariance: whether to return the posterior covariance of the mean-removed reward.
-        noise_variance: variance of every row in addition to the one that the learner model
-            predicts, in units of q squared; None: noise and prior are chosen by evidence.
-        prior_variance: prior variance of a reward value about the mean of all reward values; given
-            together with noise_variance.
+        noise_variance: variance of every row (stage, state, action) of the regression in addition
+            to the one that the learner model predicts, in units of q squared; null: noise and prior
+            are chosen by the evidence (the marginal likelihood).
+        prior_variance: prior variance of a reward value about the mean of all reward values; give
+            both noise_variance and prior_variance, or neither.
         noise_scale: factor on the variance that the learner model predicts, used if noise_variance
             is given.
-        solver: `dense` forms the coefficients of all unknowns. `iterative` does not: its memory is
+        solver: `dense` forms the matrix of all unknowns. `iterative` does not: its memory is
             proportional to joint states times joint actions, its standard deviations are
-            approximate, and it needs noise and prior (except with `features`). `auto` chooses by
-            the size of the game.
+            approximate, and it needs noise_variance and prior_variance (except with `features`).
+            `auto` chooses by the size of the game.
     """
 
     solver: Literal["auto", "dense", "iterative"] = "auto"
@@ -83,25 +86,29 @@ class MaLflBellman(BayesianObserver):
 
 @dataclass(frozen=True)
 class MaLflReplay(BayesianObserver):
-    """Reward from all transitions in order, by replaying the learners' own updates.
+    """Recover rewards from all transitions in order, by replaying the learners' updates.
 
     The game is not used, so it may be None.
 
     Args:
         reward_model: `state` r(s), `own_action` r(s, a^i), `joint` r(s, a^1..a^n), or `features`.
-        features: with `features`: phi, `(n_states, k)` or `(n_states, *n_actions, k)`, r = phi . w.
+        features: phi of the reward model `features`, r = phi . w: an array `(n_states, k)` or
+            `(n_states, *n_actions, k)`.
         passes: largest number of iterations, each of which fits the reward and then the policies.
         covariance: whether to return the posterior covariance of the mean-removed reward.
-        noise_variance: variance of every row in addition to the one that the learner model
-            predicts, in units of q squared; None: noise and prior are chosen by evidence.
-        prior_variance: prior variance of a reward value about the mean of all reward values; given
-            together with noise_variance.
+        noise_variance: variance of every row (stage, state, action) of the regression in addition
+            to the one that the learner model predicts, in units of q squared; null: noise and prior
+            are chosen by the evidence (the marginal likelihood).
+        prior_variance: prior variance of a reward value about the mean of all reward values; give
+            both noise_variance and prior_variance, or neither.
         noise_scale: factor on the variance that the learner model predicts, used if noise_variance
             is given.
-        bootstrap: the learners' rule: `fresh`, `executed`, `expected`, `soft_q` (see
-            `malfl_algos.ma_lfl.replay.ReplayedTd`), or `auto`, chosen by evidence.
-        step_size: beta; None: chosen by evidence.
-        step_size_decay: decay in beta_k = step_size / k^decay at the k-th visit in a stage.
+        bootstrap: value of the next state in the learners' updates. `fresh`: of a newly drawn
+            action (the paper's learner); `executed`: of the action that was played next;
+            `expected`: the expectation under the policy; `soft_q`: the soft maximum over actions;
+            `auto`: chosen by the evidence.
+        step_size: step size beta of the learners; null: chosen by the evidence.
+        step_size_decay: the decay in beta_k = step_size / k^decay at the k-th visit in a stage.
         incomplete: treatment of a trace that lacks some transitions that the learners used:
             `refuse` rejects it, `flag` lists the stages in the diagnostics.
     """

@@ -28,11 +28,12 @@ FloatArray = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Lfl(MaLfl):
-    """Learning from a Learner, the other agents averaged into fixed dynamics.
+    """Single-agent Learning from a Learner, with the other agents averaged into fixed dynamics.
 
     Args:
         reward_model: `own_action` r(s, a^i), as in the single-agent method, or `state` r(s).
-        entropy_coefficient: lambda >= 0 of (10).
+        entropy_coefficient: weight lambda >= 0 of the entropy bonus in the policy estimate,
+            equation (10) of the paper.
 
     With `own_action`, the reward is identified only up to shaping by any function of the joint
     state: with a fixed transition there are as many unidentified directions as joint states.

@@ -32,10 +32,10 @@ SMALLEST = float(np.finfo(np.float64).tiny)
 
 @dataclass(frozen=True)
 class LogPolicy:
-    """alpha log pi_H(a^i | s) of the last stage H as r(s, a^i).
+    """A baseline: alpha log pi_H(a^i | s) of the last stage H is taken as the reward r(s, a^i).
 
     Args:
-        pseudo_count: c > 0 of the policy estimate (n(s, a) + c) / (N(s) + |A| c).
+        pseudo_count: pseudo-count c > 0 in the policy estimate (n(s, a) + c) / (N(s) + |A| c).
     """
 
     pseudo_count: float = 0.3

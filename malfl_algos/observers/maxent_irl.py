@@ -34,7 +34,7 @@ FloatArray = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class MaxEntIrl:
-    """The reward of the state under which the last stage's actions are most likely.
+    """Maximum entropy IRL: the reward of the state that makes the last stage's actions most likely.
 
     Args:
         prior_variance: variance > 0 of the Gaussian prior with mean 0 on every reward value, in
@@ -42,7 +42,8 @@ class MaxEntIrl:
             The prior is needed because actions leave some directions of the reward unidentified,
             and because without it an action that was never played drives the reward to infinity. A
             larger variance weakens the prior and needs more iterations.
-        pseudo_count: c > 0 of the estimate (n(s, a) + c) / (N(s) + |A| c) of the others' policies.
+        pseudo_count: pseudo-count c > 0 in the estimate (n(s, a) + c) / (N(s) + |A| c) of the
+            others' policies.
     """
 
     prior_variance: float = 1.0

@@ -37,7 +37,7 @@ FloatArray = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class MaLflNetwork(FitOptions):
-    """Rewards by networks, from observations, actions and next observations.
+    """Recover rewards with networks from observations, actions and next observations.
 
     Args:
         checkpoint_dir: folder of checkpoints, from which an interrupted fit resumes; null: no

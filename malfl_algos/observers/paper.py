@@ -43,11 +43,12 @@ FloatArray = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class MaLfl:
-    """The paper's observer, (10) and (12) both solved exactly.
+    """The paper's observer, with its equations (10) and (12) solved exactly.
 
     Args:
         reward_model: `joint` r(s, a^1..a^n), `own_action` r(s, a^i) or `state` r(s).
-        entropy_coefficient: lambda >= 0 of (10).
+        entropy_coefficient: weight lambda >= 0 of the entropy bonus in the policy estimate,
+            equation (10) of the paper.
     """
 
     reward_model: RewardModel = "joint"
@@ -169,14 +170,14 @@ class MaLflFaithful(MaLfl):
     """The paper's observer with the optimiser of its published code: both fits by full-batch Adam.
 
     Args:
-        policy_epochs: number of steps of Adam for (10), >= 1.
-        policy_learning_rate: learning rate of Adam for (10), > 0.
-        reward_epochs: number of steps of Adam for (12), >= 1.
-        reward_learning_rate: learning rate of Adam for (12), > 0.
-        design: `equations`, the left side of (12); or `published_code`, the left side of the
-            published code, which has index errors (see `malfl_algos.ma_lfl.adam`). The latter needs
-            two agents and the reward model `joint`.
-        seed: seed of the random first logits, >= 0.
+        policy_epochs: number of steps of Adam for the policies, equation (10), >= 1.
+        policy_learning_rate: learning rate of Adam for the policies, > 0.
+        reward_epochs: number of steps of Adam for the reward, equation (12), >= 1.
+        reward_learning_rate: learning rate of Adam for the reward, > 0.
+        design: `equations`, the left side of equation (12); or `published_code`, the left side of
+            the published code, which has index errors (see `malfl_algos.ma_lfl.adam`). The latter
+            needs two agents and the reward model `joint`.
+        seed: seed of the random initial logits, >= 0.
     """
 
     policy_epochs: int = 10

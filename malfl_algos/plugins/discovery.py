@@ -235,7 +235,8 @@ def _requirement(of: str, module: str) -> tuple[str, str | None] | None:
     """The missing requirement that provides a module, and the extra that needs it.
 
     It is the one of the module's name, else the first one that is not installed, because a
-    distribution need not have the name of its module.
+    distribution need not have the name of its module. Of several extras, one that is named
+    like the module comes first.
     """
     try:
         stated = requires(of) or []
@@ -250,6 +251,7 @@ def _requirement(of: str, module: str) -> tuple[str, str | None] | None:
         extra = _EXTRA.search(marker)
         unmet.append((name[1], requirement.strip(), extra[1] if extra else None))
     named = [one for one in unmet if canonical_name(one[0]) == canonical_name(module)]
+    named.sort(key=lambda one: canonical_name(one[2] or module) != canonical_name(module))
     for _, requirement, extra_name in [*named, *unmet]:
         return requirement, extra_name
     return None

@@ -37,7 +37,7 @@ class Option(NamedTuple):
     Args:
         name: of the field.
         allowed: its type in words.
-        default: its default as Python shows it; None for a required option.
+        default: its default as one writes it in YAML; None for a required option.
         documentation: one line; empty if it is not documented.
     """
 
@@ -133,14 +133,25 @@ def examine(plugin: Plugin, installed: list[Plugin]) -> Finding:
 
 def _default(field: Field[Any]) -> str | None:
     if field.default_factory is not MISSING:
-        return repr(field.default_factory())
-    return None if field.default is MISSING else repr(field.default)
+        return _in_yaml(field.default_factory())
+    return None if field.default is MISSING else _in_yaml(field.default)
+
+
+def _in_yaml(value: Any) -> str:
+    """A default as one writes it in YAML; a value that YAML lacks is shown as in Python."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(map(_in_yaml, value))}]"
+    return repr(value)
 
 
 def _origin(option: Option) -> str:
     """The origin of the value if it is not given."""
     if option.name == "keep_transitions":
-        return "default: true if an observer needs them"
+        return "default: true if an observer needs them, else false"
     if option.name in PIPELINE_OPTIONS:
         return "default: the experiment's"
     return "required" if option.default is None else f"default: {option.default}"

@@ -61,8 +61,8 @@ def test_every_option_with_type_default_and_documentation():
         ("first", "a whole number", None, "from the Args section, over two lines."),
         ("second", "a finite number", "0.25", "From the text below the field."),
         ("mode", "one of 'quick', 'slow'", "'quick'", "How."),
-        ("sizes", "a list, each entry a whole number", "(1, 2)", "A list."),
-        ("bare", "any value", "None", ""),
+        ("sizes", "a list, each entry a whole number", "[1, 2]", "A list."),
+        ("bare", "any value", "null", ""),
     ]
 
 
@@ -74,7 +74,7 @@ def test_the_text(monkeypatch):
     assert "And more" not in text
     assert "  first: a whole number (required)\n      from the Args section" in text
     assert "  mode: one of 'quick', 'slow' (default: 'quick')\n      How." in text
-    assert "  bare: any value (default: None)\n      (not documented)" in text
+    assert "  bare: any value (default: null)\n      (not documented)" in text
 
 
 def test_help_marks_options_that_an_experiment_fills_in():
