@@ -87,7 +87,7 @@ def test_an_interrupted_sweep_goes_on(serial: Path, work: Path) -> None:
     argv = ["sweep.yaml", "--output-dir", "cut", *RAY]
     status, told = interrupted(*argv, folder=work, output=work / "cut")
     assert status == 130
-    assert told.splitlines()[-1].startswith("malfl: interrupted; the same command again")
+    assert told.splitlines()[-1].startswith("malfl: interrupted; run the same command again")
     done = call("sweep.yaml", "--output-dir", "cut", *RAY, folder=work)
     assert done.returncode == 0, done.stderr
     assert tables(work / "cut") == tables(serial)

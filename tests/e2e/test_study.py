@@ -164,13 +164,13 @@ def test_it_resumes_and_adds_observers(finished, tmp_path):
     times = {name: (root / name).stat().st_mtime_ns for name in before}
     done = _run(root, *PLAN, "4", *SIZE, "--observers", "log-policy", "ma-lfl-bellman")
     assert done.returncode == 0, done.stderr
-    assert "0 cells to do" in done.stdout
+    assert "0 cells to run" in done.stdout
     assert {name: (root / name).stat().st_mtime_ns for name in before} == times
     gone = "cells/heterogeneous/td/full/seed_3.json"
     (root / gone).unlink()
     done = _run(root, *PLAN, *SIZE, "--observers", "log-policy", "ma-lfl-bellman", "ma-lfl-state")
     assert done.returncode == 0, done.stderr
-    assert "2 cells to do" in done.stdout
+    assert "2 cells to run" in done.stdout
     after = _cells(root)
     assert [row["observer"] for row in after[gone]["rows"][::2]] == [
         "log-policy",

@@ -395,7 +395,7 @@ def test_a_device_that_does_not_exist_is_rejected():
 def test_a_trace_without_transitions_is_rejected():
     bare = LearningTrace(tuple(replace(stage, transitions=None) for stage in played().stages))
     for game in ("same", None):
-        with pytest.raises(ValueError, match=r"has no transitions.*keep_transitions"):
+        with pytest.raises(ValueError, match=r"has no ordered transitions.*keep_transitions"):
             recover(bare, game=game)
 
 
