@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from malfl_algos.cli.table import (
     Argument,
@@ -23,6 +23,11 @@ from malfl_algos.cli.table import (
     whole_argument,
 )
 from malfl_env.errors import InputError
+
+if TYPE_CHECKING:
+    from malfl_algos.experiments.config import ExperimentConfig
+    from malfl_algos.trace import LearningTrace
+    from malfl_env import MarkovGame
 
 __all__ = ["export", "learn", "recover_rewards", "score"]
 
@@ -105,7 +110,12 @@ def learn(arguments: argparse.Namespace) -> int:
 @command(
     "recover",
     "Recover rewards from a saved trace.",
-    argument("trace", metavar="TRACE", help="read this trace.npz of malfl learn or reproduce"),
+    argument(
+        "trace",
+        metavar="TRACE",
+        help="read this trace.npz of malfl learn or reproduce, or this folder of a trace with "
+        "observations",
+    ),
     argument(
         "--observer",
         metavar="NAME",
@@ -145,13 +155,10 @@ def recover_rewards(arguments: argparse.Namespace) -> int:
     from malfl_algos.work.threads import one_blas_thread
 
     observer = make_observer(config, PluginConfig(**wanted), seed=config.seeds[0])
-    game = config.markov_game(config.reward_families[0]).without_rewards()
     trace = LearningTrace.load(arguments.trace)
-    if (trace.n_states, trace.n_actions) != (game.n_states, game.n_actions):
-        raise InputError(
-            f"{arguments.trace} is of a game with {trace.n_states} joint states and actions "
-            f"{trace.n_actions}, the configuration's game has {game.n_states} and {game.n_actions}"
-        )
+    game = None
+    if trace.is_tabular and not arguments.estimate_dynamics:
+        game = _dynamics(config, trace, arguments.trace)
     if arguments.stages is not None:
         if not 1 <= arguments.stages <= trace.n_stages:
             raise InputError(
@@ -164,13 +171,24 @@ def recover_rewards(arguments: argparse.Namespace) -> int:
         recovered = recover(
             observer,
             trace,
-            game=None if arguments.estimate_dynamics else game,
+            game=game,
             discount=config.discount,
             temperature=config.temperature,
         )
-    write_recovered(recovered, folder)
-    tell(f"{folder / 'rewards.npz'}: rewards of {', '.join(recovered[''].rewards)}")
+    written = write_recovered(recovered, folder)
+    tell(f"{written[0]}: rewards of {', '.join(recovered[''].agents)}")
     return 0
+
+
+def _dynamics(config: ExperimentConfig, trace: LearningTrace, name: str) -> MarkovGame:
+    """The dynamics of the configuration's game, once the trace is known to be of its size."""
+    game = config.markov_game(config.reward_families[0]).without_rewards()
+    if (trace.n_states, trace.n_actions) != (game.n_states, game.n_actions):
+        raise InputError(
+            f"{name} is of a game with {trace.n_states} joint states and actions "
+            f"{trace.n_actions}, the configuration's game has {game.n_states} and {game.n_actions}"
+        )
+    return game
 
 
 @command(

@@ -181,6 +181,12 @@ def learn(
             shape=(game.n_states, *game.n_actions),
         )
     )
+    if any(stage.observed.joint_counts is None for stage in stages):
+        raise InputError(
+            f"learner {config.learner.label!r} keeps observations and no counts of joint states, "
+            "which an experiment needs: call its learn() from Python, save the trace, and use "
+            "malfl recover"
+        )
     if keep and any(stage.observed.transitions is None for stage in stages):
         raise InputError("an observer needs transitions, which this learner does not keep")
     truth = GroundTruth(
@@ -276,7 +282,7 @@ def recover(
 
 def _noted(result: RecoveredRewards, n_stages: int) -> RecoveredRewards:
     """The result with the number of its stages; held-out prediction needs to know the others."""
-    said = {agent: result.diagnostics.get(agent, {}) for agent in result.rewards}
+    said = {agent: result.diagnostics.get(agent, {}) for agent in result.agents}
     noted = {agent: {**own, "n_stages": n_stages} for agent, own in said.items()}
     return replace(result, diagnostics={**result.diagnostics, **noted})
 

@@ -208,15 +208,34 @@ def has_transitions(trace_file: Path) -> bool:
     return any(name.startswith("stage_0/transitions/") for name in array_names(trace_file))
 
 
-def write_recovered(recovered: Recovered, folder: Path) -> None:
+def write_recovered(recovered: Recovered, folder: Path) -> list[Path]:
     """Write `rewards.npz`, `diagnostics.json` and the optional arrays of the method.
 
-    Several results go into one folder per observing agent.
+    Several results go into one folder per observing agent. Rewards that are functions of
+    observations go into `reward_functions.npz`, by the result's own method `save`.
+
+    Returns:
+        The files of the rewards.
+
+    Raises:
+        InputError: for functions without a method to save them.
     """
+    written = []
     for observing, result in recovered.items():
         place = folder / observing
-        rewards = {agent: np.asarray(r, dtype=np.float64) for agent, r in result.rewards.items()}
-        write_arrays(place / "rewards.npz", rewards)
+        if result.rewards:
+            written.append(place / "rewards.npz")
+            rewards = {agent: np.asarray(r, dtype=float) for agent, r in result.rewards.items()}
+            write_arrays(written[-1], rewards)
+        elif hasattr(result, "save"):
+            written.append(place / "reward_functions.npz")
+            make_folder(place)
+            result.save(written[-1])
+        else:
+            raise InputError(
+                f"the observer returned reward functions as a {type(result).__name__}, which has "
+                "no method save(path): call the observer from Python"
+            )
         write_json(place / "diagnostics.json", plain(result.diagnostics))
         for name in ("estimated_policies", "targets", "potentials"):
             arrays = getattr(result, name)
@@ -226,6 +245,7 @@ def write_recovered(recovered: Recovered, folder: Path) -> None:
         posterior |= {f"{a}_covariance": array for a, array in (result.covariance or {}).items()}
         if posterior:
             write_arrays(place / "posterior.npz", posterior)
+    return written
 
 
 def plain(value: Any) -> Any:

@@ -42,8 +42,14 @@ def dynamics_of(
     """The given game, or one estimated from the trace; and the joint states where it is known.
 
     Raises:
-        InputError: if no game is given and a stage holds no next states.
+        InputError: for a trace that is not tabular, or if no game is given and a stage holds no
+            next states.
     """
+    if not trace.is_tabular:
+        raise InputError(
+            "the trace holds observations and no counts of joint states: this observer needs a "
+            "tabular trace; ma-lfl-network recovers rewards from observations"
+        )
     if game is not None:
         return game, np.ones(trace.n_states, dtype=bool)
     seen = [_next_states(trace, index) for index in range(trace.n_stages)]
