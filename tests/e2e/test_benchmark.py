@@ -16,6 +16,8 @@ from malfl_algos.ma_lfl.replay import ReplayedTd
 from malfl_algos.observers.reading import stage_arrays
 from malfl_algos.play.tabular import sample_stage
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = Path(__file__).parents[2] / "scripts" / "benchmark.py"
 
 
@@ -77,7 +79,6 @@ def test_vector(tmp_path):
     assert all("vector" in name for name in rows)
 
 
-@pytest.mark.slow
 def test_recovery(tmp_path):
     (row,) = _measured(tmp_path, "recovery").values()
     for agent in ("agent_0", "agent_1"):
@@ -88,7 +89,6 @@ def test_recovery(tmp_path):
         assert 0 <= exact < adam
 
 
-@pytest.mark.slow
 def test_protocol(tmp_path):
     one, five = _measured(tmp_path, "protocol", repeats=1).values()
     assert (one["line"], one["aim"]) == ("protocol", 546)
@@ -96,7 +96,6 @@ def test_protocol(tmp_path):
     assert five["baseline"]["median"] == pytest.approx(5 * one["baseline"]["median"])
 
 
-@pytest.mark.slow
 def test_replay(tmp_path):
     rows = _measured(tmp_path, "replay")
     assert set(rows) == {"replay", "replay, searched"}
@@ -106,7 +105,6 @@ def test_replay(tmp_path):
     assert rows["replay, searched"]["notes"]["sizes tried"] > 1
 
 
-@pytest.mark.slow
 def test_scaling(tmp_path):
     file, figure = tmp_path / "speed.json", tmp_path / "scaling.png"
     outputs = ("--json", str(file), "--figure", str(figure))

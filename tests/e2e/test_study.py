@@ -36,6 +36,8 @@ from malfl_algos.report.style import look
 from malfl_algos.scores.prediction import estimated_policy, predicted_log_policies
 from malfl_env import InputError, grid_world_v0, markov_game
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = Path(__file__).parents[2] / "scripts" / "study.py"
 PLAN = ("--games", "heterogeneous", "--learners", "td", "--data", "full", "1/10", "--seeds", "3")
 SIZE = ("--episodes", "20", "--jobs", "1")
@@ -153,7 +155,6 @@ def test_the_figures_are_drawn_of_the_present_cells(finished):
     assert all(content.startswith(b"\x89PNG") for content in drawn.values())
 
 
-@pytest.mark.slow
 def test_it_resumes_and_adds_observers(finished, tmp_path):
     root = tmp_path / "study"
     root.mkdir()
