@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from malfl_algos.trace import LearningTrace, NextStateCounts, Stage
+from malfl_env.checks import check_numbers, shown
 from malfl_env.errors import InputError, TooFewStages
 from malfl_env.markov_game import Factor, MarkovGame
 
@@ -56,16 +57,22 @@ class Problem:
         if not isinstance(self.trace, LearningTrace):
             raise InputError(f"trace must be a LearningTrace, got a {type(self.trace).__name__}")
         if self.discount is not None and not _within(self.discount, 0, 1, lowest_too=True):
-            raise InputError(f"discount must be in [0, 1) or None, got {self.discount}")
+            raise InputError(f"discount must be in [0, 1) or None, got {shown(self.discount)}")
         if self.temperature is not None and not _within(self.temperature, 0, inf):
-            raise InputError(f"temperature must be > 0 and finite or None, got {self.temperature}")
+            raise InputError(
+                f"temperature must be > 0 and finite or None, got {shown(self.temperature)}"
+            )
         if self.game is not None:
             _check_game(self.trace, self.game)
             if self.game.rewards is not None:
                 object.__setattr__(self, "game", self.game.without_rewards())
+        given = {} if self.known_policies is None else self.known_policies
+        if not isinstance(given, Mapping):
+            raise InputError(
+                f"known_policies must be a mapping of agents to arrays, got {shown(given)}"
+            )
         known = {
-            agent: _known_policy(self.trace, agent, policies)
-            for agent, policies in (self.known_policies or {}).items()
+            agent: _known_policy(self.trace, agent, policies) for agent, policies in given.items()
         }
         object.__setattr__(self, "known_policies", known)
 
@@ -102,7 +109,10 @@ class Problem:
 def _within(value: Any, lowest: float, highest: float, *, lowest_too: bool = False) -> bool:
     if not isinstance(value, Real) or isinstance(value, bool):
         return False
-    number = float(value)
+    try:
+        number = float(value)
+    except OverflowError:  # a whole number too large for a float
+        return False
     return lowest < number < highest or (lowest_too and number == lowest)
 
 
@@ -243,9 +253,11 @@ def _known_policy(trace: LearningTrace, agent: str, given: Any) -> FloatArray:
     if not trace.is_tabular:
         raise InputError("known_policies need a tabular trace; this trace has no joint states")
     index = trace.agents.index(agent)
-    policies = np.asarray(given)
     expected = (trace.n_stages, trace.n_states, trace.n_actions[index])
-    if policies.shape != expected or policies.dtype.kind not in "iuf":
+    policies = check_numbers(
+        f"the known policies of {agent}", given, allowed=f"numbers of shape {expected}"
+    )
+    if policies.shape != expected:
         raise InputError(
             f"the known policies of {agent} have shape {policies.shape}, expected {expected}"
         )
@@ -261,4 +273,4 @@ def _known_policy(trace: LearningTrace, agent: str, given: Any) -> FloatArray:
                 f"state {state} at stage {number}, but the trace has this action "
                 f"{counts[state, action]} times"
             )
-    return np.asarray(policies, dtype=np.float64)
+    return policies

@@ -64,7 +64,7 @@ def check_count(name: str, value: object, *, minimum: int) -> int:
         InputError: for any other value, also for booleans and for floats such as 3.0.
     """
     if not is_whole(value) or value < minimum:
-        raise InputError(f"{name} must be a whole number >= {minimum}, got {value!r}")
+        raise InputError(f"{name} must be a whole number >= {minimum}, got {shown(value)}")
     return int(value)
 
 
@@ -81,7 +81,7 @@ def check_fraction(name: str, value: object) -> float:
             number = inf
         if 0.0 <= number <= 1.0:
             return number
-    raise InputError(f"{name} must be a number from 0 to 1, got {value!r}")
+    raise InputError(f"{name} must be a number from 0 to 1, got {shown(value)}")
 
 
 def check_choice(name: str, value: object, choices: Iterable[str]) -> str:
@@ -96,7 +96,7 @@ def check_choice(name: str, value: object, choices: Iterable[str]) -> str:
     near = get_close_matches(value, known, n=1) if isinstance(value, str) else []
     hint = f" (did you mean {near[0]!r}?)" if near else ""
     allowed = ", ".join(repr(choice) for choice in known)
-    raise InputError(f"{name} must be one of {allowed}; got {value!r}{hint}")
+    raise InputError(f"{name} must be one of {allowed}; got {shown(value)}{hint}")
 
 
 def check_numbers(name: str, values: object, *, allowed: str) -> NDArray[np.float64]:
@@ -111,7 +111,7 @@ def check_numbers(name: str, values: object, *, allowed: str) -> NDArray[np.floa
     except ValueError:  # rows of different lengths
         array = np.asarray(None)
     if array.dtype.kind not in "iuf" or array.ndim == 0:
-        raise InputError(f"{name} must be {allowed}, got {values!r}")
+        raise InputError(f"{name} must be {allowed}, got {shown(values)}")
     return array.astype(np.float64)
 
 

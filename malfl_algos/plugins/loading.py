@@ -26,6 +26,7 @@ from malfl_algos.plugins.discovery import (
     missing_module,
 )
 from malfl_algos.plugins.options import coerce_options, option_hints, suggestion
+from malfl_env.checks import shown
 from malfl_env.errors import InputError
 
 __all__ = [
@@ -103,6 +104,8 @@ def find_plugin(kind: Kind, name: str) -> Plugin:
             distribution to install.
         PluginError: for a name that two distributions use, or one distribution uses twice.
     """
+    if not isinstance(name, str):
+        raise InputError(f"{kind}: the name of a plugin must be text, got {shown(name)}")
     installed = list_plugins()
     distribution, _, bare = name.rpartition(":")
     matches = [

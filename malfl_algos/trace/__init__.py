@@ -12,6 +12,7 @@ Public: the names that `malfl_algos` and `malfl_algos.contract` import from here
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
@@ -23,6 +24,7 @@ from gymnasium.spaces import Discrete, MultiDiscrete
 from numpy.typing import NDArray
 
 from malfl_algos.trace.transitions import OBSERVED, Transitions, blocks, kept
+from malfl_env.checks import check_count, is_whole, shown
 from malfl_env.errors import InputError
 from malfl_env.markov_game import MarkovGame
 from malfl_env.spaces import AnySpace, check_in_space, check_observation_space, narrowed
@@ -108,6 +110,10 @@ class Stage:
     transitions: Transitions | None = None
 
     def __post_init__(self) -> None:
+        for name, kind in (("next_state_counts", NextStateCounts), ("transitions", Transitions)):
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, kind):
+                raise InputError(f"{name} must be of type {kind.__name__}, got {shown(value)}")
         if self.joint_counts is None:
             self._check_steps_alone()
             return
@@ -208,7 +214,7 @@ class LearningTrace:
     spaces: tuple[AnySpace, ...] | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "stages", tuple(self.stages))
+        object.__setattr__(self, "stages", _entries("stages", self.stages))
         if not self.stages:
             raise InputError("a learning trace needs at least one stage, got none")
         wrong = next((own for own in self.stages if not isinstance(own, Stage)), None)
@@ -235,29 +241,33 @@ class LearningTrace:
 
     def _fill_in(self, shape: tuple[int, ...] | None) -> None:
         """Set agents, numbers of actions and spaces, as tuples of one length."""
+        if self.n_actions is not None:
+            given_actions = _entries("n_actions", self.n_actions)
+            numbers = tuple(check_count("n_actions", own, minimum=1) for own in given_actions)
+            object.__setattr__(self, "n_actions", numbers)
         n_actions = self.n_actions if shape is None else shape[1:]
         if n_actions is None:
             raise InputError("a trace without counts needs n_actions, one number for each agent")
         if self.n_actions is not None and tuple(self.n_actions) != tuple(n_actions):
             raise InputError(f"n_actions are {self.n_actions}, the counts have {n_actions}")
-        agents = self.agents
-        if agents is None:
+        if self.agents is None:
             agents = tuple(f"agent_{index}" for index in range(len(n_actions)))
+        else:
+            agents = _entries("agents", self.agents)
+        if not all(isinstance(agent, Hashable) for agent in agents):
+            raise InputError(f"agents must be ids, got {shown(agents)}")
         if not agents or len(set(agents)) != len(agents):
             raise InputError(f"agents must be distinct, at least one; got {agents}")
-        given: dict[str, Any] = {"agents": agents, "n_actions": map(int, n_actions)}
+        given: dict[str, Any] = {"agents": agents, "n_actions": n_actions}
         if self.spaces is not None:
-            given["spaces"] = self.spaces
-        for name, value in given.items():
-            entries = tuple(value)
+            given["spaces"] = _entries("spaces", self.spaces)
+        for name, entries in given.items():
             if len(entries) != len(agents):
                 raise InputError(
                     f"{name} must have an entry for each of {len(agents)} agents, got "
                     f"{len(entries)}"
                 )
             object.__setattr__(self, name, entries)
-        if min(self.n_actions) < 1:
-            raise InputError(f"n_actions must be >= 1, got {self.n_actions}")
 
     @property
     def is_tabular(self) -> bool:
@@ -281,8 +291,8 @@ class LearningTrace:
 
     def first(self, n_stages: int) -> LearningTrace:
         """The trace of the first stages only."""
-        if not 1 <= n_stages <= self.n_stages:
-            raise InputError(f"n_stages must be 1..{self.n_stages}, got {n_stages}")
+        if not (is_whole(n_stages) and 1 <= n_stages <= self.n_stages):
+            raise InputError(f"n_stages must be 1..{self.n_stages}, got {shown(n_stages)}")
         return replace(self, stages=self.stages[:n_stages])
 
     def with_observations(self, game: MarkovGame | None) -> LearningTrace:
@@ -298,6 +308,8 @@ class LearningTrace:
         space: AnySpace = Discrete(self.n_states)
         digits = np.arange(self.n_states)
         if game is not None:
+            if not isinstance(game, MarkovGame):
+                raise InputError(f"game must be a MarkovGame or None, got {shown(game)}")
             if (self.n_states, self.n_actions) != (game.n_states, game.n_actions):
                 raise InputError(
                     f"the trace is of a game with {self.n_states} joint states and actions "
@@ -352,9 +364,19 @@ class LearningTrace:
         return load_trace(Path(path), verify=verify)
 
 
+def _entries(name: str, given: Any) -> tuple[Any, ...]:
+    """The entries of a list as a tuple; text is no list."""
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise InputError(f"{name} must be a list or a tuple, got {shown(given)}")
+    return tuple(given)
+
+
 def _whole_numbers(name: str, given: Any, minimum: int) -> IntArray:
     """The numbers as read-only int64, checked against a minimum and overflow of their sum."""
-    array = np.asarray(given)
+    try:
+        array = np.asarray(given)
+    except ValueError:  # rows of different lengths
+        array = np.asarray(None)
     if array.dtype.kind not in "iu":
         raise InputError(f"{name} must be whole numbers, got {array.dtype} {array.shape}")
     if array.size and array.min() < minimum:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from malfl_env.checks import shown
 from malfl_env.errors import InputError
 
 __all__ = ["COLUMNS", "OBSERVED", "Transitions", "blocks", "kept"]
@@ -56,6 +57,15 @@ class Transitions:
     terminations: NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
+        for name in ("joint_actions", "episode_ends"):
+            if getattr(self, name) is None:
+                raise InputError(f"{name} must be given, got None")
+        for name in OBSERVED:
+            if not isinstance(getattr(self, name), (Mapping, type(None))):
+                raise InputError(
+                    f"{name} must be a mapping of agents to arrays, got "
+                    f"{shown(getattr(self, name))}"
+                )
         for name, value in _applied(self, kept).items():
             if name in COLUMNS and value is not None and value.dtype == np.uint64:
                 value = kept(value.astype(np.int64))  # numbers too large become negative
@@ -120,7 +130,10 @@ class Transitions:
 
 def kept(array: Any) -> NDArray[Any]:
     """The array, read-only and in native byte order; copied if it could be written to."""
-    found = array if isinstance(array, np.ndarray) else np.asarray(array)
+    try:
+        found = array if isinstance(array, np.ndarray) else np.asarray(array)
+    except ValueError as fault:
+        raise InputError(f"rows have different lengths: {shown(array)}") from fault
     if not found.dtype.isnative:
         found = found.astype(found.dtype.newbyteorder("="))
     elif not _is_private(found):

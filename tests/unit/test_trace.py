@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from gymnasium.spaces import Box
 
 from malfl_algos import LearningTrace, Stage, Transitions
+from malfl_algos.plugins import load_observer
 from malfl_algos.trace import NextStateCounts
 from malfl_env.errors import InputError
 
@@ -239,3 +241,29 @@ def test_a_tabular_trace_keeps_names_and_observations(tmp_path):
     read = LearningTrace.load(tmp_path / "trace.npz")
     assert (read.agents, read.spaces) == (trace.agents, trace.spaces)
     np.testing.assert_array_equal(read.stages[0].transitions.observations["dog"], seen["dog"])
+
+
+COUNTS = np.ones((3, 2, 2), dtype=np.int64)
+
+
+@pytest.mark.parametrize(
+    ("make", "named"),
+    [
+        (lambda: Stage([[1, 2], [3]]), "joint_counts must be whole numbers"),
+        (lambda: Stage(COUNTS, "no counts"), "next_state_counts must be of type NextStateCounts"),
+        (lambda: Stage(COUNTS, None, "no steps"), "transitions must be of type Transitions"),
+        (lambda: LearningTrace(3), "stages must be a list or a tuple"),
+        (lambda: LearningTrace("stages"), "stages must be a list or a tuple"),
+        (lambda: LearningTrace((Stage(COUNTS),), agents=3), "agents must be a list or a tuple"),
+        (lambda: LearningTrace((Stage(COUNTS),), agents=([], [])), "agents must be ids"),
+        (
+            lambda: LearningTrace((Stage(COUNTS),), n_actions=("2", "2")),
+            "n_actions must be a whole",
+        ),
+        (lambda: LearningTrace((Stage(COUNTS),)).first("1"), "n_stages must be 1..1, got '1'"),
+        (lambda: load_observer(3), "the name of a plugin must be text, got 3"),
+    ],
+)
+def test_wrong_types_are_bad_input_that_names_the_argument(make, named):
+    with pytest.raises(InputError, match=re.escape(named)):
+        make()
