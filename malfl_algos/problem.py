@@ -273,4 +273,4 @@ def _known_policy(trace: LearningTrace, agent: str, given: Any) -> FloatArray:
                 f"state {state} at stage {number}, but the trace has this action "
                 f"{counts[state, action]} times"
             )
-    return policies
+    return np.asarray(given, dtype=np.float64)  # not the copy: large games hold large policies
