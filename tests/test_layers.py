@@ -17,6 +17,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     (
         "malfl_algos.soft",
         "malfl_algos.ma_lfl",
+        "malfl_algos.baselines",
         "malfl_algos.scores",
         "malfl_algos.work.compilation",
         "malfl_algos.work.threads",
