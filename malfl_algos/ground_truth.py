@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,10 +26,13 @@ class GroundTruth:
     Args:
         rewards: per agent id, `(n_states,)` or `(n_states, *n_actions)`.
         joint_policies: per agent id, `(n_stages, n_states, n_actions)`.
+        origin: `malfl_algos.storage.origins.Origin` of the trace that belongs to it, in plain
+            values; None if it is not known.
     """
 
     rewards: Mapping[str, FloatArray]
     joint_policies: Mapping[str, FloatArray]
+    origin: Mapping[str, Any] | None = None
 
     def save(self, path: str | Path) -> None:
         """Write one npz with a JSON manifest inside, atomically, without pickle."""
@@ -36,9 +40,10 @@ class GroundTruth:
 
         arrays = {f"reward/{agent}": array for agent, array in self.rewards.items()}
         arrays |= {f"policy/{agent}": array for agent, array in self.joint_policies.items()}
-        write_arrays(
-            Path(path), arrays, manifest={"format": "malfl ground truth", "version": FORMAT_VERSION}
-        )
+        manifest: dict[str, Any] = {"format": "malfl ground truth", "version": FORMAT_VERSION}
+        if self.origin is not None:
+            manifest["made_from"] = dict(self.origin)
+        write_arrays(Path(path), arrays, manifest=manifest)
 
     @classmethod
     def load(cls, path: str | Path) -> GroundTruth:
@@ -66,7 +71,7 @@ class GroundTruth:
             )
         for agent, policies in parts["policy"].items():
             _check_fit(path, agent, parts["reward"][agent], policies)
-        return cls(parts["reward"], parts["policy"])
+        return cls(parts["reward"], parts["policy"], manifest.get("made_from"))
 
 
 def _check_fit(path: str | Path, agent: str, reward: FloatArray, policies: FloatArray) -> None:

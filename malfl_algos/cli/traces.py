@@ -14,6 +14,7 @@ from malfl_algos.cli.table import (
     config_argument,
     count_arguments,
     existing,
+    log,
     picked,
     read_config,
     set_keys,
@@ -92,6 +93,7 @@ def learn(arguments: argparse.Namespace) -> int:
     from malfl_algos.experiments.cell import learn as run_learner
     from malfl_algos.experiments.cell import make_learner
     from malfl_algos.plugins.results import blaming
+    from malfl_algos.storage.origins import files_together
     from malfl_algos.work.threads import one_blas_thread
 
     seed = config.seeds[0]
@@ -101,8 +103,9 @@ def learn(arguments: argparse.Namespace) -> int:
     with one_blas_thread(), blaming(plugin):
         learned = run_learner(config, family=family, seed=seed, keep_transitions=False)
     trace = learned.trace
-    trace.save(folder / "trace.npz")
-    learned.truth.save(folder / "ground_truth.npz")
+    with files_together(folder) as place:
+        trace.save(place / "trace.npz")
+        learned.truth.save(place / "ground_truth.npz")
     tell(f"{folder / 'trace.npz'}: {trace.n_stages} stages; {folder / 'ground_truth.npz'}")
     return 0
 
@@ -151,6 +154,7 @@ def recover_rewards(arguments: argparse.Namespace) -> int:
     from malfl_algos.experiments.cell import make_observer, recover
     from malfl_algos.experiments.jobs import write_recovered
     from malfl_algos.plugins.results import blaming
+    from malfl_algos.storage.origins import Origin, files_together
     from malfl_algos.trace import LearningTrace
     from malfl_algos.work.threads import one_blas_thread
 
@@ -175,8 +179,11 @@ def recover_rewards(arguments: argparse.Namespace) -> int:
             discount=config.discount,
             temperature=config.temperature,
         )
-    written = write_recovered(recovered, folder)
-    tell(f"{written[0]}: rewards of {', '.join(recovered[''].agents)}")
+    origin = Origin.of(trace, game, config.discount, config.temperature)
+    with files_together(folder) as place:
+        written = write_recovered(recovered, place, origin=origin, observer=PluginConfig(**wanted))
+        name = folder / written[0].relative_to(place)
+    tell(f"{name}: rewards of {', '.join(recovered[''].agents)}")
     return 0
 
 
@@ -213,6 +220,12 @@ def _dynamics(config: ExperimentConfig, trace: LearningTrace, name: str) -> Mark
     config_argument(
         "scores count only joint states that can occur in its game (default: the paper's game)"
     ),
+    argument(
+        "--allow-unrelated",
+        action="store_true",
+        help="also score files that were not made from each other, such as rewards from a trace "
+        "that was thinned, with the ground truth of the whole trace",
+    ),
     argument("--json", metavar="FILE", help="also write the scores into this file"),
 )
 def score(arguments: argparse.Namespace) -> int:
@@ -233,7 +246,10 @@ def score(arguments: argparse.Namespace) -> int:
         trace=_path(arguments.trace),
         config=config,
         config_given=arguments.config is not None,
+        related=not arguments.allow_unrelated,
     )
+    if files.note:
+        log(f"malfl: {files.note}")
     with one_blas_thread(), naming(f"{arguments.rewards} does not fit"):
         rows = rows_of_files(files)
     if arguments.json is not None:

@@ -30,6 +30,7 @@ from malfl_algos.plugins.loading import (
 )
 from malfl_algos.plugins.options import option_hints
 from malfl_algos.plugins.results import learned_stages, recovered_rewards
+from malfl_algos.storage.origins import Origin
 from malfl_algos.trace import LearningTrace
 from malfl_env import MarkovGame
 from malfl_env.errors import InputError
@@ -189,14 +190,15 @@ def learn(
         )
     if keep and any(stage.observed.transitions is None for stage in stages):
         raise InputError("an observer needs transitions, which this learner does not keep")
+    trace = LearningTrace(tuple(stage.observed for stage in stages))
     truth = GroundTruth(
         rewards={agent: game.reward(index) for index, agent in enumerate(game.agents)},
         joint_policies={
             agent: np.stack([stage.joint_policy[agent] for stage in stages])
             for agent in game.agents
         },
+        origin=Origin.of(trace, game, config.discount, config.temperature).to_mapping(),
     )
-    trace = LearningTrace(tuple(stage.observed for stage in stages))
     return Learned(config, family, seed, trace, truth)
 
 

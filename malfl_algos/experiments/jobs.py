@@ -37,7 +37,7 @@ from malfl_algos.experiments.grid import SweepRun
 from malfl_algos.experiments.records import versions_that_count
 from malfl_algos.experiments.scoring import TRUTH_ALONE, log_scores, scored_rows
 from malfl_algos.ground_truth import GroundTruth
-from malfl_algos.plugins.loading import PluginError
+from malfl_algos.plugins.loading import PluginError, find_plugin
 from malfl_algos.scores.inputs import Reference, reference, with_policies
 from malfl_algos.scores.registry import score_names
 from malfl_algos.storage.arrays import array_names, write_arrays
@@ -49,6 +49,7 @@ from malfl_algos.storage.durable import (
     partial_folder,
     write_json,
 )
+from malfl_algos.storage.origins import Origin, write_result
 from malfl_algos.trace import LearningTrace
 from malfl_env.errors import InputError, TooFewStages
 
@@ -57,6 +58,7 @@ __all__ = [
     "Unit",
     "died",
     "has_transitions",
+    "made_by",
     "plain",
     "prepared_scoring",
     "run_cell",
@@ -208,11 +210,19 @@ def has_transitions(trace_file: Path) -> bool:
     return any(name.startswith("stage_0/transitions/") for name in array_names(trace_file))
 
 
-def write_recovered(recovered: Recovered, folder: Path) -> list[Path]:
-    """Write `rewards.npz`, `diagnostics.json` and the optional arrays of the method.
+def write_recovered(
+    recovered: Recovered, folder: Path, *, origin: Origin, observer: PluginConfig
+) -> list[Path]:
+    """Write `rewards.npz`, `diagnostics.json`, the optional arrays of the method, `result.json`.
 
     Several results go into one folder per observing agent. Rewards that are functions of
     observations go into `reward_functions.npz`, by the result's own method `save`.
+
+    Args:
+        recovered: by observing agent.
+        folder: where to write.
+        origin: what the rewards were recovered from.
+        observer: what recovered them.
 
     Returns:
         The files of the rewards.
@@ -245,7 +255,20 @@ def write_recovered(recovered: Recovered, folder: Path) -> list[Path]:
         posterior |= {f"{a}_covariance": array for a, array in (result.covariance or {}).items()}
         if posterior:
             write_arrays(place / "posterior.npz", posterior)
+        options = plain(observer.options)
+        about = {**made_by("observer", observer), "options": options, "observing": observing}
+        write_result(place, origin, observer=about)
     return written
+
+
+def made_by(kind: Literal["learner", "observer"], wanted: PluginConfig) -> dict[str, str]:
+    """Name, distribution and version of an installed plugin."""
+    plugin = find_plugin(kind, wanted.name)
+    return {
+        "name": plugin.name,
+        "distribution": plugin.distribution,
+        "version": plugin.version,
+    }
 
 
 def plain(value: Any) -> Any:
@@ -276,7 +299,9 @@ def _observe_unit(unit: Unit, folder: Path) -> str:
     truth = GroundTruth.load(unit.learner_folder / "ground_truth.npz")
     learned = Learned(unit.config, unit.family, unit.seed, trace, truth)
     observed = observe(learned, unit.plugin)
-    write_recovered(observed.recovered, folder)
+    game, config = learned.game, unit.config
+    origin = Origin.of(trace, game, config.discount, config.temperature)
+    write_recovered(observed.recovered, folder, origin=origin, observer=unit.plugin)
     log_dir = getattr(observed.observer, "log_dir", None)
     if unit.config.trend or log_dir:
         states = reachable_states(learned.game)

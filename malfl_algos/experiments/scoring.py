@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from malfl_algos.experiments.cell import Recovered
 from malfl_algos.experiments.config import ExperimentConfig
 from malfl_algos.experiments.games import reachable_states
+from malfl_algos.experiments.relations import check_stages, known_origins, settings_fault
 from malfl_algos.ground_truth import GroundTruth
 from malfl_algos.scores.inputs import (
     HeldOut,
@@ -25,6 +26,8 @@ from malfl_algos.scores.inputs import (
 )
 from malfl_algos.scores.registry import score_agent, score_names
 from malfl_algos.storage.arrays import read_arrays
+from malfl_algos.storage.durable import file_checksum, value_hash
+from malfl_algos.storage.origins import Origin, stage_hashes
 from malfl_algos.trace import LearningTrace
 from malfl_env import MarkovGame
 from malfl_env.errors import InputError
@@ -49,7 +52,7 @@ TRUTH_ALONE: Sequence[Need] = ("ground_truth",)
 
 NEEDS_TRUTH = "needs the ground-truth rewards: --ground-truth FILE"
 NEEDS_TRACE = "needs the trace: --trace FILE"
-NEEDS_GAME = "needs the game, which is not the paper's game: --config FILE"
+NEEDS_GAME = "needs the settings of the run, which are not the paper's: --config FILE"
 
 
 def posterior_parts(arrays: Mapping[str, NDArray[np.float64]]) -> dict[str, Any]:
@@ -129,6 +132,8 @@ class ScoringFiles:
         trace: stages; the rewards may have been recovered from the first of them only.
         game: the dynamics; None if they are not known.
         discount, temperature: of the learners.
+        made_from: checksum of each file by its role, for the rows.
+        note: a warning that it was not checked whether the files belong together; or empty.
     """
 
     rewards: Mapping[str, FloatArray]
@@ -139,6 +144,8 @@ class ScoringFiles:
     game: MarkovGame | None
     discount: float
     temperature: float
+    made_from: Mapping[str, str | None] = field(default_factory=dict)
+    note: str = ""
 
 
 def read_scoring_files(
@@ -148,10 +155,12 @@ def read_scoring_files(
     trace: Path | None,
     config: ExperimentConfig,
     config_given: bool,
+    related: bool = True,
 ) -> ScoringFiles:
     """Read a file of rewards and the files to score them with.
 
-    `posterior.npz` and `diagnostics.json` are read if they are in the folder of the rewards.
+    `posterior.npz`, `diagnostics.json` and `result.json` are read if they are in the folder of the
+    rewards.
 
     Args:
         rewards: path of `rewards.npz`.
@@ -159,9 +168,10 @@ def read_scoring_files(
         config: defines the game.
         config_given: whether the user gave the configuration. If not, a game that does not fit the
             files is ignored, and scores that need the game are missing.
+        related: reject files that were not made from each other.
 
     Raises:
-        InputError: a file is missing or damaged, or the files are not of one game.
+        InputError: a file is missing or damaged, or the files are not of one game or of one run.
     """
     if ground_truth is None and trace is None:
         raise InputError(
@@ -185,6 +195,15 @@ def read_scoring_files(
         n_actions = tuple(policies.shape[-1] for policies in truth.joint_policies.values())
         n_states = len(next(iter(truth.rewards.values())))
         _check_shapes(rewards, arrays, (n_states, *n_actions))
+    origins, note = known_origins(rewards, ground_truth, truth, related=related)
+    fault = settings_fault(origins, game, config.discount, config.temperature) if related else ""
+    if fault and config_given:
+        raise InputError(fault)
+    game = None if fault else game
+    seen_stages = () if seen is None else stage_hashes(seen)
+    if related and seen is not None:
+        origins[str(trace)] = Origin(seen_stages, None, None, None)
+    check_stages(origins if related else {})
     posterior = rewards.with_name("posterior.npz")
     return ScoringFiles(
         rewards=arrays,
@@ -195,6 +214,12 @@ def read_scoring_files(
         game=game,
         discount=config.discount,
         temperature=config.temperature,
+        made_from={
+            "rewards": file_checksum(rewards),
+            "ground_truth": None if ground_truth is None else file_checksum(ground_truth),
+            "trace": None if seen is None else value_hash(list(seen_stages)),
+        },
+        note=note,
     )
 
 
@@ -224,7 +249,12 @@ def rows_of_files(files: ScoringFiles) -> list[dict[str, Any]]:
         stages = list(range(held_out.first_stage, n_stages))
         prediction = {"stages": stages, "in_sample": known is None or known >= n_stages}
     return [
-        {"agent": agent, **score_agent(inputs, agent), "prediction": prediction}
+        {
+            "agent": agent,
+            **score_agent(inputs, agent),
+            "prediction": prediction,
+            "made_from": dict(files.made_from),
+        }
         for agent in files.rewards
     ]
 

@@ -198,3 +198,86 @@ def test_a_run_has_the_same_scores(capsys):
     assert aggregated["epic"]["mean"] == pytest.approx(np.mean([row["epic"] for row in rows]))
     assert aggregated["agents"]["agent_0"]["regret"]["mean"] == rows[0]["regret"]
     assert aggregated["sd_ratio"]["mean"] is None
+
+
+@pytest.fixture
+def two_runs(fakes_in_an_empty_folder):
+    """Folders `a` and `b`: trace, ground truth and rewards of seeds 0 and 1, in one game."""
+    for name, seed in (("a", 0), ("b", 1)):
+        learn = ["learn", "fake", "--output-dir", name, "--iterations", "3", "--seed", str(seed)]
+        assert main(learn) == 0
+        recover = ["recover", f"{name}/trace.npz", "--observer", "counting"]
+        assert main([*recover, "--output-dir", f"{name}/r", "--stages", "2"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("files", "complaint"),
+    [
+        ("--ground-truth b/ground_truth.npz", "of different runs: their data of stage 0 differ"),
+        ("--trace b/trace.npz", "of different runs: their data of stage 0 differ"),
+        ("--ground-truth a/ground_truth.npz --trace b/trace.npz", "of different runs"),
+        ("--ground-truth a/ground_truth.npz --config slow.yaml", "another discount"),
+        ("--trace a/trace.npz --config slow.yaml", "another discount"),
+        ("--trace a/trace.npz --config hot.yaml", "another temperature"),
+        ("--ground-truth a/ground_truth.npz --config wall.yaml", "another game"),
+        ("--trace a/trace.npz --config wall.yaml", "another game"),
+    ],
+)
+@pytest.mark.usefixtures("two_runs")
+def test_files_of_another_run_are_rejected(files, complaint, capsys):
+    Path("slow.yaml").write_text("discount: 0.8")
+    Path("hot.yaml").write_text("temperature: 4.0")
+    Path("wall.yaml").write_text("game: {walls: [[1, 1]]}")
+    capsys.readouterr()
+    argv = ["score", "a/r/rewards.npz", *files.split(), "--json", "scores.json"]
+    assert main(argv) == 2
+    out, err = capsys.readouterr()
+    assert complaint in err
+    assert (out, len(err.splitlines())) == ("", 1)
+    assert not Path("scores.json").exists()
+    assert main([*argv, "--allow-unrelated"]) == 0
+
+
+@pytest.mark.usefixtures("two_runs")
+def test_files_of_one_run_are_scored_and_named(capsys):
+    files = ["--ground-truth", "a/ground_truth.npz", "--trace", "a/trace.npz"]
+    assert main(["score", "a/r/rewards.npz", *files, "--json", "scores.json"]) == 0
+    assert capsys.readouterr().err == ""
+    first, second = json.loads(Path("scores.json").read_text())
+    assert first["made_from"] == second["made_from"]
+    assert set(first["made_from"]) == {"rewards", "ground_truth", "trace"}
+    assert first["prediction"] == {"stages": [2], "in_sample": False}
+
+
+@pytest.mark.parametrize("name", ["rewards.npz", "posterior.npz", "diagnostics.json"])
+@pytest.mark.usefixtures("two_runs")
+def test_a_file_of_another_result_is_rejected(name, capsys):
+    """A posterior of another method gave calibration without a warning."""
+    if name == "diagnostics.json":
+        Path("a/r", name).write_text("{}")
+    else:
+        write_arrays(Path("a/r", name), {"agent_0": np.zeros(81), "agent_1": np.zeros(81)})
+    assert main(["score", "a/r/rewards.npz", "--ground-truth", "a/ground_truth.npz"]) == 2
+    assert f"a/r/{name} is not the file that a/r/result.json describes" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("two_runs")
+def test_without_a_record_a_note_says_what_was_not_checked(capsys):
+    Path("a/r/result.json").unlink()
+    assert main(["score", "a/r/rewards.npz", "--ground-truth", "b/ground_truth.npz"]) == 0
+    err = capsys.readouterr().err
+    assert "not checked whether it is of the same run: a/r/rewards.npz" in err
+
+
+@pytest.mark.usefixtures("two_runs")
+def test_another_result_leaves_no_file_of_the_one_before():
+    recover = ["recover", "a/trace.npz", "--output-dir", "a/r", "--overwrite", "--observer"]
+    assert main([*recover, "ma-lfl-state"]) == 0
+    assert {path.name for path in Path("a/r").iterdir()} == {
+        "rewards.npz",
+        "diagnostics.json",
+        "estimated_policies.npz",
+        "potentials.npz",
+        "targets.npz",
+        "result.json",
+    }
