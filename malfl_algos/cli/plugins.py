@@ -71,6 +71,8 @@ def _remark(plugin: Plugin, installed: list[Plugin]) -> str:
         return ""
     if any(canonical_name(r.distribution) == canonical_name(plugin.distribution) for r in rivals):
         return "  [its distribution has two plugins of this name]"
+    if any(rival.is_own for rival in rivals):
+        return f"  [the name is malfl-env's: write {plugin.full_name}]"
     return f"  [two distributions use this name: write {plugin.full_name}]"
 
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
+from malfl_env.checks import shown
 from malfl_env.errors import InputError
 
 if TYPE_CHECKING:
@@ -68,6 +70,8 @@ class Command:
     resumes: bool = False
 
 
+_WHOLE = re.compile(r"[-+]?(0|[1-9][0-9]{0,99})")
+
 COMMANDS: dict[str, Command] = {}
 """Commands by name; the decorator `command` adds to it."""
 
@@ -95,11 +99,12 @@ def whole_argument(name: str, text: str, default: int | None = None) -> Argument
 
 
 def whole(text: str) -> int:
-    """Read a whole number from the command line."""
-    try:
-        return int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"must be a whole number, got {text!r}") from None
+    """Read a whole number from the command line, in decimal digits as in YAML."""
+    if not _WHOLE.fullmatch(text):
+        raise argparse.ArgumentTypeError(
+            f"must be a whole number, got {shown(text)}: write decimal digits, no leading zero"
+        )
+    return int(text)
 
 
 def config_argument(what: str = "keys left out have the paper's settings") -> Argument:

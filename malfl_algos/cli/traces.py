@@ -152,7 +152,7 @@ def recover_rewards(arguments: argparse.Namespace) -> int:
     existing(arguments.trace)
     tell_of_compilation()
     from malfl_algos.experiments.cell import make_observer, recover
-    from malfl_algos.experiments.jobs import write_recovered
+    from malfl_algos.experiments.recovered_files import write_recovered
     from malfl_algos.plugins.results import blaming
     from malfl_algos.storage.origins import Origin, files_together
     from malfl_algos.trace import LearningTrace

@@ -21,6 +21,7 @@ from malfl_algos.experiments.config import ExperimentConfig
 from malfl_algos.experiments.folder import LEFTOVERS, TABLES, RunFolder, open_run
 from malfl_algos.experiments.grid import Sweep
 from malfl_algos.experiments.jobs import Outcome, died, run_cell, run_unit
+from malfl_algos.experiments.makers import check_makers
 from malfl_algos.experiments.records import versions_that_count
 from malfl_algos.experiments.rows import Row, write_run_tables, write_sweep_tables
 from malfl_algos.experiments.sweep_folder import SweepFolder
@@ -138,6 +139,9 @@ def reproduce(
     root = Path(output_dir)
     looked = open_run(root, config, overwrite=overwrite)
     plugins = check_parts(looked.config)
+    made = [*looked.units("learner"), *looked.units("observer")]
+    for line in check_makers(made, looked.parts, looked.recorded, plugins):
+        log(line)
     with run_lock(root, log=log):
         clear_leftovers(root, *LEFTOVERS)
         # again: another process may have changed the folder in between

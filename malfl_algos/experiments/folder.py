@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -16,6 +16,7 @@ from malfl_algos.experiments.config import (
     to_mapping,
 )
 from malfl_algos.experiments.jobs import Outcome, Unit, has_transitions
+from malfl_algos.experiments.makers import maker
 from malfl_algos.experiments.records import (
     RECORD_NAME,
     DamagedRecord,
@@ -64,6 +65,9 @@ class RunFolder:
         earlier_versions: other versions under which parts of this run were made.
         stale: the configuration of an earlier run that is to be removed first.
         failures: units that failed in this call.
+        plugins: the learner and the observers, each with its installed plugin.
+        recorded: by label, the plugins of the call before; they made the units of folders whose
+            parts do not name their plugin.
     """
 
     root: Path
@@ -75,6 +79,7 @@ class RunFolder:
     stale: ExperimentConfig | None = None
     failures: list[Outcome] = field(default_factory=list)
     plugins: Sequence[tuple[PluginConfig, Plugin]] = ()
+    recorded: Mapping[str, Any] = field(default_factory=dict)
 
     def begin(self, plugins: Sequence[tuple[PluginConfig, Plugin]]) -> None:
         """Make the folder, remove the earlier run if there is one, and write `run.json` and
@@ -141,6 +146,7 @@ class RunFolder:
                 "checksum": value_hash(outcome.checksums),
                 "versions": value_hash(versions()),
                 "trace": outcome.trace,
+                "plugin": maker(unit, self.plugins),
             }
         self.save()
 
@@ -183,13 +189,7 @@ class RunFolder:
             "configuration_hash": value_hash(configuration),
             "seeds": list(self.config.seeds),
             "plugins": [
-                {
-                    "kind": plugin.kind,
-                    "label": wanted.label,
-                    "name": plugin.name,
-                    "distribution": plugin.distribution,
-                    "version": plugin.version,
-                }
+                {"kind": plugin.kind, "label": wanted.label, **plugin.identity}
                 for wanted, plugin in self.plugins
             ],
             "wall_seconds": self.wall_seconds,
@@ -266,7 +266,9 @@ def open_run(root: Path, asked: ExperimentConfig, *, overwrite: bool) -> RunFold
     if record["versions"] not in (versions(), *earlier):
         earlier.append(record["versions"])
     seconds = dict(record["wall_seconds"])
-    return RunFolder(root, config, dict(record["files"]), dict(record["parts"]), seconds, earlier)
+    recorded = {str(own.get("label")): own for own in record.get("plugins", [])}
+    files, parts = dict(record["files"]), dict(record["parts"])
+    return RunFolder(root, config, files, parts, seconds, earlier, recorded=recorded)
 
 
 def check_writable(folder: Path) -> None:

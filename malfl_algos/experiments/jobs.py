@@ -35,12 +35,13 @@ from malfl_algos.experiments.config import ExperimentConfig, PluginConfig
 from malfl_algos.experiments.games import reachable_states
 from malfl_algos.experiments.grid import SweepRun
 from malfl_algos.experiments.records import versions_that_count
+from malfl_algos.experiments.recovered_files import plain, write_recovered
 from malfl_algos.experiments.scoring import TRUTH_ALONE, log_scores, scored_rows
 from malfl_algos.ground_truth import GroundTruth
-from malfl_algos.plugins.loading import PluginError, find_plugin
+from malfl_algos.plugins.loading import PluginError
 from malfl_algos.scores.inputs import Reference, reference, with_policies
 from malfl_algos.scores.registry import score_names
-from malfl_algos.storage.arrays import array_names, write_arrays
+from malfl_algos.storage.arrays import array_names
 from malfl_algos.storage.durable import (
     NoSpace,
     folder_checksums,
@@ -49,7 +50,7 @@ from malfl_algos.storage.durable import (
     partial_folder,
     write_json,
 )
-from malfl_algos.storage.origins import Origin, write_result
+from malfl_algos.storage.origins import Origin
 from malfl_algos.trace import LearningTrace
 from malfl_env.errors import InputError, TooFewStages
 
@@ -58,12 +59,10 @@ __all__ = [
     "Unit",
     "died",
     "has_transitions",
-    "made_by",
     "plain",
     "prepared_scoring",
     "run_cell",
     "run_unit",
-    "write_recovered",
 ]
 
 
@@ -208,80 +207,6 @@ def prepared_scoring(learned: Learned) -> Reference:
 def has_transitions(trace_file: Path) -> bool:
     """Whether a saved trace holds its transitions; reads the archive's table of contents only."""
     return any(name.startswith("stage_0/transitions/") for name in array_names(trace_file))
-
-
-def write_recovered(
-    recovered: Recovered, folder: Path, *, origin: Origin, observer: PluginConfig
-) -> list[Path]:
-    """Write `rewards.npz`, `diagnostics.json`, the optional arrays of the method, `result.json`.
-
-    Several results go into one folder per observing agent. Rewards that are functions of
-    observations go into `reward_functions.npz`, by the result's own method `save`.
-
-    Args:
-        recovered: by observing agent.
-        folder: where to write.
-        origin: what the rewards were recovered from.
-        observer: what recovered them.
-
-    Returns:
-        The files of the rewards.
-
-    Raises:
-        InputError: for functions without a method to save them.
-    """
-    written = []
-    for observing, result in recovered.items():
-        place = folder / observing
-        if result.rewards:
-            written.append(place / "rewards.npz")
-            rewards = {agent: np.asarray(r, dtype=float) for agent, r in result.rewards.items()}
-            write_arrays(written[-1], rewards)
-        elif hasattr(result, "save"):
-            written.append(place / "reward_functions.npz")
-            make_folder(place)
-            result.save(written[-1])
-        else:
-            raise InputError(
-                f"the observer returned reward functions as a {type(result).__name__}, which has "
-                "no method save(path): call the observer from Python"
-            )
-        write_json(place / "diagnostics.json", plain(result.diagnostics))
-        for name in ("estimated_policies", "targets", "potentials"):
-            arrays = getattr(result, name)
-            if arrays is not None:
-                write_arrays(place / f"{name}.npz", arrays)
-        posterior = {f"{agent}_sd": array for agent, array in (result.sd or {}).items()}
-        posterior |= {f"{a}_covariance": array for a, array in (result.covariance or {}).items()}
-        if posterior:
-            write_arrays(place / "posterior.npz", posterior)
-        options = plain(observer.options)
-        about = {**made_by("observer", observer), "options": options, "observing": observing}
-        write_result(place, origin, observer=about)
-    return written
-
-
-def made_by(kind: Literal["learner", "observer"], wanted: PluginConfig) -> dict[str, str]:
-    """Name, distribution and version of an installed plugin."""
-    plugin = find_plugin(kind, wanted.name)
-    return {
-        "name": plugin.name,
-        "distribution": plugin.distribution,
-        "version": plugin.version,
-    }
-
-
-def plain(value: Any) -> Any:
-    """The value in JSON types; numbers that are not finite become null."""
-    if isinstance(value, Mapping):
-        return {str(key): plain(entry) for key, entry in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(entry) for entry in value]
-    if isinstance(value, (np.ndarray, np.generic)):
-        return plain(value.tolist())
-    if isinstance(value, float) and not np.isfinite(value):
-        return None
-    return value
 
 
 def _learn_unit(unit: Unit, folder: Path) -> str:

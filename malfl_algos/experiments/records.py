@@ -181,6 +181,11 @@ def _check_parts(content: dict[str, Any]) -> dict[str, Any]:
             raise DamagedRecord(f"its files must lie in its folder, got {name!r}")
         if not (isinstance(checksum, str) and _SHA256.fullmatch(checksum)):
             raise DamagedRecord(f"the checksum of {name} must be SHA-256, got {checksum!r}")
+    if not isinstance(content.get("versions"), dict):
+        raise DamagedRecord("its versions must be a mapping")
+    plugins = content.get("plugins", [])
+    if not isinstance(plugins, list) or not all(isinstance(own, dict) for own in plugins):
+        raise DamagedRecord("its plugins must be a list of mappings")
     if not all(isinstance(part, dict) for part in content["parts"].values()):
         raise DamagedRecord("each of its parts must be a mapping")
     return content

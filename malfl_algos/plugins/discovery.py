@@ -40,6 +40,7 @@ _VALUE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 _NAME = re.compile(r"[^\s:]+")
 _FILE = "entry_points.txt"
 
+_OWN = "malfl-env"
 _NOT_ON_BOARD = {"sb3-": "malfl-sb3", "example-": "malfl-example"}
 """Our own further distributions, in the folder `plugins/`, by the first part of their names."""
 
@@ -72,6 +73,20 @@ class Plugin:
     def full_name(self) -> str:
         """`distribution:name`, which is unique among distributions."""
         return f"{self.distribution}:{self.name}"
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """Name, distribution and version, for records."""
+        return {
+            "name": self.name,
+            "distribution": self.distribution,
+            "version": self.version,
+        }
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it belongs to malfl-env itself, whose names no other distribution can take."""
+        return canonical_name(self.distribution) == _OWN
 
     @property
     def malformed(self) -> str | None:
@@ -135,11 +150,16 @@ def discover() -> tuple[list[Plugin], list[Unreadable]]:
 
 
 def clashes(plugin: Plugin, installed: list[Plugin]) -> list[Plugin]:
-    """The other plugins of the same kind and name."""
+    """The other plugins of the same kind and name that keep it from being found by this name.
+
+    Those of other distributions do not keep malfl-env's own plugins from being found.
+    """
     return [
         other
         for other in installed
-        if (other.kind, other.name) == (plugin.kind, plugin.name) and other != plugin
+        if (other.kind, other.name) == (plugin.kind, plugin.name)
+        and other != plugin
+        and (other.is_own or not plugin.is_own)
     ]
 
 

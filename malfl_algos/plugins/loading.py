@@ -97,7 +97,8 @@ def find_plugin(kind: Kind, name: str) -> Plugin:
     Args:
         kind: "learner" or "observer".
         name: name of its entry point, or `distribution:name` if two distributions use one name.
-            Distributions are compared as pip does: `My_Dist` is `my-dist`.
+            Distributions are compared as pip does: `My_Dist` is `my-dist`. A name that malfl-env
+            uses is malfl-env's, whatever else is installed.
 
     Raises:
         InputError: for an unknown name; the message names the nearest and all known ones, or the
@@ -118,6 +119,7 @@ def find_plugin(kind: Kind, name: str) -> Plugin:
     ]
     if not matches:
         raise InputError(_unknown(kind, name, installed))
+    matches = [plugin for plugin in matches if plugin.is_own] or matches
     if len({plugin.distribution for plugin in matches}) > 1:
         sources = " and ".join(f"{m.distribution!r} {m.version}" for m in matches)
         choices = " or ".join(repr(m.full_name) for m in matches)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import io
 import os
 import subprocess
@@ -10,7 +11,7 @@ import sys
 import pytest
 
 from malfl_algos.cli.main import make_parser
-from malfl_algos.cli.table import COMMANDS, existing, tell
+from malfl_algos.cli.table import COMMANDS, existing, tell, whole
 from malfl_env.errors import InputError
 
 HEAVY = ("scipy", "numba", "matplotlib", "pandas", "torch")
@@ -89,3 +90,10 @@ def test_missing_paths_are_rejected(tmp_path):
     for path in (str(tmp_path / "x"), "a\x00b", "\udcff"):
         with pytest.raises(InputError, match="no such file or folder"):
             existing(None, path)
+
+
+def test_whole_numbers_mean_what_is_written():
+    assert [whole(text) for text in ("0", "10", "+3", "-3")] == [0, 10, 3, -3]
+    for text in ("010", "1_000", "0x10", "1:30", "1.0", "1e3", " 1", "٣", "", "9" * 200):
+        with pytest.raises(argparse.ArgumentTypeError, match="must be a whole number"):
+            whole(text)

@@ -201,6 +201,16 @@ def test_a_clash_names_both_distributions_and_can_be_resolved(tmp_path, monkeypa
         load_learner("other:good")
 
 
+def test_names_of_malfl_env_are_its_own_whatever_else_is_installed(tmp_path, monkeypatch, module):
+    """A foreign distribution with these names disabled them everywhere."""
+    taken = {"ma-lfl": f"{module}:Good", "ma-lfl-bellman": f"{module}:Good"}
+    own = {"malfl.learners": {"ma-spi": f"{module}:Good"}, "malfl.observers": taken}
+    install(tmp_path, monkeypatch, own, name="aaa-foreign")
+    assert find_plugin("learner", "ma-spi").distribution == "malfl-env"
+    assert find_plugin("observer", "ma-lfl").distribution == "malfl-env"
+    assert type(load_learner("aaa-foreign:ma-spi")).__name__ == "Good"
+
+
 def test_a_clash_is_resolved_in_a_configuration(tmp_path, monkeypatch):
     install(tmp_path, monkeypatch)
     install(tmp_path, monkeypatch, ENTRIES, name="Other_Fakes")
