@@ -14,7 +14,13 @@ from scipy.special import log_softmax
 from malfl_algos.ma_lfl.recovery import Improvements
 from malfl_env.errors import InputError
 
-__all__ = ["adam", "adam_policy", "adam_regression", "published_design"]
+__all__ = [
+    "adam",
+    "adam_policy",
+    "adam_regression",
+    "policy_loss_gradient",
+    "published_design",
+]
 
 FloatArray = NDArray[np.float64]
 
@@ -70,6 +76,23 @@ def adam_policy(
     Returns:
         `(n_states, n_actions)`, rows sum to 1.
     """
+    gradient = policy_loss_gradient(counts, entropy_coefficient=entropy_coefficient)
+    logits = adam(gradient, rng.random(counts.shape), learning_rate=learning_rate, epochs=epochs)
+    return np.exp(log_softmax(logits, axis=-1))
+
+
+def policy_loss_gradient(
+    counts: NDArray[np.int64], *, entropy_coefficient: float
+) -> Callable[[FloatArray], FloatArray]:
+    """The gradient in logits of -sum_s (sum_a n(s, a) log pi(a | s) + lambda N(s) H(pi(s))).
+
+    Args:
+        counts: `(n_states, n_actions)`, >= 0.
+        entropy_coefficient: lambda >= 0.
+
+    Returns:
+        A function of logits `(n_states, n_actions)`, with results of that shape.
+    """
     visits = counts.sum(axis=-1, keepdims=True)
 
     def gradient(logits: FloatArray) -> FloatArray:
@@ -78,8 +101,7 @@ def adam_policy(
         surprise = log_policy - (policy * log_policy).sum(axis=-1, keepdims=True)
         return np.asarray(visits * policy * (1 + entropy_coefficient * surprise) - counts)
 
-    logits = adam(gradient, rng.random(counts.shape), learning_rate=learning_rate, epochs=epochs)
-    return np.exp(log_softmax(logits, axis=-1))
+    return gradient
 
 
 def adam_regression(

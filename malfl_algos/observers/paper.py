@@ -36,7 +36,14 @@ from malfl_algos.trace import LearningTrace
 from malfl_env.errors import InputError
 from malfl_env.markov_game import MarkovGame
 
-__all__ = ["MaLfl", "MaLflFaithful", "MaLflOwnAction", "MaLflState"]
+__all__ = [
+    "MaLfl",
+    "MaLflFaithful",
+    "MaLflOwnAction",
+    "MaLflState",
+    "equations_of",
+    "fit_by_adam",
+]
 
 FloatArray = NDArray[np.float64]
 
@@ -87,7 +94,7 @@ class MaLfl:
         problem = Problem(trace, game, discount, temperature, known_policies)
         problem.require_stages()
         discount, temperature = problem.given("discount"), problem.given("temperature")
-        game, covered = dynamics_of(trace, problem.game)
+        game, covered = self._dynamics(problem)
         known = problem.known
         policies = self._policies(trace, known)
         visits = np.stack([stage.state_counts for stage in trace.stages])
@@ -121,6 +128,10 @@ class MaLfl:
             potentials={agent: fit.potentials for agent, fit in fits.items()},
         )
 
+    def _dynamics(self, problem: Problem) -> tuple[MarkovGame, NDArray[np.bool_]]:
+        """The dynamics, and the joint states where they are known."""
+        return dynamics_of(problem.trace, problem.game)
+
     def _policies(self, trace: LearningTrace, known: Mapping[str, FloatArray]) -> list[FloatArray]:
         """Policies per agent, `(n_stages, n_states, n_actions)`: known ones, else estimates from
         counts.
@@ -147,7 +158,7 @@ class MaLfl:
         return policies
 
     def _regress(self, improvements: Improvements) -> tuple[Fit, dict[str, Any]]:
-        blocks, potentials = _equations(improvements, self.reward_model)
+        blocks, potentials = equations_of(improvements, self.reward_model)
         return least_squares(blocks, potentials, improvements.targets, improvements.seen), {}
 
 
@@ -215,31 +226,54 @@ class MaLflFaithful(MaLfl):
         )
 
     def _regress(self, improvements: Improvements) -> tuple[Fit, dict[str, Any]]:
-        blocks, potentials = _equations(improvements, self.reward_model)
+        blocks, potentials = equations_of(improvements, self.reward_model)
         exact = least_squares(blocks, potentials, improvements.targets, improvements.seen)
         if self.design == "published_code":
             design = published_design(improvements)
         else:
             design = design_matrix(blocks, potentials)
-        used = np.repeat(improvements.seen.ravel(), improvements.targets.shape[2])
-        design, targets = design[used], improvements.targets.ravel()[used]
-        unknowns = adam_regression(
-            design, targets, learning_rate=self.reward_learning_rate, epochs=self.reward_epochs
+        fit, further = fit_by_adam(
+            improvements,
+            design,
+            exact,
+            learning_rate=self.reward_learning_rate,
+            epochs=self.reward_epochs,
         )
-        fit = Fit(
-            unknowns[: exact.reward.size].reshape(exact.reward.shape),
-            unknowns[exact.reward.size :].reshape(exact.potentials.shape),
-            rank=exact.rank,
-            residual=float(np.sqrt(np.mean((design @ unknowns - targets) ** 2))),
-        )
-        return fit, {
-            "representative": f"the point of Adam after {self.reward_epochs} epochs from zero",
-            "least_squares_residual": exact.residual,
-            "design": self.design,
-        }
+        return fit, further | {"design": self.design}
 
 
-def _equations(improvements: Improvements, model: RewardModel) -> tuple[FloatArray, sp.csr_array]:
+def fit_by_adam(
+    improvements: Improvements,
+    design: sp.csr_array,
+    exact: Fit,
+    *,
+    learning_rate: float,
+    epochs: int,
+) -> tuple[Fit, dict[str, Any]]:
+    """Equation (12) by Adam from zero, stopped after some epochs; and its diagnostics.
+
+    Args:
+        improvements: of one agent.
+        design: left side of (12), all rows.
+        exact: the exact solution, for its rank and residual.
+        learning_rate, epochs: of Adam.
+    """
+    used = np.repeat(improvements.seen.ravel(), improvements.targets.shape[2])
+    design, targets = design[used], improvements.targets.ravel()[used]
+    unknowns = adam_regression(design, targets, learning_rate=learning_rate, epochs=epochs)
+    fit = Fit(
+        unknowns[: exact.reward.size].reshape(exact.reward.shape),
+        unknowns[exact.reward.size :].reshape(exact.potentials.shape),
+        rank=exact.rank,
+        residual=float(np.sqrt(np.mean((design @ unknowns - targets) ** 2))),
+    )
+    return fit, {
+        "representative": f"the point of Adam after {epochs} epochs from zero",
+        "least_squares_residual": exact.residual,
+    }
+
+
+def equations_of(improvements: Improvements, model: RewardModel) -> tuple[FloatArray, sp.csr_array]:
     """Left side of (12): reward blocks and potential matrix."""
     n_actions = improvements.targets.shape[2]
     return (

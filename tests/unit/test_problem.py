@@ -132,6 +132,7 @@ def test_counts_of_next_states_are_compared_with_the_game():
         "ma-lfl-replay",
         "lfl",
         "maxent-irl",
+        "logel",
         "log-policy",
     ],
 )

@@ -20,6 +20,7 @@ from malfl_algos.soft import soft_optimal as soft_optimal_module
 from malfl_algos.soft.soft_optimal import identified_rank, log_posterior, soft_optimal
 from malfl_algos.trace import LearningTrace, Stage
 from malfl_env import grid_world_v0
+from malfl_env.errors import InputError
 from malfl_env.markov_game import MarkovGame, deterministic_game
 
 OBSERVERS = [Lfl(), Lfl(reward_model="state"), MaxEntIrl(), LogPolicy()]
@@ -277,6 +278,93 @@ def test_lfl_fits_no_worse_than_nothing_where_states_were_never_visited(paper_ga
             diagnostics = result.diagnostics[agent]
             assert diagnostics["rows_left_out"] > 0
             assert diagnostics["residual"] < np.sqrt(np.mean(result.targets[agent] ** 2))
+
+
+def published_regression(targets, transition, seen, discount, epochs, rate):
+    """Jacq et al.'s regression by Adam, from its definition: reward and potentials from 0.
+
+    The residual of stage h is r(s, a) + g_h(s) - gamma E[g_h(s')] - Y_h(s, a).
+    """
+    n_stages, n_states, n_actions = targets.shape
+    dense = transition.toarray().reshape(n_states, n_actions, n_states)
+    point = [np.zeros((n_states, n_actions)), np.zeros((n_stages, n_states))]
+    means, squares = ([np.zeros_like(part) for part in point] for _ in range(2))
+    for epoch in range(1, epochs + 1):
+        reward, potential = point
+        after = np.einsum("sat,ht->hsa", dense, potential)
+        error = reward + potential[:, :, None] - discount * after - targets
+        error = np.where(seen[:, :, None], error, 0.0)
+        slopes = [
+            2 * error.sum(axis=0),
+            2 * (error.sum(axis=2) - discount * np.einsum("hsa,sat->ht", error, dense)),
+        ]
+        for part, slope, mean, square in zip(point, slopes, means, squares, strict=True):
+            mean += (1 - 0.9) * (slope - mean)
+            square += (1 - 0.999) * (slope**2 - square)
+            unbiased = square / (1 - 0.999**epoch)
+            part -= rate * (mean / (1 - 0.9**epoch)) / (np.sqrt(unbiased) + 1e-8)
+    return point
+
+
+@pytest.mark.parametrize("slip", [0.0, 0.2])
+def test_lfl_by_adam_is_the_published_regression(paper_game, slip):
+    options = {"size": 2, "slip": slip}
+    trace = trained(options, n_stages=4, episodes=3)
+    game = paper_game(**options).without_rewards()
+    result = Lfl(fit="adam").recover(trace, game=game, **SETTINGS)
+    visits = np.stack([stage.state_counts for stage in trace.stages])
+    policies = [mean_policy(own, visits) for own in result.estimated_policies.values()]
+    for index, agent in enumerate(trace.agents):
+        transition = averaged_transition(game, [own[0] for own in policies], index)
+        seen = (visits[:-1] > 0) & (visits[1:] > 0)
+        reward, potentials = published_regression(
+            result.targets[agent], transition, seen, 0.9, epochs=200, rate=1.0
+        )
+        ours = np.moveaxis(result.rewards[agent], index + 1, 1)[:, :, 0]
+        np.testing.assert_allclose(ours, reward, rtol=1e-6, atol=1e-6)
+        np.testing.assert_allclose(result.potentials[agent], potentials, rtol=1e-6, atol=1e-6)
+        assert "after 200 epochs" in result.diagnostics[agent]["representative"]
+        diagnostics = result.diagnostics[agent]
+        assert diagnostics["residual"] >= diagnostics["least_squares_residual"]
+
+
+def test_many_steps_of_adam_fit_as_well_as_the_exact_solution(paper_game):
+    trace, game = trained({"size": 2}), paper_game(size=2).without_rewards()
+    exact = Lfl().recover(trace, game=game, **SETTINGS)
+    long = Lfl(fit="adam", epochs=20_000, learning_rate=0.01).recover(trace, game=game, **SETTINGS)
+    for agent in trace.agents:
+        best = exact.diagnostics[agent]["residual"]
+        assert best - 1e-12 <= long.diagnostics[agent]["residual"] < best + 1e-4
+
+
+def test_estimated_dynamics_do_not_read_the_game(paper_game):
+    """A trace of a game with slips, and the game without them."""
+    trace = trained({"size": 2, "slip": 0.3}, keep_transitions=True)
+    slipping, sure = (paper_game(size=2, slip=slip).without_rewards() for slip in (0.3, 0.0))
+    observer = Lfl(dynamics="estimated")
+    estimated = observer.recover(trace, game=slipping, **SETTINGS)
+    without = Lfl().recover(trace, game=None, **SETTINGS)
+    given = Lfl().recover(trace, game=slipping, **SETTINGS)
+    for agent in trace.agents:
+        np.testing.assert_array_equal(estimated.rewards[agent], without.rewards[agent])
+        assert np.abs(estimated.rewards[agent] - given.rewards[agent]).max() > 1e-3
+    bare = LearningTrace(tuple(Stage(stage.counts) for stage in trace.stages))
+    with pytest.raises(InputError, match="next-state counts"):
+        observer.recover(bare, game=sure, **SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"fit": "sgd"}, "fit must be exact or adam, got 'sgd'"),
+        ({"dynamics": "mine"}, "dynamics must be given or estimated, got 'mine'"),
+        ({"epochs": 0}, "epochs must be >= 1, got 0"),
+        ({"learning_rate": 0.0}, "learning_rate must be > 0"),
+    ],
+)
+def test_options_of_lfl_are_checked(options, message):
+    with pytest.raises(InputError, match=message):
+        Lfl(**options)
 
 
 # log-policy

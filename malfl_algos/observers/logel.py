@@ -1,0 +1,283 @@
+"""Observer `logel`: LOGEL (Ramponi et al., NeurIPS 2020) for each agent separately.
+
+It assumes that an agent changes the parameters of a softmax policy along the gradient of its
+discounted return, and that its reward is linear in features. Behavioural cloning estimates the
+parameters of every stage from the played actions; then weights and step sizes are fitted in turn.
+The other agents are a part of the environment, with the policies that they play in each stage.
+
+Read these files in this order: this one, then in `malfl_algos.baselines`: `policy_gradient` (the
+gradients) and `gradient_learner` (cloning, weights and step sizes).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from malfl_algos.baselines.gradient_learner import (
+    GradientFit,
+    cloned_policies,
+    fit_weights,
+    softmax_parameters,
+)
+from malfl_algos.baselines.policy_gradient import episodes_of, exact_gradient, gpomdp_gradient
+from malfl_algos.contract import API_VERSION, Problem, RecoveredRewards
+from malfl_algos.ma_lfl.policy_estimation import smoothed_policy
+from malfl_algos.ma_lfl.reward_models import feature_maps
+from malfl_algos.observers.reading import check_pseudo_count, dynamics_of, stage_arrays
+from malfl_algos.soft import averaged_transition, others_joint_policy
+from malfl_algos.trace import LearningTrace
+from malfl_algos.work.threads import one_blas_thread
+from malfl_env.checks import check_table_bytes
+from malfl_env.errors import InputError
+from malfl_env.markov_game import MarkovGame
+
+__all__ = ["Logel"]
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Logel:
+    """LOGEL: the reward weights that explain an agent's steps along its policy gradient.
+
+    Args:
+        features: phi, `(n_states, k)` or `(n_states, *n_actions, k)`; the reward is phi times
+            weights. None: one feature per state.
+        gradient: gradients of the feature expectations: `gpomdp` estimates them from the ordered
+            steps of each stage, as the paper does; `exact` computes them from the dynamics; `auto`:
+            `gpomdp` if the trace holds the steps.
+        parameters: of the learner's softmax policy: `all`, one logit per action; `last-fixed`: the
+            logit of the last action is 0, as in the paper's grid world.
+        step_sizes: `estimated`, one per stage, as in the paper; or `constant` over the stages.
+        cloning: estimate of the policies: `likelihood`, the maximum of the likelihood with
+            pseudo-counts; or `published`, the few steps of Adam of the authors' code.
+        pseudo_count: pseudo-count c > 0 in the policy estimate (n(s, a) + c) / (N(s) + |A| c). In
+            rarely visited states it keeps the change of the parameters small.
+
+    The scale of the reward is open, because only step size times reward shows: the mean step size
+    is taken as 1.
+    """
+
+    features: Any = field(default=None, compare=False)
+    gradient: Literal["auto", "gpomdp", "exact"] = "auto"
+    parameters: Literal["all", "last-fixed"] = "all"
+    step_sizes: Literal["estimated", "constant"] = "estimated"
+    cloning: Literal["likelihood", "published"] = "likelihood"
+    pseudo_count: float = 10.0
+
+    api_version: ClassVar[tuple[int, int]] = API_VERSION
+
+    def __post_init__(self) -> None:
+        for name, allowed in (
+            ("gradient", ("auto", "gpomdp", "exact")),
+            ("parameters", ("all", "last-fixed")),
+            ("step_sizes", ("estimated", "constant")),
+            ("cloning", ("likelihood", "published")),
+        ):
+            if getattr(self, name) not in allowed:
+                raise InputError(
+                    f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}"
+                )
+        check_pseudo_count(self.pseudo_count)
+
+    def check_size(self, n_states: int, n_actions: tuple[int, ...], n_stages: int) -> None:
+        """Reject a game that is too large for this method; see `malfl_algos.contract.Observer`."""
+        if self.features is None:
+            _check_size(n_states, n_states, n_actions, n_stages)
+
+    def recover(
+        self,
+        trace: LearningTrace,
+        *,
+        game: MarkovGame | None,
+        discount: float | None,
+        temperature: float | None,
+        known_policies: Mapping[str, FloatArray] | None = None,
+    ) -> RecoveredRewards:
+        """Recover every agent's reward; see `malfl_algos.contract.Observer`.
+
+        The temperature is not used. The game is used by `exact` alone; None: it is estimated. The
+        mean of the reward is 0, because a constant reward has no gradient.
+
+        Raises:
+            InputError: also if the discount is None, if `gpomdp` lacks the ordered steps of a
+                stage, or if a stage holds no data.
+        """
+        problem = Problem(trace, game, discount, temperature, known_policies)
+        problem.require_stages()
+        discount = problem.given("discount")
+        if not trace.is_tabular:
+            dynamics_of(trace, None)  # rejects it
+        _check_data(trace)
+        features, maps = self._features(trace)
+        log_policies = [self._log_policies(problem, index) for index in range(trace.n_agents)]
+        chosen = self._gradient_of(trace)
+        rewards, diagnostics = {}, {}
+        with one_blas_thread():
+            for index, agent in enumerate(trace.agents):
+                if chosen == "gpomdp":
+                    gradients = _sampled(trace, log_policies, index, features, discount)
+                else:
+                    gradients = _computed(problem, log_policies, index, maps[index], discount)
+                fit = self._fit(log_policies[index], gradients)
+                rewards[agent] = features @ fit.weights
+                diagnostics[agent] = self._diagnose(fit, chosen, features)
+        return RecoveredRewards(
+            rewards=rewards,
+            diagnostics=diagnostics,
+            estimated_policies={
+                agent: np.exp(log) for agent, log in zip(trace.agents, log_policies, strict=True)
+            },
+        )
+
+    def _features(self, trace: LearningTrace) -> tuple[FloatArray, list[FloatArray]]:
+        """The features less their means, as a table, and as each agent's unknowns by weights."""
+        table = np.eye(trace.n_states) if self.features is None else self.features
+        feature_maps(table, trace.n_states, trace.n_actions)
+        table = np.asarray(table, dtype=np.float64)
+        table = table - table.reshape(-1, table.shape[-1]).mean(axis=0)
+        _check_size(table.shape[-1], trace.n_states, trace.n_actions, trace.n_stages)
+        if table.ndim == 2:
+            return table, [table] * trace.n_agents
+        k = table.shape[-1]
+        own_first = [np.moveaxis(table, index + 1, 1) for index in range(trace.n_agents)]
+        return table, [own.reshape(*own.shape[:2], -1, k) for own in own_first]
+
+    def _log_policies(self, problem: Problem, index: int) -> FloatArray:
+        """The agent's log policies, `(n_stages, n_states, n_actions)`: known, or cloned."""
+        known = problem.known.get(problem.trace.agents[index])
+        if known is not None:
+            if np.any(known <= 0):
+                raise InputError(
+                    f"the known policy of {problem.trace.agents[index]} has a probability of 0, "
+                    "which no softmax policy has: leave the policy out"
+                )
+            return np.log(known)
+        counts = np.stack([stage.action_counts(index) for stage in problem.trace.stages])
+        if self.cloning == "published":
+            return cloned_policies(counts, last_fixed=self.parameters == "last-fixed")
+        return np.log(smoothed_policy(counts, pseudo_count=self.pseudo_count))
+
+    def _gradient_of(self, trace: LearningTrace) -> Literal["gpomdp", "exact"]:
+        without = [
+            number
+            for number, stage in enumerate(stage_arrays(trace)[:-1])
+            if stage.steps is None or not len(stage.steps.states)
+        ]
+        if self.gradient == "gpomdp" and without:
+            raise InputError(
+                f"gradient gpomdp needs the ordered steps of every stage, stage {without[0]} has "
+                "none: let the learner keep them (keep_transitions: true), or set gradient to exact"
+            )
+        if self.gradient == "auto":
+            return "exact" if without else "gpomdp"
+        return self.gradient
+
+    def _fit(self, log_policies: FloatArray, gradients: FloatArray) -> GradientFit:
+        last_fixed = self.parameters == "last-fixed"
+        changes = np.diff(softmax_parameters(log_policies, last_fixed=last_fixed), axis=0)
+        if last_fixed:
+            gradients = gradients[:, :, :-1]
+        equal = np.ones(len(changes)) if self.step_sizes == "constant" else None
+        return fit_weights(
+            changes.reshape(len(changes), -1),
+            gradients.reshape(len(changes), -1, gradients.shape[-1]),
+            step_sizes=equal,
+        )
+
+    def _diagnose(self, fit: GradientFit, chosen: str, features: FloatArray) -> dict[str, Any]:
+        k = features.shape[-1]
+        rank = int(np.linalg.matrix_rank(features.reshape(-1, k)))
+        free = rank - fit.rank
+        words = f"not identified: {free} of {rank} directions are unidentified"
+        if free <= 0:
+            words = "identified up to one additive constant and a positive factor"
+        return {
+            "method": "logel",
+            "learner_model": "gradient of the discounted return in the logits",
+            "reward_model": "features" if self.features is not None else "state",
+            "n_unknowns": k,
+            "rank": fit.rank,
+            "n_unidentified": max(free, 0),
+            "identification": words,
+            "representative": "the weights of smallest norm; the mean of the reward is 0",
+            "scale": "open: the mean step size is taken as 1",
+            "gradient": chosen,
+            "parameters": self.parameters,
+            "cloning": self.cloning,
+            "weights": fit.weights.tolist(),
+            "step_sizes": fit.step_sizes.tolist(),
+            "residual": fit.residual,
+            "iterations": fit.iterations,
+            "converged": fit.converged,
+        }
+
+
+def _check_data(trace: LearningTrace) -> None:
+    for number, stage in enumerate(trace.stages):
+        if not stage.counts.any():
+            raise InputError(
+                f"stage {number} holds no data, so its policy cannot be cloned: recover from the "
+                "stages before it (LearningTrace.first), or remove it from the trace"
+            )
+
+
+def _check_size(k: int, n_states: int, n_actions: tuple[int, ...], n_stages: int) -> None:
+    check_table_bytes(
+        8 * (n_stages - 1) * n_states * max(n_actions) * k,
+        f"the gradients of {k} features in {n_states * max(n_actions)} parameters",
+    )
+
+
+def _sampled(
+    trace: LearningTrace,
+    log_policies: Sequence[FloatArray],
+    index: int,
+    features: FloatArray,
+    discount: float,
+) -> FloatArray:
+    """Gradients from the steps of each stage but the last, `(n_improvements, S, A, k)`."""
+    found = []
+    for stage, log_policy in zip(stage_arrays(trace)[:-1], log_policies[index], strict=False):
+        assert stage.steps is not None
+        episodes = episodes_of(
+            stage.steps.states, stage.steps.joint_actions, stage.steps.episode_ends
+        )
+        found.append(
+            gpomdp_gradient(np.exp(log_policy), episodes, index, features, discount=discount)
+        )
+    return np.stack(found)
+
+
+def _computed(
+    problem: Problem,
+    log_policies: Sequence[FloatArray],
+    index: int,
+    features: FloatArray,
+    discount: float,
+) -> FloatArray:
+    """Gradients from the dynamics under each stage's policies, `(n_improvements, S, A, k)`.
+
+    Args:
+        features: `(n_states, k)` or `(n_states, n_own, n_others, k)`.
+    """
+    game, _ = dynamics_of(problem.trace, problem.game)
+    policies = [np.exp(log) for log in log_policies]
+    others = others_joint_policy(policies, index)
+    found = []
+    for number in range(problem.trace.n_stages - 1):
+        transition = averaged_transition(game, [own[number] for own in policies], index)
+        gains = features
+        if features.ndim > 2:
+            gains = np.einsum("so,saok->sak", others[number], features)
+        found.append(
+            exact_gradient(
+                policies[index][number], transition, gains, start=game.start, discount=discount
+            )
+        )
+    return np.stack(found)

@@ -1,0 +1,182 @@
+"""LOGEL recovers the reward of learners that it is made for, and says what it cannot."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from logel_grid import WEIGHTS, Gpomdp, colour_features, logel_grid
+from scipy.special import log_softmax
+from tabular_env import TabularEnv
+
+from malfl_algos import LearningTrace, Stage
+from malfl_algos.baselines.policy_gradient import exact_gradient
+from malfl_algos.observers.logel import Logel
+from malfl_algos.soft import averaged_reward, averaged_transition
+from malfl_algos.testing import check_observer
+from malfl_env import grid_world_v0, markov_game
+from malfl_env.errors import InputError
+
+DISCOUNT = 0.9
+SETTINGS = {"discount": DISCOUNT, "temperature": None}
+
+
+def gradient_agents(game, steps, last_fixed=False, visits=10**7):
+    """Agents that all follow their exact gradients; what each of them plays is seen as it is."""
+    logits = [np.zeros((game.n_states, n)) for n in game.n_actions]
+    stages, known = [], {agent: [] for agent in game.agents}
+    for step in (*steps, 0.0):
+        policies = [np.exp(log_softmax(own, axis=1)) for own in logits]
+        joint = np.ones((game.n_states, 1))
+        for agent, own in zip(game.agents, policies, strict=True):
+            joint = (joint[:, :, None] * own[:, None, :]).reshape(game.n_states, -1)
+            known[agent].append(own)
+        counts = np.rint(visits * joint).astype(int).reshape(game.n_states, *game.n_actions)
+        stages.append(Stage(counts))
+        for index in range(game.n_agents):
+            gradient = exact_gradient(
+                policies[index],
+                averaged_transition(game, policies, index),
+                averaged_reward(game, policies, index)[..., None],
+                start=game.start,
+                discount=DISCOUNT,
+            )[..., 0]
+            if last_fixed:
+                gradient[:, -1] = 0
+            logits[index] = logits[index] + step * gradient
+    return LearningTrace(tuple(stages)), {a: np.stack(own) for a, own in known.items()}
+
+
+def sampled(n_stages=16, seed=0, **options):
+    learner = Gpomdp(discount=DISCOUNT, **options)
+    env, rng = TabularEnv(logel_grid()), np.random.default_rng(seed)
+    stages = list(learner.learn(env, n_stages=n_stages, rng=rng))
+    policies = np.stack([stage.truth.policies["agent_0"] for stage in stages])
+    return LearningTrace(tuple(stage.observed for stage in stages)), policies
+
+
+def correlation(reward, truth):
+    return np.corrcoef(np.ravel(reward), np.ravel(truth))[0, 1]
+
+
+@pytest.mark.parametrize("last_fixed", [True, False])
+@pytest.mark.parametrize("known", [True, False])
+def test_weights_and_step_sizes_of_exact_steps(last_fixed, known):
+    game, steps = logel_grid(), np.array([0.1, 0.3, 0.2, 0.4, 0.1])
+    trace, policies = gradient_agents(game, steps, last_fixed)
+    result = Logel(
+        features=colour_features(),
+        gradient="exact",
+        parameters="last-fixed" if last_fixed else "all",
+        pseudo_count=1e-3,
+    ).recover(trace, game=game, known_policies=policies if known else None, **SETTINGS)
+    reward, diagnostics = result.rewards["agent_0"], result.diagnostics["agent_0"]
+    assert correlation(reward, game.reward(0)) > (1 - 1e-9 if known else 0.9999)
+    tolerance = 1e-5 if known else 0.02
+    expected = steps / steps.mean()
+    np.testing.assert_allclose(diagnostics["step_sizes"], expected, rtol=tolerance)
+    spread = np.array(WEIGHTS).max() - np.array(WEIGHTS).min()
+    assert np.ptp(reward) == pytest.approx(steps.mean() * spread, rel=tolerance)
+    assert abs(reward.mean()) < 1e-12
+    assert diagnostics["n_unidentified"] == 0
+    assert diagnostics["rank"] == 4  # five colours, less the constant
+
+
+@pytest.mark.parametrize("by_action", [False, True])
+def test_agents_that_learn_together(by_action):
+    """Each agent's reward, with the others as they play in each stage."""
+    game = markov_game(grid_world_v0.parallel_env(size=2))
+    rng = np.random.default_rng(1)
+    features = rng.standard_normal((16, 5, 5, 3) if by_action else (16, 3))
+    weights = rng.standard_normal((2, 3))
+    game = game.with_rewards([features @ own for own in weights])
+    trace, policies = gradient_agents(game, np.ones(4))
+    observer = Logel(features=features, step_sizes="constant")
+    result = observer.recover(trace, game=game, known_policies=policies, **SETTINGS)
+    for index, agent in enumerate(game.agents):
+        assert result.diagnostics[agent]["gradient"] == "exact"
+        np.testing.assert_allclose(result.diagnostics[agent]["weights"], weights[index], rtol=1e-8)
+        assert result.rewards[agent].shape == features.shape[:-1]
+
+
+def test_a_feature_per_state_by_default(paper_game):
+    game = paper_game("heterogeneous", size=2)
+    trace, policies = gradient_agents(game, np.ones(5))
+    result = Logel().recover(trace, game=game, known_policies=policies, **SETTINGS)
+    for index, agent in enumerate(game.agents):
+        assert result.diagnostics[agent]["residual"] < 1e-6
+        if result.diagnostics[agent]["n_unidentified"] == 0:
+            assert correlation(result.rewards[agent], game.reward(index)) > 0.999
+
+
+def test_known_parameters_and_the_learners_own_steps_give_its_own_gradient():
+    trace, policies = sampled()
+    truth = logel_grid().reward(0)
+    options = {"features": colour_features(), "parameters": "last-fixed"}
+    found = {}
+    for gradient in ("auto", "exact"):
+        observer = Logel(**options, gradient=gradient)
+        result = observer.recover(
+            trace, game=logel_grid(), known_policies={"agent_0": policies}, **SETTINGS
+        )
+        found[gradient] = correlation(result.rewards["agent_0"], truth)
+        assert result.diagnostics["agent_0"]["gradient"] == gradient.replace("auto", "gpomdp")
+    assert found["auto"] > 0.9999
+    assert found["exact"] < 0.99  # the learner's gradient is an estimate
+
+
+@pytest.mark.slow
+def test_cloning_from_much_data():
+    """Cloned by the likelihood; few steps of Adam do not get there, however many data there are."""
+    trace, _ = sampled(episodes=5000, step_size=1.0)
+    found = {}
+    for cloning in ("likelihood", "published"):
+        observer = Logel(features=colour_features(), parameters="last-fixed", cloning=cloning)
+        result = observer.recover(trace, game=None, **SETTINGS)
+        found[cloning] = correlation(result.rewards["agent_0"], logel_grid().reward(0))
+    assert found["likelihood"] > 0.97
+    assert 0.5 < found["published"] < found["likelihood"]
+
+
+@pytest.mark.slow
+def test_it_conforms_as_published():
+    check_observer("logel", options={"cloning": "published", "parameters": "last-fixed"})
+
+
+class _Sampled(Logel):
+    """From ordered steps, which the conformance tests then keep."""
+
+    needs_transitions = True
+
+
+@pytest.mark.slow
+def test_it_conforms_with_sampled_gradients():
+    check_observer(_Sampled, options={"gradient": "gpomdp"})
+
+
+def test_what_it_cannot_use_is_rejected():
+    trace, _ = sampled(n_stages=3, episodes=5)
+    bare = LearningTrace(tuple(Stage(stage.counts) for stage in trace.stages))
+    with pytest.raises(InputError, match="stage 0 has none: let the learner keep them"):
+        Logel(gradient="gpomdp").recover(bare, game=logel_grid(), **SETTINGS)
+    with pytest.raises(InputError, match="discount must be given"):
+        Logel().recover(trace, game=None, discount=None, temperature=None)
+    with pytest.raises(InputError, match="game is None"):
+        Logel().recover(bare, game=None, **SETTINGS)
+    certain = np.zeros((3, 25, 4))
+    certain[:, :, 0] = 1.0
+    down = LearningTrace(
+        tuple(
+            replace(stage, joint_counts=stage.counts * (np.arange(4) == 0), transitions=None)
+            for stage in trace.stages
+        )
+    )
+    with pytest.raises(InputError, match="agent_0 has a probability of 0"):
+        Logel().recover(down, game=logel_grid(), known_policies={"agent_0": certain}, **SETTINGS)
+    with pytest.raises(InputError, match=r"step_sizes must be one of estimated, constant, got 'x'"):
+        Logel(step_sizes="x")
+    with pytest.raises(InputError, match="pseudo_count must be > 0"):
+        Logel(pseudo_count=0.0)
+    with pytest.raises(InputError, match="linearly independent"):
+        Logel(features=np.ones((25, 2))).recover(trace, game=None, **SETTINGS)
