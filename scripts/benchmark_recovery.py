@@ -106,8 +106,8 @@ def replay(fast: bool) -> list[Contest]:
     observer = MaLflReplay(step_size=None)
 
     def kernels() -> None:
-        rows = model.coefficients(stage, policies, 0)
-        model.variance(stage, policies, 0, reward, rows)
+        rows = model.stage_coefficients(stage, policies, 0)
+        model.stage_variance(stage, policies, 0, reward, rows)
 
     def loops() -> None:
         plain_coefficients(short, policies[0], 0)

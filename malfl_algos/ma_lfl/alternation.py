@@ -194,12 +194,7 @@ def _pass(
         matrix_free=matrix_free,
     )
     reward = posterior.mean if features is None else features @ posterior.mean
-    noise = np.stack(
-        [
-            model.variance(stage, before, index, reward, own_q)
-            for stage, before, own_q in zip(played, joint, q, strict=True)
-        ]
-    )
+    noise = model.variance(played, joint, index, reward, q)
     evidence = posterior.evidence
     scale = evidence.noise_scale or 1.0
     next_response, policy = working_response(

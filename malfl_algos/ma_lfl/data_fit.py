@@ -103,7 +103,7 @@ def _coefficients(
         maps = _values(model, stages, joint, index)
         columns = [values.apply(features, residual=TIGHT) for values in maps]
         return np.stack(columns), np.stack([values.offset for values in maps])
-    q = np.stack([model.coefficients(*at, index) for at in zip(stages, joint, strict=True)])
+    q = model.coefficients(stages, joint, index)
     return q[..., :-1] if features is None else q[..., :-1] @ features, q[..., -1]
 
 

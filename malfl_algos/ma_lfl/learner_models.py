@@ -10,6 +10,7 @@ own action and the others' joint action (`joint`).
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -30,7 +31,7 @@ from malfl_algos.soft import (
 )
 from malfl_env.markov_game import MarkovGame
 
-__all__ = ["ExactEvaluation", "ExpectedTd", "LearnerModel", "MatrixFreeModel"]
+__all__ = ["ExactEvaluation", "ExpectedTd", "LearnerModel", "MatrixFreeModel", "StageModel"]
 
 FloatArray = NDArray[np.float64]
 
@@ -42,7 +43,11 @@ later.
 
 
 class LearnerModel(Protocol):
-    """The action values of an agent under an assumption about how it learns."""
+    """The action values of an agent under an assumption about how it learns.
+
+    A model sees all stages that were played so far, because a learner may carry its action values
+    over from stage to stage.
+    """
 
     @property
     def name(self) -> str:
@@ -50,14 +55,74 @@ class LearnerModel(Protocol):
         ...
 
     def coefficients(
-        self, stage: StageArrays, joint_policy: Sequence[FloatArray], agent_index: int
+        self,
+        stages: Sequence[StageArrays],
+        joint_policies: Sequence[Sequence[FloatArray]],
+        agent_index: int,
     ) -> FloatArray:
-        """Coefficients `(n_states, n_actions, n_unknowns + 1)` of the stage's final action
-        values.
+        """Coefficients of every stage's final action values.
+
+        Args:
+            stages: the stages in order, from the first one that was played.
+            joint_policies: by stage and agent, `(n_states, n_actions)`.
+            agent_index: the agent.
+
+        Returns:
+            `(n_stages, n_states, n_actions, n_unknowns + 1)`.
         """
         ...
 
     def variance(
+        self,
+        stages: Sequence[StageArrays],
+        joint_policies: Sequence[Sequence[FloatArray]],
+        agent_index: int,
+        reward: FloatArray,
+        q: FloatArray,
+    ) -> FloatArray:
+        """Variance of the learner's noise, `(n_stages, n_states, n_actions)`, if `reward` is the
+        ground-truth reward and `q` are the action values that follow from it, of the same shape.
+        """
+        ...
+
+
+class StageModel(ABC):
+    """A learner whose action values start anew in every stage; the stages are modelled one by one."""
+
+    def coefficients(
+        self,
+        stages: Sequence[StageArrays],
+        joint_policies: Sequence[Sequence[FloatArray]],
+        agent_index: int,
+    ) -> FloatArray:
+        """See `LearnerModel`."""
+        played = zip(stages, joint_policies, strict=True)
+        return np.stack([self.stage_coefficients(*at, agent_index) for at in played])
+
+    def variance(
+        self,
+        stages: Sequence[StageArrays],
+        joint_policies: Sequence[Sequence[FloatArray]],
+        agent_index: int,
+        reward: FloatArray,
+        q: FloatArray,
+    ) -> FloatArray:
+        """See `LearnerModel`."""
+        return np.stack(
+            [
+                self.stage_variance(stage, policies, agent_index, reward, own_q)
+                for stage, policies, own_q in zip(stages, joint_policies, q, strict=True)
+            ]
+        )
+
+    @abstractmethod
+    def stage_coefficients(
+        self, stage: StageArrays, joint_policy: Sequence[FloatArray], agent_index: int
+    ) -> FloatArray:
+        """Coefficients `(n_states, n_actions, n_unknowns + 1)` of one stage's final action values."""
+
+    @abstractmethod
+    def stage_variance(
         self,
         stage: StageArrays,
         joint_policy: Sequence[FloatArray],
@@ -65,10 +130,7 @@ class LearnerModel(Protocol):
         reward: FloatArray,
         q: FloatArray,
     ) -> FloatArray:
-        """Variance of the learner's noise, `(n_states, n_actions)`, if `reward` is the ground-truth
-        reward and `q` are the action values that follow from it.
-        """
-        ...
+        """Variance of the learner's noise in one stage, `(n_states, n_actions)`."""
 
 
 @runtime_checkable
@@ -88,7 +150,7 @@ class MatrixFreeModel(LearnerModel, Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class ExactEvaluation:
+class ExactEvaluation(StageModel):
     """A learner that solves (5) exactly: q = r + gamma P (I - gamma P_pi)^-1 (r_pi + alpha H)."""
 
     game: MarkovGame
@@ -97,7 +159,7 @@ class ExactEvaluation:
     temperature: float
     name: str = "exact"
 
-    def coefficients(
+    def stage_coefficients(
         self, stage: StageArrays, joint_policy: Sequence[FloatArray], agent_index: int
     ) -> FloatArray:
         own = joint_policy[agent_index]
@@ -136,7 +198,7 @@ class ExactEvaluation:
         n_actions = joint_policy[agent_index].shape[1]
         return immediate_matrix(self.model, np.repeat(others[:, None], n_actions, axis=1))
 
-    def variance(
+    def stage_variance(
         self,
         stage: StageArrays,
         joint_policy: Sequence[FloatArray],
@@ -148,7 +210,7 @@ class ExactEvaluation:
 
 
 @dataclass(frozen=True, eq=False)
-class ExpectedTd:
+class ExpectedTd(StageModel):
     """A td learner of which only the counts are known: each update is replaced by its expectation,
     and updates are spread evenly over the stage.
 
@@ -165,7 +227,7 @@ class ExpectedTd:
     step_size: float
     name: str = "td"
 
-    def coefficients(
+    def stage_coefficients(
         self, stage: StageArrays, joint_policy: Sequence[FloatArray], agent_index: int
     ) -> FloatArray:
         own = joint_policy[agent_index]
@@ -211,7 +273,7 @@ class ExpectedTd:
     def _log_kept(self, stage: StageArrays, agent_index: int) -> FloatArray:
         return np.asarray(stage.action_counts(agent_index) * np.log1p(-self.step_size))
 
-    def variance(
+    def stage_variance(
         self,
         stage: StageArrays,
         joint_policy: Sequence[FloatArray],

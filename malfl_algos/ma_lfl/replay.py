@@ -15,6 +15,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from malfl_algos.ma_lfl.learner_models import StageModel
 from malfl_algos.ma_lfl.replay_loops import EXECUTED, EXPECTED, SOFT_Q, follow_noise, replay
 from malfl_algos.ma_lfl.reward_models import RewardModel
 from malfl_algos.ma_lfl.stages import StageArrays, Steps
@@ -29,7 +30,7 @@ SIGN_SEED = 20230723
 
 
 @dataclass(frozen=True, eq=False)
-class ReplayedTd:
+class ReplayedTd(StageModel):
     """A td learner whose transitions are all known, in order.
 
     At the k-th visit of (s, a) in a stage, q(s, a) += beta_k (r + gamma v(s') - q(s, a)). Here
@@ -54,7 +55,7 @@ class ReplayedTd:
         """The learner's rule."""
         return f"replay {self.bootstrap}"
 
-    def coefficients(
+    def stage_coefficients(
         self, stage: StageArrays, joint_policy: Sequence[FloatArray], agent_index: int
     ) -> FloatArray:
         own = joint_policy[agent_index]
@@ -86,7 +87,7 @@ class ReplayedTd:
         )
         return np.asarray(rows, dtype=np.float64)
 
-    def variance(
+    def stage_variance(
         self,
         stage: StageArrays,
         joint_policy: Sequence[FloatArray],

@@ -270,11 +270,11 @@ def test_the_plain_replay_computes_what_the_compiled_one_does(module):
     policies = [rng.dirichlet(np.full(5, 4.0), size=game.n_states) for _ in range(2)]
     model = ReplayedTd("state", replay.DISCOUNT, replay.TEMPERATURE, replay.STEP_SIZE)
     for index in range(2):
-        rows = model.coefficients(stage, policies, index)
+        rows = model.stage_coefficients(stage, policies, index)
         plain = replay.plain_coefficients(stage, policies[index], index)
         np.testing.assert_allclose(rows, plain, rtol=1e-4, atol=1e-5)
         reward = game.reward(index)
-        variance = model.variance(stage, policies, index, reward, rows)
+        variance = model.stage_variance(stage, policies, index, reward, rows)
         noise = replay.plain_noise(stage, policies[index], index, reward)
         seen = variance > 0
         np.testing.assert_array_equal(seen, noise > 0)

@@ -41,7 +41,7 @@ def trace_by_rule(game, rule, *, n_stages=4, episodes=150, decay=0.0):
         for index in range(game.n_agents):
             reward = game.reward(index)
             learner = ReplayedTd("state", 0.9, 3.0, 0.1, rule, decay, reward=reward)
-            rows = learner.coefficients(seen, policies, index)
+            rows = learner.stage_coefficients(seen, policies, index)
             q = rows[..., :-1] @ reward + rows[..., -1]
             improved.append(log_soft_improvement(q, temperature=3.0))
         log_policies = improved

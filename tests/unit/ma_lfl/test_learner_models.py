@@ -59,11 +59,11 @@ def test_exact_coefficients_are_soft_evaluation(paper_game, options, model):
         game = with_random_reward(paper_game(**options), model, agent, agent)
         policies = random_policies(game, 1)
         learner = ExactEvaluation(game, model, GAMMA, ALPHA)
-        table = learner.coefficients(empty(game), policies, agent)
+        table = learner.stage_coefficients(empty(game), policies, agent)
         reward = unknowns(game.reward(agent), model, agent, game.n_actions)
         q, _ = soft_evaluation(game, policies, agent, discount=GAMMA, temperature=ALPHA)
         np.testing.assert_allclose(table[..., :-1] @ reward + table[..., -1], q, atol=1e-9)
-        noise = learner.variance(empty(game), policies, agent, reward, q)
+        noise = learner.stage_variance(empty(game), policies, agent, reward, q)
         np.testing.assert_array_equal(noise, np.zeros_like(q))
 
 
@@ -75,7 +75,7 @@ def test_unequal_numbers_of_actions():
     policies = random_policies(game, 2)
     for agent in range(2):
         learner = ExactEvaluation(game, "joint", GAMMA, ALPHA)
-        table = learner.coefficients(empty(game), policies, agent)
+        table = learner.stage_coefficients(empty(game), policies, agent)
         reward = unknowns(game.reward(agent), "joint", agent, game.n_actions)
         q, _ = soft_evaluation(game, policies, agent, discount=GAMMA, temperature=ALPHA)
         np.testing.assert_allclose(table[..., :-1] @ reward + table[..., -1], q, atol=1e-9)
@@ -100,7 +100,7 @@ def test_expected_td_reaches_the_soft_value(paper_game, options, model):
         policies = random_policies(game, 3)
         stage = expected_counts(game, policies, 1e10)
         learner = ExpectedTd(game, model, discount, ALPHA, 0.1)
-        table = learner.coefficients(stage, policies, agent)
+        table = learner.stage_coefficients(stage, policies, agent)
         reward = unknowns(game.reward(agent), model, agent, game.n_actions)
         q, _ = soft_evaluation(game, policies, agent, discount=discount, temperature=ALPHA)
         np.testing.assert_allclose(table[..., :-1] @ reward + table[..., -1], q, atol=1e-5)
@@ -114,10 +114,10 @@ def test_expected_td_of_one_state_by_hand():
     """With gamma 0, q(a) = (1 - (1 - beta)^n(a)) r; with gamma > 0 the parts one by one."""
     game, policy = one_state(5.0), np.array([[0.25, 0.75]])
     stage = StageArrays(np.array([[6, 18]], dtype=np.int64))
-    table = ExpectedTd(game, "state", 0.0, ALPHA, 0.1).coefficients(stage, [policy], 0)
+    table = ExpectedTd(game, "state", 0.0, ALPHA, 0.1).stage_coefficients(stage, [policy], 0)
     np.testing.assert_allclose(table[0, :, 0], 1 - 0.9 ** np.array([6, 18]))
     np.testing.assert_array_equal(table[0, :, 1], 0)
-    table = ExpectedTd(game, "state", 0.8, ALPHA, 0.1).coefficients(stage, [policy], 0)
+    table = ExpectedTd(game, "state", 0.8, ALPHA, 0.1).stage_coefficients(stage, [policy], 0)
     q, entropy = np.zeros(2), -(policy * np.log(policy)).sum()
     for end in range(1, SWEEPS + 1):
         target = 5.0 + 0.8 * (policy[0] @ q + ALPHA * entropy)
@@ -138,7 +138,7 @@ def test_expected_td_follows_the_mean_of_learners_step_by_step():
     for s, a in zip(*np.divmod(pairs, 2), strict=True):
         future = policy[a] @ q[a] + ALPHA * entropy[a]  # action a leads to state a
         q[s, a] += beta * (reward[s] + gamma * future - q[s, a])
-    table = ExpectedTd(game, "state", gamma, ALPHA, beta).coefficients(
+    table = ExpectedTd(game, "state", gamma, ALPHA, beta).stage_coefficients(
         StageArrays(counts), [policy], 0
     )
     found = table[..., :-1] @ reward + table[..., -1]
@@ -152,9 +152,9 @@ def test_pairs_never_visited_stay_at_zero(paper_game):
     counts[7], counts[11, 2] = 0, 0
     policies = random_policies(game, 5)
     learner = ExpectedTd(game, "state", GAMMA, ALPHA, 0.1)
-    table = learner.coefficients(StageArrays(counts), policies, 0)
+    table = learner.stage_coefficients(StageArrays(counts), policies, 0)
     q = table @ np.append(game.reward(0), 1)
-    noise = learner.variance(StageArrays(counts), policies, 0, game.reward(0), q)
+    noise = learner.stage_variance(StageArrays(counts), policies, 0, game.reward(0), q)
     never = counts.sum(axis=2) == 0
     assert never.sum() >= 6
     assert not table[never].any()
@@ -169,7 +169,7 @@ def test_td_follows_what_was_played_not_what_was_meant(paper_game):
     counts = np.zeros((81, 5, 5), dtype=np.int64)
     counts[:, :, 3] = 10**6
     policies = random_policies(game, 7)
-    table = ExpectedTd(game, "joint", 0.5, ALPHA, 0.1).coefficients(
+    table = ExpectedTd(game, "joint", 0.5, ALPHA, 0.1).stage_coefficients(
         StageArrays(counts), policies, 0
     )
     right = np.zeros((81, 5))
@@ -188,9 +188,9 @@ def test_variance_of_a_sampled_target_by_hand():
     table[0, :, 1] = [4.0, 1.0]  # q whatever the reward
     draws = np.array([4.0, 1.0]) - ALPHA * np.log(policy[0])
     spread = 0.3 * 0.7 * (draws[0] - draws[1]) ** 2
-    noise = learner.variance(stage, [policy], 0, np.ones(1), table.sum(axis=-1))
+    noise = learner.stage_variance(stage, [policy], 0, np.ones(1), table.sum(axis=-1))
     np.testing.assert_allclose(noise, np.full((1, 2), 0.1 / 1.9 * GAMMA**2 * spread))
-    once = learner.variance(
+    once = learner.stage_variance(
         StageArrays(np.array([[1, 0]])), [policy], 0, np.ones(1), table.sum(axis=-1)
     )
     np.testing.assert_allclose(once, [[0.1**2 * GAMMA**2 * spread, 0]])
@@ -209,8 +209,8 @@ def test_variance_is_that_of_simulated_learners():
     game = one_state(1.0)
     stage = StageArrays(np.array([[100, 150]], dtype=np.int64))
     learner = ExpectedTd(game, "state", gamma, ALPHA, beta)
-    table = learner.coefficients(stage, [policy[None]], 0)
+    table = learner.stage_coefficients(stage, [policy[None]], 0)
     np.testing.assert_allclose(table[0].sum(axis=-1), q.mean(axis=0), atol=0.03)
-    formula = learner.variance(stage, [policy[None]], 0, np.ones(1), table.sum(axis=-1))[0]
+    formula = learner.stage_variance(stage, [policy[None]], 0, np.ones(1), table.sum(axis=-1))[0]
     ratio = q.var(axis=0) / formula
     assert np.all((ratio > 0.8) & (ratio < 1.6))  # bootstrapped values fluctuate too: not in it

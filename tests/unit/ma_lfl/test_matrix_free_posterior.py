@@ -43,7 +43,7 @@ def both_rows(game, agent, *, model="state", td=False, n_stages=4, seed=0):
     before = policies[:-1]
     response = np.stack([ALPHA * np.log(joint[agent]) for joint in policies[1:]])
     values = [learner.values(stage, joint, agent, n_stages=n_stages) for joint in before]
-    q = np.stack([learner.coefficients(stage, joint, agent) for joint in before])
+    q = np.stack([learner.stage_coefficients(stage, joint, agent) for joint in before])
     known, none = np.full(response.shape, CERTAIN), np.zeros(response.shape)
     n = q.shape[-1] - 1
     return (

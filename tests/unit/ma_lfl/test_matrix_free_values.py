@@ -39,7 +39,7 @@ def agrees(game, model, kind, *, seed=0):
     one = learner(kind, game, model)
     assert isinstance(one, MatrixFreeModel)
     for agent in range(game.n_agents):
-        dense = one.coefficients(stage, policies, agent)
+        dense = one.stage_coefficients(stage, policies, agent)
         values = one.values(stage, policies, agent, n_stages=3)
         np.testing.assert_allclose(values.offset, dense[..., -1], atol=1e-9)
         unknowns = rng.normal(size=dense.shape[-1] - 1)

@@ -94,7 +94,7 @@ def test_replay_is_the_learner(paper_game, options, model, rule, decay):
         table, values = reward_table(game, model, agent, np.random.default_rng(agent))
         truth = plain(stage, policies[agent], table, agent, rule, decay=decay)
         learner = ReplayedTd(model, GAMMA, ALPHA, BETA, rule, decay, reward=values)
-        rows = learner.coefficients(stage, policies, agent)
+        rows = learner.stage_coefficients(stage, policies, agent)
         assert rows.shape == (*policies[agent].shape, len(values) + 1)
         np.testing.assert_allclose(rows[..., :-1] @ values + rows[..., -1], truth, atol=1e-3)
         never = stage.action_counts(agent) == 0
@@ -107,7 +107,7 @@ def test_replay_stays_exact_over_many_steps(paper_game):
     policies = random_policies(game, 1, concentration=0.1)
     stage, _ = played(game, policies, episodes=200, length=500)
     truth = plain(stage, policies[0], reward := game_table(game), 0, "expected")
-    rows = ReplayedTd("state", GAMMA, ALPHA, BETA).coefficients(stage, policies, 0)
+    rows = ReplayedTd("state", GAMMA, ALPHA, BETA).stage_coefficients(stage, policies, 0)
     values = reward[:, 0, 0]
     # without being recomputed, the running values would be off by twice as much
     np.testing.assert_allclose(rows[..., :-1] @ values + rows[..., -1], truth, atol=4e-4)
@@ -129,11 +129,13 @@ def test_soft_q_is_linear_about_the_reward_handed_in(paper_game):
     errors = []
     for step in (0.4, 0.2):
         near = ReplayedTd("state", GAMMA, ALPHA, BETA, "soft_q", reward=values + step * direction)
-        rows = near.coefficients(stage, policies, 0)
+        rows = near.stage_coefficients(stage, policies, 0)
         errors.append(np.abs(rows[..., :-1] @ values + rows[..., -1] - truth).max())
     assert 3 < errors[0] / errors[1] < 5
-    none = ReplayedTd("state", GAMMA, ALPHA, BETA, "soft_q").coefficients(stage, policies, 0)
-    expected = ReplayedTd("state", GAMMA, ALPHA, BETA, "expected").coefficients(stage, policies, 0)
+    none = ReplayedTd("state", GAMMA, ALPHA, BETA, "soft_q").stage_coefficients(stage, policies, 0)
+    expected = ReplayedTd("state", GAMMA, ALPHA, BETA, "expected").stage_coefficients(
+        stage, policies, 0
+    )
     np.testing.assert_array_equal(none, expected)
 
 
@@ -151,7 +153,8 @@ def test_narrow_integers_and_read_only_steps(paper_game):
     for rule in ("fresh", "executed"):
         learner = ReplayedTd("state", GAMMA, ALPHA, BETA, rule)
         np.testing.assert_array_equal(
-            learner.coefficients(stage, policies, 1), learner.coefficients(small, policies, 1)
+            learner.stage_coefficients(stage, policies, 1),
+            learner.stage_coefficients(small, policies, 1),
         )
 
 
@@ -161,8 +164,8 @@ def test_rules_without_hidden_draws_leave_no_noise(paper_game, rule):
     policies = random_policies(game, 5)
     stage, _ = played(game, policies)
     learner = ReplayedTd("state", GAMMA, ALPHA, BETA, rule)
-    rows = learner.coefficients(stage, policies, 0)
-    assert not learner.variance(stage, policies, 0, game.reward(0), rows[..., -1]).any()
+    rows = learner.stage_coefficients(stage, policies, 0)
+    assert not learner.stage_variance(stage, policies, 0, game.reward(0), rows[..., -1]).any()
 
 
 @pytest.mark.parametrize("options", [{}, {"size": 2, "n_agents": 3}, {"slip": 0.2}])
@@ -176,8 +179,8 @@ def test_noise_is_that_of_simulated_learners(paper_game, options):
         for agent in range(game.n_agents):
             reward = game.reward(agent)
             learner = ReplayedTd("state", GAMMA, ALPHA, BETA)
-            rows = learner.coefficients(stage, policies, agent)
-            noise = learner.variance(stage, policies, agent, reward, rows[..., -1])
+            rows = learner.stage_coefficients(stage, policies, agent)
+            noise = learner.stage_variance(stage, policies, agent, reward, rows[..., -1])
             seen = stage.action_counts(agent) > 0
             gap = q[agent] - rows[..., :-1] @ reward - rows[..., -1]
             assert not noise[~seen].any()
@@ -195,9 +198,9 @@ def test_noise_is_the_same_every_time(paper_game):
     policies = random_policies(game, 7)
     stage, _ = played(game, policies)
     learner = ReplayedTd("state", GAMMA, ALPHA, BETA)
-    rows = learner.coefficients(stage, policies, 0)
+    rows = learner.stage_coefficients(stage, policies, 0)
     first, again = (
-        learner.variance(stage, policies, 0, game.reward(0), rows[..., -1]) for _ in range(2)
+        learner.stage_variance(stage, policies, 0, game.reward(0), rows[..., -1]) for _ in range(2)
     )  # fmt: skip
     np.testing.assert_array_equal(first, again)
 
@@ -208,4 +211,4 @@ def test_transitions_must_have_been_kept(paper_game):
     stage, _ = played(game, policies)
     bare = StageArrays(stage.joint_counts)
     with pytest.raises(ValueError, match="keep_transitions"):
-        ReplayedTd("state", GAMMA, ALPHA, BETA).coefficients(bare, policies, 0)
+        ReplayedTd("state", GAMMA, ALPHA, BETA).stage_coefficients(bare, policies, 0)
