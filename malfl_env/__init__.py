@@ -1,9 +1,10 @@
 """Games of several learning agents: a grid world for PettingZoo and its exact tabular model.
 
-Importing this package registers `malfl/grid_world-v0` in PettingZoo's registries, if it has any.
+Importing this package registers `malfl/grid_world-v0` in Gymnasium's registry and in PettingZoo's,
+if it has any.
 
-Public: the names in `__all__`, and `errors`, `markov_game`, `testing` and `vector`. The rest is
-private. Read `rules` first (the grid world as arrays), then `grid_world` (the environment) and
+Public: the names in `__all__`, and `errors`, `markov_game`, `observations`, `testing` and `vector`.
+The rest is private. Read `rules` first (the grid world as arrays), then `grid_world` (the environment) and
 `markov_game` (the tabular model).
 """
 

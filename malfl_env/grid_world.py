@@ -14,13 +14,14 @@ from typing import Any, NoReturn, TypeAlias
 
 import gymnasium
 import numpy as np
-from gymnasium.spaces import Discrete, MultiDiscrete
+from gymnasium.spaces import Discrete, Space
 from numpy.typing import NDArray
 from pettingzoo.utils.env import ParallelEnv
 
 from malfl_env.checks import check_choice, check_count, check_table_bytes
 from malfl_env.errors import InputError
 from malfl_env.markov_game import MarkovGame
+from malfl_env.observations import FORMS, observation_space, observations_of
 from malfl_env.rendering import render_ansi, render_rgb
 from malfl_env.rewards import Reward, grid_rewards, state_rewards
 from malfl_env.rules import ACTIONS, MOVE_BYTES, Cells, GridRules, cell_successors, grid_rules
@@ -28,15 +29,14 @@ from malfl_env.tabular import grid_game
 
 __all__ = ["GridWorld"]
 
-IntArray = NDArray[np.int64]
-
 RENDER_MODES = ("human", "ansi", "rgb_array")
 _TRAIL_LENGTH = 12  # steps that a trail shows
 _MAX_RECORDS = 2**15
 """Largest number of joint states with a record, about 20 MB; then all records are dropped."""
 
 MoveList: TypeAlias = list[list[int]]
-Record: TypeAlias = tuple[IntArray, dict[str, float]]
+Observation: TypeAlias = NDArray[Any]
+Record: TypeAlias = tuple[Observation, dict[str, float]]
 
 
 class GridWorld(ParallelEnv):  # type: ignore[misc]  # pettingzoo ships no types
@@ -45,8 +45,8 @@ class GridWorld(ParallelEnv):  # type: ignore[misc]  # pettingzoo ships no types
     Agents `agent_0`, `agent_1`, ... choose at the same time from five actions: down, up, left,
     right, stay. An agent that moves into the border or a wall stays in its cell. From its goal
     every action takes an agent back to its start. Agents may share a cell. All agents observe the
-    row and the column of every agent, in agent order. Episodes never terminate; after `max_cycles`
-    steps they are truncated for all agents.
+    row and the column of every agent, in agent order, in the form that `observations` selects.
+    Episodes never terminate; after `max_cycles` steps they are truncated for all agents.
 
     Args:
         size: number of rows and of columns, at least 2.
@@ -64,6 +64,11 @@ class GridWorld(ParallelEnv):  # type: ignore[misc]  # pettingzoo ships no types
             one drawn uniformly from all five.
         max_cycles: steps until an episode is truncated.
         render_mode: None, "human" (prints the board at every step), "ansi" or "rgb_array".
+        observations: form of the observations and of `state()`. "cells": rows and columns as whole
+            numbers, `MultiDiscrete`; "one_hot": a one-hot block for every row and column, a float32
+            `Box` of `2 * n_agents * size` numbers; "coordinates": rows and columns divided by
+            `size - 1`, a float32 `Box` of `2 * n_agents` numbers from 0 to 1. The game is the same
+            in every form.
 
     Raises:
         InputError: for an invalid option; the message names it, its value and what is allowed.
@@ -77,7 +82,7 @@ class GridWorld(ParallelEnv):  # type: ignore[misc]  # pettingzoo ships no types
     }
 
     _cells: tuple[int, ...]
-    _observation: IntArray
+    _observation: Observation
     _rewards: dict[str, float]
     _trail: tuple[tuple[int, ...], ...]
 
@@ -89,11 +94,13 @@ class GridWorld(ParallelEnv):  # type: ignore[misc]  # pettingzoo ships no types
         rewards: str | Sequence[Reward] = "homogeneous",
         starts: Cells | None = None,
         goals: Cells | None = None,
-        walls: Collection[Sequence[int]] | IntArray = (),
+        walls: Collection[Sequence[int]] | NDArray[np.int64] = (),
         slip: float = 0.0,
         max_cycles: int = 1000,
         render_mode: str | None = None,
+        observations: str = "cells",
     ) -> None:
+        self.observations = check_choice("observations", observations, FORMS)
         self.rules = grid_rules(
             size=size, n_agents=n_agents, starts=starts, goals=goals, walls=walls, slip=slip
         )
@@ -105,12 +112,14 @@ class GridWorld(ParallelEnv):  # type: ignore[misc]  # pettingzoo ships no types
         self.possible_agents = [f"agent_{index}" for index in range(n_agents)]
         self.agents: list[str] = []
         digits = [self.rules.size] * (2 * self.rules.n_agents)
-        self.state_space = MultiDiscrete(digits)
-        self.observation_spaces = {agent: MultiDiscrete(digits) for agent in self.possible_agents}
+        self.state_space = observation_space(self.observations, digits)
+        self.observation_spaces: dict[str, Space[Any]] = {
+            agent: observation_space(self.observations, digits) for agent in self.possible_agents
+        }
         self.action_spaces = {agent: Discrete(len(ACTIONS)) for agent in self.possible_agents}
         self.np_random = np.random.default_rng()
         self._moves = _move_lists(self.rules)
-        self._records = _StateRecords(self.rules, self.agent_rewards)
+        self._records = _StateRecords(self.rules, self.agent_rewards, self.observations)
         self._action_tables = tuple(
             (agent, reward)
             for agent, reward in zip(self.possible_agents, self.agent_rewards, strict=True)
@@ -127,7 +136,7 @@ class GridWorld(ParallelEnv):  # type: ignore[misc]  # pettingzoo ships no types
     def max_cycles(self, value: int) -> None:
         self._max_cycles = check_count("max_cycles", value, minimum=1)
 
-    def observation_space(self, agent: str) -> MultiDiscrete:
+    def observation_space(self, agent: str) -> Space[Any]:
         """Rows and columns of all agents; the same object at every call."""
         return self.observation_spaces[agent]
 
@@ -137,7 +146,7 @@ class GridWorld(ParallelEnv):  # type: ignore[misc]  # pettingzoo ships no types
 
     def reset(
         self, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[dict[str, IntArray], dict[str, dict[str, Any]]]:
+    ) -> tuple[dict[str, Observation], dict[str, dict[str, Any]]]:
         """Put every agent on its start.
 
         Args:
@@ -163,7 +172,7 @@ class GridWorld(ParallelEnv):  # type: ignore[misc]  # pettingzoo ships no types
     def step(
         self, actions: Mapping[str, int]
     ) -> tuple[
-        dict[str, IntArray],
+        dict[str, Observation],
         dict[str, float],
         dict[str, bool],
         dict[str, bool],
@@ -176,14 +185,17 @@ class GridWorld(ParallelEnv):  # type: ignore[misc]  # pettingzoo ships no types
 
         Returns:
             Observations after the move, rewards of the joint state before it, terminations (always
-            False), truncations and empty infos, each by agent. No two of them share memory.
+            False), truncations and empty infos, each by agent. No two of them share memory. After
+            the end of an episode, an empty dictionary of actions gives five empty dictionaries.
 
         Raises:
             InputError: for a missing or unknown agent, or an action that is not 0..4.
-            RuntimeError: after the end of an episode, or before the first `reset`.
+            RuntimeError: for actions after the end of an episode, and before the first `reset`.
         """
         agents = self.agents
         if not agents:
+            if self._cycle and isinstance(actions, Mapping) and not actions:
+                return {}, {}, {}, {}, {}
             raise RuntimeError("no episode is running: call reset() before step()")
         try:
             chosen = [actions[agent] for agent in agents]
@@ -217,9 +229,9 @@ class GridWorld(ParallelEnv):  # type: ignore[misc]  # pettingzoo ships no types
             {agent: {} for agent in agents},
         )
 
-    def state(self) -> IntArray:
-        """Row and column of every agent, int64 `(2 * n_agents,)`, as every agent observes them."""
-        observation: IntArray = self._observation.copy()
+    def state(self) -> Observation:
+        """Row and column of every agent, as every agent observes them."""
+        observation: Observation = self._observation.copy()
         return observation
 
     def render(self) -> str | NDArray[np.uint8] | None:
@@ -247,7 +259,7 @@ class GridWorld(ParallelEnv):  # type: ignore[misc]  # pettingzoo ships no types
             InputError: if its reward tables would take more than
                 `malfl_env.checks.MAX_TABLE_BYTES`.
         """
-        return grid_game(self.rules, self.agent_rewards)
+        return grid_game(self.rules, self.agent_rewards, observation_form=self.observations)
 
     def _begin(self) -> None:
         self._cycle = 0
@@ -307,16 +319,18 @@ def _move_lists(rules: GridRules) -> tuple[MoveList, ...]:
 class _StateRecords(dict[tuple[int, ...], Record]):
     """Observation and rewards of joint states, computed at the first lookup.
 
-    A key holds the cell of every agent. A record is the observation, int64 `(2 * n_agents,)`, and
-    the reward by agent id, 0.0 for an agent whose reward depends on the actions, too.
+    A key holds the cell of every agent. A record is the observation, and the reward by agent id,
+    0.0 for an agent whose reward depends on the actions, too.
 
     Args:
         rules: the rules of the game.
         rewards: one per agent, as in the result of `grid_rewards`.
+        form: of the observations.
     """
 
-    def __init__(self, rules: GridRules, rewards: tuple[Reward, ...]) -> None:
+    def __init__(self, rules: GridRules, rewards: tuple[Reward, ...], form: str) -> None:
         super().__init__()
+        self._form = form
         self._rules = rules
         self._rewards = rewards
         self._agents = [f"agent_{index}" for index in range(rules.n_agents)]
@@ -330,12 +344,14 @@ class _StateRecords(dict[tuple[int, ...], Record]):
         }
         if len(self) >= _MAX_RECORDS:
             self.clear()
-        record = self[cells] = positions.reshape(-1), rewards
+        digits = positions.reshape(-1)
+        shape = (self._rules.size,) * len(digits)
+        record = self[cells] = observations_of(self._form, digits, shape), rewards
         return record
 
-    def __reduce__(self) -> tuple[type[_StateRecords], tuple[GridRules, tuple[Reward, ...]]]:
+    def __reduce__(self) -> tuple[Any, ...]:
         """Copies and pickles begin without records."""
-        return _StateRecords, (self._rules, self._rewards)
+        return _StateRecords, (self._rules, self._rewards, self._form)
 
     def _state_reward(
         self, agent_index: int, cells: tuple[int, ...], positions: NDArray[np.int64]

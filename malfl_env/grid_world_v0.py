@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import gymnasium
 import pettingzoo
 from pettingzoo.utils.conversions import parallel_to_aec
 from pettingzoo.utils.env import AECEnv
@@ -35,10 +36,17 @@ def env(**options: Any) -> AECEnv:
 
 
 def register_environments() -> None:
-    """Register the grid world in PettingZoo's parallel and AEC registries, once.
+    """Register the grid world in PettingZoo's parallel and AEC registries and in Gymnasium's, once.
 
-    PettingZoo has registries since version 1.27; with an older version nothing happens.
+    Gymnasium makes `malfl_env.single_agent_env`, and `malfl_env.vector.SingleAgentVector` by
+    `gymnasium.make_vec`. PettingZoo has registries since version 1.27; an older version has none.
     """
+    if ENVIRONMENT_ID not in gymnasium.registry:
+        gymnasium.register(
+            ENVIRONMENT_ID,
+            entry_point="malfl_env.single_agent:single_agent_env",
+            vector_entry_point="malfl_env.vector:SingleAgentVector",
+        )
     register: Any = getattr(pettingzoo, "register", None)
     if register is None:
         return

@@ -18,8 +18,9 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from malfl_env.checks import check_table_bytes
+from malfl_env.checks import check_choice, check_table_bytes
 from malfl_env.errors import InputError
+from malfl_env.observations import FORMS, observation_digits
 
 __all__ = ["Factor", "MarkovGame", "deterministic_game"]
 
@@ -126,6 +127,8 @@ class MarkovGame:
         rewards: per agent `(n_states,)` if its reward depends on the state alone, otherwise
             `(n_states, *n_actions)`. None: the game was stripped of its rewards, as observers
             receive it.
+        observation_form: the form in which the agents of the environment observe the digits, one of
+            `malfl_env.observations.FORMS`. `state_index` reads it, nothing else depends on it.
 
     The reward of a step is a function of the joint state before the move and of the joint action.
     Reward tables are kept as read-only copies, also in copied and unpickled games.
@@ -139,10 +142,12 @@ class MarkovGame:
     start: int
     observation_shape: tuple[int, ...] = ()
     rewards: tuple[FloatArray, ...] | None = None
+    observation_form: str = "cells"
 
     def __post_init__(self) -> None:
         if not self.observation_shape:
             object.__setattr__(self, "observation_shape", self.n_local)
+        check_choice("observation_form", self.observation_form, FORMS)
         self._check_dynamics()
         if prod(self.observation_shape) != self.n_states:
             raise InputError(
@@ -225,32 +230,25 @@ class MarkovGame:
 
         Args:
             observation: whole numbers `(..., len(observation_shape))`: one digit per entry of
-                `observation_shape`; in the grid world the row and column of every agent.
+                `observation_shape`; in the grid world the row and column of every agent. In games
+                whose `observation_form` is not "cells", floats are read in that form; whole numbers
+                of an integer type remain digits.
 
         Returns:
             The joint state: an int for one observation, else an int64 array `(...)`.
 
         Raises:
-            InputError: for a wrong number of digits, or a digit that is not a whole number in its
-                range.
+            InputError: for a wrong number of digits, a digit that is not a whole number in its
+                range, or floats that are not the observation of a joint state.
         """
-        digits = np.asarray(observation)
         shape = self.observation_shape
-        if digits.dtype.kind not in "iuf" or digits.shape[-1:] != (len(shape),):
-            fits = False
-        else:
-            fits = bool(np.all((digits >= 0) & (digits < shape) & (digits == np.floor(digits))))
-        if not fits:
-            raise InputError(
-                f"an observation must be {len(shape)} whole numbers >= 0 and below {shape}; "
-                f"got {observation!r}"
-            )
-        columns = np.moveaxis(digits.astype(np.int64), -1, 0)
+        digits = observation_digits(self.observation_form, observation, shape)
+        columns = np.moveaxis(digits, -1, 0)
         index = np.asarray(np.ravel_multi_index(tuple(columns), shape), dtype=np.int64)
         return int(index) if digits.ndim == 1 else index
 
     def observation(self, states: int | IntArray) -> IntArray:
-        """Observations of joint states, int64 `(..., len(observation_shape))`.
+        """Digits of joint states, int64 `(..., len(observation_shape))`, in every form.
 
         The inverse of `state_index`.
         """

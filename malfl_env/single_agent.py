@@ -8,13 +8,14 @@ from typing import Any, TypeAlias
 
 import gymnasium
 import numpy as np
-from gymnasium.spaces import Discrete, MultiDiscrete, Space
+from gymnasium.spaces import Discrete, MultiDiscrete
 from numpy.typing import NDArray
 from pettingzoo.utils.env import ParallelEnv
 
 from malfl_env.checks import check_choice, check_count, check_numbers
 from malfl_env.errors import InputError
 from malfl_env.grid_world import GridWorld
+from malfl_env.observations import observation_digits
 
 __all__ = ["Policy", "SingleAgentView", "single_agent_env"]
 
@@ -123,13 +124,15 @@ class _Uniform:
 class _Table:
     """Draw an action from the row of a table that belongs to an observation."""
 
-    def __init__(self, table: FloatArray, digits: tuple[int, ...], first: int) -> None:
+    def __init__(self, table: FloatArray, form: str, digits: tuple[int, ...], first: int) -> None:
         cumulative = np.cumsum(table, axis=-1)
         self._cumulative = cumulative / cumulative[:, -1:]
-        self._digits = digits
+        self._form, self._digits = form, digits
         self._first = first
 
     def __call__(self, observation: Any, rng: np.random.Generator) -> int:
+        if self._form != "cells":
+            observation = observation_digits(self._form, observation, self._digits)
         state = np.ravel_multi_index(tuple(np.atleast_1d(observation)), self._digits)
         row = self._cumulative[state]
         return self._first + int(np.searchsorted(row, rng.random(), side="right"))
@@ -144,7 +147,7 @@ def _action_rule(env: ParallelEnv, agent: str, policy: Policy | None) -> ActionR
         raise InputError(f"policies: {agent} has the action space {space}; pass a callable for it")
     if policy is None:
         return _Uniform(space)
-    digits = _digits(env.observation_space(agent))
+    form, digits = _numbering(env, agent)
     name = f"policies: the table of {agent}"
     table = check_numbers(name, policy, allowed="an array of probabilities or a callable")
     expected = (prod(digits), int(space.n))
@@ -158,11 +161,19 @@ def _action_rule(env: ParallelEnv, agent: str, policy: Policy | None) -> ActionR
             f"{name} must hold probabilities that sum to 1 in every state; "
             f"row {state} is {table[state].tolist()}"
         )
-    return _Table(table, digits, int(space.start))
+    return _Table(table, form, digits, int(space.start))
 
 
-def _digits(space: Space[Any]) -> tuple[int, ...]:
-    """Number of values of every digit of an observation; empty if it does not number a state."""
+def _numbering(env: ParallelEnv, agent: str) -> tuple[str, tuple[int, ...]]:
+    """Form of an agent's observations and number of values of every digit.
+
+    There are no digits if an observation does not number a state.
+    """
+    space, grid = env.observation_space(agent), env.unwrapped
     if isinstance(space, MultiDiscrete) and space.nvec.ndim == 1 and not space.start.any():
-        return tuple(int(digit) for digit in space.nvec)
-    return (int(space.n),) if isinstance(space, Discrete) and space.start == 0 else ()
+        return "cells", tuple(int(digit) for digit in space.nvec)
+    if isinstance(space, Discrete) and space.start == 0:
+        return "cells", (int(space.n),)
+    if isinstance(grid, GridWorld) and space == grid.observation_space(agent):
+        return grid.observations, (grid.rules.size,) * (2 * grid.rules.n_agents)
+    return "cells", ()

@@ -102,12 +102,15 @@ def _description(env: Any) -> str:
     return described
 
 
-def grid_game(rules: GridRules, rewards: tuple[Reward, ...]) -> MarkovGame:
+def grid_game(
+    rules: GridRules, rewards: tuple[Reward, ...], *, observation_form: str = "cells"
+) -> MarkovGame:
     """The tabular model of a grid world.
 
     Args:
         rules: the rules of the game.
         rewards: one per agent, as in the result of `grid_rewards`.
+        observation_form: as in `MarkovGame`.
 
     Returns:
         A game with one factor per agent: its cell, moved by its own action. Joint states are
@@ -132,4 +135,5 @@ def grid_game(rules: GridRules, rewards: tuple[Reward, ...]) -> MarkovGame:
         start=rules.joint_state(rules.start_cells),
         observation_shape=(rules.size,) * (2 * rules.n_agents),
         rewards=tables,
+        observation_form=observation_form,
     )

@@ -28,6 +28,7 @@ from malfl_env.vector_games import (
     BACKENDS,
     Batch,
     GridWorldVector,
+    Observations,
     seeded_generator,
 )
 
@@ -38,7 +39,7 @@ FloatArray = NDArray[np.float64]
 BatchRule: TypeAlias = Callable[["SingleAgentVector"], Any]
 
 
-class SingleAgentVector(VectorEnv[IntArray, IntArray, NDArray[Any]]):
+class SingleAgentVector(VectorEnv[Observations, IntArray, NDArray[Any]]):
     """Many grid worlds from the perspective of one learner, as a Gymnasium `VectorEnv`.
 
     The batched form of `single_agent_env`.
@@ -48,9 +49,10 @@ class SingleAgentVector(VectorEnv[IntArray, IntArray, NDArray[Any]]):
         agent: the agent that learns.
         policies: policies of other agents, by agent id: an array `(n_states, 5)` of probabilities
             with a row per joint state, numbered as in `MarkovGame`; or a callable `f(observations,
-            rng)` that receives the observations of all games, `(num_envs, 2 * n_agents)`, returns
-            one action per game, and draws random numbers from `rng` only. Agents without a policy
-            draw uniformly.
+            rng)` that receives the observations of all games, returns one action per game, and
+            draws random numbers from `rng` only. Agents without a policy draw uniformly.
+        max_episode_steps: truncates episodes earlier than `max_cycles`, as in `gymnasium.make`;
+            None: no earlier. `gymnasium.make_vec` passes it on.
         autoreset_mode, copy, backend, **options: as for `GridWorldVector`.
 
     Raises:
@@ -66,13 +68,17 @@ class SingleAgentVector(VectorEnv[IntArray, IntArray, NDArray[Any]]):
         autoreset_mode: Any = "SameStep",
         copy: bool = True,
         backend: str = "numpy",
+        max_episode_steps: int | None = None,
         **options: Any,
     ) -> None:
         num_envs = self.num_envs = check_count("num_envs", num_envs, minimum=1)
+        view = single_agent_env(agent=agent, policies=policies, **options)
+        if max_episode_steps is not None:
+            limit = check_count("max_episode_steps (if not None)", max_episode_steps, minimum=1)
+            options["max_cycles"] = min(limit, view.parallel_env.max_cycles)
         self.games = GridWorldVector(
             num_envs, autoreset_mode=autoreset_mode, copy=copy, backend=backend, **options
         )
-        view = single_agent_env(agent=agent, policies=policies, **options)
         self.metadata = {**view.metadata, "render_modes": [], **self.games.metadata}
         self.single_observation_space = view.observation_space
         self.single_action_space = view.action_space
@@ -93,7 +99,7 @@ class SingleAgentVector(VectorEnv[IntArray, IntArray, NDArray[Any]]):
         *,
         seed: int | Sequence[int] | None = None,
         options: dict[str, Any] | None = None,
-    ) -> tuple[IntArray, dict[str, Any]]:
+    ) -> tuple[Observations, dict[str, Any]]:
         """Begin episodes.
 
         Args:
@@ -102,7 +108,7 @@ class SingleAgentVector(VectorEnv[IntArray, IntArray, NDArray[Any]]):
             options: `reset_mask`, bool `(num_envs,)`, selects the games; default: all.
 
         Returns:
-            Observations of all games, int64 `(num_envs, 2 * n_agents)`, and empty infos.
+            Observations of all games, a batch of `single_observation_space`, and empty infos.
 
         Raises:
             InputError, RuntimeError: as `GridWorldVector.reset`.
@@ -121,10 +127,10 @@ class SingleAgentVector(VectorEnv[IntArray, IntArray, NDArray[Any]]):
             actions: the learner's actions 0..4, `(num_envs,)`, of any integer type.
 
         Returns:
-            Observations int64 `(num_envs, 2 * n_agents)`; the learner's rewards, float64;
-            terminations (all False) and truncations, bool; each `(num_envs,)`. Infos are empty. If
-            a game is truncated with "SameStep", they hold `final_obs` and `final_info` with their
-            masks `_final_obs` and `_final_info`, as in Gymnasium's `SyncVectorEnv`.
+            Observations as from `reset`; the learner's rewards, float64; terminations (all False)
+            and truncations, bool; each `(num_envs,)`. Infos are empty. If a game is truncated with
+            "SameStep", they hold `final_obs` and `final_info` with their masks `_final_obs` and
+            `_final_info`, as in Gymnasium's `SyncVectorEnv`.
 
         Raises:
             InputError: if actions of the learner or of a callable policy have another type or
@@ -152,7 +158,7 @@ class SingleAgentVector(VectorEnv[IntArray, IntArray, NDArray[Any]]):
             )
         return array
 
-    def _final(self, observations: IntArray, mask: NDArray[np.bool_]) -> dict[str, Any]:
+    def _final(self, observations: Observations, mask: NDArray[np.bool_]) -> dict[str, Any]:
         """Infos in the form of `SyncVectorEnv`: object arrays, None for games that go on."""
         final = np.full(self.num_envs, None, dtype=object)
         for game in np.flatnonzero(mask):

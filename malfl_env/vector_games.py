@@ -13,15 +13,24 @@ from numpy.typing import NDArray
 from malfl_env.checks import check_choice, check_count, check_table_bytes, is_sequence
 from malfl_env.errors import InputError
 from malfl_env.grid_world import GridWorld
+from malfl_env.observations import observations_of
 from malfl_env.rules import ACTIONS
 from malfl_env.vector_tables import JOINT_ENTRIES, CellTables, JointTables, joint_entries, slipped
 
-__all__ = ["AUTORESET_MODES", "BACKENDS", "Batch", "GridWorldVector", "seeded_generator"]
+__all__ = [
+    "AUTORESET_MODES",
+    "BACKENDS",
+    "Batch",
+    "GridWorldVector",
+    "Observations",
+    "seeded_generator",
+]
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
-Batch: TypeAlias = tuple[IntArray, FloatArray, BoolArray, BoolArray, dict[str, Any]]
+Observations: TypeAlias = NDArray[Any]
+Batch: TypeAlias = tuple[Observations, FloatArray, BoolArray, BoolArray, dict[str, Any]]
 
 AUTORESET_MODES = ("SameStep", "NextStep", "Disabled")
 """Values of Gymnasium's `AutoresetMode`."""
@@ -76,9 +85,12 @@ class GridWorldVector:
             )
         env = GridWorld(**options)
         self.rules = env.rules
+        self._form, self._shape = env.observations, (env.rules.size,) * (2 * env.rules.n_agents)
         self.max_cycles = min(env.max_cycles, 2**62)  # fits the arrays, and no episode is that long
         n_agents = self.n_agents = self.rules.n_agents
-        check_table_bytes(8 * n_games * (10 * n_agents + 4), f"a batch of {n_games} games")
+        n_numbers = 0 if self._form == "cells" else env.state_space.shape[0]
+        n_bytes = 8 * n_games * (10 * n_agents + 4 + n_numbers)
+        check_table_bytes(n_bytes, f"a batch of {n_games} games")
         compiled = _compiled(backend, joint_entries(self.rules), n_games)
         self._tables: JointTables | CellTables
         if joint_entries(self.rules) <= JOINT_ENTRIES:
@@ -100,7 +112,7 @@ class GridWorldVector:
 
     def reset(
         self, seed: int | Sequence[int] | None = None, options: Mapping[str, Any] | None = None
-    ) -> tuple[IntArray, dict[str, Any]]:
+    ) -> tuple[Observations, dict[str, Any]]:
         """Put games on their starts.
 
         Args:
@@ -110,8 +122,9 @@ class GridWorldVector:
             options: `reset_mask`, bool `(n_games,)`, selects the games; default: all.
 
         Returns:
-            Observations of all games, int64 `(n_games, 2 * n_agents)`: the row and column of every
-            agent, the same for all agents; and an empty dictionary.
+            Observations of all games, the same for all agents: int64 `(n_games, 2 * n_agents)`,
+            the row and column of every agent, or the form that `observations` selects, float32
+            `(n_games, n)`; and an empty dictionary.
 
         Raises:
             InputError: for a seed that is not a whole number >= 0, a wrong number of seeds, or a
@@ -130,7 +143,7 @@ class GridWorldVector:
         if self._over is not None:
             left = self._over & ~mask
             self._over = left if left.any() else None
-        return observations, {}
+        return self._shown(observations), {}
 
     def step(self, actions: Any) -> Batch:
         """Move all agents of all games.
@@ -140,7 +153,7 @@ class GridWorldVector:
                 order is read without a copy.
 
         Returns:
-            Observations int64 `(n_games, 2 * n_agents)`; rewards float64 `(n_games, n_agents)` of
+            Observations as from `reset`; rewards float64 `(n_games, n_agents)` of
             the joint states before the move; terminations (all False) and truncations, bool
             `(n_games,)`, one for all agents of a game; infos, usually empty. If a game is truncated
             with "SameStep", infos hold `final_obs`, last observations in the form of the first
@@ -170,13 +183,17 @@ class GridWorldVector:
         if self._clock == self._next_end:
             np.equal(self._ends, self._clock, out=truncations)
             infos = self._end(truncations, observations)
-        return observations, rewards, terminations, truncations, infos
+        return self._shown(observations), rewards, terminations, truncations, infos
 
-    def observations(self) -> IntArray:
-        """The present observations, int64 `(n_games, 2 * n_agents)`, a new array."""
+    def observations(self) -> Observations:
+        """The present observations in a new array, as from `reset`."""
         observations = np.empty((self.n_games, 2 * self.n_agents), dtype=np.int64)
         self._tables.observe(self._states, observations)
-        return observations
+        return self._shown(observations)
+
+    def _shown(self, digits: IntArray) -> Observations:
+        """Rows and columns in the form that agents observe; a new array unless it is "cells"."""
+        return observations_of(self._form, digits, self._shape)
 
     def joint_states(self) -> IntArray:
         """The joint state of each game, int64 `(n_games,)`, numbered as in `MarkovGame`.
@@ -191,7 +208,8 @@ class GridWorldVector:
         if self.autoreset_mode != "SameStep":
             self._over = truncations.copy()
             return {}
-        infos = {"final_obs": observations.copy(), "_final_obs": truncations.copy()}
+        final = self._shown(observations if self._form != "cells" else observations.copy())
+        infos = {"final_obs": final, "_final_obs": truncations.copy()}
         self._restart(truncations, observations)
         return infos
 

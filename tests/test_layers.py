@@ -50,6 +50,7 @@ FACES = frozenset(
         "malfl_env",
         "malfl_env.errors",
         "malfl_env.markov_game",
+        "malfl_env.observations",
         "malfl_env.testing",
         "malfl_algos",
         "malfl_algos.contract",

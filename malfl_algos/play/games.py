@@ -123,6 +123,7 @@ class _GridWorlds:
             walls=rules.walls,
             slip=rules.slip,
             max_cycles=env.max_cycles,
+            observations=env.observations,
         )
 
     def reset(self, rng: np.random.Generator) -> Observations:
@@ -139,7 +140,7 @@ class _GridWorlds:
             truncated[numbers],
         )
 
-    def _everyones(self, observations: IntArray) -> Observations:
+    def _everyones(self, observations: NDArray[Any]) -> Observations:
         return (narrowed(observations, self.spaces[0]),) * len(self.agents)
 
 

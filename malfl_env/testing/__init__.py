@@ -42,12 +42,13 @@ def check_parallel_env(
     - *Declaration*: "not a parallel environment"; "factory returned one object twice"; "no name in
       metadata"; "possible_agents repeats or is empty"; "not a space"; "space is a new object" (each
       agent's spaces must be the same object at every call, also after a reset).
-    - *Returned values*, at every reset and step: "call raised"; "wrong return value" (a reset
-      returns two dicts, a step five); "agent missing from ..." and "agent too many in ..."
-      observations, rewards, terminations, truncations or infos (extra keys in infos are
+    - *Returned values*, at every reset and step: "call raised" (in `close()`, too); "wrong return
+      value" (a reset returns two dicts, a step five); "agent missing from ..." and "agent too many
+      in ..." observations, rewards, terminations, truncations or infos (extra keys in infos are
       allowed if they name no agent); "observation outside its space" (type, shape, dtype or value);
       "reward is not a number" (text, bools, arrays), "reward is not finite"; "flag in ... is not a
-      bool"; "info is not a dict"; "state() outside state_space" where there is one.
+      bool"; "info is not a dict"; "state() outside state_space" where there is one; "action_mask
+      does not fit its space" (for MultiDiscrete, Gymnasium takes a tuple of masks, not one array).
     - *Agents*: "no agents after reset"; "agent outside possible_agents"; "possible_agents changed";
       "agent listed twice"; "finished agent still in agents"; "finished agent came back"; "agent
       left without an end".

@@ -235,9 +235,16 @@ class ActionSampler:
             value = moment.returned[part][agent]
             if mask is None and isinstance(value, Mapping):
                 mask = value.get("action_mask")
-        if isinstance(mask, (list, np.ndarray)):
-            mask = np.asarray(mask, dtype=np.int8)
-        return self._spaces[agent].sample(mask)
+        if mask is None:
+            return self._spaces[agent].sample()
+        try:
+            if isinstance(mask, (list, np.ndarray)):
+                mask = np.asarray(mask, dtype=np.int8)
+            return self._spaces[agent].sample(mask)
+        except Exception as error:
+            space = self._spaces[agent]
+            detail = f"the mask {shown(mask)} of {agent!r} does not fit {space}: {error}"
+            fail("action_mask does not fit its space", f"step {moment.step}", detail)
 
 
 def in_step(

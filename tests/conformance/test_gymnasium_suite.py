@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
-from malfl_env import single_agent_env
+from malfl_env import grid_world_v0, single_agent_env
 
 pytestmark = [
     pytest.mark.filterwarnings("error"),
@@ -21,6 +21,8 @@ CONFIGURATIONS = {
     "slip": {"slip": 0.3},
     "three": {"n_agents": 3, "size": 4, "walls": [(1, 1)]},
     "table": {"policies": {"agent_1": np.full((81, 5), 0.2)}, "slip": 0.1},
+    "one-hot": {"observations": "one_hot", "policies": {"agent_1": np.full((81, 5), 0.2)}},
+    "coordinates": {"observations": "coordinates", "slip": 0.2},
     "callable": {"policies": {"agent_1": lambda observation, rng: rng.integers(5)}},
 }
 
@@ -41,4 +43,10 @@ def test_check_env_with_every_render_mode(options: dict[str, object], capsys) ->
         check_env(gymnasium.make(name, disable_env_checker=True).unwrapped)
     finally:
         del gymnasium.registry[name]
+    assert "step 0 of 1000" in capsys.readouterr().out
+
+
+def test_check_env_of_the_registered_id(options: dict[str, object], capsys) -> None:
+    name = grid_world_v0.ENVIRONMENT_ID
+    check_env(gymnasium.make(name, disable_env_checker=True, **options).unwrapped)
     assert "step 0 of 1000" in capsys.readouterr().out

@@ -46,6 +46,8 @@ CONFIGURATIONS = {
     "own-rewards": {"rewards": [distance_reward, np.arange(81.0)]},
     "joint-rewards": {"rewards": [np.ones((81, 5, 5)), "avoid"]},
     "large": {"size": 40, "n_agents": 8},
+    "one-hot": {"observations": "one_hot", "slip": 0.1},
+    "coordinates": {"observations": "coordinates", "n_agents": 3, "size": 4},
 }
 
 

@@ -11,7 +11,7 @@ import pytest
 from gymnasium.vector import SyncVectorEnv, VectorEnv
 from gymnasium.wrappers.vector import RecordEpisodeStatistics, TransformReward
 
-from malfl_env import single_agent_env
+from malfl_env import grid_world_v0, single_agent_env
 from malfl_env.vector import SingleAgentVector
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -28,6 +28,8 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
         "rewards": "heterogeneous",
         "policies": {"agent_0": np.eye(5)[CHOSEN]},
     },
+    "one-hot": {"observations": "one_hot", "policies": {"agent_1": np.eye(5)[CHOSEN]}},
+    "coordinates": {"observations": "coordinates", "policies": {"agent_1": np.eye(5)[CHOSEN]}},
     "three": {
         "n_agents": 3,
         "size": 2,
@@ -100,19 +102,21 @@ def test_spaces_and_metadata() -> None:
 
 
 def test_make_vec() -> None:
-    name = "test_malfl/grid-v0"
-    gymnasium.register(
-        name,
-        entry_point="malfl_env:single_agent_env",
-        vector_entry_point="malfl_env.vector:SingleAgentVector",
-    )
-    try:
-        env = gymnasium.make_vec(name, num_envs=5, slip=0.2, agent="agent_1")
-    finally:
-        del gymnasium.registry[name]
+    name = grid_world_v0.ENVIRONMENT_ID
+    env = gymnasium.make_vec(name, num_envs=5, slip=0.2, agent="agent_1")
     assert isinstance(env, SingleAgentVector)
     assert env.spec.id == name
     assert env.reset(seed=0)[0].shape == (5, 4)
+    env.close()
+
+
+@pytest.mark.parametrize("mode", ["sync", "vector_entry_point"])
+def test_make_vec_with_fewer_steps(mode: str) -> None:
+    name = grid_world_v0.ENVIRONMENT_ID
+    env = gymnasium.make_vec(name, num_envs=2, vectorization_mode=mode, max_episode_steps=3)
+    env.reset(seed=0)
+    ends = [env.step(np.zeros(2, dtype=np.int64))[3].tolist() for _ in range(3)]
+    assert ends == [[False, False], [False, False], [True, True]]
     env.close()
 
 

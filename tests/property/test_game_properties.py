@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from malfl_env import MarkovGame, grid_world_v0, markov_game
 from malfl_env.grid_world import GridWorld
+from malfl_env.observations import FORMS
 from malfl_env.rewards import FAMILIES
 
 N_ACTIONS = 5
@@ -38,6 +39,7 @@ def grid_options(draw: st.DrawFn) -> dict[str, object]:
         "goals": goals,
         "rewards": draw(st.sampled_from(list(FAMILIES)) | per_agent),
         "walls": draw(st.lists(cell, max_size=size)),
+        "observations": draw(st.sampled_from(FORMS)),
     }
     try:
         grid_world_v0.parallel_env(**options)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from vector_cases import FORMS, choose_form, play_beside
 
 from malfl_env import grid_world_v0
+from malfl_env.observations import FORMS as OBSERVATIONS
 from malfl_env.vector import AUTORESET_MODES, GridWorldVector
 
 
@@ -37,6 +38,7 @@ def games(draw: st.DrawFn) -> dict[str, Any]:
         "walls": walls,
         "rewards": [draw(st.sampled_from(rewards)) for _ in range(n_agents)],
         "max_cycles": draw(st.integers(1, 6)),
+        "observations": draw(st.sampled_from(OBSERVATIONS)),
     }
 
 

@@ -48,15 +48,16 @@ def play_beside(batch: GridWorldVector, make: Callable[[], GridWorld], actions: 
             for game in np.flatnonzero(truncations):
                 seen[game] = rows(envs[game].reset()[0])
         results = batch.step(row)
-        _same(results[0], seen, np.int64)
+        kind = envs[0].state_space.dtype
+        _same(results[0], seen, kind)
         _same(results[1], rewards, np.float64)
         _same(results[2], np.zeros(batch.n_games, bool), np.bool_)
         _same(results[3], truncations, np.bool_)
-        _same(batch.observations(), seen, np.int64)
+        _same(batch.observations(), seen, kind)
         if batch.autoreset_mode == "SameStep" and truncations.any():
             assert set(results[4]) == {"final_obs", "_final_obs"}
             _same(results[4]["_final_obs"], truncations, np.bool_)
-            _same(results[4]["final_obs"][truncations], final[truncations], np.int64)
+            _same(results[4]["final_obs"][truncations], final[truncations], kind)
         else:
             assert results[4] == {}
         over = truncations if batch.autoreset_mode != "SameStep" else over
@@ -81,7 +82,7 @@ def _single(env: GridWorld, actions: np.ndarray, over: bool) -> tuple[Any, Any, 
     return rows(results[0]), [results[1][agent] for agent in agents], truncated
 
 
-def _same(found: np.ndarray, expected: np.ndarray, dtype: type) -> None:
+def _same(found: np.ndarray, expected: np.ndarray, dtype: np.typing.DTypeLike) -> None:
     assert found.dtype == dtype
     assert found.flags.c_contiguous
     np.testing.assert_array_equal(found, expected)

@@ -42,6 +42,8 @@ def episodes_of(steps):
         (Corridor(max_cycles=7), 2, {7}),
         (Corridor(start=3, max_cycles=50), 2, {30}),
         (grid_world_v0.parallel_env(), 5, {30}),
+        (grid_world_v0.parallel_env(observations="one_hot"), 5, {30}),
+        (grid_world_v0.parallel_env(observations="coordinates"), 5, {30}),
         (grid_world_v0.parallel_env(max_cycles=8, n_agents=3, slip=0.2), 5, {8}),
     ],
 )

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-from gymnasium.spaces import Discrete, MultiDiscrete
+from gymnasium.spaces import Discrete
 from numpy.typing import NDArray
 from pettingzoo import ParallelEnv
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -22,6 +22,7 @@ from malfl_algos.contract import API_VERSION, LearnedStage, StageTruth
 from malfl_algos.play import Games, games_of, observed_stage, sample_stage, tabular_game
 from malfl_env import MarkovGame
 from malfl_env.errors import InputError
+from malfl_env.observations import observation_space, observations_of
 from malfl_sb3.behaviour import log_behaviour
 from malfl_sb3.playing import played_stage
 from malfl_sb3.training import IndependentTraining
@@ -137,7 +138,7 @@ class Sb3Learner:
         self,
         env: ParallelEnv[str, Any, Any],
         game: MarkovGame,
-        observations: Mapping[str, NDArray[np.int64]],
+        observations: Mapping[str, NDArray[Any]],
         n_stages: int,
         rng: np.random.Generator,
     ) -> Iterator[LearnedStage]:
@@ -201,9 +202,7 @@ class Sb3Learner:
         return LearnedStage(stage, StageTruth(dict(zip(game.agents, policies, strict=True))))
 
 
-def _all_observations(
-    env: ParallelEnv[str, Any, Any], game: MarkovGame
-) -> dict[str, NDArray[np.int64]]:
+def _all_observations(env: ParallelEnv[str, Any, Any], game: MarkovGame) -> dict[str, NDArray[Any]]:
     """Return every agent's observation of every joint state, `(n_states, ...)`.
 
     Raises:
@@ -214,16 +213,18 @@ def _all_observations(
     if tuple(env.possible_agents) != game.agents:
         raise InputError(f"the agents must be {game.agents}, got {env.possible_agents}")
     digits = game.observation(np.arange(game.n_states))
+    expected = observation_space(game.observation_form, game.observation_shape)
+    seen = observations_of(game.observation_form, digits, game.observation_shape)
     observed = {}
     for agent in game.agents:
         space = env.observation_space(agent)
         if isinstance(space, Discrete) and game.observation_shape == (space.n,):
             observed[agent] = digits[:, 0]
-        elif isinstance(space, MultiDiscrete) and tuple(space.nvec) == game.observation_shape:
-            observed[agent] = digits
+        elif space == expected:
+            observed[agent] = seen
         else:
             raise InputError(
-                f"{agent} must observe the joint state, MultiDiscrete{list(game.observation_shape)}"
-                f", but its observation space is {space}"
+                f"{agent} must observe the joint state, {expected}, but its observation space is "
+                f"{space}"
             )
     return observed

@@ -79,6 +79,34 @@ def test_stages_follow_the_training(learner_class, mode):
         assert stage.observed.transitions.episode_ends.tolist() == ([False] * 29 + [True]) * 2
 
 
+@pytest.mark.parametrize("learner_class", [Sb3Ppo, Sb3Dqn])
+def test_one_hot_observations_are_what_the_networks_read_anyway(learner_class):
+    options = SMALL["sb3-ppo" if learner_class is Sb3Ppo else "sb3-dqn"]
+    learner = learner_class(discount=0.9, episodes=2, **options)
+    cells, one_hot = (
+        list(
+            learner.learn(
+                grid_world_v0.parallel_env(size=2, observations=form),
+                n_stages=2,
+                rng=np.random.default_rng(0),
+            )
+        )
+        for form in ("cells", "one_hot")
+    )
+    for one, other in zip(cells, one_hot, strict=True):
+        np.testing.assert_array_equal(one.observed.joint_counts, other.observed.joint_counts)
+        for agent, policy in one.joint_policy.items():
+            np.testing.assert_array_equal(policy, other.joint_policy[agent])
+
+
+def test_coordinates_are_observed_as_such():
+    env = grid_world_v0.parallel_env(size=3, observations="coordinates")
+    learner = Sb3Ppo(discount=0.9, episodes=2, **SMALL["sb3-ppo"])
+    first, last = learner.learn(env, n_stages=2, rng=np.random.default_rng(0))
+    assert last.joint_policy["agent_0"].shape == (81, 5)
+    assert np.abs(last.joint_policy["agent_0"] - first.joint_policy["agent_0"]).max() > 1e-4
+
+
 def test_stages_are_those_of_one_training_without_pauses():
     env = grid_world_v0.parallel_env(size=2)
     learner = Sb3Dqn(discount=0.9, episodes=1, **SMALL["sb3-dqn"])

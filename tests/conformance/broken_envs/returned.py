@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from gymnasium import spaces
 
 from broken_envs.line import LENGTH, Line
-from broken_envs.sound import MaskInObservation
+from broken_envs.sound import MaskInInfo, MaskInObservation
 
 
 class Crashes(Line):
@@ -143,6 +144,29 @@ class InfoIsNone(Line):
         return dict.fromkeys(self.agents)
 
 
+class LongMask(MaskInInfo):
+    def mask(self, agent: str) -> Any:
+        return np.append(super().mask(agent), 1)
+
+
+class FlatMask(Line):
+    """The mask of two digits in one array, as some algorithms want it; Gymnasium wants a tuple."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._action_spaces: Any = {
+            agent: spaces.MultiDiscrete([3, 2]) for agent in self.possible_agents
+        }
+
+    def infos(self) -> Any:
+        return {agent: {"action_mask": np.ones(5, dtype=np.int8)} for agent in self.agents}
+
+
+class MaskOfWords(Line):
+    def infos(self) -> Any:
+        return {agent: {"action_mask": ["left", "stay", "right"]} for agent in self.agents}
+
+
 FAULTS: list[tuple[type[Line], str]] = [
     (Crashes, "call raised: ZeroDivisionError: division by zero (step 5 after reset(seed=0))"),
     (OldGymStep, "wrong return value: expected observations, rewards, terminations"),
@@ -169,4 +193,7 @@ FAULTS: list[tuple[type[Line], str]] = [
     (MissingInfo, "agent missing from infos"),
     (InfoOfTheDead, "agent too many in infos: ['agent_1']"),
     (InfoIsNone, "info is not a dict: 'agent_0' got None"),
+    (LongMask, "action_mask does not fit its space: the mask array("),
+    (FlatMask, "of 'agent_0' does not fit MultiDiscrete([3 2]): "),
+    (MaskOfWords, "action_mask does not fit its space: the mask ['left', 'stay', 'right']"),
 ]

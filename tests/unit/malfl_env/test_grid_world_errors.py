@@ -61,7 +61,7 @@ def test_steps_outside_an_episode_are_rejected() -> None:
     env.reset()
     env.step(both(0, 0))
     with pytest.raises(RuntimeError, match="call reset"):
-        env.step({})
+        env.step(both(0, 0))
 
 
 @pytest.mark.parametrize(
