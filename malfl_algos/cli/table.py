@@ -10,7 +10,7 @@ import argparse
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
@@ -30,8 +30,10 @@ __all__ = [
     "count_arguments",
     "existing",
     "log",
+    "option_argument",
     "picked",
     "read_config",
+    "read_options",
     "set_keys",
     "tell",
     "tell_of_compilation",
@@ -117,6 +119,33 @@ def count_arguments() -> Iterable[Argument]:
     yield whole_argument("--iterations", "number of learning stages (default: 10)")
     yield whole_argument("--episodes", "episodes per stage (default: 3000)")
     yield whole_argument("--episode-length", "steps per episode (default: 1000)")
+
+
+def option_argument() -> Argument:
+    """`--option KEY=VALUE`, which `read_options` reads."""
+    return argument(
+        "--option",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="set an option of the plugin to a value in YAML; may be repeated",
+    )
+
+
+def read_options(pairs: Sequence[str]) -> dict[str, Any]:
+    """The options that were given as KEY=VALUE."""
+    from malfl_algos.storage.yaml_files import parse_yaml
+
+    options = {}
+    for pair in pairs:
+        key, sign, value = pair.partition("=")
+        if not (key and sign):
+            raise InputError(f"--option must be KEY=VALUE, got {pair!r}")
+        try:
+            options[key] = parse_yaml(value)
+        except InputError as fault:
+            raise InputError(f"--option {key}: not valid YAML: {value!r}: {fault}") from fault
+    return options
 
 
 def set_keys(arguments: argparse.Namespace, *keys: str) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +15,10 @@ from malfl_algos.cli.table import (
     count_arguments,
     existing,
     log,
+    option_argument,
     picked,
     read_config,
+    read_options,
     set_keys,
     tell,
     tell_of_compilation,
@@ -31,14 +33,6 @@ if TYPE_CHECKING:
     from malfl_env import MarkovGame
 
 __all__ = ["export", "learn", "recover_rewards", "score"]
-
-_OPTION = argument(
-    "--option",
-    action="append",
-    default=[],
-    metavar="KEY=VALUE",
-    help="set an option of the plugin to a value in YAML; may be repeated",
-)
 
 
 def _output_arguments(what: str) -> Iterator[Argument]:
@@ -71,7 +65,7 @@ def _output_arguments(what: str) -> Iterator[Argument]:
         metavar="K",
         help="use this seed (default: the first of the configuration, 0)",
     ),
-    _OPTION,
+    option_argument(),
     plugin="learner",
 )
 def learn(arguments: argparse.Namespace) -> int:
@@ -81,7 +75,7 @@ def learn(arguments: argparse.Namespace) -> int:
 
     base = read_config(arguments.config)
     learner = picked(arguments.name or base.learner.name, [base.learner])
-    learner["options"] = {**learner["options"], **_options(arguments.option)}
+    learner["options"] = {**learner["options"], **read_options(arguments.option)}
     family = arguments.reward_family or base.reward_families[0]
     overrides: dict[str, Any] = {"learner": learner, "reward_families": [family]}
     overrides |= set_keys(arguments, "iterations", "episodes", "episode_length")
@@ -137,7 +131,7 @@ def learn(arguments: argparse.Namespace) -> int:
         help="let the observer estimate the game's dynamics from the trace (default: give it the "
         "dynamics of the configuration's game)",
     ),
-    _OPTION,
+    option_argument(),
     plugin="observer",
 )
 def recover_rewards(arguments: argparse.Namespace) -> int:
@@ -147,7 +141,7 @@ def recover_rewards(arguments: argparse.Namespace) -> int:
 
     config = read_config(arguments.config)
     wanted = picked(arguments.observer, config.observers)
-    wanted["options"] = {**wanted["options"], **_options(arguments.option)}
+    wanted["options"] = {**wanted["options"], **read_options(arguments.option)}
     plugin = find_plugin("observer", wanted["name"])
     existing(arguments.trace)
     tell_of_compilation()
@@ -302,22 +296,6 @@ def export(arguments: argparse.Namespace) -> int:
 
 def _path(name: str | None) -> Path | None:
     return None if name is None else Path(name)
-
-
-def _options(pairs: Sequence[str]) -> dict[str, Any]:
-    """The options that were given as KEY=VALUE."""
-    from malfl_algos.storage.yaml_files import parse_yaml
-
-    options = {}
-    for pair in pairs:
-        key, sign, value = pair.partition("=")
-        if not (key and sign):
-            raise InputError(f"--option must be KEY=VALUE, got {pair!r}")
-        try:
-            options[key] = parse_yaml(value)
-        except InputError as fault:
-            raise InputError(f"--option {key}: not valid YAML: {value!r}: {fault}") from fault
-    return options
 
 
 def _output(arguments: argparse.Namespace, *names: str) -> Path:

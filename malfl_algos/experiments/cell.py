@@ -17,7 +17,7 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-from malfl_algos.contract import Learner, Observer, Problem, RecoveredRewards
+from malfl_algos.contract import LearnedStage, Learner, Observer, Problem, RecoveredRewards
 from malfl_algos.experiments.config import ExperimentConfig, PluginConfig
 from malfl_algos.ground_truth import GroundTruth
 from malfl_algos.plugins.loading import (
@@ -171,25 +171,18 @@ def learn(
     keep = needs_transitions(config) if keep_transitions is None else keep_transitions
     game = config.markov_game(family)
     learner = make_learner(config, seed=seed, keep_transitions=keep)
-    stages = list(
-        learned_stages(
-            learner,
-            config.environment(family),
-            n_stages=config.iterations,
-            rng=learner_rng(family, seed),
-            by=f"learner {config.learner.label!r}",
-            agents=game.agents,
-            shape=(game.n_states, *game.n_actions),
-        )
-    )
-    if any(stage.observed.joint_counts is None for stage in stages):
-        raise InputError(
-            f"learner {config.learner.label!r} keeps observations and no counts of joint states, "
-            "which an experiment needs: call its learn() from Python, save the trace, and use "
-            "malfl recover"
-        )
-    if keep and any(stage.observed.transitions is None for stage in stages):
-        raise InputError("an observer needs transitions, which this learner does not keep")
+    stages = []
+    for stage in learned_stages(
+        learner,
+        config.environment(family),
+        n_stages=config.iterations,
+        rng=learner_rng(family, seed),
+        by=f"learner {config.learner.label!r}",
+        agents=game.agents,
+        shape=(game.n_states, *game.n_actions),
+    ):
+        _check_usable(stage, config, keep=keep)  # at the first stage, not after the last
+        stages.append(stage)
     trace = LearningTrace(tuple(stage.observed for stage in stages))
     truth = GroundTruth(
         rewards={agent: game.reward(index) for index, agent in enumerate(game.agents)},
@@ -200,6 +193,20 @@ def learn(
         origin=Origin.of(trace, game, config.discount, config.temperature).to_mapping(),
     )
     return Learned(config, family, seed, trace, truth)
+
+
+def _check_usable(stage: LearnedStage, config: ExperimentConfig, *, keep: bool) -> None:
+    """Reject a stage that an experiment cannot use."""
+    if stage.observed.joint_counts is None:
+        raise InputError(
+            f"learner {config.learner.label!r} keeps observations and no counts of joint states, "
+            "which an experiment needs: call its learn() from Python, save the trace, and use "
+            "malfl recover"
+        )
+    if keep and stage.observed.transitions is None:
+        raise InputError(
+            f"an observer needs transitions, which learner {config.learner.label!r} does not keep"
+        )
 
 
 def observe(learned: Learned, plugin: PluginConfig, *, policies_known: bool = False) -> Observation:
@@ -317,7 +324,9 @@ def _check_size(observer: Any, label: str, game: MarkovGame, n_stages: int) -> N
         observer.check_size(game.n_states, game.n_actions, n_stages)
     except InputError as error:
         raise InputError(f"observer {label!r}: {error}") from None
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         raise PluginFault(
             f"observer {label!r}: check_size failed: {type(error).__name__}: {error}"
         ) from error

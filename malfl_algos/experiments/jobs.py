@@ -148,7 +148,7 @@ def run_unit(unit: Unit) -> Outcome:
         checksums = folder_checksums(partial)
     except BaseException as error:
         shutil.rmtree(partial, ignore_errors=True)
-        if isinstance(error, NoSpace) or not isinstance(error, (Exception, SystemExit)):
+        if isinstance(error, (NoSpace, KeyboardInterrupt)):
             raise
         words, story = _described(error)
         return Outcome(unit, perf_counter() - started, (f"{unit}: {words}",), (story,))
@@ -168,9 +168,13 @@ def run_cell(run: SweepRun) -> Outcome:
             part = f"observer {plugin.label!r}"
             try:
                 rows += _plain_rows(learned, base, plugin)
-            except (Exception, SystemExit) as error:
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # a plugin may raise anything
                 failed.append(_described(error, part))
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         failed.append(_described(error, part))
     return Outcome(
         run,

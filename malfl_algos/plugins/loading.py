@@ -199,7 +199,9 @@ def make_plugin(plugin: Plugin, options: Mapping[str, Any]) -> Learner | Observe
     except (ValueError, TypeError) as fault:
         # a required option that is missing is a TypeError
         raise InputError(f"{where}: {fault}") from fault
-    except (Exception, SystemExit) as fault:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as fault:
         raise PluginFault(f"{plugin} failed to start: {type(fault).__name__}: {fault}") from fault
     return cast("Learner | Observer", made)
 

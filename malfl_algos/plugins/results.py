@@ -73,7 +73,7 @@ def learned_stages(
     agents: Sequence[str],
     shape: tuple[int, ...] | None = None,
 ) -> Iterator[LearnedStage]:
-    """The stages of a learner, each checked by `check_stage`.
+    """The stages of a learner, each checked by `check_stage`, and its actions by `contradiction`.
 
     Args:
         learner: the learner.
@@ -85,17 +85,22 @@ def learned_stages(
     Raises:
         PluginFault: naming the plugin, the stage and the error.
     """
+    from malfl_algos.plugins.claims import contradiction
+
     number = -1
     stages: Any = learner.learn(env, n_stages=n_stages, rng=rng)
     if not isinstance(stages, Iterable):
         raise PluginFault(f"{by}: learn must yield stages, it returned {_shown(stages)}")
     for number, stage in enumerate(stages):
-        try:
-            check_stage(stage, agents, shape)
-        except Breach as breach:
-            raise PluginFault(f"{by}: stage {number}: {breach}") from breach
         if number == n_stages:
             break
+        try:
+            check_stage(stage, agents, shape)
+            detail = contradiction(stage, agents)
+            if detail is not None:
+                raise Breach("counts contradict the policies", detail)
+        except Breach as breach:
+            raise PluginFault(f"{by}: stage {number}: {breach}") from breach
         yield stage
     if number + 1 != n_stages:
         found = f"more than {n_stages}" if number == n_stages else number + 1

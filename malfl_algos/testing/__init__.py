@@ -10,18 +10,18 @@ Public: the names in `__all__`; the modules of this package are private. Read `l
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from malfl_algos.testing.games import ObservedWorld
 from malfl_algos.testing.learner import LearnerCheck, check_rejections, plays
 from malfl_algos.testing.observer import ObserverCheck
-from malfl_algos.testing.subject import kept_random_state, subject_of
+from malfl_algos.testing.subject import Check, kept_random_state, subject_of
 from malfl_env import grid_world_v0
 from malfl_env.errors import InputError
 
-__all__ = ["check_learner", "check_observer"]
+__all__ = ["check_learner", "check_observer", "learner_checks", "observer_checks"]
 
 _EPISODES, _EPISODE_LENGTH, _TEMPERATURE = 20, 50, 0.5
 
@@ -82,6 +82,34 @@ def check_learner(
         AssertionError: naming the first error.
         InputError: for an unknown name or option, or an argument out of range.
     """
+    given: Any = {"options": options, "factory": factory, "n_stages": n_stages}
+    for _, check in learner_checks(plugin, **given, seeds=seeds, stochastic=stochastic):
+        check()
+
+
+def learner_checks(
+    plugin: str | Callable[..., Any],
+    *,
+    options: Mapping[str, Any] | None = None,
+    factory: Callable[[], Any] | None = None,
+    n_stages: int = 3,
+    seeds: Sequence[int] = (0, 1),
+    stochastic: bool = True,
+) -> Iterator[Check]:
+    """The checks of `check_learner` one by one, for example for `pytest.mark.parametrize`.
+
+    A check that fails does not keep the others from running.
+
+    Args:
+        plugin, options, factory, n_stages, seeds, stochastic: as in `check_learner`.
+
+    Yields:
+        A name, and a function without arguments that raises an AssertionError.
+
+    Raises:
+        AssertionError: for an object that is not a learner.
+        InputError: for an unknown name or option, or an argument out of range.
+    """
     if n_stages < 2 or len(set(seeds)) != 2:
         raise InputError(
             f"n_stages must be >= 2 and seeds two different ones, got {n_stages}, {list(seeds)}"
@@ -101,9 +129,10 @@ def check_learner(
     with kept_random_state():
         if factory is None and plays(subject, ObservedWorld(length)):
             games["2x2 grid world of observations"] = partial(ObservedWorld, length)
-        for name, make in games.items():
-            LearnerCheck(subject, make, n_stages, tuple(seeds), stochastic, name)()
-        check_rejections(subject)
+    for name, make in games.items():
+        tried = LearnerCheck(subject, make, n_stages, tuple(seeds), stochastic, name)
+        yield from map(_kept, tried.checks())
+    yield _kept(("errors", partial(check_rejections, subject)))
 
 
 def check_observer(
@@ -147,7 +176,27 @@ def check_observer(
 
     An observer that gets ground truth by other means, such as a network, is not detected.
     """
+    for _, check in observer_checks(plugin, options=options):
+        check()
+
+
+def observer_checks(
+    plugin: str | Callable[..., Any], *, options: Mapping[str, Any] | None = None
+) -> Iterator[Check]:
+    """The checks of `check_observer` one by one; as `learner_checks`."""
     subject = subject_of(plugin, "observer", options, {})
     with kept_random_state():
-        built = subject.build()
-        ObserverCheck(subject, bool(getattr(built, "needs_transitions", False)))()
+        keep = bool(getattr(subject.build(), "needs_transitions", False))
+        checks = list(ObserverCheck(subject, keep).checks())
+    yield from map(_kept, checks)
+
+
+def _kept(check: Check) -> Check:
+    """The same check; it leaves the global random generators as they were."""
+    name, call = check
+
+    def run() -> None:
+        with kept_random_state():
+            call()
+
+    return name, run

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from typing import Any
 
 import numpy as np
 
+from malfl_algos.plugins.claims import contradiction
 from malfl_algos.testing.games import ApartEnv, ContinuousEnv
 from malfl_algos.testing.stages import (
     check_frequencies,
     check_observed_stage,
-    check_own_frequencies,
     check_stage,
-    counts_of_steps,
 )
-from malfl_algos.testing.subject import Subject, guarded, parts, unsettle
+from malfl_algos.testing.subject import ERRORS, Check, Subject, guarded, parts, unsettle
 from malfl_env import markov_game
 from malfl_env.checks import shown
 from malfl_env.errors import InputError
@@ -61,15 +61,25 @@ class LearnerCheck:
     stochastic: bool
     game_name: str
 
-    def __call__(self) -> None:
-        """All checks on this game."""
-        learner = self.subject.build()
-        first = self._first_run(learner)
-        self._check_repeats(first)
-        self._check_used(learner, first)
-        self._check_close()
+    def checks(self) -> Iterator[Check]:
+        """All checks on this game, by name."""
+        game = self.game_name
+        yield f"stages ({game})", lambda: self.first and None
+        yield f"repetition ({game})", lambda: self._check_repeats(self.first)
+        yield f"second use ({game})", lambda: self._check_used(self.learner, self.first)
+        yield f"closed early ({game})", self._check_close
         if "keep_transitions" in self.subject.known:
-            self._check_keeping(first)
+            yield f"keep_transitions ({game})", lambda: self._check_keeping(self.first)
+
+    @cached_property
+    def learner(self) -> Any:
+        """A learner that the first run uses first."""
+        return self.subject.build()
+
+    @cached_property
+    def first(self) -> list[Any]:
+        """Copies of the stages of the first run, each checked."""
+        return self._first_run(self.learner)
 
     def _where(self, number: int | str = "") -> str:
         return f"{self.game_name}, seed {self.seeds[0]}" + (
@@ -130,9 +140,9 @@ class LearnerCheck:
         """Check that the claimed policies were played."""
         if stages[0].observed.joint_counts is None:
             for number, stage in enumerate(stages):
-                for index, agent in enumerate(agents):
-                    own = counts_of_steps(stage, index, agent)
-                    check_own_frequencies(agent, *own, self._where(number))
+                detail = contradiction(stage, agents)
+                if detail is not None:
+                    fail("counts contradict the policies", self._where(number), detail)
             return
         counts = [stage.observed.counts for stage in stages]
         claimed = [
@@ -276,7 +286,7 @@ def _rejection(call: Callable[[], None], where: str) -> str | None:
         call()
     except ValueError as fault:
         return str(fault)
-    except Exception as fault:
+    except ERRORS as fault:
         detail = f"expected a ValueError, got {type(fault).__name__}: {fault}"
         raise AssertionError(f"wrong kind of error: {detail} ({where})") from fault
     return None

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,16 @@ from malfl_algos.testing.games import (
     played_case,
     renamed,
 )
-from malfl_algos.testing.subject import Subject, evaluated, guarded, kept_contract, parts, unsettle
+from malfl_algos.testing.subject import (
+    ERRORS,
+    Check,
+    Subject,
+    evaluated,
+    guarded,
+    kept_contract,
+    parts,
+    unsettle,
+)
 from malfl_algos.testing.worlds import check_peeking
 from malfl_algos.trace import LearningTrace, Stage, Transitions
 from malfl_env.checks import shown
@@ -48,28 +58,48 @@ class ObserverCheck:
     subject: Subject
     keep: bool
 
-    def __call__(self) -> None:
-        """All checks; an observer may accept tabular traces, observed steps, or both."""
-        kinds = 0
-        case = learned_case("2x2 grid world", grid_game(0), keep_transitions=self.keep)
-        if self._reads(case):
-            kinds += 1
-            other = learned_case("2x2 grid world", grid_game(1), keep_transitions=self.keep)
-            honest = self._check_repeats(case, other)
-            self._check_inputs(case, honest)
-            check_peeking(self.subject, case, honest)
-            self._check_perspectives(case)
-            self._check_odd(case)
-            self._check_agents(case)
-            self._check_rejections(case)
-        seen = observed_case(grid_game(0))
-        if self._reads(seen):
-            kinds += 1
-            self._check_repeats(seen, observed_case(grid_game(1)))
-            self._check_numbers(seen)
-        if not kinds:
-            self.recover(case)  # raises the reason
-            fail("reads no trace", case.name, "it rejected a tabular trace and observed steps")
+    def checks(self) -> Iterator[Check]:
+        """All checks, by name; an observer may accept tabular traces, observed steps, or both."""
+        tabular, seen = self._reads(self.case), self._reads(self.observed)
+        if tabular:
+            case = self.case
+            yield "repetition", lambda: self.honest and None
+            yield "inputs", lambda: self._check_inputs(case, self.honest)
+            yield "ground truth", lambda: check_peeking(self.subject, case, self.honest)
+            yield "perspectives", lambda: self._check_perspectives(case)
+            yield "unusual traces", lambda: self._check_odd(case)
+            yield "agents", lambda: self._check_agents(case)
+            yield "errors", lambda: self._check_rejections(case)
+        if seen:
+            other = observed_case(grid_game(1))
+            yield (
+                "repetition (observed steps)",
+                lambda: self._check_repeats(self.observed, other) and None,
+            )
+            yield "errors (observed steps)", lambda: self._check_numbers(self.observed)
+        if not (tabular or seen):
+            yield "traces", self._refuse
+
+    @cached_property
+    def case(self) -> Case:
+        """A tabular trace."""
+        return learned_case("2x2 grid world", grid_game(0), keep_transitions=self.keep)
+
+    @cached_property
+    def observed(self) -> Case:
+        """A trace of observed steps."""
+        return observed_case(grid_game(0))
+
+    @cached_property
+    def honest(self) -> Any:
+        """The result from the tabular trace, as `evaluated` gives it, after it was repeated."""
+        other = learned_case("2x2 grid world", grid_game(1), keep_transitions=self.keep)
+        return self._check_repeats(self.case, other)
+
+    def _refuse(self) -> None:
+        """Raise the reason why the observer reads no trace."""
+        self.recover(self.case)
+        fail("reads no trace", self.case.name, "it rejected a tabular trace and observed steps")
 
     def _reads(self, case: Case) -> bool:
         """Whether it accepts a trace of this kind."""
@@ -77,7 +107,7 @@ class ObserverCheck:
             self.subject.build().recover(**case.arguments())
         except ValueError:
             return False
-        except Exception:  # the checks report it
+        except ERRORS:  # the checks report it
             return True
         return True
 
@@ -162,7 +192,7 @@ class ObserverCheck:
             return observer.recover(**arguments)
         except ValueError as fault:
             return str(fault) or "(no message)"
-        except Exception as fault:
+        except ERRORS as fault:
             detail = f"expected a result or a ValueError, got {type(fault).__name__}: {fault}"
             raise AssertionError(f"wrong kind of error: {detail} ({where})") from fault
 

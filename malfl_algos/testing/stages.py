@@ -1,11 +1,4 @@
-"""Check the stages of a learner: each by itself, and the frequencies of actions in all of them.
-
-Frequencies are tested with e-values: ratios of the likelihood of the counts under another policy,
-or a mixture of policies, to the likelihood under the claimed policy. If the claim holds, the
-expectation of such a ratio is at most 1 for every sample size and stopping rule, so the ratio
-exceeds 1 / p with a probability of at most p (Ville's inequality). The same holds for the mean of
-several ratios. No approximation for rare actions is needed.
-"""
+"""Check the stages of a learner: each by itself, and the frequencies of actions in all of them."""
 
 from __future__ import annotations
 
@@ -15,9 +8,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import gammaln, logsumexp, xlogy
 
-from malfl_algos.contract import LearnedStage
+from malfl_algos.plugins.claims import FALSE_ALARM, evidence_against, log_ratio
 from malfl_algos.plugins.results import check_stage as check_contract
 from malfl_algos.testing.subject import kept_contract
 from malfl_algos.trace import LearningTrace, Stage, Transitions
@@ -26,23 +18,13 @@ from malfl_env.markov_game import MarkovGame
 from malfl_env.testing.protocol import fail
 
 __all__ = [
-    "FALSE_ALARM",
     "check_frequencies",
     "check_observed_stage",
-    "check_own_frequencies",
     "check_stage",
-    "counts_of_steps",
-    "log_e_values",
 ]
 
 FloatArray = NDArray[np.float64]
 Policies = Sequence[NDArray[Any]]
-
-FALSE_ALARM = 1e-9
-"""Upper bound on the probability that one test rejects a stage of a correct learner."""
-
-_CONCENTRATIONS = (1.0, 10.0, 100.0, 1000.0)
-_TILTS = (-1.0, -0.3, -0.1, 0.1, 0.3, 1.0)
 
 
 def check_stage(stage: Any, game: MarkovGame, *, keep: bool | None, where: str) -> None:
@@ -112,14 +94,35 @@ def check_observed_stage(stage: Any, env: Any, *, where: str) -> None:
             fail("counts contradict the policies", where, detail)
 
 
-def counts_of_steps(stage: LearnedStage, index: int, agent: str) -> tuple[Any, Any]:
-    """Counts of one agent's actions over steps with equal policies, and these policies."""
-    steps = stage.observed.transitions
-    assert steps is not None
-    policies, row = np.unique(np.asarray(stage.truth.policies[agent]), axis=0, return_inverse=True)
-    counts = np.zeros(policies.shape, dtype=np.int64)
-    np.add.at(counts, (row.ravel(), steps.joint_actions[:, index]), 1)
-    return counts, policies
+def check_frequencies(
+    counts: Sequence[NDArray[Any]], policies: Sequence[Policies], where: Sequence[str]
+) -> None:
+    """Check that all agents' actions follow their policies, drawn independently.
+
+    Args:
+        counts: joint counts of every stage; actions of probability 0 have count 0.
+        policies: claimed policies of every stage, per agent in order `(n_states, n_actions)`.
+        where: game, seed and number of every stage, for messages.
+
+    Raises:
+        AssertionError: for counts that contradict the policies, or that fit the policies of the
+            previous or next stage better.
+    """
+    limit = -np.log(FALSE_ALARM)
+    for number, own in enumerate(counts):
+        for other in {number - 1, number + 1} & set(range(len(counts))):
+            ratio = log_ratio(own, policies[other], policies[number])
+            if ratio > limit and evidence_against(own, policies[other])[0] <= limit:
+                detail = (
+                    f"it was played under the policies claimed for stage {other} "
+                    f"(likelihood ratio e^{ratio:.0f})"
+                )
+                fail("counts contradict the policies", where[number], detail)
+    for number, own in enumerate(counts):
+        evidence, what = evidence_against(own, policies[number])
+        if evidence > limit:
+            detail = f"{what} are not draws from the policies claimed (evidence e^{evidence:.0f})"
+            fail("counts contradict the policies", where[number], detail)
 
 
 def _check_visits(
@@ -158,117 +161,6 @@ def _check_episodes(steps: Transitions, game: MarkovGame, where: str) -> None:
             f"step {step} begins in joint state {steps.states[step]}, expected {expected[step]}"
         )
         fail("transitions do not follow one another", where, detail)
-
-
-def log_e_values(counts: NDArray[Any], probabilities: NDArray[Any]) -> dict[str, FloatArray]:
-    """Logarithms of e-values against a claimed policy, by the kind of difference that they test.
-
-    Args:
-        counts: whole numbers >= 0, `(n_rows, n_actions)`.
-        probabilities: the claimed policy; rows sum to 1, positive where counts are positive.
-
-    Returns:
-        "row": one per row and Dirichlet mixture around the claimed policy, from wide to narrow;
-        "all rows": their sums over rows; "one action": one per action and tilt, over all rows.
-    """
-    totals = counts.sum(axis=1)
-    claimed = xlogy(counts, probabilities).sum(axis=1)
-    rows = []
-    for concentration in _CONCENTRATIONS:
-        prior = concentration * probabilities * counts.shape[1]
-        weight = prior.sum(axis=1)
-        with np.errstate(invalid="ignore"):  # actions of probability 0 that were not played
-            gained = np.where(counts > 0, gammaln(counts + prior) - gammaln(prior), 0.0)
-        rows.append(gammaln(weight) - gammaln(weight + totals) + gained.sum(axis=1) - claimed)
-    tilted = [
-        tilt * counts.sum(axis=0) - totals @ np.log1p(probabilities * np.expm1(tilt))
-        for tilt in _TILTS
-    ]
-    return {
-        "row": np.concatenate(rows),
-        "all rows": np.array([row.sum() for row in rows]),
-        "one action": np.concatenate(tilted),
-    }
-
-
-def check_frequencies(
-    counts: Sequence[NDArray[Any]], policies: Sequence[Policies], where: Sequence[str]
-) -> None:
-    """Check that all agents' actions follow their policies, drawn independently.
-
-    Args:
-        counts: joint counts of every stage; actions of probability 0 have count 0.
-        policies: claimed policies of every stage, per agent in order `(n_states, n_actions)`.
-        where: game, seed and number of every stage, for messages.
-
-    Raises:
-        AssertionError: for counts that contradict the policies, or that fit the policies of the
-            previous or next stage better.
-    """
-    limit = -np.log(FALSE_ALARM)
-    for number, own in enumerate(counts):
-        for other in {number - 1, number + 1} & set(range(len(counts))):
-            ratio = _log_ratio(own, policies[other], policies[number])
-            if ratio > limit and _evidence(own, policies[other])[0] <= limit:
-                detail = (
-                    f"it was played under the policies claimed for stage {other} "
-                    f"(likelihood ratio e^{ratio:.0f})"
-                )
-                fail("counts contradict the policies", where[number], detail)
-    for number, own in enumerate(counts):
-        evidence, what = _evidence(own, policies[number])
-        if evidence > limit:
-            detail = f"{what} are not draws from the policies claimed (evidence e^{evidence:.0f})"
-            fail("counts contradict the policies", where[number], detail)
-
-
-def check_own_frequencies(
-    agent: str, counts: NDArray[Any], policies: NDArray[Any], where: str
-) -> None:
-    """Check that one agent's actions follow the claimed policies.
-
-    Args:
-        agent: its id.
-        counts: of its actions, `(n_rows, n_actions)`; actions of probability 0 have count 0.
-        policies: claimed policies, `(n_rows, n_actions)`.
-        where: game, seed and stage, for messages.
-    """
-    values = np.concatenate(list(log_e_values(counts, policies).values()))
-    evidence = float(logsumexp(values) - np.log(len(values)))
-    if evidence > -np.log(FALSE_ALARM):
-        detail = f"the actions of {agent} are not draws from the policies claimed"
-        fail("counts contradict the policies", where, f"{detail} (evidence e^{evidence:.0f})")
-
-
-def _evidence(joint_counts: NDArray[Any], policies: Policies) -> tuple[float, str]:
-    """Logarithm of the mean of all e-values, and the actions with the highest e-value."""
-    n_states = len(joint_counts)
-    joint = np.ones((n_states, 1))
-    claims: dict[str, FloatArray] = {}
-    for index, policy in enumerate(policies):
-        values = log_e_values(_own(joint_counts, index), policy)
-        claims[f"the actions of agent_{index}"] = np.concatenate(list(values.values()))
-        joint = (joint[:, :, None] * policy[:, None, :]).reshape(n_states, -1)
-    values = log_e_values(joint_counts.reshape(n_states, -1), joint)
-    claims["the joint actions"] = np.concatenate(list(values.values()))
-    everything = np.concatenate(list(claims.values()))
-    mean = float(logsumexp(everything) - np.log(len(everything)))
-    return mean, max(claims, key=lambda name: float(claims[name].max()))
-
-
-def _log_ratio(joint_counts: NDArray[Any], one: Policies, other: Policies) -> float:
-    """Log likelihood of the counts under one joint policy minus that under another."""
-    ratio = 0.0
-    for index, (rival, own) in enumerate(zip(one, other, strict=True)):
-        played = _own(joint_counts, index)
-        ratio += float((xlogy(played, rival) - xlogy(played, own)).sum())
-    return ratio
-
-
-def _own(joint_counts: NDArray[Any], index: int) -> NDArray[Any]:
-    """Counts of one agent's actions, `(n_states, n_actions)`."""
-    others = tuple(axis for axis in range(1, joint_counts.ndim) if axis != index + 1)
-    return np.asarray(joint_counts.sum(axis=others))
 
 
 @dataclass(frozen=True, eq=False)

@@ -29,6 +29,8 @@ from malfl_env.testing.run import global_random_state, restore_global_random_sta
 from malfl_env.testing.values import difference, snapshot
 
 __all__ = [
+    "ERRORS",
+    "Check",
     "Subject",
     "evaluated",
     "guarded",
@@ -38,6 +40,12 @@ __all__ = [
     "subject_of",
     "unsettle",
 ]
+
+
+ERRORS = (Exception, SystemExit, GeneratorExit)
+"""Whatever a plugin may raise; Ctrl-C is passed on."""
+Check = tuple[str, Callable[[], Any]]
+"""A name, and a function that raises an AssertionError if the plugin fails the check."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +126,7 @@ def guarded(call: Callable[[], Any], where: str) -> Any:
     before = _random_state()
     try:
         result = call()
-    except Exception as error:
+    except ERRORS as error:
         raise AssertionError(f"call raised: {type(error).__name__}: {error} ({where})") from error
     for library, state in _random_state().items():
         if library in before and difference(before[library], state):

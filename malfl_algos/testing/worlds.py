@@ -22,7 +22,7 @@ import numpy as np
 
 from malfl_algos.ground_truth import GroundTruth
 from malfl_algos.testing.games import Case
-from malfl_algos.testing.subject import Subject, evaluated, guarded
+from malfl_algos.testing.subject import ERRORS, Subject, evaluated, guarded
 from malfl_algos.trace import LearningTrace, Stage
 from malfl_env.testing.protocol import fail
 from malfl_env.testing.values import difference
@@ -88,7 +88,7 @@ def _with_rewards(subject: Subject, case: Case, seed: int) -> Any:
     observer = subject.build()
     try:
         return evaluated(observer.recover(**{**case.arguments(), "game": game}), case)
-    except Exception:  # an observer may reject a game with rewards
+    except ERRORS:  # an observer may reject a game with rewards
         return evaluated(observer.recover(**case.arguments()), case)
 
 

@@ -296,6 +296,40 @@ def test_broken_plugins_are_marked_and_do_not_affect_others(tmp_path, monkeypatc
     assert main(["learn", "fakes:fake", "--output-dir", "out", "--iterations", "2"]) == 0
 
 
+def test_check_runs_every_conformance_test_of_a_plugin(tmp_path, monkeypatch, capsys):
+    """An error does not keep the other checks from running; the same error is shown once."""
+    (tmp_path / "tried_plugins.py").write_text(
+        "from dataclasses import dataclass\n"
+        "from malfl_algos.observers.log_policy import LogPolicy\n"
+        "@dataclass(frozen=True)\n"
+        "class Exits(LogPolicy):\n"
+        "    'Exits.'\n"
+        "    def recover(self, trace, **given):\n"
+        "        raise SystemExit(0)\n"
+        "@dataclass(frozen=True)\n"
+        "class NotFrozen:\n"
+        "    pass\n"
+    )
+    entries = {"malfl.observers": {"exits": "tried_plugins:Exits", "bad": "tried_plugins:None"}}
+    install(tmp_path / "plugins", monkeypatch, entries, name="tried")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert main(["plugins", "check", "exits"]) == 1
+    out = capsys.readouterr().out.splitlines()
+    assert out[0] == "observer 'exits' of distribution 'tried' 1.2"
+    assert "FAILED  repetition: call raised: SystemExit: 0 (2x2 grid world)" in out
+    assert "FAILED  inputs: the same error as above" in out
+    assert len([line for line in out if line.startswith("FAILED")]) >= 5
+    assert main(["plugins", "check", "bad"]) == 1
+    assert "FAILED  declaration: not a plugin" in capsys.readouterr().out
+    assert main(["plugins", "check", "log-policy"]) == 0
+    out = capsys.readouterr().out
+    assert "ok      ground truth" in out
+    assert out.endswith("no errors found\n")
+    for argv in ("check", "check unknown", "check log-policy --option sed=1", "list log-policy"):
+        assert main(["plugins", *argv.split()]) == 2
+        assert len(capsys.readouterr().err.splitlines()) == 1
+
+
 def test_doctor_notes_what_authors_should_look_at(tmp_path, monkeypatch, capsys):
     (tmp_path / "noted_plugin.py").write_text(
         "from dataclasses import dataclass\nfrom typing import ClassVar\n"

@@ -62,7 +62,7 @@ def install_text(
 
 @dataclass(frozen=True)
 class FakeLearner:
-    """Random counts and policies; nothing is learned."""
+    """Counts of random policies; nothing is learned."""
 
     discount: float
     episodes: int
@@ -80,11 +80,14 @@ class FakeLearner:
         game = markov_game(env)
         n_states = game.n_states - (self.mode == "misshapen")
         for _ in range(n_stages - (self.mode == "short")):
-            counts = rng.integers(3, 50, size=(n_states, *game.n_actions))
             policies = {
-                agent: rng.dirichlet(np.ones(n_actions), size=game.n_states)
+                agent: rng.dirichlet(np.full(n_actions, 20.0), size=game.n_states)
                 for agent, n_actions in zip(game.agents, game.n_actions, strict=True)
             }
+            joint = np.ones((game.n_states, 1))
+            for own in policies.values():
+                joint = (joint[:, :, None] * own[:, None, :]).reshape(game.n_states, -1)
+            counts = rng.multinomial(1000, joint[:n_states]).reshape(n_states, *game.n_actions)
             yield LearnedStage(
                 Stage(counts, transitions=self._transitions(game.n_agents)), StageTruth(policies)
             )

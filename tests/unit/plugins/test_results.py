@@ -104,6 +104,36 @@ def test_a_person_may_interrupt():
         learn(lambda: raises(KeyboardInterrupt()))
 
 
+def test_stages_that_contradict_the_claimed_policies():
+    """Scores are against the claimed policies, so false ones would give wrong scores."""
+
+    def claimed(counts, policy):
+        truth = StageTruth(dict.fromkeys(TRACE.agents, np.tile(policy, (3, 1))))
+        return [LearnedStage(Stage(np.array(counts)), truth)] * 2
+
+    with pytest.raises(PluginFault, match=r"stage 0: counts contradict .* of probability 0"):
+        learn(claimed(np.ones((3, 2, 2), dtype=np.int64), [0.0, 1.0]))
+    with pytest.raises(PluginFault, match=r"stage 0: counts contradict .* are not draws"):
+        learn(claimed(np.full((3, 2, 2), 500), [0.4, 0.6]))
+    together = np.array([[500, 0], [0, 500]])  # the actions of each agent are as claimed
+    with pytest.raises(PluginFault, match="the joint actions are not draws"):
+        learn(claimed([together] * 3, [0.5, 0.5]))
+    assert len(learn(claimed(np.full((3, 2, 2), 500), [0.5, 0.5]))) == 2
+
+
+def test_an_endless_generator_is_stopped():
+    asked = []
+
+    def endless():
+        while True:
+            asked.append(1)
+            yield from stages(1)
+
+    with pytest.raises(PluginFault, match="yielded more than 2 stages"):
+        learn(endless)
+    assert len(asked) == 3
+
+
 @pytest.mark.parametrize(
     ("outcome", "words"),
     [

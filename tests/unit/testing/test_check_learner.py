@@ -15,8 +15,8 @@ from own_plugins import own_plugins
 
 from malfl_algos.contract import LearnedStage, StageTruth
 from malfl_algos.learners.ma_spi import MaSpi
+from malfl_algos.plugins.claims import log_e_values
 from malfl_algos.testing import check_learner
-from malfl_algos.testing.stages import log_e_values
 from malfl_algos.trace import NextStateCounts, Stage
 from malfl_env import grid_world_v0, markov_game
 

@@ -1,0 +1,39 @@
+"""One cell: a learner whose stages cannot be used is stopped at its first stage."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from fake_plugins import FakeLearner
+
+from malfl_algos.contract import LearnedStage
+from malfl_algos.experiments import cell
+from malfl_algos.experiments.config import ExperimentConfig, from_mapping
+from malfl_env import InputError
+
+
+@pytest.fixture
+def config() -> ExperimentConfig:
+    return from_mapping({"game": {"size": 2}, "iterations": 5, "seeds": [0]})
+
+
+def test_a_learner_without_the_needed_transitions_is_stopped_at_its_first_stage(
+    config: ExperimentConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It learned for hours, and was rejected afterwards."""
+    yielded: list[LearnedStage] = []
+
+    class Forgetful(FakeLearner):
+        def learn(self, env: Any, **given: Any) -> Iterator[LearnedStage]:
+            for stage in super().learn(env, **given):
+                yielded.append(stage)
+                yield replace(stage, observed=replace(stage.observed, transitions=None))
+
+    monkeypatch.setattr(cell, "make_learner", lambda *_, **__: Forgetful(0.9, 1))
+    with pytest.raises(InputError, match="needs transitions, which learner 'ma-spi' does not keep"):
+        cell.learn(config, keep_transitions=True)
+    assert len(yielded) == 1
+    assert cell.learn(config, keep_transitions=False).trace.n_stages == 5
