@@ -65,6 +65,7 @@ def solve(job: Job) -> dict[str, Any]:
     learner = MaSpi(DISCOUNT, TEMPERATURE, evaluation="exact", episodes=1, episode_length=1)
     observer = MaLflBellman(
         learner="exact",
+        improvement=0.0,
         solver=job.solver,
         noise_variance=job.noise_variance,
         prior_variance=job.prior_variance,

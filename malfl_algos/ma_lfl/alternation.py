@@ -16,10 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from malfl_algos.ma_lfl.data_fit import Data, fit_data
-from malfl_algos.ma_lfl.inference import Given, Posterior
+from malfl_algos.ma_lfl.improvement import joint_response, step_of
+from malfl_algos.ma_lfl.inference import Evidence, Given, Posterior
 from malfl_algos.ma_lfl.learner_models import LearnerModel
 from malfl_algos.ma_lfl.matrix_free_posterior import MatrixFreePosterior
-from malfl_algos.ma_lfl.policy_estimation import smoothed_policy, working_response
+from malfl_algos.ma_lfl.policy_estimation import Response, smoothed_policy, working_response
 from malfl_algos.ma_lfl.replay import ReplayedTd
 from malfl_algos.ma_lfl.stages import StageArrays
 
@@ -67,6 +68,7 @@ def alternate(
     passes: int,
     given: Given | None = None,
     matrix_free: bool = False,
+    retained: float | None = 0.0,
 ) -> list[AgentFit]:
     """Fit every agent's reward. All agents share each iteration, since the policies of one agent
     enter the learner models of the others.
@@ -82,6 +84,8 @@ def alternate(
         given: noise and prior to use without a search.
         matrix_free: whether to avoid the coefficients of the unknowns, for large games. Without
             features, `given` is then required.
+        retained: share rho of its log policy that every learner keeps; None: positive, and chosen
+            by the evidence for every agent.
 
     Returns:
         One fit per agent.
@@ -109,6 +113,7 @@ def alternate(
                 known=known[index],
                 given=given,
                 matrix_free=matrix_free,
+                retained=retained,
             )
         for index, state in enumerate(states):
             assert state is not None
@@ -116,7 +121,7 @@ def alternate(
             if isinstance(model, ReplayedTd) and model.bootstrap == "soft_q":
                 models[index] = replace(model, reward=state.reward)
             if not known[index]:
-                policies[index] = np.concatenate([policies[index][:1], state.predicted])
+                policies[index] = state.policies
         if all(known) and models == models_before and not any(map(_noisy, states)):
             converged = [True] * n_agents  # another iteration would change nothing
         else:
@@ -137,15 +142,16 @@ class _State:
     Args:
         posterior: posterior of the unknowns or weights.
         reward: posterior mean of the unknowns.
-        predicted: predicted policies from the second stage on.
-        response, variance, log_constant: the working response for the next iteration.
+        policies: policies estimated from counts and prediction together, of every stage.
+        response, variance, log_constant: the working response of every stage for the next
+            iteration.
         model_variance: variance of the learner's noise that this fit predicts.
         number: number of iterations so far.
     """
 
     posterior: Posterior | MatrixFreePosterior
     reward: FloatArray
-    predicted: FloatArray
+    policies: FloatArray
     response: FloatArray
     variance: FloatArray
     log_constant: float
@@ -165,24 +171,13 @@ def _pass(
     known: bool,
     given: Given | None,
     matrix_free: bool,
+    retained: float | None,
 ) -> _State:
     played = stages[:-1]
     joint = [[policy[h] for policy in policies] for h in range(len(played))]
-    counts = _counts(stages[1:], index).astype(float)
-    if earlier is None:
-        response = temperature * np.log(np.maximum(policies[index][1:], 1e-300))
-        variance = temperature**2 / (counts + 0.5)
-        variance = np.where(counts.sum(axis=-1, keepdims=True) > 0, variance, np.inf)
-        constant, predicted = 0.0, np.zeros(counts.shape)
-    else:
-        response, variance = earlier.response, earlier.variance
-        constant, predicted = earlier.log_constant, earlier.model_variance
-    if known:
-        response = temperature * np.log(np.maximum(policies[index][1:], 1e-300))
-        certain = KNOWN_VARIANCE * temperature**2
-        variance, constant = np.where(policies[index][1:] > 1e-300, certain, np.inf), 0.0
-    data = Data(response, variance, predicted, constant, temperature)
-    posterior, q = fit_data(
+    counts = _counts(stages, index).astype(float)
+    data = _data(policies[index], counts, temperature, earlier, known=known, retained=retained)
+    posterior, q, drift = fit_data(
         data,
         model,
         played,
@@ -195,23 +190,95 @@ def _pass(
     )
     reward = posterior.mean if features is None else features @ posterior.mean
     noise = model.variance(played, joint, index, reward, q)
-    evidence = posterior.evidence
-    scale = evidence.noise_scale or 1.0
-    next_response, policy = working_response(
-        q,
-        evidence.noise_variance + scale * noise,
-        counts,
-        temperature=temperature,
+    response, estimated = _expanded(
+        drift, noise, counts, policies[index], posterior.evidence, temperature=temperature
     )
     return _State(
         posterior,
         reward,
-        policy,
-        next_response.mean,
-        next_response.variance,
-        next_response.log_constant,
+        estimated,
+        response.mean,
+        response.variance,
+        response.log_constant,
         noise,
         number=earlier.number + 1 if earlier else 1,
+    )
+
+
+def _data(
+    policies: FloatArray,
+    counts: FloatArray,
+    temperature: float,
+    earlier: _State | None,
+    *,
+    known: bool,
+    retained: float | None,
+) -> Data:
+    """The working response of an agent's policies, of every stage, for the next fit."""
+    logs = temperature * np.log(np.maximum(policies, 1e-300))
+    if earlier is None:
+        response = logs
+        variance = temperature**2 / (counts + 0.5)
+        variance = np.where(counts.sum(axis=-1, keepdims=True) > 0, variance, np.inf)
+        variance[0] = temperature**2 / (counts[0] + CONCENTRATION)
+        constant, predicted = 0.0, np.zeros(counts[1:].shape)
+    else:
+        response, variance = earlier.response, earlier.variance
+        constant, predicted = earlier.log_constant, earlier.model_variance
+    if known:
+        certain = KNOWN_VARIANCE * temperature**2
+        response, constant = logs, 0.0
+        variance = np.where(policies > 1e-300, certain, np.inf)
+    start = earlier.posterior.evidence.retained if earlier else 0.0
+    return Data(
+        response,
+        variance,
+        predicted,
+        constant,
+        temperature,
+        retained=start if retained is None else retained,
+        searched=retained is None,
+    )
+
+
+def _expanded(
+    drift: FloatArray,
+    noise: FloatArray,
+    counts: FloatArray,
+    policies: FloatArray,
+    evidence: Evidence,
+    *,
+    temperature: float,
+) -> tuple[Response, FloatArray]:
+    """The working response of every stage at the mode of counts and prediction, and its policies.
+
+    Args:
+        drift: as `malfl_algos.ma_lfl.data_fit.Fitted` has it.
+        noise: variance of the learner's noise, same shape.
+        counts, policies: of every stage.
+        evidence: the chosen settings.
+        temperature: alpha.
+    """
+    scale, retained = evidence.noise_scale or 1.0, evidence.retained
+    if retained == 0:
+        later, predicted = working_response(
+            drift, evidence.noise_variance + scale * noise, counts[1:], temperature=temperature
+        )
+        first = np.full((1, *drift.shape[1:]), np.inf)
+        response = Response(
+            np.concatenate([np.zeros(first.shape), later.mean]),
+            np.concatenate([first, later.variance]),
+            later.log_constant,
+        )
+        return response, np.concatenate([policies[:1], predicted])
+    return joint_response(
+        drift,
+        evidence.noise_variance + scale * step_of(retained) ** 2 * noise,
+        counts[1:],
+        first_counts=counts[0] + CONCENTRATION,
+        start=temperature * np.log(np.maximum(policies, 1e-300)),
+        retained=retained,
+        temperature=temperature,
     )
 
 

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from malfl_algos.ma_lfl.inference import Evidence, Given, Posterior, Rows, fit
+from malfl_algos.ma_lfl.improvement import step_of
+from malfl_algos.ma_lfl.inference import Evidence, Given, Posterior, fit
 from malfl_algos.ma_lfl.learner_models import LearnerModel, MatrixFreeModel
 from malfl_algos.ma_lfl.matrix_free_posterior import MatrixFreePosterior, matrix_free_posterior
 from malfl_algos.ma_lfl.matrix_free_values import Values
 from malfl_algos.ma_lfl.precision import TIGHT, MatrixFreeRows
+from malfl_algos.ma_lfl.rows import Chain, Rows
 from malfl_algos.ma_lfl.stages import StageArrays
+from malfl_env.errors import InputError
 
-__all__ = ["Data", "fit_data", "noise_settings"]
+__all__ = ["Data", "Fitted", "fit_data", "noise_settings"]
 
 FloatArray = NDArray[np.float64]
 
@@ -31,15 +35,53 @@ def noise_settings(n_rows: int, n_unknowns: int, *, first: bool) -> int:
     return evaluations // 2 if n_rows * n_unknowns**2 > LARGE else evaluations
 
 
+class Fitted(NamedTuple):
+    """A posterior and what follows from its mean.
+
+    Args:
+        posterior: of the unknowns or weights.
+        q: action values, `(n_stages - 1, n_states, n_actions)`.
+        drift: x_{h+1} - rho x_h without noise, same shape; equal to q for rho = 0.
+    """
+
+    posterior: Posterior | MatrixFreePosterior
+    q: FloatArray
+    drift: FloatArray
+
+
 @dataclass(frozen=True, eq=False)
 class Data:
-    """The response and its variances; see `malfl_algos.ma_lfl.inference.Rows`."""
+    """The response and its variances; see `malfl_algos.ma_lfl.rows.Rows`.
+
+    Args:
+        response, response_variance: of every stage, `(n_stages, n_states, n_actions)`. Those of the
+            first stage are used only if the learner keeps a share of its log policy.
+        model_variance: of every stage but the last, `(n_stages - 1, n_states, n_actions)`.
+        log_constant: as `malfl_algos.ma_lfl.rows.Rows` takes it.
+        temperature: alpha.
+        retained: share rho that the learner keeps; with `searched` the one that the search starts
+            from.
+        searched: whether the evidence chooses rho.
+    """
 
     response: FloatArray
     response_variance: FloatArray
     model_variance: FloatArray
     log_constant: float
     temperature: float
+    retained: float = 0.0
+    searched: bool = False
+
+    def chain(self, offset: FloatArray) -> Chain | None:
+        """What the rows need further; None if the learner keeps nothing.
+
+        Args:
+            offset: q for a reward of 0, `(n_stages - 1, n_states, n_actions)`.
+        """
+        if not self.searched and self.retained == 0:
+            return None
+        previous = self.response[:-1] - offset
+        return Chain(self.retained, previous, self.response_variance[0], self.searched)
 
 
 def fit_data(
@@ -53,7 +95,7 @@ def fit_data(
     start: Evidence | None,
     given: Given | None,
     matrix_free: bool,
-) -> tuple[Posterior | MatrixFreePosterior, FloatArray]:
+) -> Fitted:
     """Posterior of the unknowns or weights, and the action values at its mean.
 
     Args:
@@ -66,25 +108,32 @@ def fit_data(
             free.
         start, given: as `malfl_algos.ma_lfl.inference.fit` takes them.
         matrix_free: whether to avoid the coefficients of the unknowns.
-
-    Returns:
-        The posterior, and q at its mean, `(n_stages - 1, n_states, n_actions)`.
     """
     if matrix_free and features is None:
         assert given is not None
+        if data.retained:
+            raise InputError(
+                f"solver iterative takes improvement 0 only, got {data.retained}: set solver to "
+                "dense, or use features"
+            )
         values = _values(model, stages, joint, index)
         rows = MatrixFreeRows(
             values,
-            data.response,
-            data.response_variance,
+            data.response[1:],
+            data.response_variance[1:],
             data.model_variance,
             data.temperature,
         )
         matrix_free_fit = matrix_free_posterior(rows, given)
-        return matrix_free_fit, matrix_free_fit.q
+        return Fitted(matrix_free_fit, matrix_free_fit.q, matrix_free_fit.q)
     k, offset = _coefficients(model, stages, joint, index, features, matrix_free=matrix_free)
     posterior = _with_coefficients(k, offset, data, features, start, given)
-    return posterior, k @ posterior.mean + offset
+    q = k @ posterior.mean + offset
+    retained = posterior.evidence.retained
+    if retained == 0:
+        return Fitted(posterior, q, q)
+    drift = step_of(retained) * (q - offset) + (1 - retained) * offset
+    return Fitted(posterior, q, drift)
 
 
 def _coefficients(
@@ -119,17 +168,18 @@ def _with_coefficients(
     mean = np.full((n_unknowns, n_unknowns), 1 / n_unknowns) if features is None else 0.0
     rows = Rows(
         coefficients=coefficients,
-        response=data.response - offset,
-        response_variance=data.response_variance,
+        response=data.response[1:] - offset,
+        response_variance=data.response_variance[1:],
         model_variance=data.model_variance,
         prior=np.eye(n_unknowns) - mean,
         log_constant=data.log_constant,
         temperature=data.temperature,
+        chain=data.chain(offset),
     )
     return fit(
         rows,
         start=start,
-        evaluations=noise_settings(data.response.size, n_unknowns, first=start is None),
+        evaluations=noise_settings(data.model_variance.size, n_unknowns, first=start is None),
         scaled=bool(data.model_variance.any()),
         given=given,
     )

@@ -10,13 +10,21 @@ every learner model.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
 from scipy.optimize import minimize, minimize_scalar
 
+from malfl_algos.ma_lfl.improvement import OPEN
+from malfl_algos.ma_lfl.rows import (
+    Normal,
+    Rows,
+    normal_equations,
+    normal_equations_of,
+    with_retained,
+)
 from malfl_env.errors import InputError
 
 __all__ = [
@@ -51,6 +59,12 @@ determine the mean.
 """
 FIRST_STEP = 1.5
 """First step of the search for the noise, in the logarithm."""
+SCANNED_RETAINED = (0.1, 0.25, 0.4, 0.55, 0.7, 0.8, 0.9, 0.97)
+"""Shares rho tried first when the search has no earlier choice to start from."""
+RETAINED_BOUNDS = (0.005, 1.0)
+"""Bounds of the search for rho."""
+RETAINED_STEP = 0.1
+"""Largest change of rho in one search."""
 
 
 @dataclass(frozen=True)
@@ -63,53 +77,6 @@ class Given:
 
 
 @dataclass(frozen=True, eq=False)
-class Rows:
-    """The data, one row per stage, state and action.
-
-    Args:
-        coefficients: K, `(n_stages, n_states, n_actions, n_unknowns)`.
-        response: alpha log pi minus b, `(n_stages, n_states, n_actions)`, up to a constant per
-            state.
-        response_variance: variance of the response; infinite where nothing was observed.
-        model_variance: variance of the learner's noise that the learner model predicts.
-        prior: precision matrix of theta for a prior variance of one, `(n_unknowns, n_unknowns)`. It
-            is a projection; its null space (the mean of the reward) has variance `MEAN_VARIANCE`.
-        log_constant: constant that the evidence adds, see
-            `malfl_algos.ma_lfl.policy_estimation.Response`.
-        temperature: alpha, the unit of all bounds.
-    """
-
-    coefficients: FloatArray
-    response: FloatArray
-    response_variance: FloatArray
-    model_variance: FloatArray
-    prior: FloatArray
-    log_constant: float
-    temperature: float
-
-
-@dataclass(frozen=True, eq=False)
-class Normal:
-    """Normal equations: theta' information theta / 2 - moment' theta + squares / 2 - log_norm."""
-
-    information: FloatArray
-    moment: FloatArray
-    squares: float
-    log_norm: float
-    degrees: int
-
-    def times(self, factor: float) -> Normal:
-        """Normal equations of the same rows with all weights multiplied by a factor."""
-        return Normal(
-            factor * self.information,
-            factor * self.moment,
-            factor * self.squares,
-            self.log_norm + self.degrees * np.log(factor) / 2,
-            self.degrees,
-        )
-
-
-@dataclass(frozen=True, eq=False)
 class Evidence:
     """Noise and prior, and how well they explain the data.
 
@@ -118,6 +85,8 @@ class Evidence:
         noise_variance, noise_scale: row variance = noise_variance + noise_scale * model variance.
         prior_variance: prior variance of a reward value about the mean of all reward values.
         bounds_hit: names of the settings whose search ended on a bound.
+        retained: share rho that the learner keeps of its log policy.
+        retained_sd: posterior standard deviation of rho; 0 if it was given.
     """
 
     log_evidence: float | None
@@ -125,6 +94,8 @@ class Evidence:
     noise_scale: float
     prior_variance: float
     bounds_hit: tuple[str, ...]
+    retained: float = 0.0
+    retained_sd: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,12 +107,15 @@ class Posterior:
         precision: `(n_unknowns, n_unknowns)`.
         information: the part of the precision that comes from the data.
         evidence: noise and prior, and how they were chosen.
+        spread: `(n_unknowns, k)`: the covariance also has the part spread spread', from settings
+            that are known with an error only.
     """
 
     mean: FloatArray
     precision: FloatArray
     information: FloatArray
     evidence: Evidence
+    spread: FloatArray | None = None
 
     def distance(self, moved: FloatArray) -> float:
         """Size of a change of theta in posterior standard deviations, root mean square."""
@@ -150,7 +124,10 @@ class Posterior:
     def covariance(self) -> FloatArray:
         """Posterior covariance, `(n_unknowns, n_unknowns)`."""
         factor = scipy.linalg.cho_factor(self.precision)
-        return np.asarray(scipy.linalg.cho_solve(factor, np.eye(len(self.mean))))
+        covariance = scipy.linalg.cho_solve(factor, np.eye(len(self.mean)))
+        if self.spread is not None:
+            covariance = covariance + self.spread @ self.spread.T
+        return np.asarray(covariance)
 
 
 def fit(
@@ -161,16 +138,12 @@ def fit(
     scaled: bool,
     given: Given | None = None,
 ) -> Posterior:
-    """Posterior of theta with noise and prior of largest evidence.
-
-    The noise is searched in the logarithm by a bounded Nelder-Mead search, and the prior variance
-    is searched for every noise. The search starts from an earlier choice. It starts from a coarse
-    scan if there is no earlier choice, or if that choice lies on a bound.
+    """Posterior of theta with noise, prior and, where it is searched, rho of largest evidence.
 
     Args:
         rows: the data.
         start: an earlier choice to start from; None: there is no earlier choice.
-        evaluations: largest number of noise settings to try.
+        evaluations: largest number of noise settings to try in a search.
         scaled: whether the model's variance is used and its factor searched; otherwise all rows
             share one variance.
         given: noise and prior to use without a search.
@@ -178,13 +151,103 @@ def fit(
     Raises:
         InputError: if the precision is indefinite in double precision.
     """
+    if rows.chain is None or not rows.chain.searched:
+        return _fit_noise(rows, start=start, evaluations=evaluations, scaled=scaled, given=given)
+    if start is None:
+        rows, start = _scanned(rows, scaled=scaled, given=given)
+    rows, _ = refined(rows, start)
+    found = _fit_noise(rows, start=start, evaluations=evaluations, scaled=scaled, given=given)
+    rows, sd = refined(rows, found.evidence)
+    return _with_uncertain_retained(rows, found.evidence, sd)
+
+
+def _scanned(rows: Rows, *, scaled: bool, given: Given | None) -> tuple[Rows, Evidence]:
+    """The rows with the share of largest evidence on a grid, and the noise and prior there."""
+    unit, scale = rows.temperature**2, 1.0 if scaled else 0.0
+    noises = [(noise * unit, scale) for noise in SCANNED_NOISE]
+    if given is not None:
+        noises = [(given.noise_variance, given.noise_scale)]
+    best: tuple[float, float, Evidence] | None = None
+    for retained in SCANNED_RETAINED:
+        at = with_retained(rows, retained)
+        for noise, factor in noises:
+            log_evidence, prior = _best_prior(normal_equations(at, noise, factor), at)
+            if best is None or log_evidence > best[0]:
+                best = log_evidence, retained, Evidence(log_evidence, noise, factor, prior, ())
+    assert best is not None
+    return with_retained(rows, best[1]), best[2]
+
+
+def refined(rows: Rows, at: Evidence) -> tuple[Rows, float]:
+    """The rows with the share of largest evidence near the present one, and its posterior sd.
+
+    The noise is held fixed, the prior variance is searched for every share. The standard deviation
+    comes from the curvature of the log evidence at its maximum.
+    """
+    assert rows.chain is not None
+    now = rows.chain.retained
+
+    def value(retained: float) -> float:
+        there = with_retained(rows, retained)
+        return _best_prior(normal_equations(there, at.noise_variance, at.noise_scale), there)[0]
+
+    lowest, highest = RETAINED_BOUNDS
+    inside = max(now - RETAINED_STEP, lowest), min(now + RETAINED_STEP, highest)
+    found = minimize_scalar(
+        lambda x: -value(x), bounds=inside, method="bounded", options={"xatol": 3e-4}
+    )
+    best = float(found.x)
+    return with_retained(rows, best), _curvature_sd(value, best, -float(found.fun))
+
+
+def _curvature_sd(value: Callable[[float], float], best: float, peak: float) -> float:
+    """1 / sqrt(-second derivative) at a maximum, measured where the value has fallen by about 1."""
+    lowest, highest = RETAINED_BOUNDS
+    width, sd = RETAINED_STEP / 10, RETAINED_STEP
+    for _ in range(4):
+        sides = [-min(width, best - lowest), min(width, highest - best)]
+        falls = [2 * (peak - value(best + side)) / side**2 for side in sides if abs(side) > 1e-6]
+        sd = float(1 / np.sqrt(max(float(np.mean(falls)), 1.0)))
+        if width / 3 < sd < 3 * width:
+            break
+        width = min(max(sd, 1e-4), RETAINED_STEP)
+    return sd
+
+
+def _with_uncertain_retained(rows: Rows, found: Evidence, sd: float) -> Posterior:
+    """The posterior at the chosen share, with the uncertainty of that share in its covariance."""
+    assert rows.chain is not None
+    best = rows.chain.retained
+    evidence = replace(found, retained=best, retained_sd=sd)
+    central = posterior(rows, evidence)
+    side_of_scale = (RETAINED_BOUNDS[0], OPEN) if best <= OPEN else (OPEN + 1e-9, 1.0)
+    ends = [float(np.clip(best + side * sd, *side_of_scale)) for side in (-1, 1)]
+    low, high = (posterior(with_retained(rows, end), evidence).mean for end in ends)
+    slope = (high - low) / (ends[1] - ends[0])
+    return replace(central, spread=sd * slope[:, None])
+
+
+def _fit_noise(
+    rows: Rows,
+    *,
+    start: Evidence | None,
+    evaluations: int,
+    scaled: bool,
+    given: Given | None = None,
+) -> Posterior:
+    """Posterior of theta with noise and prior of largest evidence; see `fit`.
+
+    The noise is searched in the logarithm by a bounded Nelder-Mead search, and the prior variance
+    is searched for every noise. The search starts from an earlier choice. It starts from a coarse
+    scan if there is no earlier choice, or if that choice lies on a bound.
+    """
     normal = normal_equations_of(rows)
     if given is not None:
         chosen = normal(given.noise_variance, given.noise_scale)
         log_evidence = _evidence(chosen, rows)(float(np.log(given.prior_variance)))
         log_evidence += rows.log_constant
         choice = given.noise_variance, given.noise_scale, given.prior_variance
-        return _posterior(chosen, rows, Evidence(log_evidence, *choice, ()))
+        return _posterior(chosen, rows, Evidence(log_evidence, *choice, (), _retained(rows)))
     tried: dict[tuple[float, float], tuple[float, float]] = {}
     unit = rows.temperature**2
     bounds = {
@@ -229,57 +292,19 @@ def fit(
         name for name, x in at.items() if x <= bounds[name][0] * 1.05 or x >= bounds[name][1] / 1.05
     )
     evidence = Evidence(
-        log_evidence + rows.log_constant, noise, scale, prior_variance, bounds_hit=hit
+        log_evidence + rows.log_constant, noise, scale, prior_variance, hit, _retained(rows)
     )
     return _posterior(normal(noise, scale), rows, evidence)
+
+
+def _retained(rows: Rows) -> float:
+    return 0.0 if rows.chain is None else rows.chain.retained
 
 
 def posterior(rows: Rows, evidence: Evidence) -> Posterior:
     """Posterior of theta for given noise and prior."""
     normal = normal_equations(rows, evidence.noise_variance, evidence.noise_scale)
     return _posterior(normal, rows, evidence)
-
-
-def normal_equations_of(rows: Rows) -> Callable[[float, float], Normal]:
-    """Normal equations as a function of noise and scale; formed once if all rows share one
-    variance.
-    """
-    seen = np.isfinite(rows.response_variance)
-    known = rows.response_variance[seen]
-    if rows.model_variance.any() or not known.size or known.min() < known.max():
-        return lambda noise, scale: normal_equations(rows, noise, scale)
-    one = normal_equations(rows, 1 - known[0], 0.0)
-    return lambda noise, scale: one.times(1 / (noise + known[0]))
-
-
-def normal_equations(rows: Rows, noise: float, scale: float) -> Normal:
-    """Weighted normal equations with the constant of every state integrated out.
-
-    With a flat prior on the constant, each row becomes its difference from the weighted mean over
-    the actions of its state.
-    """
-    variance = noise + scale * rows.model_variance + rows.response_variance
-    weight = 1 / variance
-    total = weight.sum(axis=-1, keepdims=True)
-    share = weight / np.where(total > 0, total, 1)
-    n_unknowns = rows.coefficients.shape[-1]
-    information = np.zeros((n_unknowns, n_unknowns))
-    moment = np.zeros(n_unknowns)
-    squares = 0.0
-    for k, y, w, m in zip(rows.coefficients, rows.response, weight, share, strict=True):
-        root = np.sqrt(w)[..., None]
-        centred = (root * (k - (m[..., None] * k).sum(axis=1, keepdims=True))).reshape(
-            -1, n_unknowns
-        )
-        residual = (root[..., 0] * (y - (m * y).sum(axis=1, keepdims=True))).ravel()
-        information += centred.T @ centred
-        moment += centred.T @ residual
-        squares += float(residual @ residual)
-    seen = weight > 0
-    log_norm = np.log(weight[seen]).sum() - np.log(total[total > 0]).sum()
-    degrees = int(seen.sum()) - int((total > 0).sum())
-    log_norm = (log_norm - degrees * np.log(2 * np.pi)) / 2
-    return Normal(information, moment, squares, float(log_norm), degrees)
 
 
 def _posterior(normal: Normal, rows: Rows, evidence: Evidence) -> Posterior:

@@ -15,7 +15,13 @@ from scipy.special import gammaln, log_softmax, wrightomega
 
 from malfl_env.errors import InputError
 
-__all__ = ["Response", "entropy_regularised_policy", "smoothed_policy", "working_response"]
+__all__ = [
+    "Response",
+    "entropy_regularised_policy",
+    "response_at",
+    "smoothed_policy",
+    "working_response",
+]
 
 FloatArray = NDArray[np.float64]
 
@@ -159,10 +165,10 @@ def working_response(
         reached = objective(x)
         if np.abs(size * step).max(initial=0) < 1e-10 * temperature:
             break
-    return _response(x, counts, temperature=temperature)
+    return response_at(x, counts, temperature=temperature)
 
 
-def _response(
+def response_at(
     x: FloatArray, counts: FloatArray, *, temperature: float
 ) -> tuple[Response, FloatArray]:
     """The response at x, and the policy softmax(x / alpha).

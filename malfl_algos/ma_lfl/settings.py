@@ -1,5 +1,5 @@
 """Settings of a recovery that are not given: the solver is chosen by the size of the game;
-discount, learner's rule and step size are chosen by evidence.
+discount, learner's rule, rule of improvement and step size are chosen by evidence.
 """
 
 from __future__ import annotations
@@ -32,6 +32,10 @@ STEP_SIZES = (0.005, 0.8)
 """Bounds of the search for an unknown step size."""
 SEARCH_STAGES, SEARCH_PASSES = 4, 2
 """Number of stages, and of iterations, on which unknown settings are chosen."""
+RETAINING_MARGIN = 20.0
+"""Learners are taken to keep a share rho > 0 of their log policy only if that raises the log
+evidence by more than this: soft policy iteration, rho = 0, is likely beforehand.
+"""
 
 
 def choose_solver(wanted: str, n_unknowns: int, *, given: bool) -> Solver:
@@ -89,28 +93,35 @@ def choose_settings(
     rule: str | None,
     discount: float | None,
     step_size: float | None,
+    improvement: float | None = 0.0,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Choose every setting that is None by largest evidence, one after the other.
 
     Args:
-        evidence: log evidence as a function of the settings `discount`, `rule`, `step_size`.
+        evidence: log evidence as a function of the settings `discount`, `rule`, `step_size`,
+            `improvement`.
         rules: possible rules of the learners; the first is used until the rule is chosen.
         rule, discount, step_size: settings of the learners; None: unknown.
+        improvement: share rho that the learners keep of their log policy; None: unknown.
 
     Returns:
-        The settings, and by name of a setting the evidence of every choice that was tried.
+        The settings, and by name of a setting the evidence of every choice that was tried. The
+        setting `improvement` is rho; None: rho > 0, to be searched in every fit.
     """
     settings: dict[str, Any] = {
         "discount": 0.9 if discount is None else discount,
         "rule": rules[0] if rule is None else rule,
         "step_size": 0.1 if step_size is None else step_size,
+        "improvement": improvement or 0.0,
     }
     searches: dict[str, Any] = {}
-    for name, choices, known in [("rule", rules, rule), ("discount", DISCOUNTS, discount)]:
-        if known is None:
-            table = {choice: evidence({**settings, name: choice}) for choice in choices}
-            settings[name] = max(table, key=table.__getitem__)
-            searches[name] = {str(choice): value for choice, value in table.items()}
+    _choose_rule(evidence, rules, settings, searches, rule=rule, improvement=improvement)
+    if discount is None:
+        table = {choice: evidence({**settings, "discount": choice}) for choice in DISCOUNTS}
+        settings["discount"] = max(table, key=table.__getitem__)
+        searches["discount"] = {str(choice): value for choice, value in table.items()}
+        if improvement is None:  # the first choice was made under another discount
+            _choose_rule(evidence, rules, settings, searches, rule=rule, improvement=improvement)
     if step_size is None and settings["rule"] != "exact":
         tried: dict[str, float] = {}
         low, high = np.log(STEP_SIZES)
@@ -124,3 +135,37 @@ def choose_settings(
         settings["step_size"] = float(np.exp(found.x))
         searches["step_size"] = tried
     return settings, searches
+
+
+def _choose_rule(
+    evidence: Callable[[dict[str, Any]], float],
+    rules: Sequence[str],
+    settings: dict[str, Any],
+    searches: dict[str, Any],
+    *,
+    rule: str | None,
+    improvement: float | None,
+) -> None:
+    """Choose the learners' rule and the share rho together, into `settings` and `searches`.
+
+    rho = 0 wins unless some rho > 0 is better by more than `RETAINING_MARGIN`.
+    """
+    tables: dict[float | None, dict[str, float]] = {}
+    for retained in (0.0, None) if improvement is None else (improvement,):
+        if rule is None or improvement is None:
+            tables[retained] = {
+                one: evidence({**settings, "rule": one, "improvement": retained})
+                for one in (rules if rule is None else (rule,))
+            }
+    if not tables:
+        return
+    best = {retained: max(table.values()) for retained, table in tables.items()}
+    chosen = next(iter(tables))
+    if None in best and best[None] > best[0.0] + RETAINING_MARGIN:
+        chosen = None
+    table = tables[chosen]
+    settings.update(rule=max(table, key=table.__getitem__), improvement=chosen)
+    if rule is None:
+        searches["rule"] = table
+    if improvement is None:
+        searches["improvement"] = {"0": tables[0.0], "> 0": tables[None]}

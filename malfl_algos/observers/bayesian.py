@@ -49,6 +49,9 @@ class MaLflBellman(BayesianObserver):
             both noise_variance and prior_variance, or neither.
         noise_scale: factor on the variance that the learner model predicts, used if noise_variance
             is given.
+        improvement: share rho of its log policy that a learner keeps in an improvement: 0 for soft
+            policy iteration, between 0 and 1 for natural policy gradient, 1 for mirror descent;
+            `auto`: chosen by the evidence, together with the learners' rule.
         solver: `dense` forms the matrix of all unknowns. `iterative` does not: its memory is
             proportional to joint states times joint actions, its standard deviations are
             approximate, and it needs noise_variance and prior_variance (except with `features`).
@@ -103,6 +106,9 @@ class MaLflReplay(BayesianObserver):
             both noise_variance and prior_variance, or neither.
         noise_scale: factor on the variance that the learner model predicts, used if noise_variance
             is given.
+        improvement: share rho of its log policy that a learner keeps in an improvement: 0 for soft
+            policy iteration, between 0 and 1 for natural policy gradient, 1 for mirror descent;
+            `auto`: chosen by the evidence, together with the learners' rule.
         bootstrap: value of the next state in the learners' updates. `fresh`: of a newly drawn
             action (the paper's learner); `executed`: of the action that was played next;
             `expected`: the expectation under the policy; `soft_q`: the soft maximum over actions;

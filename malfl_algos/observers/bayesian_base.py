@@ -33,12 +33,16 @@ from malfl_algos.work.threads import one_blas_thread
 from malfl_env.errors import InputError
 from malfl_env.markov_game import MarkovGame
 
-__all__ = ["BayesianObserver", "Settings"]
+__all__ = ["BayesianObserver", "Settings", "check_improvement"]
 
 FloatArray = NDArray[np.float64]
 
 Settings = Mapping[str, Any]
-"""Settings that may be chosen by evidence: discount, rule, step_size."""
+"""Settings that may be chosen by evidence: discount, rule, step_size, improvement (rho)."""
+
+
+LEAST_STAGES = 3
+"""Smallest number of stages from which the share rho can be chosen."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,7 @@ class BayesianObserver(ABC):
     noise_variance: float | None = None
     prior_variance: float | None = None
     noise_scale: float = 1.0
+    improvement: float | Literal["auto"] = "auto"
 
     api_version: ClassVar[tuple[int, int]] = API_VERSION
     rules: ClassVar[tuple[str, ...]] = ()
@@ -88,6 +93,7 @@ class BayesianObserver(ABC):
                 raise InputError(f"{name} must be > 0 and finite, got {value}")
         if not 0 <= self.noise_scale < np.inf:
             raise InputError(f"noise_scale must be >= 0 and finite, got {self.noise_scale}")
+        check_improvement(self.improvement)
 
     def check_size(self, n_states: int, n_actions: tuple[int, ...], n_stages: int) -> None:
         """Reject a game that is too large for this method; see `malfl_algos.contract.Observer`."""
@@ -125,11 +131,13 @@ class BayesianObserver(ABC):
 
         The reward is the posterior mean with its mean over states (or states and actions) removed,
         because the data hardly determine that mean. `sd` holds the posterior standard deviations of
-        the mean-removed reward. An unknown discount is profiled over a grid. The diagnostics hold
-        all settings, and the evidence of every choice that was tried.
+        the mean-removed reward. An unknown discount is profiled over a grid. Without a temperature
+        the reward is in units of the temperature. The diagnostics hold all settings, and the
+        evidence of every choice that was tried.
         """
         problem = Problem(trace, game, discount, temperature, known_policies)
-        temperature, game, known = problem.given("temperature"), problem.game, problem.known
+        unit = 1.0 if problem.temperature is None else problem.temperature
+        game, known = problem.game, problem.known
         _check_data(problem)
         further = self._check_trace(trace)
         base, maps = self._unknowns(trace)
@@ -142,7 +150,7 @@ class BayesianObserver(ABC):
         stages = stage_arrays(trace)
 
         def fits(settings: Settings, *, n_stages: int, passes: int) -> list[AgentFit]:
-            shared = {"reward_model": base, "temperature": temperature, **settings}
+            shared = {"reward_model": base, "temperature": unit, **settings}
             return alternate(
                 stages[:n_stages],
                 [self._model(game, shared)] * trace.n_agents,
@@ -150,10 +158,11 @@ class BayesianObserver(ABC):
                     known[agent][:n_stages] if agent in known else None for agent in trace.agents
                 ],
                 features=maps,
-                temperature=temperature,
+                temperature=unit,
                 passes=passes,
                 given=self._given(),
                 matrix_free=solver == "iterative",
+                retained=settings["improvement"],
             )
 
         def evidence(settings: Settings) -> float:
@@ -167,6 +176,7 @@ class BayesianObserver(ABC):
                 rule=None if self._rule() == "auto" else self._rule(),
                 discount=discount,
                 step_size=self.step_size,
+                improvement=self._improvement(trace),
             )
             final = fits(settings, n_stages=trace.n_stages, passes=self.passes)
         chosen = {
@@ -174,11 +184,12 @@ class BayesianObserver(ABC):
             **settings,
             "searches": searches,
             "solver": solver,
+            "unit": "temperature" if problem.temperature is None else "given",
             "states_without_dynamics": int((~covered).sum()),
             **further,
         }
         return recovered_rewards(
-            trace, final, base, maps, chosen, temperature=temperature, covariance=self.covariance
+            trace, final, base, maps, chosen, temperature=unit, covariance=self.covariance
         )
 
     def _unknowns(self, trace: LearningTrace) -> tuple[RewardModel, Sequence[FloatArray | None]]:
@@ -211,18 +222,36 @@ class BayesianObserver(ABC):
             return None
         return Given(self.noise_variance, self.noise_scale, self.prior_variance)
 
+    def _improvement(self, trace: LearningTrace) -> float | None:
+        """rho, or None if it is to be chosen. One improvement alone does not show what was kept."""
+        if self.improvement == "auto":
+            return None if trace.n_stages >= LEAST_STAGES else 0.0
+        return float(self.improvement)
+
     def _check_iterative(self) -> None:
         """Reject what the iterative solver cannot do: choice by evidence, and covariance."""
         missing = {
             "noise_variance and prior_variance": self._given() is None,
             "learner": self._rule() == "auto" and len(self.rules) > 1,
             "step_size": self.step_size is None and self._rule() != "exact",
+            "improvement": self.improvement == "auto",
         }
         for name, absent in missing.items():
             if absent:
                 raise InputError(_needs(name))
         if self.covariance:
             raise InputError("solver iterative computes no covariance: set covariance to false")
+
+
+def check_improvement(improvement: float | str) -> None:
+    """Reject a share rho that is neither `auto` nor in [0, 1]."""
+    if improvement == "auto":
+        return
+    if isinstance(improvement, str) or not 0 <= improvement <= 1:
+        raise InputError(
+            f"improvement must be auto or a number in [0, 1], got {improvement!r}: it is the share "
+            "of its log policy that a learner keeps, 0 for soft policy iteration"
+        )
 
 
 def _check_data(problem: Problem) -> None:

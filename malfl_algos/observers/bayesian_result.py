@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from malfl_algos.contract import RecoveredRewards
 from malfl_algos.ma_lfl.alternation import CONCENTRATION, KNOWN_VARIANCE, AgentFit
 from malfl_algos.ma_lfl.data_fit import noise_settings
-from malfl_algos.ma_lfl.inference import MEAN_VARIANCE, Posterior
+from malfl_algos.ma_lfl.improvement import OPEN
+from malfl_algos.ma_lfl.inference import MEAN_VARIANCE, Evidence, Posterior
 from malfl_algos.ma_lfl.learner_models import SWEEPS
 from malfl_algos.ma_lfl.matrix_free_posterior import MatrixFreePosterior
 from malfl_algos.ma_lfl.replay_loops import SIGNS
@@ -125,6 +126,7 @@ def _diagnose(
         "noise_scale": chosen.noise_scale,
         "prior_variance": chosen.prior_variance,
         "bounds_hit": list(chosen.bounds_hit),
+        **_improvement(chosen, searched=settings["improvement"] is None),
         "passes": fit.passes,
         "settled": fit.converged,
         "fixed": {
@@ -137,6 +139,25 @@ def _diagnose(
             "sweeps": SWEEPS,
             "signs": SIGNS,
         },
+    }
+
+
+def _improvement(chosen: Evidence, *, searched: bool) -> dict[str, Any]:
+    """The share rho with an interval of 2 standard deviations, and whether it tells the scale."""
+    rho, sd = chosen.retained, chosen.retained_sd
+    interval = [max(rho - 2 * sd, 0.0), min(rho + 2 * sd, 1.0)] if searched else None
+    is_open = rho > OPEN
+    return {
+        "improvement": rho,
+        "improvement_sd": sd if searched else None,
+        "improvement_interval": interval,
+        "scale": "open" if is_open else "temperature",
+        "scale_reason": (
+            "the learners keep nearly all of their log policy, so only reward times step is known; "
+            "the reward is that of mirror descent with step 1"
+            if is_open
+            else None
+        ),
     }
 
 

@@ -23,8 +23,8 @@ from malfl_env import checks
 
 AGENTS = ("agent_0", "agent_1")
 GIVEN = {"noise_variance": 1e-3, "prior_variance": 1.0}
-EXACT = MaLflBellman(learner="exact", **GIVEN)
-TD = MaLflBellman(learner="td", noise_variance=1e-2, prior_variance=1.0)
+EXACT = MaLflBellman(learner="exact", improvement=0.0, **GIVEN)
+TD = MaLflBellman(learner="td", noise_variance=1e-2, prior_variance=1.0, improvement=0.0)
 
 
 def recovered(observer, game, trace, known=None, **changed):

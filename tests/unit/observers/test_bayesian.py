@@ -236,6 +236,7 @@ def test_evidence_of_known_policies_has_nothing_of_counts(paper_game):
 def test_states_never_visited_are_not_known(small, observer):
     """Joint states without data, here due to a wall, keep the prior standard deviation."""
     trace, game = learn(walls=[(1, 1)], episodes=100)
+    observer = replace(observer, improvement=0.0)
     result = observer.recover(trace, game=game.without_rewards(), **SETTINGS)
     finite(result)
     unseen = sum(stage.state_counts for stage in trace.stages) == 0

@@ -1,0 +1,159 @@
+"""The rows of a fit, one per stage, state and action, and their normal equations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from malfl_algos.ma_lfl.improvement import by_state, step_of, whitening
+
+__all__ = ["Chain", "Normal", "Rows", "normal_equations", "normal_equations_of", "with_retained"]
+
+FloatArray = NDArray[np.float64]
+
+BLOCK = 2**22
+"""Number of coefficients that are whitened at a time."""
+
+
+@dataclass(frozen=True, eq=False)
+class Chain:
+    """The further data of learners that keep a share of their log policy.
+
+    Args:
+        retained: rho in [0, 1], see `malfl_algos.ma_lfl.improvement`.
+        previous: alpha log pi of the stage before the improvement, minus b, in the shape of the
+            response.
+        first_variance: variance of alpha log pi of the first stage, `(n_states, n_actions)`.
+        searched: whether rho is chosen by the evidence, starting from `retained`.
+    """
+
+    retained: float
+    previous: FloatArray
+    first_variance: FloatArray
+    searched: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """The data, one row per stage, state and action.
+
+    Args:
+        coefficients: K, `(n_stages, n_states, n_actions, n_unknowns)`.
+        response: alpha log pi minus b, `(n_stages, n_states, n_actions)`, up to a constant per
+            state.
+        response_variance: variance of the response; infinite where nothing was observed.
+        model_variance: variance of the learner's noise that the learner model predicts.
+        prior: precision matrix of theta for a prior variance of one, `(n_unknowns, n_unknowns)`. It
+            is a projection; its null space (the mean of the reward) has variance `MEAN_VARIANCE`.
+        log_constant: constant that the evidence adds, see
+            `malfl_algos.ma_lfl.policy_estimation.Response`.
+        temperature: alpha, the unit of all bounds.
+        chain: what the rows need where the learner keeps a share of its log policy; None: it is 0.
+    """
+
+    coefficients: FloatArray
+    response: FloatArray
+    response_variance: FloatArray
+    model_variance: FloatArray
+    prior: FloatArray
+    log_constant: float
+    temperature: float
+    chain: Chain | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Normal:
+    """Normal equations: theta' information theta / 2 - moment' theta + squares / 2 - log_norm."""
+
+    information: FloatArray
+    moment: FloatArray
+    squares: float
+    log_norm: float
+    degrees: int
+
+    def times(self, factor: float) -> Normal:
+        """Normal equations of the same rows with all weights multiplied by a factor."""
+        return Normal(
+            factor * self.information,
+            factor * self.moment,
+            factor * self.squares,
+            self.log_norm + self.degrees * np.log(factor) / 2,
+            self.degrees,
+        )
+
+
+def normal_equations_of(rows: Rows) -> Callable[[float, float], Normal]:
+    """Normal equations as a function of noise and scale; formed once if all rows share one
+    variance.
+    """
+    if rows.chain is not None:
+        return lambda noise, scale: normal_equations(rows, noise, scale)
+    seen = np.isfinite(rows.response_variance)
+    known = rows.response_variance[seen]
+    if rows.model_variance.any() or not known.size or known.min() < known.max():
+        return lambda noise, scale: normal_equations(rows, noise, scale)
+    one = normal_equations(rows, 1 - known[0], 0.0)
+    return lambda noise, scale: one.times(1 / (noise + known[0]))
+
+
+def normal_equations(rows: Rows, noise: float, scale: float) -> Normal:
+    """Weighted normal equations with the constant of every state integrated out.
+
+    With a flat prior on the constant, each row becomes its difference from the weighted mean over
+    the actions of its state.
+    """
+    if rows.chain is not None:
+        return _chained(rows, rows.chain, noise, scale)
+    variance = noise + scale * rows.model_variance + rows.response_variance
+    weight = 1 / variance
+    total = weight.sum(axis=-1, keepdims=True)
+    share = weight / np.where(total > 0, total, 1)
+    n_unknowns = rows.coefficients.shape[-1]
+    information = np.zeros((n_unknowns, n_unknowns))
+    moment = np.zeros(n_unknowns)
+    squares = 0.0
+    for k, y, w, m in zip(rows.coefficients, rows.response, weight, share, strict=True):
+        root = np.sqrt(w)[..., None]
+        centred = (root * (k - (m[..., None] * k).sum(axis=1, keepdims=True))).reshape(
+            -1, n_unknowns
+        )
+        residual = (root[..., 0] * (y - (m * y).sum(axis=1, keepdims=True))).ravel()
+        information += centred.T @ centred
+        moment += centred.T @ residual
+        squares += float(residual @ residual)
+    seen = weight > 0
+    log_norm = np.log(weight[seen]).sum() - np.log(total[total > 0]).sum()
+    degrees = int(seen.sum()) - int((total > 0).sum())
+    log_norm = (log_norm - degrees * np.log(2 * np.pi)) / 2
+    return Normal(information, moment, squares, float(log_norm), degrees)
+
+
+def with_retained(rows: Rows, retained: float) -> Rows:
+    """The same data under another share rho."""
+    assert rows.chain is not None
+    return replace(rows, chain=replace(rows.chain, retained=retained))
+
+
+def _chained(rows: Rows, chain: Chain, noise: float, scale: float) -> Normal:
+    """Normal equations where errors of the policies are shared by successive rows."""
+    step = step_of(chain.retained)
+    variance = noise + scale * step**2 * rows.model_variance
+    response_variance = np.concatenate([chain.first_variance[None], rows.response_variance])
+    white = whitening(variance, response_variance, chain.retained)
+    residual = by_state(rows.response - chain.retained * chain.previous)
+    residual = np.einsum("sij,sj->si", white.root, residual)
+    n_unknowns = rows.coefficients.shape[-1]
+    information = np.zeros((n_unknowns, n_unknowns))
+    moment = np.zeros(n_unknowns)
+    size = max(1, BLOCK // (white.root.shape[1] * n_unknowns))
+    for begin in range(0, len(residual), size):
+        part = slice(begin, begin + size)
+        columns = white.root[part] @ by_state(rows.coefficients[:, part])
+        flat = columns.reshape(-1, n_unknowns)
+        information += flat.T @ flat
+        moment += flat.T @ residual[part].ravel()
+    squares = float((residual**2).sum())
+    return Normal(step**2 * information, step * moment, squares, white.log_norm, white.degrees)
