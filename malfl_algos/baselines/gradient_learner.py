@@ -8,22 +8,16 @@ Restelli 2020, *Inverse Reinforcement Learning from a Gradient-based Learner*, N
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import log_softmax
 
-from malfl_algos.ma_lfl.adam import adam, policy_loss_gradient
-
-__all__ = ["GradientFit", "cloned_policies", "fit_weights", "softmax_parameters"]
+__all__ = ["GradientFit", "fit_weights", "softmax_parameters"]
 
 FloatArray = NDArray[np.float64]
 
 LEAST_SHARE = 1e-3
 """Smallest step size relative to the mean step size."""
-CLONING_EPOCHS, CLONING_RATE, CLONING_ENTROPY = 3, 0.5, 0.01
-"""Behavioural cloning of the authors' code: steps and learning rate of Adam, entropy bonus."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,32 +117,3 @@ def softmax_parameters(log_policies: FloatArray, *, last_fixed: bool) -> FloatAr
     if last_fixed:
         return np.asarray(log_policies[..., :-1] - log_policies[..., -1:])
     return np.asarray(log_policies - log_policies.mean(axis=-1, keepdims=True))
-
-
-def cloned_policies(counts: NDArray[np.int64], *, last_fixed: bool) -> FloatArray:
-    """Log policies by behavioural cloning as in the authors' code.
-
-    Each stage takes three steps of Adam up the likelihood of its actions, with a small entropy
-    bonus, from the parameters of the stage before; the first stage from the uniform policy. So an
-    estimate remembers earlier stages, and a state without visits keeps its policy.
-
-    Args:
-        counts: `(n_stages, n_states, n_actions)`, >= 0.
-        last_fixed: whether the parameter of the last action is 0 in every state.
-
-    Returns:
-        `(n_stages, n_states, n_actions)`.
-    """
-    parameters, found = np.zeros(counts.shape[1:]), []
-    for own in counts:
-        slope = policy_loss_gradient(own, entropy_coefficient=CLONING_ENTROPY)
-
-        def gradient(point: FloatArray, slope: Any = slope) -> FloatArray:
-            ascent = np.array(slope(point))
-            if last_fixed:
-                ascent[:, -1] = 0.0
-            return ascent
-
-        parameters = adam(gradient, parameters, learning_rate=CLONING_RATE, epochs=CLONING_EPOCHS)
-        found.append(parameters)
-    return np.asarray(log_softmax(np.stack(found), axis=-1))

@@ -1,10 +1,13 @@
-"""The fits of `ma-lfl-faithful`: full-batch Adam with the number of steps and the learning rates of
-the paper's published code, and the regression (12) as that code sets it up.
+"""The fits of published codes: full-batch Adam with their numbers of steps and learning rates.
+
+`ma-lfl-faithful` and `lfl` use it for the policies (10) and the regression (12), which is also here
+as the published code of MA-LfL sets it up; `logel` for behavioural cloning.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -18,11 +21,16 @@ __all__ = [
     "adam",
     "adam_policy",
     "adam_regression",
+    "cloned_policies",
     "policy_loss_gradient",
     "published_design",
 ]
 
 FloatArray = NDArray[np.float64]
+
+
+CLONING_EPOCHS, CLONING_RATE, CLONING_ENTROPY = 3, 0.5, 0.01
+"""Behavioural cloning of LOGEL's published code: steps and learning rate of Adam, entropy bonus."""
 
 
 def adam(
@@ -177,3 +185,32 @@ def published_design(improvements: Improvements) -> sp.csr_array:
         potentials.append(read - improvements.discount * next_read)
     rewards = sp.vstack(stages)
     return sp.csr_array(sp.hstack([rewards, sp.block_diag(potentials)], format="csr"))
+
+
+def cloned_policies(counts: NDArray[np.int64], *, last_fixed: bool) -> FloatArray:
+    """Log policies by behavioural cloning as in the published code of LOGEL (Ramponi et al. 2020).
+
+    Each stage takes three steps of Adam up the likelihood of its actions, with a small entropy
+    bonus, from the parameters of the stage before; the first stage from the uniform policy. So an
+    estimate remembers earlier stages, and a state without visits keeps its policy.
+
+    Args:
+        counts: `(n_stages, n_states, n_actions)`, >= 0.
+        last_fixed: whether the parameter of the last action is 0 in every state.
+
+    Returns:
+        `(n_stages, n_states, n_actions)`.
+    """
+    parameters, found = np.zeros(counts.shape[1:]), []
+    for own in counts:
+        slope = policy_loss_gradient(own, entropy_coefficient=CLONING_ENTROPY)
+
+        def gradient(point: FloatArray, slope: Any = slope) -> FloatArray:
+            ascent = np.array(slope(point))
+            if last_fixed:
+                ascent[:, -1] = 0.0
+            return ascent
+
+        parameters = adam(gradient, parameters, learning_rate=CLONING_RATE, epochs=CLONING_EPOCHS)
+        found.append(parameters)
+    return np.asarray(log_softmax(np.stack(found), axis=-1))

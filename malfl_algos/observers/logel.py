@@ -6,7 +6,7 @@ parameters of every stage from the played actions; then weights and step sizes a
 The other agents are a part of the environment, with the policies that they play in each stage.
 
 Read these files in this order: this one, then in `malfl_algos.baselines`: `policy_gradient` (the
-gradients) and `gradient_learner` (cloning, weights and step sizes).
+gradients) and `gradient_learner` (weights and step sizes).
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 
 from malfl_algos.baselines.gradient_learner import (
     GradientFit,
-    cloned_policies,
     fit_weights,
     softmax_parameters,
 )
 from malfl_algos.baselines.policy_gradient import episodes_of, exact_gradient, gpomdp_gradient
 from malfl_algos.contract import API_VERSION, Problem, RecoveredRewards
+from malfl_algos.ma_lfl.adam import cloned_policies
 from malfl_algos.ma_lfl.policy_estimation import smoothed_policy
 from malfl_algos.ma_lfl.reward_models import feature_maps
 from malfl_algos.observers.reading import check_pseudo_count, dynamics_of, stage_arrays

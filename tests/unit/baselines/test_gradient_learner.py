@@ -6,11 +6,8 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax
 
-from malfl_algos.baselines.gradient_learner import (
-    cloned_policies,
-    fit_weights,
-    softmax_parameters,
-)
+from malfl_algos.baselines.gradient_learner import fit_weights, softmax_parameters
+from malfl_algos.ma_lfl.adam import cloned_policies
 
 
 def learner(seed, *, noise=0.0, n_improvements=6, n_parameters=20, k=4):
