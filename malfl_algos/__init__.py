@@ -11,15 +11,20 @@ from malfl_algos.contract import RecoveredRewards
 from malfl_algos.trace import LearningTrace, Stage, Transitions
 
 if TYPE_CHECKING:
+    from malfl_algos.observers.judging import judge
     from malfl_algos.storage.trace_folders import TraceWriter
 
-__all__ = ["LearningTrace", "RecoveredRewards", "Stage", "TraceWriter", "Transitions"]
+__all__ = ["LearningTrace", "RecoveredRewards", "Stage", "TraceWriter", "Transitions", "judge"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import `TraceWriter` at its first use, so that `import malfl_algos` loads no file code."""
+    """Import `TraceWriter` and `judge` at their first use: `import malfl_algos` loads no more."""
     if name == "TraceWriter":
         from malfl_algos.storage.trace_folders import TraceWriter
 
         return TraceWriter
+    if name == "judge":
+        from malfl_algos.observers.judging import judge
+
+        return judge
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -18,6 +18,7 @@ from pettingzoo import ParallelEnv
 
 from malfl_algos.problem import Problem
 from malfl_algos.trace import LearningTrace, NextStateCounts, Stage, Transitions
+from malfl_algos.verdict import Verdict
 from malfl_env.errors import InputError
 from malfl_env.markov_game import MarkovGame
 
@@ -35,12 +36,19 @@ __all__ = [
     "Stage",
     "StageTruth",
     "Transitions",
+    "Verdict",
 ]
 
 API_VERSION = (2, 0)
 """(major, minor). A plugin states the version that it is written for; only our major is allowed."""
 
 FloatArray = NDArray[np.float64]
+NOT_JUDGED = Verdict(
+    "doubt",
+    ("no verdict was made: every number that it stands on is missing",),
+    {},
+    ("call malfl_algos.judge(result, trace, game=..., discount=..., temperature=...)",),
+)
 RewardFunction = Callable[[Any, Any], Any]
 """Observations and joint actions of some steps -> reward of each step, `(n_steps,)`."""
 
@@ -157,6 +165,8 @@ class RecoveredRewards:
             reward.
         functions: per agent id, the reward as a function of observations and joint actions, for
             non-enumerable games; tables may be given as well.
+        verdict: whether to believe the rewards. Observers leave it out; `malfl` and
+            `malfl_algos.judge` make it.
     """
 
     rewards: Mapping[str, FloatArray] = field(default_factory=dict)
@@ -167,6 +177,7 @@ class RecoveredRewards:
     sd: Mapping[str, FloatArray] | None = None
     covariance: Mapping[str, FloatArray] | None = None
     functions: Mapping[str, RewardFunction] | None = None
+    verdict: Verdict = NOT_JUDGED
 
     def __post_init__(self) -> None:
         if isinstance(self.diagnostics, Mapping):

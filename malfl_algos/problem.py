@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from malfl_algos.trace import LearningTrace, NextStateCounts, Stage
 from malfl_env.checks import check_numbers, shown
-from malfl_env.errors import InputError, TooFewStages
+from malfl_env.errors import Contradiction, InputError, TooFewStages
 from malfl_env.markov_game import Factor, MarkovGame
 
 __all__ = ["Problem"]
@@ -43,8 +43,9 @@ class Problem:
         known_policies: per agent id, known policies `(n_stages, n_states, n_actions)`.
 
     Raises:
-        InputError: for an argument out of range, and for parts that contradict each other; the
+        InputError: for an argument out of range, and for parts that do not fit together; the
             message names both.
+        Contradiction: for a trace that the game or the known policies exclude (an `InputError`).
     """
 
     trace: LearningTrace
@@ -137,7 +138,7 @@ def _check_game(trace: LearningTrace, game: MarkovGame) -> None:
     if absent.size:
         state = int(absent[0])
         stage_number = int(np.argmax(visits[:, state] > 0))
-        raise InputError(
+        raise Contradiction(
             f"stage {stage_number} visits joint state {state}, which the given game cannot reach "
             f"from its start, joint state {game.start}"
         )
@@ -179,7 +180,7 @@ def _reject(stage: Stage, seen: NextStateCounts, game: MarkovGame, number: int, 
             where += f", step {int(np.argmax(same))}"
     possible = sorted(_successors(game, state, tuple(actions)))
     shown = ", ".join(map(str, possible[:5])) + ", ..." * (len(possible) > 5)
-    raise InputError(
+    raise Contradiction(
         f"{where}: joint action {tuple(actions)} in joint state {state} led to joint state "
         f"{after}, the given game allows only {shown}: the trace is of another game"
     )
@@ -268,7 +269,7 @@ def _known_policy(trace: LearningTrace, agent: str, given: Any) -> FloatArray:
         impossible = np.argwhere((counts > 0) & (policies[number] == 0))
         if len(impossible):
             state, action = map(int, impossible[0])
-            raise InputError(
+            raise Contradiction(
                 f"the known policy of {agent} gives probability 0 to action {action} in joint "
                 f"state {state} at stage {number}, but the trace has this action "
                 f"{counts[state, action]} times"

@@ -1,6 +1,6 @@
 """The exceptions for bad input."""
 
-__all__ = ["InputError", "TooFewStages"]
+__all__ = ["Contradiction", "InputError", "TooFewStages"]
 
 
 class InputError(ValueError):
@@ -17,4 +17,12 @@ class TooFewStages(InputError):
 
     A trend over the first 2, 3, ... stages has no value where an observer raises this exception.
     Any other exception of an observer is a failure.
+    """
+
+
+class Contradiction(InputError):
+    """A trace that its game, or the policies that are said to be known, exclude.
+
+    An example is a transition that was seen and that the game gives probability 0. Observers reject
+    such a trace; for a verdict it is the reason not to believe any reward.
     """

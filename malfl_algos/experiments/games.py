@@ -8,9 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from malfl_algos.plugins.options import (
     check_plain,
     coerce,
@@ -18,7 +15,7 @@ from malfl_algos.plugins.options import (
     nested_tuples,
     suggestion,
 )
-from malfl_env import MarkovGame
+from malfl_algos.verdict.balance import reachable_states
 from malfl_env.checks import check_table_bytes, shown
 from malfl_env.errors import InputError
 from malfl_env.rewards import FAMILIES, REWARD_NAMES
@@ -132,25 +129,6 @@ def check_memory(game: GameConfig, *, n_stages: int) -> None:
         f"game: the joint counts of {n_stages} stages with {n_states} joint states and "
         f"{n_joint_actions} joint actions",
     )
-
-
-def reachable_states(game: MarkovGame) -> NDArray[np.bool_]:
-    """Whether each joint state can occur, bool `(n_states,)`; scores use only these states.
-
-    Cells on walls or behind them cannot occur. A joint state can occur if each of its local states
-    can be reached from its start within its own factor.
-    """
-    start = game.local_states(game.start)
-    occurs = np.ones(1, dtype=bool)
-    for factor, local in zip(game.factors, start, strict=True):
-        reached = np.zeros(factor.n_local, dtype=bool)
-        frontier = np.array([local])
-        while len(frontier):
-            reached[frontier] = True
-            possible = factor.successors[frontier][factor.probabilities[frontier] > 0]
-            frontier = np.unique(possible[~reached[possible]])
-        occurs = (occurs[:, None] & reached).ravel()
-    return occurs
 
 
 def checked_mapping(value: Any, *, where: str) -> Mapping[str, Any]:

@@ -1,0 +1,229 @@
+"""The verdict on the result of any observer: from trace and result to arrays, to a verdict.
+
+The result of `ma-lfl-bellman` or `ma-lfl-replay` is judged under the rule, noise and prior that it
+was recovered with. For any other observer `ma-lfl-bellman` recovers the rewards anew, with all
+settings chosen by evidence; the given reward is then compared with that posterior.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from malfl_algos.contract import Observer, Problem, RecoveredRewards
+from malfl_algos.ma_lfl.stages import StageArrays
+from malfl_algos.observers.bayesian import MaLflBellman
+from malfl_algos.observers.bayesian_base import BayesianObserver
+from malfl_algos.observers.judged_agent import AgentFit, numbers_of
+from malfl_algos.observers.reading import dynamics_of, stage_arrays
+from malfl_algos.trace import LearningTrace
+from malfl_algos.verdict import Verdict
+from malfl_algos.verdict.balance import (
+    broken_steps,
+    chance_misfit,
+    imbalance,
+    reachable_states,
+    repeated,
+)
+from malfl_algos.verdict.deciding import contradicted, decide, not_measured
+from malfl_algos.verdict.words import joined
+from malfl_algos.work.threads import one_blas_thread
+from malfl_env.errors import Contradiction, InputError
+from malfl_env.markov_game import MarkovGame
+
+__all__ = ["judge"]
+
+FloatArray = NDArray[np.float64]
+
+MOST_BYTES = 2**31
+"""Largest size of the coefficients of one agent."""
+
+
+def judge(
+    result: RecoveredRewards,
+    trace: LearningTrace,
+    *,
+    game: MarkovGame | None,
+    discount: float | None,
+    temperature: float | None,
+    known_policies: Mapping[str, FloatArray] | None = None,
+    observer: Observer | None = None,
+) -> Verdict:
+    """Whether to believe recovered rewards; no ground truth is used.
+
+    Args:
+        result: of any observer, from this trace.
+        trace, game, discount, temperature, known_policies: what the observer was given.
+        observer: the observer, if it is at hand; it is needed to judge `features`.
+
+    Returns:
+        One verdict; its `agents` hold one for each agent.
+
+    Raises:
+        InputError: for arguments out of range. A trace that its game excludes is no error here: it
+            is the verdict `do not believe`.
+    """
+    try:
+        problem = Problem(trace, game, discount, temperature, known_policies)
+    except Contradiction as found:
+        return contradicted(str(found))
+    if not trace.is_tabular:
+        return not_measured(
+            "explained",
+            "the trace holds observations and no counts of joint states",
+            "number the joint states, so that the trace holds counts",
+        )
+    with one_blas_thread():
+        try:
+            basis = _basis(result, observer, problem)
+        except InputError as fault:
+            return not_measured("explained", f"ma-lfl-bellman cannot use this trace: {fault}")
+        shared = _of_the_trace(problem)
+        verdicts = {
+            agent: decide({**shared, **_of_the_agent(result, basis, index)})
+            for index, agent in enumerate(trace.agents)
+            if agent in result.rewards
+        }
+    if not verdicts:
+        return not_measured("explained", "the result holds no table of rewards")
+    return joined(verdicts)
+
+
+@dataclass(frozen=True, eq=False)
+class _Basis:
+    """The fit under which rewards are judged.
+
+    Args:
+        observer: of the fit.
+        result: of the fit; the judged result itself if it is one of ours.
+        own: whether it is.
+        problem: the arguments of both.
+        game: the dynamics, given or estimated.
+        stages: arrays of the trace.
+        policies: estimated policies of every agent.
+        alpha: the temperature.
+    """
+
+    observer: BayesianObserver
+    result: RecoveredRewards
+    own: bool
+    problem: Problem
+    game: MarkovGame | None
+    stages: Sequence[StageArrays]
+    policies: Sequence[FloatArray]
+    alpha: float
+    features: Sequence[FloatArray | None]
+
+    def settings(self, index: int) -> dict[str, Any]:
+        """What the fit chose for one agent, for its learner model."""
+        chosen = dict(self.result.diagnostics[self.problem.trace.agents[index]])
+        base, _ = self.observer._unknowns(self.problem.trace)
+        return {**chosen, "reward_model": base, "temperature": self.alpha}
+
+
+def _basis(result: RecoveredRewards, observer: Observer | None, problem: Problem) -> _Basis:
+    trace, temperature = problem.trace, problem.temperature
+    alpha = 1.0 if temperature is None else temperature
+    own = isinstance(observer, BayesianObserver) and _is_ours(result, trace)
+    if own:
+        assert isinstance(observer, BayesianObserver)
+        made = observer
+    else:
+        made = MaLflBellman()
+        result = made.recover(
+            trace,
+            game=problem.game,
+            discount=problem.discount,
+            temperature=alpha,
+            known_policies=problem.known,
+        )
+    _, maps = made._unknowns(trace)
+    width = trace.n_states if maps[0] is None else maps[0].shape[1]
+    n_bytes = 8 * trace.n_stages * trace.n_states * max(trace.n_actions) * width
+    if n_bytes > MOST_BYTES:
+        raise InputError(f"its coefficients would need {n_bytes / 2**30:.1f} GiB")
+    game = dynamics_of(trace, problem.game)[0] if made.needs_game else problem.game
+    policies = [
+        problem.known[agent] if agent in problem.known else (result.estimated_policies or {})[agent]
+        for agent in trace.agents
+    ]
+    return _Basis(made, result, own, problem, game, stage_arrays(trace), policies, alpha, maps)
+
+
+def _is_ours(result: RecoveredRewards, trace: LearningTrace) -> bool:
+    """Whether the result says under which rule, noise and prior it was recovered."""
+    needed = ("rule", "discount", "noise_variance", "prior_variance")
+    policies = result.estimated_policies or {}
+    return all(
+        agent in policies
+        and all(result.diagnostics.get(agent, {}).get(name) is not None for name in needed)
+        for agent in trace.agents
+    )
+
+
+def _of_the_trace(problem: Problem) -> dict[str, Any]:
+    """Numbers about contradictions between trace and game, and within the trace."""
+    trace, game = problem.trace, problem.game
+    stages = [stage.counts for stage in trace.stages]
+    broken = [
+        broken_steps(np.asarray(steps.states), np.asarray(steps.next_states), steps.episode_ends)
+        for steps in (stage.transitions for stage in trace.stages)
+        if steps is not None and steps.states is not None and steps.n_steps > 1
+    ]
+    numbers: dict[str, Any] = {
+        "repeated_stages": repeated(stages),
+        "broken_steps": max(broken) if broken else None,
+        "unaccounted_visits": 0.0,
+    }
+    if game is not None:
+        numbers["unaccounted_visits"] = imbalance(game, stages)
+        seen = [stage.seen_next_states for stage in trace.stages]
+        if not game.deterministic and all(own is not None for own in seen):
+            found = [own for own in seen if own is not None]
+            columns = ("rows", "next_states", "counts")
+            rows, after, counts = (
+                np.concatenate([getattr(own, name) for own in found]) for name in columns
+            )
+            numbers["chance_misfit"] = chance_misfit(game, rows, after, counts)
+    return numbers
+
+
+def _of_the_agent(result: RecoveredRewards, basis: _Basis, index: int) -> dict[str, Any]:
+    """Numbers about one agent's reward, compared at the joint states that can occur."""
+    trace, agent = basis.problem.trace, basis.problem.trace.agents[index]
+    visited = np.any([stage.state_counts > 0 for stage in trace.stages], axis=0)
+    occurs = (
+        visited if basis.problem.game is None else visited | reachable_states(basis.problem.game)
+    )
+    maps = basis.features[index]
+
+    def compared(unknowns: FloatArray) -> FloatArray:
+        values = unknowns if maps is None else maps @ unknowns
+        return np.asarray(values.reshape(trace.n_states, -1).mean(axis=1)[occurs])
+
+    given = np.asarray(result.rewards[agent], dtype=np.float64)
+    settings = basis.settings(index)
+    fit = AgentFit(
+        index=index,
+        stages=basis.stages,
+        policies=basis.policies,
+        known=agent in basis.problem.known,
+        settings=settings,
+        model=lambda own: basis.observer._model(basis.game, own),
+        features=maps,
+        alpha=basis.alpha,
+    )
+    rules = [rule for rule in basis.observer.rules if basis.observer.needs_game]
+    reward = None if basis.own else given.reshape(trace.n_states, -1).mean(axis=1)[occurs]
+    bounds = settings.get("bounds_hit") or []
+    return {
+        **numbers_of(fit, reward, compared, rules),
+        "compared": int(occurs.sum()),
+        "unvisited": int((occurs & ~visited).sum()),
+        "bounds_hit": list(bounds),
+        "prior_variance": float(settings["prior_variance"]) / basis.alpha**2,
+    }

@@ -1,0 +1,94 @@
+"""How close a reward can be to the ground truth, by the posterior and by two halves of the data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.linalg
+from numpy.typing import NDArray
+
+from malfl_algos.verdict.halves import Sums, mean
+
+__all__ = ["Agreement", "agreement", "correlation"]
+
+FloatArray = NDArray[np.float64]
+
+DRAWS = 40
+SEED = 20231127
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Correlations over the compared states.
+
+    Args:
+        halves: between the rewards from the odd and from the even improvements.
+        halves_expected: the same, expected if the fitted model holds.
+        p_value: probability of an agreement at most as high if the fitted model holds.
+        expected: Pearson r of the reward with the ground truth, expected if the fitted model holds.
+        low: its 5 % quantile.
+    """
+
+    halves: float
+    halves_expected: float
+    p_value: float
+    expected: float
+    low: float
+
+
+def correlation(one: FloatArray, two: FloatArray) -> float:
+    """Pearson r; 0 if one of the two is constant."""
+    a, b = one - one.mean(), two - two.mean()
+    size = float(np.sqrt((a @ a) * (b @ b)))
+    return float(a @ b) / size if size > 1e-300 else 0.0
+
+
+def agreement(
+    halves: tuple[Sums, Sums],
+    prior: FloatArray,
+    reward: FloatArray | None,
+    compared: Callable[[FloatArray], FloatArray],
+) -> Agreement:
+    """Agreement of the halves with each other, and of a reward with the posterior.
+
+    Rewards are drawn from the posterior; the data of both halves are drawn anew under each.
+
+    Args:
+        halves: of the improvements.
+        prior: prior precision of theta, of full rank.
+        reward: the recovered reward at the compared states, `(n_compared,)`; None: the posterior
+            mean of all improvements.
+        compared: maps theta to the reward at the compared states.
+    """
+    rng = np.random.default_rng(SEED)
+    both = halves[0] + halves[1]
+    centre = mean(both, prior)
+    judged = compared(centre) if reward is None else reward
+    factor = scipy.linalg.cholesky(both.information + prior, lower=False)
+    roots = [_root(own.information) for own in halves]
+    agreed, near = [], []
+    for _ in range(DRAWS):
+        theta = centre + scipy.linalg.solve_triangular(factor, rng.normal(size=len(centre)))
+        near.append(correlation(compared(theta), judged))
+        drawn = []
+        for own, root in zip(halves, roots, strict=True):
+            moment = own.information @ theta + root @ rng.normal(size=len(theta))
+            again = Sums(own.information, moment, own.squares, own.log_norm, own.degrees)
+            drawn.append(compared(mean(again, prior)))
+        agreed.append(correlation(*drawn))
+    found = correlation(*(compared(mean(own, prior)) for own in halves))
+    return Agreement(
+        halves=found,
+        halves_expected=float(np.mean(agreed)),
+        p_value=float(np.mean(np.asarray(agreed) <= found)),
+        expected=float(np.mean(near)),
+        low=float(np.quantile(near, 0.05)),
+    )
+
+
+def _root(matrix: FloatArray) -> FloatArray:
+    """A square root of a positive semi-definite matrix."""
+    values, vectors = np.linalg.eigh(matrix)
+    return np.asarray(vectors * np.sqrt(np.maximum(values, 0)))

@@ -1,0 +1,215 @@
+"""From numbers to a verdict: which number speaks against a reward, from which value on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from malfl_algos.verdict.words import WORDS, Verdict, Word
+
+__all__ = ["CHECKS", "Check", "contradicted", "decide", "not_measured"]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One number, and what its values mean.
+
+    Args:
+        name: of the number.
+        doubt: from this value on the reward is doubted.
+        reject: from this value on it is not believed; None: this number alone never rejects.
+        higher_is_better: the direction.
+        says: the reason, with `{value}` and the other numbers by name.
+        advice: what to try if the number speaks against the reward.
+        needed: whether a verdict without this number can be no better than doubt.
+    """
+
+    name: str
+    doubt: float
+    reject: float | None
+    higher_is_better: bool
+    says: str
+    advice: str
+    needed: bool = True
+
+    def word(self, value: float) -> Word:
+        """What the value alone means."""
+        sign = 1 if self.higher_is_better else -1
+        if self.reject is not None and sign * value < sign * self.reject:
+            return "do not believe"
+        return "doubt" if sign * value < sign * self.doubt else "believe"
+
+
+_RULE = (
+    "the agents may learn by another rule: try another observer, or another learner option of this "
+    "one"
+)
+_GAME = "check the game: dynamics, numbering of states and actions, start"
+_DATA = "gather more episodes per stage, or more stages early in learning"
+
+CHECKS: Sequence[Check] = (
+    Check(
+        "unaccounted_visits",
+        0.004,
+        0.03,
+        False,
+        "{value:.1%} of the visits are to states that the game does not lead to that often",
+        f"{_GAME}; if episodes begin in many states, or steps are missing, give the complete "
+        "transitions",
+    ),
+    Check(
+        "broken_steps",
+        0.001,
+        0.03,
+        False,
+        "{value:.1%} of the steps do not begin where the step before ended",
+        "log every step, and mark the ends of episodes",
+        needed=False,
+    ),
+    Check(
+        "chance_misfit",
+        1.3,
+        3.0,
+        False,
+        "next states differ from the game's probabilities {value:.2f} times as much as chance "
+        "allows",
+        _GAME,
+        needed=False,
+    ),
+    Check(
+        "repeated_stages",
+        0.5,
+        None,
+        False,
+        "{value} of the stages hold the same counts as another stage",
+        "remove repeated stages, or check how the log was cut into stages",
+    ),
+    Check(
+        "explained",
+        0.9,
+        0.6,
+        True,
+        "on held-out stages the reward explains {value:.1%} of the change of policy, beyond the "
+        "noise of counts and of the rule {rule}",
+        _RULE,
+    ),
+    Check(
+        "gain_over_no_change",
+        0.02,
+        0.0,
+        True,
+        "log evidence per row of this reward over no reward at all (policies that drift) is "
+        "{value:.3f}",
+        _RULE,
+    ),
+    Check(
+        "misfit",
+        1.2,
+        3.0,
+        False,
+        "errors on held-out stages are {value:.2f} times as large as expected (posterior "
+        "predictive p = {p_value:.2g})",
+        "check the order of the stages, and that none is missing; " + _RULE,
+    ),
+    Check(
+        "halves_shortfall",
+        0.15,
+        0.4,
+        False,
+        "rewards from odd and from even improvements correlate at {halves:.2f}, expected "
+        "{halves_expected:.2f}",
+        "check the order of the stages, and that none is missing; " + _RULE,
+    ),
+    Check(
+        "expected_low",
+        0.85,
+        0.5,
+        True,
+        "Pearson r with the ground truth is expected to be {expected:.2f}, above {value:.2f} with "
+        "probability 95 % ({unvisited} of {compared} states were never visited)",
+        _DATA,
+    ),
+    Check(
+        "rule_deficit",
+        0.05,
+        None,
+        False,
+        "the rule {best_rule} has higher log evidence than {rule}, by {value:.3f} per row",
+        "let the observer choose the rule (learner auto), or choose {best_rule}",
+        needed=False,
+    ),
+    Check(
+        "discount_deficit",
+        0.03,
+        None,
+        False,
+        "discount {best_discount} has higher log evidence than {discount}, by {value:.3f} per row",
+        "check the discount, or let the observer profile it",
+        needed=False,
+    ),
+)
+"""In the order in which reasons are given, if they are equally bad."""
+
+
+def decide(
+    numbers: Mapping[str, Any], checks: Sequence[Check] = CHECKS, *, notes: Sequence[str] = ()
+) -> Verdict:
+    """The verdict on one agent's reward.
+
+    Args:
+        numbers: by name; None where a number could not be computed, with the reason under
+            `missing`, a mapping by name.
+        checks: the checks.
+        notes: further reasons for doubt.
+
+    Returns:
+        The worst word of all checks. Reasons that speak against the reward come first; if none
+        does, the reasons are those for it.
+    """
+    found: list[tuple[Word, str, str]] = [("doubt", note, "") for note in notes]
+    missing = numbers.get("missing", {})
+    for check in checks:
+        value = numbers.get(check.name)
+        if value is None:
+            if check.needed:
+                why = missing.get(check.name, "not computed")
+                found.append(("doubt", f"{check.name} is missing: {why}", ""))
+            continue
+        fields = _Fields({**numbers, "value": value})
+        found.append(
+            (check.word(value), check.says.format_map(fields), check.advice.format_map(fields))
+        )
+    found.sort(key=lambda entry: -WORDS.index(entry[0]))
+    word = found[0][0]
+    against = [entry for entry in found if entry[0] != "believe"]
+    reasons = [reason for _, reason, _ in against or found]
+    advice = dict.fromkeys(advice for _, _, advice in against if advice)
+    return Verdict(word, tuple(reasons), dict(numbers), tuple(advice))
+
+
+class _Fields(dict[str, Any]):
+    """Numbers for a sentence; a missing one is shown as a question mark."""
+
+    def __missing__(self, key: str) -> Any:
+        return _Unknown()
+
+
+class _Unknown:
+    def __format__(self, spec: str) -> str:
+        return "?"
+
+
+def contradicted(reason: str) -> Verdict:
+    """The verdict where trace and game exclude each other."""
+    return Verdict("do not believe", (reason,), {}, (_GAME,))
+
+
+def not_measured(name: str, why: str, advice: str = "") -> Verdict:
+    """The verdict where a number is missing without which nothing can be said."""
+    return Verdict(
+        "doubt",
+        (f"{name} is missing: {why}",),
+        {name: None, "missing": {name: why}},
+        (advice,) if advice else (),
+    )

@@ -1,0 +1,188 @@
+"""Does a reward explain how the policies changed? Measured on stages that it did not come from.
+
+The rows are those of `malfl_algos.ma_lfl.inference.Rows`: y_h(s, a) = K_h(s, a) . theta + noise, up
+to a constant per state, one h per improvement. The improvements are split into two halves, the odd
+and the even ones. The noise of the rows of one half is independent, also where the estimate of one
+policy enters two rows that follow each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.linalg
+from numpy.typing import NDArray
+from scipy.stats import chi2
+
+__all__ = [
+    "HeldOut",
+    "Improvement",
+    "Sums",
+    "halves",
+    "held_out",
+    "log_evidence",
+    "mean",
+    "sums_of",
+]
+
+FloatArray = NDArray[np.float64]
+
+FLOOR = 0.01
+"""Variance added to every row in `explained`, in units of the temperature squared. Without it, rows
+whose counts are very large would hold all the weight."""
+
+
+@dataclass(frozen=True, eq=False)
+class Improvement:
+    """The rows of one improvement, in units of the temperature.
+
+    Args:
+        coefficients: K, `(n_states, n_actions, n_unknowns)`.
+        response: y, `(n_states, n_actions)`.
+        counting: variance of y from the finite counts; infinite where nothing was observed.
+        learning: variance of the learner's own noise that the fit chose.
+        predicted: variance of the learner's own noise that its rule predicts.
+    """
+
+    coefficients: FloatArray
+    response: FloatArray
+    counting: FloatArray
+    learning: FloatArray
+    predicted: FloatArray
+
+
+@dataclass(frozen=True, eq=False)
+class Sums:
+    """What the rows of some improvements say about theta.
+
+    Args:
+        information: K' W K, `(n_unknowns, n_unknowns)`.
+        moment: K' W y.
+        squares: y' W y.
+        log_norm: log of the Gaussian's constant.
+        degrees: number of rows minus number of state constants.
+    """
+
+    information: FloatArray
+    moment: FloatArray
+    squares: float
+    log_norm: float
+    degrees: int
+
+    def __add__(self, other: Sums) -> Sums:
+        return Sums(
+            self.information + other.information,
+            self.moment + other.moment,
+            self.squares + other.squares,
+            self.log_norm + other.log_norm,
+            self.degrees + other.degrees,
+        )
+
+    def residual(self, theta: FloatArray) -> float:
+        """Weighted sum of squares that theta leaves."""
+        fitted = theta @ self.information @ theta - 2 * self.moment @ theta
+        return max(float(self.squares + fitted), 0.0)
+
+
+def sums_of(rows: Improvement, weight: FloatArray | None = None) -> Sums:
+    """The sums of one improvement, with the weighted mean over the actions of a state taken out.
+
+    Args:
+        rows: the improvement.
+        weight: `(n_states, n_actions)`; None: one over the variance.
+    """
+    if weight is None:
+        weight = 1 / (rows.counting + rows.learning)
+    total = weight.sum(axis=-1, keepdims=True)
+    share = weight / np.where(total > 0, total, 1)
+    root = np.sqrt(weight)
+    k = rows.coefficients - (share[..., None] * rows.coefficients).sum(axis=1, keepdims=True)
+    k = (root[..., None] * k).reshape(root.size, -1)
+    y = (root * (rows.response - (share * rows.response).sum(axis=1, keepdims=True))).ravel()
+    seen = weight > 0
+    degrees = int(seen.sum()) - int((total > 0).sum())
+    log_norm = np.log(weight[seen]).sum() - np.log(total[total > 0]).sum()
+    log_norm -= degrees * np.log(2 * np.pi)
+    return Sums(k.T @ k, k.T @ y, float(y @ y), float(log_norm) / 2, degrees)
+
+
+def total(parts: Sequence[Sums]) -> Sums:
+    """The sums of all improvements."""
+    whole = parts[0]
+    for part in parts[1:]:
+        whole = whole + part
+    return whole
+
+
+def mean(sums: Sums, prior: FloatArray) -> FloatArray:
+    """Posterior mean of theta for a prior precision."""
+    factor = scipy.linalg.cho_factor(sums.information + prior)
+    return np.asarray(scipy.linalg.cho_solve(factor, sums.moment))
+
+
+def log_evidence(sums: Sums, prior: FloatArray) -> float:
+    """Log evidence of the rows for a prior precision of full rank."""
+    factor = scipy.linalg.cholesky(sums.information + prior, lower=True)
+    along = scipy.linalg.solve_triangular(factor, sums.moment, lower=True)
+    spread = 2 * np.log(np.diag(factor)).sum() - np.linalg.slogdet(prior)[1]
+    return float(sums.log_norm + (along @ along - sums.squares - spread) / 2)
+
+
+def halves(parts: Sequence[Sums]) -> tuple[Sums, Sums]:
+    """The sums of the improvements 0, 2, 4, ... and of 1, 3, 5, ...; at least two improvements."""
+    return total(parts[::2]), total(parts[1::2])
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """How well each half of the improvements is predicted by the reward of the other half.
+
+    Args:
+        explained: share of the variance of y that the reward explains, beyond the variance that
+            finite counts and the learner's rule account for; 1 is all, 0 none.
+        misfit: weighted squares of the prediction's errors by their expectation; 1 is expected.
+        p_value: posterior predictive probability of errors at least as large.
+    """
+
+    explained: float
+    misfit: float
+    p_value: float
+
+
+def held_out(rows: Sequence[Improvement], prior: FloatArray) -> HeldOut:
+    """Predict the odd improvements from the even ones and the other way round.
+
+    Args:
+        rows: at least two improvements.
+        prior: prior precision of theta, of full rank.
+    """
+    parts = [sums_of(own) for own in rows]
+    both = halves(parts)
+    means = [mean(own, prior) for own in both]
+    errors = sum(own.residual(other) for own, other in zip(both, means[::-1], strict=True))
+    spread = sum(
+        float(np.trace(np.linalg.solve(other.information + prior, own.information)))
+        for own, other in zip(both, both[::-1], strict=True)
+    )
+    degrees = both[0].degrees + both[1].degrees
+    misfit = errors / max(degrees + spread, 1)
+    p_value = float(chi2.sf(misfit * degrees, max(degrees, 1)))
+    return HeldOut(_explained(rows, means), misfit, p_value)
+
+
+def _explained(rows: Sequence[Improvement], means: Sequence[FloatArray]) -> float:
+    """See `HeldOut.explained`. Here rows weigh one over (counting + FLOOR), whatever the fit."""
+    left = whole = expected = counted = 0.0
+    for number, own in enumerate(rows):
+        weight = 1 / (own.counting + FLOOR)
+        sums = sums_of(own, weight)
+        left += sums.residual(means[1 - number % 2])
+        whole += sums.squares
+        summed = weight.sum(axis=1, keepdims=True)
+        kept = weight * (1 - weight / np.where(summed > 0, summed, 1))
+        by_counts = float((kept * np.where(weight > 0, own.counting, 0)).sum())
+        counted += by_counts
+        expected += by_counts + float((kept * own.predicted).sum())
+    return 1 - max(left - expected, 0.0) / max(whole - counted, 1e-300)

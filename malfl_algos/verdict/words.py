@@ -1,0 +1,72 @@
+"""What a verdict is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from malfl_env.errors import InputError
+
+__all__ = ["WORDS", "Verdict", "Word", "joined"]
+
+Word = Literal["believe", "doubt", "do not believe"]
+WORDS: Sequence[Word] = ("believe", "doubt", "do not believe")
+"""From the best to the worst."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether to believe a recovered reward; made without any ground truth.
+
+    Args:
+        word: `believe`, `doubt` or `do not believe`.
+        reasons: one sentence each, with its numbers; what speaks against the reward comes first.
+        numbers: the numbers that the verdict stands on, by name; JSON.
+        advice: what to try next, one sentence each.
+        agents: the verdict on each agent's reward, by agent id; empty for one agent alone.
+
+    Raises:
+        InputError: for another word.
+    """
+
+    word: Word
+    reasons: tuple[str, ...] = ()
+    numbers: Mapping[str, Any] = field(default_factory=dict)
+    advice: tuple[str, ...] = ()
+    agents: Mapping[str, Verdict] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.word not in WORDS:
+            raise InputError(f"word must be one of {', '.join(WORDS)}, got {self.word!r}")
+
+    def __str__(self) -> str:
+        return f"{self.word}: {self.reasons[0]}" if self.reasons else self.word
+
+    def summary(self) -> str:
+        """The word with its first reason, then all reasons and all advice, one a line."""
+        lines = [str(self)]
+        lines += [f"  reason: {reason}" for reason in self.reasons[1:]]
+        lines += [f"  try: {advice}" for advice in self.advice]
+        return "\n".join(lines)
+
+    def plain(self) -> dict[str, Any]:
+        """The verdict in JSON types."""
+        content = {
+            "word": self.word,
+            "reasons": list(self.reasons),
+            "numbers": dict(self.numbers),
+            "advice": list(self.advice),
+        }
+        if self.agents:
+            content["agents"] = {str(agent): own.plain() for agent, own in self.agents.items()}
+        return content
+
+
+def joined(agents: Mapping[str, Verdict]) -> Verdict:
+    """One verdict on the rewards of several agents: the worst word, and whose it is."""
+    worst = max(agents.values(), key=lambda own: WORDS.index(own.word)).word
+    named = [(agent, own) for agent, own in agents.items() if own.word == worst]
+    reasons = [f"{agent}: {reason}" for agent, own in named for reason in own.reasons]
+    advice = dict.fromkeys(advice for _, own in named for advice in own.advice)
+    return Verdict(worst, tuple(reasons), {}, tuple(advice), dict(agents))

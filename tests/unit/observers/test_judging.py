@@ -1,0 +1,99 @@
+"""The verdict on results of observers, from traces of learners."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from recovery_cases import SETTINGS, learn
+
+from malfl_algos import LearningTrace, RecoveredRewards, judge
+from malfl_algos.observers.bayesian import MaLflBellman
+from malfl_env.errors import InputError
+
+
+@pytest.fixture(scope="module")
+def played():
+    return learn(episodes=300, n_stages=6, evaluation="exact", keep=False)
+
+
+@pytest.fixture(scope="module")
+def recovered(played):
+    trace, game = played
+    return MaLflBellman().recover(trace, game=game, **SETTINGS)
+
+
+def verdict(result, played, **changes):
+    trace, game = played
+    given = {"trace": trace, "game": game, "observer": MaLflBellman(), **SETTINGS, **changes}
+    return judge(result, **given)
+
+
+def test_a_good_reward_is_believed(recovered, played):
+    found = verdict(recovered, played)
+    assert found.word == "believe"
+    assert set(found.agents) == set(played[0].agents)
+    assert found.agents["agent_0"].numbers["unaccounted_visits"] == 0
+
+
+def test_the_observer_is_not_needed(recovered, played):
+    """Without it the rewards are recovered anew, and compared."""
+    found = verdict(recovered, played, observer=None)
+    assert found.word == "believe"
+    assert found.agents["agent_0"].numbers["agrees_with_posterior_mean"] > 0.999
+
+
+def test_a_reward_of_nothing_is_not_believed(recovered, played):
+    rng = np.random.default_rng(0)
+    random = {agent: rng.normal(size=81) for agent in played[0].agents}
+    found = verdict(RecoveredRewards(random), played, observer=None)
+    assert found.word == "do not believe"
+    assert "Pearson r" in found.reasons[0]
+
+
+def test_a_wrong_discount_or_reversed_stages_are_not_believed(played):
+    trace, game = played
+    low = {**SETTINGS, "discount": 0.3}
+    result = MaLflBellman().recover(trace, game=game, **low)
+    assert verdict(result, played, discount=0.3).word != "believe"
+    back = LearningTrace(trace.stages[::-1])
+    result = MaLflBellman().recover(back, game=game, **SETTINGS)
+    assert verdict(result, (back, game)).word != "believe"
+
+
+def test_repeated_stages_are_doubted(recovered, played):
+    trace, game = played
+    twice = LearningTrace((*trace.stages, trace.stages[-1]))
+    result = MaLflBellman().recover(twice, game=game, **SETTINGS)
+    found = verdict(result, (twice, game))
+    assert found.word != "believe"
+    assert "same counts as another stage" in " ".join(found.reasons)
+
+
+def test_too_few_stages_name_the_missing_number(played):
+    trace, game = played
+    short = trace.first(2)
+    result = MaLflBellman().recover(short, game=game, **SETTINGS)
+    found = verdict(result, (short, game))
+    assert found.word == "doubt"
+    assert "explained is missing: it needs two improvements (3 stages)" in found.reasons[0]
+
+
+def test_impossible_transitions_are_not_believed(recovered):
+    trace, _ = learn(episodes=30, n_stages=4)
+    walled = learn(episodes=1, n_stages=2, walls=[(1, 1)])[1]
+    found = verdict(recovered, (trace, walled))
+    assert found.word == "do not believe"
+    assert "another game" in found.reasons[0] or "cannot reach" in found.reasons[0]
+
+
+def test_bad_arguments_are_bad_input(recovered, played):
+    with pytest.raises(InputError, match="discount must be in"):
+        verdict(recovered, played, discount=2.0)
+
+
+def test_a_verdict_is_never_missing(recovered):
+    assert recovered.verdict.word == "doubt"
+    assert "no verdict was made" in recovered.verdict.reasons[0]
+    assert replace(recovered, rewards={}).verdict.word == "doubt"
