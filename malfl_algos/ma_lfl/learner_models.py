@@ -87,7 +87,7 @@ class LearnerModel(Protocol):
 
 
 class StageModel(ABC):
-    """A learner whose action values start anew in every stage; the stages are modelled one by one."""
+    """A learner whose action values start anew in every stage: stages are modelled one by one."""
 
     def coefficients(
         self,
@@ -119,7 +119,7 @@ class StageModel(ABC):
     def stage_coefficients(
         self, stage: StageArrays, joint_policy: Sequence[FloatArray], agent_index: int
     ) -> FloatArray:
-        """Coefficients `(n_states, n_actions, n_unknowns + 1)` of one stage's final action values."""
+        """Coefficients `(n_states, n_actions, n_unknowns + 1)` of a stage's final action values."""
 
     @abstractmethod
     def stage_variance(

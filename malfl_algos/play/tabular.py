@@ -21,7 +21,17 @@ from malfl_env import markov_game
 from malfl_env.errors import InputError
 from malfl_env.markov_game import Factor, MarkovGame
 
-__all__ = ["StageSample", "observed_stage", "sample_stage", "tabular_game", "thresholds"]
+__all__ = [
+    "StageSample",
+    "choose",
+    "factor_tables",
+    "observed_stage",
+    "playable_factors",
+    "reward_tables",
+    "sample_stage",
+    "tabular_game",
+    "thresholds",
+]
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -97,7 +107,7 @@ def sample_stage(
         limits[index, :, : n_own - 1] = thresholds(np.exp(log_policy))
         with np.errstate(invalid="ignore"):
             bonus[index, :, :n_own] = temperature * log_policy
-    tables = _factor_tables(_playable_factors(game), game.n_actions)
+    tables = factor_tables(playable_factors(game), game.n_actions)
     q = np.zeros((game.n_agents, game.n_states, widest))
     n_joint = int(np.prod(game.n_actions))
     counts = np.zeros((game.n_states, n_joint), dtype=np.int64)
@@ -108,7 +118,7 @@ def sample_stage(
         game.start,
         limits,
         bonus,
-        _reward_tables(game),
+        reward_tables(game),
         *tables,
         (episodes, episode_length),
         (discount, step_size),
@@ -183,7 +193,8 @@ def thresholds(probabilities: FloatArray) -> NDArray[np.uint64]:
     return np.minimum(np.rint(edges * 2.0**32), 2.0**32).astype(np.uint64)
 
 
-def _playable_factors(game: MarkovGame) -> tuple[Factor, ...]:
+def playable_factors(game: MarkovGame) -> tuple[Factor, ...]:
+    """The game's factors, merged into one joint table if it is deterministic and small."""
     pairs = game.n_states * int(np.prod(game.n_actions))
     if len(game.factors) == 1 or not game.deterministic or pairs > MERGED_ENTRIES:
         return game.factors
@@ -191,14 +202,14 @@ def _playable_factors(game: MarkovGame) -> tuple[Factor, ...]:
     return (Factor(tuple(range(game.n_agents)), table, np.ones(table.shape)),)
 
 
-def _reward_tables(game: MarkovGame) -> FloatArray:
+def reward_tables(game: MarkovGame) -> FloatArray:
     """Rewards, `(n_agents, n_states, 1)`, or `(n_agents, n_states, n_joint_actions)` if needed."""
     tables = [game.reward(index).reshape(game.n_states, -1) for index in range(game.n_agents)]
     width = max(table.shape[1] for table in tables)
     return np.stack([np.broadcast_to(table, (game.n_states, width)) for table in tables])
 
 
-def _factor_tables(
+def factor_tables(
     factors: Sequence[Factor], n_actions: tuple[int, ...]
 ) -> tuple[IntArray, IntArray, IntArray, NDArray[np.uint64]]:
     """Factors as padded arrays, for the compiled loop.
@@ -236,7 +247,7 @@ def _closed(array: NDArray[Any]) -> NDArray[Any]:
 
 
 @compiled(inline="always")
-def _choose(limits: Any, draw: Any) -> Any:  # pragma: no cover
+def choose(limits: Any, draw: Any) -> Any:  # pragma: no cover
     """Number of cut points that a 32-bit draw has reached."""
     choice = 0
     for k in range(limits.shape[0]):
@@ -277,7 +288,7 @@ def _play(  # noqa: PLR0917 - a compiled loop takes plain arrays
             for i in range(n_agents):
                 state += golden
                 draws[i] = splitmix64(state)
-                actions[i] = _choose(limits[i, s], draws[i] >> half)
+                actions[i] = choose(limits[i, s], draws[i] >> half)
                 joint = joint * n_actions[i] + actions[i]
             t, rest, scale = 0, s, 1
             for position in range(n_factors):
@@ -290,11 +301,11 @@ def _play(  # noqa: PLR0917 - a compiled loop takes plain arrays
                 k = 0
                 if stochastic:
                     state += golden
-                    k = _choose(successor_limits[f, local, own], splitmix64(state) >> half)
+                    k = choose(successor_limits[f, local, own], splitmix64(state) >> half)
                 t += scale * successors[f, local, own, k]
                 scale *= n_local[f]
             for i in range(n_agents):
-                b = _choose(limits[i, t], draws[i] & low)
+                b = choose(limits[i, t], draws[i] & low)
                 r = rewards[i, s, joint if rewards.shape[2] > 1 else 0]
                 target = r + discount * (q[i, t, b] - bonus[i, t, b])
                 q[i, s, actions[i]] += step_size * (target - q[i, s, actions[i]])

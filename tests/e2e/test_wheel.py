@@ -78,7 +78,7 @@ def test_metadata_agree_with_the_contract(unpacked):
     entries = ConfigParser()
     entries.read(info / "entry_points.txt")
     assert entries["console_scripts"]["malfl"] == "malfl_algos.cli.main:main"
-    assert set(entries["malfl.learners"]) == {"ma-spi", "ma-spi-network"}
+    assert set(entries["malfl.learners"]) == {"ma-spi", "ma-spi-network", "q-learning"}
     observers = {"ma-lfl", "ma-lfl-own-action", "ma-lfl-state", "ma-lfl-faithful"}
     assert observers | {"ma-lfl-bellman", "ma-lfl-replay"} <= set(entries["malfl.observers"])
 
