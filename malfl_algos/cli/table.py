@@ -186,14 +186,18 @@ def tell_of_compilation() -> None:
 
 
 def tell(text: str, *, to: TextIO | None = None) -> None:
-    """Print any text without failing.
+    """Print any text.
 
     Control characters, for example of a file's name, and characters that the stream cannot encode
-    are escaped. A closed pipe is not an error.
+    are escaped. A closed pipe is not an error, and neither is a standard error that cannot be
+    written to any more (a full disk, a terminal that is gone): work goes on without it.
 
     Args:
         text: one line or more.
         to: standard output when left out.
+
+    Raises:
+        OSError: if standard output cannot be written to, except for a closed pipe.
     """
     stream = to or sys.stdout
     shown = "".join(
@@ -202,8 +206,11 @@ def tell(text: str, *, to: TextIO | None = None) -> None:
     encoding = getattr(stream, "encoding", None) or "utf-8"
     try:
         print(shown.encode(encoding, "backslashreplace").decode(encoding), file=stream, flush=True)
-    except BrokenPipeError:
+    except OSError as fault:
+        # the buffer is written again at the end of the process, where it must not fail again
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        if not (stream is sys.stderr or isinstance(fault, BrokenPipeError)):
+            raise OSError(fault.errno, f"standard output: {fault.strerror}") from fault
 
 
 def log(line: str) -> None:

@@ -136,6 +136,8 @@ def reproduce(
         RunFailed: if a learner or an observer failed; everything else was done.
     """
     pool = local_pool(jobs)
+    if pool.note:
+        log(pool.note)
     root = Path(output_dir)
     looked = open_run(root, config, overwrite=overwrite)
     plugins = check_parts(looked.config)
@@ -251,6 +253,8 @@ def run_sweep(
     if missing:
         with pool or open_pool("loky") as opened, run_lock(folder.root, log=log):
             folder.begin()
+            if opened.note:
+                log(opened.note)
             log(f"{len(missing)} of {len(sweep.runs)} runs to do: {opened.description}")
             run_jobs("sweep", missing, run_cell, folder.add, pool=opened, retries=retries, log=log)
     else:

@@ -122,7 +122,8 @@ class _Teller(event.Listener):
             )
         if sys.stderr.isatty():  # overwrite a progress bar, which its next step draws again
             line = "\r" + line.ljust(shutil.get_terminal_size().columns - 1)
-        print(line, file=sys.stderr, flush=True)
+        with suppress(OSError, ValueError):  # closed or full: a note is not worth an error
+            print(line, file=sys.stderr, flush=True)
 
     def on_end(self, event: Any) -> None:
         """Do nothing."""

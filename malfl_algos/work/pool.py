@@ -7,6 +7,7 @@ workers, and gives every item one result, even if workers die.
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import sys
@@ -15,7 +16,7 @@ import time
 import traceback
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Generic, Protocol, TypeVar
@@ -60,6 +61,7 @@ class Pool:
         isolated: whether a lost worker loses its own item only. If not, all submitted items are
             lost, and it is unknown which of them ended the worker.
         final: errors after which an item is not retried, because the executor itself retried it.
+        note: why there are fewer workers than processors; empty if there are not.
     """
 
     executor: Callable[[int], Executor] | None
@@ -68,6 +70,7 @@ class Pool:
     stop: Callable[[Any], None] = lambda executor: None
     isolated: bool = False
     final: tuple[type[BaseException], ...] = ()
+    note: str = ""
 
     def run(
         self,
@@ -133,16 +136,22 @@ def local_pool(jobs: int | None) -> Pool:
     """Processes of this machine.
 
     Args:
-        jobs: number of processes; None: one per processor. With 1, this process does the work.
+        jobs: number of processes; None: one per processor, or only this one if this machine or
+            process cannot start others. With 1, this process does the work.
 
     Raises:
-        InputError: for fewer than one process.
+        InputError: for fewer than one process, or for several where none can be started.
     """
     if jobs is not None and jobs < 1:
         raise InputError(f"jobs must be a whole number >= 1, got {jobs}")
     workers = jobs or joblib.cpu_count()
     if workers == 1:
         return Pool(None, 1, "this process")
+    obstacle = _obstacle()
+    if obstacle and jobs is not None:
+        raise InputError(f"--jobs {jobs} is not possible here: {obstacle}; use --jobs 1")
+    if obstacle:
+        return Pool(None, 1, "this process", note=f"as with --jobs 1: {obstacle}")
 
     def executor(n_items: int) -> Executor:
         made: Executor = get_reusable_executor(
@@ -160,6 +169,17 @@ def local_pool(jobs: int | None) -> Pool:
         f"{workers} processes of this machine",
         stop=lambda made: made.shutdown(wait=True, kill_workers=True),
     )
+
+
+def _obstacle() -> str:
+    """Why this process cannot start workers; empty if it can."""
+    if multiprocessing.current_process().daemon:
+        return "this process is a daemonic worker itself, which may not start others"
+    try:
+        multiprocessing.get_context("spawn").Lock()
+    except (OSError, ImportError) as fault:  # no /dev/shm, or not writable
+        return f"the system gives no semaphores ({fault})"
+    return ""
 
 
 def in_parallel(
@@ -182,14 +202,21 @@ class Progress:
         self._phase, self._total, self._log = phase, total, log
         self._done = 0
         # disable=None: no bar unless the stream is a terminal
-        self._bar = tqdm(total=total, desc=phase, file=sys.stderr, disable=None, dynamic_ncols=True)
+        settings: dict[str, Any] = {"total": total, "desc": phase, "dynamic_ncols": True}
+        try:
+            self._bar = tqdm(file=sys.stderr, disable=None, **settings)
+        except OSError:
+            self._bar = tqdm(disable=True, **settings)
 
     def step(self, what: str) -> None:
         """Count one finished step."""
         self._done += 1
         if self._bar.disable:
             self._log(f"{self._phase}: {self._done} of {self._total}: {what}")
-        self._bar.update()
+        try:
+            self._bar.update()
+        except OSError:  # the terminal is gone; the work goes on
+            self._bar.disable = True
 
     def __enter__(self) -> Progress:
         return self
@@ -200,7 +227,8 @@ class Progress:
         fault: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._bar.close()
+        with suppress(OSError):
+            self._bar.close()
 
 
 @dataclass(eq=False)

@@ -97,3 +97,18 @@ def test_whole_numbers_mean_what_is_written():
     for text in ("010", "1_000", "0x10", "1:30", "1.0", "1e3", " 1", "٣", "", "9" * 200):
         with pytest.raises(argparse.ArgumentTypeError, match="must be a whole number"):
             whole(text)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+@pytest.mark.parametrize(("stream", "status"), [("stderr", 0), ("stdout", 3)])
+def test_a_full_standard_error_does_not_end_the_work_and_a_full_standard_output_is_named(
+    stream, status
+):
+    program = (
+        "import sys\nfrom malfl_algos.cli.table import tell\n"
+        f"try: tell('text', to=sys.{stream})\n"
+        "except OSError as fault: sys.exit(3 if 'standard output: No space' in str(fault) else 4)\n"
+    )
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([sys.executable, "-c", program], **{stream: full})
+    assert done.returncode == status

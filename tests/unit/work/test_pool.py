@@ -1,5 +1,8 @@
 """Pools: real processes, and simulated executors whose workers die."""
 
+import errno
+import io
+import multiprocessing
 import os
 import time
 from collections import Counter
@@ -12,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from joblib.externals.loky import get_reusable_executor
 
-from malfl_algos.work.pool import Pool, in_parallel, local_pool
+from malfl_algos.work.pool import Pool, Progress, in_parallel, local_pool
+from malfl_env.errors import InputError
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -158,3 +162,64 @@ def test_an_error_after_which_an_item_is_given_up_at_once():
     results = pool.run(str, [0, 1], on_death=lambda item, words: words, retries=5)
     assert sorted(results) == ["1", "BrokenProcessPool: worker gone"]
     assert executor.begun[0] == 1
+
+
+def _tried_in_a_daemon(queue):
+    try:
+        local_pool(2)
+    except InputError as fault:
+        queue.put((str(fault), local_pool(None).note, list(in_parallel(halved, [2], jobs=None))))
+
+
+def test_a_daemonic_worker_does_the_work_itself():
+    context = multiprocessing.get_context("spawn")
+    queue = context.SimpleQueue()
+    process = context.Process(target=_tried_in_a_daemon, args=(queue,), daemon=True)
+    process.start()
+    rejection, note, done = queue.get()
+    process.join()
+    assert rejection.endswith("may not start others; use --jobs 1")
+    assert "daemonic" in note
+    assert done == [1]
+
+
+def test_without_semaphores_this_process_does_the_work(monkeypatch):
+    """As in containers whose /dev/shm cannot be written to."""
+
+    def no_lock():
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(multiprocessing.get_context("spawn"), "Lock", no_lock)
+    with pytest.raises(InputError, match=r"Read-only file system\); use --jobs 1"):
+        local_pool(2)
+    pool = local_pool(None)
+    assert pool.jobs == 1
+    assert "semaphores" in pool.note
+    assert local_pool(1).note == ""
+
+
+class _Gone(io.StringIO):
+    """A terminal that goes away."""
+
+    here = True
+
+    def isatty(self):
+        return True
+
+    def write(self, text):
+        if not self.here:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return super().write(text)
+
+
+@pytest.mark.parametrize("here", [True, False])
+def test_a_terminal_that_goes_away_does_not_end_the_work(monkeypatch, here):
+    stream = _Gone()
+    stream.here = here
+    monkeypatch.setattr("sys.stderr", stream)
+    with Progress("phase", 3, log=lambda line: None) as progress:
+        progress.step("one")
+        stream.here = False
+        time.sleep(0.2)
+        progress.step("two")
+        progress.step("three")
