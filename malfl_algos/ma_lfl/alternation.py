@@ -16,13 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from malfl_algos.ma_lfl.data_fit import Data, fit_data
-from malfl_algos.ma_lfl.improvement import joint_response, step_of
+from malfl_algos.ma_lfl.improvement import joint_response
 from malfl_algos.ma_lfl.inference import Evidence, Given, Posterior
 from malfl_algos.ma_lfl.learner_models import LearnerModel
 from malfl_algos.ma_lfl.matrix_free_posterior import MatrixFreePosterior
 from malfl_algos.ma_lfl.policy_estimation import Response, smoothed_policy, working_response
 from malfl_algos.ma_lfl.replay import ReplayedTd
 from malfl_algos.ma_lfl.stages import StageArrays
+from malfl_algos.ma_lfl.stagewise import StageKind
 
 __all__ = ["AgentFit", "alternate"]
 
@@ -69,6 +70,8 @@ def alternate(
     given: Given | None = None,
     matrix_free: bool = False,
     retained: float | None = 0.0,
+    stagewise: StageKind = "same",
+    measured: bool = False,
 ) -> list[AgentFit]:
     """Fit every agent's reward. All agents share each iteration, since the policies of one agent
     enter the learner models of the others.
@@ -86,6 +89,8 @@ def alternate(
             features, `given` is then required.
         retained: share rho of its log policy that every learner keeps; None: positive, and chosen
             by the evidence for every agent.
+        stagewise: what differs from stage to stage: `noise`, `scale` (the learner's step), `both`.
+        measured: whether to compute what stagewise factors would gain, for `same`.
 
     Returns:
         One fit per agent.
@@ -114,6 +119,8 @@ def alternate(
                 given=given,
                 matrix_free=matrix_free,
                 retained=retained,
+                stagewise=stagewise,
+                measured=measured,
             )
         for index, state in enumerate(states):
             assert state is not None
@@ -172,11 +179,15 @@ def _pass(
     given: Given | None,
     matrix_free: bool,
     retained: float | None,
+    stagewise: StageKind,
+    measured: bool,
 ) -> _State:
     played = stages[:-1]
     joint = [[policy[h] for policy in policies] for h in range(len(played))]
     counts = _counts(stages, index).astype(float)
     data = _data(policies[index], counts, temperature, earlier, known=known, retained=retained)
+    second = earlier is not None and earlier.number == 1
+    data = replace(data, stages=stagewise, measured=measured and second)
     posterior, q, drift = fit_data(
         data,
         model,
@@ -259,10 +270,9 @@ def _expanded(
         evidence: the chosen settings.
         temperature: alpha.
     """
-    scale, retained = evidence.noise_scale or 1.0, evidence.retained
-    if retained == 0:
+    if evidence.retained == 0:
         later, predicted = working_response(
-            drift, evidence.noise_variance + scale * noise, counts[1:], temperature=temperature
+            drift, evidence.row_variance(noise), counts[1:], temperature=temperature
         )
         first = np.full((1, *drift.shape[1:]), np.inf)
         response = Response(
@@ -273,11 +283,11 @@ def _expanded(
         return response, np.concatenate([policies[:1], predicted])
     return joint_response(
         drift,
-        evidence.noise_variance + scale * step_of(retained) ** 2 * noise,
+        evidence.row_variance(noise),
         counts[1:],
         first_counts=counts[0] + CONCENTRATION,
         start=temperature * np.log(np.maximum(policies, 1e-300)),
-        retained=retained,
+        retained=evidence.retained,
         temperature=temperature,
     )
 

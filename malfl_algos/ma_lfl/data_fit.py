@@ -15,8 +15,9 @@ from malfl_algos.ma_lfl.learner_models import LearnerModel, MatrixFreeModel
 from malfl_algos.ma_lfl.matrix_free_posterior import MatrixFreePosterior, matrix_free_posterior
 from malfl_algos.ma_lfl.matrix_free_values import Values
 from malfl_algos.ma_lfl.precision import TIGHT, MatrixFreeRows
-from malfl_algos.ma_lfl.rows import Chain, Rows
+from malfl_algos.ma_lfl.rows import Chain, Rows, Stagewise
 from malfl_algos.ma_lfl.stages import StageArrays
+from malfl_algos.ma_lfl.stagewise import StageKind
 from malfl_env.errors import InputError
 
 __all__ = ["Data", "Fitted", "fit_data", "noise_settings"]
@@ -62,6 +63,8 @@ class Data:
         retained: share rho that the learner keeps; with `searched` the one that the search starts
             from.
         searched: whether the evidence chooses rho.
+        stages: what differs from stage to stage.
+        measured: whether to compute what stagewise factors would gain.
     """
 
     response: FloatArray
@@ -71,6 +74,8 @@ class Data:
     temperature: float
     retained: float = 0.0
     searched: bool = False
+    stages: StageKind = "same"
+    measured: bool = False
 
     def chain(self, offset: FloatArray) -> Chain | None:
         """What the rows need further; None if the learner keeps nothing.
@@ -82,6 +87,16 @@ class Data:
             return None
         previous = self.response[:-1] - offset
         return Chain(self.retained, previous, self.response_variance[0], self.searched)
+
+    def stagewise(self, offset: FloatArray, start: Evidence | None) -> Stagewise | None:
+        """The factors of the stages to start from; None if all stages are the same."""
+        if self.stages == "same":
+            return None
+        ones = np.ones(len(offset))
+        scales, noises = ones, ones
+        if start is not None and start.scales:
+            scales, noises = np.array(start.scales), np.array(start.noises)
+        return Stagewise(scales, noises, offset)
 
 
 def fit_data(
@@ -130,9 +145,12 @@ def fit_data(
     posterior = _with_coefficients(k, offset, data, features, start, given)
     q = k @ posterior.mean + offset
     retained = posterior.evidence.retained
-    if retained == 0:
+    scales = posterior.evidence.scales
+    if retained == 0 and not scales:
         return Fitted(posterior, q, q)
     drift = step_of(retained) * (q - offset) + (1 - retained) * offset
+    if scales:
+        drift = np.reshape(scales, (-1, 1, 1)) * drift
     return Fitted(posterior, q, drift)
 
 
@@ -175,6 +193,7 @@ def _with_coefficients(
         log_constant=data.log_constant,
         temperature=data.temperature,
         chain=data.chain(offset),
+        stagewise=data.stagewise(offset, start),
     )
     return fit(
         rows,
@@ -182,6 +201,8 @@ def _with_coefficients(
         evaluations=noise_settings(data.model_variance.size, n_unknowns, first=start is None),
         scaled=bool(data.model_variance.any()),
         given=given,
+        stages=data.stages,
+        measured=data.measured,
     )
 
 

@@ -11,19 +11,27 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
 from scipy.optimize import minimize, minimize_scalar
 
-from malfl_algos.ma_lfl.improvement import OPEN
+from malfl_algos.ma_lfl.improvement import OPEN, step_of
 from malfl_algos.ma_lfl.rows import (
     Normal,
     Rows,
     normal_equations,
     normal_equations_of,
+    retained_of,
     with_retained,
+)
+from malfl_algos.ma_lfl.stagewise import (
+    StageKind,
+    fitted_stages,
+    stage_gain,
+    stage_uncertainty,
 )
 from malfl_env.errors import InputError
 
@@ -87,6 +95,10 @@ class Evidence:
         bounds_hit: names of the settings whose search ended on a bound.
         retained: share rho that the learner keeps of its log policy.
         retained_sd: posterior standard deviation of rho; 0 if it was given.
+        scales, noises: step and noise of every stage, relative to those of all stages; empty: the
+            same in all stages.
+        gain: rise of the log evidence that a step and a noise of every stage promise; None: not
+            computed.
     """
 
     log_evidence: float | None
@@ -96,6 +108,20 @@ class Evidence:
     bounds_hit: tuple[str, ...]
     retained: float = 0.0
     retained_sd: float = 0.0
+    scales: tuple[float, ...] = ()
+    noises: tuple[float, ...] = ()
+    gain: float | None = None
+
+    def row_variance(self, model_variance: FloatArray) -> FloatArray:
+        """Variance of x_{h+1} given x_h, in the shape of the model's variance of q."""
+        noise: Any = self.noise_variance
+        factor: Any = self.noise_scale or 1.0
+        if self.retained:
+            factor = factor * step_of(self.retained) ** 2
+        if self.scales:
+            noise = noise * np.reshape(self.noises, (-1, 1, 1))
+            factor = factor * np.reshape(self.scales, (-1, 1, 1)) ** 2
+        return np.asarray(noise + factor * model_variance)
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,8 +163,11 @@ def fit(
     evaluations: int,
     scaled: bool,
     given: Given | None = None,
+    stages: StageKind = "same",
+    measured: bool = False,
 ) -> Posterior:
-    """Posterior of theta with noise, prior and, where it is searched, rho of largest evidence.
+    """Posterior of theta with noise, prior and, where they are searched, share rho and stagewise
+    factors of largest evidence.
 
     Args:
         rows: the data.
@@ -147,18 +176,71 @@ def fit(
         scaled: whether the model's variance is used and its factor searched; otherwise all rows
             share one variance.
         given: noise and prior to use without a search.
+        stages: the stagewise factors to search, if the rows have them.
+        measured: whether to compute what stagewise factors would gain, if the rows have none.
 
     Raises:
         InputError: if the precision is indefinite in double precision.
     """
+    rows, found = _fit_retained(
+        rows, start=start, evaluations=evaluations, scaled=scaled, given=given
+    )
+    if rows.stagewise is not None:
+        return _with_stages(rows, found, stages, given=given)
+    if measured:
+        at = found.evidence
+        gain = stage_gain(rows, at.noise_variance, at.noise_scale, _prior_precision(rows, at))
+        return replace(found, evidence=replace(at, gain=gain))
+    if start is not None and start.gain is not None:
+        return replace(found, evidence=replace(found.evidence, gain=start.gain))
+    return found
+
+
+def _fit_retained(
+    rows: Rows,
+    *,
+    start: Evidence | None,
+    evaluations: int,
+    scaled: bool,
+    given: Given | None,
+) -> tuple[Rows, Posterior]:
+    """The rows at the chosen share rho, and the posterior; see `fit`."""
     if rows.chain is None or not rows.chain.searched:
-        return _fit_noise(rows, start=start, evaluations=evaluations, scaled=scaled, given=given)
+        return rows, _fit_noise(
+            rows, start=start, evaluations=evaluations, scaled=scaled, given=given
+        )
     if start is None:
         rows, start = _scanned(rows, scaled=scaled, given=given)
     rows, _ = refined(rows, start)
     found = _fit_noise(rows, start=start, evaluations=evaluations, scaled=scaled, given=given)
     rows, sd = refined(rows, found.evidence)
-    return _with_uncertain_retained(rows, found.evidence, sd)
+    return rows, _with_uncertain_retained(rows, found.evidence, sd)
+
+
+def _with_stages(
+    rows: Rows, found: Posterior, stages: StageKind, *, given: Given | None
+) -> Posterior:
+    """The posterior with steps and noises of the stages, and their uncertainty."""
+    at = found.evidence
+    setting = at.noise_variance, at.noise_scale
+    rows = fitted_stages(rows, *setting, _prior_precision(rows, at), stages)
+    normal = normal_equations(rows, *setting)
+    prior_variance = at.prior_variance
+    if given is None:
+        log_evidence, prior_variance = _best_prior(normal, rows)
+    else:
+        log_evidence = _evidence(normal, rows)(float(np.log(prior_variance)))
+    assert rows.stagewise is not None
+    chosen = replace(
+        at,
+        prior_variance=prior_variance,
+        scales=tuple(map(float, rows.stagewise.scales)),
+        noises=tuple(map(float, rows.stagewise.noises)),
+    )
+    added, root = stage_uncertainty(rows, *setting, _prior_precision(rows, chosen), stages)
+    chosen = replace(chosen, log_evidence=log_evidence + added + rows.log_constant)
+    spread = root if found.spread is None else np.hstack([found.spread, root])
+    return replace(_posterior(normal, rows, chosen), spread=spread)
 
 
 def _scanned(rows: Rows, *, scaled: bool, given: Given | None) -> tuple[Rows, Evidence]:
@@ -247,7 +329,7 @@ def _fit_noise(
         log_evidence = _evidence(chosen, rows)(float(np.log(given.prior_variance)))
         log_evidence += rows.log_constant
         choice = given.noise_variance, given.noise_scale, given.prior_variance
-        return _posterior(chosen, rows, Evidence(log_evidence, *choice, (), _retained(rows)))
+        return _posterior(chosen, rows, Evidence(log_evidence, *choice, (), retained_of(rows)))
     tried: dict[tuple[float, float], tuple[float, float]] = {}
     unit = rows.temperature**2
     bounds = {
@@ -292,19 +374,19 @@ def _fit_noise(
         name for name, x in at.items() if x <= bounds[name][0] * 1.05 or x >= bounds[name][1] / 1.05
     )
     evidence = Evidence(
-        log_evidence + rows.log_constant, noise, scale, prior_variance, hit, _retained(rows)
+        log_evidence + rows.log_constant, noise, scale, prior_variance, hit, retained_of(rows)
     )
     return _posterior(normal(noise, scale), rows, evidence)
-
-
-def _retained(rows: Rows) -> float:
-    return 0.0 if rows.chain is None else rows.chain.retained
 
 
 def posterior(rows: Rows, evidence: Evidence) -> Posterior:
     """Posterior of theta for given noise and prior."""
     normal = normal_equations(rows, evidence.noise_variance, evidence.noise_scale)
     return _posterior(normal, rows, evidence)
+
+
+def _prior_precision(rows: Rows, evidence: Evidence) -> FloatArray:
+    return rows.prior / evidence.prior_variance + _mean_precision(rows)
 
 
 def _posterior(normal: Normal, rows: Rows, evidence: Evidence) -> Posterior:

@@ -8,9 +8,20 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from malfl_algos.ma_lfl.improvement import by_state, step_of, whitening
+from malfl_algos.ma_lfl.improvement import Whitening, by_state, step_of, whitening
 
-__all__ = ["Chain", "Normal", "Rows", "normal_equations", "normal_equations_of", "with_retained"]
+__all__ = [
+    "Chain",
+    "Normal",
+    "Rows",
+    "Stagewise",
+    "normal_equations",
+    "normal_equations_of",
+    "retained_of",
+    "unstaged",
+    "whitened",
+    "with_retained",
+]
 
 FloatArray = NDArray[np.float64]
 
@@ -37,6 +48,21 @@ class Chain:
 
 
 @dataclass(frozen=True, eq=False)
+class Stagewise:
+    """Step and noise of every stage, relative to those of all stages.
+
+    Args:
+        scales: kappa_h > 0, factor on (1 - rho) q_h, `(n_stages,)`.
+        noises: factor on the noise variance, > 0, same shape.
+        offset: q for a reward of 0, `(n_stages, n_states, n_actions)`.
+    """
+
+    scales: FloatArray
+    noises: FloatArray
+    offset: FloatArray
+
+
+@dataclass(frozen=True, eq=False)
 class Rows:
     """The data, one row per stage, state and action.
 
@@ -52,6 +78,7 @@ class Rows:
             `malfl_algos.ma_lfl.policy_estimation.Response`.
         temperature: alpha, the unit of all bounds.
         chain: what the rows need where the learner keeps a share of its log policy; None: it is 0.
+        stagewise: step and noise of every stage; None: the same in all stages.
     """
 
     coefficients: FloatArray
@@ -62,6 +89,7 @@ class Rows:
     log_constant: float
     temperature: float
     chain: Chain | None = None
+    stagewise: Stagewise | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +117,7 @@ def normal_equations_of(rows: Rows) -> Callable[[float, float], Normal]:
     """Normal equations as a function of noise and scale; formed once if all rows share one
     variance.
     """
-    if rows.chain is not None:
+    if rows.chain is not None or rows.stagewise is not None:
         return lambda noise, scale: normal_equations(rows, noise, scale)
     seen = np.isfinite(rows.response_variance)
     known = rows.response_variance[seen]
@@ -99,14 +127,17 @@ def normal_equations_of(rows: Rows) -> Callable[[float, float], Normal]:
     return lambda noise, scale: one.times(1 / (noise + known[0]))
 
 
-def normal_equations(rows: Rows, noise: float, scale: float) -> Normal:
+def normal_equations(rows: Rows, noise: float | FloatArray, scale: float) -> Normal:
     """Weighted normal equations with the constant of every state integrated out.
 
     With a flat prior on the constant, each row becomes its difference from the weighted mean over
     the actions of its state.
     """
+    if rows.stagewise is not None:
+        rows, factors = unstaged(rows)
+        noise = noise * factors
     if rows.chain is not None:
-        return _chained(rows, rows.chain, noise, scale)
+        return _chained(rows, noise, scale)
     variance = noise + scale * rows.model_variance + rows.response_variance
     weight = 1 / variance
     total = weight.sum(axis=-1, keepdims=True)
@@ -137,14 +168,50 @@ def with_retained(rows: Rows, retained: float) -> Rows:
     return replace(rows, chain=replace(rows.chain, retained=retained))
 
 
-def _chained(rows: Rows, chain: Chain, noise: float, scale: float) -> Normal:
-    """Normal equations where errors of the policies are shared by successive rows."""
-    step = step_of(chain.retained)
+def retained_of(rows: Rows) -> float:
+    """The share rho of these rows."""
+    return 0.0 if rows.chain is None else rows.chain.retained
+
+
+def unstaged(rows: Rows) -> tuple[Rows, FloatArray]:
+    """The same data with the step of every stage in coefficients and response, and the factors on
+    the noise variance, `(n_stages, 1, 1)`.
+    """
+    if rows.stagewise is None:
+        return rows, np.ones((len(rows.response), 1, 1))
+    scales = rows.stagewise.scales[:, None, None]
+    further = (scales - 1) * (1 - retained_of(rows)) * rows.stagewise.offset
+    applied = replace(
+        rows,
+        coefficients=scales[..., None] * rows.coefficients,
+        response=rows.response - further,
+        model_variance=scales**2 * rows.model_variance,
+        stagewise=None,
+    )
+    return applied, rows.stagewise.noises[:, None, None]
+
+
+def whitened(
+    rows: Rows, noise: float | FloatArray, scale: float
+) -> tuple[Whitening, FloatArray, float]:
+    """The whitening of rows without stagewise factors, their responses `(n_states, n_rows)`, and
+    the factor on their coefficients.
+    """
+    retained = retained_of(rows)
+    step = step_of(retained)
     variance = noise + scale * step**2 * rows.model_variance
-    response_variance = np.concatenate([chain.first_variance[None], rows.response_variance])
-    white = whitening(variance, response_variance, chain.retained)
-    residual = by_state(rows.response - chain.retained * chain.previous)
-    residual = np.einsum("sij,sj->si", white.root, residual)
+    response = rows.response
+    first = np.ones(response.shape[1:])
+    if rows.chain is not None:
+        first, response = rows.chain.first_variance, response - retained * rows.chain.previous
+    response_variance = np.concatenate([first[None], rows.response_variance])
+    return whitening(variance, response_variance, retained), by_state(response), step
+
+
+def _chained(rows: Rows, noise: float | FloatArray, scale: float) -> Normal:
+    """Normal equations where errors of the policies are shared by successive rows."""
+    white, response, step = whitened(rows, noise, scale)
+    residual = np.einsum("sij,sj->si", white.root, response)
     n_unknowns = rows.coefficients.shape[-1]
     information = np.zeros((n_unknowns, n_unknowns))
     moment = np.zeros(n_unknowns)

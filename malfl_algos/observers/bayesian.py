@@ -52,6 +52,8 @@ class MaLflBellman(BayesianObserver):
         improvement: share rho of its log policy that a learner keeps in an improvement: 0 for soft
             policy iteration, between 0 and 1 for natural policy gradient, 1 for mirror descent;
             `auto`: chosen by the evidence, together with the learners' rule.
+        stages: what differs from stage to stage. `noise`: the noise variance; `scale`: the step of
+            the learners; `both`; `same`: neither; `auto`: both, if the evidence asks for it.
         solver: `dense` forms the matrix of all unknowns. `iterative` does not: its memory is
             proportional to joint states times joint actions, its standard deviations are
             approximate, and it needs noise_variance and prior_variance (except with `features`).
@@ -109,6 +111,8 @@ class MaLflReplay(BayesianObserver):
         improvement: share rho of its log policy that a learner keeps in an improvement: 0 for soft
             policy iteration, between 0 and 1 for natural policy gradient, 1 for mirror descent;
             `auto`: chosen by the evidence, together with the learners' rule.
+        stages: what differs from stage to stage. `noise`: the noise variance; `scale`: the step of
+            the learners; `both`; `same`: neither; `auto`: both, if the evidence asks for it.
         bootstrap: value of the next state in the learners' updates. `fresh`: of a newly drawn
             action (the paper's learner); `executed`: of the action that was played next;
             `expected`: the expectation under the policy; `soft_q`: the soft maximum over actions;

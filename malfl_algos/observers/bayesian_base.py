@@ -7,8 +7,9 @@ agent's reward.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -26,6 +27,7 @@ from malfl_algos.ma_lfl.settings import (
     check_solver,
     choose_settings,
 )
+from malfl_algos.ma_lfl.stagewise import StageKind
 from malfl_algos.observers.bayesian_result import check_covariance, recovered_rewards
 from malfl_algos.observers.reading import dynamics_of, stage_arrays
 from malfl_algos.trace import LearningTrace
@@ -41,6 +43,10 @@ Settings = Mapping[str, Any]
 """Settings that may be chosen by evidence: discount, rule, step_size, improvement (rho)."""
 
 
+STAGES = ("auto", "same", "noise", "scale", "both")
+STAGE_MARGIN = 10.0
+"""Steps and noises by stage are fitted if they promise to raise the log evidence by more than this.
+"""
 LEAST_STAGES = 3
 """Smallest number of stages from which the share rho can be chosen."""
 
@@ -62,6 +68,7 @@ class BayesianObserver(ABC):
     prior_variance: float | None = None
     noise_scale: float = 1.0
     improvement: float | Literal["auto"] = "auto"
+    stages: Literal["auto", "same", "noise", "scale", "both"] = "auto"
 
     api_version: ClassVar[tuple[int, int]] = API_VERSION
     rules: ClassVar[tuple[str, ...]] = ()
@@ -94,6 +101,8 @@ class BayesianObserver(ABC):
         if not 0 <= self.noise_scale < np.inf:
             raise InputError(f"noise_scale must be >= 0 and finite, got {self.noise_scale}")
         check_improvement(self.improvement)
+        if self.stages not in STAGES:
+            raise InputError(f"stages must be one of {', '.join(STAGES)}, got {self.stages!r}")
 
     def check_size(self, n_states: int, n_actions: tuple[int, ...], n_stages: int) -> None:
         """Reject a game that is too large for this method; see `malfl_algos.contract.Observer`."""
@@ -149,7 +158,9 @@ class BayesianObserver(ABC):
             game, covered = dynamics_of(trace, game)
         stages = stage_arrays(trace)
 
-        def fits(settings: Settings, *, n_stages: int, passes: int) -> list[AgentFit]:
+        def fits(
+            settings: Settings, *, n_stages: int, passes: int, stagewise: StageKind = "same"
+        ) -> list[AgentFit]:
             shared = {"reward_model": base, "temperature": unit, **settings}
             return alternate(
                 stages[:n_stages],
@@ -163,11 +174,15 @@ class BayesianObserver(ABC):
                 given=self._given(),
                 matrix_free=solver == "iterative",
                 retained=settings["improvement"],
+                stagewise=stagewise,
+                measured=self.stages == "auto" and n_stages == trace.n_stages,
             )
 
         def evidence(settings: Settings) -> float:
-            few = fits(settings, n_stages=SEARCH_STAGES, passes=SEARCH_PASSES)
-            return sum(one.posterior.evidence.log_evidence or 0.0 for one in few)
+            return _evidence(fits(settings, n_stages=SEARCH_STAGES, passes=SEARCH_PASSES))
+
+        def whole(settings: Settings, stagewise: StageKind) -> list[AgentFit]:
+            return fits(settings, n_stages=trace.n_stages, passes=self.passes, stagewise=stagewise)
 
         with one_blas_thread():  # matrices are small, and sums must not depend on the threads
             settings, searches = choose_settings(
@@ -178,7 +193,7 @@ class BayesianObserver(ABC):
                 step_size=self.step_size,
                 improvement=self._improvement(trace),
             )
-            final = fits(settings, n_stages=trace.n_stages, passes=self.passes)
+            final, searches["stages"] = self._by_stages(partial(whole, settings))
         chosen = {
             "reward_model": self.reward_model,
             **settings,
@@ -222,6 +237,20 @@ class BayesianObserver(ABC):
             return None
         return Given(self.noise_variance, self.noise_scale, self.prior_variance)
 
+    def _by_stages(
+        self, whole: Callable[[StageKind], list[AgentFit]]
+    ) -> tuple[list[AgentFit], dict[str, float]]:
+        """The fits with what differs from stage to stage, and the evidence of what was tried."""
+        if self.stages != "auto":
+            return whole(self.stages), {}
+        same = whole("same")
+        gain = sum(one.posterior.evidence.gain or 0.0 for one in same)
+        if self._given() is not None or gain <= STAGE_MARGIN:
+            return same, {}
+        both = whole("both")
+        tried = {"same": _evidence(same), "both": _evidence(both)}
+        return (both if tried["both"] > tried["same"] else same), tried
+
     def _improvement(self, trace: LearningTrace) -> float | None:
         """rho, or None if it is to be chosen. One improvement alone does not show what was kept."""
         if self.improvement == "auto":
@@ -236,11 +265,17 @@ class BayesianObserver(ABC):
             "step_size": self.step_size is None and self._rule() != "exact",
             "improvement": self.improvement == "auto",
         }
+        if self.stages not in ("auto", "same"):
+            raise InputError(_needs(f"stages same instead of {self.stages}"))
         for name, absent in missing.items():
             if absent:
                 raise InputError(_needs(name))
         if self.covariance:
             raise InputError("solver iterative computes no covariance: set covariance to false")
+
+
+def _evidence(fits: Sequence[AgentFit]) -> float:
+    return sum(one.posterior.evidence.log_evidence or 0.0 for one in fits)
 
 
 def check_improvement(improvement: float | str) -> None:

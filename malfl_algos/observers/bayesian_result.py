@@ -151,6 +151,8 @@ def _improvement(chosen: Evidence, *, searched: bool) -> dict[str, Any]:
         "improvement": rho,
         "improvement_sd": sd if searched else None,
         "improvement_interval": interval,
+        "stage_scales": list(chosen.scales) or None,
+        "stage_noises": list(chosen.noises) or None,
         "scale": "open" if is_open else "temperature",
         "scale_reason": (
             "the learners keep nearly all of their log policy, so only reward times step is known; "
