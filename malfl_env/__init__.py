@@ -4,8 +4,8 @@ Importing this package registers `malfl/grid_world-v0` in Gymnasium's registry a
 if it has any.
 
 Public: the names in `__all__`, and `errors`, `markov_game`, `observations`, `testing` and `vector`.
-The rest is private. Read `rules` first (the grid world as arrays), then `grid_world` (the environment) and
-`markov_game` (the tabular model).
+The rest is private. Read `rules` first (the grid world as arrays), then `grid_world` (the
+environment) and `markov_game` (the tabular model).
 """
 
 from importlib import import_module

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 
 from malfl_env.errors import InputError
 
-__all__ = ["log_behaviour"]
+__all__ = ["check_readable", "log_behaviour"]
 
 FloatArray = NDArray[np.float64]
 
@@ -32,16 +33,14 @@ def log_behaviour(model: BaseAlgorithm, observations: NDArray[Any]) -> FloatArra
         uniform before it has begun to learn.
 
     Raises:
-        InputError: for another kind of model, or other actions.
+        InputError: as `check_readable`, or for other actions.
     """
+    check_readable(model)
     if isinstance(model, DQN):
         with np.errstate(divide="ignore"):
             return np.log(_epsilon_greedy(model, observations))
     policy = model.policy
-    if not isinstance(policy, ActorCriticPolicy):
-        raise InputError(
-            f"cannot read the policy of {type(model).__name__} (allowed: actor-critic or DQN)"
-        )
+    assert isinstance(policy, ActorCriticPolicy)
     policy.set_training_mode(False)
     with torch.no_grad():
         distribution = policy.get_distribution(policy.obs_to_tensor(observations)[0])
@@ -49,6 +48,27 @@ def log_behaviour(model: BaseAlgorithm, observations: NDArray[Any]) -> FloatArra
         raise InputError(f"actions must be Discrete, got {model.action_space}")
     logits = distribution.distribution.logits.cpu().numpy()
     return np.asarray(log_softmax(logits.astype(np.float64), axis=-1))
+
+
+def check_readable(model: BaseAlgorithm) -> None:
+    """Reject models whose probabilities of actions are not a function of the observation.
+
+    Raises:
+        InputError: with the reason.
+    """
+    policy, name = model.policy, type(model).__name__
+    if hasattr(policy, "lstm_hidden_state_shape"):
+        reason = "its policy has a memory, but a stage has one policy for every observation"
+    elif "action_masks" in inspect.signature(policy.predict).parameters:
+        reason = "it needs action masks, but stages are played without them; use PPO instead"
+    elif isinstance(model, DQN) or isinstance(policy, ActorCriticPolicy):
+        return
+    else:
+        reason = "only actor-critic policies and the exploration policy of DQN can be read"
+    raise InputError(
+        f"{name} cannot make stages: {reason} (train_independent takes it; allowed in stages: PPO, "
+        "A2C, TRPO and others with an ActorCriticPolicy, DQN)"
+    )
 
 
 def _epsilon_greedy(model: DQN, observations: NDArray[Any]) -> FloatArray:

@@ -9,7 +9,7 @@ from typing import Any
 from gymnasium import spaces
 
 from malfl_env.errors import InputError
-from malfl_sb3.view import AnyParallelEnv, StepResult
+from malfl_sb3.view import AnyParallelEnv, MaskArray, StepResult, action_mask
 
 __all__ = ["SharedGame", "plain_action"]
 
@@ -25,6 +25,7 @@ class SharedGame:
         self._env = env
         self.agents = tuple(env.possible_agents)
         self.observations: dict[Any, Any] = {}
+        self._infos: Mapping[Any, Mapping[str, Any]] = {}
         self._action_spaces = {agent: env.action_space(agent) for agent in self.agents}
         self._steps = 0
 
@@ -36,7 +37,7 @@ class SharedGame:
         """
         observations, infos = self._env.reset(seed=seed)
         self._check_present("begin")
-        self.observations = dict(observations)
+        self.observations, self._infos = dict(observations), infos
         self._steps = 0
         return {agent: (observations[agent], dict(infos[agent])) for agent in self.agents}
 
@@ -62,7 +63,7 @@ class SharedGame:
             observations = deepcopy(observations)
         else:
             self._check_present("go on")
-        self.observations = dict(observations)
+        self.observations, self._infos = dict(observations), infos
         return {
             agent: (
                 observations[agent],
@@ -73,6 +74,11 @@ class SharedGame:
             )
             for agent in self.agents
         }
+
+    def mask(self, agent: Any) -> MaskArray | None:
+        """The present action mask of an agent, if the game tells one."""
+        space = self._action_spaces[agent]
+        return action_mask(agent, space, self.observations[agent], self._infos[agent])
 
     def _check_present(self, what: str) -> None:
         absent = [agent for agent in self.agents if agent not in self._env.agents]

@@ -51,7 +51,7 @@ class Sb3Ppo(Sb3Learner):
             batch_size=self.batch_size,
             n_epochs=self.n_epochs,
             ent_coef=self.entropy_weight,
-            **self._common(),
+            **self.common(),
         )
 
 
@@ -88,7 +88,7 @@ class Sb3A2c(Sb3Learner):
             n_steps=self.n_steps,
             gae_lambda=self.gae_lambda,
             ent_coef=self.entropy_weight,
-            **self._common(),
+            **self.common(),
         )
 
 
@@ -141,5 +141,5 @@ class Sb3Dqn(Sb3Learner):
             target_update_interval=self.target_update_interval,
             exploration_fraction=self.exploration_fraction,
             exploration_final_eps=self.exploration_final,
-            **self._common(),
+            **self.common(),
         )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import gymnasium
+import numpy as np
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.monitor import Monitor
@@ -19,9 +21,9 @@ from stable_baselines3.common.vec_env import (
 )
 
 from malfl_env.errors import InputError
-from malfl_sb3.view import AgentView, AnyParallelEnv
+from malfl_sb3.view import AgentView, AnyParallelEnv, MaskArray
 
-__all__ = ["Model", "ModelFactory", "act", "build_model", "check_agents", "connected_view"]
+__all__ = ["Actor", "Model", "ModelFactory", "build_model", "check_agents", "connected_view"]
 
 
 @runtime_checkable
@@ -35,24 +37,51 @@ class Model(Protocol):
 
 ModelFactory: TypeAlias = Callable[[AgentView], BaseAlgorithm]
 
-# These wrappers change neither actions nor the observations that `act` hands to a policy.
+# These wrappers change neither actions nor the observations that an `Actor` hands to a policy.
 _GYM_WRAPPERS = (Monitor, gymnasium.RewardWrapper, gymnasium.wrappers.RecordEpisodeStatistics)
 _VEC_WRAPPERS = (VecNormalize, VecMonitor, VecTransposeImage, VecCheckNan)
 
 
-def act(model: Any, observation: Any) -> Any:
-    """Draw an action from a model's present policy, as in training (`deterministic=False`).
+class Actor:
+    """A model that acts by its present policy, as in training (`deterministic=False`).
+
+    It carries the state of a recurrent policy through an episode, and hands action masks to a
+    policy that takes them.
 
     Args:
         model: a stable-baselines3 model, or another object with a method `predict`. If the model's
-            environment normalises observations, so does this function.
-        observation: of its agent, from the parallel environment.
+            environment normalises observations, so does the actor.
     """
-    if isinstance(model, BaseAlgorithm):
-        normalise = model.get_vec_normalize_env()
-        if normalise is not None:
-            observation = normalise.normalize_obs(observation)
-    return model.predict(observation, deterministic=False)[0]
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self._state: Any = None
+        parameters = inspect.signature(model.predict).parameters
+        self._takes_masks = "action_masks" in parameters
+
+    def begin(self) -> None:
+        """Forget the episode before."""
+        self._state = None
+
+    def act(self, observation: Any, mask: MaskArray | None = None) -> Any:
+        """Draw an action.
+
+        Args:
+            observation: of the model's agent, from the parallel environment.
+            mask: the legal actions, if the game tells them.
+        """
+        model = self._model
+        if isinstance(model, BaseAlgorithm):
+            normalise = model.get_vec_normalize_env()
+            if normalise is not None:
+                observation = normalise.normalize_obs(observation)
+        options: dict[str, Any] = {}
+        if self._state is not None:
+            options = {"state": self._state, "episode_start": np.array([False])}
+        if self._takes_masks and mask is not None:
+            options["action_masks"] = mask
+        action, self._state = model.predict(observation, deterministic=False, **options)
+        return action
 
 
 def check_agents(what: str, given: Mapping[Any, Any], agents: list[Any]) -> None:
@@ -82,6 +111,8 @@ def build_model(agent: Any, given: BaseAlgorithm | ModelFactory, view: AgentView
         raise InputError(f"{agent}: expected a stable-baselines3 model or a factory, got {given!r}")
     try:
         model = given(view)
+    except InputError:
+        raise
     except (AssertionError, NotImplementedError, ValueError) as fault:  # how SB3 rejects spaces
         raise InputError(
             f"{agent}, with actions {view.action_space} and observations "

@@ -7,8 +7,8 @@ from typing import Any
 
 from malfl_env.errors import InputError
 from malfl_sb3.game import plain_action
-from malfl_sb3.models import Model, act, check_agents
-from malfl_sb3.view import AgentView, AnyParallelEnv, StepResult, agent_views
+from malfl_sb3.models import Actor, Model, check_agents
+from malfl_sb3.view import AgentView, AnyParallelEnv, StepResult, action_mask, agent_views
 
 __all__ = ["partner_view"]
 
@@ -17,7 +17,7 @@ def partner_view(env: AnyParallelEnv, agent: Any, partners: Mapping[Any, Model])
     """Return a `gymnasium.Env` in which one agent acts and the others follow models.
 
     It serves `EvalCallback` and `evaluate_policy`. The partners' policies are read at every step:
-    partners change while their models learn.
+    partners change while their models learn. A recurrent partner remembers the episode.
 
     Args:
         env: a parallel environment that is not in use, and not the one used for training.
@@ -45,21 +45,26 @@ class _Seat:
     def __init__(self, env: AnyParallelEnv, agent: Any, partners: Mapping[Any, Model]) -> None:
         self._env = env
         self._agent = agent
-        self._partners = partners
+        self._partners = {other: Actor(model) for other, model in partners.items()}
         self._observations: dict[Any, Any] = {}
+        self._infos: dict[Any, Any] = {}
 
     def reset(self, seed: int | None) -> tuple[Any, dict[str, Any]]:
-        self._observations, infos = self._env.reset(seed=seed)
-        return self._observations[self._agent], dict(infos[self._agent])
+        for partner in self._partners.values():
+            partner.begin()
+        self._observations, self._infos = self._env.reset(seed=seed)
+        return self._observations[self._agent], dict(self._infos[self._agent])
 
     def step(self, action: Any) -> StepResult:
         actions = {}
         for other in self._env.agents:
-            chosen = action
+            chosen, space = action, self._env.action_space(other)
             if other != self._agent:
-                chosen = act(self._partners[other], self._observations[other])
-            actions[other] = plain_action(self._env.action_space(other), chosen)
+                seen = self._observations[other]
+                mask = action_mask(other, space, seen, self._infos[other])
+                chosen = self._partners[other].act(seen, mask)
+            actions[other] = plain_action(space, chosen)
         results = self._env.step(actions)
-        self._observations = results[0]
+        self._observations, self._infos = results[0], results[4]
         observation, reward, terminated, truncated, info = (part[self._agent] for part in results)
         return observation, float(reward), bool(terminated), bool(truncated), dict(info)

@@ -16,7 +16,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 
 from malfl_env.errors import InputError
 from malfl_sb3.game import SharedGame
-from malfl_sb3.models import act
+from malfl_sb3.models import Actor
 from malfl_sb3.randomness import RandomStreams
 from malfl_sb3.turn_taking import Failed, Finished, LearnerThread, Request, Reset, Step
 from malfl_sb3.view import StepResult
@@ -45,7 +45,7 @@ class Players:
         streams: RandomStreams,
     ) -> None:
         self.game = game
-        self._models = models
+        self._actors = {agent: Actor(model) for agent, model in models.items()}
         self._threads = threads
         self._streams = streams
         self._requests: dict[Any, Request] = {}
@@ -58,6 +58,12 @@ class Players:
             for agent in self.game.agents
             if not isinstance(self._requests.get(agent), Finished)
         ]
+
+    def reset(self, seed: int | None = None) -> dict[Any, tuple[Any, dict[str, Any]]]:
+        """Begin an episode of the game; return observation and info per agent."""
+        for actor in self._actors.values():
+            actor.begin()
+        return self.game.reset(seed)
 
     def resume(self, agent: Any, answer: Any = None, *, until: type[Reset] | type[Step]) -> None:
         """Let a learner run until it sends the expected request, or finishes.
@@ -89,7 +95,7 @@ class Players:
     def policy_action(self, agent: Any) -> Any:
         """Draw an action from the present policy of an agent whose learner is paused."""
         self._streams.use(agent)
-        action = act(self._models[agent], self.game.observations[agent])
+        action = self._actors[agent].act(self.game.observations[agent], self.game.mask(agent))
         self._streams.use(ENVIRONMENT)
         return action
 
@@ -160,13 +166,13 @@ class _Turn:
 
     def _announce(self) -> None:
         self._next_seed = _seed(self._rng)
-        start = self._players.game.reset(self._next_seed)[self._agent]
+        start = self._players.reset(self._next_seed)[self._agent]
         self._shown = deepcopy(start[0])
         self._players.resume(self._agent, start, until=Step)
 
     def play(self, timesteps: int) -> Iterator[None]:
         players, agent = self._players, self._agent
-        start = players.game.reset(self._next_seed)[agent]
+        start = players.reset(self._next_seed)[agent]
         if not data_equivalence(start[0], self._shown, exact=True):
             raise InputError(
                 "taking turns needs an environment whose reset(seed) always begins the same "
@@ -187,14 +193,14 @@ class _Turn:
                 if last:
                     self._announce()
                 elif over:
-                    players.resume(agent, players.game.reset()[agent], until=Step)
+                    players.resume(agent, players.reset()[agent], until=Step)
             yield
             if agent not in players.learning:
                 return
 
 
 def _begin_episode(players: Players, *, seed: int | None) -> None:
-    start = players.game.reset(seed)
+    start = players.reset(seed)
     for agent in players.learning:
         players.resume(agent, start[agent], until=Step)
 

@@ -23,7 +23,7 @@ from malfl_algos.play import Games, games_of, observed_stage, sample_stage, tabu
 from malfl_env import MarkovGame
 from malfl_env.errors import InputError
 from malfl_env.observations import observation_space, observations_of
-from malfl_sb3.behaviour import log_behaviour
+from malfl_sb3.behaviour import check_readable, log_behaviour
 from malfl_sb3.playing import played_stage
 from malfl_sb3.training import IndependentTraining
 from malfl_sb3.view import AgentView, agent_views
@@ -34,6 +34,10 @@ __all__ = ["Sb3Learner"]
 @dataclass(frozen=True, kw_only=True)
 class Sb3Learner:
     """Agents that learn side by side, each by its own stable-baselines3 algorithm.
+
+    Base class of learner plugins: a subclass has a method `model` that builds an algorithm on an
+    agent's view. The algorithm must have an actor-critic policy without memory and masks, as PPO,
+    A2C and sb3-contrib's TRPO, or be DQN; any other is rejected when it is built.
 
     Args:
         discount: gamma in [0, 1).
@@ -98,15 +102,22 @@ class Sb3Learner:
 
     @abstractmethod
     def model(self, view: AgentView) -> BaseAlgorithm:
-        """Return a new model on an agent's view."""
+        """Return a new model on an agent's view; `common()` has keywords for it."""
 
-    def _common(self) -> dict[str, Any]:
+    def common(self) -> dict[str, Any]:
+        """Keywords that every stable-baselines3 algorithm takes, from the options of this class."""
         return {
             "gamma": self.discount,
             "learning_rate": self.learning_rate,
             "policy_kwargs": {"net_arch": list(self.policy_network)},
             "device": "cpu",
         }
+
+    def _stage_model(self, view: AgentView) -> BaseAlgorithm:
+        model = self.model(view)
+        if isinstance(model, BaseAlgorithm):
+            check_readable(model)
+        return model
 
     def learn(
         self, env: ParallelEnv[str, Any, Any], *, n_stages: int, rng: np.random.Generator
@@ -172,7 +183,7 @@ class Sb3Learner:
         agents = env.possible_agents
         with IndependentTraining(
             env,
-            dict.fromkeys(agents, self.model),
+            dict.fromkeys(agents, self._stage_model),
             total_timesteps=max(1, (n_stages - 1) * self.timesteps),
             rng=rng,
             mode=self.mode,

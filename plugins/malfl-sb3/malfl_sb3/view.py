@@ -7,14 +7,25 @@ from copy import deepcopy
 from typing import Any, Protocol, TypeAlias
 
 import gymnasium
+import numpy as np
 from gymnasium import spaces
+from numpy.typing import NDArray
 from pettingzoo import ParallelEnv
 
 from malfl_env.errors import InputError
 
-__all__ = ["AgentView", "Seat", "StepResult", "agent_views", "check_spaces"]
+__all__ = [
+    "AgentView",
+    "MaskArray",
+    "Seat",
+    "StepResult",
+    "action_mask",
+    "agent_views",
+    "check_spaces",
+]
 
 AnyParallelEnv: TypeAlias = ParallelEnv[Any, Any, Any]
+MaskArray: TypeAlias = NDArray[np.bool_]
 StepResult: TypeAlias = tuple[Any, float, bool, bool, dict[str, Any]]
 
 
@@ -49,16 +60,33 @@ class AgentView(gymnasium.Env[Any, Any]):
         self.observation_space = deepcopy(env.observation_space(agent))
         self.action_space = deepcopy(env.action_space(agent))
         self.seat: Seat | None = None
+        self._mask: MaskArray | None = None
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
         """Begin an episode. In training the seed is ignored: the training's rng seeds the game."""
-        return self._seated().reset(seed)
+        observation, info = self._seated().reset(seed)
+        self._mask = action_mask(self.agent, self.action_space, observation, info)
+        return observation, info
 
     def step(self, action: Any) -> StepResult:
         """Act, together with the other agents."""
-        return self._seated().step(action)
+        result = self._seated().step(action)
+        self._mask = action_mask(self.agent, self.action_space, result[0], result[4])
+        return result
+
+    def action_masks(self) -> MaskArray:
+        """The legal actions, as sb3-contrib's MaskablePPO reads them.
+
+        Returns:
+            bool `(n,)`: PettingZoo's `action_mask` in the agent's last observation or info, all
+            True if there is none. Discrete: one number per action; MultiDiscrete: the numbers of
+            all digits, one after the other.
+        """
+        if self._mask is None:
+            return np.ones(_mask_size(self.action_space), dtype=bool)
+        return self._mask
 
     def render(self) -> Any:
         """Render the parallel environment."""
@@ -74,6 +102,35 @@ class AgentView(gymnasium.Env[Any, Any]):
                 "evaluate a policy, make an environment with partner_view"
             )
         return self.seat
+
+
+def action_mask(
+    agent: Any, space: spaces.Space[Any], observation: Any, info: Mapping[str, Any]
+) -> MaskArray | None:
+    """PettingZoo's `action_mask` in an observation or info, bool `(n,)`; None if there is none.
+
+    Raises:
+        InputError: for a mask that does not fit the actions; names the agent.
+    """
+    holders = [part for part in (observation, info) if isinstance(part, Mapping)]
+    mask = next((part["action_mask"] for part in holders if "action_mask" in part), None)
+    if mask is None:
+        return None
+    found = np.concatenate([np.ravel(part) for part in mask]) if isinstance(mask, tuple) else mask
+    flat: MaskArray = np.asarray(found).astype(bool)
+    if flat.shape != (_mask_size(space),):
+        raise InputError(
+            f"the action_mask of {agent} has shape {flat.shape}, its actions {space} need "
+            f"({_mask_size(space)},)"
+        )
+    return flat
+
+
+def _mask_size(space: spaces.Space[Any]) -> int:
+    """Length of a mask of these actions; 0 where masks have no meaning."""
+    if isinstance(space, spaces.MultiBinary):
+        return 2 * int(np.prod(space.shape))
+    return int(np.sum(getattr(space, "nvec", getattr(space, "n", 0))))
 
 
 def agent_views(env: AnyParallelEnv) -> dict[Any, AgentView]:
