@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from malfl_algos.ma_lfl.data_fit import Data, fit_data
 from malfl_algos.ma_lfl.improvement import joint_response
 from malfl_algos.ma_lfl.inference import Evidence, Given, Posterior
-from malfl_algos.ma_lfl.learner_models import LearnerModel
+from malfl_algos.ma_lfl.learner_models import LearnerModel, LinearisedModel
 from malfl_algos.ma_lfl.matrix_free_posterior import MatrixFreePosterior
 from malfl_algos.ma_lfl.policy_estimation import Response, smoothed_policy, working_response
 from malfl_algos.ma_lfl.replay import ReplayedTd
@@ -127,6 +127,8 @@ def alternate(
             model = models[index]
             if isinstance(model, ReplayedTd) and model.bootstrap == "soft_q":
                 models[index] = replace(model, reward=state.reward)
+            if isinstance(model, LinearisedModel):
+                models[index] = model.linearised(state.reward)
             if not known[index]:
                 policies[index] = state.policies
         if all(known) and models == models_before and not any(map(_noisy, states)):
@@ -182,7 +184,8 @@ def _pass(
     stagewise: StageKind,
     measured: bool,
 ) -> _State:
-    played = stages[:-1]
+    moving = isinstance(model, LinearisedModel) and model.moving
+    played = stages if moving else stages[:-1]
     joint = [[policy[h] for policy in policies] for h in range(len(played))]
     counts = _counts(stages, index).astype(float)
     data = _data(policies[index], counts, temperature, earlier, known=known, retained=retained)

@@ -31,7 +31,14 @@ from malfl_algos.soft import (
 )
 from malfl_env.markov_game import MarkovGame
 
-__all__ = ["ExactEvaluation", "ExpectedTd", "LearnerModel", "MatrixFreeModel", "StageModel"]
+__all__ = [
+    "ExactEvaluation",
+    "ExpectedTd",
+    "LearnerModel",
+    "LinearisedModel",
+    "MatrixFreeModel",
+    "StageModel",
+]
 
 FloatArray = NDArray[np.float64]
 
@@ -83,6 +90,24 @@ class LearnerModel(Protocol):
         """Variance of the learner's noise, `(n_stages, n_states, n_actions)`, if `reward` is the
         ground-truth reward and `q` are the action values that follow from it, of the same shape.
         """
+        ...
+
+
+@runtime_checkable
+class LinearisedModel(LearnerModel, Protocol):
+    """A learner model that is affine in the reward only near an estimate of it."""
+
+    @property
+    def moving(self) -> bool:
+        """Whether the policy follows the action values at every step.
+
+        The model then sees all stages, also the last, and its coefficients are of alpha times the
+        log of each stage's average policy, without the first stage.
+        """
+        ...
+
+    def linearised(self, reward: FloatArray) -> LinearisedModel:
+        """The same model, linearised at an estimate of the reward unknowns."""
         ...
 
 

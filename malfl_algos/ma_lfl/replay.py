@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Literal
 
 import numpy as np
@@ -21,7 +22,7 @@ from malfl_algos.ma_lfl.reward_models import RewardModel
 from malfl_algos.ma_lfl.stages import StageArrays, Steps
 from malfl_env.errors import InputError
 
-__all__ = ["Bootstrap", "ReplayedTd"]
+__all__ = ["Bootstrap", "ReplayedTd", "columns_of", "steps_of", "unknowns_of"]
 
 FloatArray = NDArray[np.float64]
 Bootstrap = Literal["fresh", "executed", "expected", "soft_q"]
@@ -59,14 +60,8 @@ class ReplayedTd(StageModel):
         self, stage: StageArrays, joint_policy: Sequence[FloatArray], agent_index: int
     ) -> FloatArray:
         own = joint_policy[agent_index]
-        steps = _steps(stage)
-        n_others = int(np.prod(stage.joint_counts.shape[1:])) // own.shape[1]
-        per_state = {
-            "state": 1,
-            "own_action": own.shape[1],
-            "joint": own.size // len(own) * n_others,
-        }
-        n_unknowns = len(own) * per_state[self.model]
+        steps = steps_of(stage)
+        n_unknowns = unknowns_of(self.model, stage.joint_counts.shape, agent_index)
         rule = {"executed": EXECUTED, "soft_q": SOFT_Q}.get(self.bootstrap, EXPECTED)
         if self.reward is None and rule == SOFT_Q:
             rule = EXPECTED
@@ -74,7 +69,7 @@ class ReplayedTd(StageModel):
         rows = replay(
             steps.states,
             steps.joint_actions[:, agent_index],
-            _columns(self.model, steps, agent_index, stage.joint_counts.shape[1:]),
+            columns_of(self.model, steps, agent_index, stage.joint_counts.shape[1:]),
             steps.next_states,
             steps.episode_ends,
             own.astype(np.float32),
@@ -99,8 +94,8 @@ class ReplayedTd(StageModel):
         own = joint_policy[agent_index]
         if self.bootstrap != "fresh":
             return np.zeros(own.shape)
-        steps = _steps(stage)
-        columns = _columns(self.model, steps, agent_index, stage.joint_counts.shape[1:])
+        steps = steps_of(stage)
+        columns = columns_of(self.model, steps, agent_index, stage.joint_counts.shape[1:])
         noise = follow_noise(
             steps.states,
             steps.joint_actions[:, agent_index],
@@ -117,7 +112,12 @@ class ReplayedTd(StageModel):
         return np.asarray((noise.astype(np.float64) ** 2).mean(axis=-1))
 
 
-def _steps(stage: StageArrays) -> Steps:
+def steps_of(stage: StageArrays) -> Steps:
+    """The ordered steps of a stage.
+
+    Raises:
+        InputError: for a stage without steps.
+    """
     if stage.steps is None:
         raise InputError(
             "replay needs the ordered transitions of every stage, and this trace holds none: learn "
@@ -126,7 +126,7 @@ def _steps(stage: StageArrays) -> Steps:
     return stage.steps
 
 
-def _columns(
+def columns_of(
     model: RewardModel, steps: Steps, agent_index: int, n_actions: tuple[int, ...]
 ) -> NDArray[np.int32]:
     """Index of the reward unknown that the agent receives in each step, `(n_steps,)`."""
@@ -139,3 +139,9 @@ def _columns(
             if index != agent_index:
                 column = column * n + steps.joint_actions[:, index]
     return np.asarray(column, dtype=np.int32)
+
+
+def unknowns_of(model: RewardModel, shape: tuple[int, ...], agent_index: int) -> int:
+    """Number of reward unknowns of an agent; `shape` is that of the joint counts."""
+    per_state = {"state": 1, "own_action": shape[agent_index + 1], "joint": prod(shape[1:])}
+    return shape[0] * per_state[model]

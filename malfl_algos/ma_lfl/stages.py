@@ -38,10 +38,13 @@ class StageArrays:
     Args:
         joint_counts: int64 `(n_states, *n_actions)`: number of times each joint action was played.
         steps: the steps, for learner models that replay them; None: not kept.
+        span: first step, and the step after the last, if the data are a part of the steps; None:
+            all steps.
     """
 
     joint_counts: NDArray[np.int64]
     steps: Steps | None = None
+    span: tuple[int, int] | None = None
 
     def action_counts(self, agent_index: int) -> NDArray[np.int64]:
         """Counts of one agent's actions, `(n_states, n_actions)`."""
