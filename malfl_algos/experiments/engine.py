@@ -151,7 +151,8 @@ def reproduce(
         if folder.config != looked.config:
             plugins = check_parts(folder.config)
         try:
-            folder.begin(plugins)
+            for line in folder.begin(plugins):
+                log(line)
             _run_units(folder, pool=pool, log=log)
             summary = _tables(folder, log=log)
             if draw is not None:
@@ -167,7 +168,9 @@ def _run_units(folder: RunFolder, *, pool: Pool, log: Log) -> None:
         log("parts of this run were made with other versions: see earlier_versions in run.json")
     transitions = needs_transitions(folder.config)
     learners = [
-        u for u in folder.units("learner") if not folder.is_done(u, transitions=transitions)
+        replace(unit, intact=bool(folder.whole(f"{unit.name}/")))
+        for unit in folder.units("learner")
+        if not folder.is_done(unit, transitions=transitions)
     ]
     run_jobs("learning", learners, run_unit, folder.add, pool=pool, log=log)
     failed = {outcome.job.learner_folder for outcome in folder.failures}
@@ -205,14 +208,16 @@ def _figures(folder: RunFolder, draw: Callable[..., list[Path]], *, log: Log) ->
     """Draw the figures that are missing, damaged or out of date."""
     known = {path for path in folder.files if path.startswith("figures/")}
     sound = folder.sound("figures/") if folder.is_current("figures") else set()
-    if folder.is_current("figures") and known == sound:
+    if folder.is_complete("figures") and known == sound:
         return
     log("drawing")
     started = perf_counter()
+    if not folder.is_current("figures"):
+        folder.begin_part("figures")
     skip: Collection[str] = {Path(path).stem for path in sound}
-    figures = draw(folder.root, skip=skip)
+    drawn = draw(folder.root, skip=skip, drawn=folder.add_figure)
     folder.add_seconds("figures", perf_counter() - started)
-    folder.add_part("figures", figures)
+    folder.add_part("figures", drawn)
 
 
 def run_sweep(

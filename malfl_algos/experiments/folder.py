@@ -29,10 +29,13 @@ from malfl_algos.experiments.records import (
 )
 from malfl_algos.plugins.loading import Plugin
 from malfl_algos.storage.durable import (
+    clear_the_way,
     file_checksum,
+    keep_others,
     make_folder,
     partial_folder,
     replace_folder,
+    sound_checksum,
     value_hash,
     write_bytes,
 )
@@ -42,6 +45,12 @@ from malfl_env.errors import InputError
 __all__ = ["LEFTOVERS", "TABLES", "RunFolder", "check_writable", "open_run", "run_units"]
 
 TABLES = ("summary.json", "cross_correlation.csv", "trend.csv")
+_OWN = {
+    *("trace.npz", "ground_truth.npz", "rewards.npz", "reward_functions.npz", "posterior.npz"),
+    *("estimated_policies.npz", "targets.npz", "potentials.npz"),
+    *("diagnostics.json", "trend.json", "result.json"),
+}
+"""Names of the files of units."""
 LEFTOVERS = (".*", "figures/.*", "*/seed_*/.*")
 """Where a process that died may have left partial files in a run folder."""
 
@@ -81,16 +90,31 @@ class RunFolder:
     plugins: Sequence[tuple[PluginConfig, Plugin]] = ()
     recorded: Mapping[str, Any] = field(default_factory=dict)
 
-    def begin(self, plugins: Sequence[tuple[PluginConfig, Plugin]]) -> None:
+    def begin(self, plugins: Sequence[tuple[PluginConfig, Plugin]]) -> list[str]:
         """Make the folder, remove the earlier run if there is one, and write `run.json` and
-        `config.yaml`."""
+        `config.yaml`.
+
+        Returns:
+            A line for everything that was moved because it stands in the place of a file or folder.
+        """
         self.plugins = plugins
         make_folder(self.root)
         if self.stale is not None:
             self._clear(self.stale)
+        units = {unit.name for kind in _KINDS for unit in self.units(kind)}
+        files = {*self.files, *TABLES, "config.yaml"}
+        lines = clear_the_way(self.root, files=files, folders={*units, "figures"})
         self.save()
         write_bytes(self.root / "config.yaml", yaml_text(to_mapping(self.config)).encode())
         self.add_files([self.root / "config.yaml"])
+        return lines
+
+    def strays(self, unit: Unit) -> list[str]:
+        """Files in a unit's folder that are named like ours and not recorded, by their path."""
+        there = (path.relative_to(self.root).as_posix() for path in unit.folder.glob("*"))
+        return sorted(
+            name for name in there if name.rpartition("/")[2] in _OWN and name not in self.files
+        )
 
     def units(self, kind: Literal["learner", "observer"]) -> Iterator[Unit]:
         """All units of a kind, done or not."""
@@ -106,7 +130,7 @@ class RunFolder:
             transitions: whether its trace must hold the transitions.
         """
         part = self.parts.get(unit.name, {})
-        if part.get("state") != "done" or not self.whole(f"{unit.name}/"):
+        if part.get("state") != "done" or not self.whole(f"{unit.name}/") or self.strays(unit):
             return False
         if unit.kind == "observer":
             learner = unit.learner_folder.relative_to(self.root).as_posix()
@@ -123,9 +147,7 @@ class RunFolder:
         return {
             path
             for path, checksum in self.files.items()
-            if path.startswith(prefix)
-            and (self.root / path).is_file()
-            and file_checksum(self.root / path) == checksum
+            if path.startswith(prefix) and sound_checksum(self.root / path) == checksum
         }
 
     def add(self, outcome: Outcome) -> None:
@@ -137,8 +159,10 @@ class RunFolder:
             if self.parts.get(unit.name, {}).get("state") != "done":
                 self.parts[unit.name] = {"state": "failed", "fault": outcome.faults[0]}
         else:
-            replace_folder(partial_folder(unit.folder), unit.folder)
             prefix = f"{unit.name}/"
+            known = {p[len(prefix) :] for p in self.files if p.startswith(prefix)} | _OWN
+            keep_others(unit.folder, partial_folder(unit.folder), known)
+            replace_folder(partial_folder(unit.folder), unit.folder)
             self.files = {p: c for p, c in self.files.items() if not p.startswith(prefix)}
             self.files |= {f"{prefix}{path}": c for path, c in outcome.checksums.items()}
             self.parts[unit.name] = {
@@ -166,11 +190,28 @@ class RunFolder:
         """Whether tables or figures were made from the present units; files may be damaged."""
         return self.parts.get(part, {}).get("made_from") == self.made_from(part)
 
+    def is_complete(self, part: Part) -> bool:
+        """Whether all tables or figures were made from the present units."""
+        return self.is_current(part) and self.parts[part].get("state") == "done"
+
+    def begin_part(self, part: Part) -> None:
+        """Forget the former tables or figures, which were made from other units."""
+        names = {*TABLES} if part == "tables" else {p for p in self.files if p[:8] == "figures/"}
+        self.files = {p: c for p, c in self.files.items() if p not in names}
+        self._make(part, "begun", ())
+
+    def add_figure(self, path: Path) -> None:
+        """Record one figure, so that it is not drawn again."""
+        self._make("figures", "begun", [path])
+
     def add_part(self, part: Part, paths: Sequence[Path]) -> None:
         """Record tables or figures as done."""
+        self._make(part, "done", paths)
+
+    def _make(self, part: Part, state: str, paths: Sequence[Path]) -> None:
         self._note(paths)
         made = {"versions": value_hash(versions()), "made_from": self.made_from(part)}
-        self.parts[part] = {"state": "done", **made}
+        self.parts[part] = {"state": state, **made}
         self.save()
 
     def add_seconds(self, phase: str, seconds: float) -> None:

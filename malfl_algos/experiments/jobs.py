@@ -76,6 +76,7 @@ class Unit:
         kind: of the plugin.
         family, seed: of the cell.
         plugin: the learner, or one of the observers.
+        intact: whether its files are there as recorded, and it is done again for its transitions.
     """
 
     config: ExperimentConfig
@@ -84,6 +85,7 @@ class Unit:
     family: str
     seed: int
     plugin: PluginConfig
+    intact: bool = False
 
     @property
     def folder(self) -> Path:
@@ -215,9 +217,8 @@ def has_transitions(trace_file: Path) -> bool:
 
 def _learn_unit(unit: Unit, folder: Path) -> str:
     learned = learn(unit.config, family=unit.family, seed=unit.seed)
-    earlier = unit.folder / "trace.npz"
-    if earlier.exists():
-        _check_same_counts(earlier, learned.trace)
+    if unit.intact:
+        _check_same_counts(unit.folder / "trace.npz", learned.trace)
     learned.trace.save(folder / "trace.npz")
     learned.truth.save(folder / "ground_truth.npz")
     return _counts_hash(learned.trace)
@@ -293,10 +294,7 @@ def _counts_hash(trace: LearningTrace) -> str:
 
 def _check_same_counts(earlier: Path, trace: LearningTrace) -> None:
     """Reject a trace that was made again for its transitions and has other counts than before."""
-    try:
-        before = LearningTrace.load(earlier)
-    except InputError:  # damaged, which is why it is made again
-        return
+    before = LearningTrace.load(earlier)
     same = before.n_stages == trace.n_stages and all(
         np.array_equal(old.counts, new.counts)
         for old, new in zip(before.stages, trace.stages, strict=True)

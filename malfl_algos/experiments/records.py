@@ -135,6 +135,8 @@ def stale_run(root: Path) -> tuple[ExperimentConfig, dict[str, str]]:
         return stored_config(root, record), dict(record["files"])
     except DamagedRecord as damage:
         try:
+            if not (root / "config.yaml").is_file():  # opening a pipe would block
+                raise InputError("it is no regular file")
             config = load_config(root / "config.yaml")
         except InputError as fault:
             raise DamagedRecord(
@@ -181,11 +183,11 @@ def _check_parts(content: dict[str, Any]) -> dict[str, Any]:
             raise DamagedRecord(f"its files must lie in its folder, got {name!r}")
         if not (isinstance(checksum, str) and _SHA256.fullmatch(checksum)):
             raise DamagedRecord(f"the checksum of {name} must be SHA-256, got {checksum!r}")
+    if not all(isinstance(part, dict) for part in content["parts"].values()):
+        raise DamagedRecord("each of its parts must be a mapping")
     if not isinstance(content.get("versions"), dict):
         raise DamagedRecord("its versions must be a mapping")
     plugins = content.get("plugins", [])
     if not isinstance(plugins, list) or not all(isinstance(own, dict) for own in plugins):
         raise DamagedRecord("its plugins must be a list of mappings")
-    if not all(isinstance(part, dict) for part in content["parts"].values()):
-        raise DamagedRecord("each of its parts must be a mapping")
     return content

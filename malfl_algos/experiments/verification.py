@@ -69,6 +69,8 @@ def verify(root: Path) -> Verdict:
     folder = RunFolder(root, config, dict(record["files"]), dict(record["parts"]))
     faults += _check_configuration(root, record, config)
     damaged = _check_files(folder)
+    if at_work and damaged:
+        damaged = _still_damaged(folder, damaged)
     faults += damaged.values()
     faults += _check_units(folder, damaged, at_work=at_work)
     if not (at_work or faults):
@@ -101,6 +103,8 @@ def _check_configuration(
     for name, part in record["parts"].items():
         if part.get("state") == "done" and part.get("versions") not in known:
             yield f"{name}: made with versions that {RECORD_NAME} does not list"
+    if not (root / "config.yaml").is_file():  # named with the files; opening a pipe would block
+        return
     try:
         if load_config(root / "config.yaml") != config:
             yield f"config.yaml: not the configuration in {RECORD_NAME}"
@@ -112,14 +116,42 @@ def _check_files(folder: RunFolder) -> dict[str, str]:
     """Faults by path."""
     faults = {}
     for name, checksum in folder.files.items():
-        path = folder.root / name
-        if not path.is_file():
-            faults[name] = f"{name}: missing"
-        elif file_checksum(path) != checksum:
-            faults[name] = f"{name}: damaged: its checksum is not the one in {RECORD_NAME}"
-        elif fault := _unreadable(path):
-            faults[name] = f"{name}: not readable, although it is unchanged: {fault}"
+        fault = _fault(folder.root / name, checksum)
+        if fault:
+            faults[name] = f"{name}: {fault}"
     return faults
+
+
+def _still_damaged(folder: RunFolder, damaged: Mapping[str, str]) -> dict[str, str]:
+    """The faults that are no consequence of the work in progress, which replaces files.
+
+    Tables, figures and config.yaml may be in the folder before they are recorded. A unit is
+    recorded just after its files, so the record is read again.
+    """
+    units = [name for name in damaged if name.count("/") > 2]
+    try:
+        files = read_record(folder.root)["files"] if units else {}
+    except DamagedRecord:
+        files = folder.files
+    found = {name: _fault(folder.root / name, files[name]) for name in units if name in files}
+    return {name: f"{name}: {fault}" for name, fault in found.items() if fault}
+
+
+def _fault(path: Path, checksum: str) -> str:
+    """What is wrong with a file; empty if nothing is."""
+    if not path.is_file():
+        if path.is_dir():
+            return "a folder is in its place"
+        if path.exists():
+            return "it is not a regular file"
+        return "a link that leads nowhere is in its place" if path.is_symlink() else "missing"
+    try:
+        if file_checksum(path) != checksum:
+            return f"damaged: its checksum is not the one in {RECORD_NAME}"
+    except OSError as fault:
+        return f"cannot be read: {fault.strerror}"
+    unreadable = _unreadable(path)
+    return f"not readable, although it is unchanged: {unreadable}" if unreadable else ""
 
 
 def _unreadable(path: Path) -> str | None:
@@ -147,8 +179,7 @@ def _check_units(folder: RunFolder, damaged: Mapping[str, str], *, at_work: bool
         else:
             yield from _check_unit(unit, folder, own)
         if not (at_work or damaged.keys() & own):
-            there = {p.relative_to(folder.root).as_posix() for p in _files(unit.folder)}
-            yield from (f"{p}: not in {RECORD_NAME}" for p in sorted(there - own.keys()))
+            yield from (f"{name}: not in {RECORD_NAME}" for name in folder.strays(unit))
 
 
 def _check_unit(unit: Unit, folder: RunFolder, own: Mapping[str, str]) -> Iterator[str]:
@@ -174,6 +205,8 @@ def _check_reports(folder: RunFolder) -> Iterator[str]:
     for part in ("tables", "figures"):
         if made_with[part] is None:
             yield f"{part}: missing"
+        elif folder.parts[part].get("state") != "done":
+            yield f"{part}: not all are made"
         elif made_with[part] == now and not folder.is_current(part):
             yield f"{part}: out of date: made from other files than the present ones"
     # other versions of packages may give other bytes
@@ -192,7 +225,3 @@ def _check_tables(folder: RunFolder, tables: Sequence[str]) -> Iterator[str]:
         for name in tables:
             if (Path(place) / name).read_bytes() != (folder.root / name).read_bytes():
                 yield f"{name}: its content differs from what the units give"
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    return (path for path in folder.rglob("*") if path.is_file())

@@ -7,7 +7,7 @@ draw it. Matplotlib is imported only by a process that draws.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from importlib import import_module
 from itertools import product
@@ -50,7 +50,11 @@ FIGURES = (
 
 
 def write_figures(
-    output_dir: Path, *, jobs: int | None = 1, skip: Collection[str] = ()
+    output_dir: Path,
+    *,
+    jobs: int | None = 1,
+    skip: Collection[str] = (),
+    drawn: Callable[[Path], None] = lambda path: None,
 ) -> list[Path]:
     """Draw every figure of a finished run into `output_dir/figures`.
 
@@ -61,6 +65,7 @@ def write_figures(
         output_dir: the folder that `malfl reproduce` wrote.
         jobs: number of worker processes; None means one per processor.
         skip: names of figures, without `.png`, that are not drawn.
+        drawn: receives each file as soon as it is written.
 
     Returns:
         The files written. Each is written atomically.
@@ -71,13 +76,17 @@ def write_figures(
     """
     run = open_run(output_dir)
     wanted = [figure for figure in _figures(run) if figure[0] not in skip]
+    paths = []
     try:
-        drawn = list(in_parallel(partial(_write, run), wanted, jobs=jobs))
+        for path in in_parallel(partial(_write, run), wanted, jobs=jobs):
+            if path is not None:
+                drawn(path)
+                paths.append(path)
     except ModuleNotFoundError as fault:
         raise ModuleNotFoundError(
             f"the figures need {fault.name}: pip install 'malfl-env[algos]'", name=fault.name
         ) from fault
-    return sorted(path for path in drawn if path is not None)
+    return sorted(paths)
 
 
 def write_sweep_figure(

@@ -13,24 +13,27 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from hashlib import sha256
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 __all__ = [
     "NoSpace",
     "clear_leftovers",
+    "clear_the_way",
     "file_checksum",
     "folder_checksums",
     "is_leftover",
+    "keep_others",
     "leftovers",
     "make_folder",
     "naming_no_space",
     "partial_file",
     "partial_folder",
     "replace_folder",
+    "sound_checksum",
     "sync_folder",
     "value_hash",
     "write_bytes",
@@ -92,12 +95,61 @@ def replace_folder(partial: Path, target: Path) -> None:
     from which `clear_leftovers` restores it.
     """
     replaced = target.with_name(f".{target.name}{_REPLACED}")
-    if target.exists():
+    if os.path.lexists(target):
         shutil.rmtree(replaced, ignore_errors=True)
         os.replace(target, replaced)
     os.replace(partial, target)
     sync_folder(target.parent)
     shutil.rmtree(replaced, ignore_errors=True)
+
+
+def keep_others(source: Path, target: Path, known: Collection[str]) -> None:
+    """Add the files of a folder that is to be replaced, except the known ones, to the new folder.
+
+    They are linked, so that they are in both folders until the old one is removed.
+
+    Args:
+        source: the old folder; it may be missing.
+        target: the new folder; what it has already stays.
+        known: paths in the old folder, in POSIX form, that are not kept.
+    """
+    for path in sorted(source.rglob("*")):
+        name = path.relative_to(source)
+        if path.is_dir() and not path.is_symlink():
+            continue
+        if name.as_posix() not in known and not os.path.lexists(target / name):
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            try:
+                os.link(path, target / name, follow_symlinks=False)
+            except (OSError, NotImplementedError):  # a file system without links
+                shutil.copy2(path, target / name, follow_symlinks=False)
+
+
+def clear_the_way(root: Path, *, files: Iterable[str], folders: Iterable[str]) -> list[str]:
+    """Rename folders in the place of files, and other things in the place of folders.
+
+    Other things in the place of a file, such as a link, need not be renamed: a new file replaces
+    them.
+
+    Args:
+        root: a folder.
+        files, folders: paths in it, in POSIX form.
+
+    Returns:
+        A line for everything that was renamed.
+    """
+    wanted = {name: False for name in files} | {name: True for name in folders}
+    for name in list(wanted):
+        wanted |= {parent.as_posix(): True for parent in PurePosixPath(name).parents[:-1]}
+    lines = []
+    for name, is_folder in sorted(wanted.items()):
+        path = root / name
+        if os.path.lexists(path) and path.is_dir() != is_folder and (is_folder or path.is_dir()):
+            kind = "folder" if path.is_dir() else "file"
+            moved = path.with_name(f"{path.name}.moved-{secrets.token_hex(4)}")
+            os.replace(path, moved)
+            lines.append(f"{name}: a {kind} was in its place and is now {moved.name}")
+    return lines
 
 
 def partial_file(path: Path) -> Path:
@@ -154,6 +206,14 @@ def file_checksum(path: Path) -> str:
         while block := stream.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def sound_checksum(path: Path) -> str:
+    """The checksum of a regular file; empty if there is none that can be read."""
+    try:
+        return file_checksum(path) if path.is_file() else ""
+    except OSError:
+        return ""
 
 
 def value_hash(value: Any) -> str:
