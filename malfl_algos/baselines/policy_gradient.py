@@ -68,7 +68,7 @@ def gpomdp_gradient(
     policy: FloatArray,
     episodes: Episodes,
     agent_index: int,
-    gains: FloatArray,
+    gains: FloatArray | sp.csr_array,
     *,
     discount: float,
 ) -> FloatArray:
@@ -84,8 +84,8 @@ def gpomdp_gradient(
         policy: pi of the agent, `(n_states, n_actions)`.
         episodes: played under that policy.
         agent_index: column of the agent in the joint actions.
-        gains: g, `(n_states, k)` or `(n_states, *n_actions, k)`: k rewards or features at once.
-            After the end of an episode g is 0.
+        gains: g, `(n_states, k)`, dense or sparse, or `(n_states, *n_actions, k)`: k rewards or
+            features at once. After the end of an episode g is 0.
         discount: gamma in [0, 1).
 
     Returns:
@@ -110,8 +110,11 @@ def gpomdp_gradient(
         here = episodes.states[:, t]
         actions, played = episodes.joint_actions[:, t], episodes.played[:, t]
         step = score[here, actions[:, agent_index]] * played[:, None]
-        index = (here,) if by_state else (here, *actions.T)
-        gain = weight * gains[index] * played[:, None]
+        gain: Any = gains[here] if by_state else gains[(here, *actions.T)]
+        if isinstance(gain, sp.csr_array):
+            gain = sp.diags_array(weight * played) @ gain
+        else:
+            gain = weight * played[:, None] * gain
         if not by_state:
             summed[rows, here] += step
         total += _centred_products(flat, gain)
@@ -121,11 +124,12 @@ def gpomdp_gradient(
     return np.asarray(total / n_episodes).reshape(n_states, n_actions, k)
 
 
-def _centred_products(scores: FloatArray, gain: FloatArray) -> FloatArray:
+def _centred_products(scores: FloatArray, gain: FloatArray | sp.csr_array) -> FloatArray:
     """sum_n c_n (g_n - b) with the baseline b of least variance; `(n_parameters, k)`."""
-    squares = scores**2
-    baseline = squares.T @ gain / (squares.sum(axis=0) + SMALLEST * len(scores))[:, None]
-    return np.asarray(scores.T @ gain - scores.sum(axis=0)[:, None] * baseline)
+    squares, gain_by = scores**2, gain.T
+    weight = squares.sum(axis=0) + SMALLEST * len(scores)
+    baseline = (gain_by @ squares) / weight
+    return np.asarray(gain_by @ scores - scores.sum(axis=0) * baseline).T
 
 
 def exact_gradient(

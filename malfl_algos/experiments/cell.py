@@ -154,6 +154,7 @@ def learn(
     family: str | None = None,
     seed: int | None = None,
     keep_transitions: bool | None = None,
+    learner: Learner | None = None,
 ) -> Learned:
     """Let the learner of a configuration learn; keep its trace and the ground truth apart.
 
@@ -161,6 +162,7 @@ def learn(
         config: the experiment.
         family, seed: of the cell; None: the first of the configuration.
         keep_transitions: None: if an observer of the configuration needs them.
+        learner: in place of the configuration's learner, for one that is not installed.
 
     Raises:
         InputError: from the learner, or if its stages lack the transitions that are to be kept.
@@ -170,7 +172,8 @@ def learn(
     seed = config.seeds[0] if seed is None else seed
     keep = needs_transitions(config) if keep_transitions is None else keep_transitions
     game = config.markov_game(family)
-    learner = make_learner(config, seed=seed, keep_transitions=keep)
+    if learner is None:
+        learner = make_learner(config, seed=seed, keep_transitions=keep)
     stages = []
     for stage in learned_stages(
         learner,

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 import numpy as np
+import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from malfl_algos.baselines.gradient_learner import (
@@ -121,7 +122,8 @@ class Logel:
         with one_blas_thread():
             for index, agent in enumerate(trace.agents):
                 if chosen == "gpomdp":
-                    gradients = _sampled(trace, log_policies, index, features, discount)
+                    gains = self._gains(features)
+                    gradients = _sampled(trace, log_policies, index, gains, discount)
                 else:
                     gradients = _computed(problem, log_policies, index, maps[index], discount)
                 fit = self._fit(log_policies[index], gradients)
@@ -147,6 +149,9 @@ class Logel:
         k = table.shape[-1]
         own_first = [np.moveaxis(table, index + 1, 1) for index in range(trace.n_agents)]
         return table, [own.reshape(*own.shape[:2], -1, k) for own in own_first]
+
+    def _gains(self, features: FloatArray) -> FloatArray | sp.csr_array:
+        return sp.eye_array(len(features), format="csr") if self.features is None else features
 
     def _log_policies(self, problem: Problem, index: int) -> FloatArray:
         """The agent's log policies, `(n_stages, n_states, n_actions)`: known, or cloned."""
@@ -238,10 +243,14 @@ def _sampled(
     trace: LearningTrace,
     log_policies: Sequence[FloatArray],
     index: int,
-    features: FloatArray,
+    features: FloatArray | sp.csr_array,
     discount: float,
 ) -> FloatArray:
-    """Gradients from the steps of each stage but the last, `(n_improvements, S, A, k)`."""
+    """Gradients from the steps of each stage but the last, `(n_improvements, S, A, k)`.
+
+    Args:
+        features: with mean 0; or the identity, whose mean is removed from the gradients.
+    """
     found = []
     for stage, log_policy in zip(stage_arrays(trace)[:-1], log_policies[index], strict=False):
         assert stage.steps is not None
@@ -251,7 +260,10 @@ def _sampled(
         found.append(
             gpomdp_gradient(np.exp(log_policy), episodes, index, features, discount=discount)
         )
-    return np.stack(found)
+    gradients = np.stack(found)
+    if isinstance(features, sp.csr_array):
+        gradients -= gradients.mean(axis=-1, keepdims=True)
+    return gradients
 
 
 def _computed(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 from logel_grid import WEIGHTS, Gpomdp, colour_features, logel_grid
 from scipy.special import softmax
 from tabular_env import TabularEnv
@@ -77,6 +78,12 @@ def test_gpomdp_agrees_with_a_loop(paper_game, agent_index, by_action):
     expected = slow_gpomdp(policies[agent_index], found, agent_index, gains)
     np.testing.assert_allclose(ours, expected, atol=1e-12)
     assert np.abs(ours).max() > 0.1
+    if not by_action:
+        sparse = sp.csr_array(gains)
+        again = gpomdp_gradient(
+            policies[agent_index], as_episodes(found), agent_index, sparse, discount=DISCOUNT
+        )
+        np.testing.assert_allclose(again, ours, atol=1e-12)
 
 
 def test_an_unfinished_last_episode_counts():

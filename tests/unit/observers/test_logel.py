@@ -110,6 +110,15 @@ def test_a_feature_per_state_by_default(paper_game):
             assert correlation(result.rewards[agent], game.reward(index)) > 0.999
 
 
+def test_the_default_is_the_identity():
+    trace, _ = sampled()
+    by_state, identity = (
+        Logel(features=features).recover(trace, game=None, **SETTINGS).rewards["agent_0"]
+        for features in (None, np.eye(25))
+    )
+    np.testing.assert_allclose(by_state, identity, atol=1e-8 * np.abs(identity).max())
+
+
 def test_known_parameters_and_the_learners_own_steps_give_its_own_gradient():
     trace, policies = sampled()
     truth = logel_grid().reward(0)
