@@ -38,6 +38,10 @@ __all__ = [
     "LinearisedModel",
     "MatrixFreeModel",
     "StageModel",
+    "immediate_matrix",
+    "parts_of_stage",
+    "played_frequencies",
+    "with_constant",
 ]
 
 FloatArray = NDArray[np.float64]
@@ -189,7 +193,7 @@ class ExactEvaluation(StageModel):
     ) -> FloatArray:
         own = joint_policy[agent_index]
         transition = averaged_transition(self.game, joint_policy, agent_index)
-        immediate = _with_constant(self._immediate(joint_policy, agent_index), own)
+        immediate = with_constant(self._immediate(joint_policy, agent_index), own)
         gain = np.einsum("sa,sak->sk", own, immediate)
         gain[:, -1] = self.temperature * entropy(own)
         onward = policy_transition(transition, own)
@@ -256,8 +260,8 @@ class ExpectedTd(StageModel):
         self, stage: StageArrays, joint_policy: Sequence[FloatArray], agent_index: int
     ) -> FloatArray:
         own = joint_policy[agent_index]
-        weights, transition = _played(self.game, stage, agent_index)
-        immediate = _with_constant(immediate_matrix(self.model, weights), own)
+        weights, transition = played_frequencies(self.game, stage, agent_index)
+        immediate = with_constant(immediate_matrix(self.model, weights), own)
         bonus = self.discount * self.temperature * (transition @ entropy(own))
         immediate[..., -1] += bonus.reshape(own.shape)
         return np.asarray(
@@ -269,7 +273,7 @@ class ExpectedTd(StageModel):
                 own,
                 immediate,
                 self.discount,
-                _parts(),
+                parts_of_stage(),
             )
         )
 
@@ -282,7 +286,7 @@ class ExpectedTd(StageModel):
         n_stages: int,
     ) -> Values:
         own = joint_policy[agent_index]
-        weights, transition = _played(self.game, stage, agent_index)
+        weights, transition = played_frequencies(self.game, stage, agent_index)
         return TdValues(
             transition,
             policy_transition(transition, own),
@@ -292,7 +296,7 @@ class ExpectedTd(StageModel):
             self.temperature,
             _others_positions(self.game, agent_index),
             self._log_kept(stage, agent_index),
-            _parts(),
+            parts_of_stage(),
         )
 
     def _log_kept(self, stage: StageArrays, agent_index: int) -> FloatArray:
@@ -308,7 +312,7 @@ class ExpectedTd(StageModel):
     ) -> FloatArray:
         """Variance of a sampled target, times beta / (2 - beta) for averaging over visits."""
         own = joint_policy[agent_index]
-        _, transition = _played(self.game, stage, agent_index)
+        _, transition = played_frequencies(self.game, stage, agent_index)
         bootstrap = q - self.temperature * np.log(np.maximum(own, 1e-300))
         first = (own * bootstrap).sum(axis=1)
         second = (own * bootstrap**2).sum(axis=1)
@@ -338,7 +342,7 @@ def immediate_matrix(model: RewardModel, weights: FloatArray) -> sp.csr_array:
     return sp.csr_array((weights.ravel(), np.arange(weights.size), pointers))
 
 
-def _with_constant(immediate: sp.csr_array, own: FloatArray) -> FloatArray:
+def with_constant(immediate: sp.csr_array, own: FloatArray) -> FloatArray:
     """Coefficients of the reward, `(n_states, n_actions, n_unknowns + 1)`; the last one is 0."""
     table = np.zeros((*own.shape, immediate.shape[1] + 1))
     table[..., :-1] = immediate.toarray().reshape(*own.shape, -1)
@@ -355,12 +359,12 @@ def _others_positions(game: MarkovGame, agent_index: int) -> NDArray[np.int64]:
     return number
 
 
-def _parts() -> FloatArray:
+def parts_of_stage() -> FloatArray:
     """Shares of a stage in time order; they sum to 1."""
     return np.asarray(np.diff(np.linspace(0, 1, SWEEPS + 1) ** 2))
 
 
-def _played(
+def played_frequencies(
     game: MarkovGame, stage: StageArrays, agent_index: int
 ) -> tuple[FloatArray, sp.csr_array]:
     """Frequencies of the others' joint actions given (s, a), as played, and the averaged

@@ -11,9 +11,11 @@ from typing import Any, Literal
 import numpy as np
 from scipy.optimize import minimize_scalar
 
+from malfl_algos.ma_lfl.expected_updates import follows_q
 from malfl_env.checks import check_table_bytes
 
 __all__ = [
+    "LINEARISED_PASSES",
     "SEARCH_PASSES",
     "SEARCH_STAGES",
     "Solver",
@@ -32,6 +34,8 @@ STEP_SIZES = (0.005, 0.8)
 """Bounds of the search for an unknown step size."""
 SEARCH_STAGES, SEARCH_PASSES = 4, 2
 """Number of stages, and of iterations, on which unknown settings are chosen."""
+LINEARISED_PASSES = 2
+"""Number of further iterations for models that are linearised at the last iteration's reward."""
 RETAINING_MARGIN = 20.0
 """Learners are taken to keep a share rho > 0 of their log policy only if that raises the log
 evidence by more than this: soft policy iteration, rho = 0, is likely beforehand.
@@ -156,7 +160,9 @@ def _choose_rule(
             tables[retained] = {
                 one: evidence({**settings, "rule": one, "improvement": retained})
                 for one in (rules if rule is None else (rule,))
+                if retained == 0 or not follows_q(one)
             }
+    tables = {retained: table for retained, table in tables.items() if table}
     if not tables:
         return
     best = {retained: max(table.values()) for retained, table in tables.items()}
@@ -168,4 +174,4 @@ def _choose_rule(
     if rule is None:
         searches["rule"] = table
     if improvement is None:
-        searches["improvement"] = {"0": tables[0.0], "> 0": tables[None]}
+        searches["improvement"] = {"0": tables[0.0], "> 0": tables.get(None, {})}

@@ -17,6 +17,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+from malfl_algos.ma_lfl.expected_updates import (
+    CARRIED_RULES,
+    POLICIES,
+    ExpectedQ,
+    carried_rule,
+    rule_and_policy,
+)
 from malfl_algos.ma_lfl.learner_models import ExactEvaluation, ExpectedTd, LearnerModel
 from malfl_algos.ma_lfl.replay import ReplayedTd
 from malfl_algos.ma_lfl.settings import Solver, choose_solver
@@ -38,8 +45,15 @@ class MaLflBellman(BayesianObserver):
             `(n_states, *n_actions, k)`.
         learner: rule by which the agents learn. `td`: they update along their data from q = 0, as
             in the paper, modelled by their expected updates; `exact`: they solve equation (5) of
-            the paper; `auto`: chosen by the evidence.
-        step_size: step size beta of td learners; null: chosen by the evidence.
+            the paper; `q-learning`, `sarsa`, `expected-sarsa`: they carry q over from stage to
+            stage, and their rewards have no entropy bonus; `auto`: chosen by the evidence, without
+            `sarsa`, which differs from `expected-sarsa` in its noise alone, and without a moving
+            `expected-sarsa`, which counts can hardly tell from a moving `q-learning`.
+        policy: policy of a learner that carries q over. `frozen`: it stays within a stage;
+            `moving`: it follows q at every step; `auto`: chosen by the evidence.
+        step_size: step size beta of all learners but `exact`; null: chosen by the evidence.
+        step_size_decay: power w in step_size / k^w at the k-th visit of a state and action, for
+            learners that carry q over.
         passes: largest number of iterations, each of which fits the reward and then the policies.
         covariance: whether to return the posterior covariance of the mean-removed reward.
         noise_variance: variance of every row (stage, state, action) of the regression in addition
@@ -61,21 +75,52 @@ class MaLflBellman(BayesianObserver):
     """
 
     solver: Literal["auto", "dense", "iterative"] = "auto"
-    learner: Literal["auto", "td", "exact"] = "auto"
+    learner: Literal["auto", "td", "exact", "q-learning", "sarsa", "expected-sarsa"] = "auto"
+    policy: Literal["auto", "frozen", "moving"] = "auto"
+    step_size_decay: float = 0.0
 
-    rules: ClassVar[tuple[str, ...]] = ("td", "exact")
+    rules: ClassVar[tuple[str, ...]] = (
+        "td",
+        "exact",
+        "q-learning",
+        "q-learning, moving",
+        "expected-sarsa",
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.learner not in ("auto", *self.rules):
-            raise InputError(f"learner must be auto, td or exact, got {self.learner!r}")
+        learners = ("auto", "td", "exact", *CARRIED_RULES)
+        if self.learner not in learners:
+            raise InputError(f"learner must be one of {', '.join(learners)}, got {self.learner!r}")
+        if self.policy not in ("auto", *POLICIES):
+            raise InputError(f"policy must be auto, frozen or moving, got {self.policy!r}")
+        if not 0 <= self.step_size_decay <= 1:
+            raise InputError(f"step_size_decay must be in [0, 1], got {self.step_size_decay}")
+        if self.learner in CARRIED_RULES and self.improvement not in ("auto", 0):
+            raise InputError(
+                f"improvement must be auto or 0 for the learner {self.learner}, which chooses by q "
+                f"alone, got {self.improvement}"
+            )
         if self.solver not in ("auto", "dense", "iterative"):
             raise InputError(f"solver must be auto, dense or iterative, got {self.solver!r}")
         if self.solver == "iterative" and self.reward_model != "features":
             self._check_iterative()
 
-    def _rule(self) -> str:
-        return self.learner
+    def _rules(self) -> tuple[str, ...]:
+        if self.learner == "auto" and self.policy == "auto":
+            return self.rules
+        learners = tuple(rule for rule in self.rules if "," not in rule)
+        rules = learners if self.learner == "auto" else (self.learner,)
+        policies = POLICIES if self.policy == "auto" else (self.policy,)
+        return tuple(
+            one
+            for rule in rules
+            for one in (
+                [carried_rule(rule, policy) for policy in policies]
+                if rule in CARRIED_RULES
+                else [rule]
+            )
+        )
 
     def _solver(self, n_unknowns: int) -> Solver:
         given = self._given() is not None or self.reward_model == "features"
@@ -86,7 +131,12 @@ class MaLflBellman(BayesianObserver):
         shared = (game, settings["reward_model"], settings["discount"], settings["temperature"])
         if settings["rule"] == "exact":
             return ExactEvaluation(*shared)
-        return ExpectedTd(*shared, settings["step_size"])
+        if settings["rule"] == "td":
+            return ExpectedTd(*shared, settings["step_size"])
+        rule, policy = rule_and_policy(settings["rule"])
+        return ExpectedQ(
+            *shared, settings["step_size"], rule, self.step_size_decay, policy == "moving"
+        )
 
 
 @dataclass(frozen=True)
@@ -143,8 +193,8 @@ class MaLflReplay(BayesianObserver):
         if self.incomplete not in ("refuse", "flag"):
             raise InputError(f"incomplete must be refuse or flag, got {self.incomplete!r}")
 
-    def _rule(self) -> str:
-        return self.bootstrap
+    def _rules(self) -> tuple[str, ...]:
+        return self.rules if self.bootstrap == "auto" else (self.bootstrap,)
 
     def _model(self, game: MarkovGame | None, settings: Settings) -> LearnerModel:
         return ReplayedTd(

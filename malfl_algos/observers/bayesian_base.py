@@ -17,10 +17,12 @@ from numpy.typing import NDArray
 
 from malfl_algos.contract import API_VERSION, Problem, RecoveredRewards
 from malfl_algos.ma_lfl.alternation import AgentFit, alternate
+from malfl_algos.ma_lfl.expected_updates import follows_q
 from malfl_algos.ma_lfl.inference import Given
 from malfl_algos.ma_lfl.learner_models import LearnerModel
 from malfl_algos.ma_lfl.reward_models import RewardModel, count_unknowns, feature_maps
 from malfl_algos.ma_lfl.settings import (
+    LINEARISED_PASSES,
     SEARCH_PASSES,
     SEARCH_STAGES,
     Solver,
@@ -120,8 +122,8 @@ class BayesianObserver(ABC):
         return {}
 
     @abstractmethod
-    def _rule(self) -> str:
-        """The learners' rule, or `auto`."""
+    def _rules(self) -> tuple[str, ...]:
+        """Possible rules of the learners; with more than one, the evidence chooses."""
 
     @abstractmethod
     def _model(self, game: MarkovGame | None, settings: Settings) -> LearnerModel:
@@ -179,16 +181,19 @@ class BayesianObserver(ABC):
             )
 
         def evidence(settings: Settings) -> float:
-            return _evidence(fits(settings, n_stages=SEARCH_STAGES, passes=SEARCH_PASSES))
+            linearised = LINEARISED_PASSES if follows_q(settings["rule"]) else 0
+            passes = SEARCH_PASSES + linearised
+            return _evidence(fits(settings, n_stages=SEARCH_STAGES, passes=passes))
 
         def whole(settings: Settings, stagewise: StageKind) -> list[AgentFit]:
             return fits(settings, n_stages=trace.n_stages, passes=self.passes, stagewise=stagewise)
 
+        rules = self._rules()
         with one_blas_thread():  # matrices are small, and sums must not depend on the threads
             settings, searches = choose_settings(
                 evidence,
-                self.rules,
-                rule=None if self._rule() == "auto" else self._rule(),
+                rules,
+                rule=rules[0] if len(rules) == 1 else None,
                 discount=discount,
                 step_size=self.step_size,
                 improvement=self._improvement(trace),
@@ -261,8 +266,8 @@ class BayesianObserver(ABC):
         """Reject what the iterative solver cannot do: choice by evidence, and covariance."""
         missing = {
             "noise_variance and prior_variance": self._given() is None,
-            "learner": self._rule() == "auto" and len(self.rules) > 1,
-            "step_size": self.step_size is None and self._rule() != "exact",
+            "learner": len(self._rules()) > 1,
+            "step_size": self.step_size is None and self._rules() != ("exact",),
             "improvement": self.improvement == "auto",
         }
         if self.stages not in ("auto", "same"):

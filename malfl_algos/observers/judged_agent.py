@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from malfl_algos.ma_lfl.inference import MEAN_VARIANCE
-from malfl_algos.ma_lfl.learner_models import LearnerModel
+from malfl_algos.ma_lfl.learner_models import LearnerModel, LinearisedModel
 from malfl_algos.ma_lfl.stages import StageArrays
 from malfl_algos.verdict.agreement import agreement, correlation
 from malfl_algos.verdict.halves import (
@@ -56,6 +56,7 @@ class AgentFit:
         settings: of the learner model; and `noise_variance, noise_scale, prior_variance` of the fit
             in its own units.
         model: the learner model for settings.
+        reward: reward unknowns at which a model is linearised.
         features: map from weights to unknowns; None: the unknowns themselves.
         alpha: the temperature.
     """
@@ -66,6 +67,7 @@ class AgentFit:
     known: bool
     settings: Settings
     model: Callable[[Settings], LearnerModel]
+    reward: FloatArray
     features: FloatArray | None
     alpha: float
 
@@ -179,6 +181,8 @@ def numbers_of(
 def _rows(fit: AgentFit, settings: Settings) -> _Rows:
     """Coefficients, responses and counting variances under some settings."""
     model, played = fit.model(settings), fit.stages[:-1]
+    if isinstance(model, LinearisedModel):
+        model, played = model.linearised(fit.reward), fit.stages[: None if model.moving else -1]
     joint = [[policy[h] for policy in fit.policies] for h in range(len(played))]
     table = model.coefficients(played, joint, fit.index)
     kept, alpha = fit.retained, fit.alpha

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from malfl_algos.contract import Observer, Problem, RecoveredRewards
+from malfl_algos.ma_lfl.reward_models import in_joint_order
 from malfl_algos.ma_lfl.stages import StageArrays
 from malfl_algos.observers.bayesian import MaLflBellman
 from malfl_algos.observers.bayesian_base import BayesianObserver
@@ -192,6 +194,19 @@ def _of_the_trace(problem: Problem) -> dict[str, Any]:
     return numbers
 
 
+def _unknowns_of(given: FloatArray, basis: _Basis, index: int) -> FloatArray:
+    """The reward unknowns whose reward table is `given`."""
+    base, _ = basis.observer._unknowns(basis.problem.trace)
+    n_actions = basis.problem.trace.n_actions
+    width = {"state": 1, "own_action": n_actions[index], "joint": prod(n_actions)}[base]
+    n_unknowns = len(given) * width
+    numbers = np.arange(n_unknowns, dtype=np.float64).reshape(len(given), -1)
+    place = in_joint_order(numbers, base, index, n_actions).astype(np.int64)
+    unknowns = np.zeros(n_unknowns)
+    unknowns[place] = given.reshape(*given.shape, *[1] * (place.ndim - given.ndim))
+    return unknowns
+
+
 def _of_the_agent(result: RecoveredRewards, basis: _Basis, index: int) -> dict[str, Any]:
     """Numbers about one agent's reward, compared at the joint states that can occur."""
     trace, agent = basis.problem.trace, basis.problem.trace.agents[index]
@@ -214,6 +229,7 @@ def _of_the_agent(result: RecoveredRewards, basis: _Basis, index: int) -> dict[s
         known=agent in basis.problem.known,
         settings=settings,
         model=lambda own: basis.observer._model(basis.game, own),
+        reward=_unknowns_of(given, basis, index),
         features=maps,
         alpha=basis.alpha,
     )
