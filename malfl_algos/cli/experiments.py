@@ -120,15 +120,19 @@ def reproduce(arguments: argparse.Namespace) -> int:
 
 @command(
     "verify",
-    "Check that a run folder is complete and undamaged.",
-    argument("folder", metavar="OUT", help="check this output folder of malfl reproduce"),
+    "Check that the folder of a run or a sweep is complete and undamaged.",
+    argument("folder", metavar="OUT", help="check this output folder of malfl reproduce or sweep"),
 )
 def verify(arguments: argparse.Namespace) -> int:
-    """Check a run folder and print one line for each error."""
+    """Check the folder of a run or a sweep and print one line for each error."""
     existing(arguments.folder)
+    from malfl_algos.experiments.records import RECORD_NAME
+    from malfl_algos.experiments.sweep_verification import is_sweep, verify_sweep
     from malfl_algos.experiments.verification import verify as check_folder
 
-    verdict = check_folder(Path(arguments.folder))
+    folder = Path(arguments.folder)
+    of_sweep = not (folder / RECORD_NAME).is_file() and is_sweep(folder)
+    verdict = verify_sweep(folder) if of_sweep else check_folder(folder)
     lines = (*verdict.notes, *verdict.faults)
     tell("\n".join(lines) or f"{arguments.folder}: no errors found")
     return 1 if verdict.faults else 0
@@ -168,6 +172,7 @@ def verify(arguments: argparse.Namespace) -> int:
     whole_argument("--max-runs", "reject a grid of more than N runs (default: 1000)", 1000),
     whole_argument("--retries", "repeat a failed run up to N times (default: 1)", 1),
     whole_argument("--connect-timeout", "give up on a cluster after N seconds (default: 20)", 20),
+    argument("--overwrite", action="store_true", help="replace a sweep in the output folder"),
     argument(
         "--x",
         metavar="KEY",
@@ -209,6 +214,7 @@ def sweep(arguments: argparse.Namespace) -> int:
             connect_timeout=arguments.connect_timeout,
         ),
         retries=arguments.retries,
+        overwrite=arguments.overwrite,
         draw=partial(write_sweep_figure, **asdict(figure)),
         log=log,
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Sequence
-from contextlib import AbstractContextManager, closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -226,6 +226,7 @@ def run_sweep(
     *,
     pool: AbstractContextManager[Pool] | None = None,
     retries: int = 1,
+    overwrite: bool = False,
     draw: Callable[[Sequence[Row], Path], Path | None] | None = None,
     log: Log,
 ) -> list[Path]:
@@ -240,6 +241,7 @@ def run_sweep(
         pool: opened if runs are missing, as by `malfl_algos.work.clusters.open_pool`; None:
             processes of this machine.
         retries: how often a run that failed is tried again.
+        overwrite: start afresh in the folder of a sweep.
         draw: draws the figure of the table's rows into a folder; None: no figure.
         log: receives one line of progress at a time.
 
@@ -253,21 +255,33 @@ def run_sweep(
     if retries < 0:
         raise InputError(f"retries must be a whole number >= 0, got {retries}")
     folder = SweepFolder(Path(output_dir), sweep)
-    folder.check()
-    missing = folder.missing(log)
-    if missing:
-        with pool or open_pool("loky") as opened, run_lock(folder.root, log=log):
-            folder.begin()
-            if opened.note:
-                log(opened.note)
-            log(f"{len(missing)} of {len(sweep.runs)} runs to do: {opened.description}")
-            run_jobs("sweep", missing, run_cell, folder.add, pool=opened, retries=retries, log=log)
-    else:
-        log(f"all {len(sweep.runs)} runs are there")
-    with run_lock(folder.root, log=log):
+    folder.check(overwrite=overwrite)
+    # with --overwrite all runs are missing, but nothing is removed before the pool is there
+    missing = list(sweep.runs) if overwrite else folder.missing(log)
+    # the lock comes last: a cluster may take minutes to answer
+    opening = (pool or open_pool("loky")) if missing else nullcontext()
+    with opening as opened, run_lock(folder.root, log=log):
+        note = folder.check(overwrite=overwrite)
+        for line in (*filter(None, [note]), *folder.begin(overwrite=overwrite)):
+            log(line)
+        if opened is None:
+            log(f"all {len(sweep.runs)} runs are there")
+        else:
+            _run_missing(folder, missing, opened, retries, log)
         rows, failures, tracebacks = folder.results()
-        written = list(write_sweep_tables(folder.root, rows, keys=sweep.keys, log=log))
+        files = list(write_sweep_tables(folder.root, rows, keys=sweep.keys, log=log))
         figure = draw(rows, folder.root / "figures") if draw else None
+        files += [] if figure is None else [figure]
+        folder.finish(files)
     if failures:
         raise RunFailed("\n".join(failures), tracebacks)
-    return [*written, *([] if figure is None else [figure])]
+    return files
+
+
+def _run_missing(
+    folder: SweepFolder, missing: Sequence[Any], pool: Pool, retries: int, log: Log
+) -> None:
+    if pool.note:
+        log(pool.note)
+    log(f"{len(missing)} of {len(folder.sweep.runs)} runs to do: {pool.description}")
+    run_jobs("sweep", missing, run_cell, folder.add, pool=pool, retries=retries, log=log)

@@ -25,7 +25,7 @@ from malfl_algos.storage.durable import file_checksum, leftovers, value_hash
 from malfl_algos.storage.lock import LOCK_NAME, lock_state
 from malfl_env.errors import InputError
 
-__all__ = ["Verdict", "verify"]
+__all__ = ["Verdict", "check_lock", "fault_of_file", "verify"]
 
 _OF_LEARNERS = ("trace.npz", "ground_truth.npz")
 _OF_OBSERVERS = ("rewards.npz", "diagnostics.json")
@@ -54,7 +54,7 @@ def verify(root: Path) -> Verdict:
     """
     if not (root / RECORD_NAME).is_file():
         raise InputError(f"{root} is not the folder of a run: it has no {RECORD_NAME}")
-    notes, faults = _check_lock(root)
+    notes, faults = check_lock(root)
     at_work = bool(notes)
     if not at_work:
         faults += [
@@ -78,8 +78,8 @@ def verify(root: Path) -> Verdict:
     return Verdict(tuple(notes), tuple(faults))
 
 
-def _check_lock(root: Path) -> tuple[list[str], list[str]]:
-    """Notes and faults."""
+def check_lock(root: Path) -> tuple[list[str], list[str]]:
+    """What the lock of a folder tells: notes (a process is at work there) and faults."""
     found = lock_state(root)
     if found is None:
         return [], []
@@ -116,7 +116,7 @@ def _check_files(folder: RunFolder) -> dict[str, str]:
     """Faults by path."""
     faults = {}
     for name, checksum in folder.files.items():
-        fault = _fault(folder.root / name, checksum)
+        fault = fault_of_file(folder.root / name, checksum)
         if fault:
             faults[name] = f"{name}: {fault}"
     return faults
@@ -133,12 +133,14 @@ def _still_damaged(folder: RunFolder, damaged: Mapping[str, str]) -> dict[str, s
         files = read_record(folder.root)["files"] if units else {}
     except DamagedRecord:
         files = folder.files
-    found = {name: _fault(folder.root / name, files[name]) for name in units if name in files}
+    found = {
+        name: fault_of_file(folder.root / name, files[name]) for name in units if name in files
+    }
     return {name: f"{name}: {fault}" for name, fault in found.items() if fault}
 
 
-def _fault(path: Path, checksum: str) -> str:
-    """What is wrong with a file; empty if nothing is."""
+def fault_of_file(path: Path, checksum: str, record: str = RECORD_NAME) -> str:
+    """What is wrong with a file that a record holds; empty if nothing is."""
     if not path.is_file():
         if path.is_dir():
             return "a folder is in its place"
@@ -147,7 +149,7 @@ def _fault(path: Path, checksum: str) -> str:
         return "a link that leads nowhere is in its place" if path.is_symlink() else "missing"
     try:
         if file_checksum(path) != checksum:
-            return f"damaged: its checksum is not the one in {RECORD_NAME}"
+            return f"damaged: its checksum is not the one in {record}"
     except OSError as fault:
         return f"cannot be read: {fault.strerror}"
     unreadable = _unreadable(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
 import shutil
 import sys
@@ -335,3 +336,67 @@ def test_a_cluster_that_is_not_installed_is_named_with_its_command(
     assert main([*_argv(tmp_path), "--output-dir", "out", "--backend", name]) == 2
     told = f'malfl: --backend {name} needs {name}: pip install "malfl-env[{name}]"\n'
     assert capsys.readouterr().err == told
+
+
+def test_a_sweep_is_verified(serial: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["verify", "serial"]) == 0
+    assert capsys.readouterr().out == "serial: no errors found\n"
+    run = min(serial.glob("runs/*.json"))
+    damages = {
+        run: (b"", f"runs/{run.name}: it cannot be read"),
+        serial / "table.csv": (b"x", "table.csv: damaged: its checksum is not the one in sweep"),
+        serial / "sweep.json": (b"{}", "sweep.json: it is not the record of a malfl sweep; 12"),
+    }
+    for path, (content, words) in damages.items():
+        before = path.read_bytes()
+        path.write_bytes(content)
+        assert main(["verify", "serial"]) == 1
+        assert words in capsys.readouterr().out
+        path.unlink()
+        assert main(["verify", "serial"]) == 1
+        assert "missing" in capsys.readouterr().out
+        path.write_bytes(before)
+    (serial / "runs" / ".x.partial").mkdir()
+    assert main(["verify", "serial"]) == 1
+    assert "left unfinished" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("how", ["damaged", "lost", "a folder", "a pipe"])
+def test_a_lost_record_does_not_strand_the_finished_runs(
+    serial: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], how: str
+) -> None:
+    before, record = tables(serial), serial / "sweep.json"
+    kept = {path: path.stat().st_mtime_ns for path in serial.glob("runs/*.json")}
+    content = record.read_bytes()
+    record.unlink()
+    if how == "damaged":
+        record.write_bytes(content + b"x")
+    elif how == "a folder":
+        record.mkdir()
+    elif how == "a pipe":
+        os.mkfifo(record)
+    assert main([*_argv(tmp_path), "--output-dir", "serial", "--jobs", "1"]) == 0
+    err = capsys.readouterr().err
+    assert "it is made again from the files of the runs" in err
+    assert "all 12 runs are there" in err
+    assert record.read_bytes() == content
+    assert tables(serial) == before
+    assert {path: path.stat().st_mtime_ns for path in serial.glob("runs/*.json")} == kept
+
+
+def test_another_sweep_replaces_one_only_if_asked_and_leaves_nothing_of_it(
+    serial: Path, tmp_path: Path
+) -> None:
+    (serial / "notes.txt").write_text("mine")
+    write_sweep(tmp_path / "sweep.yaml", {"temperature": [2.0], "seeds": [0]})
+    argv = [*_argv(tmp_path), "--output-dir", "serial", "--jobs", "1"]
+    assert main(argv) == 2
+    assert len(list(serial.glob("runs/*.json"))) == 12
+    assert main([*argv, "--overwrite"]) == 0
+    assert len(list(serial.glob("runs/*.json"))) == 1
+    assert main(["sweep", *argv[1:2], "--output-dir", "fresh", "--jobs", "1"]) == 0
+    assert {p.relative_to("fresh") for p in Path("fresh").rglob("*")} == {
+        p.relative_to(serial) for p in serial.rglob("*") if p.name != "notes.txt"
+    }
+    assert (serial / "notes.txt").read_text() == "mine"
+    assert main(["verify", "serial"]) == 0
