@@ -32,8 +32,13 @@ FOREIGN = ("sb3-ppo", "sb3-a2c", "sb3-dqn", "example-npg")
 LEARNERS: Mapping[str, PluginConfig] = {
     **{name: PluginConfig("ma-spi", "ma-spi", {"evaluation": name}) for name in ("td", "exact")},
     **{name: PluginConfig(name, name) for name in FOREIGN},
+    **{
+        f"npg-{kept}": PluginConfig("example-npg", f"npg-{kept}", {"step_size": step})
+        for kept, step in (("0.3", 0.7), ("0.5", 0.5), ("0.7", 0.3), ("0.9", 0.1))
+    },
 }
-"""By label. The first two are part of the package; the others are separate distributions."""
+"""By label. The first two are part of the package; the others are separate distributions. `npg-0.3`
+keeps 0.3 of its log policy in an improvement."""
 DEFAULT_LEARNERS = ("td", "exact")
 KNOWN_POLICIES = "policies"
 DATA: Mapping[str, int] = {"full": 1, "1/10": 10, "1/100": 100, KNOWN_POLICIES: 100}

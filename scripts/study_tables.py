@@ -212,12 +212,14 @@ def _chosen(rows: Rows) -> str:
                 str(len(group)),
                 ", ".join(f"{name} {n}" for name, n in models.most_common()),
                 _range([own["step_size"] for own in settings]),
+                _range([own["improvement"] for own in settings if "improvement" in own]),
                 _range([own["prior_variance"] for own in settings]),
                 ", ".join(f"{name} {n}" for name, n in hits.most_common()),
                 str(sum(not own["settled"] for own in settings)),
             )
         )
-    heading = ("rewards", "learner model", "step size", "prior variance", "on a bound")
+    chosen = ("learner model", "step size", "share kept", "prior variance")
+    heading = ("rewards", *chosen, "on a bound")
     return _markdown((*KEYS, *heading, "not converged"), lines)
 
 

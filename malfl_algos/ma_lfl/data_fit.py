@@ -15,6 +15,7 @@ from malfl_algos.ma_lfl.learner_models import LearnerModel, MatrixFreeModel
 from malfl_algos.ma_lfl.matrix_free_posterior import MatrixFreePosterior, matrix_free_posterior
 from malfl_algos.ma_lfl.matrix_free_values import Values
 from malfl_algos.ma_lfl.precision import TIGHT, MatrixFreeRows
+from malfl_algos.ma_lfl.reward_models import feature_prior
 from malfl_algos.ma_lfl.rows import Chain, Rows, Stagewise
 from malfl_algos.ma_lfl.stages import StageArrays
 from malfl_algos.ma_lfl.stagewise import StageKind
@@ -183,13 +184,15 @@ def _with_coefficients(
     given: Given | None,
 ) -> Posterior:
     n_unknowns = coefficients.shape[-1]
-    mean = np.full((n_unknowns, n_unknowns), 1 / n_unknowns) if features is None else 0.0
+    prior = np.eye(n_unknowns) - np.full((n_unknowns, n_unknowns), 1 / n_unknowns)
+    if features is not None:
+        prior = feature_prior(features)
     rows = Rows(
         coefficients=coefficients,
         response=data.response[1:] - offset,
         response_variance=data.response_variance[1:],
         model_variance=data.model_variance,
-        prior=np.eye(n_unknowns) - mean,
+        prior=prior,
         log_constant=data.log_constant,
         temperature=data.temperature,
         chain=data.chain(offset),

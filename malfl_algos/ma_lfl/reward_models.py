@@ -15,7 +15,15 @@ from numpy.typing import NDArray
 
 from malfl_env.errors import InputError
 
-__all__ = ["RewardModel", "count_unknowns", "feature_maps", "identification", "in_joint_order"]
+__all__ = [
+    "RewardModel",
+    "count_unknowns",
+    "feature_maps",
+    "feature_prior",
+    "identification",
+    "in_joint_order",
+    "with_intercept",
+]
 
 FloatArray = NDArray[np.float64]
 RewardModel = Literal["joint", "own_action", "state"]
@@ -79,6 +87,30 @@ def feature_maps(
     # the unknowns of `joint` are numbered by state, own action, the others' joint action
     own_first = [np.moveaxis(table, index + 1, 1) for index in range(len(n_actions))]
     return "joint", [maps.reshape(flat.shape) for maps in own_first]
+
+
+def with_intercept(maps: FloatArray) -> FloatArray:
+    """The map with a column of ones appended, unless its columns span one: `(n_unknowns, k)` or
+    `(n_unknowns, k + 1)`.
+
+    td learners start from q = 0, so the level of the reward shows in rarely played actions. A
+    reward model that cannot have every level would wreck the fit.
+    """
+    level = np.ones((len(maps), 1))
+    return maps if _dependent_columns(np.hstack([maps, level])) else np.hstack([maps, level])
+
+
+def feature_prior(maps: FloatArray) -> FloatArray:
+    """Prior precision of the weights for a prior variance of one, except along the intercept.
+
+    Args:
+        maps: `(n_unknowns, k)`, as `with_intercept` returns it.
+
+    Returns:
+        The projection `(k, k)` whose null space is the weights that give every unknown one value.
+    """
+    level = np.linalg.lstsq(maps, np.ones(len(maps)), rcond=None)[0]
+    return np.asarray(np.eye(len(level)) - np.outer(level, level) / (level @ level))
 
 
 def _dependent_columns(table: FloatArray) -> list[int]:

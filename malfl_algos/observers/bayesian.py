@@ -42,7 +42,7 @@ class MaLflBellman(BayesianObserver):
     Args:
         reward_model: `state` r(s), `own_action` r(s, a^i), `joint` r(s, a^1..a^n), or `features`.
         features: phi of the reward model `features`, r = phi . w: an array `(n_states, k)` or
-            `(n_states, *n_actions, k)`.
+            `(n_states, *n_actions, k)`. An intercept is added.
         learner: rule by which the agents learn. `td`: they update along their data from q = 0, as
             in the paper, modelled by their expected updates; `exact`: they solve equation (5) of
             the paper; `q-learning`, `sarsa`, `expected-sarsa`: they carry q over from stage to
@@ -148,7 +148,7 @@ class MaLflReplay(BayesianObserver):
     Args:
         reward_model: `state` r(s), `own_action` r(s, a^i), `joint` r(s, a^1..a^n), or `features`.
         features: phi of the reward model `features`, r = phi . w: an array `(n_states, k)` or
-            `(n_states, *n_actions, k)`.
+            `(n_states, *n_actions, k)`. An intercept is added.
         passes: largest number of iterations, each of which fits the reward and then the policies.
         covariance: whether to return the posterior covariance of the mean-removed reward.
         noise_variance: variance of every row (stage, state, action) of the regression in addition

@@ -20,7 +20,12 @@ from malfl_algos.ma_lfl.alternation import AgentFit, alternate
 from malfl_algos.ma_lfl.expected_updates import follows_q
 from malfl_algos.ma_lfl.inference import Given
 from malfl_algos.ma_lfl.learner_models import LearnerModel
-from malfl_algos.ma_lfl.reward_models import RewardModel, count_unknowns, feature_maps
+from malfl_algos.ma_lfl.reward_models import (
+    RewardModel,
+    count_unknowns,
+    feature_maps,
+    with_intercept,
+)
 from malfl_algos.ma_lfl.settings import (
     LINEARISED_PASSES,
     SEARCH_PASSES,
@@ -215,7 +220,8 @@ class BayesianObserver(ABC):
     def _unknowns(self, trace: LearningTrace) -> tuple[RewardModel, Sequence[FloatArray | None]]:
         """The reward model of the learner models, and each agent's map from feature weights."""
         if self.reward_model == "features":
-            return feature_maps(self.features, trace.n_states, trace.n_actions)
+            base, maps = feature_maps(self.features, trace.n_states, trace.n_actions)
+            return base, [with_intercept(own) for own in maps]
         return self.reward_model, [None] * trace.n_agents
 
     def _checked_solver(

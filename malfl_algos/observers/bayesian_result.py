@@ -91,11 +91,11 @@ def _moments(
     mean, spread = posterior.mean, posterior.covariance()
     if features is not None:
         mean = features @ mean
+        centred = features - features.mean(axis=0)  # first: the level is hardly known
         if not covariance:
-            centred = features - features.mean(axis=0)
             variance = ((centred @ spread) * centred).sum(axis=1)
             return mean, np.sqrt(np.maximum(variance, 0)), None
-        spread = features @ spread @ features.T
+        spread = centred @ spread @ centred.T
     spread = spread - spread.mean(axis=0)
     spread = spread - spread.mean(axis=1, keepdims=True)
     sd = np.sqrt(np.maximum(np.diag(spread), 0))

@@ -196,7 +196,7 @@ def test_features_are_the_reward_they_span(paper_game, by_action):
     for index, agent in enumerate(AGENTS):
         expected = truth[index] - truth[index].mean()
         np.testing.assert_allclose(result.rewards[agent], expected, atol=2e-2)
-        assert result.diagnostics[agent]["n_unknowns"] == 4
+        assert result.diagnostics[agent]["n_unknowns"] == 5  # four weights and the intercept
         spread = np.sqrt(np.maximum(np.diag(result.covariance[agent]), 0))
         np.testing.assert_allclose(spread, result.sd[agent].ravel(), atol=1e-9)
 
