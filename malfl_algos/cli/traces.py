@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from malfl_algos.trace import LearningTrace
     from malfl_env import MarkovGame
 
-__all__ = ["export", "learn", "recover_rewards", "score"]
+__all__ = ["dynamics", "export", "learn", "recover_rewards", "score"]
 
 
 def _output_arguments(what: str) -> Iterator[Argument]:
@@ -156,7 +156,7 @@ def recover_rewards(arguments: argparse.Namespace) -> int:
     trace = LearningTrace.load(arguments.trace)
     game = None
     if trace.is_tabular and not arguments.estimate_dynamics:
-        game = _dynamics(config, trace, arguments.trace)
+        game = dynamics(config, trace, arguments.trace)
     if arguments.stages is not None:
         if not 1 <= arguments.stages <= trace.n_stages:
             raise InputError(
@@ -178,10 +178,11 @@ def recover_rewards(arguments: argparse.Namespace) -> int:
         written = write_recovered(recovered, place, origin=origin, observer=PluginConfig(**wanted))
         name = folder / written[0].relative_to(place)
     tell(f"{name}: rewards of {', '.join(recovered[''].agents)}")
+    tell(f"verdict: {recovered[''].verdict.line()} (malfl check gives all reasons)")
     return 0
 
 
-def _dynamics(config: ExperimentConfig, trace: LearningTrace, name: str) -> MarkovGame:
+def dynamics(config: ExperimentConfig, trace: LearningTrace, name: str) -> MarkovGame:
     """The dynamics of the configuration's game, once the trace is known to be of its size."""
     game = config.markov_game(config.reward_families[0]).without_rewards()
     if (trace.n_states, trace.n_actions) != (game.n_states, game.n_actions):

@@ -17,7 +17,14 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-from malfl_algos.contract import LearnedStage, Learner, Observer, Problem, RecoveredRewards
+from malfl_algos.contract import (
+    LearnedStage,
+    Learner,
+    Observer,
+    Problem,
+    RecoveredRewards,
+    Verdict,
+)
 from malfl_algos.experiments.config import ExperimentConfig, PluginConfig
 from malfl_algos.ground_truth import GroundTruth
 from malfl_algos.plugins.loading import (
@@ -32,6 +39,7 @@ from malfl_algos.plugins.options import option_hints
 from malfl_algos.plugins.results import learned_stages, recovered_rewards
 from malfl_algos.storage.origins import Origin
 from malfl_algos.trace import LearningTrace
+from malfl_algos.verdict.words import joined
 from malfl_env import MarkovGame
 from malfl_env.errors import InputError
 
@@ -229,6 +237,7 @@ def observe(learned: Learned, plugin: PluginConfig, *, policies_known: bool = Fa
     observer = make_observer(config, plugin, seed=learned.seed)
 
     def from_first(n_stages: int) -> Recovered:
+        whole = n_stages == learned.trace.n_stages
         return recover(
             observer,
             learned.trace.first(n_stages),
@@ -238,6 +247,7 @@ def observe(learned: Learned, plugin: PluginConfig, *, policies_known: bool = Fa
             seat=config.seat,
             policies=learned.truth.joint_policies if known else None,
             by=f"observer {plugin.label!r}",
+            judged=whole or getattr(observer, "cheap_verdict", False),
         )
 
     return Observation(observer, from_first(learned.trace.n_stages), from_first)
@@ -253,6 +263,7 @@ def recover(
     seat: Literal["external", "agent"] = "external",
     policies: Mapping[str, FloatArray] | None = None,
     by: str = "the observer",
+    judged: bool = True,
 ) -> Recovered:
     """Recover rewards from a trace.
 
@@ -264,6 +275,8 @@ def recover(
         policies: per agent id the policies `(n_stages, n_states, n_actions)`, with at least the
             stages of the trace. An external observer knows them all, an agent its own.
         by: the observer's name in messages.
+        judged: whether to make the verdict. It costs a recovery by `ma-lfl-bellman`, except for the
+            results of `ma-lfl-bellman` and `ma-lfl-replay`.
 
     Returns:
         Perspective "external": one result for all agents. Perspective "agent": for two agents one
@@ -279,7 +292,21 @@ def recover(
     def result(known_policies: Mapping[str, FloatArray], wanted: Sequence[str]) -> RecoveredRewards:
         problem = Problem(trace, game, discount, temperature, known_policies)
         found = recovered_rewards(observer, problem, by=by, wanted=wanted)
-        return _noted(found, trace.n_stages)
+        noted = _noted(found, trace.n_stages)
+        if not judged:
+            return noted
+        from malfl_algos import judge
+
+        verdict = judge(
+            noted,
+            trace,
+            game=game,
+            discount=discount,
+            temperature=temperature,
+            known_policies=known_policies,
+            observer=observer,
+        )
+        return replace(noted, verdict=verdict)
 
     if seat == "external":
         return {"": result(known, trace.agents)}
@@ -304,6 +331,10 @@ def _of_agents(result: RecoveredRewards, agents: tuple[str, ...]) -> RecoveredRe
     parts: dict[str, Any] = {}
     for part in fields(RecoveredRewards):
         whole = getattr(result, part.name)
+        if isinstance(whole, Verdict):
+            own = {agent: whole.agents[agent] for agent in agents if agent in whole.agents}
+            parts[part.name] = joined(own) if own else whole
+            continue
         kept = {agent: whole[agent] for agent in agents if agent in whole} if whole else whole
         parts[part.name] = kept
     return RecoveredRewards(**parts)
@@ -315,6 +346,10 @@ def _joined(by_observing: Recovered) -> RecoveredRewards:
     parts: dict[str, Any] = {}
     for part in fields(RecoveredRewards):
         own = [getattr(result, part.name) for result in results]
+        if part.name == "verdict":
+            known = {agent: found for one in own for agent, found in one.agents.items()}
+            parts[part.name] = joined(known) if known else own[0]
+            continue
         given = [mapping for mapping in own if mapping is not None]
         parts[part.name] = (
             {k: v for mapping in given for k, v in mapping.items()} if given else None

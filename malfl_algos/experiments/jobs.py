@@ -253,7 +253,10 @@ def _trend_rows(
         return _correlations(n_stages, observed.from_first(n_stages), truth, states)
     except TooFewStages as too_few:
         names = score_names(*TRUTH_ALONE)
-        unscored = {**dict.fromkeys(names), "reasons": dict.fromkeys(names, str(too_few))}
+        unscored = {
+            **dict.fromkeys((*names, "verdict")),
+            "reasons": dict.fromkeys(names, str(too_few)),
+        }
         return [{"n_stages": n_stages, "agent": agent, **unscored} for agent in truth.rewards]
 
 

@@ -8,15 +8,18 @@ from typing import Any
 
 import numpy as np
 
+from malfl_algos.contract import NOT_JUDGED, Verdict
 from malfl_algos.experiments.cell import Recovered
 from malfl_algos.experiments.config import PluginConfig
 from malfl_algos.plugins.loading import find_plugin
+from malfl_algos.plugins.options import naming
 from malfl_algos.storage.arrays import write_arrays
 from malfl_algos.storage.durable import make_folder, write_json
-from malfl_algos.storage.origins import Origin, write_result
+from malfl_algos.storage.origins import RESULT_NAME, Origin, read_result, write_result
+from malfl_algos.verdict.words import verdict_from
 from malfl_env.errors import InputError
 
-__all__ = ["plain", "write_recovered"]
+__all__ = ["plain", "saved_verdict", "write_recovered"]
 
 
 def write_recovered(
@@ -66,8 +69,23 @@ def write_recovered(
             write_arrays(place / "posterior.npz", posterior)
         options = plain(observer.options)
         about = {**find_plugin("observer", observer.name).identity, "options": options}
-        write_result(place, origin, observer=about, observing=observing)
+        verdict = plain(result.verdict.plain())
+        write_result(place, origin, observer=about, observing=observing, verdict=verdict)
     return written
+
+
+def saved_verdict(rewards: Path) -> Verdict:
+    """The verdict beside a file of rewards; without one, the verdict that none was made.
+
+    Raises:
+        InputError: naming the file that is damaged.
+    """
+    path = rewards.with_name(RESULT_NAME)
+    content = (read_result(path) or {}).get("verdict")
+    if content is None:
+        return NOT_JUDGED
+    with naming(str(path)):
+        return verdict_from(content)
 
 
 def plain(value: Any) -> Any:

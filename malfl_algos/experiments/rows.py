@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import combinations, product
 from pathlib import Path
@@ -15,6 +16,7 @@ from malfl_algos.contract import RecoveredRewards
 from malfl_algos.experiments.cell import Recovered
 from malfl_algos.experiments.config import ExperimentConfig
 from malfl_algos.experiments.games import reachable_states
+from malfl_algos.experiments.recovered_files import saved_verdict
 from malfl_algos.experiments.scoring import (
     OF_A_RUN,
     TRUTH_ALONE,
@@ -29,6 +31,7 @@ from malfl_algos.scores.registry import score_names
 from malfl_algos.storage.arrays import read_arrays
 from malfl_algos.storage.durable import write_json
 from malfl_algos.storage.tables import write_table
+from malfl_algos.verdict.words import WORDS
 from malfl_algos.work.threads import one_blas_thread
 
 __all__ = [
@@ -81,10 +84,11 @@ def write_run_tables(
     observing = ["observing"] if config.seat == "agent" and config.game.n_agents > 2 else []
     plain = score_names(*TRUTH_ALONE)
     names = ["observer", "seed", "recovered_family", "true_family", "agent", *plain, *observing]
+    names.append("verdict")
     place = root if into is None else into
     write_table(place / "cross_correlation.csv", crossed, names, numbers=plain)
     if config.trend:
-        names = ["family", "observer", "seed", "agent", "n_stages", *plain, *observing]
+        names = ["family", "observer", "seed", "agent", "n_stages", *plain, *observing, "verdict"]
         write_table(place / "trend.csv", _trend_rows(root, config), names, numbers=plain)
     write_json(place / "summary.json", summary)
     return summary
@@ -97,8 +101,8 @@ def aggregate(results: Rows) -> list[dict[str, Any]]:
         results: rows with `family, observer, seed, agent` and scores, all with the same columns.
 
     Returns:
-        Rows `family, observer`, per score `{mean, interval, n_seeds, reason}`, and `agents` with
-        the same for each agent alone.
+        Rows `family, observer`, per score `{mean, interval, n_seeds, reason}`, `verdict`, the
+        number of rewards by word, and `agents` with the same for each agent alone.
     """
     rows = []
     for values, own in grouped(results, ("family", "observer")):
@@ -110,7 +114,9 @@ def aggregate(results: Rows) -> list[dict[str, Any]]:
 
 def _means(rows: Rows) -> dict[str, Any]:
     names = [name for name in score_names(*OF_A_RUN) if name in rows[0]]
-    return {name: mean_of_rows(rows, name).plain() for name in names}
+    words = Counter(row.get("verdict") for row in rows)
+    means = {name: mean_of_rows(rows, name).plain() for name in names}
+    return {**means, "verdict": {word: words[word] for word in WORDS}}
 
 
 def write_sweep_tables(
@@ -130,7 +136,8 @@ def write_sweep_tables(
     """
     measures = score_names(*OF_A_RUN)
     observing = ["observing"] * any("observing" in row for row in rows)
-    names = ["run", *keys, "family", "seed", "observer", *observing, "agent", *measures, "reasons"]
+    names = ["run", *keys, "family", "seed", "observer", *observing, "agent", *measures]
+    names += ["verdict", "reasons"]
     table = [{**row, "reasons": _reasons_text(row["reasons"])} for row in rows]
     written = [root / "table.csv", root / "summary.csv"]
     write_table(written[0], table, names, numbers=measures)
@@ -208,7 +215,9 @@ def _read_recovered(folder: Path) -> Recovered:
         posterior = path.with_name("posterior.npz")
         arrays = read_arrays(posterior)[0] if posterior.exists() else {}
         observing = "" if path.parent == folder else path.parent.name
-        found[observing] = RecoveredRewards(read_arrays(path)[0], **posterior_parts(arrays))
+        parts = posterior_parts(arrays)
+        verdict = saved_verdict(path)
+        found[observing] = RecoveredRewards(read_arrays(path)[0], **parts, verdict=verdict)
     return found
 
 

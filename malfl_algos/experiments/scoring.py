@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from malfl_algos.contract import NOT_JUDGED, Verdict
 from malfl_algos.experiments.cell import Recovered
 from malfl_algos.experiments.config import ExperimentConfig
 from malfl_algos.experiments.games import reachable_states
+from malfl_algos.experiments.recovered_files import saved_verdict
 from malfl_algos.experiments.relations import check_stages, known_origins, settings_fault
 from malfl_algos.ground_truth import GroundTruth
 from malfl_algos.scores.inputs import (
@@ -74,7 +76,10 @@ def scored_rows(
     *,
     held_out: HeldOut | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """Rows with `agent`, the scores whose inputs are available, and `reasons` for missing scores.
+    """Rows with `agent`, the scores whose inputs are available, `reasons` and `verdict`.
+
+    `reasons` are those for missing scores, `verdict` is the word of the verdict, None if none was
+    made.
 
     Args:
         reference: the ground truth.
@@ -94,7 +99,12 @@ def scored_rows(
         )
         for agent in (agent for agent in reference.truth if agent in result.rewards):
             row = {"agent": agent, **score_agent(inputs, agent, names)}
+            row["verdict"] = _word(result.verdict, agent)
             yield {"observing": observing, **row} if observing else row
+
+
+def _word(verdict: Verdict, agent: str) -> str | None:
+    return None if verdict == NOT_JUDGED else verdict.of(agent).word
 
 
 def log_scores(log_dir: str, run: str, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -134,6 +144,7 @@ class ScoringFiles:
         discount, temperature: of the learners.
         made_from: checksum of each file by its role, for the rows.
         note: a warning that it was not checked whether the files belong together; or empty.
+        verdict: the one that was saved with the rewards.
     """
 
     rewards: Mapping[str, FloatArray]
@@ -146,6 +157,7 @@ class ScoringFiles:
     temperature: float
     made_from: Mapping[str, str | None] = field(default_factory=dict)
     note: str = ""
+    verdict: Verdict = NOT_JUDGED
 
 
 def read_scoring_files(
@@ -220,6 +232,7 @@ def read_scoring_files(
             "trace": None if seen is None else value_hash(list(seen_stages)),
         },
         note=note,
+        verdict=saved_verdict(rewards),
     )
 
 
@@ -227,7 +240,7 @@ def rows_of_files(files: ScoringFiles) -> list[dict[str, Any]]:
     """One row per agent with every score; null for missing scores.
 
     Returns:
-        Rows with `agent`, the scores of the registry, `reasons` for missing scores, and
+        Rows with `agent`, `verdict`, the scores of the registry, `reasons` for missing scores, and
         `prediction`, null if no stage is predicted. It has `stages`, the numbers of the predicted
         stages counted from 0, and `in_sample`: whether the rewards were recovered from these stages
         (assumed if it is not known).
@@ -252,6 +265,7 @@ def rows_of_files(files: ScoringFiles) -> list[dict[str, Any]]:
         {
             "agent": agent,
             **score_agent(inputs, agent),
+            "verdict": _word(files.verdict, agent),
             "prediction": prediction,
             "made_from": dict(files.made_from),
         }

@@ -43,8 +43,11 @@ def score_text(rows: Sequence[Mapping[str, Any]]) -> str:
     for group, entries in score_groups(rows[0]).items():
         if all(row[entry.name] is None for row in rows for entry in entries):
             continue
-        cells = [(row["agent"], *(_number(row[e.name], e) for e in entries)) for row in rows]
-        heading = ("agent", *(entry.heading or entry.title for entry in entries))
+        cells = [
+            (row["agent"], *(_number(row[e.name], e) for e in entries), row["verdict"] or "-")
+            for row in rows
+        ]
+        heading = ("agent", *(entry.heading or entry.title for entry in entries), "verdict")
         parts.append(f"{_caption(group, entries)}\n{_table(heading, cells)}")
     prediction = rows[0]["prediction"]
     if prediction is not None:
@@ -70,11 +73,18 @@ def _correlations(
 ) -> str:
     """The table of correlations: every agent and the mean over agents, with intervals."""
     cells = [
-        (row["family"], row["observer"], agent, *(_mean(part[e.name], e) for e in entries))
+        (
+            row["family"],
+            row["observer"],
+            agent,
+            *(_mean(part[e.name], e) for e in entries),
+            _words(part["verdict"]),
+        )
         for row in aggregate
         for agent, part in (*row["agents"].items(), ("mean", row))
     ]
-    heading = ("family", "observer", "agent", *(entry.heading or entry.title for entry in entries))
+    titles = (entry.heading or entry.title for entry in entries)
+    heading = ("family", "observer", "agent", *titles, "verdict")
     what = f"mean [{INTERVAL}] over {n_seeds} seeds" if n_seeds > 1 else "one seed"
     return f"{GROUPS[CORRELATION]}: {what}\n{_table(heading, cells)}"
 
@@ -92,6 +102,14 @@ def _missing(measures: Mapping[str, Sequence[str]], n_agents: int) -> str:
         name if len(agents) == n_agents else f"{name} ({', '.join(agents)})"
         for name, agents in measures.items()
     )
+
+
+def _words(counts: Mapping[str, int]) -> str:
+    """The words of several verdicts, with their numbers if there is more than one verdict."""
+    found = {word: number for word, number in counts.items() if number}
+    if sum(found.values()) == 1:
+        return next(iter(found))
+    return ", ".join(f"{word} {number}" for word, number in found.items()) or "-"
 
 
 def _verdict(row: Mapping[str, Any]) -> str:

@@ -80,6 +80,7 @@ class BayesianObserver(ABC):
     api_version: ClassVar[tuple[int, int]] = API_VERSION
     rules: ClassVar[tuple[str, ...]] = ()
     needs_game: ClassVar[bool] = True
+    cheap_verdict: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         models = ("state", "own_action", "joint", "features")

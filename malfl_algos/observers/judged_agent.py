@@ -10,13 +10,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from malfl_algos.ma_lfl.alternation import CONCENTRATION
+from malfl_algos.ma_lfl.improvement import step_of
 from malfl_algos.ma_lfl.inference import MEAN_VARIANCE
 from malfl_algos.ma_lfl.learner_models import LearnerModel, LinearisedModel
+from malfl_algos.ma_lfl.rows import Chain, Rows, normal_equations
 from malfl_algos.ma_lfl.stages import StageArrays
 from malfl_algos.verdict.agreement import agreement, correlation
 from malfl_algos.verdict.halves import (
     Improvement,
     Sums,
+    determined,
     halves,
     held_out,
     log_evidence,
@@ -40,6 +44,15 @@ PRIORS = (0.25, 1.0, 4.0)
 """Factors tried on the prior variance, for the same."""
 DRIFTS = tuple(10.0 ** np.arange(-7, 1.1, 0.5))
 """Variances of the change of log pi between stages if there is no reward."""
+NEEDS_IMPROVEMENTS = (
+    "explained",
+    "misfit",
+    "halves_shortfall",
+    "expected_low",
+    "gain_over_no_change",
+    "identified",
+)
+"""Numbers that need two improvements."""
 START = 0.02
 """Noise variance of the first of the fits that find the learner's noise."""
 
@@ -105,12 +118,24 @@ class AgentFit:
 
 @dataclass(frozen=True, eq=False)
 class _Rows:
-    """The rows of one rule and discount, without the noise: `K, y, counting` per improvement."""
+    """The rows of one rule and discount, in units of the temperature, but for the noise.
+
+    Args:
+        coefficients: of the unknowns, per improvement.
+        responses, counting: of the rows and their variance from counts, per improvement.
+        noise: the learner's noise as the rule predicts it, from the unknowns.
+        logs, doubts: log policies less the offset, before and after each improvement, and their
+            variances.
+        retained: share rho of the log policy that the learner keeps.
+    """
 
     coefficients: Sequence[FloatArray]
     responses: Sequence[FloatArray]
     counting: Sequence[FloatArray]
     noise: Callable[[FloatArray], Sequence[FloatArray]]
+    logs: tuple[FloatArray, FloatArray]
+    doubts: FloatArray
+    retained: float
 
     def with_noise(
         self, learning: Sequence[FloatArray], predicted: Sequence[FloatArray] | None = None
@@ -127,12 +152,32 @@ class _Rows:
             )
         ]
 
+    def whole(self, learning: Sequence[FloatArray]) -> Sums:
+        """The sums of all improvements, with the errors that successive ones share."""
+        if self.retained == 0:
+            return total([sums_of(own) for own in self.with_noise(learning)])
+        before, after = self.logs
+        table, step = np.stack(self.coefficients), step_of(self.retained)
+        rows = Rows(
+            coefficients=table / step,
+            response=after,
+            response_variance=self.doubts[1:],
+            model_variance=np.stack(learning) / step**2,
+            prior=np.eye(table.shape[-1]),
+            log_constant=0.0,
+            temperature=1.0,
+            chain=Chain(self.retained, before, self.doubts[0]),
+        )
+        found = normal_equations(rows, 0.0, 1.0)
+        return Sums(found.information, found.moment, found.squares, found.log_norm, found.degrees)
+
 
 def numbers_of(
     fit: AgentFit,
     reward: FloatArray | None,
     compared: Callable[[FloatArray], FloatArray],
     rules: Sequence[str],
+    n_seen: int,
 ) -> dict[str, Any]:
     """The numbers of `malfl_algos.verdict.deciding` on one agent's reward.
 
@@ -141,10 +186,11 @@ def numbers_of(
         reward: the judged reward at the compared states; None: it is the fit's own.
         compared: maps the unknowns to the reward at the compared states.
         rules: further rules to compare the evidence with.
+        n_seen: number of unknowns that the data touch.
     """
     if len(fit.stages) < 3:
         why = f"it needs two improvements (3 stages), the trace has {len(fit.stages)} stages"
-        return {"missing": dict.fromkeys(("explained", "misfit", "halves_shortfall"), why)}
+        return {"missing": dict.fromkeys(NEEDS_IMPROVEMENTS, why)}
     rows = _rows(fit, fit.settings)
     unknown = rows.coefficients[0].shape[-1]
     prior = fit.prior(unknown)
@@ -152,8 +198,9 @@ def numbers_of(
     improvements = rows.with_noise(learning, predicted)
     parts = [sums_of(own) for own in improvements]
     predicted_well = held_out(improvements, prior)
-    agreed = agreement(halves(parts), prior, reward, compared)
-    evidence, degrees = log_evidence(total(parts), prior), total(parts).degrees
+    whole = rows.whole(learning)
+    agreed = agreement(halves(parts), whole, prior, reward, compared)
+    evidence, degrees = log_evidence(total(parts), prior), whole.degrees
     scored = _best_evidence(fit, rows, learning, prior)
     numbers = {
         "rule": fit.settings.get("rule"),
@@ -170,9 +217,10 @@ def numbers_of(
         "expected_low": agreed.low,
         "gain_over_no_change": (evidence - _no_reward(fit)) / max(degrees, 1),
         "rows": degrees,
+        "identified": determined(whole, prior) / max(n_seen - 1, 1),
     }
     if reward is not None:
-        centre = mean(total(parts), prior)
+        centre = mean(whole, prior)
         numbers["agrees_with_posterior_mean"] = correlation(compared(centre), reward)
     numbers |= _compared(fit, scored, degrees, "discount", DISCOUNTS)
     return numbers | _compared(fit, scored, degrees, "rule", rules)
@@ -186,24 +234,25 @@ def _rows(fit: AgentFit, settings: Settings) -> _Rows:
     joint = [[policy[h] for policy in fit.policies] for h in range(len(played))]
     table = model.coefficients(played, joint, fit.index)
     kept, alpha = fit.retained, fit.alpha
-    unknowns = [(1 - kept) * own[..., :-1] / alpha for own in table]
+    step = step_of(kept)
+    unknowns = [step * own[..., :-1] / alpha for own in table]
     if fit.features is not None:
         unknowns = [own @ fit.features for own in unknowns]
-    offsets = [(1 - kept) * own[..., -1] / alpha for own in table]
     said = fit.responses()
-    answers, counting = [], []
-    for h, offset in enumerate(offsets):
-        (before, doubt_before), (after, doubt) = said[h], said[h + 1]
-        answers.append(after - offset - (kept * before if kept else 0.0))
-        counting.append(doubt + kept**2 * doubt_before if kept else doubt)
+    logs, doubts = (np.stack(own) for own in zip(*said, strict=True))
+    doubts[0] = np.where(np.isfinite(doubts[0]), doubts[0], 1 / CONCENTRATION)
+    offset = np.stack([own[..., -1] / alpha for own in table])
+    before, after = logs[:-1] - offset, logs[1:] - offset
+    responses = after - kept * before if kept else after
+    counting = doubts[1:] + kept**2 * doubts[:-1] if kept else doubts[1:]
 
     def noise(theta: FloatArray) -> list[FloatArray]:
         reward = theta if fit.features is None else fit.features @ theta
         q = table[..., :-1] @ reward + table[..., -1]
         variance = model.variance(played, joint, fit.index, reward, q)
-        return list(((1 - kept) / alpha) ** 2 * variance)
+        return list((step / alpha) ** 2 * variance)
 
-    return _Rows(unknowns, answers, counting, noise)
+    return _Rows(unknowns, list(responses), list(counting), noise, (before, after), doubts, kept)
 
 
 def _noise(

@@ -11,12 +11,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
+from weakref import ref
 
 import numpy as np
 from numpy.typing import NDArray
 
 from malfl_algos.contract import Observer, Problem, RecoveredRewards
-from malfl_algos.ma_lfl.reward_models import in_joint_order
+from malfl_algos.ma_lfl.reward_models import count_unknowns, in_joint_order
 from malfl_algos.ma_lfl.stages import StageArrays
 from malfl_algos.observers.bayesian import MaLflBellman
 from malfl_algos.observers.bayesian_base import BayesianObserver
@@ -28,6 +29,7 @@ from malfl_algos.verdict.balance import (
     broken_steps,
     chance_misfit,
     imbalance,
+    policy_misfit,
     reachable_states,
     repeated,
 )
@@ -41,6 +43,8 @@ __all__ = ["judge"]
 
 FloatArray = NDArray[np.float64]
 
+PASSES = 4
+"""Iterations of a recovery that is made for a verdict only."""
 MOST_BYTES = 2**31
 """Largest size of the coefficients of one agent."""
 
@@ -135,14 +139,7 @@ def _basis(result: RecoveredRewards, observer: Observer | None, problem: Problem
         assert isinstance(observer, BayesianObserver)
         made = observer
     else:
-        made = MaLflBellman()
-        result = made.recover(
-            trace,
-            game=problem.game,
-            discount=problem.discount,
-            temperature=alpha,
-            known_policies=problem.known,
-        )
+        made, result = _recovered_anew(problem, alpha)
     _, maps = made._unknowns(trace)
     width = trace.n_states if maps[0] is None else maps[0].shape[1]
     n_bytes = 8 * trace.n_stages * trace.n_states * max(trace.n_actions) * width
@@ -154,6 +151,30 @@ def _basis(result: RecoveredRewards, observer: Observer | None, problem: Problem
         for agent in trace.agents
     ]
     return _Basis(made, result, own, problem, game, stage_arrays(trace), policies, alpha, maps)
+
+
+_LATEST: list[tuple[tuple[Any, ...], RecoveredRewards]] = []
+"""The latest recovery of `_recovered_anew`; the observers of one cell are judged one by one."""
+
+
+def _recovered_anew(problem: Problem, alpha: float) -> tuple[MaLflBellman, RecoveredRewards]:
+    """What `ma-lfl-bellman` recovers, with rule and improvement chosen by evidence."""
+    made = MaLflBellman(passes=PASSES)
+    stages = tuple(ref(stage) for stage in problem.trace.stages)
+    game = None if problem.game is None else ref(problem.game.factors[0])
+    key = (stages, game, problem.discount, alpha)
+    if _LATEST and not problem.known and _LATEST[0][0] == key:
+        return made, _LATEST[0][1]
+    result = made.recover(
+        problem.trace,
+        game=problem.game,
+        discount=problem.discount,
+        temperature=alpha,
+        known_policies=problem.known,
+    )
+    if not problem.known:
+        _LATEST[:] = [(key, result)]
+    return made, result
 
 
 def _is_ours(result: RecoveredRewards, trace: LearningTrace) -> bool:
@@ -234,12 +255,26 @@ def _of_the_agent(result: RecoveredRewards, basis: _Basis, index: int) -> dict[s
         alpha=basis.alpha,
     )
     rules = [rule for rule in basis.observer.rules if basis.observer.needs_game]
+    unknowns = count_unknowns(settings["reward_model"], trace.n_states, trace.n_actions)
+    n_seen = int(visited.sum()) * (unknowns // trace.n_states)
+    if maps is not None:
+        n_seen = min(n_seen, maps.shape[1])
     reward = None if basis.own else given.reshape(trace.n_states, -1).mean(axis=1)[occurs]
     bounds = settings.get("bounds_hit") or []
     return {
-        **numbers_of(fit, reward, compared, rules),
+        **numbers_of(fit, reward, compared, rules, n_seen),
         "compared": int(occurs.sum()),
         "unvisited": int((occurs & ~visited).sum()),
         "bounds_hit": list(bounds),
+        "policy_misfit": _policy_misfit(basis.problem, index),
         "prior_variance": float(settings["prior_variance"]) / basis.alpha**2,
     }
+
+
+def _policy_misfit(problem: Problem, index: int) -> float | None:
+    """See `malfl_algos.verdict.balance.policy_misfit`; None for policies that are estimated."""
+    agent = problem.trace.agents[index]
+    if agent not in problem.known:
+        return None
+    counts = np.stack([stage.action_counts(index) for stage in problem.trace.stages])
+    return policy_misfit(counts, problem.known[agent])

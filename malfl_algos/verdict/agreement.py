@@ -47,6 +47,7 @@ def correlation(one: FloatArray, two: FloatArray) -> float:
 
 def agreement(
     halves: tuple[Sums, Sums],
+    whole: Sums,
     prior: FloatArray,
     reward: FloatArray | None,
     compared: Callable[[FloatArray], FloatArray],
@@ -57,16 +58,17 @@ def agreement(
 
     Args:
         halves: of the improvements.
+        whole: of all of them. It is more than the sum of the halves where rows of successive
+            improvements share errors.
         prior: prior precision of theta, of full rank.
         reward: the recovered reward at the compared states, `(n_compared,)`; None: the posterior
             mean of all improvements.
         compared: maps theta to the reward at the compared states.
     """
     rng = np.random.default_rng(SEED)
-    both = halves[0] + halves[1]
-    centre = mean(both, prior)
+    centre = mean(whole, prior)
     judged = compared(centre) if reward is None else reward
-    factor = scipy.linalg.cholesky(both.information + prior, lower=False)
+    factor = scipy.linalg.cholesky(whole.information + prior, lower=False)
     roots = [_root(own.information) for own in halves]
     agreed, near = [], []
     for _ in range(DRAWS):

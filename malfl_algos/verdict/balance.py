@@ -15,6 +15,7 @@ __all__ = [
     "chance_misfit",
     "expected_arrivals",
     "imbalance",
+    "policy_misfit",
     "reachable_states",
     "repeated",
 ]
@@ -138,6 +139,26 @@ def broken_steps(
     inside = ~np.asarray(episode_ends[:-1])
     broken = np.asarray(next_states[:-1] != states[1:]) & inside
     return float(broken.sum() / max(inside.sum(), 1))
+
+
+def policy_misfit(counts: IntArray, policies: FloatArray) -> float | None:
+    """How far an agent's actions are from policies that are said to be known.
+
+    Pearson's chi-squared over the states visited at least `ENOUGH` times in a stage, by its
+    degrees of freedom.
+
+    Args:
+        counts, policies: `(n_stages, n_states, n_actions)`.
+
+    Returns:
+        None if there is no such state with more than one possible action.
+    """
+    visits = counts.sum(axis=-1, keepdims=True)
+    expected = visits * policies
+    squares = np.where(expected > 0, (counts - expected) ** 2 / np.maximum(expected, 1e-12), 0)
+    free = (policies > 0).sum(axis=-1) - 1
+    used = (visits[..., 0] >= ENOUGH) & (free > 0)
+    return float(squares.sum(axis=-1)[used].sum() / free[used].sum()) if used.any() else None
 
 
 def repeated(stages: Sequence[IntArray]) -> int:

@@ -46,17 +46,61 @@ _RULE = (
     "one"
 )
 _GAME = "check the game: dynamics, numbering of states and actions, start"
+_ORDER = "check the order of the stages, and that none is missing or repeated"
 _DATA = "gather more episodes per stage, or more stages early in learning"
 
 CHECKS: Sequence[Check] = (
+    Check(
+        "expected_low",
+        0.85,
+        0.5,
+        True,
+        "Pearson r with the ground truth is expected to be {expected:.2f}, and above {value:.2f} "
+        "with probability 95 %, if the agents learn as the rule {rule} says",
+        _DATA,
+    ),
+    Check(
+        "explained",
+        0.85,
+        0.6,
+        True,
+        "on held-out stages a reward explains {value:.1%} of the change of policy, beyond the "
+        "noise of counts and of the rule {rule}",
+        _RULE,
+    ),
+    Check(
+        "gain_over_no_change",
+        0.02,
+        0.0,
+        True,
+        "log evidence per row over no reward at all (policies that drift) is {value:.3f}",
+        _RULE,
+    ),
+    Check(
+        "misfit",
+        1.3,
+        3.0,
+        False,
+        "errors on held-out stages are {value:.2f} times as large as expected (posterior "
+        "predictive p = {p_value:.2g})",
+        f"{_ORDER}; {_RULE}",
+    ),
+    Check(
+        "halves_shortfall",
+        0.2,
+        0.4,
+        False,
+        "rewards from odd and from even improvements correlate at {halves:.2f}, expected "
+        "{halves_expected:.2f}",
+        f"{_ORDER}; {_RULE}",
+    ),
     Check(
         "unaccounted_visits",
         0.004,
         0.03,
         False,
-        "{value:.1%} of the visits are to states that the game does not lead to that often",
-        f"{_GAME}; if episodes begin in many states, or steps are missing, give the complete "
-        "transitions",
+        "{value:.1%} of the visits are to states to which the game does not lead that often",
+        f"{_GAME}; if episodes begin in many states, or steps are missing, give all transitions",
     ),
     Check(
         "broken_steps",
@@ -78,74 +122,47 @@ CHECKS: Sequence[Check] = (
         needed=False,
     ),
     Check(
+        "policy_misfit",
+        1.5,
+        4.0,
+        False,
+        "the actions differ from the known policies {value:.2f} times as much as chance allows",
+        "check that the known policies are those of these stages, in this order",
+        needed=False,
+    ),
+    Check(
+        "identified",
+        0.5,
+        0.1,
+        True,
+        "the data say more than the prior about {value:.0%} of the directions of the reward of "
+        "visited states",
+        _DATA,
+    ),
+    Check(
         "repeated_stages",
         0.5,
         None,
         False,
-        "{value} of the stages hold the same counts as another stage",
+        "{value} stages hold exactly the counts of another stage",
         "remove repeated stages, or check how the log was cut into stages",
     ),
     Check(
-        "explained",
-        0.9,
-        0.6,
-        True,
-        "on held-out stages the reward explains {value:.1%} of the change of policy, beyond the "
-        "noise of counts and of the rule {rule}",
-        _RULE,
-    ),
-    Check(
-        "gain_over_no_change",
-        0.02,
-        0.0,
-        True,
-        "log evidence per row of this reward over no reward at all (policies that drift) is "
-        "{value:.3f}",
-        _RULE,
-    ),
-    Check(
-        "misfit",
-        1.2,
-        3.0,
-        False,
-        "errors on held-out stages are {value:.2f} times as large as expected (posterior "
-        "predictive p = {p_value:.2g})",
-        "check the order of the stages, and that none is missing; " + _RULE,
-    ),
-    Check(
-        "halves_shortfall",
-        0.15,
-        0.4,
-        False,
-        "rewards from odd and from even improvements correlate at {halves:.2f}, expected "
-        "{halves_expected:.2f}",
-        "check the order of the stages, and that none is missing; " + _RULE,
-    ),
-    Check(
-        "expected_low",
-        0.85,
-        0.5,
-        True,
-        "Pearson r with the ground truth is expected to be {expected:.2f}, above {value:.2f} with "
-        "probability 95 % ({unvisited} of {compared} states were never visited)",
-        _DATA,
-    ),
-    Check(
         "rule_deficit",
-        0.05,
+        0.02,
         None,
         False,
-        "the rule {best_rule} has higher log evidence than {rule}, by {value:.3f} per row",
+        "log evidence per row of the rule {best_rule} less that of {rule} is {value:.3f}",
         "let the observer choose the rule (learner auto), or choose {best_rule}",
         needed=False,
     ),
     Check(
         "discount_deficit",
-        0.03,
+        0.008,
         None,
         False,
-        "discount {best_discount} has higher log evidence than {discount}, by {value:.3f} per row",
-        "check the discount, or let the observer profile it",
+        "log evidence per row of discount {best_discount} less that of {discount} is {value:.3f}",
+        "check the discount, or let the observer profile it (discount null)",
         needed=False,
     ),
 )

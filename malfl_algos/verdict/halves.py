@@ -20,6 +20,7 @@ __all__ = [
     "HeldOut",
     "Improvement",
     "Sums",
+    "determined",
     "halves",
     "held_out",
     "log_evidence",
@@ -128,6 +129,12 @@ def log_evidence(sums: Sums, prior: FloatArray) -> float:
     along = scipy.linalg.solve_triangular(factor, sums.moment, lower=True)
     spread = 2 * np.log(np.diag(factor)).sum() - np.linalg.slogdet(prior)[1]
     return float(sums.log_norm + (along @ along - sums.squares - spread) / 2)
+
+
+def determined(sums: Sums, prior: FloatArray) -> int:
+    """Number of directions of theta about which the rows say more than the prior."""
+    shares = scipy.linalg.eigvalsh(sums.information, sums.information + prior)
+    return int((shares > 0.5).sum())
 
 
 def halves(parts: Sequence[Sums]) -> tuple[Sums, Sums]:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from malfl_env.errors import InputError
 
-__all__ = ["WORDS", "Verdict", "Word", "joined"]
+__all__ = ["WORDS", "Verdict", "Word", "joined", "verdict_from"]
 
 Word = Literal["believe", "doubt", "do not believe"]
 WORDS: Sequence[Word] = ("believe", "doubt", "do not believe")
@@ -40,6 +40,15 @@ class Verdict:
         if self.word not in WORDS:
             raise InputError(f"word must be one of {', '.join(WORDS)}, got {self.word!r}")
 
+    def of(self, agent: str) -> Verdict:
+        """The verdict on one agent's reward; this one if agents have none of their own."""
+        return self.agents.get(agent, self)
+
+    def line(self) -> str:
+        """The word, the first reason and the first advice, in one line."""
+        advice = f"; try: {self.advice[0]}" if self.advice else ""
+        return f"{self}{advice}"
+
     def __str__(self) -> str:
         return f"{self.word}: {self.reasons[0]}" if self.reasons else self.word
 
@@ -70,3 +79,21 @@ def joined(agents: Mapping[str, Verdict]) -> Verdict:
     reasons = [f"{agent}: {reason}" for agent, own in named for reason in own.reasons]
     advice = dict.fromkeys(advice for _, own in named for advice in own.advice)
     return Verdict(worst, tuple(reasons), {}, tuple(advice), dict(agents))
+
+
+def verdict_from(content: Any) -> Verdict:
+    """The verdict that `Verdict.plain` wrote.
+
+    Raises:
+        InputError: for anything else.
+    """
+    try:
+        return Verdict(
+            content["word"],
+            tuple(map(str, content["reasons"])),
+            dict(content["numbers"]),
+            tuple(map(str, content["advice"])),
+            {agent: verdict_from(own) for agent, own in content.get("agents", {}).items()},
+        )
+    except (TypeError, KeyError, AttributeError, ValueError) as fault:
+        raise InputError(f"verdict must be one that malfl wrote: {fault}") from fault

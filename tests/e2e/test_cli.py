@@ -158,7 +158,8 @@ def test_reproduce_prints_the_table_and_where_things_are(capsys):
     summary = json.loads(Path("out/summary.json").read_text())
     first = summary["results"][0]
     assert lines[2][:3] == ["homogeneous", "counting", "agent_0"]
-    assert lines[2][3:] == [f"{first['pearson']:.3f}", f"{first['spearman']:.3f}"]
+    scores = [f"{first['pearson']:.3f}", f"{first['spearman']:.3f}"]
+    assert lines[2][3:] == [*scores, *first["verdict"].split()]
     assert "Whether Pearson r is highest with the ground truth of the family itself" in out
     assert out.splitlines()[-1] == "Tables: out; figures: out/figures"
     assert "learning: 1 of 2: family homogeneous, seed 0, learner 'fake': done" in err

@@ -116,7 +116,7 @@ def test_text_shows_means_intervals_and_verdicts():
     assert ["f", "o", "mean", "0.200", f"[{0.2 - half:.3f},", f"{0.2 + half:.3f}]"] == next(
         line[:6] for line in lines if line[:3] == ["f", "o", "mean"]
     )
-    assert ["g", "o", "mean", "-", "-"] in lines
+    assert ["g", "o", "mean", "-", "-", "-"] in lines
     assert ["o", "agent_0", "yes"] in lines
     assert "o         agent_1  same ground-truth reward in all families" in text
     assert all(line == line.rstrip() for line in text.splitlines())

@@ -87,7 +87,9 @@ def test_the_expected_correlation_is_calibrated():
     for seed in range(40):
         theta = np.random.default_rng(1000 + seed).normal(size=N_UNKNOWNS)
         parts = [sums_of(own) for own in made(theta, noise=20.0, n_improvements=4, seed=seed)]
-        found = agreement(halves(parts), np.eye(N_UNKNOWNS), None, lambda reward: reward)
+        found = agreement(
+            halves(parts), total(parts), np.eye(N_UNKNOWNS), None, lambda reward: reward
+        )
         expected.append(found.expected)
         actual.append(np.corrcoef(theta, mean(total(parts), np.eye(N_UNKNOWNS)))[0, 1])
     assert np.mean(expected) == pytest.approx(np.mean(actual), abs=0.1)
@@ -96,8 +98,9 @@ def test_the_expected_correlation_is_calibrated():
 
 def test_another_reward_is_expected_to_be_far_from_the_ground_truth():
     theta = np.array([2.0, -1.0, 0.5, 1.0])
-    both = halves([sums_of(own) for own in made(theta)])
-    found = agreement(both, np.eye(N_UNKNOWNS), theta[::-1], lambda reward: reward)
-    right = agreement(both, np.eye(N_UNKNOWNS), None, lambda reward: reward)
+    parts = [sums_of(own) for own in made(theta)]
+    both, whole = halves(parts), total(parts)
+    found = agreement(both, whole, np.eye(N_UNKNOWNS), theta[::-1], lambda reward: reward)
+    right = agreement(both, whole, np.eye(N_UNKNOWNS), None, lambda reward: reward)
     assert right.low > 0.99
     assert found.expected == pytest.approx(np.corrcoef(theta, theta[::-1])[0, 1], abs=0.1)
