@@ -3,8 +3,8 @@
     python scripts/verdict_panel.py --output-dir panel
 
 plays every case of `verdict_panel_cases`, recovers the rewards with `ma-lfl-bellman` as it comes,
-asks for the verdict, and compares it with the ground truth. Finished cases are kept in
-`DIR/cases/*.json`, so that the command can be stopped and run again. `DIR/panel.md` and
+asks for the verdict, and compares it with the ground truth. The numbers of finished cases are kept
+in `DIR/cases/*.json`, so that the command can be stopped and run again; words follow from them. `DIR/panel.md` and
 `DIR/panel.json` hold the tables.
 
 A case counts with its worse agent: the lowest Pearson r of all agents, and the worst word. A case
@@ -27,11 +27,12 @@ from verdict_panel_cases import GAMES, Case, cases, handed_over
 from verdict_panel_learners import learn
 
 from malfl_algos import judge
+from malfl_algos.experiments.recovered_files import plain
 from malfl_algos.observers.bayesian import MaLflBellman
 from malfl_algos.storage.durable import write_json
-from malfl_algos.verdict import Verdict
 from malfl_algos.verdict.balance import reachable_states
-from malfl_algos.verdict.deciding import contradicted
+from malfl_algos.verdict.deciding import contradicted, decide
+from malfl_algos.verdict.words import joined
 from malfl_env import MarkovGame
 from malfl_env.errors import Contradiction
 
@@ -63,8 +64,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             write_json(path, judged(case))
-        rows.append(json.loads(path.read_text(encoding="utf-8")))
-        row = rows[-1]
+        row = with_words(json.loads(path.read_text(encoding="utf-8")))
+        rows.append(row)
         shown = "-" if row["pearson"] is None else f"{row['pearson']:.2f}"
         print(f"{number}/{len(wanted)} {case.name}: {row['word']}, r {shown}", file=sys.stderr)
     text = "\n\n".join(tables(rows))
@@ -76,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def judged(case: Case) -> dict[str, Any]:
-    """The row of a case: word, reasons, Pearson r and coverage of the worse agent, seconds."""
+    """The row of a case: numbers of the verdict, Pearson r and coverage, seconds."""
     game = GAMES[case.game][1](case.play.seed)
     given = handed_over(case, game, learn(game, case.learner, case.play))
     observer = MaLflBellman()
@@ -91,30 +92,37 @@ def judged(case: Case) -> dict[str, Any]:
     try:
         result = observer.recover(**given)
     except Contradiction as found:
-        return {**row, **_told(contradicted(str(found))), "pearson": None, "coverage": None}
+        contradiction = contradicted(str(found)).plain()
+        return {**row, "contradiction": contradiction, "pearson": None, "coverage": None}
     recovered = time.perf_counter()
     verdict = judge(result, **given, observer=observer)
     agents = list(_against_truth(game, result.rewards, result.sd or {}))
     return {
         **row,
-        **_told(verdict),
         "pearson": min(pearson for pearson, _ in agents),
         "coverage": min(coverage for _, coverage in agents),
-        "agents": [
-            {"pearson": pearson, "coverage": coverage, **_told(verdict.of(agent))}
+        "agents": {
+            agent: {
+                "pearson": pearson,
+                "coverage": coverage,
+                "numbers": plain(verdict.of(agent).numbers),
+            }
             for agent, (pearson, coverage) in zip(game.agents, agents, strict=True)
-        ],
+        },
         "seconds": {"recover": recovered - started, "judge": time.perf_counter() - recovered},
     }
 
 
-def _told(verdict: Verdict) -> dict[str, Any]:
-    numbers = {
-        name: value
-        for name, value in verdict.numbers.items()
-        if isinstance(value, (int, float, str)) or value is None
+def with_words(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The row with the words and reasons that its numbers have now."""
+    if "agents" not in row:
+        return {**row, **row["contradiction"]}
+    words = {agent: decide(own["numbers"]) for agent, own in row["agents"].items()}
+    verdict = joined(words)
+    agents = {
+        agent: {**own, "word": words[agent].word} for agent, own in row["agents"].items()
     }
-    return {"word": verdict.word, "reasons": list(verdict.reasons), "numbers": numbers}
+    return {**row, "word": verdict.word, "reasons": list(verdict.reasons), "agents": agents}
 
 
 def _against_truth(

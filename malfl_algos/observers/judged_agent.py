@@ -89,6 +89,11 @@ class AgentFit:
         """Share of the log-policy that the learner keeps."""
         return float(self.settings.get("improvement") or 0.0)
 
+    def by_stage(self, name: str) -> FloatArray:
+        """A factor of every improvement that the fit chose; 1 if it chose none."""
+        given = self.settings.get(name)
+        return np.ones(len(self.stages) - 1) if given is None else np.asarray(given, dtype=float)
+
     def prior(self, n_unknowns: int, factor: float = 1.0) -> FloatArray:
         """Prior precision of the unknowns, as in `malfl_algos.ma_lfl.data_fit`."""
         variance = factor * float(self.settings["prior_variance"])
@@ -202,6 +207,7 @@ def numbers_of(
     agreed = agreement(halves(parts), whole, prior, reward, compared)
     evidence, degrees = log_evidence(total(parts), prior), whole.degrees
     scored = _best_evidence(fit, rows, learning, prior)
+    noises = fit.by_stage("stage_noises")
     numbers = {
         "rule": fit.settings.get("rule"),
         "discount": fit.settings["discount"],
@@ -217,6 +223,7 @@ def numbers_of(
         "expected_low": agreed.low,
         "gain_over_no_change": (evidence - _no_reward(fit)) / max(degrees, 1),
         "rows": degrees,
+        "stage_noises_spread": float(np.max(noises) / np.median(noises)),
         "identified": determined(whole, prior) / max(n_seen - 1, 1),
     }
     if reward is not None:
@@ -234,15 +241,18 @@ def _rows(fit: AgentFit, settings: Settings) -> _Rows:
     joint = [[policy[h] for policy in fit.policies] for h in range(len(played))]
     table = model.coefficients(played, joint, fit.index)
     kept, alpha = fit.retained, fit.alpha
-    step = step_of(kept)
-    unknowns = [step * own[..., :-1] / alpha for own in table]
+    step, scales = step_of(kept), fit.by_stage("stage_scales")
+    unknowns = [
+        step * scale * own[..., :-1] / alpha for scale, own in zip(scales, table, strict=True)
+    ]
     if fit.features is not None:
         unknowns = [own @ fit.features for own in unknowns]
     said = fit.responses()
     logs, doubts = (np.stack(own) for own in zip(*said, strict=True))
     doubts[0] = np.where(np.isfinite(doubts[0]), doubts[0], 1 / CONCENTRATION)
     offset = np.stack([own[..., -1] / alpha for own in table])
-    before, after = logs[:-1] - offset, logs[1:] - offset
+    further = (scales[:, None, None] - 1) * (1 - kept) * offset
+    before, after = logs[:-1] - offset, logs[1:] - offset - further
     responses = after - kept * before if kept else after
     counting = doubts[1:] + kept**2 * doubts[:-1] if kept else doubts[1:]
 
@@ -250,7 +260,7 @@ def _rows(fit: AgentFit, settings: Settings) -> _Rows:
         reward = theta if fit.features is None else fit.features @ theta
         q = table[..., :-1] @ reward + table[..., -1]
         variance = model.variance(played, joint, fit.index, reward, q)
-        return list((step / alpha) ** 2 * variance)
+        return list((step * scales[:, None, None] / alpha) ** 2 * variance)
 
     return _Rows(unknowns, list(responses), list(counting), noise, (before, after), doubts, kept)
 
@@ -261,12 +271,15 @@ def _noise(
     """Variance of the learner's noise as chosen by the fit, and as its rule predicts."""
     shared = float(fit.settings["noise_variance"]) / fit.alpha**2
     scale = float(fit.settings.get("noise_scale") or 0.0)
+    noises = shared * fit.by_stage("stage_noises")
     learning = [np.full(own.shape, shared + START) for own in rows.responses]
     predicted = learning
     for _ in range(2):
         theta = mean(_sums(rows, learning), prior)
         predicted = [np.asarray(own) for own in rows.noise(theta)]
-        learning = [shared + scale * own for own in predicted]
+        learning = [
+            noise + scale * own for noise, own in zip(noises, predicted, strict=True)
+        ]
     return learning, predicted
 
 
