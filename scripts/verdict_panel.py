@@ -4,8 +4,8 @@
 
 plays every case of `verdict_panel_cases`, recovers the rewards with `ma-lfl-bellman` as it comes,
 asks for the verdict, and compares it with the ground truth. The numbers of finished cases are kept
-in `DIR/cases/*.json`, so that the command can be stopped and run again; words follow from them. `DIR/panel.md` and
-`DIR/panel.json` hold the tables.
+in `DIR/cases/*.json`, so that the command can be stopped and run again; words follow from them.
+`DIR/panel.md` and `DIR/panel.json` hold the tables.
 
 A case counts with its worse agent: the lowest Pearson r of all agents, and the worst word. A case
 is good if all agents have a Pearson r of at least 0.95 and 2-sd coverage of the mean-removed reward
@@ -119,9 +119,7 @@ def with_words(row: Mapping[str, Any]) -> dict[str, Any]:
         return {**row, **row["contradiction"]}
     words = {agent: decide(own["numbers"]) for agent, own in row["agents"].items()}
     verdict = joined(words)
-    agents = {
-        agent: {**own, "word": words[agent].word} for agent, own in row["agents"].items()
-    }
+    agents = {agent: {**own, "word": words[agent].word} for agent, own in row["agents"].items()}
     return {**row, "word": verdict.word, "reasons": list(verdict.reasons), "agents": agents}
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from itertools import product
 from typing import Any, Literal
 from zlib import crc32
 
@@ -32,7 +31,7 @@ class Case:
         kind: what is wrong; `good`: nothing.
         half: whether it served to choose the thresholds.
         game: a key of `GAMES`.
-        learner: a key of `verdict_panel_learners.LEARNERS`.
+        learner: a key of `LEARNERS` or `Q_LEARNERS` of `verdict_panel_learners`.
         play: of the learner.
         fault: which one of the kind's faults.
     """
@@ -293,24 +292,27 @@ def _plan(half: Half) -> Iterator[Case]:
 
 
 def _of_game(half: Half, game: str, seed: int) -> Iterator[Case]:
-    """All good cases; every fault with one of the first two learners, in turn."""
-    tenth = Play(episodes=300, seed=seed)
-    few = Play(n_stages=4, episodes=10, episode_length=50, seed=seed)
-    covered, foreign = _COVERED[half], _FOREIGN[half]
-    for learner, episode_length in product(covered, (1000, 100)):
-        yield Case("good", half, game, learner, replace(tenth, episode_length=episode_length))
-    for number, play in enumerate((replace(tenth, episodes=30), few, replace(few, n_stages=8))):
-        yield Case("little-data", half, game, covered[(seed + number) % 2], play)
-    faults = [(kind, fault) for kind, own in _FAULTS_OF[half].items() for fault in own]
-    for number, (kind, fault) in enumerate(faults):
-        yield Case(kind, half, game, covered[(seed + number) % 2], tenth, fault)
-    for number in range(3):
-        yield Case("no-rule", half, game, foreign[(seed + number) % len(foreign)], tenth)
+    """Good cases of every learner; faults of every kind, in turn, with the first two learners."""
+    full, tenth = (Play(episode_length=length, seed=seed) for length in (1000, 100))
+    covered, foreign, each = _COVERED[half], _FOREIGN[half], _EACH[half]
+    for number, learner in enumerate(covered):
+        yield Case("good", half, game, learner, (full, tenth)[(seed + number) % 2])
+    few = (replace(tenth, episodes=30), Play(4, 10, 50, seed=seed), Play(6, 10, 50, seed=seed))
+    for number in range(each):
+        learner = covered[(seed + number) % 2]
+        yield Case("little-data", half, game, learner, few[(seed + number) % len(few)])
+        yield Case("no-rule", half, game, foreign[(each * seed + number) % len(foreign)], tenth)
+    for kind, faults in _FAULTS_OF[half].items():
+        for number in range(each):
+            fault = faults[(each * seed + number) % len(faults)]
+            yield Case(kind, half, game, covered[(seed + number) % 2], tenth, fault)
 
 
+_EACH: Mapping[Half, int] = {"tune": 1, "report": 2}
+"""Cases of every wrong kind in every game."""
 _COVERED: Mapping[Half, tuple[str, ...]] = {
-    "tune": ("td", "exact", "npg-0.7"),
-    "report": ("td", "exact", "npg-0.3", "npg-0.9"),
+    "tune": ("td", "exact", "npg-0.7", "q-learning"),
+    "report": ("td", "exact", "npg-0.3", "npg-0.9", "expected-sarsa"),
 }
 _FOREIGN: Mapping[Half, tuple[str, ...]] = {
     "tune": ("static", "drift", "noise", "imitation", "changing"),

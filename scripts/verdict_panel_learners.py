@@ -8,17 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_softmax
 
+from malfl_algos.learners.q_learning import QLearning
 from malfl_algos.play.tabular import StageSample, observed_stage, sample_stage
 from malfl_algos.soft import soft_evaluation
 from malfl_algos.trace import LearningTrace
 from malfl_env.markov_game import MarkovGame
 
-__all__ = ["LEARNERS", "Play", "learn"]
+__all__ = ["LEARNERS", "Q_LEARNERS", "Play", "learn"]
 
 FloatArray = NDArray[np.float64]
 Policies = Sequence[FloatArray]
@@ -35,7 +37,7 @@ class Play:
         seed: of everything random.
     """
 
-    n_stages: int = 8
+    n_stages: int = 6
     episodes: int = 300
     episode_length: int = 100
     discount: float = 0.9
@@ -61,7 +63,9 @@ Rule = Callable[[Situation], list[FloatArray]]
 
 
 def learn(game: MarkovGame, learner: str, play: Play) -> LearningTrace:
-    """The trace of a learner of `LEARNERS`, with all transitions."""
+    """The trace of a learner of `LEARNERS` or of `Q_LEARNERS`, with all transitions."""
+    if learner in Q_LEARNERS:
+        return _learn_q(game, learner, play)
     first, rule = LEARNERS[learner]
     rng = np.random.default_rng(play.seed)
     policies: Policies = first(game, rng)
@@ -82,6 +86,32 @@ def learn(game: MarkovGame, learner: str, play: Play) -> LearningTrace:
         stages.append(observed_stage(game, sample, keep_transitions=True, complete=True))
         policies = rule(Situation(game, play, policies, sample, number, rng, memory))
     return LearningTrace(tuple(stages))
+
+
+class _Env:
+    """An environment that is nothing but its tabular model."""
+
+    def __init__(self, game: MarkovGame) -> None:
+        self.game = game
+
+    def markov_game(self) -> MarkovGame:
+        """The model."""
+        return self.game
+
+
+def _learn_q(game: MarkovGame, learner: str, play: Play) -> LearningTrace:
+    made = QLearning(
+        discount=play.discount,
+        temperature=play.temperature,
+        step_size=play.step_size,
+        episodes=play.episodes,
+        episode_length=play.episode_length,
+        keep_transitions=True,
+        **Q_LEARNERS[learner],
+    )
+    env: Any = _Env(game)
+    stages = made.learn(env, n_stages=play.n_stages, rng=np.random.default_rng(play.seed))
+    return LearningTrace(tuple(stage.observed for stage in stages))
 
 
 def _uniform(game: MarkovGame, rng: np.random.Generator) -> list[FloatArray]:
@@ -216,3 +246,9 @@ LEARNERS: Mapping[str, tuple[Callable[..., list[FloatArray]], Rule]] = {
     "mixing": (_uniform, _mixing),
 }
 """First policies, and the rule that makes the next ones."""
+Q_LEARNERS: Mapping[str, Mapping[str, Any]] = {
+    "q-learning": {"algorithm": "q_learning", "policy": "frozen"},
+    "q-learning-moving": {"algorithm": "q_learning", "policy": "moving"},
+    "expected-sarsa": {"algorithm": "expected_sarsa", "policy": "frozen"},
+}
+"""Options of the learner `q-learning` of the package."""

@@ -234,13 +234,28 @@ def numbers_of(
 
 
 def _rows(fit: AgentFit, settings: Settings) -> _Rows:
-    """Coefficients, responses and counting variances under some settings."""
-    model, played = fit.model(settings), fit.stages[:-1]
-    if isinstance(model, LinearisedModel):
-        model, played = model.linearised(fit.reward), fit.stages[: None if model.moving else -1]
+    """Coefficients, responses and counting variances under some settings.
+
+    A model that is linear near a reward only is linearised at the posterior mean, too, because the
+    fit's reward has lost its level.
+    """
+    model = fit.model(settings)
+    if not isinstance(model, LinearisedModel):
+        return _rows_of(fit, settings, model, fit.stages[:-1])
+    played = fit.stages[: None if model.moving else -1]
+    rows = _rows_of(fit, settings, model.linearised(fit.reward), played)
+    learning = [np.full(own.shape, START) for own in rows.responses]
+    theta = mean(_sums(rows, learning), fit.prior(rows.coefficients[0].shape[-1]))
+    reward = theta if fit.features is None else fit.features @ theta
+    return _rows_of(fit, settings, model.linearised(reward), played)
+
+
+def _rows_of(
+    fit: AgentFit, settings: Settings, model: LearnerModel, played: Sequence[StageArrays]
+) -> _Rows:
     joint = [[policy[h] for policy in fit.policies] for h in range(len(played))]
     table = model.coefficients(played, joint, fit.index)
-    kept, alpha = fit.retained, fit.alpha
+    kept, alpha = float(settings.get("improvement") or 0.0), fit.alpha
     step, scales = step_of(kept), fit.by_stage("stage_scales")
     unknowns = [
         step * scale * own[..., :-1] / alpha for scale, own in zip(scales, table, strict=True)
@@ -277,9 +292,7 @@ def _noise(
     for _ in range(2):
         theta = mean(_sums(rows, learning), prior)
         predicted = [np.asarray(own) for own in rows.noise(theta)]
-        learning = [
-            noise + scale * own for noise, own in zip(noises, predicted, strict=True)
-        ]
+        learning = [noise + scale * own for noise, own in zip(noises, predicted, strict=True)]
     return learning, predicted
 
 
@@ -310,6 +323,8 @@ def _compared(
         if choice == own:
             continue
         settings = {**fit.settings, name: choice}
+        if name == "rule" and choice not in ("td", "exact"):
+            settings["improvement"] = 0.0  # such a learner chooses by q alone
         rows = _rows(fit, settings)
         prior = fit.prior(rows.coefficients[0].shape[-1])
         learning, _ = _noise(fit, rows, prior)

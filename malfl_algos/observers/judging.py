@@ -250,11 +250,12 @@ def _of_the_agent(result: RecoveredRewards, basis: _Basis, index: int) -> dict[s
         known=agent in basis.problem.known,
         settings=settings,
         model=lambda own: basis.observer._model(basis.game, own),
-        reward=_unknowns_of(given, basis, index),
+        reward=_unknowns_of(np.asarray(basis.result.rewards[agent]), basis, index),
         features=maps,
         alpha=basis.alpha,
     )
-    rules = [rule for rule in basis.observer.rules if basis.observer.needs_game]
+    searched = "rule" in (settings.get("searches") or {})
+    rules = [] if searched or not basis.observer.needs_game else basis.observer.rules
     unknowns = count_unknowns(settings["reward_model"], trace.n_states, trace.n_actions)
     n_seen = int(visited.sum()) * (unknowns // trace.n_states)
     if maps is not None:
