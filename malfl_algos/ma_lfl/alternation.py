@@ -90,7 +90,8 @@ def alternate(
         retained: share rho of its log policy that every learner keeps; None: positive, and chosen
             by the evidence for every agent.
         stagewise: what differs from stage to stage: `noise`, `scale` (the learner's step), `both`.
-        measured: whether to compute what stagewise factors would gain, for `same`.
+        measured: whether to compute the standard deviation of a searched rho, and what stagewise
+            factors would gain, for `same`.
 
     Returns:
         One fit per agent.
@@ -120,7 +121,7 @@ def alternate(
                 matrix_free=matrix_free,
                 retained=retained,
                 stagewise=stagewise,
-                measured=measured,
+                measured=measured and (passes == 1 or states[index] is not None),
             )
         for index, state in enumerate(states):
             assert state is not None
@@ -189,8 +190,7 @@ def _pass(
     joint = [[policy[h] for policy in policies] for h in range(len(played))]
     counts = _counts(stages, index).astype(float)
     data = _data(policies[index], counts, temperature, earlier, known=known, retained=retained)
-    second = earlier is not None and earlier.number == 1
-    data = replace(data, stages=stagewise, measured=measured and second)
+    data = replace(data, stages=stagewise, measured=measured)
     posterior, q, drift = fit_data(
         data,
         model,

@@ -65,7 +65,7 @@ class Data:
             from.
         searched: whether the evidence chooses rho.
         stages: what differs from stage to stage.
-        measured: whether to compute what stagewise factors would gain.
+        measured: as `malfl_algos.ma_lfl.inference.fit` takes it.
     """
 
     response: FloatArray

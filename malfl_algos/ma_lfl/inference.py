@@ -67,6 +67,8 @@ determine the mean.
 """
 FIRST_STEP = 1.5
 """First step of the search for the noise, in the logarithm."""
+SCANNED_WITH = (1e-4, 1e-2)
+"""Noise variances at which these shares are tried."""
 SCANNED_RETAINED = (0.1, 0.25, 0.4, 0.55, 0.7, 0.8, 0.9, 0.97)
 """Shares rho tried first when the search has no earlier choice to start from."""
 RETAINED_BOUNDS = (0.005, 1.0)
@@ -177,17 +179,23 @@ def fit(
             share one variance.
         given: noise and prior to use without a search.
         stages: the stagewise factors to search, if the rows have them.
-        measured: whether to compute what stagewise factors would gain, if the rows have none.
+        measured: whether to compute the standard deviation of a searched rho, and what stagewise
+            factors would gain if the rows have none.
 
     Raises:
         InputError: if the precision is indefinite in double precision.
     """
     rows, found = _fit_retained(
-        rows, start=start, evaluations=evaluations, scaled=scaled, given=given
+        rows,
+        start=start,
+        evaluations=evaluations,
+        scaled=scaled,
+        given=given,
+        measured=measured,
     )
     if rows.stagewise is not None:
         return _with_stages(rows, found, stages, given=given)
-    if measured:
+    if measured and (start is None or start.gain is None):
         at = found.evidence
         gain = stage_gain(rows, at.noise_variance, at.noise_scale, _prior_precision(rows, at))
         return replace(found, evidence=replace(at, gain=gain))
@@ -203,6 +211,7 @@ def _fit_retained(
     evaluations: int,
     scaled: bool,
     given: Given | None,
+    measured: bool,
 ) -> tuple[Rows, Posterior]:
     """The rows at the chosen share rho, and the posterior; see `fit`."""
     if rows.chain is None or not rows.chain.searched:
@@ -211,10 +220,12 @@ def _fit_retained(
         )
     if start is None:
         rows, start = _scanned(rows, scaled=scaled, given=given)
-    rows, _ = refined(rows, start)
+    rows = refined(rows, start)
     found = _fit_noise(rows, start=start, evaluations=evaluations, scaled=scaled, given=given)
-    rows, sd = refined(rows, found.evidence)
-    return rows, _with_uncertain_retained(rows, found.evidence, sd)
+    if not measured:
+        return rows, found
+    rows = refined(rows, found.evidence)
+    return rows, _with_uncertain_retained(rows, found.evidence)
 
 
 def _with_stages(
@@ -246,7 +257,7 @@ def _with_stages(
 def _scanned(rows: Rows, *, scaled: bool, given: Given | None) -> tuple[Rows, Evidence]:
     """The rows with the share of largest evidence on a grid, and the noise and prior there."""
     unit, scale = rows.temperature**2, 1.0 if scaled else 0.0
-    noises = [(noise * unit, scale) for noise in SCANNED_NOISE]
+    noises = [(noise * unit, scale) for noise in SCANNED_WITH]
     if given is not None:
         noises = [(given.noise_variance, given.noise_scale)]
     best: tuple[float, float, Evidence] | None = None
@@ -260,26 +271,28 @@ def _scanned(rows: Rows, *, scaled: bool, given: Given | None) -> tuple[Rows, Ev
     return with_retained(rows, best[1]), best[2]
 
 
-def refined(rows: Rows, at: Evidence) -> tuple[Rows, float]:
-    """The rows with the share of largest evidence near the present one, and its posterior sd.
+def refined(rows: Rows, at: Evidence) -> Rows:
+    """The rows with the share of largest evidence near the present one.
 
-    The noise is held fixed, the prior variance is searched for every share. The standard deviation
-    comes from the curvature of the log evidence at its maximum.
+    The noise is held fixed, the prior variance is searched for every share.
     """
-    assert rows.chain is not None
-    now = rows.chain.retained
+    now, (lowest, highest) = retained_of(rows), RETAINED_BOUNDS
+    value = _over_retained(rows, at)
+    found = minimize_scalar(
+        lambda x: -value(x),
+        bounds=(max(now - RETAINED_STEP, lowest), min(now + RETAINED_STEP, highest)),
+        method="bounded",
+        options={"xatol": 3e-4, "maxiter": 9},
+    )
+    return with_retained(rows, float(found.x))
 
+
+def _over_retained(rows: Rows, at: Evidence) -> Callable[[float], float]:
     def value(retained: float) -> float:
         there = with_retained(rows, retained)
         return _best_prior(normal_equations(there, at.noise_variance, at.noise_scale), there)[0]
 
-    lowest, highest = RETAINED_BOUNDS
-    inside = max(now - RETAINED_STEP, lowest), min(now + RETAINED_STEP, highest)
-    found = minimize_scalar(
-        lambda x: -value(x), bounds=inside, method="bounded", options={"xatol": 3e-4}
-    )
-    best = float(found.x)
-    return with_retained(rows, best), _curvature_sd(value, best, -float(found.fun))
+    return value
 
 
 def _curvature_sd(value: Callable[[float], float], best: float, peak: float) -> float:
@@ -296,10 +309,11 @@ def _curvature_sd(value: Callable[[float], float], best: float, peak: float) -> 
     return sd
 
 
-def _with_uncertain_retained(rows: Rows, found: Evidence, sd: float) -> Posterior:
+def _with_uncertain_retained(rows: Rows, found: Evidence) -> Posterior:
     """The posterior at the chosen share, with the uncertainty of that share in its covariance."""
-    assert rows.chain is not None
-    best = rows.chain.retained
+    best = retained_of(rows)
+    value = _over_retained(rows, found)
+    sd = _curvature_sd(value, best, value(best))
     evidence = replace(found, retained=best, retained_sd=sd)
     central = posterior(rows, evidence)
     side_of_scale = (RETAINED_BOUNDS[0], OPEN) if best <= OPEN else (OPEN + 1e-9, 1.0)

@@ -26,7 +26,7 @@ FloatArray = NDArray[np.float64]
 StageKind = Literal["same", "noise", "scale", "both"]
 
 SCALE_SPREAD, NOISE_SPREAD = 0.5, 1.5
-STEPS = 12
+STEPS = 20
 """Largest number of steps of one search."""
 DIFFERENCE = 1e-3
 """Step of differences in log kappa_h."""
@@ -119,25 +119,28 @@ def fitted_stages(
         factors = replace(rows.stagewise, scales=np.exp(log_scales), noises=np.exp(log_noises))
         return replace(rows, stagewise=factors)
 
-    def loss(logs: FloatArray) -> tuple[float, FloatArray]:
-        found = stage_gradient(at(logs), noise, scale, prior_precision)
-        spread = np.repeat([SCALE_SPREAD, NOISE_SPREAD], n)
-        slope = np.concatenate([with_scales * found.scales, with_noises * found.noises])
-        return (
-            -found.value + float((logs**2 / spread**2).sum()) / 2,
-            logs / spread**2 - slope,
-        )
-
     start = np.log(np.concatenate([rows.stagewise.scales, rows.stagewise.noises]))
+    spread = np.repeat([SCALE_SPREAD, NOISE_SPREAD], n)
+    first = stage_gradient(at(start), noise, scale, prior_precision)
+    information = np.concatenate([first.scale_information, first.noise_information])
+    unit = 1 / np.sqrt(information + 1 / spread**2)
+
+    def loss(point: FloatArray) -> tuple[float, FloatArray]:
+        logs = unit * point
+        found = stage_gradient(at(logs), noise, scale, prior_precision)
+        slope = np.concatenate([with_scales * found.scales, with_noises * found.noises])
+        gap = float((logs**2 / spread**2).sum()) / 2 - found.value
+        return gap, unit * (logs / spread**2 - slope)
+
     best = minimize(
         loss,
-        start,
+        start / unit,
         jac=True,
         method="L-BFGS-B",
-        bounds=[(-WIDEST, WIDEST)] * (2 * n),
+        bounds=[(-WIDEST / size, WIDEST / size) for size in unit],
         options={"maxiter": STEPS, "maxfun": 2 * STEPS},
     )
-    return at(np.asarray(best.x))
+    return at(unit * np.asarray(best.x))
 
 
 def stage_uncertainty(

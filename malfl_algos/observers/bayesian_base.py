@@ -183,7 +183,7 @@ class BayesianObserver(ABC):
                 matrix_free=solver == "iterative",
                 retained=settings["improvement"],
                 stagewise=stagewise,
-                measured=self.stages == "auto" and n_stages == trace.n_stages,
+                measured=n_stages == trace.n_stages,
             )
 
         def evidence(settings: Settings) -> float:
