@@ -9,8 +9,9 @@ prediction together, weighted by their variances, and fits the reward again.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,6 +51,7 @@ class AgentFit:
         passes: number of iterations.
         converged: whether the last iteration moved the reward by less than `CONVERGED` posterior
             standard deviations, root mean square.
+        further: further diagnostics of the learner model, JSON values.
     """
 
     posterior: Posterior | MatrixFreePosterior
@@ -57,6 +59,7 @@ class AgentFit:
     model: LearnerModel
     passes: int
     converged: bool
+    further: Mapping[str, Any] = field(default_factory=dict)
 
 
 def alternate(

@@ -15,6 +15,7 @@ from malfl_algos.ma_lfl.expected_updates import follows_q
 from malfl_env.checks import check_table_bytes
 
 __all__ = [
+    "GRADIENT",
     "LINEARISED_PASSES",
     "SEARCH_PASSES",
     "SEARCH_STAGES",
@@ -36,6 +37,12 @@ SEARCH_STAGES, SEARCH_PASSES = 4, 2
 """Number of stages, and of iterations, on which unknown settings are chosen."""
 LINEARISED_PASSES = 2
 """Number of further iterations for models that are linearised at the last iteration's reward."""
+GRADIENT_MARGIN = 50.0
+"""The rule `policy-gradient` must raise the log evidence by more than this. Its many settings are
+fitted, not integrated out, which favours it by about as much.
+"""
+GRADIENT = "policy-gradient"
+"""The rule of learners that follow the gradient of their return, see `policy_gradient`."""
 RETAINING_MARGIN = 20.0
 """Learners are taken to keep a share rho > 0 of their log policy only if that raises the log
 evidence by more than this: soft policy iteration, rho = 0, is likely beforehand.
@@ -98,6 +105,7 @@ def choose_settings(
     discount: float | None,
     step_size: float | None,
     improvement: float | None = 0.0,
+    gradient: bool = False,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Choose every setting that is None by largest evidence, one after the other.
 
@@ -107,6 +115,8 @@ def choose_settings(
         rules: possible rules of the learners; the first is used until the rule is chosen.
         rule, discount, step_size: settings of the learners; None: unknown.
         improvement: share rho that the learners keep of their log policy; None: unknown.
+        gradient: whether `policy-gradient` is one more possible rule. Such learners keep all of
+            their log policy, so the setting `improvement` is then 1.
 
     Returns:
         The settings, and by name of a setting the evidence of every choice that was tried. The
@@ -119,14 +129,22 @@ def choose_settings(
         "improvement": improvement or 0.0,
     }
     searches: dict[str, Any] = {}
-    _choose_rule(evidence, rules, settings, searches, rule=rule, improvement=improvement)
+    if rule == GRADIENT:
+        improvement = settings["improvement"] = 1.0
+
+    def choose_rule() -> None:
+        _choose_rule(evidence, rules, settings, searches, rule=rule, improvement=improvement)
+        if gradient and rule is None:
+            _try_gradient(evidence, settings, searches)
+
+    choose_rule()
     if discount is None:
         table = {choice: evidence({**settings, "discount": choice}) for choice in DISCOUNTS}
         settings["discount"] = max(table, key=table.__getitem__)
         searches["discount"] = {str(choice): value for choice, value in table.items()}
         if improvement is None:  # the first choice was made under another discount
-            _choose_rule(evidence, rules, settings, searches, rule=rule, improvement=improvement)
-    if step_size is None and settings["rule"] != "exact":
+            choose_rule()
+    if step_size is None and settings["rule"] not in ("exact", GRADIENT):
         tried: dict[str, float] = {}
         low, high = np.log(STEP_SIZES)
 
@@ -175,3 +193,18 @@ def _choose_rule(
         searches["rule"] = table
     if improvement is None:
         searches["improvement"] = {"0": tables[0.0], "> 0": tables.get(None, {})}
+
+
+def _try_gradient(
+    evidence: Callable[[dict[str, Any]], float],
+    settings: dict[str, Any],
+    searches: dict[str, Any],
+) -> None:
+    """Choose the rule `policy-gradient` if it is better than the chosen one by more than
+    `GRADIENT_MARGIN`.
+    """
+    best = max(searches["rule"].values())
+    found = evidence({**settings, "rule": GRADIENT, "improvement": 1.0})
+    searches["rule"] = {**searches["rule"], GRADIENT: found}
+    if found > best + GRADIENT_MARGIN:
+        settings.update(rule=GRADIENT, improvement=1.0)

@@ -26,13 +26,18 @@ from malfl_algos.ma_lfl.expected_updates import (
 )
 from malfl_algos.ma_lfl.learner_models import ExactEvaluation, ExpectedTd, LearnerModel
 from malfl_algos.ma_lfl.replay import ReplayedTd
-from malfl_algos.ma_lfl.settings import Solver, choose_solver
+from malfl_algos.ma_lfl.settings import GRADIENT, Solver, choose_solver
 from malfl_algos.observers.bayesian_base import BayesianObserver, Settings
 from malfl_algos.trace import LearningTrace
 from malfl_env.errors import InputError
 from malfl_env.markov_game import MarkovGame
 
 __all__ = ["MaLflBellman", "MaLflReplay"]
+
+GRADIENT_ROWS, MOST_GRADIENT_ROWS = 700, 2500
+"""The rule `policy-gradient` is tried, and is possible, up to this many joint states times actions
+but one: every step of its search factorises a matrix of this size for every stage.
+"""
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,10 @@ class MaLflBellman(BayesianObserver):
         learner: rule by which the agents learn. `td`: they update along their data from q = 0, as
             in the paper, modelled by their expected updates; `exact`: they solve equation (5) of
             the paper; `q-learning`, `sarsa`, `expected-sarsa`: they carry q over from stage to
-            stage, and their rewards have no entropy bonus; `auto`: chosen by the evidence, without
+            stage, and their rewards have no entropy bonus; `policy-gradient`: they follow the
+            gradient of their return by steps of unknown size, with a table or a network as policy
+            (REINFORCE, A2C, PPO), and the prior of their rewards is smooth in the coordinates of
+            the state as far as the evidence asks for it; `auto`: chosen by the evidence, without
             `sarsa`, which differs from `expected-sarsa` in its noise alone, and without a moving
             `expected-sarsa`, which counts can hardly tell from a moving `q-learning`.
         policy: policy of a learner that carries q over. `frozen`: it stays within a stage;
@@ -75,7 +83,9 @@ class MaLflBellman(BayesianObserver):
     """
 
     solver: Literal["auto", "dense", "iterative"] = "auto"
-    learner: Literal["auto", "td", "exact", "q-learning", "sarsa", "expected-sarsa"] = "auto"
+    learner: Literal[
+        "auto", "td", "exact", "q-learning", "sarsa", "expected-sarsa", "policy-gradient"
+    ] = "auto"
     policy: Literal["auto", "frozen", "moving"] = "auto"
     step_size_decay: float = 0.0
 
@@ -89,7 +99,7 @@ class MaLflBellman(BayesianObserver):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        learners = ("auto", "td", "exact", *CARRIED_RULES)
+        learners = ("auto", "td", "exact", *CARRIED_RULES, GRADIENT)
         if self.learner not in learners:
             raise InputError(f"learner must be one of {', '.join(learners)}, got {self.learner!r}")
         if self.policy not in ("auto", *POLICIES):
@@ -105,6 +115,37 @@ class MaLflBellman(BayesianObserver):
             raise InputError(f"solver must be auto, dense or iterative, got {self.solver!r}")
         if self.solver == "iterative" and self.reward_model != "features":
             self._check_iterative()
+        if self.learner == GRADIENT:
+            self._check_gradient()
+
+    def _check_gradient(self) -> None:
+        """Reject options that the rule `policy-gradient` cannot follow."""
+        wanted = {
+            "reward_model": (self.reward_model != "joint", "state, own_action or features"),
+            "noise_variance": (self._given() is None, "null: the evidence chooses noise and prior"),
+            "improvement": (self.improvement in ("auto", 1), "auto or 1"),
+            "solver": (self.solver != "iterative", "auto or dense"),
+        }
+        for name, (fits, allowed) in wanted.items():
+            if not fits:
+                raise InputError(
+                    f"learner {GRADIENT} needs {name} {allowed}, got {getattr(self, name)!r}"
+                )
+
+    def _gradient_possible(self, trace: LearningTrace) -> bool:
+        try:
+            self._check_gradient()
+        except InputError:
+            return False
+        return self.learner == "auto" and largest_rows(trace) <= GRADIENT_ROWS
+
+    def _check_trace(self, trace: LearningTrace) -> dict[str, Any]:
+        if self.learner == GRADIENT and largest_rows(trace) > MOST_GRADIENT_ROWS:
+            raise InputError(
+                f"learner {GRADIENT} takes at most {MOST_GRADIENT_ROWS} joint states times actions "
+                f"but one, the trace has {largest_rows(trace)}: use td or exact"
+            )
+        return super()._check_trace(trace)
 
     def _rules(self) -> tuple[str, ...]:
         if self.learner == "auto" and self.policy == "auto":
@@ -224,3 +265,8 @@ class MaLflReplay(BayesianObserver):
                 "follow another learner: use ma-lfl-bellman, or set incomplete to flag"
             )
         return {"incomplete_stages": partial}
+
+
+def largest_rows(trace: LearningTrace) -> int:
+    """Number of joint states times an agent's actions but one."""
+    return trace.n_states * (max(trace.n_actions) - 1)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from malfl_algos.contract import API_VERSION, Problem, RecoveredRewards
 from malfl_algos.ma_lfl.alternation import AgentFit, alternate
 from malfl_algos.ma_lfl.expected_updates import follows_q
+from malfl_algos.ma_lfl.gradient_fit import fit_policy_gradient
 from malfl_algos.ma_lfl.inference import Given
 from malfl_algos.ma_lfl.learner_models import LearnerModel
 from malfl_algos.ma_lfl.reward_models import (
@@ -27,6 +28,7 @@ from malfl_algos.ma_lfl.reward_models import (
     with_intercept,
 )
 from malfl_algos.ma_lfl.settings import (
+    GRADIENT,
     LINEARISED_PASSES,
     SEARCH_PASSES,
     SEARCH_STAGES,
@@ -170,12 +172,24 @@ class BayesianObserver(ABC):
             settings: Settings, *, n_stages: int, passes: int, stagewise: StageKind = "same"
         ) -> list[AgentFit]:
             shared = {"reward_model": base, "temperature": unit, **settings}
+            knowing = [
+                known[agent][:n_stages] if agent in known else None for agent in trace.agents
+            ]
+            if settings["rule"] == GRADIENT:
+                assert game is not None
+                return fit_policy_gradient(
+                    stages[:n_stages],
+                    game,
+                    base,
+                    discount=settings["discount"],
+                    known_policies=knowing,
+                    features=maps,
+                    passes=passes,
+                )
             return alternate(
                 stages[:n_stages],
                 [self._model(game, shared)] * trace.n_agents,
-                known_policies=[
-                    known[agent][:n_stages] if agent in known else None for agent in trace.agents
-                ],
+                known_policies=knowing,
                 features=maps,
                 temperature=unit,
                 passes=passes,
@@ -203,6 +217,7 @@ class BayesianObserver(ABC):
                 discount=discount,
                 step_size=self.step_size,
                 improvement=self._improvement(trace),
+                gradient=self._gradient_possible(trace),
             )
             final, searches["stages"] = self._by_stages(partial(whole, settings))
         chosen = {
@@ -268,6 +283,10 @@ class BayesianObserver(ABC):
         if self.improvement == "auto":
             return None if trace.n_stages >= LEAST_STAGES else 0.0
         return float(self.improvement)
+
+    def _gradient_possible(self, trace: LearningTrace) -> bool:
+        """Whether the rule `policy-gradient` is among those that the evidence chooses from."""
+        return False
 
     def _check_iterative(self) -> None:
         """Reject what the iterative solver cannot do: choice by evidence, and covariance."""

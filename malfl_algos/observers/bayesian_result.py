@@ -127,6 +127,7 @@ def _diagnose(
         "prior_variance": chosen.prior_variance,
         "bounds_hit": list(chosen.bounds_hit),
         **_improvement(chosen, searched=settings["improvement"] is None),
+        **fit.further,
         "passes": fit.passes,
         "settled": fit.converged,
         "fixed": {

@@ -1,0 +1,273 @@
+"""Fit rewards of policy-gradient learners: the changes of policy from counts, then the reward.
+
+The counterpart of `alternation` for the learner model of `policy_gradient`. Each iteration expands
+the likelihood of the counts about the policies that the last fit predicts, and fits again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from malfl_algos.ma_lfl.alternation import CONCENTRATION, CONVERGED, KNOWN_VARIANCE, AgentFit
+from malfl_algos.ma_lfl.gradient_inference import GradientPosterior, fit_gradient
+from malfl_algos.ma_lfl.inference import Evidence, Posterior
+from malfl_algos.ma_lfl.learner_models import ExactEvaluation
+from malfl_algos.ma_lfl.policy_estimation import smoothed_policy, working_response
+from malfl_algos.ma_lfl.policy_gradient import (
+    UNSEEN,
+    GradientRows,
+    Orders,
+    contrasts,
+    coordinate_orders,
+    gradient_rows,
+)
+from malfl_algos.ma_lfl.reward_models import RewardModel
+from malfl_algos.ma_lfl.reward_priors import RewardPrior, prior_of_states, prior_of_weights
+from malfl_algos.ma_lfl.settings import GRADIENT
+from malfl_algos.ma_lfl.stages import StageArrays
+from malfl_env.markov_game import MarkovGame
+
+__all__ = ["fit_policy_gradient"]
+
+FloatArray = NDArray[np.float64]
+
+PRIOR_SETTINGS = ("prior_variance", "prior_variance_smooth", "prior_length")
+"""Names of the settings of a `RewardPrior` in the diagnostics."""
+PASSES = 3
+"""Largest number of iterations: after the first one only rarely played actions move."""
+FIRST_ITERATIONS, LATER_ITERATIONS = 30, 15
+"""Steps of the search for the settings, in the first iteration and in each later one."""
+LINKED = 0.02
+"""See `_noisy`."""
+FIRST_SPREAD = 1.0
+"""Variance of a stage's change of log pi, before the first fit."""
+SCALE_REASON = (
+    "the size of a gradient learner's steps is not known, so only reward times step is; the unit "
+    "of the reward is that of typical steps of size 1"
+)
+
+
+@dataclass(frozen=True, eq=False)
+class _Changes:
+    """What counts and prediction say together about the policies of an agent.
+
+    Args:
+        change: of log pi from stage to stage, `(n_stages - 1, n_states, n_actions)`.
+        variances: of the errors of log pi before and after a change, each of the same shape;
+            infinite in states that were not visited.
+        linked: whether the error after one change is the error before the next one.
+        policies: at the mode, `(n_stages, n_states, n_actions)`.
+        log_constant: turns the evidence of the changes into that of the counts.
+    """
+
+    change: FloatArray
+    variances: tuple[FloatArray, FloatArray]
+    linked: bool
+    policies: FloatArray
+    log_constant: float
+
+
+def fit_policy_gradient(
+    stages: Sequence[StageArrays],
+    game: MarkovGame,
+    model: RewardModel,
+    *,
+    discount: float,
+    known_policies: Sequence[FloatArray | None],
+    features: Sequence[FloatArray | None],
+    passes: int,
+) -> list[AgentFit]:
+    """Fit every agent's reward.
+
+    Args:
+        stages: at least two stages.
+        game: the dynamics; its observations number the states by coordinates.
+        model: the reward model, `state` or `own_action`; any, if there are features.
+        discount: gamma.
+        known_policies, features, passes: as `malfl_algos.ma_lfl.alternation.alternate` takes them;
+            at most `PASSES` are made.
+
+    Returns:
+        One fit per agent. The evidence is that of the counts of all stages after the first, at the
+        settings of largest posterior density.
+    """
+    evaluation = ExactEvaluation(game, model, discount, 1.0, name=GRADIENT)
+    orders = coordinate_orders(game.observation_shape)
+    counts = [
+        np.stack([stage.action_counts(index) for stage in stages]) for index in range(game.n_agents)
+    ]
+    policies = [
+        smoothed_policy(own, pseudo_count=CONCENTRATION) if known is None else known
+        for own, known in zip(counts, known_policies, strict=True)
+    ]
+    priors = [_prior(game, own, model, n) for own, n in zip(features, game.n_actions, strict=True)]
+    last: list[GradientPosterior | None] = [None] * game.n_agents
+    fits: list[AgentFit] = []
+    for number in range(min(passes, PASSES)):
+        changes = [
+            _known(policies[index])
+            if known is not None
+            else _changes(counts[index].astype(float), last[index], orders)
+            for index, known in enumerate(known_policies)
+        ]
+        policies = [one.policies for one in changes]
+        fits = []
+        for index, own in enumerate(changes):
+            joint = [[policy[h] for policy in policies] for h in range(len(stages))]
+            rows = [
+                gradient_rows(
+                    evaluation,
+                    (stages[h], stages[h + 1]),
+                    (joint[h], joint[h + 1]),
+                    index,
+                    orders,
+                    change=own.change[h],
+                    variances=(own.variances[0][h], own.variances[1][h]),
+                    linked=own.linked and h > 0,
+                    features=features[index],
+                )
+                for h in range(len(stages) - 1)
+            ]
+            before = last[index]
+            found = _fitted(rows, orders, priors[index], before)
+            last[index] = found
+            moved = np.inf if before is None else _distance(found, before)
+            fits.append(
+                _agent_fit(found, priors[index], own, evaluation, number + 1, moved < CONVERGED)
+            )
+        if all(one.converged for one in fits):
+            break
+    return fits
+
+
+def _prior(
+    game: MarkovGame, features: FloatArray | None, model: RewardModel, n_actions: int
+) -> RewardPrior:
+    if features is not None:
+        return prior_of_weights(features)
+    coordinates = game.observation(np.arange(game.n_states))
+    return prior_of_states(coordinates, per_state=1 if model == "state" else n_actions)
+
+
+def _fitted(
+    rows: Sequence[GradientRows],
+    orders: Orders,
+    prior: RewardPrior,
+    before: GradientPosterior | None,
+) -> GradientPosterior:
+    start = None if before is None else before.settings
+    iterations = FIRST_ITERATIONS if start is None else LATER_ITERATIONS
+    return fit_gradient(rows, orders.order, prior, start=start, iterations=iterations)
+
+
+def _distance(now: GradientPosterior, before: GradientPosterior) -> float:
+    moved = now.mean - before.mean
+    return float(np.sqrt(moved @ now.precision @ moved / len(moved)))
+
+
+def _changes(counts: FloatArray, last: GradientPosterior | None, orders: Orders) -> _Changes:
+    """Estimate the policies of one stage after the other from counts and prediction.
+
+    A policy that is estimated badly makes one change too large and the next one too small. This
+    correlation is kept if errors are a part of the changes that counts. Otherwise it would only
+    cost time, and every policy is taken with what the stages before it say about it.
+    """
+    first = counts[0] + CONCENTRATION
+    before, error = np.log(first / first.sum(axis=1, keepdims=True)), 1 / first
+    policies = [np.exp(before)]
+    seen_before, seen_error = [before], [error]  # what the counts alone say
+    known_before, known_error = [before], [error]  # with the prediction
+    n_states, n_actions = first.shape
+    constant = 0.0
+    for h, n in enumerate(counts[1:]):
+        drift, spread = np.zeros(first.shape), np.full(first.shape, FIRST_SPREAD)
+        if last is not None:
+            drift, spread = _in_states(last.predicted[h], last.spread[h], orders, n_actions)
+        spread = spread + known_error[-1]
+        response, policy = working_response(known_before[-1] + drift, spread, n, temperature=1.0)
+        seen_before.append(response.mean)
+        seen_error.append(response.variance)
+        known_before.append(np.log(np.maximum(policy, 1e-300)))
+        known_error.append(1 / (1 / response.variance + 1 / spread))
+        policies.append(policy)
+        seen = int((n.sum(axis=1) > 0).sum())
+        constant += response.log_constant - seen * np.log(n_actions) / 2
+        unseen = (n_states - seen) * (n_actions - 1)
+        constant += unseen * np.log(2 * np.pi * UNSEEN) / 2  # these rows say nothing
+    seen_means, errors = np.array(seen_before), np.array(seen_error)
+    linked = _noisy(seen_means, errors)
+    earlier = seen_before if linked else known_before
+    doubts = errors if linked else np.array(known_error)
+    return _Changes(
+        seen_means[1:] - np.array(earlier)[:-1],
+        (doubts[:-1], errors[1:]),
+        linked,
+        np.array(policies),
+        constant,
+    )
+
+
+def _noisy(logs: FloatArray, errors: FloatArray) -> bool:
+    """Whether errors of log pi make up more than `LINKED` of the mean square of its changes."""
+    seen = np.isfinite(errors[1:]) & np.isfinite(errors[:-1])
+    change = np.diff(logs, axis=0)
+    change = change - change.mean(axis=-1, keepdims=True)
+    weight = np.where(seen, 1 / (errors[1:] + errors[:-1]), 0.0)
+    return bool(weight.sum() > 0 and seen.sum() > LINKED * (weight * change**2).sum())
+
+
+def _known(policies: FloatArray) -> _Changes:
+    logs = np.log(np.maximum(policies, 1e-300))
+    change = np.diff(logs, axis=0)
+    certain = np.full(change.shape, KNOWN_VARIANCE)
+    return _Changes(change, (certain, certain), False, policies, 0.0)
+
+
+def _in_states(
+    predicted: FloatArray, spread: FloatArray, orders: Orders, n_actions: int
+) -> tuple[FloatArray, FloatArray]:
+    """Expected change and its variance by state and action, from those of the rows."""
+    frame, basis, n_states = contrasts(n_actions), orders.basis, len(orders.basis)
+    change = basis @ predicted.reshape(n_states, -1) @ frame
+    table = spread.reshape(n_states, n_actions - 1, n_states, n_actions - 1)
+    variance = np.zeros(change.shape)
+    for i, own in enumerate(frame):
+        for j, other in enumerate(frame):
+            block = ((basis @ table[:, i, :, j]) * basis).sum(axis=1)
+            variance += block[:, None] * (own * other)
+    return change, np.maximum(variance, 1e-12)
+
+
+def _agent_fit(
+    found: GradientPosterior,
+    prior: RewardPrior,
+    changes: _Changes,
+    evaluation: ExactEvaluation,
+    number: int,
+    converged: bool,
+) -> AgentFit:
+    settings = found.settings
+    lows, highs = np.array(prior.bounds).T
+    at_bound = (settings.prior <= lows + 0.05) | (settings.prior >= highs - 0.05)
+    names = PRIOR_SETTINGS[: len(settings.prior)]
+    evidence = Evidence(
+        found.log_evidence + changes.log_constant,
+        float(np.exp(settings.noise.mean())),
+        1.0,
+        float(np.exp(settings.prior[:2]).sum()),
+        tuple(name for name, hit in zip(names, at_bound, strict=True) if hit),
+        retained=1.0,
+    )
+    further = {
+        "scale": "open",
+        "scale_reason": SCALE_REASON,
+        "order_weights": np.exp(settings.weights).tolist(),
+        "stage_noise": np.exp(settings.noise).tolist(),
+        "prior": dict(zip(names, np.exp(settings.prior).tolist(), strict=True)),
+    }
+    posterior = Posterior(found.mean, found.precision, found.information, evidence)
+    return AgentFit(posterior, changes.policies, evaluation, number, converged, further=further)
