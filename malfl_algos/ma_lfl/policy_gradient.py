@@ -120,8 +120,8 @@ def gradient_rows(
         agent_index: the agent.
         orders: the basis of functions of the state.
         change: estimated log pi_{h+1} - log pi_h, `(n_states, n_actions)`.
-        variances: of the errors of log pi_h and log pi_{h+1}, each of the same shape; infinite where
-            a state was not visited.
+        variances: of the errors of log pi_h and log pi_{h+1}, each of the same shape; infinite
+            where a state was not visited.
         linked: whether the stage before has the same error of log pi_h, with the opposite sign.
         features: `(n_unknowns, n_features)`, reward = features @ weights; None: every unknown is
             free.
