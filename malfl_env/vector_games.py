@@ -50,7 +50,8 @@ class GridWorldVector:
             its start, ignores its actions and gives reward 0. "Disabled": the caller resets it.
             `metadata["autoreset_mode"]` states the mode: the member of the enum, or the string
             under Gymnasium 1.0, which has no enum.
-        copy: whether results are new arrays; False: the next call overwrites them.
+        copy: whether results are new arrays; False: the next call overwrites them, but not
+            observations in another form than "cells".
         backend: "numpy"; "numba": a compiled step for games with joint tables (the first step of a
             process takes one or two seconds longer); "auto": numba for at most 1024 games, where
             it is faster, if it is installed and the game has joint tables. Results are equal to
