@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from gymnasium.spaces import Discrete
+from gymnasium.spaces import Discrete, MultiDiscrete
 from pettingzoo import ParallelEnv
 
 from malfl_env import MarkovGame
@@ -14,7 +14,7 @@ __all__ = ["TabularEnv"]
 
 
 class TabularEnv(ParallelEnv):  # type: ignore[misc]  # pettingzoo ships no types
-    """A game given as a table; every agent observes the number of the joint state.
+    """A game given as a table; every agent observes the digits of the joint state.
 
     Args:
         game: dynamics and rewards.
@@ -26,7 +26,7 @@ class TabularEnv(ParallelEnv):  # type: ignore[misc]  # pettingzoo ships no type
         self.game, self.max_cycles = game, max_cycles
         self.possible_agents = list(game.agents)
         self.agents: list[str] = []
-        self._observed_space = Discrete(game.n_states)
+        self._observed_space = MultiDiscrete(list(game.observation_shape))
         self._action_spaces = [Discrete(n) for n in game.n_actions]
         self._successors, self._probabilities = game.joint_successors()
         self._rng = np.random.default_rng()
@@ -37,7 +37,7 @@ class TabularEnv(ParallelEnv):  # type: ignore[misc]  # pettingzoo ships no type
         return self.game
 
     def observation_space(self, agent: str) -> Any:
-        """Numbers of joint states."""
+        """Digits of joint states."""
         return self._observed_space
 
     def action_space(self, agent: str) -> Any:
@@ -46,7 +46,7 @@ class TabularEnv(ParallelEnv):  # type: ignore[misc]  # pettingzoo ships no type
 
     def reset(
         self, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[dict[str, int], dict[str, dict[str, Any]]]:
+    ) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
         """Begin an episode in the game's start."""
         if seed is not None:
             self._rng = np.random.default_rng(seed)
@@ -75,5 +75,5 @@ class TabularEnv(ParallelEnv):  # type: ignore[misc]  # pettingzoo ships no type
             self.agents = []
         return parts
 
-    def _observed(self) -> dict[str, int]:
-        return dict.fromkeys(self.agents, self._state)
+    def _observed(self) -> dict[str, Any]:
+        return {agent: self.game.observation(self._state) for agent in self.agents}

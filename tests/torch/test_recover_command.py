@@ -8,6 +8,7 @@ import numpy as np
 from observer_cases import in_a_box
 
 from malfl_algos.cli.main import main
+from malfl_algos.networks.ranking import RankedRewards
 from malfl_algos.networks.recovered_functions import RecoveredFunctions
 
 
@@ -23,6 +24,7 @@ def test_rewards_of_a_trace_with_observations_are_functions(tmp_path, capsys):
     assert capsys.readouterr().out.endswith(": rewards of agent_0, agent_1\n")
     assert sorted(path.name for path in out.iterdir()) == [
         "diagnostics.json",
+        "result.json",
         "reward_functions.npz",
     ]
     assert json.loads((out / "diagnostics.json").read_text())["agent_0"]["n_stages"] == 4
@@ -31,6 +33,20 @@ def test_rewards_of_a_trace_with_observations_are_functions(tmp_path, capsys):
     values = found.reward("agent_0", steps.observations["agent_0"], steps.joint_actions)
     assert values.shape == (steps.n_steps,)
     assert np.all(np.isfinite(values))
+
+
+def test_rewards_by_ranking_are_functions_too(tmp_path, capsys):
+    trace = in_a_box()
+    trace.save(tmp_path / "trace")
+    out = tmp_path / "out"
+    recover = ["recover", str(tmp_path / "trace"), "--output-dir", str(out)]
+    assert main([*recover, "--observer", "trex", "--option=pairs=200"]) == 0
+    capsys.readouterr()
+    found = RankedRewards.load(out / "reward_functions.npz")
+    steps = trace.stages[0].transitions
+    values = found.reward("agent_1", steps.observations["agent_1"], steps.joint_actions)
+    assert values.shape == (steps.n_steps,)
+    assert found.diagnostics["agent_1"]["n_stages"] == 4
 
 
 def test_an_observer_of_tables_rejects_it_in_one_line(tmp_path, capsys):
