@@ -125,19 +125,17 @@ def scored(learned: Learned, plugin: PluginConfig) -> Iterator[dict[str, Any]]:
         InputError, ArithmeticError: if it rejects the game or the data.
     """
     started = perf_counter()
-    observed = observe(learned, plugin)
+    observed = observe(learned, plugin, judged=False)
     seconds = perf_counter() - started
     result, config = observed.recovered[""], learned.config
-    verdict = result.verdict
-    if not verdict.agents:
-        verdict = judge(
-            result,
-            learned.trace,
-            game=learned.game.without_rewards(),
-            discount=config.discount,
-            temperature=config.temperature,
-            observer=observed.observer,
-        )
+    verdict = judge(
+        result,
+        learned.trace,
+        game=learned.game.without_rewards(),
+        discount=config.discount,
+        temperature=config.temperature,
+        observer=observed.observer,
+    )
     states = reachable_states(learned.game)
     rows = []
     for index, agent in enumerate(learned.game.agents):

@@ -12,7 +12,7 @@ import json
 import sys
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -34,6 +34,7 @@ from study_plan import (
 )
 from study_tables import read_cell, read_cells, study_rows, write_study_tables
 
+from malfl_algos import judge
 from malfl_algos.experiments.cell import Learned, Observation, learn, observe
 from malfl_algos.experiments.config import PluginConfig
 from malfl_algos.experiments.jobs import plain, prepared_scoring
@@ -128,13 +129,25 @@ def scored(
         InputError, ArithmeticError: if it rejects the game or the data.
     """
     started = perf_counter()
-    observed = observe(learned, observer, policies_known=cell.data == KNOWN_POLICIES)
+    known = cell.data == KNOWN_POLICIES
+    observed = observe(learned, observer, policies_known=known, judged=False)
     common = {"observer": observer.label, "seconds": perf_counter() - started}
+    result = observed.recovered[""]
+    verdict = judge(
+        result,
+        learned.trace,
+        game=learned.game.without_rewards(),
+        discount=learned.config.discount,
+        temperature=learned.config.temperature,
+        known_policies=learned.truth.joint_policies if known else None,
+        observer=observed.observer,
+    )
+    judged = {"": replace(result, verdict=verdict)}
     held_out = _held_out(learned, observed) if cell.held_out else None
-    said = observed.recovered[""].diagnostics
+    said = result.diagnostics
     return [
         {**common, **row, **_diagnostics(said.get(row["agent"], {}))}
-        for row in scored_rows(base, observed.recovered, held_out=held_out)
+        for row in scored_rows(base, judged, held_out=held_out)
     ]
 
 

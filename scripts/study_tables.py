@@ -28,6 +28,7 @@ from malfl_algos.scores.prediction import PREDICTIONS
 from malfl_algos.scores.registry import score_names
 from malfl_algos.storage.durable import write_bytes
 from malfl_algos.storage.tables import write_table
+from malfl_algos.verdict.words import WORDS
 from malfl_env.errors import InputError
 
 __all__ = ["read_cell", "read_cells", "study_rows", "summarise", "write_study_tables"]
@@ -130,6 +131,7 @@ def write_study_tables(root: Path) -> str:
         )
     parts.append(f"## Settings chosen by the evidence\n\n{_chosen(rows)}")
     parts.append(f"## Median seconds of a recovery, all agents together\n\n{_seconds(rows)}")
+    parts.append(f"## Verdicts on the rewards, without ground truth\n\n{_verdicts(rows)}")
     rejected = _rejected(contents)
     if rejected:
         parts.append(f"## Rejected or not run\n\n{rejected}")
@@ -233,6 +235,19 @@ def _seconds(rows: Rows) -> str:
         cells = ["" if value is None else f"{value:.2f}" for value in own]
         lines.append((game, learner, observer, *cells))
     return _markdown(("game", "learner", "observer", *(f"data {name}" for name in data)), lines)
+
+
+def _verdicts(rows: Rows) -> str:
+    """Number of rewards by word, with the range of their Pearson r."""
+    lines = []
+    for key, own in _groups(rows).items():
+        cells = []
+        for word in WORDS:
+            found = [row["pearson"] for row in own if row.get("verdict") == word]
+            scored = [value for value in found if value is not None]
+            cells.append(f"{len(found)} ({_range(scored)})" if scored else str(len(found)))
+        lines.append((*key, *cells))
+    return _markdown((*KEYS, *WORDS), lines)
 
 
 def _groups(rows: Rows) -> dict[tuple[Any, ...], list[Row]]:

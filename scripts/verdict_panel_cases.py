@@ -61,7 +61,7 @@ def _grid(seed: int, **options: Any) -> MarkovGame:
     return markov_game(grid_world_v0.parallel_env(**options))
 
 
-def _foreign(seed: int, *, n_states: int = 40, deterministic: bool = False) -> MarkovGame:
+def _foreign(seed: int, *, n_states: int = 30, deterministic: bool = False) -> MarkovGame:
     """A random game of two agents with three and two actions, its rewards smooth in nothing."""
     rng = _rng("foreign", seed)
     shape = (n_states, 3, 2)
@@ -77,15 +77,15 @@ def _foreign(seed: int, *, n_states: int = 40, deterministic: bool = False) -> M
 
 
 def _ring(seed: int) -> MarkovGame:
-    """Two agents on rings of nine places; each moves left, moves right or stays."""
-    places = np.arange(9)
-    moves = np.stack([(places - 1) % 9, (places + 1) % 9, places], axis=1)
+    """Two agents on rings of six places; each moves left, moves right or stays."""
+    places = np.arange(6)
+    moves = np.stack([(places - 1) % 6, (places + 1) % 6, places], axis=1)
     successors = np.stack([moves, np.broadcast_to(places[:, None], moves.shape)], axis=-1)
     chance = np.broadcast_to([0.9, 0.1], successors.shape)
     factors = (Factor((0,), successors, chance), Factor((1,), successors, chance))
     apart = np.abs(places[:, None] - places[None, :])
-    apart = np.minimum(apart, 9 - apart).astype(float)
-    food = _rng("ring", seed).uniform(0, 4, size=9)
+    apart = np.minimum(apart, 6 - apart).astype(float)
+    food = _rng("ring", seed).uniform(0, 4, size=6)
     rewards = [(food[:, None] - apart).ravel(), (food[None, :] + apart).ravel()]
     return MarkovGame((3, 3), factors, 0).with_rewards(rewards)
 
@@ -104,7 +104,7 @@ GAMES: Mapping[str, tuple[Half, Callable[[int], MarkovGame]]] = {
     "ring": ("report", _ring),
     "foreign-deterministic": (
         "report",
-        lambda seed: _foreign(seed + 1000, n_states=60, deterministic=True),
+        lambda seed: _foreign(seed + 1000, n_states=36, deterministic=True),
     ),
 }
 """The half that each game belongs to, and the game of a seed."""

@@ -220,13 +220,17 @@ def _check_usable(stage: LearnedStage, config: ExperimentConfig, *, keep: bool) 
         )
 
 
-def observe(learned: Learned, plugin: PluginConfig, *, policies_known: bool = False) -> Observation:
+def observe(
+    learned: Learned, plugin: PluginConfig, *, policies_known: bool = False, judged: bool = True
+) -> Observation:
     """Let an observer recover rewards, from the perspective of the configuration.
 
     Args:
         learned: the cell.
         plugin: the observer.
         policies_known: whether an external observer knows all policies.
+        judged: whether results have a verdict: that from the whole trace, and those from fewer
+            stages where a verdict costs little.
 
     Raises:
         InputError: from the observer.
@@ -247,7 +251,7 @@ def observe(learned: Learned, plugin: PluginConfig, *, policies_known: bool = Fa
             seat=config.seat,
             policies=learned.truth.joint_policies if known else None,
             by=f"observer {plugin.label!r}",
-            judged=whole or getattr(observer, "cheap_verdict", False),
+            judged=judged and (whole or getattr(observer, "cheap_verdict", False)),
         )
 
     return Observation(observer, from_first(learned.trace.n_stages), from_first)

@@ -90,7 +90,7 @@ def judge(
             return not_measured("explained", f"ma-lfl-bellman cannot use this trace: {fault}")
         shared = _of_the_trace(problem)
         verdicts = {
-            agent: decide({**shared, **_of_the_agent(result, basis, index)})
+            agent: _of_numbers(result, basis, index, shared)
             for index, agent in enumerate(trace.agents)
             if agent in result.rewards
         }
@@ -186,6 +186,15 @@ def _is_ours(result: RecoveredRewards, trace: LearningTrace) -> bool:
         and all(result.diagnostics.get(agent, {}).get(name) is not None for name in needed)
         for agent in trace.agents
     )
+
+
+def _of_numbers(
+    result: RecoveredRewards, basis: _Basis, index: int, shared: Mapping[str, Any]
+) -> Verdict:
+    try:
+        return decide({**shared, **_of_the_agent(result, basis, index)})
+    except np.linalg.LinAlgError as fault:
+        return not_measured("explained", f"its equations cannot be solved: {fault}")
 
 
 def _of_the_trace(problem: Problem) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import isnan
 from typing import Any
 
 from malfl_algos.verdict.words import WORDS, Verdict, Word
@@ -188,9 +189,9 @@ def decide(
     missing = numbers.get("missing", {})
     for check in checks:
         value = numbers.get(check.name)
-        if value is None:
-            if check.needed:
-                why = missing.get(check.name, "not computed")
+        if value is None or isnan(value):
+            if check.needed or value is not None:
+                why = missing.get(check.name, "not computed" if value is None else "not a number")
                 found.append(("doubt", f"{check.name} is missing: {why}", ""))
             continue
         fields = _Fields({**numbers, "value": value})

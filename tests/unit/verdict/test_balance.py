@@ -13,6 +13,7 @@ from malfl_algos.verdict.balance import (
     chance_misfit,
     expected_arrivals,
     imbalance,
+    policy_misfit,
     repeated,
 )
 from malfl_env.markov_game import Factor, MarkovGame
@@ -71,6 +72,15 @@ def test_broken_steps_are_counted_within_episodes():
     states, after = np.array([0, 1, 2, 0, 5]), np.array([1, 2, 3, 1, 6])
     ends = np.array([False, False, True, False, True])
     assert broken_steps(states, after, ends) == pytest.approx(1 / 3)
+
+
+def test_actions_that_follow_known_policies_and_others_that_do_not():
+    rng = np.random.default_rng(0)
+    policies = rng.dirichlet(np.ones(4), size=(3, 50))
+    counts = rng.multinomial(200, policies)
+    assert policy_misfit(counts, policies) == pytest.approx(1, abs=0.2)
+    assert policy_misfit(counts, policies[::-1]) > 10
+    assert policy_misfit(np.zeros_like(counts), policies) is None
 
 
 def test_repeated_stages():

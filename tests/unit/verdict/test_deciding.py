@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from malfl_algos.verdict import Verdict
 from malfl_algos.verdict.deciding import CHECKS, Check, contradicted, decide, not_measured
-from malfl_algos.verdict.words import joined
+from malfl_algos.verdict.words import joined, verdict_from
 from malfl_env.errors import InputError
 
 CHECK = Check("share", 0.9, 0.5, True, "the share is {value:.2f} of {rule}", "try {rule}")
@@ -34,6 +36,19 @@ def test_a_missing_number_is_named_and_doubted():
     assert verdict.word == "doubt"
     assert verdict.reasons == ("share is missing: two stages are too few",)
     assert decide({"share": 1.0}, [CHECK, OTHER]).word == "believe"
+
+
+def test_what_is_not_a_number_is_never_believed():
+    assert decide({"share": float("nan")}, [CHECK]).word == "doubt"
+    assert decide({"share": 1.0, "error": float("nan")}, [CHECK, OTHER]).word == "doubt"
+
+
+def test_a_saved_verdict_comes_back():
+    verdict = joined({"a": decide({"share": 0.7}, [CHECK])})
+    assert verdict_from(json.loads(json.dumps(verdict.plain()))) == verdict
+    for damaged in (None, {}, {**verdict.plain(), "word": "perhaps"}, {"word": "doubt"}):
+        with pytest.raises(InputError):
+            verdict_from(damaged)
 
 
 def test_every_check_speaks_whatever_is_missing():

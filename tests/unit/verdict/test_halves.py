@@ -9,6 +9,7 @@ from scipy.stats import multivariate_normal
 from malfl_algos.verdict.agreement import agreement
 from malfl_algos.verdict.halves import (
     Improvement,
+    determined,
     halves,
     held_out,
     log_evidence,
@@ -72,6 +73,18 @@ def test_noise_that_is_larger_than_the_fit_says():
     found = held_out(small, np.eye(N_UNKNOWNS))
     assert found.misfit > 3
     assert found.p_value < 1e-6
+
+
+def test_directions_that_no_row_touches_are_not_determined():
+    rows = made(np.ones(N_UNKNOWNS))
+    blind = []
+    for own in rows:
+        k = own.coefficients.copy()
+        k[..., 0] = 0
+        blind.append(Improvement(k, own.response, own.counting, own.learning, own.predicted))
+    prior = np.eye(N_UNKNOWNS)
+    assert determined(total([sums_of(own) for own in rows]), prior) == N_UNKNOWNS
+    assert determined(total([sums_of(own) for own in blind]), prior) == N_UNKNOWNS - 1
 
 
 def test_halves_add_up_to_the_whole():
