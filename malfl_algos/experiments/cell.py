@@ -8,24 +8,19 @@ the number of workers do not matter.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any
 from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
 
-from malfl_algos.contract import (
-    LearnedStage,
-    Learner,
-    Observer,
-    Problem,
-    RecoveredRewards,
-    Verdict,
-)
+from malfl_algos.contract import LearnedStage, Learner, Observer
 from malfl_algos.experiments.config import ExperimentConfig, PluginConfig
+from malfl_algos.experiments.perspectives import Recovered, recover
 from malfl_algos.ground_truth import GroundTruth
 from malfl_algos.plugins.loading import (
     Kind,
@@ -36,10 +31,9 @@ from malfl_algos.plugins.loading import (
     plugin_class,
 )
 from malfl_algos.plugins.options import option_hints
-from malfl_algos.plugins.results import learned_stages, recovered_rewards
+from malfl_algos.plugins.results import learned_stages
 from malfl_algos.storage.origins import Origin
 from malfl_algos.trace import LearningTrace
-from malfl_algos.verdict.words import joined
 from malfl_env import MarkovGame
 from malfl_env.errors import InputError
 
@@ -48,6 +42,7 @@ __all__ = [
     "Observation",
     "Recovered",
     "check_parts",
+    "in_own_folder",
     "learn",
     "learner_rng",
     "make_learner",
@@ -58,9 +53,6 @@ __all__ = [
 ]
 
 FloatArray = NDArray[np.float64]
-Recovered = Mapping[str, RecoveredRewards]
-"""Results by the id of the observing agent; the key "" stands for an external observer, and for the
-joined results of two agents that observe each other."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -238,12 +230,17 @@ def observe(
     """
     config = learned.config
     known = policies_known or config.seat == "agent"
+    place = (learned.family, f"seed_{learned.seed}", plugin.label)
     observer = make_observer(config, plugin, seed=learned.seed)
+
+    def built(*further: str) -> Observer:
+        return make_observer(config, in_own_folder(plugin, *place, *further), seed=learned.seed)
 
     def from_first(n_stages: int) -> Recovered:
         whole = n_stages == learned.trace.n_stages
+        stages = f"stages_{n_stages}"
         return recover(
-            observer,
+            built(stages),
             learned.trace.first(n_stages),
             game=learned.game.without_rewards(),
             discount=config.discount,
@@ -252,113 +249,19 @@ def observe(
             policies=learned.truth.joint_policies if known else None,
             by=f"observer {plugin.label!r}",
             judged=judged and (whole or getattr(observer, "cheap_verdict", False)),
+            of_agent=lambda agent: built(stages, agent),
         )
 
     return Observation(observer, from_first(learned.trace.n_stages), from_first)
 
 
-def recover(
-    observer: Observer,
-    trace: LearningTrace,
-    *,
-    game: MarkovGame | None,
-    discount: float,
-    temperature: float,
-    seat: Literal["external", "agent"] = "external",
-    policies: Mapping[str, FloatArray] | None = None,
-    by: str = "the observer",
-    judged: bool = True,
-) -> Recovered:
-    """Recover rewards from a trace.
-
-    Args:
-        observer: the observer.
-        trace, game, discount, temperature: as for `Observer.recover`.
-        seat: the perspective: "external", or "agent": each agent in turn observes the others and
-            knows its own policies.
-        policies: per agent id the policies `(n_stages, n_states, n_actions)`, with at least the
-            stages of the trace. An external observer knows them all, an agent its own.
-        by: the observer's name in messages.
-        judged: whether to make the verdict. It costs a recovery by `ma-lfl-bellman`, except for the
-            results of `ma-lfl-bellman` and `ma-lfl-replay`.
-
-    Returns:
-        Perspective "external": one result for all agents. Perspective "agent": for two agents one
-        result, keyed by the observed agent; for more agents, one result per observing agent, about
-        all the others.
-
-    Raises:
-        InputError: from the observer.
-        PluginFault: if its result breaks the contract.
-    """
-    known = {agent: own[: trace.n_stages] for agent, own in (policies or {}).items()}
-
-    def result(known_policies: Mapping[str, FloatArray], wanted: Sequence[str]) -> RecoveredRewards:
-        problem = Problem(trace, game, discount, temperature, known_policies)
-        found = recovered_rewards(observer, problem, by=by, wanted=wanted)
-        noted = _noted(found, trace.n_stages)
-        if not judged:
-            return noted
-        from malfl_algos import judge
-
-        verdict = judge(
-            noted,
-            trace,
-            game=game,
-            discount=discount,
-            temperature=temperature,
-            known_policies=known_policies,
-            observer=observer,
-        )
-        return replace(noted, verdict=verdict)
-
-    if seat == "external":
-        return {"": result(known, trace.agents)}
-    by_observing = {}
-    for agent in trace.agents:
-        others = tuple(other for other in trace.agents if other != agent)
-        by_observing[agent] = _of_agents(result({agent: known[agent]}, others), others)
-    if trace.n_agents > 2:
-        return by_observing
-    return {"": _joined(by_observing)}
-
-
-def _noted(result: RecoveredRewards, n_stages: int) -> RecoveredRewards:
-    """The result with the number of its stages; held-out prediction needs to know the others."""
-    said = {agent: result.diagnostics.get(agent, {}) for agent in result.agents}
-    noted = {agent: {**own, "n_stages": n_stages} for agent, own in said.items()}
-    return replace(result, diagnostics={**result.diagnostics, **noted})
-
-
-def _of_agents(result: RecoveredRewards, agents: tuple[str, ...]) -> RecoveredRewards:
-    """The parts of a result that concern the given agents."""
-    parts: dict[str, Any] = {}
-    for part in fields(RecoveredRewards):
-        whole = getattr(result, part.name)
-        if isinstance(whole, Verdict):
-            own = {agent: whole.agents[agent] for agent in agents if agent in whole.agents}
-            parts[part.name] = joined(own) if own else whole
-            continue
-        kept = {agent: whole[agent] for agent in agents if agent in whole} if whole else whole
-        parts[part.name] = kept
-    return RecoveredRewards(**parts)
-
-
-def _joined(by_observing: Recovered) -> RecoveredRewards:
-    """One result from two, each about the agent that the other observes; agents in order."""
-    results = list(by_observing.values())[::-1]
-    parts: dict[str, Any] = {}
-    for part in fields(RecoveredRewards):
-        own = [getattr(result, part.name) for result in results]
-        if part.name == "verdict":
-            known = {agent: found for one in own for agent, found in one.agents.items()}
-            parts[part.name] = joined(known) if known else own[0]
-            continue
-        given = [mapping for mapping in own if mapping is not None]
-        parts[part.name] = (
-            {k: v for mapping in given for k, v in mapping.items()} if given else None
-        )
-    return RecoveredRewards(**parts)
+def in_own_folder(plugin: PluginConfig, *place: str) -> PluginConfig:
+    """The observer with a `checkpoint_dir` of its own, so that no fit meets those of another."""
+    folder = plugin.options.get("checkpoint_dir")
+    if not isinstance(folder, str):
+        return plugin
+    own = Path(folder).joinpath(*place)
+    return replace(plugin, options={**plugin.options, "checkpoint_dir": str(own)})
 
 
 def _check_size(observer: Any, label: str, game: MarkovGame, n_stages: int) -> None:

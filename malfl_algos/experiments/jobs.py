@@ -28,6 +28,7 @@ from malfl_algos.experiments.cell import (
     Learned,
     Observation,
     Recovered,
+    in_own_folder,
     learn,
     observe,
 )
@@ -169,7 +170,7 @@ def run_cell(run: SweepRun) -> Outcome:
         for plugin in run.config.observers:
             part = f"observer {plugin.label!r}"
             try:
-                rows += _plain_rows(learned, base, plugin)
+                rows += _plain_rows(learned, base, in_own_folder(plugin, run.id))
             except KeyboardInterrupt:
                 raise
             except BaseException as error:  # a plugin may raise anything

@@ -19,6 +19,9 @@ __all__ = ["Checkpoint", "Checkpoints"]
 
 KIND, VERSION = "malfl network checkpoint", 1
 
+_MOMENT = 600.0
+"""Seconds after which a partial file is no longer being written."""
+
 Arrays = dict[str, NDArray[Any]]
 
 
@@ -37,7 +40,8 @@ class Checkpoints:
 
     def __post_init__(self) -> None:
         if self.folder is not None and self.folder.is_dir():
-            clear_leftovers(self.folder, ".*")
+            # recent ones may be of another process, which writes the same fit at this moment
+            clear_leftovers(self.folder, ".*", older_than=_MOMENT)
 
     def named(self, name: str, **more: Any) -> Checkpoint | None:
         """Return the checkpoint of a part of the fit; `more` is added to its identity."""

@@ -13,6 +13,7 @@ import json
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from hashlib import sha256
@@ -173,9 +174,17 @@ def leftovers(root: Path, *patterns: str) -> list[Path]:
     return sorted(path for path in found if is_leftover(path.name))
 
 
-def clear_leftovers(root: Path, *patterns: str) -> None:
-    """Remove all leftovers; a replaced folder returns if its replacement is missing."""
+def clear_leftovers(root: Path, *patterns: str, older_than: float = 0.0) -> None:
+    """Remove leftovers; a replaced folder returns if its replacement is missing.
+
+    Args:
+        root, patterns: as in `leftovers`.
+        older_than: seconds since the last change of a leftover that is removed; more than 0 where
+            other processes may write in the folder.
+    """
     for path in leftovers(root, *patterns):
+        if older_than and not _is_older(path, older_than):
+            continue
         if path.name.endswith(_REPLACED):
             target = path.with_name(path.name[1 : -len(_REPLACED)])
             if not target.exists():
@@ -185,6 +194,13 @@ def clear_leftovers(root: Path, *patterns: str) -> None:
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
+
+
+def _is_older(path: Path, seconds: float) -> bool:
+    try:
+        return time.time() - path.stat().st_mtime > seconds
+    except OSError:  # another process has removed it
+        return False
 
 
 def sync_folder(folder: Path) -> None:
