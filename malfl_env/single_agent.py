@@ -174,6 +174,6 @@ def _numbering(env: ParallelEnv, agent: str) -> tuple[str, tuple[int, ...]]:
         return "cells", tuple(int(digit) for digit in space.nvec)
     if isinstance(space, Discrete) and space.start == 0:
         return "cells", (int(space.n),)
-    if isinstance(grid, GridWorld) and space == grid.observation_space(agent):
+    if isinstance(grid, GridWorld) and space == grid.observation_spaces.get(agent):
         return grid.observations, (grid.rules.size,) * (2 * grid.rules.n_agents)
     return "cells", ()

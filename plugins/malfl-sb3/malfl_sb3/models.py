@@ -45,8 +45,8 @@ _VEC_WRAPPERS = (VecNormalize, VecMonitor, VecTransposeImage, VecCheckNan)
 class Actor:
     """A model that acts by its present policy, as in training (`deterministic=False`).
 
-    It carries the state of a recurrent policy through an episode, and hands action masks to a
-    policy that takes them.
+    It carries the state of a recurrent policy through an episode, if `predict` takes `state`, and
+    hands on action masks, if it takes `action_masks`.
 
     Args:
         model: a stable-baselines3 model, or another object with a method `predict`. If the model's
@@ -58,6 +58,7 @@ class Actor:
         self._state: Any = None
         parameters = inspect.signature(model.predict).parameters
         self._takes_masks = "action_masks" in parameters
+        self._remembers = "state" in parameters
 
     def begin(self) -> None:
         """Forget the episode before."""
@@ -76,7 +77,7 @@ class Actor:
             if normalise is not None:
                 observation = normalise.normalize_obs(observation)
         options: dict[str, Any] = {}
-        if self._state is not None:
+        if self._remembers and self._state is not None:
             options = {"state": self._state, "episode_start": np.array([False])}
         if self._takes_masks and mask is not None:
             options["action_masks"] = mask

@@ -7,6 +7,7 @@ import copy
 import gymnasium
 import numpy as np
 import pytest
+from pettingzoo.utils import BaseParallelWrapper
 
 from malfl_env import grid_world_v0, markov_game, single_agent_env
 
@@ -141,3 +142,20 @@ def test_rendering_is_the_games() -> None:
 def test_bad_options_are_named(options: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         single_agent_env(**options)
+
+
+def test_observations_that_do_not_number_a_state_need_a_callable() -> None:
+    class Renamed(BaseParallelWrapper):
+        """Agents of other names, whose observations do not number the joint state."""
+
+        possible_agents = ("left", "right")
+
+        def observation_space(self, agent: str) -> gymnasium.spaces.Box:
+            return gymnasium.spaces.Box(0.0, 1.0, (4,))
+
+        def action_space(self, agent: str) -> gymnasium.spaces.Discrete:
+            return gymnasium.spaces.Discrete(5)
+
+    env = Renamed(grid_world_v0.parallel_env(observations="coordinates"))
+    with pytest.raises(ValueError, match="the table of right must be a callable"):
+        single_agent_env(env, agent="left", policies={"right": np.full((81, 5), 0.2)})
