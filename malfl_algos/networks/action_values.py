@@ -7,29 +7,42 @@ fixed point involves no squared residual of next-step values. A sampled squared 
 penalise the randomness of the other agents' moves, and would flatten the values.
 
 `soft_rows` is for learners whose next policy is exp(q / alpha), (6). Gradient and trust-region
-learners, PPO for example, start from their last policy instead. Mirror descent is the plain form:
+learners, PPO for example, start from their last policy instead. With x_h = alpha log pi_h,
 
-    pi_{h+1}(a | o) proportional to pi_h(a | o) exp(q_h(o, a) / alpha),
+    x_{h+1}(o, a) = rho x_h(o, a) + (1 - rho) q_h(o, a) + a constant per observation,
 
-with q_h the unregularised action values of stage h. Summed from the first
-stage on, alpha log pi_{h+1} = alpha log pi_0 + q_0 + ... + q_h up to a constant per observation.
-`proximal_rows` uses this sum and not the single moves. A single move is small, and would have to be
-estimated as the difference of two estimates.
+rho = 0 being (6) and rho = 1, with a step of 1, mirror descent: x_{h+1} = x_h + q_h with q_h the
+unregularised action values of stage h. Applied from the first stage on, x_{h+1} is rho^{h+1} x_0
+plus a weighted sum of q_0, ..., q_h. `kept_rows` uses this sum and not the single moves. A single
+move is small, and would have to be estimated as the difference of two estimates.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from malfl_algos.ma_lfl.improvement import step_of
 from malfl_algos.networks.dynamics import RIDGE, Dynamics, Probabilities, moments, parts_of
 from malfl_algos.networks.features import RewardFeatures
 from malfl_algos.networks.gathering import Gathered, IntArray
 
-__all__ = ["StageRows", "ValueModel", "action_values", "proximal_rows", "soft_rows", "value_map"]
+__all__ = [
+    "Drawn",
+    "StageRows",
+    "StageValues",
+    "ValueModel",
+    "action_values",
+    "drawn_rows",
+    "kept_rows",
+    "retained_rows",
+    "soft_rows",
+    "stage_values",
+    "value_map",
+]
 
 FloatArray = NDArray[np.float64]
 
@@ -166,49 +179,95 @@ def soft_rows(
     return found
 
 
-def proximal_rows(
-    model: ValueModel, *, temperature: float, max_rows: int, rng: np.random.Generator
+Drawn = tuple[IntArray, FloatArray]
+"""Row numbers of observations of a stage, and the counts of the own actions there."""
+StageValues = tuple[FloatArray, FloatArray, FloatArray]
+"""The results of `action_values`."""
+
+
+def drawn_rows(
+    model: ValueModel, n_moves: int, *, max_rows: int, rng: np.random.Generator
+) -> list[Drawn]:
+    """Draw the observations of the stages 1 to n_moves; arguments as in `soft_rows`."""
+    return [_played_rows(model, stage + 1, max_rows, rng) for stage in range(n_moves)]
+
+
+def stage_values(
+    model: ValueModel, drawn: Sequence[Drawn], *, temperature: float
+) -> Iterator[StageValues]:
+    """Yield for every stage h its action values at the observations drawn from later stages."""
+    for stage in range(len(drawn)):
+        later = np.concatenate([rows for rows, _ in drawn[stage:]])
+        yield action_values(model, stage, later, temperature=temperature)
+
+
+def kept_rows(
+    model: ValueModel,
+    drawn: Sequence[Drawn],
+    values: Iterable[StageValues],
+    *,
+    retained: float,
+    temperature: float,
 ) -> list[StageRows]:
     """Return the evidence of each stage but the first, given the policies of the first.
 
     Args:
-        model, max_rows, rng: as in `soft_rows`.
-        temperature: alpha, the inverse of the learners' step size.
+        model: as in `soft_rows`.
+        drawn: observations of every stage but the first.
+        values: `stage_values` there; for rho = 1 those without entropy bonus, at temperature 0.
+        retained: rho, the share of its log policy that the learner keeps.
+        temperature: alpha; for rho = 1 the inverse of the learners' step size.
 
     Returns:
-        Per stage h, at observations of stage h + 1. The coefficients are the sum of those of
-        q_0 .. q_h, and the offset is alpha log pi_0. The errors of the regressions of different
+        Per stage h, at observations of stage h + 1. The errors of the regressions of different
         stages are taken to be independent.
     """
-    gathered = model.gathered
-    drawn = [_played_rows(model, stage + 1, max_rows, rng) for stage in range(model.n_moves)]
+    gathered, step = model.gathered, step_of(retained)
     starts = np.cumsum([0, *(len(rows) for rows, _ in drawn)])
     everywhere = np.concatenate([rows for rows, _ in drawn])
     total = np.zeros((len(everywhere), gathered.n_own, model.reward.map.n_features))
+    first = model.probabilities(everywhere, 0)[gathered.agent_index]
+    offset = temperature * np.log(np.maximum(first, 1e-300))
     leverages: list[FloatArray] = []
     found = []
-    for stage, (rows, played) in enumerate(drawn):
+    for stage, ((rows, played), (q, leverage, weights)) in enumerate(
+        zip(drawn, values, strict=True)
+    ):
         later, own = slice(starts[stage], None), slice(starts[stage], starts[stage + 1])
-        q, leverage, values = action_values(model, stage, everywhere[later], temperature=0.0)
-        total[later] += q[..., :-1]
-        leverages.append(leverage)
-        first = model.probabilities(rows, 0)[gathered.agent_index]
+        total[later] = retained * total[later] + step * q[..., :-1]
+        offset[later] = retained * offset[later] + (1 - retained) * q[..., -1]
+        leverages = [retained**2 * past for past in leverages]
+        leverages.append(step**2 * leverage)
         found.append(
             StageRows(
                 stage,
                 rows,
                 total[own],
-                temperature * np.log(np.maximum(first, 1e-300)),
+                offset[own],
                 played,
                 np.zeros(played.shape),
                 {
                     past: of_past[starts[stage] - starts[past] :][: len(rows)]
                     for past, of_past in enumerate(leverages)
                 },
-                values,
+                weights,
             )
         )
     return found
+
+
+def retained_rows(
+    model: ValueModel,
+    *,
+    retained: float,
+    temperature: float,
+    max_rows: int,
+    rng: np.random.Generator,
+) -> list[StageRows]:
+    """Return the evidence of all stages but the first for one rho > 0; see `kept_rows`."""
+    drawn = drawn_rows(model, model.n_moves, max_rows=max_rows, rng=rng)
+    values = stage_values(model, drawn, temperature=temperature if retained < 1 else 0.0)
+    return kept_rows(model, drawn, values, retained=retained, temperature=temperature)
 
 
 def _played_rows(

@@ -68,7 +68,9 @@ def fit_agent(
         {
             "form": fitting.options.form,
             "reward_model": fitting.options.reward_model,
-            "improvement": fitting.options.improvement,
+            "improvement": details[0].get("improvement", 0.0),
+            "improvement_interval": details[0].get("improvement_interval"),
+            "scale": details[0].get("scale", "temperature"),
             "discount": fitting.discount,
             "n_observations": len(gathered.inputs),
             "n_distinct_steps": sum(len(steps.here) for steps in gathered.stages),

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from malfl_algos.ma_lfl.inference import Given
-from malfl_algos.networks.action_values import StageRows, ValueModel, proximal_rows, soft_rows
+from malfl_algos.networks.action_values import StageRows, ValueModel, retained_rows, soft_rows
 from malfl_algos.networks.checkpoints import Checkpoints
 from malfl_algos.networks.dynamics import Dynamics, parts_of
 from malfl_algos.networks.estimated_policies import EstimatedPolicies
@@ -29,6 +29,7 @@ from malfl_algos.networks.features import (
     with_actions,
 )
 from malfl_algos.networks.gathering import Gathered, IntArray
+from malfl_algos.networks.kept import Kept, search_kept
 from malfl_algos.networks.last_layer import LastLayer, fit_last_layer, prediction
 from malfl_algos.networks.logging import Log
 from malfl_algos.networks.options import FitOptions
@@ -170,17 +171,42 @@ def fit_member(fit: MemberFit) -> tuple[Member, Details]:
     if fit.options.reward_model != "state":
         reward = fit.reward(_action_map(fit, reward.acting, generator))
     model = _value_model(fit, trunk(fit.gathered.inputs), reward)
-    rows = (proximal_rows if fit.options.improvement == "proximal" else soft_rows)(
-        model,
-        temperature=fit.fitting.temperature,
-        max_rows=fit.options.max_rows,
-        rng=np.random.default_rng(fit.fitting.sequence(*fit.key, 4)),
-    )
-    layer = _last_layer(fit, rows, model.dynamics)
-    detail = _details(layer)
+    kept = _kept(fit, model)
+    rows = _rows(fit, model, kept.retained)
+    layer = _last_layer(fit, rows, model.dynamics, kept.retained)
+    detail = {**_details(layer), **kept.details()}
     if fit.number == 0:
         detail["prediction"] = _prediction(fit, rows, model.dynamics, layer.step_size)
     return Member(reward, layer.mean, layer.covariance, _centre(fit, reward)), detail
+
+
+def _rows(fit: MemberFit, model: ValueModel, retained: float) -> list[StageRows]:
+    shared: dict[str, Any] = {
+        "temperature": fit.fitting.temperature,
+        "max_rows": fit.options.max_rows,
+        "rng": np.random.default_rng(fit.fitting.sequence(*fit.key, 4)),
+    }
+    return (
+        retained_rows(model, retained=retained, **shared)
+        if retained
+        else soft_rows(model, **shared)
+    )
+
+
+def _kept(fit: MemberFit, model: ValueModel) -> Kept:
+    """Return the share rho that is given, was chosen before, or has the largest evidence."""
+    given = fit.options.retained
+    if given is not None:
+        return Kept(given)
+    if fit.chosen is not None:
+        return Kept(float(fit.chosen["improvement"]))
+    return search_kept(
+        model,
+        _rules(fit, 0.0),
+        temperature=fit.fitting.temperature,
+        max_rows=fit.options.max_rows,
+        seed=fit.fitting.sequence(*fit.key, 6),
+    )
 
 
 def _fit_potentials(fit: MemberFit) -> Potentials:
@@ -263,7 +289,9 @@ def _centre(fit: MemberFit, reward: RewardFeatures) -> FloatArray:
     return np.asarray(sums / total)
 
 
-def _last_layer(fit: MemberFit, rows: Sequence[StageRows], dynamics: Dynamics) -> LastLayer:
+def _last_layer(
+    fit: MemberFit, rows: Sequence[StageRows], dynamics: Dynamics, retained: float
+) -> LastLayer:
     """Infer the last layer, under the chosen learning rule or that of largest evidence."""
     options, temperature = fit.options, fit.fitting.temperature
 
@@ -276,7 +304,7 @@ def _last_layer(fit: MemberFit, rows: Sequence[StageRows], dynamics: Dynamics) -
         )
         return fitted(fit.chosen["step_size"], Given(noise, scale, prior))
     best = max(
-        (fitted(rule, None) for rule in _rules(fit)),
+        (fitted(rule, None) for rule in _rules(fit, retained)),
         key=lambda one: one.evidence.log_evidence or -np.inf,
     )
     if options.prior_variance is None:
@@ -286,10 +314,10 @@ def _last_layer(fit: MemberFit, rows: Sequence[StageRows], dynamics: Dynamics) -
     return fitted(best.step_size, given)
 
 
-def _rules(fit: MemberFit) -> list[float | None]:
+def _rules(fit: MemberFit, retained: float) -> list[float | None]:
     """Return the candidate learning rules; see the step size of `fit_last_layer`."""
     options = fit.options
-    if options.learner == "exact" or options.improvement == "proximal":
+    if options.learner == "exact" or retained:
         return [None]
     if options.learner == "td":
         return [options.step_size]

@@ -27,9 +27,11 @@ class FitOptions:
         learner: `exact`: the learners' action values solve equation (5); `td`: learners update a
             table from 0 in every stage, so that an action tried more often is closer to its value;
             `auto`: the evidence decides if observations repeat, else `exact`.
-        improvement: `soft`: the next policy is proportional to exp(q / alpha), equation (6);
+        improvement: share rho of its log policy that a learner keeps in an improvement. 0 or
+            `soft`: the next policy is proportional to exp(q / alpha), equation (6); 1 or
             `proximal`: it is the last policy times exp(q / alpha), q without entropy bonus, nearly
-            as in gradient learners (PPO). The temperature is then the inverse of their step size.
+            as in gradient learners (PPO), and the temperature is the inverse of their step size;
+            `auto`: chosen by the evidence.
         step_size: step size beta of td learners.
         prior_variance: prior variance of a weight of the last layer, in units of alpha squared;
             null: the value that maximises the evidence (the marginal likelihood). The evidence
@@ -62,7 +64,7 @@ class FitOptions:
     form: Literal["bellman", "potentials"] = "bellman"
     reward_model: RewardModel = "state"
     learner: Literal["auto", "exact", "td"] = "auto"
-    improvement: Literal["soft", "proximal"] = "soft"
+    improvement: float | Literal["auto", "soft", "proximal"] = "auto"
     prior_variance: float | None = None
     step_size: float = 0.1
     trunk: Literal["random", "policies", "potentials"] = "random"
@@ -84,7 +86,6 @@ class FitOptions:
             "form": ("bellman", "potentials"),
             "reward_model": ("state", "own_action", "joint"),
             "learner": ("auto", "exact", "td"),
-            "improvement": ("soft", "proximal"),
             "trunk": ("random", "policies", "potentials"),
             "dynamics": ("auto", "joint", "own"),
         }
@@ -93,12 +94,33 @@ class FitOptions:
                 raise InputError(
                     f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}"
                 )
-        if self.improvement == "proximal" and (self.form != "bellman" or self.learner == "td"):
-            raise InputError(
-                "improvement: proximal needs form: bellman and learner: auto or exact, got form: "
-                f"{self.form} and learner: {self.learner}"
-            )
+        self._check_improvement()
         self._check_numbers()
+
+    @property
+    def retained(self) -> float | None:
+        """rho; None if the evidence chooses it."""
+        if self.improvement == "auto":
+            return None if self.form == "bellman" and self.learner != "td" else 0.0
+        named = {"soft": 0.0, "proximal": 1.0}
+        return named.get(str(self.improvement), self.improvement)  # type: ignore[arg-type]
+
+    def _check_improvement(self) -> None:
+        words = ("auto", "soft", "proximal")
+        if isinstance(self.improvement, str):
+            allowed = self.improvement in words
+        else:
+            allowed = 0 <= self.improvement <= 1
+        if not allowed:
+            raise InputError(
+                f"improvement must be one of {', '.join(words)}, or a number in [0, 1], got "
+                f"{self.improvement!r}"
+            )
+        if self.retained and (self.form != "bellman" or self.learner == "td"):
+            raise InputError(
+                f"improvement: {self.improvement} needs form: bellman and learner: auto or exact, "
+                f"got form: {self.form} and learner: {self.learner}"
+            )
 
     def _check_numbers(self) -> None:
         for name in ("ensemble", "epochs", "batch_size", "max_rows"):

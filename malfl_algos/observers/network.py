@@ -71,7 +71,7 @@ class MaLflNetwork(FitOptions):
             game: of a tabular trace, read for its observations alone: tables are recovered. None:
                 an agent observes what the trace holds, or else the joint state's number.
             discount: must be given.
-            temperature: alpha, must be given.
+            temperature: alpha; None: the reward is in units of the temperature.
             known_policies: take the place of estimates in the others' moves and in the values.
 
         Raises:
@@ -81,7 +81,8 @@ class MaLflNetwork(FitOptions):
         """
         problem = Problem(trace, game, discount, temperature, known_policies)
         problem.require_stages()
-        scale = {"discount": problem.given("discount"), "temperature": problem.given("temperature")}
+        unit = 1.0 if problem.temperature is None else problem.temperature
+        scale = {"discount": problem.given("discount"), "temperature": unit}
         if not trace.is_tabular or (game is None and trace.spaces is not None):
             return self._fitted(trace, problem.known, **scale)
         found = self._fitted(trace.with_observations(game), problem.known, **scale)

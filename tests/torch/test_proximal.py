@@ -9,7 +9,7 @@ from scipy.special import log_softmax
 
 from malfl_algos import LearningTrace
 from malfl_algos.ma_lfl.inference import Given
-from malfl_algos.networks.action_values import ValueModel, proximal_rows, soft_rows
+from malfl_algos.networks.action_values import ValueModel, retained_rows, soft_rows
 from malfl_algos.networks.dynamics import Dynamics
 from malfl_algos.networks.features import RewardFeatures
 from malfl_algos.networks.last_layer import fit_last_layer
@@ -83,7 +83,7 @@ def recovered(stages, model, given):
 def test_the_true_reward_gives_the_policies_of_all_stages(exact):
     game, agent, policies, model = exact
     weights = np.concatenate([[0.0], game.reward(agent), [0.0]])
-    for one in proximal_rows(model, **options()):
+    for one in retained_rows(model, retained=1.0, **options()):
         predicted = (one.coefficients @ weights + one.offset) / TEMPERATURE
         expected = policies[one.stage + 1][agent][one.rows]
         assert np.exp(log_softmax(predicted, axis=1)) == pytest.approx(expected, abs=1e-3)
@@ -94,7 +94,7 @@ def test_exact_data_give_the_true_reward_and_under_soft_improvement_a_worse_one(
     game, agent, _, model = exact
     truth = game.reward(agent) - game.reward(agent).mean()
     given = Given(1e-6, 1e-12, 100.0)
-    own = recovered(proximal_rows(model, **options()), model, given)
+    own = recovered(retained_rows(model, retained=1.0, **options()), model, given)
     assert own == pytest.approx(truth, abs=0.1)
     other = recovered(soft_rows(model, **options()), model, given)
     assert np.sqrt(np.mean((other - truth) ** 2)) > 5 * np.sqrt(np.mean((own - truth) ** 2))
@@ -136,7 +136,10 @@ def test_rewards_are_recovered_from_played_steps():
             np.corrcoef(found.rewards[agent], game.reward(index))[0, 1]
             for index, agent in enumerate(game.agents)
         ]
-        assert found.diagnostics["agent_0"]["improvement"] == improvement
+        assert (
+            found.diagnostics["agent_0"]["improvement"]
+            == {"proximal": 1.0, "soft": 0.0}[improvement]
+        )
     assert min(correlations["proximal"]) > 0.9
     assert np.mean(correlations["soft"]) < np.mean(correlations["proximal"]) - 0.1
 
