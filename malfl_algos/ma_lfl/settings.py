@@ -37,6 +37,11 @@ SEARCH_STAGES, SEARCH_PASSES = 4, 2
 """Number of stages, and of iterations, on which unknown settings are chosen."""
 LINEARISED_PASSES = 2
 """Number of further iterations for models that are linearised at the last iteration's reward."""
+CARRIED_MARGIN, SURE_MARGIN = 30.0, 150.0
+"""Rules of learners that carry their q over win over the others if the log evidence of all stages
+is higher by more than the first. Where that of the first stages is higher by more than the second,
+the first stages decide.
+"""
 GRADIENT_MARGIN = 50.0
 """The rule `policy-gradient` must raise the log evidence by more than this. Its many settings are
 fitted, not integrated out, which favours it by about as much.
@@ -106,6 +111,7 @@ def choose_settings(
     step_size: float | None,
     improvement: float | None = 0.0,
     gradient: bool = False,
+    whole: Callable[[dict[str, Any]], float] | None = None,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Choose every setting that is None by largest evidence, one after the other.
 
@@ -117,6 +123,8 @@ def choose_settings(
         improvement: share rho that the learners keep of their log policy; None: unknown.
         gradient: whether `policy-gradient` is one more possible rule. Such learners keep all of
             their log policy, so the setting `improvement` is then 1.
+        whole: as `evidence`, from all stages, for rules that the first stages do not tell apart;
+            None: `evidence`.
 
     Returns:
         The settings, and by name of a setting the evidence of every choice that was tried. The
@@ -133,7 +141,15 @@ def choose_settings(
         improvement = settings["improvement"] = 1.0
 
     def choose_rule() -> None:
-        _choose_rule(evidence, rules, settings, searches, rule=rule, improvement=improvement)
+        _choose_rule(
+            evidence,
+            whole or evidence,
+            rules,
+            settings,
+            searches,
+            rule=rule,
+            improvement=improvement,
+        )
         if gradient and rule is None:
             _try_gradient(evidence, settings, searches)
 
@@ -161,6 +177,7 @@ def choose_settings(
 
 def _choose_rule(
     evidence: Callable[[dict[str, Any]], float],
+    whole: Callable[[dict[str, Any]], float],
     rules: Sequence[str],
     settings: dict[str, Any],
     searches: dict[str, Any],
@@ -170,29 +187,57 @@ def _choose_rule(
 ) -> None:
     """Choose the learners' rule and the share rho together, into `settings` and `searches`.
 
-    rho = 0 wins unless some rho > 0 is better by more than `RETAINING_MARGIN`.
+    rho = 0 wins unless some rho > 0 is better by more than `RETAINING_MARGIN`. Rules whose learners
+    carry their q over have to be better than the others by `CARRIED_MARGIN`.
     """
-    tables: dict[float | None, dict[str, float]] = {}
-    for retained in (0.0, None) if improvement is None else (improvement,):
-        if rule is None or improvement is None:
-            tables[retained] = {
-                one: evidence({**settings, "rule": one, "improvement": retained})
-                for one in (rules if rule is None else (rule,))
-                if retained == 0 or not follows_q(one)
-            }
-    tables = {retained: table for retained, table in tables.items() if table}
-    if not tables:
+    if rule is not None and improvement is not None:
         return
-    best = {retained: max(table.values()) for retained, table in tables.items()}
-    chosen = next(iter(tables))
-    if None in best and best[None] > best[0.0] + RETAINING_MARGIN:
-        chosen = None
-    table = tables[chosen]
-    settings.update(rule=max(table, key=table.__getitem__), improvement=chosen)
+    table: dict[tuple[str, float | None], float] = {
+        (one, retained): evidence({**settings, "rule": one, "improvement": retained})
+        for retained in ((0.0, None) if improvement is None else (improvement,))
+        for one in (rules if rule is None else (rule,))
+        if retained == 0 or not follows_q(one)
+    }
+    if not table:
+        return
+    chosen = _best({key: value for key, value in table.items() if not follows_q(key[0])})
+    carried = _best({key: value for key, value in table.items() if follows_q(key[0])})
+    if chosen is None:
+        chosen = carried
+    elif carried is not None and table[carried] > table[chosen]:
+        sure = table[carried] > table[chosen] + SURE_MARGIN
+        values = {
+            key: whole({**settings, "rule": key[0], "improvement": key[1]})
+            for key in (() if sure else (chosen, carried))
+        }
+        if sure or values[carried] > values[chosen] + CARRIED_MARGIN:
+            chosen = carried
+        searches["all stages"] = {_words(key): value for key, value in values.items()}
+    assert chosen is not None
+    settings.update(rule=chosen[0], improvement=chosen[1])
     if rule is None:
-        searches["rule"] = table
+        kept = {key[0]: value for key, value in table.items() if key[1] == chosen[1]}
+        searches["rule"] = kept
     if improvement is None:
-        searches["improvement"] = {"0": tables[0.0], "> 0": tables.get(None, {})}
+        searches["improvement"] = {
+            words: {key[0]: value for key, value in table.items() if key[1] == retained}
+            for words, retained in (("0", 0.0), ("> 0", None))
+        }
+
+
+def _best(table: dict[tuple[str, float | None], float]) -> tuple[str, float | None] | None:
+    """The rule and rho of largest evidence; rho > 0, given as None, by `RETAINING_MARGIN`."""
+    if not table:
+        return None
+    kept = {key: value for key, value in table.items() if key[1] is None}
+    others = {key: value for key, value in table.items() if key[1] is not None}
+    best = max(others or kept, key=table.__getitem__)
+    other = max(kept or others, key=table.__getitem__)
+    return other if table[other] > table[best] + RETAINING_MARGIN else best
+
+
+def _words(key: tuple[str, float | None]) -> str:
+    return key[0] if key[1] == 0 else f"{key[0]}, rho {'> 0' if key[1] is None else key[1]}"
 
 
 def _try_gradient(

@@ -205,8 +205,15 @@ class BayesianObserver(ABC):
             passes = SEARCH_PASSES + linearised
             return _evidence(fits(settings, n_stages=SEARCH_STAGES, passes=passes))
 
+        done: dict[tuple[Any, ...], list[AgentFit]] = {}
+
         def whole(settings: Settings, stagewise: StageKind) -> list[AgentFit]:
-            return fits(settings, n_stages=trace.n_stages, passes=self.passes, stagewise=stagewise)
+            key = (*sorted(settings.items()), stagewise)
+            if key not in done:
+                done[key] = fits(
+                    settings, n_stages=trace.n_stages, passes=self.passes, stagewise=stagewise
+                )
+            return done[key]
 
         rules = self._rules()
         with one_blas_thread():  # matrices are small, and sums must not depend on the threads
@@ -218,6 +225,7 @@ class BayesianObserver(ABC):
                 step_size=self.step_size,
                 improvement=self._improvement(trace),
                 gradient=self._gradient_possible(trace),
+                whole=lambda settings: _evidence(whole(settings, "same")),
             )
             final, searches["stages"] = self._by_stages(partial(whole, settings))
         chosen = {
