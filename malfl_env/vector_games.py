@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from malfl_env.checks import check_choice, check_count, check_table_bytes, is_sequence
 from malfl_env.errors import InputError
 from malfl_env.grid_world import GridWorld
-from malfl_env.observations import observations_of
 from malfl_env.rules import ACTIONS
 from malfl_env.vector_tables import JOINT_ENTRIES, CellTables, JointTables, joint_entries, slipped
 
@@ -50,8 +49,7 @@ class GridWorldVector:
             its start, ignores its actions and gives reward 0. "Disabled": the caller resets it.
             `metadata["autoreset_mode"]` states the mode: the member of the enum, or the string
             under Gymnasium 1.0, which has no enum.
-        copy: whether results are new arrays; False: the next call overwrites them, but not
-            observations in another form than "cells".
+        copy: whether results are new arrays; False: the next call overwrites them.
         backend: "numpy"; "numba": a compiled step for games with joint tables (the first step of a
             process takes one or two seconds longer); "auto": numba for at most 1024 games, where
             it is faster, if it is installed and the game has joint tables. Results are equal to
@@ -86,21 +84,23 @@ class GridWorldVector:
             )
         env = GridWorld(**options)
         self.rules = env.rules
-        self._form, self._shape = env.observations, (env.rules.size,) * (2 * env.rules.n_agents)
         self.max_cycles = min(env.max_cycles, 2**62)  # fits the arrays, and no episode is that long
         n_agents = self.n_agents = self.rules.n_agents
-        n_numbers = 0 if self._form == "cells" else env.state_space.shape[0]
+        self._space = env.state_space
+        n_numbers = max(0, self._space.shape[0] - 2 * n_agents)  # more than rows and columns
         n_bytes = 8 * n_games * (10 * n_agents + 4 + n_numbers)
         check_table_bytes(n_bytes, f"a batch of {n_games} games")
         compiled = _compiled(backend, joint_entries(self.rules), n_games)
         self._tables: JointTables | CellTables
         if joint_entries(self.rules) <= JOINT_ENTRIES:
-            self._tables = JointTables(self.rules, env.agent_rewards, compiled=compiled)
+            self._tables = JointTables(
+                self.rules, env.agent_rewards, form=env.observations, compiled=compiled
+            )
         else:
-            self._tables = CellTables(self.rules, env.agent_rewards)
+            self._tables = CellTables(self.rules, env.agent_rewards, form=env.observations)
         self.np_random = np.random.default_rng()
         self._states = self._tables.begin(n_games)
-        self._start = np.array(self.rules.starts).reshape(-1)
+        self._start = env.state()
         self._chosen = np.empty((n_games, n_agents), dtype=np.int64)
         self._moved = np.empty_like(self._chosen)
         self._draws = np.empty((n_games, n_agents))
@@ -144,7 +144,7 @@ class GridWorldVector:
         if self._over is not None:
             left = self._over & ~mask
             self._over = left if left.any() else None
-        return self._shown(observations), {}
+        return observations, {}
 
     def step(self, actions: Any) -> Batch:
         """Move all agents of all games.
@@ -184,17 +184,13 @@ class GridWorldVector:
         if self._clock == self._next_end:
             np.equal(self._ends, self._clock, out=truncations)
             infos = self._end(truncations, observations)
-        return self._shown(observations), rewards, terminations, truncations, infos
+        return observations, rewards, terminations, truncations, infos
 
     def observations(self) -> Observations:
         """The present observations in a new array, as from `reset`."""
-        observations = np.empty((self.n_games, 2 * self.n_agents), dtype=np.int64)
+        observations = self._new_results()[0]
         self._tables.observe(self._states, observations)
-        return self._shown(observations)
-
-    def _shown(self, digits: IntArray) -> Observations:
-        """Rows and columns in the form that agents observe; a new array unless it is "cells"."""
-        return observations_of(self._form, digits, self._shape)
+        return observations
 
     def joint_states(self) -> IntArray:
         """The joint state of each game, int64 `(n_games,)`, numbered as in `MarkovGame`.
@@ -204,26 +200,25 @@ class GridWorldVector:
         """
         return np.array(self._tables.joint_states(self._states))
 
-    def _end(self, truncations: BoolArray, observations: IntArray) -> dict[str, Any]:
+    def _end(self, truncations: BoolArray, observations: Observations) -> dict[str, Any]:
         """End the truncated games as the autoreset mode says; returns the infos."""
         if self.autoreset_mode != "SameStep":
             self._over = truncations.copy()
             return {}
-        final = self._shown(observations if self._form != "cells" else observations.copy())
-        infos = {"final_obs": final, "_final_obs": truncations.copy()}
+        infos = {"final_obs": observations.copy(), "_final_obs": truncations.copy()}
         self._restart(truncations, observations)
         return infos
 
-    def _restart(self, mask: BoolArray, observations: IntArray) -> None:
+    def _restart(self, mask: BoolArray, observations: Observations) -> None:
         """Put the games of a mask on their starts, in the states and in the observations."""
         self._states[mask] = self._tables.start
         observations[mask] = self._start
         self._ends[mask] = self._clock + self.max_cycles
         self._next_end = int(self._ends.min())
 
-    def _new_results(self) -> tuple[IntArray, FloatArray, BoolArray, BoolArray]:
+    def _new_results(self) -> tuple[Observations, FloatArray, BoolArray, BoolArray]:
         """Empty arrays for observations, rewards, terminations and truncations."""
-        observations = np.empty((self.n_games, 2 * self.n_agents), dtype=np.int64)
+        observations = np.empty((self.n_games, *self._space.shape), dtype=self._space.dtype)
         rewards = np.empty((self.n_games, self.n_agents))
         return observations, rewards, np.empty(self.n_games, bool), np.empty(self.n_games, bool)
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from malfl_env.errors import InputError
+from malfl_env.observations import observations_of
 from malfl_env.rewards import Reward, reward_table, state_rewards
 from malfl_env.rules import ACTIONS, GridRules, cell_successors
 from malfl_env.tabular import grid_game
@@ -45,17 +46,21 @@ class JointTables:
     Args:
         rules: the rules of the game; their slip is ignored, because the caller draws the slips.
         rewards: one per agent, as in the result of `grid_rewards`.
+        form: of the observations, one of `malfl_env.observations.FORMS`.
         compiled: whether `step` runs compiled by numba; the result is the same to the byte.
 
     Raises:
         InputError: if the tables would be larger than `malfl_env.checks.MAX_TABLE_BYTES`.
     """
 
-    def __init__(self, rules: GridRules, rewards: tuple[Reward, ...], *, compiled: bool) -> None:
+    def __init__(
+        self, rules: GridRules, rewards: tuple[Reward, ...], *, form: str, compiled: bool
+    ) -> None:
         game = grid_game(replace(rules, slip=0.0), rewards)
         self.start = np.array(game.start)
         self._successors = game.next_states.reshape(-1)
-        self._observations = game.observation(np.arange(game.n_states))
+        digits = game.observation(np.arange(game.n_states))
+        self._observations = observations_of(form, digits, game.observation_shape)
         tables = [game.reward(i).reshape(game.n_states, -1) for i in range(game.n_agents)]
         width = max(table.shape[1] for table in tables)
         shape = (game.n_states, width)
@@ -72,8 +77,8 @@ class JointTables:
         """Joint states, int64 `(n_games,)`: `states` itself."""
         return states
 
-    def observe(self, states: IntArray, observations: IntArray) -> None:
-        """Write rows and columns of all agents into `observations`, int64 `(n_games, 2 k)`."""
+    def observe(self, states: IntArray, observations: NDArray[Any]) -> None:
+        """Write the observations of all games into `observations`, `(n_games, n)`."""
         np.take(self._observations, states, axis=0, out=observations, mode="wrap")
 
     def step(
@@ -82,7 +87,7 @@ class JointTables:
         chosen: IntArray,
         moved: IntArray,
         rewards: FloatArray,
-        observations: IntArray,
+        observations: NDArray[Any],
     ) -> None:
         """One step of every game.
 
@@ -91,7 +96,7 @@ class JointTables:
             chosen: actions 0..4 that determine the rewards, `(n_games, n_agents)`.
             moved: actions that move the agents, same shape; the same array if no agent slips.
             rewards: overwritten, `(n_games, n_agents)`.
-            observations: overwritten, `(n_games, 2 * n_agents)`.
+            observations: overwritten, `(n_games, n)`.
         """
         if self._compiled:
             tables = (self._successors, self._rewards, self._by_action, self._observations)
@@ -114,7 +119,7 @@ class CellTables:
     those of `JointTables`, without compilation.
     """
 
-    def __init__(self, rules: GridRules, rewards: tuple[Reward, ...]) -> None:
+    def __init__(self, rules: GridRules, rewards: tuple[Reward, ...], *, form: str) -> None:
         self._rules = rules
         self._rewards = rewards
         if rules.n_states <= REWARD_STATES:
@@ -126,6 +131,8 @@ class CellTables:
         self._offsets = rules.n_cells * len(ACTIONS) * np.arange(rules.n_agents)
         places = np.divmod(np.arange(rules.n_cells), rules.size)
         self._places = np.stack(places, axis=-1).astype(np.int64)
+        # what all agents observe of one agent, for each of its cells
+        self._seen = observations_of(form, self._places, (rules.size, rules.size))
 
     def begin(self, n_games: int) -> IntArray:
         """Initial states of games, int64 `(n_games, n_agents)`."""
@@ -148,10 +155,10 @@ class CellTables:
             joint += cells
         return joint
 
-    def observe(self, states: IntArray, observations: IntArray) -> None:
-        """Write rows and columns of all agents into `observations`, int64 `(n_games, 2 k)`."""
-        by_agent = observations.reshape(*states.shape, 2)
-        np.take(self._places, states, axis=0, out=by_agent, mode="wrap")
+    def observe(self, states: IntArray, observations: NDArray[Any]) -> None:
+        """Write the observations of all games into `observations`, `(n_games, n)`."""
+        by_agent = observations.reshape(*states.shape, -1)
+        np.take(self._seen, states, axis=0, out=by_agent, mode="wrap")
 
     def step(
         self,
@@ -159,7 +166,7 @@ class CellTables:
         chosen: IntArray,
         moved: IntArray,
         rewards: FloatArray,
-        observations: IntArray,
+        observations: NDArray[Any],
     ) -> None:
         """One step of every game; arguments as for `JointTables.step`."""
         self._reward(states, chosen, rewards)

@@ -148,14 +148,23 @@ def test_tables_of_partners_are_read_by_state(form: str) -> None:
         assert game.state_index(observation) == game.next_states[state, action, chosen[state]]
 
 
+@pytest.mark.parametrize("backend", ["numpy", "numba"])
 @pytest.mark.parametrize("mode", ["SameStep", "NextStep", "Disabled"])
 @pytest.mark.parametrize("form", ["one_hot", "coordinates"])
-def test_vectors_in_every_form(form: str, mode: str) -> None:
+def test_vectors_in_every_form(form: str, mode: str, backend: str) -> None:
+    if backend == "numba":
+        pytest.importorskip("numba")
     batch, plain = (
         SingleAgentVector(
-            5, observations=own, slip=0.2, max_cycles=7, autoreset_mode=mode, copy=False
+            5,
+            observations=own,
+            slip=0.2,
+            max_cycles=7,
+            autoreset_mode=mode,
+            copy=False,
+            backend=own_backend,
         )
-        for own in (form, "cells")
+        for own, own_backend in ((form, backend), ("cells", "numpy"))
     )
     shape = (3,) * 4
     seen, _ = batch.reset(seed=1)
