@@ -31,7 +31,7 @@ from malfl_algos.ma_lfl.settings import GRADIENT
 from malfl_algos.ma_lfl.stages import StageArrays
 from malfl_env.markov_game import MarkovGame
 
-__all__ = ["fit_policy_gradient"]
+__all__ = ["PRIOR_SETTINGS", "fit_policy_gradient", "in_states", "reward_prior"]
 
 FloatArray = NDArray[np.float64]
 
@@ -104,7 +104,9 @@ def fit_policy_gradient(
         smoothed_policy(own, pseudo_count=CONCENTRATION) if known is None else known
         for own, known in zip(counts, known_policies, strict=True)
     ]
-    priors = [_prior(game, own, model, n) for own, n in zip(features, game.n_actions, strict=True)]
+    priors = [
+        reward_prior(game, own, model, n) for own, n in zip(features, game.n_actions, strict=True)
+    ]
     last: list[GradientPosterior | None] = [None] * game.n_agents
     fits: list[AgentFit] = []
     for number in range(min(passes, PASSES)):
@@ -144,9 +146,10 @@ def fit_policy_gradient(
     return fits
 
 
-def _prior(
+def reward_prior(
     game: MarkovGame, features: FloatArray | None, model: RewardModel, n_actions: int
 ) -> RewardPrior:
+    """The prior of an agent's unknowns."""
     if features is not None:
         return prior_of_weights(features)
     coordinates = game.observation(np.arange(game.n_states))
@@ -186,7 +189,7 @@ def _changes(counts: FloatArray, last: GradientPosterior | None, orders: Orders)
     for h, n in enumerate(counts[1:]):
         drift, spread = np.zeros(first.shape), np.full(first.shape, FIRST_SPREAD)
         if last is not None:
-            drift, spread = _in_states(last.predicted[h], last.spread[h], orders, n_actions)
+            drift, spread = in_states(last.predicted[h], last.spread[h], orders, n_actions)
         spread = spread + known_error[-1]
         response, policy = working_response(known_before[-1] + drift, spread, n, temperature=1.0)
         seen_before.append(response.mean)
@@ -227,7 +230,7 @@ def _known(policies: FloatArray) -> _Changes:
     return _Changes(change, (certain, certain), False, policies, 0.0)
 
 
-def _in_states(
+def in_states(
     predicted: FloatArray, spread: FloatArray, orders: Orders, n_actions: int
 ) -> tuple[FloatArray, FloatArray]:
     """Expected change and its variance by state and action, from those of the rows."""
@@ -266,6 +269,7 @@ def _agent_fit(
         "scale": "open",
         "scale_reason": SCALE_REASON,
         "order_weights": np.exp(settings.weights).tolist(),
+        "order_rest": np.exp(settings.rest).tolist(),
         "stage_noise": np.exp(settings.noise).tolist(),
         "prior": dict(zip(names, np.exp(settings.prior).tolist(), strict=True)),
     }

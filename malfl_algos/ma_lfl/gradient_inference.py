@@ -32,7 +32,7 @@ ORDER_SD, DRIFT_SD = 2.0, 0.5
 """Prior standard deviations of log w_h(o) / w_h(0) about its expectation, 0 for o = 1 and one less
 for every further coordinate, and of its change from stage to stage.
 """
-LOG_NOISE, NOISE_SD, STAGE_NOISE_SD = -4.0, 3.0, 1.0
+LOG_NOISE, NOISE_SD, STAGE_NOISE_SD = -4.0, 3.0, 0.25
 """Prior of the mean over stages of log n_h, and standard deviation of log n_h about it."""
 LOG_REST, REST_SD = -9.0, 3.0
 """Prior of log m_h(o)."""

@@ -18,10 +18,12 @@ from numpy.typing import NDArray
 
 from malfl_algos.contract import Observer, Problem, RecoveredRewards
 from malfl_algos.ma_lfl.reward_models import count_unknowns, in_joint_order
+from malfl_algos.ma_lfl.settings import GRADIENT
 from malfl_algos.ma_lfl.stages import StageArrays
 from malfl_algos.observers.bayesian import MaLflBellman
 from malfl_algos.observers.bayesian_base import BayesianObserver
 from malfl_algos.observers.judged_agent import AgentFit, numbers_of
+from malfl_algos.observers.judged_gradient import numbers_of_gradient
 from malfl_algos.observers.reading import dynamics_of, stage_arrays
 from malfl_algos.trace import LearningTrace
 from malfl_algos.verdict import Verdict
@@ -271,8 +273,13 @@ def _of_the_agent(result: RecoveredRewards, basis: _Basis, index: int) -> dict[s
         n_seen = min(n_seen, maps.shape[1])
     reward = None if basis.own else given.reshape(trace.n_states, -1).mean(axis=1)[occurs]
     bounds = settings.get("bounds_hit") or []
+    if settings["rule"] == GRADIENT:
+        assert basis.game is not None
+        numbers = numbers_of_gradient(fit, basis.game, reward, compared, n_seen)
+    else:
+        numbers = numbers_of(fit, reward, compared, rules, n_seen)
     return {
-        **numbers_of(fit, reward, compared, rules, n_seen),
+        **numbers,
         "compared": int(occurs.sum()),
         "unvisited": int((occurs & ~visited).sum()),
         "bounds_hit": list(bounds),

@@ -158,14 +158,17 @@ class HeldOut:
     p_value: float
 
 
-def held_out(rows: Sequence[Improvement], prior: FloatArray) -> HeldOut:
+def held_out(
+    rows: Sequence[Improvement], prior: FloatArray, parts: Sequence[Sums] | None = None
+) -> HeldOut:
     """Predict the odd improvements from the even ones and the other way round.
 
     Args:
         rows: at least two improvements.
         prior: prior precision of theta, of full rank.
+        parts: their sums, if the noise of different states is correlated; None: it is not.
     """
-    parts = [sums_of(own) for own in rows]
+    parts = [sums_of(own) for own in rows] if parts is None else parts
     both = halves(parts)
     means = [mean(own, prior) for own in both]
     errors = sum(own.residual(other) for own, other in zip(both, means[::-1], strict=True))

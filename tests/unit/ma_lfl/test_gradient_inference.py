@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from scipy.special import log_softmax, softmax
 from scipy.stats import multivariate_normal
 
+from malfl_algos import judge
 from malfl_algos.learners.ma_spi import MaSpi
 from malfl_algos.ma_lfl.gradient_inference import first_settings, fit_gradient, log_posterior
 from malfl_algos.ma_lfl.learner_models import ExactEvaluation
@@ -253,6 +255,22 @@ def test_steps_of_the_stages_are_found_up_to_one_factor(tabular):
     weights = np.array(result.diagnostics["agent_0"]["order_weights"])
     ratio = weights[:, 1] / np.array([8.0, 4.0, 8.0, 12.0, 6.0])
     assert ratio.max() / ratio.min() < 1.6
+
+
+def test_the_verdict_asks_the_rule_that_was_chosen(tabular):
+    trace, game = tabular
+    given = {"game": game.without_rewards(), **SETTINGS}
+    observer = MaLflBellman(learner="policy-gradient")
+    result = observer.recover(trace, **given)
+    verdict = judge(result, trace, observer=observer, **given)
+    for agent in trace.agents:
+        numbers = verdict.agents[agent].numbers
+        assert numbers["rule"] == "policy-gradient"
+        assert numbers["explained"] > 0.9
+        assert numbers["gain_over_no_change"] > 0
+    wrong = replace(result, rewards={agent: -own for agent, own in result.rewards.items()})
+    said = judge(wrong, trace, **given)
+    assert said.word != "believe"
 
 
 def test_soft_policy_iteration_is_not_taken_for_a_policy_gradient():

@@ -1,0 +1,170 @@
+"""The numbers of a verdict on one agent's reward under the rule `policy-gradient`.
+
+The rows are those of `malfl_algos.ma_lfl.policy_gradient`, whose noise is correlated between
+states, at the settings that the fit chose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import scipy.linalg
+from numpy.typing import NDArray
+
+from malfl_algos.ma_lfl.gradient_fit import PRIOR_SETTINGS, in_states, reward_prior
+from malfl_algos.ma_lfl.learner_models import ExactEvaluation
+from malfl_algos.ma_lfl.policy_gradient import (
+    GradientRows,
+    contrasts,
+    coordinate_orders,
+    gradient_rows,
+)
+from malfl_algos.observers.judged_agent import DISCOUNTS, NEEDS_IMPROVEMENTS, AgentFit
+from malfl_algos.verdict.agreement import agreement, correlation
+from malfl_algos.verdict.halves import (
+    Improvement,
+    Sums,
+    determined,
+    halves,
+    held_out,
+    log_evidence,
+    mean,
+    total,
+)
+from malfl_env.markov_game import MarkovGame
+
+__all__ = ["numbers_of_gradient"]
+
+FloatArray = NDArray[np.float64]
+
+NOISES = (1.0, 2.0, 4.0, 8.0, 16.0)
+"""Factors tried on the noise of the fit if there is no reward."""
+
+
+def numbers_of_gradient(
+    fit: AgentFit,
+    game: MarkovGame,
+    reward: FloatArray | None,
+    compared: Callable[[FloatArray], FloatArray],
+    n_seen: int,
+) -> dict[str, Any]:
+    """The numbers of `malfl_algos.verdict.deciding`, as `judged_agent.numbers_of` gives them.
+
+    Args:
+        fit: the fit to judge under; its rule is `policy-gradient`.
+        game: the dynamics.
+        reward, compared, n_seen: as `judged_agent.numbers_of` takes them.
+    """
+    if len(fit.stages) < 3:
+        why = f"it needs two improvements (3 stages), the trace has {len(fit.stages)} stages"
+        return {"missing": dict.fromkeys(NEEDS_IMPROVEMENTS, why)}
+    discount = float(fit.settings["discount"])
+    prior = _prior_precision(fit, game)
+    changes, parts = _parts(fit, game, discount)
+    whole = total(parts)
+    predicted_well = held_out(changes, prior, parts)
+    agreed = agreement(halves(parts), whole, prior, reward, compared)
+    evidence, degrees = log_evidence(whole, prior), max(whole.degrees, 1)
+    nothing = max(_no_reward(_parts(fit, game, discount, noise)[1]) for noise in NOISES)
+    others = {
+        one: log_evidence(total(_parts(fit, game, one)[1]), prior)
+        for one in DISCOUNTS
+        if one != discount
+    }
+    best = max(others, key=lambda one: others[one])
+    numbers: dict[str, Any] = {
+        "rule": fit.settings["rule"],
+        "discount": discount,
+        "improvement": fit.retained,
+        "explained": predicted_well.explained,
+        "misfit": predicted_well.misfit,
+        "p_value": predicted_well.p_value,
+        "halves": agreed.halves,
+        "halves_expected": agreed.halves_expected,
+        "halves_p_value": agreed.p_value,
+        "halves_shortfall": agreed.halves_expected - agreed.halves,
+        "expected": agreed.expected,
+        "expected_low": agreed.low,
+        "gain_over_no_change": (evidence - nothing) / degrees,
+        "rows": whole.degrees,
+        "stage_noises_spread": 1.0,
+        "identified": determined(whole, prior) / max(n_seen - 1, 1),
+        "best_discount": best,
+        "discount_deficit": (others[best] - evidence) / degrees,
+    }
+    if reward is not None:
+        numbers["agrees_with_posterior_mean"] = correlation(compared(mean(whole, prior)), reward)
+    return numbers
+
+
+def _prior_precision(fit: AgentFit, game: MarkovGame) -> FloatArray:
+    n_actions = fit.policies[fit.index].shape[-1]
+    prior = reward_prior(game, fit.features, fit.settings["reward_model"], n_actions)
+    chosen = fit.settings["prior"]
+    logs = np.log([chosen[name] for name in PRIOR_SETTINGS if name in chosen])
+    covariance, _ = prior.covariance(logs)
+    return np.asarray(scipy.linalg.inv(covariance))
+
+
+def _parts(
+    fit: AgentFit, game: MarkovGame, discount: float, noise: float = 1.0
+) -> tuple[list[Improvement], list[Sums]]:
+    """The rows of every improvement by state and action, and their sums.
+
+    Args:
+        noise: factor on the noise of the sampled gradient.
+    """
+    evaluation = ExactEvaluation(game, fit.settings["reward_model"], discount, 1.0)
+    orders = coordinate_orders(game.observation_shape)
+    logs, doubts = (np.stack(own) for own in zip(*fit.responses(), strict=True))
+    n_actions = logs.shape[-1]
+    number = np.repeat(orders.order, n_actions - 1)
+    changes, parts = [], []
+    for h in range(len(fit.stages) - 1):
+        joint = [[policy[at] for policy in fit.policies] for at in (h, h + 1)]
+        rows = gradient_rows(
+            evaluation,
+            (fit.stages[h], fit.stages[h + 1]),
+            (joint[0], joint[1]),
+            fit.index,
+            orders,
+            change=logs[h + 1] - logs[h],
+            variances=(doubts[h], doubts[h + 1]),
+            linked=False,
+            features=fit.features,
+        )
+        weights, rest = (
+            np.array(fit.settings[name][h])[number] for name in ("order_weights", "order_rest")
+        )
+        coefficients = weights[:, None] * rows.gradient
+        sampled = noise * fit.settings["stage_noise"][h] * np.outer(weights, weights)
+        learning = sampled * rows.sampling + np.diag(rest)
+        seen = np.isfinite(doubts[h] + doubts[h + 1]).any(axis=1)
+        parts.append(_sums(coefficients, rows, learning, int(seen.sum()) * (n_actions - 1)))
+        _, spread = in_states(rows.change, learning, orders, n_actions)
+        table = np.tensordot(orders.basis, coefficients.reshape(len(seen), n_actions - 1, -1), 1)
+        by_action = np.einsum("ca,sck->sak", contrasts(n_actions), table)
+        counting = doubts[h] + doubts[h + 1]
+        changes.append(Improvement(by_action, logs[h + 1] - logs[h], counting, spread, spread))
+    return changes, parts
+
+
+def _sums(coefficients: FloatArray, rows: GradientRows, learning: FloatArray, degrees: int) -> Sums:
+    factor = scipy.linalg.cho_factor(rows.estimation + learning, lower=True)
+    solved = scipy.linalg.cho_solve(factor, np.column_stack([coefficients, rows.change]))
+    log_norm = -np.log(np.diag(factor[0])).sum() - len(rows.change) * np.log(2 * np.pi) / 2
+    information = coefficients.T @ solved[:, :-1]
+    return Sums(
+        (information + information.T) / 2,
+        coefficients.T @ solved[:, -1],
+        float(rows.change @ solved[:, -1]),
+        float(log_norm),
+        degrees,
+    )
+
+
+def _no_reward(parts: list[Sums]) -> float:
+    """Log evidence if the policies only drift."""
+    return sum(own.log_norm - own.squares / 2 for own in parts)
