@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 
 from malfl_algos.ma_lfl.data_fit import Data, fit_data
 from malfl_algos.ma_lfl.improvement import joint_response
-from malfl_algos.ma_lfl.inference import Evidence, Given, Posterior
 from malfl_algos.ma_lfl.learner_models import LearnerModel, LinearisedModel
 from malfl_algos.ma_lfl.matrix_free_posterior import MatrixFreePosterior
 from malfl_algos.ma_lfl.policy_estimation import Response, smoothed_policy, working_response
+from malfl_algos.ma_lfl.posterior import Evidence, Given, Posterior
 from malfl_algos.ma_lfl.replay import ReplayedTd
 from malfl_algos.ma_lfl.stages import StageArrays
 from malfl_algos.ma_lfl.stagewise import StageKind

@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from malfl_algos.ma_lfl.improvement import step_of
-from malfl_algos.ma_lfl.inference import Evidence, Given, Posterior, fit
+from malfl_algos.ma_lfl.inference import fit
 from malfl_algos.ma_lfl.learner_models import LearnerModel, MatrixFreeModel
 from malfl_algos.ma_lfl.matrix_free_posterior import MatrixFreePosterior, matrix_free_posterior
 from malfl_algos.ma_lfl.matrix_free_values import Values
+from malfl_algos.ma_lfl.posterior import Evidence, Given, Posterior
 from malfl_algos.ma_lfl.precision import TIGHT, MatrixFreeRows
 from malfl_algos.ma_lfl.reward_models import feature_prior
 from malfl_algos.ma_lfl.rows import Chain, Rows, Stagewise

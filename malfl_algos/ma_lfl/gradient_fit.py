@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from malfl_algos.ma_lfl.alternation import CONCENTRATION, CONVERGED, KNOWN_VARIANCE, AgentFit
 from malfl_algos.ma_lfl.gradient_inference import GradientPosterior, fit_gradient
-from malfl_algos.ma_lfl.inference import Evidence, Posterior
 from malfl_algos.ma_lfl.learner_models import ExactEvaluation
 from malfl_algos.ma_lfl.policy_estimation import smoothed_policy, working_response
 from malfl_algos.ma_lfl.policy_gradient import (
@@ -25,6 +24,7 @@ from malfl_algos.ma_lfl.policy_gradient import (
     coordinate_orders,
     gradient_rows,
 )
+from malfl_algos.ma_lfl.posterior import Evidence, Posterior
 from malfl_algos.ma_lfl.reward_models import RewardModel
 from malfl_algos.ma_lfl.reward_priors import RewardPrior, prior_of_states, prior_of_weights
 from malfl_algos.ma_lfl.settings import GRADIENT

@@ -1,26 +1,34 @@
-"""Gaussian inference of a reward from action values that are affine in it.
+"""Gaussian inference of a reward: the search for noise, prior, rho and stagewise factors.
 
 A learner model states the action values of stage h as q_h = K_h theta + b_h + noise, where theta
 holds the unknown reward values or feature weights. The next policy is exp(q_h / alpha) up to a
-constant per state. Observed log policies are therefore linear in theta up to that constant, which
-is integrated out. The posterior, its evidence, and the search for noise and prior are the same for
-every learner model.
+constant per state, or keeps a share of the last policy (`improvement`). Observed log policies are
+therefore linear in theta up to that constant, which is integrated out. Posterior, evidence and
+search are the same for every learner model.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
-import scipy.linalg
 from numpy.typing import NDArray
 from scipy.optimize import minimize, minimize_scalar
 
-from malfl_algos.ma_lfl.improvement import OPEN, step_of
+from malfl_algos.ma_lfl.improvement import OPEN
+from malfl_algos.ma_lfl.posterior import (
+    PRIOR_BOUNDS,
+    Evidence,
+    Given,
+    Posterior,
+    best_prior,
+    evidence_of,
+    posterior,
+    posterior_of,
+    prior_precision,
+)
 from malfl_algos.ma_lfl.rows import (
-    Normal,
     Rows,
     normal_equations,
     normal_equations_of,
@@ -33,16 +41,8 @@ from malfl_algos.ma_lfl.stagewise import (
     stage_gain,
     stage_uncertainty,
 )
-from malfl_env.errors import InputError
 
-__all__ = [
-    "Evidence",
-    "Given",
-    "Posterior",
-    "Rows",
-    "fit",
-    "posterior",
-]
+__all__ = ["fit"]
 
 FloatArray = NDArray[np.float64]
 
@@ -53,18 +53,8 @@ temperature only doubles the recovered reward.
 """
 SCALE_BOUNDS = (0.1, 10.0)
 """Bounds of the factor on the variance that the learner model predicts."""
-PRIOR_BOUNDS = (10**-3.125, 1e3)
-"""Bounds of the prior variance of a reward value about the mean of all reward values. Without a
-lower bound, data that show no reward would shrink the prior variance, and with it the posterior
-standard deviations, to 0. Rewards of a few hundredths of the temperature cannot be seen in data
-either, so the bound leaves them possible.
-"""
 SCANNED_NOISE = (1e-5, 1e-3, 1e-2, 0.1)
 """Noise variances tried first when the search has no earlier choice to start from."""
-MEAN_VARIANCE = 1e5
-"""Prior variance of the mean of all reward values. It is nearly flat, because the data hardly
-determine the mean.
-"""
 FIRST_STEP = 1.5
 """First step of the search for the noise, in the logarithm."""
 SCANNED_WITH = (1e-4, 1e-2)
@@ -75,87 +65,6 @@ RETAINED_BOUNDS = (0.005, 1.0)
 """Bounds of the search for rho."""
 RETAINED_STEP = 0.1
 """Largest change of rho in one search."""
-
-
-@dataclass(frozen=True)
-class Given:
-    """Noise and prior that are given, not searched; see `Evidence`."""
-
-    noise_variance: float
-    noise_scale: float
-    prior_variance: float
-
-
-@dataclass(frozen=True, eq=False)
-class Evidence:
-    """Noise and prior, and how well they explain the data.
-
-    Args:
-        log_evidence: log marginal likelihood of the counts; None where it was not computed.
-        noise_variance, noise_scale: row variance = noise_variance + noise_scale * model variance.
-        prior_variance: prior variance of a reward value about the mean of all reward values.
-        bounds_hit: names of the settings whose search ended on a bound.
-        retained: share rho that the learner keeps of its log policy.
-        retained_sd: posterior standard deviation of rho; 0 if it was given.
-        scales, noises: step and noise of every stage, relative to those of all stages; empty: the
-            same in all stages.
-        gain: rise of the log evidence that a step and a noise of every stage promise; None: not
-            computed.
-    """
-
-    log_evidence: float | None
-    noise_variance: float
-    noise_scale: float
-    prior_variance: float
-    bounds_hit: tuple[str, ...]
-    retained: float = 0.0
-    retained_sd: float = 0.0
-    scales: tuple[float, ...] = ()
-    noises: tuple[float, ...] = ()
-    gain: float | None = None
-
-    def row_variance(self, model_variance: FloatArray) -> FloatArray:
-        """Variance of x_{h+1} given x_h, in the shape of the model's variance of q."""
-        noise: Any = self.noise_variance
-        factor: Any = self.noise_scale or 1.0
-        if self.retained:
-            factor = factor * step_of(self.retained) ** 2
-        if self.scales:
-            noise = noise * np.reshape(self.noises, (-1, 1, 1))
-            factor = factor * np.reshape(self.scales, (-1, 1, 1)) ** 2
-        return np.asarray(noise + factor * model_variance)
-
-
-@dataclass(frozen=True, eq=False)
-class Posterior:
-    """Posterior of theta.
-
-    Args:
-        mean: `(n_unknowns,)`.
-        precision: `(n_unknowns, n_unknowns)`.
-        information: the part of the precision that comes from the data.
-        evidence: noise and prior, and how they were chosen.
-        spread: `(n_unknowns, k)`: the covariance also has the part spread spread', from settings
-            that are known with an error only.
-    """
-
-    mean: FloatArray
-    precision: FloatArray
-    information: FloatArray
-    evidence: Evidence
-    spread: FloatArray | None = None
-
-    def distance(self, moved: FloatArray) -> float:
-        """Size of a change of theta in posterior standard deviations, root mean square."""
-        return float(np.sqrt(moved @ self.precision @ moved / len(moved)))
-
-    def covariance(self) -> FloatArray:
-        """Posterior covariance, `(n_unknowns, n_unknowns)`."""
-        factor = scipy.linalg.cho_factor(self.precision)
-        covariance = scipy.linalg.cho_solve(factor, np.eye(len(self.mean)))
-        if self.spread is not None:
-            covariance = covariance + self.spread @ self.spread.T
-        return np.asarray(covariance)
 
 
 def fit(
@@ -197,7 +106,7 @@ def fit(
         return _with_stages(rows, found, stages, given=given)
     if measured and (start is None or start.gain is None):
         at = found.evidence
-        gain = stage_gain(rows, at.noise_variance, at.noise_scale, _prior_precision(rows, at))
+        gain = stage_gain(rows, at.noise_variance, at.noise_scale, prior_precision(rows, at))
         return replace(found, evidence=replace(at, gain=gain))
     if start is not None and start.gain is not None:
         return replace(found, evidence=replace(found.evidence, gain=start.gain))
@@ -234,13 +143,13 @@ def _with_stages(
     """The posterior with steps and noises of the stages, and their uncertainty."""
     at = found.evidence
     setting = at.noise_variance, at.noise_scale
-    rows = fitted_stages(rows, *setting, _prior_precision(rows, at), stages)
+    rows = fitted_stages(rows, *setting, prior_precision(rows, at), stages)
     normal = normal_equations(rows, *setting)
     prior_variance = at.prior_variance
     if given is None:
-        log_evidence, prior_variance = _best_prior(normal, rows)
+        log_evidence, prior_variance = best_prior(normal, rows)
     else:
-        log_evidence = _evidence(normal, rows)(float(np.log(prior_variance)))
+        log_evidence = evidence_of(normal, rows)(float(np.log(prior_variance)))
     assert rows.stagewise is not None
     chosen = replace(
         at,
@@ -248,10 +157,10 @@ def _with_stages(
         scales=tuple(map(float, rows.stagewise.scales)),
         noises=tuple(map(float, rows.stagewise.noises)),
     )
-    added, root = stage_uncertainty(rows, *setting, _prior_precision(rows, chosen), stages)
+    added, root = stage_uncertainty(rows, *setting, prior_precision(rows, chosen), stages)
     chosen = replace(chosen, log_evidence=log_evidence + added + rows.log_constant)
     spread = root if found.spread is None else np.hstack([found.spread, root])
-    return replace(_posterior(normal, rows, chosen), spread=spread)
+    return replace(posterior_of(normal, rows, chosen), spread=spread)
 
 
 def _scanned(rows: Rows, *, scaled: bool, given: Given | None) -> tuple[Rows, Evidence]:
@@ -264,7 +173,7 @@ def _scanned(rows: Rows, *, scaled: bool, given: Given | None) -> tuple[Rows, Ev
     for retained in SCANNED_RETAINED:
         at = with_retained(rows, retained)
         for noise, factor in noises:
-            log_evidence, prior = _best_prior(normal_equations(at, noise, factor), at)
+            log_evidence, prior = best_prior(normal_equations(at, noise, factor), at)
             if best is None or log_evidence > best[0]:
                 best = log_evidence, retained, Evidence(log_evidence, noise, factor, prior, ())
     assert best is not None
@@ -290,7 +199,7 @@ def refined(rows: Rows, at: Evidence) -> Rows:
 def _over_retained(rows: Rows, at: Evidence) -> Callable[[float], float]:
     def value(retained: float) -> float:
         there = with_retained(rows, retained)
-        return _best_prior(normal_equations(there, at.noise_variance, at.noise_scale), there)[0]
+        return best_prior(normal_equations(there, at.noise_variance, at.noise_scale), there)[0]
 
     return value
 
@@ -340,10 +249,10 @@ def _fit_noise(
     normal = normal_equations_of(rows)
     if given is not None:
         chosen = normal(given.noise_variance, given.noise_scale)
-        log_evidence = _evidence(chosen, rows)(float(np.log(given.prior_variance)))
+        log_evidence = evidence_of(chosen, rows)(float(np.log(given.prior_variance)))
         log_evidence += rows.log_constant
         choice = given.noise_variance, given.noise_scale, given.prior_variance
-        return _posterior(chosen, rows, Evidence(log_evidence, *choice, (), retained_of(rows)))
+        return posterior_of(chosen, rows, Evidence(log_evidence, *choice, (), retained_of(rows)))
     tried: dict[tuple[float, float], tuple[float, float]] = {}
     unit = rows.temperature**2
     bounds = {
@@ -356,7 +265,7 @@ def _fit_noise(
         noise, *scale = (float(x) for x in np.exp(np.clip(logs, low, high)))
         setting = (noise, scale[0] if scaled else 0.0)
         if setting not in tried:
-            tried[setting] = _best_prior(normal(*setting), rows)
+            tried[setting] = best_prior(normal(*setting), rows)
         return -tried[setting][0]
 
     places = []
@@ -390,82 +299,4 @@ def _fit_noise(
     evidence = Evidence(
         log_evidence + rows.log_constant, noise, scale, prior_variance, hit, retained_of(rows)
     )
-    return _posterior(normal(noise, scale), rows, evidence)
-
-
-def posterior(rows: Rows, evidence: Evidence) -> Posterior:
-    """Posterior of theta for given noise and prior."""
-    normal = normal_equations(rows, evidence.noise_variance, evidence.noise_scale)
-    return _posterior(normal, rows, evidence)
-
-
-def _prior_precision(rows: Rows, evidence: Evidence) -> FloatArray:
-    return rows.prior / evidence.prior_variance + _mean_precision(rows)
-
-
-def _posterior(normal: Normal, rows: Rows, evidence: Evidence) -> Posterior:
-    precision = normal.information + rows.prior / evidence.prior_variance + _mean_precision(rows)
-    mean = scipy.linalg.cho_solve((_cholesky(precision, lower=False), False), normal.moment)
-    return Posterior(np.asarray(mean), precision, normal.information, evidence)
-
-
-def _mean_precision(rows: Rows) -> FloatArray:
-    """Prior precision of the mean of the reward, the null space of `prior`."""
-    return (np.eye(len(rows.prior)) - rows.prior) / (MEAN_VARIANCE * rows.temperature**2)
-
-
-def _cholesky(precision: FloatArray, *, lower: bool) -> FloatArray:
-    """Cholesky factor of a precision matrix; rounding may have made the matrix indefinite."""
-    try:
-        return np.asarray(scipy.linalg.cholesky(precision, lower=lower))
-    except scipy.linalg.LinAlgError:
-        largest = float(np.diag(precision).max())
-        raise InputError(
-            "the posterior cannot be computed in double precision: its precision matrix has "
-            f"entries up to {largest:.1e} and is not positive definite after rounding; the "
-            "temperature is too small, or the targets are too large, for these data"
-        ) from None
-
-
-def _evidence(normal: Normal, rows: Rows) -> Callable[[float], float]:
-    """Log evidence as a function of the log of the prior variance.
-
-    If `prior` has no null space, one eigendecomposition of the information serves every variance.
-    """
-    prior, of_mean, unit = rows.prior, _mean_precision(rows), rows.temperature**2
-    free = round(len(prior) - float(np.trace(prior)))
-    if free == 0:
-        values, vectors = scipy.linalg.eigh(normal.information)
-        along = vectors.T @ normal.moment
-        values = np.maximum(values, 0)
-
-        def evidence(log_variance: float) -> float:
-            precision = values + np.exp(-log_variance)
-            gain = (along**2 / precision).sum() - normal.squares
-            return float(
-                normal.log_norm + (gain - np.log(precision).sum() - len(values) * log_variance) / 2
-            )
-    else:
-
-        def evidence(log_variance: float) -> float:
-            precision = normal.information + of_mean + prior * np.exp(-log_variance)
-            factor = _cholesky(precision, lower=True)
-            along = scipy.linalg.solve_triangular(factor, normal.moment, lower=True)
-            spread = 2 * np.log(np.diag(factor)).sum()
-            spread += (len(prior) - free) * log_variance + free * np.log(MEAN_VARIANCE * unit)
-            return float(normal.log_norm + (along @ along - normal.squares - spread) / 2)
-
-    return evidence
-
-
-def _best_prior(normal: Normal, rows: Rows) -> tuple[float, float]:
-    """Largest log evidence over prior variances, and the prior variance there."""
-    evidence = _evidence(normal, rows)
-    low, high = np.log(PRIOR_BOUNDS) + 2 * np.log(rows.temperature)
-    grid = np.linspace(low, high, 8)
-    best = int(np.argmax([evidence(point) for point in grid]))
-    inside = (grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)])
-    found = minimize_scalar(
-        lambda point: -evidence(point), bounds=inside, method="bounded", options={"xatol": 0.02}
-    )
-    return -float(found.fun), float(np.exp(found.x))
+    return posterior_of(normal(noise, scale), rows, evidence)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from malfl_algos.ma_lfl.inference import Evidence, Given
+from malfl_algos.ma_lfl.posterior import Evidence, Given
 from malfl_algos.ma_lfl.precision import (
     TIGHT,
     Apply,

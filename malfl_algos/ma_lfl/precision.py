@@ -25,8 +25,8 @@ import scipy.sparse as sp
 from numba import config
 from numpy.typing import NDArray
 
-from malfl_algos.ma_lfl.inference import MEAN_VARIANCE
 from malfl_algos.ma_lfl.matrix_free_values import Residual, Values
+from malfl_algos.ma_lfl.posterior import MEAN_VARIANCE
 from malfl_algos.soft.averaging import AveragedDynamics, contrast_diagonal
 
 __all__ = ["TIGHT", "Apply", "MatrixFreeRows", "Precision", "in_threads", "preconditioner"]

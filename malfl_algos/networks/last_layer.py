@@ -15,8 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_softmax
 
-from malfl_algos.ma_lfl.inference import Evidence, Given, Posterior, Rows, fit
+from malfl_algos.ma_lfl.inference import fit
 from malfl_algos.ma_lfl.policy_estimation import smoothed_policy, working_response
+from malfl_algos.ma_lfl.posterior import Evidence, Given, Posterior
+from malfl_algos.ma_lfl.rows import Rows
 from malfl_algos.networks.action_values import StageRows
 from malfl_algos.networks.dynamics import Dynamics
 

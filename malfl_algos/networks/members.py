@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from malfl_algos.ma_lfl.inference import Given
+from malfl_algos.ma_lfl.posterior import Given
 from malfl_algos.networks.action_values import StageRows, ValueModel, retained_rows, soft_rows
 from malfl_algos.networks.checkpoints import Checkpoints
 from malfl_algos.networks.dynamics import Dynamics, parts_of

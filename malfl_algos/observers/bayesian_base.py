@@ -19,8 +19,8 @@ from malfl_algos.contract import API_VERSION, Problem, RecoveredRewards
 from malfl_algos.ma_lfl.alternation import AgentFit, alternate
 from malfl_algos.ma_lfl.expected_updates import follows_q
 from malfl_algos.ma_lfl.gradient_fit import fit_policy_gradient
-from malfl_algos.ma_lfl.inference import Given
 from malfl_algos.ma_lfl.learner_models import LearnerModel
+from malfl_algos.ma_lfl.posterior import Given
 from malfl_algos.ma_lfl.reward_models import (
     RewardModel,
     count_unknowns,

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from malfl_algos.ma_lfl.alternation import CONCENTRATION
 from malfl_algos.ma_lfl.improvement import step_of
-from malfl_algos.ma_lfl.inference import MEAN_VARIANCE
 from malfl_algos.ma_lfl.learner_models import LearnerModel, LinearisedModel
+from malfl_algos.ma_lfl.posterior import MEAN_VARIANCE
 from malfl_algos.ma_lfl.rows import Chain, Rows, normal_equations
 from malfl_algos.ma_lfl.stages import StageArrays
 from malfl_algos.verdict.agreement import agreement, correlation

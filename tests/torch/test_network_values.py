@@ -14,7 +14,7 @@ from observer_cases import (
     one_hot_map,
 )
 
-from malfl_algos.ma_lfl.inference import Given
+from malfl_algos.ma_lfl.posterior import Given
 from malfl_algos.networks.action_values import ValueModel, soft_rows, value_map
 from malfl_algos.networks.dynamics import Dynamics
 from malfl_algos.networks.features import RewardFeatures

@@ -8,7 +8,7 @@ from observer_cases import DISCOUNT, TEMPERATURE, board, exact_steps, one_hot_ma
 from scipy.special import log_softmax
 
 from malfl_algos import LearningTrace
-from malfl_algos.ma_lfl.inference import Given
+from malfl_algos.ma_lfl.posterior import Given
 from malfl_algos.networks.action_values import ValueModel, retained_rows, soft_rows
 from malfl_algos.networks.dynamics import Dynamics
 from malfl_algos.networks.features import RewardFeatures

@@ -11,8 +11,9 @@ from scipy.special import gammaln, log_softmax
 from scipy.stats import norm
 
 from malfl_algos.ma_lfl.improvement import OPEN, joint_response, step_of, whitening
-from malfl_algos.ma_lfl.inference import Given, fit
+from malfl_algos.ma_lfl.inference import fit
 from malfl_algos.ma_lfl.policy_estimation import working_response
+from malfl_algos.ma_lfl.posterior import Given
 from malfl_algos.ma_lfl.rows import Chain, Rows, Stagewise, normal_equations
 from malfl_algos.ma_lfl.stagewise import fitted_stages, stage_gain, stage_gradient
 

@@ -8,17 +8,15 @@ import numpy as np
 import pytest
 from scipy.stats import multivariate_normal
 
-from malfl_algos.ma_lfl.inference import (
+from malfl_algos.ma_lfl.inference import NOISE_BOUNDS, fit
+from malfl_algos.ma_lfl.posterior import (
     MEAN_VARIANCE,
-    NOISE_BOUNDS,
     PRIOR_BOUNDS,
     Evidence,
-    Rows,
-    _best_prior,
-    fit,
-    normal_equations,
+    best_prior,
     posterior,
 )
+from malfl_algos.ma_lfl.rows import Rows, normal_equations
 
 FLAT = 1e9
 
@@ -84,7 +82,7 @@ def test_posterior_is_dense_conditioning(level):
 def test_evidence_is_the_density_of_the_contrasts(level):
     """A flat constant leaves orthonormal contrasts of the actions, weighted or not."""
     rows = random_rows(1, level=level)
-    found, variance = _best_prior(normal_equations(rows, 0.05, 1.5), rows)
+    found, variance = best_prior(normal_equations(rows, 0.05, 1.5), rows)
     prior, k, y, noise, states = dense(rows, chosen(prior=variance))
     contrasts = np.linalg.svd(states)[0][:, states.shape[1] :].T
     covariance = contrasts @ (k @ prior @ k.T + np.diag(noise)) @ contrasts.T
@@ -97,7 +95,7 @@ def test_evidence_is_the_density_of_the_contrasts(level):
 def test_the_prior_of_largest_evidence_is_found(level):
     for seed in range(5):
         rows = random_rows(seed, level=level)
-        found, variance = _best_prior(normal_equations(rows, 0.05, 1.0), rows)
+        found, variance = best_prior(normal_equations(rows, 0.05, 1.0), rows)
         prior, k, y, noise, states = dense(rows, chosen(scale=1.0))
         contrasts = np.linalg.svd(states)[0][:, states.shape[1] :].T
         grid = np.exp(np.linspace(*np.log(PRIOR_BOUNDS), 400))
@@ -134,7 +132,7 @@ def test_noise_is_found_from_any_start_of_the_search():
         temperature=1.0,
     )
     best = max(
-        _best_prior(normal_equations(rows, noise, scale), rows)[0]
+        best_prior(normal_equations(rows, noise, scale), rows)[0]
         for noise in np.geomspace(0.005, 0.2, 12)
         for scale in np.geomspace(1, 4, 12)
     )

@@ -13,14 +13,15 @@ from scipy.linalg import eigvalsh
 
 from malfl_algos.ma_lfl import matrix_free_posterior as solving
 from malfl_algos.ma_lfl import precision
-from malfl_algos.ma_lfl.inference import Evidence, Given, Rows, posterior
 from malfl_algos.ma_lfl.learner_models import ExactEvaluation, ExpectedTd
 from malfl_algos.ma_lfl.matrix_free_posterior import (
     TOLERANCE,
     conjugate_gradients,
     matrix_free_posterior,
 )
+from malfl_algos.ma_lfl.posterior import Evidence, Given, posterior
 from malfl_algos.ma_lfl.precision import MatrixFreeRows, Precision, preconditioner
+from malfl_algos.ma_lfl.rows import Rows
 from malfl_algos.ma_lfl.stages import StageArrays
 from malfl_algos.soft import evaluation as soft
 

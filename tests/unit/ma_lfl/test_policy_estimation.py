@@ -14,8 +14,10 @@ from scipy.special import gammaln, log_softmax
 from scipy.stats import multivariate_normal
 
 from malfl_algos.ma_lfl.adam import adam, adam_policy
-from malfl_algos.ma_lfl.inference import Given, Rows, fit
+from malfl_algos.ma_lfl.inference import fit
 from malfl_algos.ma_lfl.policy_estimation import entropy_regularised_policy, working_response
+from malfl_algos.ma_lfl.posterior import Given
+from malfl_algos.ma_lfl.rows import Rows
 
 COUNTS = st.lists(st.integers(0, 10**7), min_size=2, max_size=7).filter(any)
 

@@ -1,0 +1,201 @@
+"""The posterior of a reward for given settings, and its evidence as a function of the prior."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import scipy.linalg
+from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
+
+from malfl_algos.ma_lfl.improvement import step_of
+from malfl_algos.ma_lfl.rows import Normal, Rows, normal_equations
+from malfl_env.errors import InputError
+
+__all__ = [
+    "MEAN_VARIANCE",
+    "PRIOR_BOUNDS",
+    "Evidence",
+    "Given",
+    "Posterior",
+    "best_prior",
+    "evidence_of",
+    "posterior",
+    "posterior_of",
+    "prior_precision",
+]
+
+FloatArray = NDArray[np.float64]
+
+PRIOR_BOUNDS = (10**-3.125, 1e3)
+"""Bounds of the prior variance of a reward value about the mean of all reward values. Without a
+lower bound, data that show no reward would shrink the prior variance, and with it the posterior
+standard deviations, to 0. Rewards of a few hundredths of the temperature cannot be seen in data
+either, so the bound leaves them possible.
+"""
+MEAN_VARIANCE = 1e5
+"""Prior variance of the mean of all reward values. It is nearly flat, because the data hardly
+determine the mean.
+"""
+
+
+@dataclass(frozen=True)
+class Given:
+    """Noise and prior that are given, not searched; see `Evidence`."""
+
+    noise_variance: float
+    noise_scale: float
+    prior_variance: float
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """Noise and prior, and how well they explain the data.
+
+    Args:
+        log_evidence: log marginal likelihood of the counts; None where it was not computed.
+        noise_variance, noise_scale: row variance = noise_variance + noise_scale * model variance.
+        prior_variance: prior variance of a reward value about the mean of all reward values.
+        bounds_hit: names of the settings whose search ended on a bound.
+        retained: share rho that the learner keeps of its log policy.
+        retained_sd: posterior standard deviation of rho; 0 if it was given.
+        scales, noises: step and noise of every stage, relative to those of all stages; empty: the
+            same in all stages.
+        gain: rise of the log evidence that a step and a noise of every stage promise; None: not
+            computed.
+    """
+
+    log_evidence: float | None
+    noise_variance: float
+    noise_scale: float
+    prior_variance: float
+    bounds_hit: tuple[str, ...]
+    retained: float = 0.0
+    retained_sd: float = 0.0
+    scales: tuple[float, ...] = ()
+    noises: tuple[float, ...] = ()
+    gain: float | None = None
+
+    def row_variance(self, model_variance: FloatArray) -> FloatArray:
+        """Variance of x_{h+1} given x_h, in the shape of the model's variance of q."""
+        noise: Any = self.noise_variance
+        factor: Any = self.noise_scale or 1.0
+        if self.retained:
+            factor = factor * step_of(self.retained) ** 2
+        if self.scales:
+            noise = noise * np.reshape(self.noises, (-1, 1, 1))
+            factor = factor * np.reshape(self.scales, (-1, 1, 1)) ** 2
+        return np.asarray(noise + factor * model_variance)
+
+
+@dataclass(frozen=True, eq=False)
+class Posterior:
+    """Posterior of theta.
+
+    Args:
+        mean: `(n_unknowns,)`.
+        precision: `(n_unknowns, n_unknowns)`.
+        information: the part of the precision that comes from the data.
+        evidence: noise and prior, and how they were chosen.
+        spread: `(n_unknowns, k)`: the covariance also has the part spread spread', from settings
+            that are known with an error only.
+    """
+
+    mean: FloatArray
+    precision: FloatArray
+    information: FloatArray
+    evidence: Evidence
+    spread: FloatArray | None = None
+
+    def distance(self, moved: FloatArray) -> float:
+        """Size of a change of theta in posterior standard deviations, root mean square."""
+        return float(np.sqrt(moved @ self.precision @ moved / len(moved)))
+
+    def covariance(self) -> FloatArray:
+        """Posterior covariance, `(n_unknowns, n_unknowns)`."""
+        factor = scipy.linalg.cho_factor(self.precision)
+        covariance = scipy.linalg.cho_solve(factor, np.eye(len(self.mean)))
+        if self.spread is not None:
+            covariance = covariance + self.spread @ self.spread.T
+        return np.asarray(covariance)
+
+
+def posterior(rows: Rows, evidence: Evidence) -> Posterior:
+    """Posterior of theta for given noise and prior."""
+    normal = normal_equations(rows, evidence.noise_variance, evidence.noise_scale)
+    return posterior_of(normal, rows, evidence)
+
+
+def prior_precision(rows: Rows, evidence: Evidence) -> FloatArray:
+    return rows.prior / evidence.prior_variance + mean_precision(rows)
+
+
+def posterior_of(normal: Normal, rows: Rows, evidence: Evidence) -> Posterior:
+    precision = normal.information + rows.prior / evidence.prior_variance + mean_precision(rows)
+    mean = scipy.linalg.cho_solve((cholesky(precision, lower=False), False), normal.moment)
+    return Posterior(np.asarray(mean), precision, normal.information, evidence)
+
+
+def mean_precision(rows: Rows) -> FloatArray:
+    """Prior precision of the mean of the reward, the null space of `prior`."""
+    return (np.eye(len(rows.prior)) - rows.prior) / (MEAN_VARIANCE * rows.temperature**2)
+
+
+def cholesky(precision: FloatArray, *, lower: bool) -> FloatArray:
+    """Cholesky factor of a precision matrix; rounding may have made the matrix indefinite."""
+    try:
+        return np.asarray(scipy.linalg.cholesky(precision, lower=lower))
+    except scipy.linalg.LinAlgError:
+        largest = float(np.diag(precision).max())
+        raise InputError(
+            "the posterior cannot be computed in double precision: its precision matrix has "
+            f"entries up to {largest:.1e} and is not positive definite after rounding; the "
+            "temperature is too small, or the targets are too large, for these data"
+        ) from None
+
+
+def evidence_of(normal: Normal, rows: Rows) -> Callable[[float], float]:
+    """Log evidence as a function of the log of the prior variance.
+
+    If `prior` has no null space, one eigendecomposition of the information serves every variance.
+    """
+    prior, of_mean, unit = rows.prior, mean_precision(rows), rows.temperature**2
+    free = round(len(prior) - float(np.trace(prior)))
+    if free == 0:
+        values, vectors = scipy.linalg.eigh(normal.information)
+        along = vectors.T @ normal.moment
+        values = np.maximum(values, 0)
+
+        def evidence(log_variance: float) -> float:
+            precision = values + np.exp(-log_variance)
+            gain = (along**2 / precision).sum() - normal.squares
+            return float(
+                normal.log_norm + (gain - np.log(precision).sum() - len(values) * log_variance) / 2
+            )
+    else:
+
+        def evidence(log_variance: float) -> float:
+            precision = normal.information + of_mean + prior * np.exp(-log_variance)
+            factor = cholesky(precision, lower=True)
+            along = scipy.linalg.solve_triangular(factor, normal.moment, lower=True)
+            spread = 2 * np.log(np.diag(factor)).sum()
+            spread += (len(prior) - free) * log_variance + free * np.log(MEAN_VARIANCE * unit)
+            return float(normal.log_norm + (along @ along - normal.squares - spread) / 2)
+
+    return evidence
+
+
+def best_prior(normal: Normal, rows: Rows) -> tuple[float, float]:
+    """Largest log evidence over prior variances, and the prior variance there."""
+    evidence = evidence_of(normal, rows)
+    low, high = np.log(PRIOR_BOUNDS) + 2 * np.log(rows.temperature)
+    grid = np.linspace(low, high, 8)
+    best = int(np.argmax([evidence(point) for point in grid]))
+    inside = (grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)])
+    found = minimize_scalar(
+        lambda point: -evidence(point), bounds=inside, method="bounded", options={"xatol": 0.02}
+    )
+    return -float(found.fun), float(np.exp(found.x))
