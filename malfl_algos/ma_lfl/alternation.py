@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from malfl_algos.ma_lfl.data_fit import Data, fit_data
+from malfl_algos.ma_lfl.greedy import Choice, exploration, greedy_response
 from malfl_algos.ma_lfl.improvement import joint_response
 from malfl_algos.ma_lfl.learner_models import LearnerModel, LinearisedModel
 from malfl_algos.ma_lfl.matrix_free_posterior import MatrixFreePosterior
@@ -36,6 +37,8 @@ CONVERGED = 0.1
 """A reward has converged when an iteration moves it by less than this many posterior standard
 deviations, root mean square.
 """
+FIRST_VARIANCE = 4.0
+"""Prior variance of q in the first response of greedy choices, in units of alpha squared."""
 KNOWN_VARIANCE = 1e-10
 """Variance of log pi where the policy is known exactly."""
 
@@ -75,6 +78,7 @@ def alternate(
     retained: float | None = 0.0,
     stagewise: StageKind = "same",
     measured: bool = False,
+    choice: Choice = "soft",
 ) -> list[AgentFit]:
     """Fit every agent's reward. All agents share each iteration, since the policies of one agent
     enter the learner models of the others.
@@ -95,6 +99,8 @@ def alternate(
         stagewise: what differs from stage to stage: `noise`, `scale` (the learner's step), `both`.
         measured: whether to compute the standard deviation of a searched rho, and what stagewise
             factors would gain, for `same`.
+        choice: how the learners choose actions: `soft`, or epsilon-`greedy` with retained 0; see
+            `malfl_algos.ma_lfl.greedy`.
 
     Returns:
         One fit per agent.
@@ -125,6 +131,7 @@ def alternate(
                 retained=retained,
                 stagewise=stagewise,
                 measured=measured and (passes == 1 or states[index] is not None),
+                choice=choice,
             )
         for index, state in enumerate(states):
             assert state is not None
@@ -142,7 +149,9 @@ def alternate(
         if all(converged):
             break
     return [
-        AgentFit(s.posterior, policies[i], models[i], s.number, converged[i])
+        AgentFit(
+            s.posterior, policies[i], models[i], s.number, converged[i], _open_scale(s.epsilon)
+        )
         for i, s in enumerate(states)
         if s is not None
     ]
@@ -160,6 +169,7 @@ class _State:
             iteration.
         model_variance: variance of the learner's noise that this fit predicts.
         number: number of iterations so far.
+        epsilon: of every stage but the first, for epsilon-greedy choices.
     """
 
     posterior: Posterior | MatrixFreePosterior
@@ -170,6 +180,7 @@ class _State:
     log_constant: float
     model_variance: FloatArray
     number: int
+    epsilon: FloatArray | None = None
 
 
 def _pass(
@@ -187,12 +198,21 @@ def _pass(
     retained: float | None,
     stagewise: StageKind,
     measured: bool,
+    choice: Choice,
 ) -> _State:
     moving = isinstance(model, LinearisedModel) and model.moving
     played = stages if moving else stages[:-1]
     joint = [[policy[h] for policy in policies] for h in range(len(played))]
     counts = _counts(stages, index).astype(float)
     data = _data(policies[index], counts, temperature, earlier, known=known, retained=retained)
+    if choice == "greedy" and earlier is None:
+        flat = np.zeros(counts[1:].shape)
+        wide = np.full(flat.shape, FIRST_VARIANCE * temperature**2)
+        first, _, _ = _greedy(flat, wide, counts, policies[index], temperature, moving=moving)
+        data = replace(data, response=first.mean, response_variance=first.variance)
+        data = replace(data, log_constant=first.log_constant)
+    if choice == "greedy" and moving:
+        data = replace(data, repeats=len(stages) - 1)
     data = replace(data, stages=stagewise, measured=measured)
     posterior, q, drift = fit_data(
         data,
@@ -207,9 +227,16 @@ def _pass(
     )
     reward = posterior.mean if features is None else features @ posterior.mean
     noise = model.variance(played, joint, index, reward, q)
-    response, estimated = _expanded(
-        drift, noise, counts, policies[index], posterior.evidence, temperature=temperature
-    )
+    epsilon = None
+    if choice == "greedy":
+        spread = posterior.evidence.row_variance(noise)
+        response, estimated, epsilon = _greedy(
+            drift, spread, counts, policies[index], temperature, moving=moving
+        )
+    else:
+        response, estimated = _expanded(
+            drift, noise, counts, policies[index], posterior.evidence, temperature=temperature
+        )
     return _State(
         posterior,
         reward,
@@ -219,6 +246,53 @@ def _pass(
         response.log_constant,
         noise,
         number=earlier.number + 1 if earlier else 1,
+        epsilon=epsilon,
+    )
+
+
+def _greedy(
+    drift: FloatArray,
+    spread: FloatArray,
+    counts: FloatArray,
+    policies: FloatArray,
+    temperature: float,
+    *,
+    moving: bool,
+) -> tuple[Response, FloatArray, FloatArray]:
+    """As `_expanded`, for epsilon-greedy choices; and epsilon of every stage but the first."""
+    found = greedy_response(
+        drift,
+        spread,
+        counts[1:],
+        exploration(counts[1:]),
+        temperature=temperature,
+        moving=moving,
+    )
+    later = np.concatenate([policies[:1], found.policy])
+    return _with_first(found.response), later, found.epsilon
+
+
+def _open_scale(epsilon: FloatArray | None) -> dict[str, Any]:
+    """Diagnostics of epsilon-greedy choices, which tell nothing about the scale of the reward."""
+    if epsilon is None:
+        return {}
+    return {
+        "scale": "open",
+        "scale_reason": (
+            "epsilon-greedy choices show only which action is the best; the unit is such that the "
+            "greedy action is drawn from a softmax of q at the temperature"
+        ),
+        "epsilon": [None, *map(float, epsilon)],
+    }
+
+
+def _with_first(later: Response) -> Response:
+    """A response of all stages, of which the first says nothing."""
+    first = np.full((1, *later.mean.shape[1:]), np.inf)
+    return Response(
+        np.concatenate([np.zeros(first.shape), later.mean]),
+        np.concatenate([first, later.variance]),
+        later.log_constant,
     )
 
 
@@ -280,13 +354,7 @@ def _expanded(
         later, predicted = working_response(
             drift, evidence.row_variance(noise), counts[1:], temperature=temperature
         )
-        first = np.full((1, *drift.shape[1:]), np.inf)
-        response = Response(
-            np.concatenate([np.zeros(first.shape), later.mean]),
-            np.concatenate([first, later.variance]),
-            later.log_constant,
-        )
-        return response, np.concatenate([policies[:1], predicted])
+        return _with_first(later), np.concatenate([policies[:1], predicted])
     return joint_response(
         drift,
         evidence.row_variance(noise),

@@ -67,6 +67,7 @@ class Data:
         searched: whether the evidence chooses rho.
         stages: what differs from stage to stage.
         measured: as `malfl_algos.ma_lfl.inference.fit` takes it.
+        repeats: number of stages in which the errors of a row repeat; 1: they are independent.
     """
 
     response: FloatArray
@@ -78,6 +79,7 @@ class Data:
     searched: bool = False
     stages: StageKind = "same"
     measured: bool = False
+    repeats: int = 1
 
     def chain(self, offset: FloatArray) -> Chain | None:
         """What the rows need further; None if the learner keeps nothing.
@@ -145,6 +147,8 @@ def fit_data(
         return Fitted(matrix_free_fit, matrix_free_fit.q, matrix_free_fit.q)
     k, offset = _coefficients(model, stages, joint, index, features, matrix_free=matrix_free)
     posterior = _with_coefficients(k, offset, data, features, start, given)
+    if data.repeats > 1:
+        posterior = posterior.repeated(data.repeats)
     q = k @ posterior.mean + offset
     retained = posterior.evidence.retained
     scales = posterior.evidence.scales

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from malfl_algos.ma_lfl.carried_rules import CARRIED_RULES, CarriedRule
 from malfl_algos.ma_lfl.expected_loops import advance
 from malfl_algos.ma_lfl.learner_models import (
     immediate_matrix,
@@ -26,22 +27,10 @@ from malfl_algos.ma_lfl.reward_models import RewardModel
 from malfl_algos.ma_lfl.stages import StageArrays
 from malfl_env.markov_game import MarkovGame
 
-__all__ = [
-    "CARRIED_RULES",
-    "POLICIES",
-    "CarriedRule",
-    "ExpectedQ",
-    "carried_rule",
-    "follows_q",
-    "log_kept",
-    "rule_and_policy",
-]
+__all__ = ["ExpectedQ", "log_kept"]
 
 FloatArray = NDArray[np.float64]
-CarriedRule = Literal["q-learning", "sarsa", "expected-sarsa"]
 
-CARRIED_RULES: tuple[CarriedRule, ...] = ("q-learning", "sarsa", "expected-sarsa")
-POLICIES = ("frozen", "moving")
 EXACT_VISITS = 20_000
 """Up to this visit the step sizes are summed one by one, beyond it by an integral."""
 FORGOTTEN = -700.0
@@ -79,7 +68,8 @@ class ExpectedQ:
 
     The reward is the ordinary one, without an entropy bonus. The maximum is linearised at `reward`;
     as long as that is None, q-learning is treated as expected SARSA. The maximum is taken over
-    action values with their noise, since it is larger than the maximum of their means.
+    action values with their noise, since it is larger than the maximum of their means. If a
+    greedy policy moves, the stage itself shows which action is the greatest, and how often.
 
     Args:
         game: the game.
@@ -91,6 +81,8 @@ class ExpectedQ:
         step_size_decay: in [0, 1].
         moving: whether the policy follows q at every step. The model then describes the policy of
             each stage but the first, averaged over the stage; otherwise q at the stages' ends.
+        greedy: whether the policy is epsilon-greedy. The model is then of q at the ends of stages
+            alone, and its noise is part of the choice (`malfl_algos.ma_lfl.greedy`).
         reward: estimate of the reward unknowns.
     """
 
@@ -102,6 +94,7 @@ class ExpectedQ:
     rule: CarriedRule = "q-learning"
     step_size_decay: float = 0.0
     moving: bool = False
+    greedy: bool = False
     reward: FloatArray | None = None
 
     @property
@@ -125,7 +118,8 @@ class ExpectedQ:
         ends = list(self._ends(stages, joint_policies, agent_index, self.reward))
         if not self.moving:
             return np.stack([end.q for end in ends])
-        return np.stack([(end.q if self.reward is None else end.log_average) for end in ends[1:]])
+        averaged = self.reward is not None and not self.greedy
+        return np.stack([end.log_average if averaged else end.q for end in ends[1:]])
 
     def variance(
         self,
@@ -138,8 +132,10 @@ class ExpectedQ:
         """Variance of a sampled target, times beta / (2 - beta) for averaging over visits.
 
         If the policy moves, it is divided by the number of times that the noise is drawn anew in a
-        stage, since an average over the stage is seen.
+        stage, since an average over the stage is seen. 0 for epsilon-greedy policies.
         """
+        if self.greedy:
+            return np.zeros(q.shape)
         known = [end.variance for end in self._ends(stages, joint_policies, agent_index, reward, 1)]
         if not self.moving:
             return np.stack(known)
@@ -170,20 +166,21 @@ class ExpectedQ:
             logs = log_kept(visits + counts * times, self.step_size, self.step_size_decay)
             rate = self.step_size / np.maximum(visits + counts, 1) ** self.step_size_decay
             visits = visits + counts
+            shown = self.greedy and self.moving and self.rule == "q-learning"
             log_average, variance = advance(
                 q,
                 (transition.indptr, transition.indices, transition.data),
                 -np.expm1(np.diff(logs, axis=0)),
-                own,
+                _greedy_share(own) if shown else own,
                 immediate,
-                estimate,
+                np.zeros(0) if shown else estimate,
                 parts,
                 _draws(own.shape[1]),
                 rate / (2 - rate),
                 (self.discount, self.temperature),
                 (
                     CARRIED_RULES.index(self.rule),
-                    self.moving and width is None and reward is not None,
+                    self.moving and not self.greedy and width is None and reward is not None,
                 ),
             )
             yield _Part(q.copy(), log_average, variance)
@@ -193,22 +190,6 @@ class ExpectedQ:
     ) -> tuple[sp.csr_array, FloatArray]:
         weights, transition = played_frequencies(self.game, stage, agent_index)
         return transition, with_constant(immediate_matrix(self.model, weights), own)
-
-
-def carried_rule(rule: str, policy: str) -> str:
-    """Name of a rule together with a policy that is frozen within a stage, or moves."""
-    return rule if policy == "frozen" else f"{rule}, {policy}"
-
-
-def rule_and_policy(name: str) -> tuple[CarriedRule, str]:
-    """The inverse of `carried_rule`."""
-    rule, _, policy = name.partition(", ")
-    return CARRIED_RULES[CARRIED_RULES.index(rule)], policy or "frozen"
-
-
-def follows_q(name: str) -> bool:
-    """Whether learners of this rule choose by q alone, so that they keep no share of a policy."""
-    return name.partition(", ")[0] in CARRIED_RULES
 
 
 def log_kept(visits: FloatArray, step_size: float, decay: float) -> FloatArray:
@@ -236,6 +217,12 @@ def log_kept(visits: FloatArray, step_size: float, decay: float) -> FloatArray:
     power = 1 - decay
     grown = np.log(far) if power == 0 else (far**power - 1) / power
     return np.asarray(near - step_size * EXACT_VISITS**power * grown)
+
+
+def _greedy_share(policy: FloatArray) -> FloatArray:
+    """How often each action is the greedy one, from an epsilon-greedy policy; see `exploration`."""
+    share = policy - policy.min(axis=1, keepdims=True) + 1e-9
+    return np.asarray(share / share.sum(axis=1, keepdims=True))
 
 
 def _draws(n_actions: int) -> FloatArray:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from scipy.optimize import minimize_scalar
 
-from malfl_algos.ma_lfl.expected_updates import follows_q
+from malfl_algos.ma_lfl.carried_rules import choice_of, follows_q
 from malfl_env.checks import check_table_bytes
 
 __all__ = [
@@ -35,6 +35,10 @@ STEP_SIZES = (0.005, 0.8)
 """Bounds of the search for an unknown step size."""
 SEARCH_STAGES, SEARCH_PASSES = 4, 2
 """Number of stages, and of iterations, on which unknown settings are chosen."""
+GREEDY_MARGIN = 100.0
+"""Epsilon-greedy choices are assumed only if they raise the log evidence by more than this: with an
+epsilon of 0 and a policy that moves, they are soft choices at an open temperature.
+"""
 LINEARISED_PASSES = 2
 """Number of further iterations for models that are linearised at the last iteration's reward."""
 CARRIED_MARGIN, SURE_MARGIN = 30.0, 150.0
@@ -188,12 +192,14 @@ def _choose_rule(
     """Choose the learners' rule and the share rho together, into `settings` and `searches`.
 
     rho = 0 wins unless some rho > 0 is better by more than `RETAINING_MARGIN`. Rules whose learners
-    carry their q over have to be better than the others by `CARRIED_MARGIN`.
+    carry their q over have to be better than the others by `CARRIED_MARGIN`, and epsilon-greedy
+    choices, whose evidence is listed lower by it, by `GREEDY_MARGIN`.
     """
     if rule is not None and improvement is not None:
         return
     table: dict[tuple[str, float | None], float] = {
         (one, retained): evidence({**settings, "rule": one, "improvement": retained})
+        - (GREEDY_MARGIN if choice_of(one) == "greedy" else 0.0)
         for retained in ((0.0, None) if improvement is None else (improvement,))
         for one in (rules if rule is None else (rule,))
         if retained == 0 or not follows_q(one)

@@ -19,13 +19,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from malfl_algos.ma_lfl.expected_updates import (
-    CARRIED_RULES,
-    POLICIES,
-    ExpectedQ,
-    carried_rule,
-    rule_and_policy,
-)
+from malfl_algos.ma_lfl.carried_rules import CARRIED_RULES, POLICIES, Carried, among
+from malfl_algos.ma_lfl.expected_updates import ExpectedQ
+from malfl_algos.ma_lfl.greedy import CHOICES
 from malfl_algos.ma_lfl.learner_models import ExactEvaluation, ExpectedTd, LearnerModel
 from malfl_algos.ma_lfl.replay import ReplayedTd
 from malfl_algos.ma_lfl.settings import GRADIENT, Solver, choose_solver
@@ -61,6 +57,10 @@ class MaLflBellman(BayesianObserver):
             `expected-sarsa`, which counts can hardly tell from a moving `q-learning`.
         policy: policy of a learner that carries q over. `frozen`: it stays within a stage;
             `moving`: it follows q at every step; `auto`: chosen by the evidence.
+        choice: how a learner that carries q over chooses actions. `soft`: pi(a | s) proportional to
+            exp(q(s, a) / temperature); `greedy`: the action of greatest q, and with probability
+            epsilon one drawn evenly, where epsilon is estimated for every stage and the scale of
+            the reward is open; `auto`: chosen by the evidence.
         step_size: step size beta of all learners but `exact`; null: chosen by the evidence.
         step_size_decay: power w in step_size / k^w at the k-th visit of a state and action, for
             learners that carry q over.
@@ -89,6 +89,7 @@ class MaLflBellman(BayesianObserver):
         "auto", "td", "exact", "q-learning", "sarsa", "expected-sarsa", "policy-gradient"
     ] = "auto"
     policy: Literal["auto", "frozen", "moving"] = "auto"
+    choice: Literal["auto", "soft", "greedy"] = "auto"
     step_size_decay: float = 0.0
 
     rules: ClassVar[tuple[str, ...]] = (
@@ -97,6 +98,8 @@ class MaLflBellman(BayesianObserver):
         "q-learning",
         "q-learning, moving",
         "expected-sarsa",
+        "q-learning, greedy",
+        "q-learning, moving, greedy",
     )
 
     def __post_init__(self) -> None:
@@ -106,6 +109,13 @@ class MaLflBellman(BayesianObserver):
             raise InputError(f"learner must be one of {', '.join(learners)}, got {self.learner!r}")
         if self.policy not in ("auto", *POLICIES):
             raise InputError(f"policy must be auto, frozen or moving, got {self.policy!r}")
+        if self.choice not in ("auto", *CHOICES):
+            raise InputError(f"choice must be auto, soft or greedy, got {self.choice!r}")
+        if self.learner in ("td", "exact") and (self.policy, self.choice) != ("auto", "auto"):
+            raise InputError(
+                f"policy and choice must be auto for the learner {self.learner}, which does not "
+                f"carry q over, got {self.policy} and {self.choice}"
+            )
         if not 0 <= self.step_size_decay <= 1:
             raise InputError(f"step_size_decay must be in [0, 1], got {self.step_size_decay}")
         if self.learner in CARRIED_RULES and self.improvement not in ("auto", 0):
@@ -150,20 +160,8 @@ class MaLflBellman(BayesianObserver):
         return super()._check_trace(trace)
 
     def _rules(self) -> tuple[str, ...]:
-        if self.learner == "auto" and self.policy == "auto":
-            return self.rules
-        learners = tuple(rule for rule in self.rules if "," not in rule)
-        rules = learners if self.learner == "auto" else (self.learner,)
-        policies = POLICIES if self.policy == "auto" else (self.policy,)
-        return tuple(
-            one
-            for rule in rules
-            for one in (
-                [carried_rule(rule, policy) for policy in policies]
-                if rule in CARRIED_RULES
-                else [rule]
-            )
-        )
+        wanted = {"learner": self.learner, "policy": self.policy, "choice": self.choice}
+        return among(self.rules, **wanted)
 
     def _solver(self, n_unknowns: int) -> Solver:
         given = self._given() is not None or self.reward_model == "features"
@@ -176,9 +174,14 @@ class MaLflBellman(BayesianObserver):
             return ExactEvaluation(*shared)
         if settings["rule"] == "td":
             return ExpectedTd(*shared, settings["step_size"])
-        rule, policy = rule_and_policy(settings["rule"])
+        own = Carried.named(settings["rule"])
         return ExpectedQ(
-            *shared, settings["step_size"], rule, self.step_size_decay, policy == "moving"
+            *shared,
+            settings["step_size"],
+            own.rule,
+            self.step_size_decay,
+            moving=own.policy == "moving",
+            greedy=own.choice == "greedy",
         )
 
 

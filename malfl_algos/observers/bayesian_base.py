@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from malfl_algos.contract import API_VERSION, Problem, RecoveredRewards
 from malfl_algos.ma_lfl.alternation import AgentFit, alternate
-from malfl_algos.ma_lfl.expected_updates import follows_q
+from malfl_algos.ma_lfl.carried_rules import choice_of, follows_q
 from malfl_algos.ma_lfl.gradient_fit import fit_policy_gradient
 from malfl_algos.ma_lfl.learner_models import LearnerModel
 from malfl_algos.ma_lfl.posterior import Given
@@ -197,6 +197,7 @@ class BayesianObserver(ABC):
                 matrix_free=solver == "iterative",
                 retained=settings["improvement"],
                 stagewise=stagewise,
+                choice=choice_of(settings["rule"]),
                 measured=n_stages == trace.n_stages,
             )
 

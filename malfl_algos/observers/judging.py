@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from malfl_algos.contract import Observer, Problem, RecoveredRewards
+from malfl_algos.ma_lfl.carried_rules import choice_of
 from malfl_algos.ma_lfl.reward_models import count_unknowns, in_joint_order
 from malfl_algos.ma_lfl.settings import GRADIENT
 from malfl_algos.ma_lfl.stages import StageArrays
@@ -267,6 +268,7 @@ def _of_the_agent(result: RecoveredRewards, basis: _Basis, index: int) -> dict[s
     )
     searched = "rule" in (settings.get("searches") or {})
     rules = [] if searched or not basis.observer.needs_game else basis.observer.rules
+    rules = [rule for rule in rules if choice_of(rule) == "soft"]
     unknowns = count_unknowns(settings["reward_model"], trace.n_states, trace.n_actions)
     n_seen = int(visited.sum()) * (unknowns // trace.n_states)
     if maps is not None:
