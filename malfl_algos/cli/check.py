@@ -14,6 +14,8 @@ from malfl_algos.cli.table import (
     picked,
     read_config,
     read_options,
+    read_scale,
+    scale_arguments,
     tell,
     tell_of_compilation,
 )
@@ -34,18 +36,7 @@ __all__ = ["check"]
         "ma-lfl-bellman)",
     ),
     config_argument(),
-    argument(
-        "--discount",
-        type=float,
-        metavar="G",
-        help="use this discount factor, in [0, 1) (default: that of the configuration, 0.9)",
-    ),
-    argument(
-        "--temperature",
-        type=float,
-        metavar="T",
-        help="use this temperature, > 0 (default: that of the configuration, 3)",
-    ),
+    *scale_arguments(),
     argument(
         "--estimate-dynamics",
         action="store_true",
@@ -82,14 +73,9 @@ def check(arguments: argparse.Namespace) -> int:
     game = None
     if trace.is_tabular and not arguments.estimate_dynamics:
         game = dynamics(config, trace, arguments.trace)
-    scale = {
-        name: getattr(config, name)
-        if getattr(arguments, name) is None
-        else getattr(arguments, name)
-        for name in ("discount", "temperature")
-    }
+    discount, temperature = read_scale(arguments, config)
     with blaming(plugin):
-        verdict = _verdict(observer, trace, game=game, **scale)
+        verdict = _verdict(observer, trace, game=game, discount=discount, temperature=temperature)
     if arguments.json:
         from malfl_algos.experiments.recovered_files import plain
 

@@ -34,12 +34,16 @@ __all__ = [
     "picked",
     "read_config",
     "read_options",
+    "read_scale",
+    "scale_arguments",
     "set_keys",
     "tell",
     "tell_of_compilation",
     "whole",
     "whole_argument",
 ]
+
+_NULL = "null"
 
 
 @dataclass(frozen=True)
@@ -119,6 +123,44 @@ def count_arguments() -> Iterable[Argument]:
     yield whole_argument("--iterations", "number of learning stages (default: 10)")
     yield whole_argument("--episodes", "episodes per stage (default: 3000)")
     yield whole_argument("--episode-length", "steps per episode (default: 1000)")
+
+
+def scale_arguments() -> Iterable[Argument]:
+    """`--discount` and `--temperature`, which `read_scale` reads."""
+    yield argument(
+        "--discount",
+        type=_number_or_null,
+        metavar="G",
+        help="use this discount factor, in [0, 1), or null: estimate it from the trace (default: "
+        "that of the configuration, 0.9)",
+    )
+    yield argument(
+        "--temperature",
+        type=_number_or_null,
+        metavar="T",
+        help="use this temperature, > 0, or null: rewards in units of the temperature (default: "
+        "that of the configuration, 3)",
+    )
+
+
+def read_scale(
+    arguments: argparse.Namespace, config: ExperimentConfig
+) -> tuple[float | None, float | None]:
+    """The discount and the temperature: of the command line, or else of the configuration."""
+
+    def of(given: float | str | None, configured: float) -> float | None:
+        if isinstance(given, str):
+            return None
+        return configured if given is None else given
+
+    return of(arguments.discount, config.discount), of(arguments.temperature, config.temperature)
+
+
+def _number_or_null(text: str) -> float | str:
+    try:
+        return _NULL if text == _NULL else float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a number or null, got {text!r}") from None
 
 
 def option_argument() -> Argument:

@@ -19,6 +19,8 @@ from malfl_algos.cli.table import (
     picked,
     read_config,
     read_options,
+    read_scale,
+    scale_arguments,
     set_keys,
     tell,
     tell_of_compilation,
@@ -131,6 +133,7 @@ def learn(arguments: argparse.Namespace) -> int:
         help="let the observer estimate the game's dynamics from the trace (default: give it the "
         "dynamics of the configuration's game)",
     ),
+    *scale_arguments(),
     option_argument(),
     plugin="observer",
 )
@@ -164,16 +167,11 @@ def recover_rewards(arguments: argparse.Namespace) -> int:
                 f"got {arguments.stages}"
             )
         trace = trace.first(arguments.stages)
+    discount, temperature = read_scale(arguments, config)
     folder = _output(arguments, "rewards.npz", "diagnostics.json")
     with one_blas_thread(), blaming(plugin):
-        recovered = recover(
-            observer,
-            trace,
-            game=game,
-            discount=config.discount,
-            temperature=config.temperature,
-        )
-    origin = Origin.of(trace, game, config.discount, config.temperature)
+        recovered = recover(observer, trace, game=game, discount=discount, temperature=temperature)
+    origin = Origin.of(trace, game, discount, temperature)
     with files_together(folder) as place:
         written = write_recovered(recovered, place, origin=origin, observer=PluginConfig(**wanted))
         name = folder / written[0].relative_to(place)
