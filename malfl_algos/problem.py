@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from malfl_algos.trace import LearningTrace, NextStateCounts, Stage
-from malfl_env.checks import check_numbers, shown
+from malfl_env.checks import TEMPERATURES, check_numbers, shown
 from malfl_env.errors import Contradiction, InputError, TooFewStages
 from malfl_env.markov_game import Factor, MarkovGame
 
@@ -59,10 +59,16 @@ class Problem:
             raise InputError(f"trace must be a LearningTrace, got a {type(self.trace).__name__}")
         if self.discount is not None and not _within(self.discount, 0, 1, lowest_too=True):
             raise InputError(f"discount must be in [0, 1) or None, got {shown(self.discount)}")
-        if self.temperature is not None and not _within(self.temperature, 0, inf):
-            raise InputError(
-                f"temperature must be > 0 and finite or None, got {shown(self.temperature)}"
-            )
+        if self.temperature is not None:
+            if not _within(self.temperature, 0, inf):
+                raise InputError(
+                    f"temperature must be > 0 and finite or None, got {shown(self.temperature)}"
+                )
+            if not TEMPERATURES[0] <= self.temperature <= TEMPERATURES[1]:
+                raise InputError(
+                    f"temperature must be from {TEMPERATURES[0]} to {TEMPERATURES[1]}, got "
+                    f"{shown(self.temperature)}: scale the rewards"
+                )
         if self.game is not None:
             _check_game(self.trace, self.game)
             if self.game.rewards is not None:

@@ -21,6 +21,7 @@ from malfl_env.errors import InputError
 __all__ = [
     "LONGEST_SHOWN",
     "MAX_TABLE_BYTES",
+    "TEMPERATURES",
     "check_choice",
     "check_count",
     "check_fraction",
@@ -34,6 +35,8 @@ __all__ = [
 MAX_TABLE_BYTES = 2 * 2**30
 """Largest joint table, in bytes, that is built: 2 GiB on every machine, so that all machines accept
 the same games. Assign another number to change the limit."""
+TEMPERATURES = (1e-50, 1e50)
+"""Least and largest temperature whose powers and quotients double precision holds."""
 LONGEST_SHOWN = 200
 """Characters of a value that a message shows."""
 

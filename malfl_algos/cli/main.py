@@ -1,8 +1,8 @@
 """The `malfl` command: it parses the arguments, runs a command and reports errors.
 
 Exit status: 0, done; 1, a run failed, by an error of a plugin or of ours; 2, bad input or a missing
-package, and nothing was written; 130, interrupted; 143, terminated. An error is one line, or one
-line per part that failed; `--traceback` adds the traceback.
+package, and nothing was written; 130, interrupted; 129 or 143, asked to end by SIGHUP or
+SIGTERM. An error is one line, or one line per part that failed; `--traceback` adds the traceback.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return COMMANDS[arguments.command].run(arguments)
     except KeyboardInterrupt as fault:
         log(f"malfl: interrupted{_what_then(arguments)}")
-        return 143 if isinstance(fault, _Terminated) else 130
+        return 128 + (fault.number if isinstance(fault, _Terminated) else signal.SIGINT)
     except Exception as fault:
         if "--traceback" in given:
             of_units = getattr(fault, "tracebacks", ())
@@ -70,24 +70,40 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 class _Terminated(KeyboardInterrupt):
-    """Raised in the main thread when the process is asked to end (SIGTERM)."""
+    """Raised in the main thread when the process is asked to end (SIGTERM, SIGHUP).
+
+    Args:
+        number: of the signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
 
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """Within the context, SIGTERM (which batch systems send) raises `_Terminated`."""
+    """Within the context, a signal that asks the process to end raises `_Terminated`.
+
+    Batch systems send SIGTERM, a terminal that closes sends SIGHUP. A signal that is ignored
+    (`nohup`) stays ignored.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, _raise)
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {n: signal.getsignal(n) for n in numbers if signal.getsignal(n) != signal.SIG_IGN}
+    for number in before:
+        signal.signal(number, _raise)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _raise(number: int, frame: FrameType | None) -> None:
-    raise _Terminated
+    raise _Terminated(number)
 
 
 def make_parser() -> argparse.ArgumentParser:

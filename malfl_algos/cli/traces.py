@@ -219,7 +219,11 @@ def dynamics(config: ExperimentConfig, trace: LearningTrace, name: str) -> Marko
         help="also score files that were not made from each other, such as rewards from a trace "
         "that was thinned, with the ground truth of the whole trace",
     ),
-    argument("--json", metavar="FILE", help="also write the scores into this file"),
+    argument(
+        "--json",
+        metavar="FILE",
+        help="also write the scores into this file (or pipe, such as /dev/stdout)",
+    ),
 )
 def score(arguments: argparse.Namespace) -> int:
     """Score recovered rewards against the ground truth, by held-out prediction, or both."""
@@ -230,7 +234,7 @@ def score(arguments: argparse.Namespace) -> int:
     from malfl_algos.experiments.scoring import read_scoring_files, rows_of_files
     from malfl_algos.experiments.text import score_text
     from malfl_algos.plugins.options import naming
-    from malfl_algos.storage.durable import write_json
+    from malfl_algos.storage.durable import is_special, json_bytes, write_where_told
     from malfl_algos.work.threads import one_blas_thread
 
     files = read_scoring_files(
@@ -246,8 +250,10 @@ def score(arguments: argparse.Namespace) -> int:
     with one_blas_thread(), naming(f"{arguments.rewards} does not fit"):
         rows = rows_of_files(files)
     if arguments.json is not None:
-        check_writable(Path(arguments.json).parent)
-        write_json(Path(arguments.json), rows)
+        told = Path(arguments.json)
+        if not is_special(told):
+            check_writable(told.resolve().parent)
+        write_where_told(told, json_bytes(rows))
     tell(score_text(rows))
     return 0
 

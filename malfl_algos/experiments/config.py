@@ -34,7 +34,7 @@ from malfl_algos.plugins.options import (
 )
 from malfl_algos.storage.yaml_files import read_mapping
 from malfl_env import MarkovGame, grid_world_v0, markov_game
-from malfl_env.checks import shown
+from malfl_env.checks import TEMPERATURES, shown
 from malfl_env.errors import InputError
 from malfl_env.rules import GridRules, grid_rules
 
@@ -125,6 +125,11 @@ class ExperimentConfig:
             raise InputError(f"discount must be in [0, 1), got {self.discount}")
         if not self.temperature > 0:
             raise InputError(f"temperature must be > 0, got {self.temperature}")
+        if not TEMPERATURES[0] <= self.temperature <= TEMPERATURES[1]:
+            raise InputError(
+                f"temperature must be from {TEMPERATURES[0]} to {TEMPERATURES[1]}, got "
+                f"{self.temperature}: scale the rewards"
+            )
         check_distinct("seeds", self.seeds)
         for seed in self.seeds:
             _check_within("seeds", seed, 0, _MAX_SEED)

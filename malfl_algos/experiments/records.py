@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from malfl_algos.experiments.config import ExperimentConfig, from_mapping, load_config
-from malfl_algos.storage.durable import is_leftover, value_hash, write_bytes
+from malfl_algos.storage.durable import is_of_system, value_hash, write_bytes
 from malfl_algos.storage.lock import LOCK_NAME
 from malfl_env.errors import InputError
 
@@ -107,10 +107,12 @@ def read_record(root: Path) -> dict[str, Any]:
 def holds_nothing(root: Path) -> bool:
     """Whether a folder is absent or empty, apart from a lock and partial files of a run.
 
-    A log of the command (`> OUT/run.log`, the files of a batch system) does not count, either.
+    A log of the command (`> OUT/run.log`, the files of a batch system), hidden files and what
+    systems make (`lost+found`) do not count, either.
     """
     return not root.exists() or all(
-        path.name == LOCK_NAME or is_leftover(path.name) or _is_log(path) for path in root.iterdir()
+        path.name == LOCK_NAME or is_of_system(path.name) or _is_log(path)
+        for path in root.iterdir()
     )
 
 

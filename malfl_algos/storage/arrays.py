@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 import zipfile
 from collections.abc import Collection, Mapping, Sequence
 from math import prod
@@ -196,7 +197,14 @@ def _read_member(archive: zipfile.ZipFile, name: str, info: zipfile.ZipInfo) -> 
         stream.read()  # to the end, where zipfile compares the checksum, also of an empty array
     if dtype.kind == "b" and array.size and array.view(np.uint8).max() > 1:
         raise InputError(f"{name!r} holds bytes that are neither true nor false")
+    if dtype.kind == "U" and np.any(_code_points(array) > sys.maxunicode):
+        raise InputError(f"{name!r} holds code points beyond those of Unicode")
     return np.asarray(array, dtype=dtype.newbyteorder("="), order="C")
+
+
+def _code_points(array: NDArray[Any]) -> NDArray[np.uint32]:
+    flat = np.ascontiguousarray(array.reshape(-1))
+    return flat.view(np.dtype(np.uint32).newbyteorder(flat.dtype.byteorder))
 
 
 def read_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:

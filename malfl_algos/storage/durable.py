@@ -27,6 +27,9 @@ __all__ = [
     "file_checksum",
     "folder_checksums",
     "is_leftover",
+    "is_of_system",
+    "is_special",
+    "json_bytes",
     "keep_others",
     "leftovers",
     "make_folder",
@@ -39,9 +42,11 @@ __all__ = [
     "value_hash",
     "write_bytes",
     "write_json",
+    "write_where_told",
 ]
 
 _PARTIAL, _REPLACED = ".partial", ".replaced"
+_OF_SYSTEMS = {"lost+found", "Thumbs.db", "desktop.ini", "@eaDir", "System Volume Information"}
 _FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 
@@ -75,9 +80,36 @@ def write_bytes(path: Path, content: bytes) -> None:
         sync_folder(path.parent)
 
 
+def write_where_told(path: Path, content: bytes) -> None:
+    """Write a file that a user named: atomically, but through links, pipes and devices.
+
+    `write_bytes` would replace `/dev/null` or `/dev/stdout` by a file.
+
+    Raises:
+        NoSpace: as `write_bytes`.
+    """
+    if path.is_symlink() and not is_special(path):
+        path = path.resolve()
+    if not is_special(path):
+        write_bytes(path, content)
+        return
+    with naming_no_space(path), path.open("wb") as stream:
+        stream.write(content)
+
+
+def is_special(path: Path) -> bool:
+    """Whether a path is a pipe, a device or a socket, also through links."""
+    return path.exists() and not (path.is_file() or path.is_dir())
+
+
 def write_json(path: Path, content: Any) -> None:
     """Write JSON atomically. A value that JSON cannot express (NaN, infinity) is an error."""
-    write_bytes(path, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
+    write_bytes(path, json_bytes(content))
+
+
+def json_bytes(content: Any) -> bytes:
+    """JSON text with a line for each value; errors as in `write_json`."""
+    return (json.dumps(content, indent=1, allow_nan=False) + "\n").encode()
 
 
 def make_folder(folder: Path) -> None:
@@ -166,6 +198,11 @@ def partial_folder(path: Path) -> Path:
 def is_leftover(name: str) -> bool:
     """Whether a name belongs to a file or folder that is incomplete or being replaced."""
     return name.startswith(".") and name.endswith((_PARTIAL, _REPLACED))
+
+
+def is_of_system(name: str) -> bool:
+    """Whether systems and file managers make files of this name; they are ignored, and kept."""
+    return name.startswith(".") or name in _OF_SYSTEMS
 
 
 def leftovers(root: Path, *patterns: str) -> list[Path]:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from malfl_algos.storage.arrays import check_manifest
 from malfl_algos.storage.columns import ColumnWriter, map_column
 from malfl_algos.storage.durable import (
+    is_of_system,
     partial_folder,
     replace_folder,
     sync_folder,
@@ -38,7 +39,6 @@ CHUNK_STEPS = 1 << 16
 _FORMAT, _VERSION = "malfl observation trace", 1
 _MANIFEST = "manifest.json"
 _MAX_MANIFEST_BYTES = 64 * 2**20
-_HIDDEN = "."  # systems add files such as .DS_Store, ._name and .nfs...
 
 
 class TraceWriter:
@@ -228,7 +228,7 @@ def _load_steps(
 
 
 def _check_files(root: Path, stages: Sequence[Mapping[str, Any]]) -> None:
-    """Reject files that are not in the manifest, except hidden ones."""
+    """Reject files that are not in the manifest, except those of systems."""
     wanted = {root / _MANIFEST}
     for index, stage in enumerate(stages):
         folder = root / f"stage_{index}"
@@ -236,7 +236,9 @@ def _check_files(root: Path, stages: Sequence[Mapping[str, Any]]) -> None:
             if Path(name).name != name:
                 raise InputError(f"its manifest has a column with the invalid name {name!r}")
             wanted |= {folder, folder / f"{name}.npy"}
-    found = {path for path in root.rglob("*") if not path.name.startswith(_HIDDEN)}
+    found = {
+        path for path in root.rglob("*") if not any(map(is_of_system, path.relative_to(root).parts))
+    }
     foreign = sorted(found - wanted)
     if foreign:
         raise InputError(f"{foreign[0]} does not belong to this trace")
@@ -267,7 +269,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
 def _is_trace(folder: Path) -> bool:
     if not folder.is_dir():
         return False
-    if all(path.name.startswith(_HIDDEN) for path in folder.iterdir()):
+    if all(is_of_system(path.name) for path in folder.iterdir()):
         return True
     try:
         _read_manifest(folder / _MANIFEST)

@@ -75,8 +75,14 @@ def _tabular(arrays: Mapping[str, NDArray[Any]], manifest: Mapping[str, Any]) ->
     spaces = manifest.get("spaces")  # version 0.1 wrote neither
     if agents is not None and not all(isinstance(agent, str) for agent in agents):
         raise InputError(f"its agents must be texts, got {str(agents)[:60]}")
+    by_stage: dict[str, dict[str, NDArray[Any]]] = {}
+    for name, array in arrays.items():
+        stage, _, part = name.partition("/")
+        by_stage.setdefault(stage, {})[part] = array
     return LearningTrace(
-        tuple(_stage(own, arrays, h, complete[h]) for h, own in enumerate(counts)),
+        tuple(
+            _stage(own, by_stage.get(f"stage_{h}", {}), complete[h]) for h, own in enumerate(counts)
+        ),
         agents,
         spaces=None if spaces is None else tuple(map(space_from_json, spaces)),
     )
@@ -105,17 +111,8 @@ def _stage_arrays(stage: Stage) -> Iterator[tuple[str, NDArray[Any]]]:
 
 
 def _stage(
-    counts: NDArray[np.int64],
-    arrays: Mapping[str, NDArray[Any]],
-    index: int,
-    complete: bool | None,
+    counts: NDArray[np.int64], own: Mapping[str, NDArray[Any]], complete: bool | None
 ) -> Stage:
-    prefix = f"stage_{index}/"
-    own = {
-        name.removeprefix(prefix): array
-        for name, array in arrays.items()
-        if name.startswith(prefix)
-    }
     seen = own.get("next_state_counts")
     transitions = None
     if complete is not None:

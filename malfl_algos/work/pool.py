@@ -291,14 +291,14 @@ def _wave(
 
 @contextmanager
 def _interrupts_held() -> Iterator[None]:
-    """Delay Ctrl-C until the context ends.
+    """Delay Ctrl-C, and the end of the terminal, until the context ends.
 
-    Processes that are started within the context ignore Ctrl-C permanently, unless they enable it.
+    Processes that are started within the context ignore both permanently, unless they enable them.
     """
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
     try:
         yield
     finally:
@@ -330,6 +330,8 @@ def _words(fault: BaseException) -> str:
 def _prepare_worker(parent: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the parent ends this worker
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
 
 

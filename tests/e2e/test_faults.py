@@ -107,6 +107,7 @@ def _waiting(argv: list[str], root: Path, *further: str) -> list[str]:
         (signal.SIGINT, True, 130),
         pytest.param(signal.SIGINT, False, 130, marks=pytest.mark.slow),
         (signal.SIGTERM, False, 143),
+        (signal.SIGHUP, True, 129),
     ],
 )
 def test_asked_to_end_a_run_ends_cleanly(

@@ -1,6 +1,9 @@
 """`malfl score` with the ground truth, with a trace, with both; and the same scores in a run."""
 
 import json
+import os
+import stat
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -281,3 +284,24 @@ def test_another_result_leaves_no_file_of_the_one_before():
         "targets.npz",
         "result.json",
     }
+
+
+@pytest.mark.usefixtures("two_runs")
+def test_scores_are_written_through_links_and_pipes():
+    """They replaced `/dev/null`, and the links and pipes of users, by a file."""
+    argv = ["score", "a/r/rewards.npz", "--ground-truth", "a/ground_truth.npz", "--json"]
+    Path("real.json").write_text("old")
+    Path("link.json").symlink_to("real.json")
+    assert main([*argv, "link.json"]) == 0
+    assert Path("link.json").is_symlink()
+    expected = Path("real.json").read_bytes()
+    assert json.loads(expected)[0]["agent"] == "agent_0"
+    os.mkfifo("pipe")
+    reader = subprocess.Popen(["cat", "pipe"], stdout=subprocess.PIPE)
+    assert main([*argv, "pipe"]) == 0
+    assert reader.communicate(timeout=30)[0] == expected
+    assert stat.S_ISFIFO(os.stat("pipe").st_mode)
+    Path("null").symlink_to(os.devnull)
+    for name in ("null", os.devnull):
+        assert main([*argv, name]) == 0
+        assert stat.S_ISCHR(os.stat(name).st_mode)

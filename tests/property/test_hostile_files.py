@@ -7,6 +7,7 @@ from __future__ import annotations
 import io
 import pickle
 import threading
+import time
 import warnings
 import zipfile
 from pathlib import Path
@@ -261,3 +262,27 @@ def test_reading_leaves_the_warnings_of_other_threads_alone(tmp_path: Path) -> N
     assert len(seen) > 10
     assert all(seen)
     assert list(warnings.filters) == before
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_code_points_beyond_unicode_are_refused(tmp_path: Path, order: str) -> None:
+    """NumPy makes such text, and Python raises a SystemError when it is read."""
+    text = f"{{'descr': '{order}U1', 'fortran_order': False, 'shape': (), }}\n"
+    body = np.array(0x7FFFFFFF, dtype=f"{order}u4").tobytes()
+    members = {"joint_counts.npy": npy_bytes(np.ones((2, 4, 5, 5), dtype=np.int64))}
+    content = archive_of({**members, "manifest.npy": header(text, body=body)})
+    (tmp_path / "t.npz").write_bytes(content)
+    with pytest.raises(ValueError, match="code points beyond those of Unicode"):
+        LearningTrace.load(tmp_path / "t.npz")
+
+
+def test_a_trace_of_many_stages_is_read_in_linear_time(tmp_path: Path) -> None:
+    """Each stage looked at all members, so that 20,000 took minutes."""
+    n = 6000
+    seen = NextStateCounts(np.array([0]), np.array([0]), np.array([1]))
+    counts = np.zeros((1, 2), dtype=np.int64)
+    counts[0, 0] = 1
+    LearningTrace((Stage(counts, seen),) * n).save(tmp_path / "t.npz")
+    started = time.monotonic()
+    assert LearningTrace.load(tmp_path / "t.npz").n_stages == n
+    assert time.monotonic() - started < 20

@@ -61,6 +61,8 @@ def test_matching_arguments_are_accepted_and_rewards_removed(played):
         ({"discount": "0.9"}, "discount must be"),
         ({"temperature": 0.0}, "temperature must be > 0 and finite or None, got 0.0"),
         ({"temperature": np.inf}, "temperature must be"),
+        ({"temperature": 1e200}, "temperature must be from 1e-50 to"),
+        ({"temperature": 1e-200}, "temperature must be from 1e-50 to"),
         ({"game": "grid"}, "game must be a MarkovGame or None, got a str"),
         ({"trace": {}}, "trace must be a LearningTrace, got a dict"),
     ],

@@ -74,6 +74,8 @@ trend: false
         ({"discount": -0.1}, "discount must be in"),
         ({"discount": "0.9"}, "discount must be a finite number, got '0.9'.*without quotes"),
         ({"temperature": 0}, "temperature must be > 0, got 0.0"),
+        ({"temperature": 1e200}, r"temperature must be from 1e-50 to 1e\+50, got 1e\+200"),
+        ({"temperature": 1e-200}, "temperature must be from 1e-50"),
         ({"temperature": float("nan")}, "temperature must be a finite number, got nan"),
         ({"temperature": float("inf")}, "temperature must be a finite number, got inf"),
         ({"seeds": []}, "seeds must not be empty"),

@@ -57,7 +57,9 @@ def test_a_folder_of_something_else_is_rejected(tmp_path, config):
             open_run(tmp_path / "full", config, overwrite=overwrite)
 
 
-@pytest.mark.parametrize("name", ["run.log", "slurm-17.out", "job.err"])
+@pytest.mark.parametrize(
+    "name", ["run.log", "slurm-17.out", "job.err", ".DS_Store", "._x", ".nfs01", "Thumbs.db"]
+)
 def test_the_log_of_a_run_may_lie_in_its_folder(tmp_path, config, name):
     root = tmp_path / "run"
     root.mkdir()
@@ -66,6 +68,15 @@ def test_the_log_of_a_run_may_lie_in_its_folder(tmp_path, config, name):
     folder.begin(check_parts(config))
     assert open_run(root, config, overwrite=True).config == config
     assert (root / name).read_text() == "what the command says"
+
+
+def test_a_new_file_system_is_an_empty_folder(tmp_path, config):
+    root = tmp_path / "disk"
+    (root / "lost+found").mkdir(parents=True)
+    folder = open_run(root, config, overwrite=False)
+    folder.begin(check_parts(config))
+    assert open_run(root, config, overwrite=True).config == config
+    assert (root / "lost+found").is_dir()
 
 
 def test_a_folder_without_permission_is_rejected():

@@ -54,7 +54,11 @@ def test_ground_truth():
 
 
 @pytest.mark.parametrize(
-    "name", [".DS_Store", "stage_0/.DS_Store", "._manifest.json", "stage_0/.nfs0000000000000001"]
+    "name",
+    [
+        *(".DS_Store", "stage_0/.DS_Store", "._manifest.json", "stage_0/.nfs0000000000000001"),
+        *("Thumbs.db", "stage_0/desktop.ini"),
+    ],
 )
 def test_hidden_files_do_no_harm(tmp_path, name):
     folder = shutil.copytree(FILES / "observed", tmp_path / "trace")
