@@ -126,7 +126,7 @@ def _diagnose(
         "noise_scale": chosen.noise_scale,
         "prior_variance": chosen.prior_variance,
         "bounds_hit": list(chosen.bounds_hit),
-        **_improvement(chosen, searched=settings["improvement"] is None),
+        **_improvement(chosen, searched="improvement" in settings["searches"]),
         **fit.further,
         "passes": fit.passes,
         "settled": fit.converged,
