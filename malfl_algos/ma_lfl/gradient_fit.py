@@ -7,18 +7,26 @@ the likelihood of the counts about the policies that the last fit predicts, and 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import softmax
 
 from malfl_algos.ma_lfl.alternation import CONCENTRATION, CONVERGED, KNOWN_VARIANCE, AgentFit
-from malfl_algos.ma_lfl.gradient_inference import GradientPosterior, fit_gradient
+from malfl_algos.ma_lfl.gradient_inference import (
+    NETWORK,
+    TABLE,
+    GradientPosterior,
+    Policy,
+    fit_gradient,
+)
 from malfl_algos.ma_lfl.learner_models import ExactEvaluation
 from malfl_algos.ma_lfl.policy_estimation import smoothed_policy, working_response
 from malfl_algos.ma_lfl.policy_gradient import (
     UNSEEN,
     GradientRows,
+    Logits,
     Orders,
     contrasts,
     coordinate_orders,
@@ -37,10 +45,16 @@ FloatArray = NDArray[np.float64]
 
 PRIOR_SETTINGS = ("prior_variance", "prior_variance_smooth", "prior_length")
 """Names of the settings of a `RewardPrior` in the diagnostics."""
+TABLE_ROWS = 150
+"""Up to this many joint states times actions but one, the policy may be a table without a logit of
+the last action.
+"""
 PASSES = 3
 """Largest number of iterations: after the first one only rarely played actions move."""
 FIRST_ITERATIONS, LATER_ITERATIONS = 30, 15
 """Steps of the search for the settings, in the first iteration and in each later one."""
+STARTS = tuple(10.0 ** np.arange(-4, 2))
+"""Variances of log pi about a constant in the first stage, from which the evidence chooses."""
 LINKED = 0.02
 """See `_noisy`."""
 FIRST_SPREAD = 1.0
@@ -108,6 +122,7 @@ def fit_policy_gradient(
         reward_prior(game, own, model, n) for own, n in zip(features, game.n_actions, strict=True)
     ]
     last: list[GradientPosterior | None] = [None] * game.n_agents
+    chosen: list[Logits | None] = [None] * game.n_agents
     fits: list[AgentFit] = []
     for number in range(min(passes, PASSES)):
         changes = [
@@ -119,31 +134,80 @@ def fit_policy_gradient(
         policies = [one.policies for one in changes]
         fits = []
         for index, own in enumerate(changes):
-            joint = [[policy[h] for policy in policies] for h in range(len(stages))]
-            rows = [
-                gradient_rows(
-                    evaluation,
-                    (stages[h], stages[h + 1]),
-                    (joint[h], joint[h + 1]),
-                    index,
-                    orders,
-                    change=own.change[h],
-                    variances=(own.variances[0][h], own.variances[1][h]),
-                    linked=own.linked and h > 0,
-                    features=features[index],
-                )
-                for h in range(len(stages) - 1)
-            ]
             before = last[index]
-            found = _fitted(rows, orders, priors[index], before)
-            last[index] = found
-            moved = np.inf if before is None else _distance(found, before)
-            fits.append(
-                _agent_fit(found, priors[index], own, evaluation, number + 1, moved < CONVERGED)
+            found, logits = max(
+                (
+                    (
+                        _fitted(
+                            _rows(
+                                evaluation,
+                                stages,
+                                policies,
+                                index,
+                                orders,
+                                own,
+                                features[index],
+                                logits=logits,
+                            ),
+                            orders,
+                            priors[index],
+                            before,
+                            NETWORK if logits == "free" else TABLE,
+                        ),
+                        logits,
+                    )
+                    for logits in _parameters(chosen[index], counts[index].shape)
+                ),
+                key=lambda one: one[0].log_evidence,
             )
+            last[index], chosen[index] = found, logits
+            moved = np.inf if before is None else _distance(found, before)
+            fit = _agent_fit(found, priors[index], own, evaluation, number + 1, moved < CONVERGED)
+            fits.append(replace(fit, further={**fit.further, "logits": logits}))
         if all(one.converged for one in fits):
             break
     return fits
+
+
+def _parameters(chosen: Logits | None, shape: tuple[int, ...]) -> tuple[Logits, ...]:
+    """The parameters to choose from: those that were chosen, or all that are worth their time.
+
+    Args:
+        chosen: what an earlier iteration chose.
+        shape: of an agent's counts, `(n_stages, n_states, n_actions)`.
+    """
+    if chosen is not None:
+        return (chosen,)
+    return ("free", "last fixed") if shape[1] * (shape[2] - 1) <= TABLE_ROWS else ("free",)
+
+
+def _rows(
+    evaluation: ExactEvaluation,
+    stages: Sequence[StageArrays],
+    policies: Sequence[FloatArray],
+    index: int,
+    orders: Orders,
+    own: _Changes,
+    features: FloatArray | None,
+    *,
+    logits: Logits,
+) -> list[GradientRows]:
+    joint = [[policy[h] for policy in policies] for h in range(len(stages))]
+    return [
+        gradient_rows(
+            evaluation,
+            (stages[h], stages[h + 1]),
+            (joint[h], joint[h + 1]),
+            index,
+            orders,
+            change=own.change[h],
+            variances=(own.variances[0][h], own.variances[1][h]),
+            linked=own.linked and h > 0,
+            features=features,
+            logits=logits,
+        )
+        for h in range(len(stages) - 1)
+    ]
 
 
 def reward_prior(
@@ -161,10 +225,13 @@ def _fitted(
     orders: Orders,
     prior: RewardPrior,
     before: GradientPosterior | None,
+    policy: Policy,
 ) -> GradientPosterior:
     start = None if before is None else before.settings
     iterations = FIRST_ITERATIONS if start is None else LATER_ITERATIONS
-    return fit_gradient(rows, orders.order, prior, start=start, iterations=iterations)
+    return fit_gradient(
+        rows, orders.order, prior, start=start, iterations=iterations, policy=policy
+    )
 
 
 def _distance(now: GradientPosterior, before: GradientPosterior) -> float:
@@ -179,15 +246,14 @@ def _changes(counts: FloatArray, last: GradientPosterior | None, orders: Orders)
     correlation is kept if errors are a part of the changes that counts. Otherwise it would only
     cost time, and every policy is taken with what the stages before it say about it.
     """
-    first = counts[0] + CONCENTRATION
-    before, error = np.log(first / first.sum(axis=1, keepdims=True)), 1 / first
-    policies = [np.exp(before)]
+    before, error = _first_policy(counts[0])
+    policies = [softmax(before, axis=1)]
     seen_before, seen_error = [before], [error]  # what the counts alone say
     known_before, known_error = [before], [error]  # with the prediction
-    n_states, n_actions = first.shape
+    n_states, n_actions = before.shape
     constant = 0.0
     for h, n in enumerate(counts[1:]):
-        drift, spread = np.zeros(first.shape), np.full(first.shape, FIRST_SPREAD)
+        drift, spread = np.zeros(before.shape), np.full(before.shape, FIRST_SPREAD)
         if last is not None:
             drift, spread = in_states(last.predicted[h], last.spread[h], orders, n_actions)
         spread = spread + known_error[-1]
@@ -212,6 +278,26 @@ def _changes(counts: FloatArray, last: GradientPosterior | None, orders: Orders)
         np.array(policies),
         constant,
     )
+
+
+def _first_policy(counts: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Estimate log pi of the first stage, and its variance.
+
+    Learners mostly start near the uniform policy. How near is chosen by the evidence of the counts
+    (Laplace's approximation): the variance of log pi about a constant.
+    """
+    best = -np.inf
+    total = counts.sum(axis=1, keepdims=True)
+    for spread in STARTS:
+        about = np.full(counts.shape, spread)
+        _, policy = working_response(np.zeros(counts.shape), about, counts, temperature=1.0)
+        logs = np.log(policy)
+        logs = logs - logs.mean(axis=1, keepdims=True)
+        value = (counts * np.log(policy)).sum() - (logs**2).sum() / spread / 2
+        value -= np.log1p(spread * total * policy).sum() / 2
+        if value > best:
+            best, found, error = value, logs, 1 / (total * policy + 1 / spread)
+    return found, error
 
 
 def _noisy(logs: FloatArray, errors: FloatArray) -> bool:

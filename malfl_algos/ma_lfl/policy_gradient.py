@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,9 +30,10 @@ from scipy.special import softmax
 from malfl_algos.ma_lfl.learner_models import ExactEvaluation
 from malfl_algos.ma_lfl.stages import StageArrays
 
-__all__ = ["GradientRows", "Orders", "contrasts", "coordinate_orders", "gradient_rows"]
+__all__ = ["GradientRows", "Logits", "Orders", "contrasts", "coordinate_orders", "gradient_rows"]
 
 FloatArray = NDArray[np.float64]
+Logits = Literal["free", "last fixed"]
 
 WAY = (0.0, 0.5, 1.0)
 """Shares of the way from one policy to the next at which the gradient is taken."""
@@ -109,6 +110,7 @@ def gradient_rows(
     variances: tuple[FloatArray, FloatArray],
     linked: bool,
     features: FloatArray | None,
+    logits: Logits = "free",
 ) -> GradientRows:
     """The rows of one stage: the gradient is averaged along the way from its policy to the next.
 
@@ -125,9 +127,14 @@ def gradient_rows(
         linked: whether the stage before has the same error of log pi_h, with the opposite sign.
         features: `(n_unknowns, n_features)`, reward = features @ weights; None: every unknown is
             free.
+        logits: the parameters of the policy: one logit per action, or all but that of the last
+            action, which is 0.
     """
     frame = contrasts(change.shape[1])
     visits = [stage.action_counts(agent_index).sum(axis=1) for stage in stages]
+    moving = frame.copy()
+    if logits == "last fixed":
+        moving[:, -1] = 0.0
     gradient: Any = 0.0
     sampling: Any = 0.0
     for way in WAY:
@@ -138,9 +145,9 @@ def gradient_rows(
         q = q if features is None else q @ features
         advantage = q - np.einsum("sa,sak->sk", own, q)[:, None]
         step = (share[:, None] * own)[..., None] * advantage
-        gradient = gradient + np.einsum("ca,sak->sck", frame, step) / len(WAY)
-        mean = own @ frame.T
-        spread = np.einsum("ca,sa,ea->sce", frame, own, frame) - mean[:, :, None] * mean[:, None]
+        gradient = gradient + np.einsum("ca,sak->sck", moving, step) / len(WAY)
+        mean = own @ moving.T
+        spread = np.einsum("ca,sa,ea->sce", moving, own, moving) - mean[:, :, None] * mean[:, None]
         sampling = sampling + share[:, None, None] * spread / len(WAY)
     first, last = (
         _rotated(orders.basis, np.einsum("ca,sa,ea->sce", frame, np.minimum(own, UNSEEN), frame))

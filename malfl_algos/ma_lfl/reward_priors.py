@@ -28,7 +28,7 @@ LOG_IID, LOG_SMOOTH, LOG_LENGTH = (0.6, 3.0), (3.6, 3.0), (float(np.log(2.0)), 0
 """Mean and standard deviation of the logarithms of V_iid, V_smooth and the length, in cells. The
 evidence hardly tells the length where the data are few, so its prior is narrow.
 """
-LOG_WEIGHTS = (3.6, 3.0)
+LOG_WEIGHTS = (0.0, 1.0)
 """The same for the variance of feature weights."""
 BOUNDS = ((-9.0, 12.0), (-9.0, 12.0), (float(np.log(0.3)), float(np.log(6.0))))
 

@@ -155,7 +155,7 @@ def choose_settings(
             improvement=improvement,
         )
         if gradient and rule is None:
-            _try_gradient(evidence, settings, searches)
+            _try_gradient(evidence, whole or evidence, settings, searches)
 
     choose_rule()
     if discount is None:
@@ -248,14 +248,21 @@ def _words(key: tuple[str, float | None]) -> str:
 
 def _try_gradient(
     evidence: Callable[[dict[str, Any]], float],
+    whole: Callable[[dict[str, Any]], float],
     settings: dict[str, Any],
     searches: dict[str, Any],
 ) -> None:
     """Choose the rule `policy-gradient` if it is better than the chosen one by more than
-    `GRADIENT_MARGIN`.
+    `GRADIENT_MARGIN`, by the evidence of all stages unless the first ones are sure.
     """
-    best = max(searches["rule"].values())
-    found = evidence({**settings, "rule": GRADIENT, "improvement": 1.0})
+    other = searches["rule"][settings["rule"]]
+    tried = {**settings, "rule": GRADIENT, "improvement": 1.0}
+    found = evidence(tried)
     searches["rule"] = {**searches["rule"], GRADIENT: found}
-    if found > best + GRADIENT_MARGIN:
+    if abs(found - other) <= SURE_MARGIN:
+        other, found = whole(settings), whole(tried)
+        key = (settings["rule"], settings["improvement"])
+        earlier = searches.get("all stages", {})
+        searches["all stages"] = {**earlier, _words(key): other, GRADIENT: found}
+    if found > other + GRADIENT_MARGIN:
         settings.update(rule=GRADIENT, improvement=1.0)

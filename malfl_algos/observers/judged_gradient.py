@@ -134,6 +134,7 @@ def _parts(
             variances=(doubts[h], doubts[h + 1]),
             linked=False,
             features=fit.features,
+            logits=fit.settings["logits"],
         )
         weights, rest = (
             np.array(fit.settings[name][h])[number] for name in ("order_weights", "order_rest")
