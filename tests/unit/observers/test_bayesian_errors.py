@@ -96,8 +96,8 @@ def test_bad_options_are_named(options, match):
 
 
 def test_bad_rules_are_named():
-    with pytest.raises(ValueError, match="learner must be auto, td or exact, got 'sarsa'"):
-        MaLflBellman(learner="sarsa")
+    with pytest.raises(ValueError, match="learner must be one of auto, td, exact.*'dyna'"):
+        MaLflBellman(learner="dyna")
     with pytest.raises(ValueError, match=r"bootstrap must be auto, fresh.*'sarsa'"):
         MaLflReplay(bootstrap="sarsa")
     with pytest.raises(ValueError, match="step_size_decay"):
