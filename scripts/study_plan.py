@@ -32,6 +32,7 @@ FOREIGN = ("sb3-ppo", "sb3-a2c", "sb3-dqn", "example-npg")
 LEARNERS: Mapping[str, PluginConfig] = {
     **{name: PluginConfig("ma-spi", "ma-spi", {"evaluation": name}) for name in ("td", "exact")},
     **{name: PluginConfig(name, name) for name in FOREIGN},
+    "sb3-ppo-long": PluginConfig("sb3-ppo", "sb3-ppo-long", {"timesteps": 20_480}),
     **{
         f"npg-{kept}": PluginConfig("example-npg", f"npg-{kept}", {"step_size": step})
         for kept, step in (("0.3", 0.7), ("0.5", 0.5), ("0.7", 0.3), ("0.9", 0.1))

@@ -46,9 +46,9 @@ FloatArray = NDArray[np.float64]
 PRIOR_SETTINGS = ("prior_variance", "prior_variance_smooth", "prior_length")
 """Names of the settings of a `RewardPrior` in the diagnostics."""
 TABLE_ROWS = 150
-"""Up to this many joint states times actions but one, the policy may be a table without a logit of
-the last action.
-"""
+"""Up to this many joint states times actions but one, the policy may be a table."""
+NETWORK_MARGIN = 10.0
+"""A network, with more settings, must raise the log evidence of a table by more than this."""
 PASSES = 3
 """Largest number of iterations: after the first one only rarely played actions move."""
 FIRST_ITERATIONS, LATER_ITERATIONS = 30, 15
@@ -152,13 +152,15 @@ def fit_policy_gradient(
                             orders,
                             priors[index],
                             before,
-                            NETWORK if logits == "free" else TABLE,
+                            NETWORK if logits == "network" else TABLE,
                         ),
                         logits,
                     )
                     for logits in _parameters(chosen[index], counts[index].shape)
                 ),
-                key=lambda one: one[0].log_evidence,
+                key=lambda one: (
+                    one[0].log_evidence - (NETWORK_MARGIN if one[1] == "network" else 0.0)
+                ),
             )
             last[index], chosen[index] = found, logits
             moved = np.inf if before is None else _distance(found, before)
@@ -178,7 +180,8 @@ def _parameters(chosen: Logits | None, shape: tuple[int, ...]) -> tuple[Logits, 
     """
     if chosen is not None:
         return (chosen,)
-    return ("free", "last fixed") if shape[1] * (shape[2] - 1) <= TABLE_ROWS else ("free",)
+    small = shape[1] * (shape[2] - 1) <= TABLE_ROWS
+    return ("table", "table, last fixed", "network") if small else ("network",)
 
 
 def _rows(

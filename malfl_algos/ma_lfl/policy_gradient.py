@@ -33,7 +33,7 @@ from malfl_algos.ma_lfl.stages import StageArrays
 __all__ = ["GradientRows", "Logits", "Orders", "contrasts", "coordinate_orders", "gradient_rows"]
 
 FloatArray = NDArray[np.float64]
-Logits = Literal["free", "last fixed"]
+Logits = Literal["network", "table", "table, last fixed"]
 
 WAY = (0.0, 0.5, 1.0)
 """Shares of the way from one policy to the next at which the gradient is taken."""
@@ -110,7 +110,7 @@ def gradient_rows(
     variances: tuple[FloatArray, FloatArray],
     linked: bool,
     features: FloatArray | None,
-    logits: Logits = "free",
+    logits: Logits = "network",
 ) -> GradientRows:
     """The rows of one stage: the gradient is averaged along the way from its policy to the next.
 
@@ -127,13 +127,13 @@ def gradient_rows(
         linked: whether the stage before has the same error of log pi_h, with the opposite sign.
         features: `(n_unknowns, n_features)`, reward = features @ weights; None: every unknown is
             free.
-        logits: the parameters of the policy: one logit per action, or all but that of the last
-            action, which is 0.
+        logits: the parameters of the policy. In a table, `last fixed`, the logit of the last
+            action is 0; otherwise there is one logit per action.
     """
     frame = contrasts(change.shape[1])
     visits = [stage.action_counts(agent_index).sum(axis=1) for stage in stages]
     moving = frame.copy()
-    if logits == "last fixed":
+    if logits == "table, last fixed":
         moving[:, -1] = 0.0
     gradient: Any = 0.0
     sampling: Any = 0.0
