@@ -40,7 +40,9 @@ _TILTS = (-1.0, -0.3, -0.1, 0.1, 0.3, 1.0)
 def contradiction(stage: LearnedStage, agents: Sequence[str]) -> str | None:
     """How the actions of a stage contradict the policies claimed for it; None if they do not.
 
-    A correct learner is accused with a probability of at most `FALSE_ALARM`.
+    A correct learner is accused with a probability of at most `FALSE_ALARM`. Each agent is tested
+    alone: if policies move within a stage, and their averages are claimed, the agents' actions are
+    dependent.
 
     Args:
         stage: of types and shapes as in the contract.
@@ -55,7 +57,7 @@ def contradiction(stage: LearnedStage, agents: Sequence[str]) -> str | None:
         if len(impossible):
             state, action = map(int, impossible[0])
             return f"in joint state {state}, {agent} played action {action} of probability 0"
-    evidence, what = evidence_against(counts, policies)
+    evidence, what = evidence_against(counts, policies, jointly=False)
     if evidence <= -np.log(FALSE_ALARM):
         return None
     return f"{what} are not draws from the policies claimed (evidence e^{evidence:.0f})"
@@ -111,12 +113,15 @@ def log_e_values(counts: NDArray[Any], probabilities: NDArray[Any]) -> dict[str,
     }
 
 
-def evidence_against(joint_counts: NDArray[Any], policies: Policies) -> tuple[float, str]:
+def evidence_against(
+    joint_counts: NDArray[Any], policies: Policies, *, jointly: bool = True
+) -> tuple[float, str]:
     """Logarithm of the mean of all e-values, and the actions with the highest e-value.
 
     Args:
         joint_counts: `(n_states, *n_actions)`; actions of probability 0 have count 0.
         policies: claimed policies, per agent in order `(n_states, n_actions)`.
+        jointly: whether to test also that the agents draw their actions independently.
     """
     n_all = len(joint_counts)
     seen = np.flatnonzero(joint_counts.reshape(len(joint_counts), -1).any(axis=1))
@@ -124,7 +129,7 @@ def evidence_against(joint_counts: NDArray[Any], policies: Policies) -> tuple[fl
     n_states = len(joint_counts)
     if not n_states:
         return -np.inf, "no actions"
-    small = joint_counts.size <= _LARGEST
+    small = jointly and joint_counts.size <= _LARGEST
     joint = np.ones((n_states, 1))
     claims: dict[str, FloatArray] = {}
     for index, policy in enumerate(policies):
