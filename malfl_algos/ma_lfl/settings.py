@@ -41,7 +41,7 @@ epsilon of 0 and a policy that moves, they are soft choices at an open temperatu
 """
 LINEARISED_PASSES = 2
 """Number of further iterations for models that are linearised at the last iteration's reward."""
-CARRIED_MARGIN, SURE_MARGIN = 30.0, 150.0
+CARRIED_MARGIN, SURE_MARGIN = 60.0, 150.0
 """Rules of learners that carry their q over win over the others if the log evidence of all stages
 is higher by more than the first. Where that of the first stages is higher by more than the second,
 the first stages decide.

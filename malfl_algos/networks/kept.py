@@ -1,13 +1,15 @@
 """The share rho of its log policy that a learner keeps, chosen by the evidence for networks.
 
 The evidence of the first improvements is compared between rho = 0, with every learner's rule, and
-rho > 0. The policies of the first stage, from which the others follow, are taken as estimated.
+rho > 0. If rho > 0 wins, the evidence of all improvements chooses its value. The policies of the
+first stage, from which the others follow, are taken as estimated.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -32,6 +34,8 @@ SEARCH_MOVES = 3
 SHARES = (0.1, 0.3, 0.5, 0.7, 0.9, 0.97)
 """Shares tried first."""
 BOUNDS = (0.01, OPEN)
+REACH, REFINED_ROWS = 0.25, 300
+"""All improvements then choose rho within this distance, from at most so many observations each."""
 DIFFERENCE = 0.01
 """Step of the second difference that gives the standard deviation of rho."""
 
@@ -43,7 +47,8 @@ class Kept:
     Args:
         retained: rho.
         sd: its standard deviation; None where it was not searched.
-        searched: log evidence of every rho that was tried; None where it was not searched.
+        searched: log evidence of the first improvements for rho = 0 and for the best rho on a
+            grid; None where it was not searched.
     """
 
     retained: float
@@ -89,29 +94,32 @@ def search_kept(
         layer = fit_last_layer(rows, model.dynamics, temperature=temperature, step_size=rule)
         return layer.evidence.log_evidence or -np.inf
 
-    shared: dict[str, Any] = {"max_rows": max_rows, "rng": np.random.default_rng(seed)}
-    drawn = drawn_rows(model, n_moves, **shared)
-    values = list(stage_values(model, drawn, temperature=temperature))
-    shared["rng"] = np.random.default_rng(seed)  # the same observations
-    soft = soft_rows(model, temperature=temperature, **shared)[:n_moves]
-    tried = {0.0: max(evidence(soft, rule) for rule in rules)}
+    def over_kept(n_moves: int, most: int) -> Callable[[float], float]:
+        rng = np.random.default_rng(seed)
+        drawn = drawn_rows(model, n_moves, max_rows=most, rng=rng)
+        values = list(stage_values(model, drawn, temperature=temperature))
 
-    def value(retained: float) -> float:
-        if retained not in tried:
-            rows = kept_rows(model, drawn, values, retained=retained, temperature=temperature)
-            tried[retained] = evidence(rows, None)
-        return tried[retained]
+        @cache
+        def value(retained: float) -> float:
+            shared = {"retained": retained, "temperature": temperature}
+            return evidence(kept_rows(model, drawn, values, **shared), None)
 
-    best = max(SHARES, key=value)
-    told = {"0": tried[0.0], f"{best}": tried[best]}
-    if tried[best] <= tried[0.0] + RETAINING_MARGIN:
+        return value
+
+    rng = np.random.default_rng(seed)  # the same observations as of `over_kept`
+    soft = soft_rows(model, temperature=temperature, max_rows=max_rows, rng=rng)[:n_moves]
+    nothing = max(evidence(soft, rule) for rule in rules)
+    first = over_kept(n_moves, max_rows)
+    best = max(SHARES, key=first)
+    told = {"0": nothing, f"{best}": first(best)}
+    if first(best) <= nothing + RETAINING_MARGIN:
         return Kept(0.0, 0.0, told)
-    inside = max(best - 0.15, BOUNDS[0]), min(best + 0.15, BOUNDS[1])
+    value = over_kept(model.n_moves, min(max_rows, REFINED_ROWS))
+    inside = max(best - REACH, BOUNDS[0]), min(best + REACH, BOUNDS[1])
     found = minimize_scalar(
-        lambda x: -value(float(x)), bounds=inside, method="bounded", options={"maxiter": 8}
+        lambda x: -value(float(x)), bounds=inside, method="bounded", options={"maxiter": 9}
     )
-    best = max(float(found.x), best, key=value)
+    best = float(found.x)
     ends = max(best - DIFFERENCE, BOUNDS[0]), min(best + DIFFERENCE, BOUNDS[1])
     falls = [2 * (value(best) - value(end)) / (best - end) ** 2 for end in ends if end != best]
-    sd = float(1 / np.sqrt(max(float(np.mean(falls)), 1.0)))
-    return Kept(best, sd, {**told, f"{best:.4g}": value(best)})
+    return Kept(best, float(1 / np.sqrt(max(float(np.mean(falls)), 1.0))), told)

@@ -12,6 +12,7 @@ from malfl_algos.ma_lfl.posterior import Given
 from malfl_algos.networks.action_values import ValueModel, retained_rows, soft_rows
 from malfl_algos.networks.dynamics import Dynamics
 from malfl_algos.networks.features import RewardFeatures
+from malfl_algos.networks.kept import search_kept
 from malfl_algos.networks.last_layer import fit_last_layer
 from malfl_algos.observers.network import MaLflNetwork
 from malfl_algos.play.tabular import observed_stage, sample_stage
@@ -20,20 +21,24 @@ from malfl_algos.soft import soft_evaluation
 STAGES = 5
 
 
-def mirror_descent(game):
-    """Policies that are multiplied by exp(q / alpha) in every stage, q with no entropy in it."""
+def policies_keeping(game, retained):
+    """Policies that keep a share of their logarithm; with 1 they are multiplied by exp(q / alpha),
+    q with no entropy in it.
+    """
     rng = np.random.default_rng(0)
     logs = [log_softmax(0.3 * rng.normal(size=(game.n_states, n)), axis=1) for n in game.n_actions]
     found = []
     for _ in range(STAGES):
         joint = [np.exp(log) for log in logs]
         found.append(joint)
+        bonus, step = (0.0, 1.0) if retained == 1 else (TEMPERATURE, 1 - retained)
         values = [
-            soft_evaluation(game, joint, agent, discount=DISCOUNT, temperature=0.0)[0]
+            soft_evaluation(game, joint, agent, discount=DISCOUNT, temperature=bonus)[0]
             for agent in range(game.n_agents)
         ]
         logs = [
-            log_softmax(log + q / TEMPERATURE, axis=1) for log, q in zip(logs, values, strict=True)
+            log_softmax(retained * log + step * q / TEMPERATURE, axis=1)
+            for log, q in zip(logs, values, strict=True)
         ]
     return found
 
@@ -41,8 +46,12 @@ def mirror_descent(game):
 @pytest.fixture(scope="module", params=[0, 1])
 def exact(request):
     """The game, its policies, and what the rows of both ways to improve are made from."""
-    game, agent = board(2), request.param
-    policies = mirror_descent(game)
+    return exactly(1.0, request.param)
+
+
+def exactly(retained, agent):
+    game = board(2)
+    policies = policies_keeping(game, retained)
     gathered, counts = exact_steps(game, policies, agent)
     features = one_hot_map(game.n_states)
     table = features(gathered.inputs)
@@ -100,6 +109,23 @@ def test_exact_data_give_the_true_reward_and_under_soft_improvement_a_worse_one(
     assert np.sqrt(np.mean((other - truth) ** 2)) > 5 * np.sqrt(np.mean((own - truth) ** 2))
 
 
+@pytest.mark.parametrize("agent", [0, 1])
+def test_the_share_of_the_log_policy_is_found(agent):
+    game, agent, _, model = exactly(0.6, agent)
+    for one in model.counts:
+        one *= 1e5
+    found = search_kept(
+        model, [None], temperature=TEMPERATURE, max_rows=100, seed=np.random.SeedSequence(0)
+    )
+    assert found.retained == pytest.approx(0.6, abs=0.02)
+    assert found.searched["0"] < max(found.searched.values()) - 20
+    low, high = found.details()["improvement_interval"]
+    assert low <= found.retained <= high
+    rows = retained_rows(model, retained=found.retained, **options())
+    truth = game.reward(agent) - game.reward(agent).mean()
+    assert np.corrcoef(recovered(rows, model, None), truth)[0, 1] > 0.99
+
+
 def test_rewards_are_recovered_from_played_steps():
     game = board(2)
     stages = [
@@ -119,7 +145,7 @@ def test_rewards_are_recovered_from_played_steps():
             keep_transitions=True,
             complete=True,
         )
-        for number, joint in enumerate(mirror_descent(game))
+        for number, joint in enumerate(policies_keeping(game, 1.0))
     ]
     correlations = {}
     for improvement in ("proximal", "soft"):
