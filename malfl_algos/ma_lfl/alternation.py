@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from malfl_algos.ma_lfl.data_fit import Data, fit_data
+from malfl_algos.ma_lfl.expected_updates import ExpectedQ
 from malfl_algos.ma_lfl.greedy import Choice, exploration, greedy_response
 from malfl_algos.ma_lfl.improvement import joint_response
 from malfl_algos.ma_lfl.learner_models import LearnerModel, LinearisedModel
@@ -39,6 +40,10 @@ deviations, root mean square.
 """
 FIRST_VARIANCE = 4.0
 """Prior variance of q in the first response of greedy choices, in units of alpha squared."""
+SHARED_NOISE = 1.5
+"""Rows of Q-learners that count as one. With it 2 standard deviations cover what they should on
+games of the paper, design seeds.
+"""
 KNOWN_VARIANCE = 1e-10
 """Variance of log pi where the policy is known exactly."""
 
@@ -211,8 +216,7 @@ def _pass(
         first, _, _ = _greedy(flat, wide, counts, policies[index], temperature, moving=moving)
         data = replace(data, response=first.mean, response_variance=first.variance)
         data = replace(data, log_constant=first.log_constant)
-    if choice == "greedy" and moving:
-        data = replace(data, repeats=len(stages) - 1)
+    data = replace(data, repeats=_repeats(model, choice, len(stages) - 1))
     data = replace(data, stages=stagewise, measured=measured)
     posterior, q, drift = fit_data(
         data,
@@ -248,6 +252,20 @@ def _pass(
         number=earlier.number + 1 if earlier else 1,
         epsilon=epsilon,
     )
+
+
+def _repeats(model: LearnerModel, choice: Choice, n_improvements: int) -> float:
+    """Number of rows whose errors repeat each other; 1: the errors are independent.
+
+    How the share of an action follows from q depends on noise that is nearly the same in every
+    stage. The q of expected updates at the end of a stage has noise that states share with the
+    states that lead to them; `SHARED_NOISE` rows count as one.
+    """
+    if not isinstance(model, ExpectedQ):
+        return 1.0
+    if model.moving:
+        return SHARED_NOISE * n_improvements if choice == "greedy" else 1.0
+    return SHARED_NOISE
 
 
 def _greedy(

@@ -67,7 +67,7 @@ class Data:
         searched: whether the evidence chooses rho.
         stages: what differs from stage to stage.
         measured: as `malfl_algos.ma_lfl.inference.fit` takes it.
-        repeats: number of stages in which the errors of a row repeat; 1: they are independent.
+        repeats: number of rows whose errors repeat each other; 1: they are independent.
     """
 
     response: FloatArray
@@ -79,7 +79,7 @@ class Data:
     searched: bool = False
     stages: StageKind = "same"
     measured: bool = False
-    repeats: int = 1
+    repeats: float = 1.0
 
     def chain(self, offset: FloatArray) -> Chain | None:
         """What the rows need further; None if the learner keeps nothing.

@@ -96,7 +96,7 @@ def test_bad_options_are_named(options, match):
 
 
 def test_bad_rules_are_named():
-    with pytest.raises(ValueError, match="learner must be one of auto, td, exact.*'dyna'"):
+    with pytest.raises(ValueError, match=r"learner must be one of auto, td, exact.*'dyna'"):
         MaLflBellman(learner="dyna")
     with pytest.raises(ValueError, match=r"bootstrap must be auto, fresh.*'sarsa'"):
         MaLflReplay(bootstrap="sarsa")
