@@ -26,6 +26,7 @@ from benchmark_observers_plan import (
     cells,
     config_of,
     installed,
+    left_out,
     local_learner,
 )
 from benchmark_observers_tables import write_tables
@@ -76,7 +77,9 @@ def missing_tasks(plan: Sequence[Cell], observers: Sequence[str], root: Path) ->
         if cell.path(root).exists():
             content = read_cell(cell.path(root))
             done = {row["observer"] for row in content["rows"]} | set(content["refused"])
-        wanted = tuple(label for label in observers if label not in done)
+        wanted = tuple(
+            label for label in observers if label not in done and not left_out(cell, label)
+        )
         if wanted:
             tasks.append(Task(cell, wanted, root))
     return tasks

@@ -29,6 +29,7 @@ __all__ = [
     "cells",
     "config_of",
     "installed",
+    "left_out",
     "local_learner",
 ]
 
@@ -127,9 +128,10 @@ OBSERVERS: Mapping[str, PluginConfig] = {
     "lfl-adam": PluginConfig("lfl", "lfl-adam", {"fit": "adam"}),
     "logel": PluginConfig("logel", "logel"),
     "logel-constant": PluginConfig("logel", "logel-constant", {"step_sizes": "constant"}),
+    "logel-history": PluginConfig("logel", "logel-history", {"fit": "history", **_POSTERIOR}),
     **{name: PluginConfig(name, name) for name in ("trex", "maxent-irl", "log-policy")},
 }
-"""By label. `logel-constant` is told that the step size did not change."""
+"""By label. `logel-constant` and `logel-history` are told that the step size did not change."""
 FEATURED: Mapping[str, Mapping[str, Any]] = {
     "ma-lfl-bellman": {"reward_model": "features"},
     "ma-lfl-replay": {"reward_model": "features"},
@@ -179,6 +181,11 @@ class Cell:
 
     def __str__(self) -> str:
         return f"{self.game}, {self.learner}, seed {self.seed}"
+
+
+def left_out(cell: Cell, label: str) -> bool:
+    """Whether an observer is not run on a cell: `logel-history` is slow with a weight per state."""
+    return label == "logel-history" and GAMES[cell.game].features is None
 
 
 def installed(label: str) -> bool:

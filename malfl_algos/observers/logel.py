@@ -5,32 +5,37 @@ discounted return, and that its reward is linear in features. Behavioural clonin
 parameters of every stage from the played actions; then weights and step sizes are fitted in turn.
 The other agents are a part of the environment, with the policies that they play in each stage.
 
-Read these files in this order: this one, then in `malfl_algos.baselines`: `policy_gradient` (the
-gradients) and `gradient_learner` (weights and step sizes).
+Read these files in this order: this one, `policy_gradients` (from a trace to gradients), then in
+`malfl_algos.baselines`: `policy_gradient` (the gradients), `gradient_learner` (weights and step
+sizes) and `gradient_history` (`fit: history`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from malfl_algos.baselines.gradient_history import HistoryFit, fit_history
 from malfl_algos.baselines.gradient_learner import (
     GradientFit,
     fit_weights,
     softmax_parameters,
 )
-from malfl_algos.baselines.policy_gradient import episodes_of, exact_gradient, gpomdp_gradient
 from malfl_algos.contract import API_VERSION, Problem, RecoveredRewards
 from malfl_algos.ma_lfl.adam import cloned_policies
 from malfl_algos.ma_lfl.policy_estimation import smoothed_policy
 from malfl_algos.ma_lfl.reward_models import feature_maps
+from malfl_algos.observers.policy_gradients import (
+    computed_gradients,
+    followed_gradient,
+    sampled_gradients,
+)
 from malfl_algos.observers.reading import check_pseudo_count, dynamics_of, stage_arrays
-from malfl_algos.soft import averaged_transition, others_joint_policy
 from malfl_algos.trace import LearningTrace
 from malfl_algos.work.threads import one_blas_thread
 from malfl_env.checks import check_table_bytes
@@ -59,6 +64,13 @@ class Logel:
             pseudo-counts; or `published`, the few steps of Adam of the authors' code.
         pseudo_count: pseudo-count c > 0 in the policy estimate (n(s, a) + c) / (N(s) + |A| c). In
             rarely visited states it keeps the change of the parameters small.
+        fit: `alternating`, as in the paper: cloned policies, then weights and step sizes in turn;
+            or `history`, which is ours: no policy is cloned, because a learner with a constant step
+            size that starts from the uniform policy has no freedom left; the weights make the
+            actions of all stages most likely, and have a posterior. It needs the trace from the
+            start of learning, and its time grows with the number of features.
+        prior_variance: of `history`: prior variance > 0 of every weight times the step size.
+        covariance: of `history`: whether to return the posterior covariance of the reward.
 
     The scale of the reward is open, because only step size times reward shows: the mean step size
     is taken as 1.
@@ -70,6 +82,9 @@ class Logel:
     step_sizes: Literal["estimated", "constant"] = "estimated"
     cloning: Literal["likelihood", "published"] = "likelihood"
     pseudo_count: float = 10.0
+    fit: Literal["alternating", "history"] = "alternating"
+    prior_variance: float = 3.0
+    covariance: bool = False
 
     api_version: ClassVar[tuple[int, int]] = API_VERSION
 
@@ -79,12 +94,17 @@ class Logel:
             ("parameters", ("all", "last-fixed")),
             ("step_sizes", ("estimated", "constant")),
             ("cloning", ("likelihood", "published")),
+            ("fit", ("alternating", "history")),
         ):
             if getattr(self, name) not in allowed:
                 raise InputError(
                     f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}"
                 )
         check_pseudo_count(self.pseudo_count)
+        if not 0 < self.prior_variance < np.inf:
+            raise InputError(f"prior_variance must be > 0 and finite, got {self.prior_variance}")
+        if self.covariance and self.fit != "history":
+            raise InputError("covariance needs fit history: alternating has no posterior")
 
     def check_size(self, n_states: int, n_actions: tuple[int, ...], n_stages: int) -> None:
         """Reject a game that is too large for this method; see `malfl_algos.contract.Observer`."""
@@ -118,14 +138,19 @@ class Logel:
         features, maps = self._features(trace)
         log_policies = [self._log_policies(problem, index) for index in range(trace.n_agents)]
         chosen = self._gradient_of(trace)
+        if self.fit == "history":
+            with one_blas_thread():
+                return self._histories(problem, log_policies, features, maps, chosen)
         rewards, diagnostics = {}, {}
         with one_blas_thread():
             for index, agent in enumerate(trace.agents):
                 if chosen == "gpomdp":
                     gains = self._gains(features)
-                    gradients = _sampled(trace, log_policies, index, gains, discount)
+                    gradients = sampled_gradients(trace, log_policies, index, gains, discount)
                 else:
-                    gradients = _computed(problem, log_policies, index, maps[index], discount)
+                    gradients = computed_gradients(
+                        problem, log_policies, index, maps[index], discount
+                    )
                 fit = self._fit(log_policies[index], gradients)
                 rewards[agent] = features @ fit.weights
                 diagnostics[agent] = self._diagnose(fit, chosen, features)
@@ -135,6 +160,49 @@ class Logel:
             estimated_policies={
                 agent: np.exp(log) for agent, log in zip(trace.agents, log_policies, strict=True)
             },
+        )
+
+    def _histories(
+        self,
+        problem: Problem,
+        log_policies: Sequence[FloatArray],
+        features: FloatArray,
+        maps: Sequence[FloatArray],
+        chosen: Literal["gpomdp", "exact"],
+    ) -> RecoveredRewards:
+        """The rewards under which the whole history is most likely, with their posterior."""
+        trace, basis = problem.trace, _basis(features)
+        flat, k = (features @ basis).reshape(-1, basis.shape[1]), basis.shape[1]
+        parts: dict[str, dict[str, Any]] = {
+            name: {} for name in ("rewards", "diagnostics", "sd", "covariance", "policies")
+        }
+        for index, agent in enumerate(trace.agents):
+            counts = np.stack([own.action_counts(index) for own in trace.stages])
+            if agent in problem.known:
+                counts = counts.sum(axis=2, keepdims=True) * problem.known[agent]
+            fit = fit_history(
+                counts.astype(np.float64),
+                followed_gradient(
+                    problem, log_policies, index, (features @ basis, maps[index] @ basis), chosen
+                ),
+                k,
+                last_fixed=self.parameters == "last-fixed",
+                prior_variance=self.prior_variance,
+            )
+            fit = replace(fit, weights=basis @ fit.weights)
+            parts["rewards"][agent] = features @ fit.weights
+            variance = np.einsum("rk,kl,rl->r", flat, fit.covariance, flat)
+            parts["sd"][agent] = np.sqrt(variance).reshape(features.shape[:-1])
+            if self.covariance:
+                parts["covariance"][agent] = flat @ fit.covariance @ flat.T
+            parts["policies"][agent] = np.exp(fit.log_policies)
+            parts["diagnostics"][agent] = self._diagnose(fit, chosen, features)
+        return RecoveredRewards(
+            rewards=parts["rewards"],
+            diagnostics=parts["diagnostics"],
+            estimated_policies=parts["policies"],
+            sd=parts["sd"],
+            covariance=parts["covariance"] or None,
         )
 
     def _features(self, trace: LearningTrace) -> tuple[FloatArray, list[FloatArray]]:
@@ -195,13 +263,29 @@ class Logel:
             step_sizes=equal,
         )
 
-    def _diagnose(self, fit: GradientFit, chosen: str, features: FloatArray) -> dict[str, Any]:
+    def _diagnose(
+        self, fit: GradientFit | HistoryFit, chosen: str, features: FloatArray
+    ) -> dict[str, Any]:
         k = features.shape[-1]
         rank = int(np.linalg.matrix_rank(features.reshape(-1, k)))
         free = rank - fit.rank
         words = f"not identified: {free} of {rank} directions are unidentified"
         if free <= 0:
             words = "identified up to one additive constant and a positive factor"
+        if isinstance(fit, HistoryFit):
+            own: dict[str, Any] = {
+                "prior_variance": self.prior_variance,
+                "log_likelihood": fit.log_likelihood,
+                "gain": fit.gain,
+                "representative": "the weights of highest posterior density",
+            }
+        else:
+            own = {
+                "cloning": self.cloning,
+                "step_sizes": fit.step_sizes.tolist(),
+                "residual": fit.residual,
+                "representative": "the weights of smallest norm; the mean of the reward is 0",
+            }
         return {
             "method": "logel",
             "learner_model": "gradient of the discounted return in the logits",
@@ -210,16 +294,14 @@ class Logel:
             "rank": fit.rank,
             "n_unidentified": max(free, 0),
             "identification": words,
-            "representative": "the weights of smallest norm; the mean of the reward is 0",
             "scale": "open: the mean step size is taken as 1",
             "gradient": chosen,
             "parameters": self.parameters,
-            "cloning": self.cloning,
+            "fit": self.fit,
             "weights": fit.weights.tolist(),
-            "step_sizes": fit.step_sizes.tolist(),
-            "residual": fit.residual,
             "iterations": fit.iterations,
             "converged": fit.converged,
+            **own,
         }
 
 
@@ -232,64 +314,14 @@ def _check_data(trace: LearningTrace) -> None:
             )
 
 
+def _basis(features: FloatArray) -> FloatArray:
+    """Orthonormal directions of the weights that change the reward, `(k, rank)`."""
+    _, sizes, right = np.linalg.svd(features.reshape(-1, features.shape[-1]), full_matrices=False)
+    return np.asarray(right[sizes > 1e-10 * sizes[0]].T)
+
+
 def _check_size(k: int, n_states: int, n_actions: tuple[int, ...], n_stages: int) -> None:
     check_table_bytes(
         8 * (n_stages - 1) * n_states * max(n_actions) * k,
         f"the gradients of {k} features in {n_states * max(n_actions)} parameters",
     )
-
-
-def _sampled(
-    trace: LearningTrace,
-    log_policies: Sequence[FloatArray],
-    index: int,
-    features: FloatArray | sp.csr_array,
-    discount: float,
-) -> FloatArray:
-    """Gradients from the steps of each stage but the last, `(n_improvements, S, A, k)`.
-
-    Args:
-        features: with mean 0; or the identity, whose mean is removed from the gradients.
-    """
-    found = []
-    for stage, log_policy in zip(stage_arrays(trace)[:-1], log_policies[index], strict=False):
-        assert stage.steps is not None
-        episodes = episodes_of(
-            stage.steps.states, stage.steps.joint_actions, stage.steps.episode_ends
-        )
-        found.append(
-            gpomdp_gradient(np.exp(log_policy), episodes, index, features, discount=discount)
-        )
-    gradients = np.stack(found)
-    if isinstance(features, sp.csr_array):
-        gradients -= gradients.mean(axis=-1, keepdims=True)
-    return gradients
-
-
-def _computed(
-    problem: Problem,
-    log_policies: Sequence[FloatArray],
-    index: int,
-    features: FloatArray,
-    discount: float,
-) -> FloatArray:
-    """Gradients from the dynamics under each stage's policies, `(n_improvements, S, A, k)`.
-
-    Args:
-        features: `(n_states, k)` or `(n_states, n_own, n_others, k)`.
-    """
-    game, _ = dynamics_of(problem.trace, problem.game)
-    policies = [np.exp(log) for log in log_policies]
-    others = others_joint_policy(policies, index)
-    found = []
-    for number in range(problem.trace.n_stages - 1):
-        transition = averaged_transition(game, [own[number] for own in policies], index)
-        gains = features
-        if features.ndim > 2:
-            gains = np.einsum("so,saok->sak", others[number], features)
-        found.append(
-            exact_gradient(
-                policies[index][number], transition, gains, start=game.start, discount=discount
-            )
-        )
-    return np.stack(found)

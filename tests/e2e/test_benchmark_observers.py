@@ -96,6 +96,7 @@ def test_a_failure_is_an_outcome_and_a_rejection_a_reason(tmp_path, monkeypatch)
     content = json.loads(GRID.path(tmp_path).read_text())
     assert content["refused"] == {"trex": "not for me"}
     assert missing_tasks([GRID], ["trex", "logel"], tmp_path)[0].observers == ("logel",)
+    assert missing_tasks([Cell("chase", "exact", 0)], ["logel-history"], tmp_path) == []
     GRID.path(tmp_path).write_text("{}")
     with pytest.raises(InputError, match="delete it and run again"):
         missing_tasks([GRID], ["trex"], tmp_path)

@@ -48,8 +48,8 @@ def gradient_agents(game, steps, last_fixed=False, visits=10**7):
     return LearningTrace(tuple(stages)), {a: np.stack(own) for a, own in known.items()}
 
 
-def sampled(n_stages=16, seed=0, **options):
-    learner = Gpomdp(discount=DISCOUNT, **options)
+def sampled(n_stages=16, seed=0, discount=DISCOUNT, **options):
+    learner = Gpomdp(discount=discount, **options)
     env, rng = TabularEnv(logel_grid()), np.random.default_rng(seed)
     stages = list(learner.learn(env, n_stages=n_stages, rng=rng))
     policies = np.stack([stage.truth.policies["agent_0"] for stage in stages])
@@ -189,3 +189,72 @@ def test_what_it_cannot_use_is_rejected():
         Logel(pseudo_count=0.0)
     with pytest.raises(InputError, match="linearly independent"):
         Logel(features=np.ones((25, 2))).recover(trace, game=None, **SETTINGS)
+
+
+# The whole history
+
+
+def test_the_history_of_exact_steps_gives_the_reward_times_the_step_size():
+    game = logel_grid()
+    trace, _ = gradient_agents(game, np.full(6, 0.2), visits=10**5)
+    observer = Logel(
+        features=colour_features(), gradient="exact", fit="history", prior_variance=100.0
+    )
+    result = observer.recover(trace, game=game, **SETTINGS)
+    expected = 0.2 * (game.reward(0) - game.reward(0).mean())
+    np.testing.assert_allclose(result.rewards["agent_0"], expected, atol=0.02)
+    assert np.all(result.sd["agent_0"] < 0.05)
+    diagnostics = result.diagnostics["agent_0"]
+    assert diagnostics["converged"]
+    assert (diagnostics["rank"], diagnostics["n_unidentified"]) == (4, 0)
+    assert diagnostics["gain"] > 1000
+    assert result.covariance is None
+
+
+@pytest.mark.parametrize("by_action", [False, True])
+def test_histories_of_agents_that_learn_together(by_action):
+    game = markov_game(grid_world_v0.parallel_env(size=2))
+    rng = np.random.default_rng(1)
+    features = rng.standard_normal((16, 5, 5, 3) if by_action else (16, 3))
+    game = game.with_rewards([features @ own for own in rng.standard_normal((2, 3))])
+    trace, policies = gradient_agents(game, np.ones(3), visits=10**5)
+    observer = Logel(features=features, fit="history", prior_variance=100.0, covariance=True)
+    result = observer.recover(trace, game=game, known_policies=policies, **SETTINGS)
+    for index, agent in enumerate(game.agents):
+        centred = game.reward(index) - game.reward(index).mean()
+        found, sd = result.rewards[agent], result.sd[agent]
+        np.testing.assert_allclose(found, centred, atol=0.02)
+        spread = np.diag(result.covariance[agent]).reshape(found.shape)
+        np.testing.assert_allclose(np.sqrt(spread), sd)
+
+
+def test_the_history_of_sampled_steps_needs_no_cloning():
+    """LOGEL's grid as in its paper: better than cloning, with deviations that hold."""
+    truth, inside, ours, cloned = logel_grid().reward(0), [], [], []
+    paper = {"discount": 0.96, "temperature": None}
+    options = {"features": colour_features(), "parameters": "last-fixed"}
+    for seed in range(4):
+        trace, _ = sampled(seed=seed, discount=0.96)
+        result = Logel(**options, fit="history").recover(trace, game=None, **paper)
+        reward, sd = result.rewards["agent_0"], result.sd["agent_0"]
+        ours.append(correlation(reward, truth))
+        error = reward - 0.1 * (truth - truth.mean())  # the learner's step size is 0.1
+        inside.append(np.mean(np.abs(error) < 2 * sd))
+        assert abs(reward.mean()) < 1e-9
+        assert result.diagnostics["agent_0"]["converged"]
+        other = Logel(**options).recover(trace, game=None, **paper)
+        cloned.append(correlation(other.rewards["agent_0"], truth))
+    assert np.mean(ours) > max(0.85, np.mean(cloned))
+    assert np.mean(inside) > 0.85
+
+
+@pytest.mark.slow
+def test_it_conforms_with_whole_histories():
+    check_observer("logel", options={"fit": "history"})
+
+
+def test_options_of_the_history_are_checked():
+    with pytest.raises(InputError, match="prior_variance must be > 0"):
+        Logel(prior_variance=0.0)
+    with pytest.raises(InputError, match="covariance needs fit history"):
+        Logel(covariance=True)
