@@ -28,7 +28,7 @@ from malfl_algos.ma_lfl.replay import ReplayedTd
 from malfl_algos.ma_lfl.stages import StageArrays
 from malfl_algos.ma_lfl.stagewise import StageKind
 
-__all__ = ["AgentFit", "alternate"]
+__all__ = ["AgentFit", "alternate", "unexplained"]
 
 FloatArray = NDArray[np.float64]
 
@@ -382,6 +382,16 @@ def _expanded(
         retained=evidence.retained,
         temperature=temperature,
     )
+
+
+def unexplained(fit: AgentFit, *, temperature: float) -> float:
+    """Variance that a fit leaves to noise of unknown origin, relative to that of log pi_{h+1} minus
+    rho log pi_h about its mean over the actions.
+    """
+    at, logs = fit.posterior.evidence, np.log(np.maximum(fit.policies, 1e-300))
+    moved = logs[1:] - at.retained * logs[:-1]
+    moved = moved - moved.mean(axis=-1, keepdims=True)
+    return float(at.noise_variance / max(temperature**2 * np.mean(moved**2), 1e-300))
 
 
 def _counts(stages: Sequence[StageArrays], index: int) -> NDArray[np.int64]:

@@ -26,6 +26,9 @@ __all__ = [
 ]
 
 Solver = Literal["dense", "iterative"]
+_Key = tuple[str, float | None]
+"""A rule and rho; None: rho > 0, searched."""
+_Table = dict[_Key, float]
 
 DENSE_UNKNOWNS = 1000
 """Above this number of unknowns the iterative solver is faster."""
@@ -47,8 +50,12 @@ is higher by more than the first. Where that of the first stages is higher by mo
 the first stages decide.
 """
 GRADIENT_MARGIN = 20.0
-"""The rule `policy-gradient` must raise the log evidence by more than this, because its settings are
-fitted and not integrated out. On learners of other rules its evidence is lower by hundreds.
+"""The rule `policy-gradient` must raise the log evidence by more than this, because its settings
+are fitted and not integrated out. On learners of other rules its evidence is lower by hundreds.
+"""
+POOR = 0.15
+"""Share of the variance of improvements that a fitting rule leaves to noise at most: 0.07 with soft
+policy iteration on little data, more than 0.25 with gradient learners under any other rule.
 """
 GRADIENT = "policy-gradient"
 """The rule of learners that follow the gradient of their return, see `policy_gradient`."""
@@ -116,6 +123,7 @@ def choose_settings(
     improvement: float | None = 0.0,
     gradient: bool = False,
     whole: Callable[[dict[str, Any]], float] | None = None,
+    unexplained: Callable[[dict[str, Any]], float] | None = None,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Choose every setting that is None by largest evidence, one after the other.
 
@@ -129,6 +137,9 @@ def choose_settings(
             their log policy, so the setting `improvement` is then 1.
         whole: as `evidence`, from all stages, for rules that the first stages do not tell apart;
             None: `evidence`.
+        unexplained: share of the variance of the improvements that settings leave to noise. If it
+            is small, epsilon-greedy choices and policy gradients are not tried; they take long.
+            None: they are always tried.
 
     Returns:
         The settings, and by name of a setting the evidence of every choice that was tried. The
@@ -145,16 +156,17 @@ def choose_settings(
         improvement = settings["improvement"] = 1.0
 
     def choose_rule() -> None:
-        _choose_rule(
+        poor = _choose_rule(
             evidence,
             whole or evidence,
+            unexplained or (lambda _: 1.0),
             rules,
             settings,
             searches,
             rule=rule,
             improvement=improvement,
         )
-        if gradient and rule is None:
+        if gradient and rule is None and poor:
             _try_gradient(evidence, whole or evidence, settings, searches)
 
     choose_rule()
@@ -182,40 +194,48 @@ def choose_settings(
 def _choose_rule(
     evidence: Callable[[dict[str, Any]], float],
     whole: Callable[[dict[str, Any]], float],
+    unexplained: Callable[[dict[str, Any]], float],
     rules: Sequence[str],
     settings: dict[str, Any],
     searches: dict[str, Any],
     *,
     rule: str | None,
     improvement: float | None,
-) -> None:
+) -> bool:
     """Choose the learners' rule and the share rho together, into `settings` and `searches`.
 
     rho = 0 wins unless some rho > 0 is better by more than `RETAINING_MARGIN`. Rules whose learners
     carry their q over have to be better than the others by `CARRIED_MARGIN`, and epsilon-greedy
     choices, whose evidence is listed lower by it, by `GREEDY_MARGIN`.
+
+    Returns:
+        Whether the rules whose learners do not carry their q over leave much unexplained.
     """
     if rule is not None and improvement is not None:
-        return
-    table: dict[tuple[str, float | None], float] = {
+        return True
+    candidates = rules if rule is None else (rule,)
+    plain: _Table = {
         (one, retained): evidence({**settings, "rule": one, "improvement": retained})
-        - (GREEDY_MARGIN if choice_of(one) == "greedy" else 0.0)
         for retained in ((0.0, None) if improvement is None else (improvement,))
-        for one in (rules if rule is None else (rule,))
-        if retained == 0 or not follows_q(one)
+        for one in candidates
+        if not follows_q(one)
     }
+    chosen = _best(plain)
+    poor = chosen is None or unexplained(_with(settings, chosen)) > POOR
+    others: _Table = {
+        (one, 0.0): evidence({**settings, "rule": one, "improvement": 0.0})
+        - (GREEDY_MARGIN if choice_of(one) == "greedy" else 0.0)
+        for one in candidates
+        if follows_q(one) and not improvement and (poor or choice_of(one) != "greedy")
+    }
+    carried, table = _best(others), {**plain, **others}
     if not table:
-        return
-    chosen = _best({key: value for key, value in table.items() if not follows_q(key[0])})
-    carried = _best({key: value for key, value in table.items() if follows_q(key[0])})
+        return poor
     if chosen is None:
         chosen = carried
     elif carried is not None and table[carried] > table[chosen]:
         sure = table[carried] > table[chosen] + SURE_MARGIN
-        values = {
-            key: whole({**settings, "rule": key[0], "improvement": key[1]})
-            for key in (() if sure else (chosen, carried))
-        }
+        values = {key: whole(_with(settings, key)) for key in (() if sure else (chosen, carried))}
         if sure or values[carried] > values[chosen] + CARRIED_MARGIN:
             chosen = carried
         searches["all stages"] = {_words(key): value for key, value in values.items()}
@@ -229,9 +249,14 @@ def _choose_rule(
             words: {key[0]: value for key, value in table.items() if key[1] == retained}
             for words, retained in (("0", 0.0), ("> 0", None))
         }
+    return poor
 
 
-def _best(table: dict[tuple[str, float | None], float]) -> tuple[str, float | None] | None:
+def _with(settings: dict[str, Any], key: _Key) -> dict[str, Any]:
+    return {**settings, "rule": key[0], "improvement": key[1]}
+
+
+def _best(table: _Table) -> _Key | None:
     """The rule and rho of largest evidence; rho > 0, given as None, by `RETAINING_MARGIN`."""
     if not table:
         return None
@@ -242,7 +267,7 @@ def _best(table: dict[tuple[str, float | None], float]) -> tuple[str, float | No
     return other if table[other] > table[best] + RETAINING_MARGIN else best
 
 
-def _words(key: tuple[str, float | None]) -> str:
+def _words(key: _Key) -> str:
     return key[0] if key[1] == 0 else f"{key[0]}, rho {'> 0' if key[1] is None else key[1]}"
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from malfl_algos.contract import API_VERSION, Problem, RecoveredRewards
-from malfl_algos.ma_lfl.alternation import AgentFit, alternate
+from malfl_algos.ma_lfl.alternation import AgentFit, alternate, unexplained
 from malfl_algos.ma_lfl.carried_rules import choice_of, follows_q
 from malfl_algos.ma_lfl.gradient_fit import fit_policy_gradient
 from malfl_algos.ma_lfl.learner_models import LearnerModel
@@ -201,15 +201,19 @@ class BayesianObserver(ABC):
                 measured=n_stages == trace.n_stages,
             )
 
+        left: dict[tuple[Any, ...], float] = {}
+
         def evidence(settings: Settings) -> float:
             linearised = LINEARISED_PASSES if follows_q(settings["rule"]) else 0
             passes = SEARCH_PASSES + linearised
-            return _evidence(fits(settings, n_stages=SEARCH_STAGES, passes=passes))
+            found = fits(settings, n_stages=SEARCH_STAGES, passes=passes)
+            left[_key(settings)] = max(unexplained(one, temperature=unit) for one in found)
+            return _evidence(found)
 
         done: dict[tuple[Any, ...], list[AgentFit]] = {}
 
         def whole(settings: Settings, stagewise: StageKind) -> list[AgentFit]:
-            key = (*sorted(settings.items()), stagewise)
+            key = (*_key(settings), stagewise)
             if key not in done:
                 done[key] = fits(
                     settings, n_stages=trace.n_stages, passes=self.passes, stagewise=stagewise
@@ -227,6 +231,7 @@ class BayesianObserver(ABC):
                 improvement=self._improvement(trace),
                 gradient=self._gradient_possible(trace),
                 whole=lambda settings: _evidence(whole(settings, "same")),
+                unexplained=lambda settings: left[_key(settings)],
             )
             final, searches["stages"] = self._by_stages(partial(whole, settings))
         chosen = {
@@ -312,6 +317,10 @@ class BayesianObserver(ABC):
                 raise InputError(_needs(name))
         if self.covariance:
             raise InputError("solver iterative computes no covariance: set covariance to false")
+
+
+def _key(settings: Settings) -> tuple[Any, ...]:
+    return tuple(sorted(settings.items()))
 
 
 def _evidence(fits: Sequence[AgentFit]) -> float:
