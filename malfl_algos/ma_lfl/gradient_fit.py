@@ -39,7 +39,7 @@ from malfl_algos.ma_lfl.settings import GRADIENT
 from malfl_algos.ma_lfl.stages import StageArrays
 from malfl_env.markov_game import MarkovGame
 
-__all__ = ["PRIOR_SETTINGS", "fit_policy_gradient", "in_states", "reward_prior"]
+__all__ = ["PRIOR_SETTINGS", "fit_policy_gradient", "hidden_rewards", "in_states", "reward_prior"]
 
 FloatArray = NDArray[np.float64]
 
@@ -47,6 +47,10 @@ PRIOR_SETTINGS = ("prior_variance", "prior_variance_smooth", "prior_length")
 """Names of the settings of a `RewardPrior` in the diagnostics."""
 TABLE_ROWS = 150
 """Up to this many joint states times actions but one, the policy may be a table."""
+HIDDEN = 1e-5
+"""Rewards whose squared gradient is below this share of the largest one leave no trace. It makes no
+difference to the evidence, but keeps the prior from inventing such rewards.
+"""
 NETWORK_MARGIN = 10.0
 """A network, with more settings, must raise the log evidence of a table by more than this."""
 PASSES = 3
@@ -134,34 +138,19 @@ def fit_policy_gradient(
         policies = [one.policies for one in changes]
         fits = []
         for index, own in enumerate(changes):
-            before = last[index]
-            found, logits = max(
-                (
-                    (
-                        _fitted(
-                            _rows(
-                                evaluation,
-                                stages,
-                                policies,
-                                index,
-                                orders,
-                                own,
-                                features[index],
-                                logits=logits,
-                            ),
-                            orders,
-                            priors[index],
-                            before,
-                            NETWORK if logits == "network" else TABLE,
-                        ),
-                        logits,
-                    )
-                    for logits in _parameters(chosen[index], counts[index].shape)
-                ),
-                key=lambda one: (
-                    one[0].log_evidence - (NETWORK_MARGIN if one[1] == "network" else 0.0)
-                ),
-            )
+            before, found, logits = last[index], None, None
+            for kind in _parameters(chosen[index], counts[index].shape):
+                rows = _rows(
+                    evaluation, stages, policies, index, orders, own, features[index], logits=kind
+                )
+                if before is None and features[index] is None:
+                    priors[index] = replace(priors[index], hidden=hidden_rewards(rows))
+                policy = NETWORK if kind == "network" else TABLE
+                tried = _fitted(rows, orders, priors[index], before, policy)
+                margin = NETWORK_MARGIN if kind == "network" and found is not None else 0.0
+                if found is None or tried.log_evidence > found.log_evidence + margin:
+                    found, logits = tried, kind
+            assert found is not None
             last[index], chosen[index] = found, logits
             moved = np.inf if before is None else _distance(found, before)
             fit = _agent_fit(found, priors[index], own, evaluation, number + 1, moved < CONVERGED)
@@ -169,6 +158,16 @@ def fit_policy_gradient(
         if all(one.converged for one in fits):
             break
     return fits
+
+
+def hidden_rewards(rows: Sequence[GradientRows]) -> FloatArray:
+    """Projection onto the rewards with no advantage in any stage, such as functions of what an
+    agent's actions do not influence, `(n_unknowns, n_unknowns)`.
+    """
+    table = sum(own.gradient.T @ own.gradient / (own.gradient**2).sum() for own in rows)
+    sizes, vectors = np.linalg.eigh(np.asarray(table))
+    unseen = vectors[:, sizes < HIDDEN * sizes[-1]]
+    return np.asarray(unseen @ unseen.T)
 
 
 def _parameters(chosen: Logits | None, shape: tuple[int, ...]) -> tuple[Logits, ...]:

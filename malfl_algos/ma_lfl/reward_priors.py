@@ -43,6 +43,8 @@ class RewardPrior:
         squared_distance: |s - s'|^2 of the unknowns, `(n, n)`; infinite between unknowns that have
             nothing to do with one another. None: no smooth part.
         means, sds: of the hyper-parameters' normal priors.
+        hidden: projection onto the rewards that leave no trace, `(n, n)`. They are independent of
+            the others, so that their posterior mean is 0. None: there are none.
     """
 
     flat: FloatArray
@@ -50,6 +52,7 @@ class RewardPrior:
     squared_distance: FloatArray | None
     means: FloatArray
     sds: FloatArray
+    hidden: FloatArray | None = None
 
     @property
     def bounds(self) -> list[tuple[float, float]]:
@@ -64,7 +67,15 @@ class RewardPrior:
         scaled = self.squared_distance / np.exp(2 * settings[2])
         smooth = np.exp(settings[1] - scaled / 2)
         by_length = smooth * np.where(np.isfinite(scaled), scaled, 0.0)
-        return iid + smooth + self.flat, [iid, smooth, by_length]
+        parts = [self._split(part) for part in (iid, smooth, by_length)]
+        return parts[0] + parts[1] + self.flat, parts
+
+    def _split(self, part: FloatArray) -> FloatArray:
+        """A covariance without that of hidden with visible rewards."""
+        if self.hidden is None:
+            return part
+        seen = np.eye(len(part)) - self.hidden
+        return np.asarray(seen @ part @ seen + self.hidden @ part @ self.hidden)
 
     def log_density(self, settings: FloatArray) -> tuple[float, FloatArray]:
         """Log prior density of the hyper-parameters up to a constant, and its gradient."""

@@ -6,14 +6,15 @@ states, at the settings that the fit chose.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
 
-from malfl_algos.ma_lfl.gradient_fit import PRIOR_SETTINGS, in_states, reward_prior
+from malfl_algos.ma_lfl.gradient_fit import PRIOR_SETTINGS, hidden_rewards, in_states, reward_prior
 from malfl_algos.ma_lfl.learner_models import ExactEvaluation
 from malfl_algos.ma_lfl.policy_gradient import (
     GradientRows,
@@ -61,15 +62,16 @@ def numbers_of_gradient(
         why = f"it needs two improvements (3 stages), the trace has {len(fit.stages)} stages"
         return {"missing": dict.fromkeys(NEEDS_IMPROVEMENTS, why)}
     discount = float(fit.settings["discount"])
-    prior = _prior_precision(fit, game)
-    changes, parts = _parts(fit, game, discount)
+    rows, shape = _rows(fit, game, discount), game.observation_shape
+    prior = _prior_precision(fit, game, rows)
+    changes, parts = _parts(fit, rows, shape)
     whole = total(parts)
     predicted_well = held_out(changes, prior, parts)
     agreed = agreement(halves(parts), whole, prior, reward, compared)
     evidence, degrees = log_evidence(whole, prior), max(whole.degrees, 1)
-    nothing = max(_no_reward(_parts(fit, game, discount, noise)[1]) for noise in NOISES)
+    nothing = max(_no_reward(_parts(fit, rows, shape, noise)[1]) for noise in NOISES)
     others = {
-        one: log_evidence(total(_parts(fit, game, one)[1]), prior)
+        one: log_evidence(total(_parts(fit, _rows(fit, game, one), shape)[1]), prior)
         for one in DISCOUNTS
         if one != discount
     }
@@ -99,56 +101,71 @@ def numbers_of_gradient(
     return numbers
 
 
-def _prior_precision(fit: AgentFit, game: MarkovGame) -> FloatArray:
+def _prior_precision(fit: AgentFit, game: MarkovGame, rows: Sequence[GradientRows]) -> FloatArray:
     n_actions = fit.policies[fit.index].shape[-1]
     prior = reward_prior(game, fit.features, fit.settings["reward_model"], n_actions)
+    if fit.features is None:
+        prior = replace(prior, hidden=hidden_rewards(rows))
     chosen = fit.settings["prior"]
     logs = np.log([chosen[name] for name in PRIOR_SETTINGS if name in chosen])
     covariance, _ = prior.covariance(logs)
     return np.asarray(scipy.linalg.inv(covariance))
 
 
-def _parts(
-    fit: AgentFit, game: MarkovGame, discount: float, noise: float = 1.0
-) -> tuple[list[Improvement], list[Sums]]:
-    """The rows of every improvement by state and action, and their sums.
-
-    Args:
-        noise: factor on the noise of the sampled gradient.
-    """
+def _rows(fit: AgentFit, game: MarkovGame, discount: float) -> list[GradientRows]:
+    """The rows of every improvement under a discount."""
     evaluation = ExactEvaluation(game, fit.settings["reward_model"], discount, 1.0)
     orders = coordinate_orders(game.observation_shape)
-    logs, doubts = (np.stack(own) for own in zip(*fit.responses(), strict=True))
-    n_actions = logs.shape[-1]
-    number = np.repeat(orders.order, n_actions - 1)
-    changes, parts = [], []
-    for h in range(len(fit.stages) - 1):
-        joint = [[policy[at] for policy in fit.policies] for at in (h, h + 1)]
-        rows = gradient_rows(
+    joint = [[policy[h] for policy in fit.policies] for h in range(len(fit.stages))]
+    said = fit.responses()
+    return [
+        gradient_rows(
             evaluation,
             (fit.stages[h], fit.stages[h + 1]),
-            (joint[0], joint[1]),
+            (joint[h], joint[h + 1]),
             fit.index,
             orders,
-            change=logs[h + 1] - logs[h],
-            variances=(doubts[h], doubts[h + 1]),
+            change=said[h + 1][0] - said[h][0],
+            variances=(said[h][1], said[h + 1][1]),
             linked=False,
             features=fit.features,
             logits=fit.settings["logits"],
         )
+        for h in range(len(fit.stages) - 1)
+    ]
+
+
+def _parts(
+    fit: AgentFit, rows: Sequence[GradientRows], shape: Sequence[int], noise: float = 1.0
+) -> tuple[list[Improvement], list[Sums]]:
+    """Every improvement by state and action, and the sums of its rows.
+
+    Args:
+        rows: of every improvement.
+        shape: number of values of every coordinate of the state.
+        noise: factor on the noise of the sampled gradient.
+    """
+    n_states, n_actions = fit.policies[fit.index].shape[1:]
+    orders, frame = coordinate_orders(shape), contrasts(n_actions)
+    number = np.repeat(orders.order, n_actions - 1)
+    said = fit.responses()
+    changes, parts = [], []
+    for h, own in enumerate(rows):
         weights, rest = (
             np.array(fit.settings[name][h])[number] for name in ("order_weights", "order_rest")
         )
-        coefficients = weights[:, None] * rows.gradient
+        coefficients = weights[:, None] * own.gradient
         sampled = noise * fit.settings["stage_noise"][h] * np.outer(weights, weights)
-        learning = sampled * rows.sampling + np.diag(rest)
-        seen = np.isfinite(doubts[h] + doubts[h + 1]).any(axis=1)
-        parts.append(_sums(coefficients, rows, learning, int(seen.sum()) * (n_actions - 1)))
-        _, spread = in_states(rows.change, learning, orders, n_actions)
-        table = np.tensordot(orders.basis, coefficients.reshape(len(seen), n_actions - 1, -1), 1)
-        by_action = np.einsum("ca,sck->sak", contrasts(n_actions), table)
-        counting = doubts[h] + doubts[h + 1]
-        changes.append(Improvement(by_action, logs[h + 1] - logs[h], counting, spread, spread))
+        learning = sampled * own.sampling + np.diag(rest)
+        counting = said[h][1] + said[h + 1][1]
+        seen = int(np.isfinite(counting).any(axis=1).sum())
+        parts.append(_sums(coefficients, own, learning, seen * (n_actions - 1)))
+        _, spread = in_states(own.change, learning, orders, n_actions)
+        table = np.tensordot(orders.basis, coefficients.reshape(n_states, n_actions - 1, -1), 1)
+        by_action = np.einsum("ca,sck->sak", frame, table)
+        changes.append(
+            Improvement(by_action, said[h + 1][0] - said[h][0], counting, spread, spread)
+        )
     return changes, parts
 
 

@@ -184,6 +184,17 @@ def test_priors_are_smooth_over_coordinates_and_free_in_the_mean():
     actions, slopes = prior_of_states(coordinates, per_state=2).covariance(np.log([0.5, 2.0, 1.0]))
     assert actions[0, 1] == pytest.approx(FLAT / 18)
     assert all(np.isfinite(slope).all() for slope in slopes)
+    hidden = np.full((9, 9), 0.0)
+    hidden[:3, :3] = 1 / 3  # one reward: the same in the first three states
+    apart, slopes = replace(prior, hidden=hidden).covariance(np.log([0.5, 2.0, 1.0]))
+    seen = np.eye(9) - hidden
+    np.testing.assert_allclose(hidden @ (apart - prior.flat) @ seen, 0, atol=1e-12)
+    step = np.array([0, 0, 1e-6])
+    high, low = (
+        replace(prior, hidden=hidden).covariance(np.log([0.5, 2.0, 1.0]) + sign * step)[0]
+        for sign in (1, -1)
+    )
+    np.testing.assert_allclose((high - low) / 2e-6, slopes[2], atol=1e-6)
     labels = prior_of_states(np.arange(9)[:, None])
     assert len(labels.means) == 1
     intercept = np.column_stack([np.arange(9.0), np.ones(9)])
