@@ -14,8 +14,9 @@ import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
 
-from malfl_algos.ma_lfl.gradient_fit import PRIOR_SETTINGS, hidden_rewards, in_states, reward_prior
+from malfl_algos.ma_lfl.gradient_fit import PRIOR_SETTINGS, hidden_rewards, reward_prior
 from malfl_algos.ma_lfl.learner_models import ExactEvaluation
+from malfl_algos.ma_lfl.policy_changes import in_states
 from malfl_algos.ma_lfl.policy_gradient import (
     GradientRows,
     contrasts,

@@ -12,7 +12,8 @@ from scipy.stats import multivariate_normal
 
 from malfl_algos import judge
 from malfl_algos.learners.ma_spi import MaSpi
-from malfl_algos.ma_lfl.gradient_inference import first_settings, fit_gradient, log_posterior
+from malfl_algos.ma_lfl.gradient_inference import fit_gradient, log_posterior
+from malfl_algos.ma_lfl.gradient_settings import first_settings
 from malfl_algos.ma_lfl.learner_models import ExactEvaluation
 from malfl_algos.ma_lfl.policy_gradient import (
     GradientRows,
