@@ -32,7 +32,7 @@ from malfl_algos.ma_lfl.settings import GRADIENT
 from malfl_algos.ma_lfl.stages import StageArrays
 from malfl_env.markov_game import MarkovGame
 
-__all__ = ["PRIOR_SETTINGS", "fit_policy_gradient", "hidden_rewards", "reward_prior"]
+__all__ = ["PRIOR_SETTINGS", "TABLE_ROWS", "fit_policy_gradient", "hidden_rewards", "reward_prior"]
 
 FloatArray = NDArray[np.float64]
 

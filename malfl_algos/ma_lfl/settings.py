@@ -19,6 +19,7 @@ __all__ = [
     "LINEARISED_PASSES",
     "SEARCH_PASSES",
     "SEARCH_STAGES",
+    "Gradient",
     "Solver",
     "check_solver",
     "choose_settings",
@@ -26,6 +27,7 @@ __all__ = [
 ]
 
 Solver = Literal["dense", "iterative"]
+Gradient = Literal["never", "where others fail", "always"]
 _Key = tuple[str, float | None]
 """A rule and rho; None: rho > 0, searched."""
 _Table = dict[_Key, float]
@@ -121,7 +123,7 @@ def choose_settings(
     discount: float | None,
     step_size: float | None,
     improvement: float | None = 0.0,
-    gradient: bool = False,
+    gradient: Gradient = "never",
     whole: Callable[[dict[str, Any]], float] | None = None,
     unexplained: Callable[[dict[str, Any]], float] | None = None,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -133,13 +135,13 @@ def choose_settings(
         rules: possible rules of the learners; the first is used until the rule is chosen.
         rule, discount, step_size: settings of the learners; None: unknown.
         improvement: share rho that the learners keep of their log policy; None: unknown.
-        gradient: whether `policy-gradient` is one more possible rule. Such learners keep all of
-            their log policy, so the setting `improvement` is then 1.
+        gradient: when to try `policy-gradient` as one more rule. Such learners keep all of their
+            log policy, so the setting `improvement` is then 1.
         whole: as `evidence`, from all stages, for rules that the first stages do not tell apart;
             None: `evidence`.
         unexplained: share of the variance of the improvements that settings leave to noise. If it
-            is small, epsilon-greedy choices and policy gradients are not tried; they take long.
-            None: they are always tried.
+            is small, epsilon-greedy choices and policy gradients `where others fail` are not tried;
+            they take long. None: it is large.
 
     Returns:
         The settings, and by name of a setting the evidence of every choice that was tried. The
@@ -166,7 +168,7 @@ def choose_settings(
             rule=rule,
             improvement=improvement,
         )
-        if gradient and rule is None and poor:
+        if rule is None and (gradient == "always" or (gradient == "where others fail" and poor)):
             _try_gradient(evidence, whole or evidence, settings, searches)
 
     choose_rule()

@@ -21,10 +21,11 @@ from typing import Any, ClassVar, Literal
 
 from malfl_algos.ma_lfl.carried_rules import CARRIED_RULES, POLICIES, Carried, among
 from malfl_algos.ma_lfl.expected_updates import ExpectedQ
+from malfl_algos.ma_lfl.gradient_fit import TABLE_ROWS
 from malfl_algos.ma_lfl.greedy import CHOICES
 from malfl_algos.ma_lfl.learner_models import ExactEvaluation, ExpectedTd, LearnerModel
 from malfl_algos.ma_lfl.replay import ReplayedTd
-from malfl_algos.ma_lfl.settings import GRADIENT, Solver, choose_solver
+from malfl_algos.ma_lfl.settings import GRADIENT, Gradient, Solver, choose_solver
 from malfl_algos.observers.bayesian_base import BayesianObserver, Settings
 from malfl_algos.trace import LearningTrace
 from malfl_env.errors import InputError
@@ -144,12 +145,15 @@ class MaLflBellman(BayesianObserver):
                     f"learner {GRADIENT} needs {name} {allowed}, got {getattr(self, name)!r}"
                 )
 
-    def _gradient_possible(self, trace: LearningTrace) -> bool:
+    def _gradient(self, trace: LearningTrace) -> Gradient:
         try:
             self._check_gradient()
         except InputError:
-            return False
-        return self.learner == "auto" and largest_rows(trace) <= GRADIENT_ROWS
+            return "never"
+        rows = largest_rows(trace)
+        if self.learner != "auto" or rows > GRADIENT_ROWS:
+            return "never"
+        return "always" if rows <= TABLE_ROWS else "where others fail"
 
     def _check_trace(self, trace: LearningTrace) -> dict[str, Any]:
         if self.learner == GRADIENT and largest_rows(trace) > MOST_GRADIENT_ROWS:

@@ -32,6 +32,7 @@ from malfl_algos.ma_lfl.settings import (
     LINEARISED_PASSES,
     SEARCH_PASSES,
     SEARCH_STAGES,
+    Gradient,
     Solver,
     check_solver,
     choose_settings,
@@ -229,7 +230,7 @@ class BayesianObserver(ABC):
                 discount=discount,
                 step_size=self.step_size,
                 improvement=self._improvement(trace),
-                gradient=self._gradient_possible(trace),
+                gradient=self._gradient(trace),
                 whole=lambda settings: _evidence(whole(settings, "same")),
                 unexplained=lambda settings: left[_key(settings)],
             )
@@ -298,9 +299,9 @@ class BayesianObserver(ABC):
             return None if trace.n_stages >= LEAST_STAGES else 0.0
         return float(self.improvement)
 
-    def _gradient_possible(self, trace: LearningTrace) -> bool:
-        """Whether the rule `policy-gradient` is among those that the evidence chooses from."""
-        return False
+    def _gradient(self, trace: LearningTrace) -> Gradient:
+        """When to try the rule `policy-gradient`."""
+        return "never"
 
     def _check_iterative(self) -> None:
         """Reject what the iterative solver cannot do: choice by evidence, and covariance."""
