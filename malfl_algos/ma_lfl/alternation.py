@@ -16,33 +16,31 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from malfl_algos.ma_lfl.choices import (
+    CONCENTRATION,
+    first_greedy,
+    greedy_choices,
+    open_scale,
+    repeats,
+    soft_choices,
+)
 from malfl_algos.ma_lfl.data_fit import Data, fit_data
-from malfl_algos.ma_lfl.expected_updates import ExpectedQ
-from malfl_algos.ma_lfl.greedy import Choice, exploration, greedy_response
-from malfl_algos.ma_lfl.improvement import joint_response
+from malfl_algos.ma_lfl.greedy import Choice
 from malfl_algos.ma_lfl.learner_models import LearnerModel, LinearisedModel
 from malfl_algos.ma_lfl.matrix_free_posterior import MatrixFreePosterior
-from malfl_algos.ma_lfl.policy_estimation import Response, smoothed_policy, working_response
-from malfl_algos.ma_lfl.posterior import Evidence, Given, Posterior
+from malfl_algos.ma_lfl.policy_estimation import smoothed_policy
+from malfl_algos.ma_lfl.posterior import Given, Posterior
 from malfl_algos.ma_lfl.replay import ReplayedTd
 from malfl_algos.ma_lfl.stages import StageArrays
 from malfl_algos.ma_lfl.stagewise import StageKind
 
-__all__ = ["AgentFit", "alternate", "unexplained"]
+__all__ = ["CONCENTRATION", "AgentFit", "alternate", "unexplained"]
 
 FloatArray = NDArray[np.float64]
 
-CONCENTRATION = 0.3
-"""Pseudo-count per action of the first policy estimates."""
 CONVERGED = 0.1
 """A reward has converged when an iteration moves it by less than this many posterior standard
 deviations, root mean square.
-"""
-FIRST_VARIANCE = 4.0
-"""Prior variance of q in the first response of greedy choices, in units of alpha squared."""
-SHARED_NOISE = 1.5
-"""Rows of Q-learners that count as one. With it 2 standard deviations cover what they should on
-games of the paper, design seeds.
 """
 KNOWN_VARIANCE = 1e-10
 """Variance of log pi where the policy is known exactly."""
@@ -154,9 +152,7 @@ def alternate(
         if all(converged):
             break
     return [
-        AgentFit(
-            s.posterior, policies[i], models[i], s.number, converged[i], _open_scale(s.epsilon)
-        )
+        AgentFit(s.posterior, policies[i], models[i], s.number, converged[i], open_scale(s.epsilon))
         for i, s in enumerate(states)
         if s is not None
     ]
@@ -211,12 +207,14 @@ def _pass(
     counts = _counts(stages, index).astype(float)
     data = _data(policies[index], counts, temperature, earlier, known=known, retained=retained)
     if choice == "greedy" and earlier is None:
-        flat = np.zeros(counts[1:].shape)
-        wide = np.full(flat.shape, FIRST_VARIANCE * temperature**2)
-        first, _, _ = _greedy(flat, wide, counts, policies[index], temperature, moving=moving)
-        data = replace(data, response=first.mean, response_variance=first.variance)
-        data = replace(data, log_constant=first.log_constant)
-    data = replace(data, repeats=_repeats(model, choice, len(stages) - 1))
+        first = first_greedy(counts, policies[index], temperature, moving=moving)
+        data = replace(
+            data,
+            response=first.mean,
+            response_variance=first.variance,
+            log_constant=first.log_constant,
+        )
+    data = replace(data, repeats=repeats(model, choice, len(stages) - 1))
     data = replace(data, stages=stagewise, measured=measured)
     posterior, q, drift = fit_data(
         data,
@@ -234,11 +232,11 @@ def _pass(
     epsilon = None
     if choice == "greedy":
         spread = posterior.evidence.row_variance(noise)
-        response, estimated, epsilon = _greedy(
+        response, estimated, epsilon = greedy_choices(
             drift, spread, counts, policies[index], temperature, moving=moving
         )
     else:
-        response, estimated = _expanded(
+        response, estimated = soft_choices(
             drift, noise, counts, policies[index], posterior.evidence, temperature=temperature
         )
     return _State(
@@ -251,66 +249,6 @@ def _pass(
         noise,
         number=earlier.number + 1 if earlier else 1,
         epsilon=epsilon,
-    )
-
-
-def _repeats(model: LearnerModel, choice: Choice, n_improvements: int) -> float:
-    """Number of rows whose errors repeat each other; 1: the errors are independent.
-
-    How the share of an action follows from q depends on noise that is nearly the same in every
-    stage. The q of expected updates at the end of a stage has noise that states share with the
-    states that lead to them; `SHARED_NOISE` rows count as one.
-    """
-    if not isinstance(model, ExpectedQ):
-        return 1.0
-    if model.moving:
-        return SHARED_NOISE * n_improvements if choice == "greedy" else 1.0
-    return SHARED_NOISE
-
-
-def _greedy(
-    drift: FloatArray,
-    spread: FloatArray,
-    counts: FloatArray,
-    policies: FloatArray,
-    temperature: float,
-    *,
-    moving: bool,
-) -> tuple[Response, FloatArray, FloatArray]:
-    """As `_expanded`, for epsilon-greedy choices; and epsilon of every stage but the first."""
-    found = greedy_response(
-        drift,
-        spread,
-        counts[1:],
-        exploration(counts[1:]),
-        temperature=temperature,
-        moving=moving,
-    )
-    later = np.concatenate([policies[:1], found.policy])
-    return _with_first(found.response), later, found.epsilon
-
-
-def _open_scale(epsilon: FloatArray | None) -> dict[str, Any]:
-    """Diagnostics of epsilon-greedy choices, which tell nothing about the scale of the reward."""
-    if epsilon is None:
-        return {}
-    return {
-        "scale": "open",
-        "scale_reason": (
-            "epsilon-greedy choices show only which action is the best; the unit is such that the "
-            "greedy action is drawn from a softmax of q at the temperature"
-        ),
-        "epsilon": [None, *map(float, epsilon)],
-    }
-
-
-def _with_first(later: Response) -> Response:
-    """A response of all stages, of which the first says nothing."""
-    first = np.full((1, *later.mean.shape[1:]), np.inf)
-    return Response(
-        np.concatenate([np.zeros(first.shape), later.mean]),
-        np.concatenate([first, later.variance]),
-        later.log_constant,
     )
 
 
@@ -347,40 +285,6 @@ def _data(
         temperature,
         retained=start if retained is None else retained,
         searched=retained is None,
-    )
-
-
-def _expanded(
-    drift: FloatArray,
-    noise: FloatArray,
-    counts: FloatArray,
-    policies: FloatArray,
-    evidence: Evidence,
-    *,
-    temperature: float,
-) -> tuple[Response, FloatArray]:
-    """The working response of every stage at the mode of counts and prediction, and its policies.
-
-    Args:
-        drift: as `malfl_algos.ma_lfl.data_fit.Fitted` has it.
-        noise: variance of the learner's noise, same shape.
-        counts, policies: of every stage.
-        evidence: the chosen settings.
-        temperature: alpha.
-    """
-    if evidence.retained == 0:
-        later, predicted = working_response(
-            drift, evidence.row_variance(noise), counts[1:], temperature=temperature
-        )
-        return _with_first(later), np.concatenate([policies[:1], predicted])
-    return joint_response(
-        drift,
-        evidence.row_variance(noise),
-        counts[1:],
-        first_counts=counts[0] + CONCENTRATION,
-        start=temperature * np.log(np.maximum(policies, 1e-300)),
-        retained=evidence.retained,
-        temperature=temperature,
     )
 
 

@@ -6,12 +6,12 @@ transition that the learners used, in order; the learners' q is then known up to
 bootstrap draws.
 
 Read these files in this order: this one, `bayesian_base` (options and the steps of a recovery),
-`reading` (from a trace to arrays), then in `malfl_algos.ma_lfl`: `learner_models` and `replay`
-(action values, affine in the reward), `alternation` and `data_fit` (rewards and policies fitted in
-turn), `improvement` (learners that keep a share of their policy), `rows` and `posterior` (normal
-equations, posterior, evidence), `inference` and `stagewise` (the search of noise, prior, rho and
-what differs by stage), `settings` (the choice of settings that are not given); last
-`bayesian_result` (the result and its diagnostics).
+`reading` (from a trace to arrays), then in `malfl_algos.ma_lfl`: `learner_models`,
+`expected_updates` and `replay` (action values, affine in the reward), `alternation`, `choices`,
+`greedy` and `data_fit` (rewards and policies fitted in turn), `improvement` (learners that keep a
+share of their policy), `rows` and `posterior` (normal equations, posterior, evidence), `inference`
+and `stagewise` (the search of noise, prior, rho and what differs by stage), `settings` (the choice
+of settings that are not given); last `bayesian_result` (the result and its diagnostics).
 """
 
 from __future__ import annotations
