@@ -249,6 +249,7 @@ def observe(
             policies=learned.truth.joint_policies if known else None,
             by=f"observer {plugin.label!r}",
             judged=judged and (whole or getattr(observer, "cheap_verdict", False)),
+            brief=True,
             of_agent=lambda agent: built(stages, agent),
         )
 

@@ -35,6 +35,7 @@ def recover(
     by: str = "the observer",
     of_agent: Callable[[str], Observer] | None = None,
     judged: bool = True,
+    brief: bool = False,
 ) -> Recovered:
     """Recover rewards from a trace.
 
@@ -49,6 +50,7 @@ def recover(
         of_agent: makes the observer of an observing agent; None: all agents use `observer`.
         judged: whether to make the verdict. It costs a recovery by `ma-lfl-bellman`, except for the
             results of `ma-lfl-bellman` and `ma-lfl-replay`.
+        brief: see `malfl_algos.judge`.
 
     Returns:
         Perspective "external": one result for all agents. Perspective "agent": for two agents one
@@ -79,6 +81,7 @@ def recover(
             temperature=temperature,
             known_policies=known_policies,
             observer=observing,
+            brief=brief,
         )
         return replace(noted, verdict=verdict)
 

@@ -23,7 +23,8 @@ from malfl_algos.ma_lfl.policy_gradient import (
     coordinate_orders,
     gradient_rows,
 )
-from malfl_algos.observers.judged_agent import DISCOUNTS, NEEDS_IMPROVEMENTS, AgentFit
+from malfl_algos.observers.judged_agent import DISCOUNTS, NEEDS_IMPROVEMENTS
+from malfl_algos.observers.judged_rows import AgentFit
 from malfl_algos.verdict.agreement import agreement, correlation
 from malfl_algos.verdict.halves import (
     Improvement,

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import Any
+from typing import Any, ClassVar
 from weakref import ref
 
 import numpy as np
@@ -23,8 +23,9 @@ from malfl_algos.ma_lfl.settings import GRADIENT
 from malfl_algos.ma_lfl.stages import StageArrays
 from malfl_algos.observers.bayesian import MaLflBellman
 from malfl_algos.observers.bayesian_base import BayesianObserver
-from malfl_algos.observers.judged_agent import AgentFit, numbers_of
+from malfl_algos.observers.judged_agent import numbers_of
 from malfl_algos.observers.judged_gradient import numbers_of_gradient
+from malfl_algos.observers.judged_rows import AgentFit
 from malfl_algos.observers.reading import dynamics_of, stage_arrays
 from malfl_algos.trace import LearningTrace
 from malfl_algos.verdict import Verdict
@@ -50,6 +51,8 @@ PASSES = 4
 """Iterations of a recovery that is made for a verdict only."""
 MOST_BYTES = 2**31
 """Largest size of the coefficients of one agent."""
+MOST_UNKNOWNS = 1000
+"""Largest number of unknowns, unless the observer itself solved for more of them."""
 
 
 def judge(
@@ -61,6 +64,7 @@ def judge(
     temperature: float | None,
     known_policies: Mapping[str, FloatArray] | None = None,
     observer: Observer | None = None,
+    brief: bool = False,
 ) -> Verdict:
     """Whether to believe recovered rewards; no ground truth is used.
 
@@ -68,6 +72,8 @@ def judge(
         result: of any observer, from this trace.
         trace, game, discount, temperature, known_policies: what the observer was given.
         observer: the observer, if it is at hand; it is needed to judge `features`.
+        brief: whether a recovery that is made for the verdict tries the rules td and exact only,
+            which takes a fraction of the time. Runs and sweeps do so.
 
     Returns:
         One verdict; its `agents` hold one for each agent.
@@ -88,9 +94,9 @@ def judge(
         )
     with one_blas_thread():
         try:
-            basis = _basis(result, observer, problem)
+            basis = _basis(result, observer, problem, brief=brief)
         except InputError as fault:
-            return not_measured("explained", f"ma-lfl-bellman cannot use this trace: {fault}")
+            return not_measured("explained", str(fault))
         shared = _of_the_trace(problem)
         verdicts = {
             agent: _of_numbers(result, basis, index, shared)
@@ -134,20 +140,20 @@ class _Basis:
         return {**chosen, "reward_model": base, "temperature": self.alpha}
 
 
-def _basis(result: RecoveredRewards, observer: Observer | None, problem: Problem) -> _Basis:
+def _basis(
+    result: RecoveredRewards, observer: Observer | None, problem: Problem, *, brief: bool
+) -> _Basis:
     trace, temperature = problem.trace, problem.temperature
     alpha = 1.0 if temperature is None else temperature
     own = isinstance(observer, BayesianObserver) and _is_ours(result, trace)
     if own:
         assert isinstance(observer, BayesianObserver)
         made = observer
+        _check_unknowns(made, result, trace)
     else:
-        made, result = _recovered_anew(problem, alpha)
+        _check_unknowns(MaLflBellman(), None, trace)
+        made, result = _recovered_anew(problem, alpha, brief=brief)
     _, maps = made._unknowns(trace)
-    width = trace.n_states if maps[0] is None else maps[0].shape[1]
-    n_bytes = 8 * trace.n_stages * trace.n_states * max(trace.n_actions) * width
-    if n_bytes > MOST_BYTES:
-        raise InputError(f"its coefficients would need {n_bytes / 2**30:.1f} GiB")
     game = dynamics_of(trace, problem.game)[0] if made.needs_game else problem.game
     policies = [
         problem.known[agent] if agent in problem.known else (result.estimated_policies or {})[agent]
@@ -156,16 +162,44 @@ def _basis(result: RecoveredRewards, observer: Observer | None, problem: Problem
     return _Basis(made, result, own, problem, game, stage_arrays(trace), policies, alpha, maps)
 
 
+def _check_unknowns(
+    observer: BayesianObserver, result: RecoveredRewards | None, trace: LearningTrace
+) -> None:
+    """Reject a game on which a verdict would take far longer than the recovery."""
+    base, maps = observer._unknowns(trace)
+    of_states = count_unknowns(base, trace.n_states, trace.n_actions)
+    width = of_states if maps[0] is None else maps[0].shape[1]
+    n_bytes = 8 * trace.n_stages * trace.n_states * max(trace.n_actions) * width
+    dense = result is not None and result.diagnostics[trace.agents[0]].get("solver") == "dense"
+    if n_bytes > MOST_BYTES or (width > MOST_UNKNOWNS and not dense):
+        raise InputError(
+            f"a matrix of {width} reward unknowns is needed, {n_bytes / 2**30:.1f} GiB; with fewer "
+            "features (reward_model features), a verdict is possible"
+        )
+
+
 _LATEST: list[tuple[tuple[Any, ...], RecoveredRewards]] = []
 """The latest recovery of `_recovered_anew`; the observers of one cell are judged one by one."""
 
 
-def _recovered_anew(problem: Problem, alpha: float) -> tuple[MaLflBellman, RecoveredRewards]:
+@dataclass(frozen=True)
+class _Brief(MaLflBellman):
+    """`ma-lfl-bellman` with the rules of soft policy iteration only."""
+
+    rules: ClassVar[tuple[str, ...]] = ("td", "exact")
+
+    def _gradient_possible(self, trace: LearningTrace) -> bool:
+        return False
+
+
+def _recovered_anew(
+    problem: Problem, alpha: float, *, brief: bool
+) -> tuple[MaLflBellman, RecoveredRewards]:
     """What `ma-lfl-bellman` recovers, with rule and improvement chosen by evidence."""
-    made = MaLflBellman(passes=PASSES)
+    made = _Brief(passes=PASSES, stages="same") if brief else MaLflBellman(passes=PASSES)
     stages = tuple(ref(stage) for stage in problem.trace.stages)
     game = None if problem.game is None else ref(problem.game.factors[0])
-    key = (stages, game, problem.discount, alpha)
+    key = (stages, game, problem.discount, alpha, brief)
     if _LATEST and not problem.known and _LATEST[0][0] == key:
         return made, _LATEST[0][1]
     result = made.recover(
@@ -274,12 +308,12 @@ def _of_the_agent(result: RecoveredRewards, basis: _Basis, index: int) -> dict[s
     if maps is not None:
         n_seen = min(n_seen, maps.shape[1])
     reward = None if basis.own else given.reshape(trace.n_states, -1).mean(axis=1)[occurs]
-    bounds = settings.get("bounds_hit") or []
     if settings["rule"] == GRADIENT:
         assert basis.game is not None
         numbers = numbers_of_gradient(fit, basis.game, reward, compared, n_seen)
     else:
         numbers = numbers_of(fit, reward, compared, rules, n_seen)
+    bounds = settings.get("bounds_hit") or []
     return {
         **numbers,
         "compared": int(occurs.sum()),

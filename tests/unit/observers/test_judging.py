@@ -12,21 +12,23 @@ from malfl_algos import LearningTrace, RecoveredRewards, judge
 from malfl_algos.observers.bayesian import MaLflBellman
 from malfl_env.errors import InputError
 
+OBSERVER = MaLflBellman(learner="exact")
+
 
 @pytest.fixture(scope="module")
 def played():
-    return learn(episodes=300, n_stages=6, evaluation="exact", keep=False)
+    return learn("homogeneous", episodes=300, n_stages=6, evaluation="exact", keep=False)
 
 
 @pytest.fixture(scope="module")
 def recovered(played):
     trace, game = played
-    return MaLflBellman().recover(trace, game=game, **SETTINGS)
+    return OBSERVER.recover(trace, game=game, **SETTINGS)
 
 
 def verdict(result, played, **changes):
     trace, game = played
-    given = {"trace": trace, "game": game, "observer": MaLflBellman(), **SETTINGS, **changes}
+    given = {"trace": trace, "game": game, "observer": OBSERVER, **SETTINGS, **changes}
     return judge(result, **given)
 
 
@@ -55,17 +57,17 @@ def test_a_reward_of_nothing_is_not_believed(recovered, played):
 def test_a_wrong_discount_or_reversed_stages_are_not_believed(played):
     trace, game = played
     low = {**SETTINGS, "discount": 0.3}
-    result = MaLflBellman().recover(trace, game=game, **low)
+    result = OBSERVER.recover(trace, game=game, **low)
     assert verdict(result, played, discount=0.3).word != "believe"
     back = LearningTrace(trace.stages[::-1])
-    result = MaLflBellman().recover(back, game=game, **SETTINGS)
+    result = OBSERVER.recover(back, game=game, **SETTINGS)
     assert verdict(result, (back, game)).word != "believe"
 
 
 def test_repeated_stages_are_doubted(recovered, played):
     trace, game = played
     twice = LearningTrace((*trace.stages, trace.stages[-1]))
-    result = MaLflBellman().recover(twice, game=game, **SETTINGS)
+    result = OBSERVER.recover(twice, game=game, **SETTINGS)
     found = verdict(result, (twice, game))
     assert found.word != "believe"
     assert "exactly the counts of another stage" in " ".join(found.reasons)
@@ -74,7 +76,7 @@ def test_repeated_stages_are_doubted(recovered, played):
 def test_too_few_stages_name_the_missing_number(played):
     trace, game = played
     short = trace.first(2)
-    result = MaLflBellman().recover(short, game=game, **SETTINGS)
+    result = OBSERVER.recover(short, game=game, **SETTINGS)
     found = verdict(result, (short, game))
     assert found.word == "doubt"
     reasons = " ".join(found.reasons)
@@ -87,6 +89,14 @@ def test_impossible_transitions_are_not_believed(recovered):
     found = verdict(recovered, (trace, walled))
     assert found.word == "do not believe"
     assert "another game" in found.reasons[0] or "cannot reach" in found.reasons[0]
+
+
+def test_a_game_that_is_too_large_names_what_is_missing():
+    trace, game = learn(episodes=1, n_stages=3, size=6, keep=False)
+    zeros = RecoveredRewards({agent: np.zeros(game.n_states) for agent in trace.agents})
+    found = judge(zeros, trace, game=game, **SETTINGS)
+    assert found.word == "doubt"
+    assert "a matrix of 1296 reward unknowns" in found.reasons[0]
 
 
 def test_bad_arguments_are_bad_input(recovered, played):

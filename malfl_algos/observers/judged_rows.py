@@ -1,0 +1,216 @@
+"""One agent's fit as rows of equations for its reward, for a verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from malfl_algos.ma_lfl.alternation import CONCENTRATION
+from malfl_algos.ma_lfl.improvement import step_of
+from malfl_algos.ma_lfl.learner_models import LearnerModel, LinearisedModel
+from malfl_algos.ma_lfl.posterior import MEAN_VARIANCE
+from malfl_algos.ma_lfl.reward_models import feature_prior
+from malfl_algos.ma_lfl.rows import Chain, Rows, normal_equations
+from malfl_algos.ma_lfl.stages import StageArrays
+from malfl_algos.verdict.halves import Improvement, Sums, mean, sums_of, total
+
+__all__ = ["AgentFit", "AgentRows", "Settings", "learners_noise", "rows_of"]
+
+FloatArray = NDArray[np.float64]
+Settings = Mapping[str, Any]
+
+START = 0.02
+"""Noise variance of the first of the fits that find the learner's noise."""
+
+
+@dataclass(frozen=True, eq=False)
+class AgentFit:
+    """One agent's fit, as arrays. Variances are in units of the temperature squared.
+
+    Args:
+        index: the agent.
+        stages: all stages.
+        policies: of all agents, each `(n_stages, n_states, n_actions)`.
+        known: whether the agent's policies are known.
+        settings: of the learner model; and `noise_variance, noise_scale, prior_variance` of the fit
+            in its own units.
+        model: the learner model for settings.
+        reward: reward unknowns at which a model is linearised.
+        features: map from weights to unknowns; None: the unknowns themselves.
+        alpha: the temperature.
+    """
+
+    index: int
+    stages: Sequence[StageArrays]
+    policies: Sequence[FloatArray]
+    known: bool
+    settings: Settings
+    model: Callable[[Settings], LearnerModel]
+    reward: FloatArray
+    features: FloatArray | None
+    alpha: float
+
+    @property
+    def retained(self) -> float:
+        """Share of the log-policy that the learner keeps."""
+        return float(self.settings.get("improvement") or 0.0)
+
+    def by_stage(self, name: str) -> FloatArray:
+        """A factor of every improvement that the fit chose; 1 if it chose none."""
+        given = self.settings.get(name)
+        return np.ones(len(self.stages) - 1) if given is None else np.asarray(given, dtype=float)
+
+    def prior(self, n_unknowns: int, factor: float = 1.0) -> FloatArray:
+        """Prior precision of the unknowns, as in `malfl_algos.ma_lfl.data_fit`."""
+        variance = factor * float(self.settings["prior_variance"])
+        spread = np.eye(n_unknowns) - np.full((n_unknowns, n_unknowns), 1 / n_unknowns)
+        if self.features is not None:
+            spread = feature_prior(self.features)
+        level = np.eye(n_unknowns) - spread
+        return np.asarray(spread / variance + level / (MEAN_VARIANCE * self.alpha**2))
+
+    def responses(self) -> list[tuple[FloatArray, FloatArray]]:
+        """Log policies of every stage as the counts say, up to a constant per state; variances."""
+        found = []
+        for stage, policy in zip(self.stages, self.policies[self.index], strict=True):
+            log_policy = np.log(np.maximum(policy, 1e-300))
+            if self.known:
+                certain = np.where(policy > 1e-300, 1e-10, np.inf)
+                found.append((log_policy, certain))
+                continue
+            counts = stage.action_counts(self.index).astype(np.float64)
+            visits = counts.sum(axis=1, keepdims=True)
+            expected = np.maximum(visits * policy, 1e-12)
+            seen = visits > 0
+            excess = np.where(seen, (counts - expected) / expected, 0.0)
+            found.append((log_policy + excess, np.where(seen, 1 / expected, np.inf)))
+        return found
+
+
+@dataclass(frozen=True, eq=False)
+class AgentRows:
+    """The rows of one rule and discount, in units of the temperature, but for the noise.
+
+    Args:
+        coefficients: of the unknowns, per improvement.
+        responses, counting: of the rows and their variance from counts, per improvement.
+        noise: the learner's noise as the rule predicts it, from the unknowns.
+        logs, doubts: log policies less the offset, before and after each improvement, and their
+            variances.
+        retained: share rho of the log policy that the learner keeps.
+    """
+
+    coefficients: Sequence[FloatArray]
+    responses: Sequence[FloatArray]
+    counting: Sequence[FloatArray]
+    noise: Callable[[FloatArray], Sequence[FloatArray]]
+    logs: tuple[FloatArray, FloatArray]
+    doubts: FloatArray
+    retained: float
+
+    def with_noise(
+        self, learning: Sequence[FloatArray], predicted: Sequence[FloatArray] | None = None
+    ) -> list[Improvement]:
+        return [
+            Improvement(*own)
+            for own in zip(
+                self.coefficients,
+                self.responses,
+                self.counting,
+                learning,
+                learning if predicted is None else predicted,
+                strict=True,
+            )
+        ]
+
+    def sums(self, learning: Sequence[FloatArray]) -> Sums:
+        """The sums of all improvements, as if all errors were independent."""
+        return total([sums_of(own) for own in self.with_noise(learning)])
+
+    def whole(self, learning: Sequence[FloatArray]) -> Sums:
+        """The sums of all improvements, with the errors that successive ones share."""
+        if self.retained == 0:
+            return self.sums(learning)
+        before, after = self.logs
+        table, step = np.stack(self.coefficients), step_of(self.retained)
+        rows = Rows(
+            coefficients=table / step,
+            response=after,
+            response_variance=self.doubts[1:],
+            model_variance=np.stack(learning) / step**2,
+            prior=np.eye(table.shape[-1]),
+            log_constant=0.0,
+            temperature=1.0,
+            chain=Chain(self.retained, before, self.doubts[0]),
+        )
+        found = normal_equations(rows, 0.0, 1.0)
+        return Sums(found.information, found.moment, found.squares, found.log_norm, found.degrees)
+
+
+def rows_of(fit: AgentFit, settings: Settings) -> AgentRows:
+    """Coefficients, responses and counting variances under some settings.
+
+    A model that is linear near a reward only is linearised at the posterior mean, too, because the
+    fit's reward has lost its level.
+    """
+    model = fit.model(settings)
+    if not isinstance(model, LinearisedModel):
+        return _rows_of(fit, settings, model, fit.stages[:-1])
+    played = fit.stages[: None if model.moving else -1]
+    rows = _rows_of(fit, settings, model.linearised(fit.reward), played)
+    learning = [np.full(own.shape, START) for own in rows.responses]
+    theta = mean(rows.sums(learning), fit.prior(rows.coefficients[0].shape[-1]))
+    reward = theta if fit.features is None else fit.features @ theta
+    return _rows_of(fit, settings, model.linearised(reward), played)
+
+
+def _rows_of(
+    fit: AgentFit, settings: Settings, model: LearnerModel, played: Sequence[StageArrays]
+) -> AgentRows:
+    joint = [[policy[h] for policy in fit.policies] for h in range(len(played))]
+    table = model.coefficients(played, joint, fit.index)
+    kept, alpha = float(settings.get("improvement") or 0.0), fit.alpha
+    step, scales = step_of(kept), fit.by_stage("stage_scales")
+    unknowns = [
+        step * scale * own[..., :-1] / alpha for scale, own in zip(scales, table, strict=True)
+    ]
+    if fit.features is not None:
+        unknowns = [own @ fit.features for own in unknowns]
+    said = fit.responses()
+    logs, doubts = (np.stack(own) for own in zip(*said, strict=True))
+    doubts[0] = np.where(np.isfinite(doubts[0]), doubts[0], 1 / CONCENTRATION)
+    offset = np.stack([own[..., -1] / alpha for own in table])
+    further = (scales[:, None, None] - 1) * (1 - kept) * offset
+    before, after = logs[:-1] - offset, logs[1:] - offset - further
+    responses = after - kept * before if kept else after
+    counting = doubts[1:] + kept**2 * doubts[:-1] if kept else doubts[1:]
+
+    def noise(theta: FloatArray) -> list[FloatArray]:
+        reward = theta if fit.features is None else fit.features @ theta
+        q = table[..., :-1] @ reward + table[..., -1]
+        variance = model.variance(played, joint, fit.index, reward, q)
+        return list((step * scales[:, None, None] / alpha) ** 2 * variance)
+
+    return AgentRows(
+        unknowns, list(responses), list(counting), noise, (before, after), doubts, kept
+    )
+
+
+def learners_noise(
+    fit: AgentFit, rows: AgentRows, prior: FloatArray
+) -> tuple[list[FloatArray], list[FloatArray]]:
+    """Variance of the learner's noise as chosen by the fit, and as its rule predicts."""
+    shared = float(fit.settings["noise_variance"]) / fit.alpha**2
+    scale = float(fit.settings.get("noise_scale") or 0.0)
+    noises = shared * fit.by_stage("stage_noises")
+    learning = [np.full(own.shape, shared + START) for own in rows.responses]
+    predicted = learning
+    for _ in range(2):
+        theta = mean(rows.sums(learning), prior)
+        predicted = [np.asarray(own) for own in rows.noise(theta)]
+        learning = [noise + scale * own for noise, own in zip(noises, predicted, strict=True)]
+    return learning, predicted
