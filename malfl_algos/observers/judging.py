@@ -23,7 +23,7 @@ from malfl_algos.ma_lfl.settings import GRADIENT
 from malfl_algos.ma_lfl.stages import StageArrays
 from malfl_algos.observers.bayesian import MaLflBellman
 from malfl_algos.observers.bayesian_base import BayesianObserver
-from malfl_algos.observers.judged_agent import numbers_of
+from malfl_algos.observers.judged_agent import NEEDS_IMPROVEMENTS, numbers_of
 from malfl_algos.observers.judged_gradient import numbers_of_gradient
 from malfl_algos.observers.judged_rows import AgentFit
 from malfl_algos.observers.reading import dynamics_of, stage_arrays
@@ -311,6 +311,9 @@ def _of_the_agent(result: RecoveredRewards, basis: _Basis, index: int) -> dict[s
     if settings["rule"] == GRADIENT:
         assert basis.game is not None
         numbers = numbers_of_gradient(fit, basis.game, reward, compared, n_seen)
+    elif choice_of(settings["rule"]) == "greedy":
+        why = f"the rule {settings['rule']} tells which action is best, not by how much"
+        numbers = {"missing": dict.fromkeys(NEEDS_IMPROVEMENTS, why)}
     else:
         numbers = numbers_of(fit, reward, compared, rules, n_seen)
     bounds = settings.get("bounds_hit") or []

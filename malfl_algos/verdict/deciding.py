@@ -96,6 +96,15 @@ CHECKS: Sequence[Check] = (
         f"{_ORDER}; {_RULE}",
     ),
     Check(
+        "stage_noises_spread",
+        50.0,
+        None,
+        False,
+        "the noise variance of one improvement is {value:.0f} times that of the median improvement",
+        _ORDER,
+        needed=False,
+    ),
+    Check(
         "unaccounted_visits",
         0.004,
         0.03,

@@ -54,14 +54,16 @@ def test_a_reward_of_nothing_is_not_believed(recovered, played):
     assert "Pearson r" in found.reasons[0]
 
 
-def test_a_wrong_discount_or_reversed_stages_are_not_believed(played):
+def test_a_wrong_discount_and_stages_in_another_order_are_not_believed(played):
     trace, game = played
     low = {**SETTINGS, "discount": 0.3}
     result = OBSERVER.recover(trace, game=game, **low)
     assert verdict(result, played, discount=0.3).word != "believe"
-    back = LearningTrace(trace.stages[::-1])
-    result = OBSERVER.recover(back, game=game, **SETTINGS)
-    assert verdict(result, (back, game)).word != "believe"
+    shuffled = LearningTrace(tuple(trace.stages[number] for number in (3, 0, 5, 1, 4, 2)))
+    result = OBSERVER.recover(shuffled, game=game, **SETTINGS)
+    found = verdict(result, (shuffled, game))
+    assert found.word != "believe"
+    assert "check the order of the stages" in " ".join(found.advice)
 
 
 def test_repeated_stages_are_doubted(recovered, played):
