@@ -91,8 +91,8 @@ def replay(fast: bool) -> list[Contest]:
     searches for the step size.
     """
     from malfl_algos.ma_lfl.replay import ReplayedTd
-    from malfl_algos.observers.bayesian import MaLflReplay
     from malfl_algos.observers.reading import stage_arrays
+    from malfl_algos.observers.replay import MaLflReplay
 
     game = markov_game(grid_world_v0.parallel_env())
     policies = [np.full((game.n_states, n), 1 / n) for n in game.n_actions]

@@ -13,23 +13,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from malfl_algos.ma_lfl.carried_rules import CarriedRule
 from malfl_algos.ma_lfl.q_replay_loops import EXPECTED_SARSA, Q_LEARNING, SARSA, follow
 from malfl_algos.ma_lfl.replay import columns_of, steps_of, unknowns_of
 from malfl_algos.ma_lfl.reward_models import RewardModel
-from malfl_algos.ma_lfl.stages import StageArrays, Steps
+from malfl_algos.ma_lfl.stages import StageArrays
 
-__all__ = ["Q_RULES", "QRule", "ReplayedQ", "cut_stages"]
+__all__ = ["Q_RULES", "ReplayedQ"]
 
 FloatArray = NDArray[np.float64]
-QRule = Literal["q-learning", "sarsa", "expected-sarsa"]
-
-Q_RULES: dict[str, int] = {
+Q_RULES: dict[CarriedRule, int] = {
     "q-learning": Q_LEARNING,
     "sarsa": SARSA,
     "expected-sarsa": EXPECTED_SARSA,
@@ -50,8 +47,8 @@ class ReplayedQ:
     - `expected-sarsa`: the expectation under the policy.
 
     If the policy is frozen within a stage, the policy of the next stage follows from q at its end.
-    If it moves, the stages are the parts of `cut_stages`, and a row has the derivative of T times
-    the log of the policy averaged over the visits of a state in the part.
+    If it moves, the stages are those of `cut_stages`, and a row has the derivative of T times the
+    log of the policy averaged over the visits of a state in the stage.
 
     Args:
         model: the reward model.
@@ -60,6 +57,8 @@ class ReplayedQ:
         step_size, step_size_decay: see above.
         rule: see above.
         moving: whether the policy moves within a stage.
+        greedy: whether the choice is epsilon-greedy. The coefficients of a policy that moves are
+            then those of q, averaged over the visits of a state in the stage.
         carried: whether q is carried over from stage to stage; otherwise every stage starts at 0.
         reward: the present estimate `(n_unknowns,)`; None: unknown.
     """
@@ -68,16 +67,18 @@ class ReplayedQ:
     discount: float
     temperature: float
     step_size: float
-    rule: QRule
+    rule: CarriedRule
     step_size_decay: float = 0.0
     moving: bool = False
+    greedy: bool = False
     carried: bool = True
     reward: FloatArray | None = None
 
     @property
     def name(self) -> str:
         """The learner's rule."""
-        return f"replay {self.rule}, policy {'moving' if self.moving else 'frozen'}"
+        policy, choice = "moving" if self.moving else "frozen", "greedy" if self.greedy else "soft"
+        return f"replay {self.rule}, policy {policy}, choice {choice}"
 
     def linearised(self, reward: FloatArray) -> ReplayedQ:
         """The same learner, linearised at another estimate of the reward."""
@@ -122,7 +123,7 @@ class ReplayedQ:
             policy,
             reward,
             (self.discount, self.temperature, self.step_size, self.step_size_decay),
-            (Q_RULES[self.rule], self.reward is not None, self.moving),
+            (Q_RULES[self.rule], self.reward is not None, self.moving, self.greedy),
             learner.rows,
             learner.q,
             learner.visits,
@@ -133,7 +134,7 @@ class ReplayedQ:
     def _averaged(self, learner: _Learner) -> FloatArray:
         """Derivative of T log of the averaged policy; the constant makes it exact at `reward`."""
         found = learner.average.astype(np.float64)
-        if self.reward is not None:
+        if self.reward is not None and not self.greedy:
             seen = learner.played > 0
             logs = self.temperature * np.log(np.where(seen, learner.played, 1.0))
             found[..., -1] = np.where(seen, logs - found[..., :-1] @ self.reward, 0.0)
@@ -181,42 +182,3 @@ class _Learner:
 
     def forget(self) -> None:
         self.rows[...], self.q[...], self.visits[...] = 0, 0, 0
-
-
-def cut_stages(
-    stages: Sequence[StageArrays], n_parts: int, *, explain_first: bool
-) -> list[StageArrays]:
-    """Cut stages into parts within which a policy that follows q hardly moves.
-
-    The first stage, in which q changes most, is cut into twice as many parts, whose lengths grow.
-
-    Args:
-        stages: with steps.
-        n_parts: number of parts of each stage but the first.
-        explain_first: whether the actions of the first stage are to be explained. It is then cut
-            after an empty part, for which there is nothing to explain. Otherwise it stays whole.
-    """
-    parts: list[StageArrays] = []
-    none = np.zeros_like(stages[0].joint_counts)
-    for number, stage in enumerate(stages):
-        steps = steps_of(stage)
-        if number == 0 and not explain_first:
-            parts.append(stage)
-            continue
-        shares = np.linspace(0, 1, n_parts + 1)
-        if number == 0:
-            parts.append(StageArrays(none))
-            shares = np.linspace(0, 1, 2 * n_parts + 1) ** 2
-        edges = np.unique(np.rint(shares * len(steps.states)).astype(int)).tolist()
-        parts += [
-            StageArrays(_counts(steps, first, end, none), steps, (first, end))
-            for first, end in pairwise(edges)
-        ]
-    return parts
-
-
-def _counts(steps: Steps, first: int, end: int, like: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Joint counts of the steps from `first` to `end`."""
-    at = (steps.states[first:end], *steps.joint_actions[first:end].T)
-    flat = np.ravel_multi_index([column.astype(np.int64) for column in at], like.shape)
-    return np.bincount(flat, minlength=like.size).reshape(like.shape)

@@ -52,18 +52,20 @@ def follow(  # noqa: C901, PLR0917 - a compiled loop over plain arrays
             action while no reward is known.
         reward: `(n_unknowns,)`, at which the rule is linearised.
         rates: discount, temperature, step size and step size decay.
-        kinds: the rule; whether a reward is known; whether the policy moves with q.
+        kinds: the rule; whether a reward is known; whether the policy moves with q; whether it is
+            greedy.
         rows: float32 `(n_states, n_actions, n_unknowns + 1)`, coefficients of q.
         q: `(n_states, n_actions)`, the action values at `reward`.
         visits: int64 `(n_states, n_actions)`, numbers of updates so far.
         average: float32, shape of `rows`; receives the derivative of T log of the policy `played`
-            with respect to the reward; if none is known, the averaged coefficients. Only if the
-            policy moves.
+            with respect to the reward; if none is known, or for a greedy policy, the averaged
+            coefficients. Only if the policy moves.
         played: `(n_states, n_actions)`; receives the policy at `reward`, averaged over the visits
             of each state in the span; 0 in states without visits.
     """
     discount, temperature, step_size, decay = rates
-    rule, linear, moving = kinds
+    rule, linear, moving, greedy = kinds
+    soft = linear and not greedy
     n_states, n_actions, width = rows.shape
     seen = np.zeros(n_states, dtype=np.int64)
     part = np.zeros((n_states, n_actions), dtype=np.float32)
@@ -80,9 +82,9 @@ def follow(  # noqa: C901, PLR0917 - a compiled loop over plain arrays
         # A SARSA agent chooses its next action before the update, the others after it.
         early = rule == SARSA and n > span[0] and not ends[n - 1]
         if moving and not early:
-            _add_visit(rows, q, s, rates, linear, thinned, average, played, part, seen, *scratch)
+            _add_visit(rows, q, s, rates, soft, thinned, average, played, part, seen, *scratch)
         if moving and rule == SARSA and not ends[n] and n + 1 < span[1]:
-            _add_visit(rows, q, t, rates, linear, thinned, average, played, part, seen, *scratch)
+            _add_visit(rows, q, t, rates, soft, thinned, average, played, part, seen, *scratch)
         visits[s, a] += 1
         beta = step_size if decay == 0.0 else step_size / visits[s, a] ** decay
         rate = np.float32(beta)
@@ -94,7 +96,7 @@ def follow(  # noqa: C901, PLR0917 - a compiled loop over plain arrays
             for b in range(1, n_actions):
                 if q[t, b] > q[t, single]:
                     single = b
-        elif moving and linear:
+        elif moving and soft:
             _softmax(q, t, temperature, probability)
             for b in range(n_actions):
                 ahead += probability[b] * q[t, b]
@@ -140,7 +142,7 @@ def _add_visit(  # noqa: PLR0917 - a compiled loop over plain arrays
     q: Any,
     s: Any,
     rates: Any,
-    linear: Any,
+    soft: Any,
     thinned: Any,
     average: Any,
     played: Any,
@@ -151,13 +153,16 @@ def _add_visit(  # noqa: PLR0917 - a compiled loop over plain arrays
 ) -> None:  # pragma: no cover
     """Add a visit of a state to its averages: the policy, and pi(b) times d(T log pi(b)) / dr."""
     n_actions, width = rows.shape[1], rows.shape[2]
-    _softmax(q, s, rates[1], probability)
+    if soft:
+        _softmax(q, s, rates[1], probability)
+    else:
+        probability[:] = np.float64(1.0) / n_actions
     for b in range(n_actions):
         played[s, b] += probability[b]
     if seen[s] % thinned == 0:
         for k in range(width):
             change[k] = 0
-        if linear:
+        if soft:
             for b in range(n_actions):
                 weight = np.float32(probability[b])
                 for k in range(width):

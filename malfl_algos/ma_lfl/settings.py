@@ -9,9 +9,10 @@ from math import prod
 from typing import Any, Literal
 
 import numpy as np
-from scipy.optimize import minimize_scalar
+from numpy.typing import NDArray
 
 from malfl_algos.ma_lfl.carried_rules import choice_of, follows_q
+from malfl_algos.ma_lfl.step_search import choose_step_size, choose_steps
 from malfl_env.checks import check_table_bytes
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "choose_solver",
 ]
 
+FloatArray = NDArray[np.float64]
 Solver = Literal["dense", "iterative"]
 Gradient = Literal["never", "where others fail", "always"]
 _Key = tuple[str, float | None]
@@ -38,6 +40,8 @@ DISCOUNTS = (0.0, 0.3, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.925, 0.95, 0.97, 0
 """Grid over which an unknown discount is profiled."""
 STEP_SIZES = (0.005, 0.8)
 """Bounds of the search for an unknown step size."""
+MOST_ROUNDS = 3
+"""Largest number of times that rule and steps of learners that carry q over are chosen in turn."""
 SEARCH_STAGES, SEARCH_PASSES = 4, 2
 """Number of stages, and of iterations, on which unknown settings are chosen."""
 GREEDY_MARGIN = 100.0
@@ -126,12 +130,13 @@ def choose_settings(
     gradient: Gradient = "never",
     whole: Callable[[dict[str, Any]], float] | None = None,
     unexplained: Callable[[dict[str, Any]], float] | None = None,
+    step_size_decay: float | None = 0.0,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Choose every setting that is None by largest evidence, one after the other.
 
     Args:
         evidence: log evidence as a function of the settings `discount`, `rule`, `step_size`,
-            `improvement`.
+            `step_size_decay`, `improvement`.
         rules: possible rules of the learners; the first is used until the rule is chosen.
         rule, discount, step_size: settings of the learners; None: unknown.
         improvement: share rho that the learners keep of their log policy; None: unknown.
@@ -142,6 +147,8 @@ def choose_settings(
         unexplained: share of the variance of the improvements that settings leave to noise. If it
             is small, epsilon-greedy choices and policy gradients `where others fail` are not tried;
             they take long. None: it is large.
+        step_size_decay: power w in step_size / k^w at the k-th update; None: unknown for learners
+            that carry q over, 0 for others.
 
     Returns:
         The settings, and by name of a setting the evidence of every choice that was tried. The
@@ -151,6 +158,7 @@ def choose_settings(
         "discount": 0.9 if discount is None else discount,
         "rule": rules[0] if rule is None else rule,
         "step_size": 0.1 if step_size is None else step_size,
+        "step_size_decay": step_size_decay or 0.0,
         "improvement": improvement or 0.0,
     }
     searches: dict[str, Any] = {}
@@ -178,19 +186,49 @@ def choose_settings(
         searches["discount"] = {str(choice): value for choice, value in table.items()}
         if improvement is None:  # the first choice was made under another discount
             choose_rule()
-    if step_size is None and settings["rule"] not in ("exact", GRADIENT):
-        tried: dict[str, float] = {}
-        low, high = np.log(STEP_SIZES)
-
-        def loss(log_size: float) -> float:
-            size = float(np.exp(log_size))
-            tried[f"{size:.4g}"] = evidence({**settings, "step_size": size})
-            return -tried[f"{size:.4g}"]
-
-        found = minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 0.05})
-        settings["step_size"] = float(np.exp(found.x))
-        searches["step_size"] = tried
+    if follows_q(settings["rule"]):
+        following = [one for one in rules if follows_q(one)] if rule is None else []
+        _choose_rule_and_steps(
+            evidence, following, settings, searches, step_size=step_size, decay=step_size_decay
+        )
+    elif step_size is None and settings["rule"] not in ("exact", GRADIENT):
+        choose_step_size(evidence, settings, searches, STEP_SIZES, 0.05)
     return settings, searches
+
+
+def _choose_rule_and_steps(
+    evidence: Callable[[dict[str, Any]], float],
+    rules: Sequence[str],
+    settings: dict[str, Any],
+    searches: dict[str, Any],
+    *,
+    step_size: float | None,
+    decay: float | None,
+) -> None:
+    """Choose the steps of learners that carry q over, and their rule again with these steps.
+
+    Args:
+        evidence, settings, searches: as in `choose_settings`.
+        rules: rules to choose from; none: the rule is known.
+        step_size, decay: None: unknown.
+    """
+    for _ in range(MOST_ROUNDS):
+        before = settings["rule"]
+        choose_steps(evidence, settings, searches, step_size, decay)
+        if not rules or "step_size" not in searches:
+            return
+        _choose_rule(
+            evidence,
+            evidence,
+            lambda _: np.inf,
+            rules,
+            settings,
+            searches,
+            rule=None,
+            improvement=0.0,
+        )
+        if settings["rule"] == before:
+            return
 
 
 def _choose_rule(

@@ -1,17 +1,18 @@
-"""The observers `ma-lfl-bellman` and `ma-lfl-replay`: one estimator, exchangeable learner models.
+"""The observer `ma-lfl-bellman`, which needs only counts; and `ma-lfl-replay` by its name.
 
-Both model the learner's action values as an affine function of the reward, and infer the reward
-from the policies of the next stage. `ma-lfl-bellman` needs only counts. `ma-lfl-replay` needs every
-transition that the learners used, in order; the learners' q is then known up to their unobserved
-bootstrap draws.
+`ma-lfl-bellman` and `ma-lfl-replay` are one estimator with exchangeable learner models. Both model
+the learner's action values as an affine function of the reward, and infer the reward from the
+policies of the next stage. `ma-lfl-replay` needs every transition that the learners used, in order;
+the learners' q is then known up to their unobserved bootstrap draws.
 
-Read these files in this order: this one, `bayesian_base` (options and the steps of a recovery),
-`reading` (from a trace to arrays), then in `malfl_algos.ma_lfl`: `learner_models`,
-`expected_updates` and `replay` (action values, affine in the reward), `alternation`, `choices`,
-`greedy` and `data_fit` (rewards and policies fitted in turn), `improvement` (learners that keep a
-share of their policy), `rows` and `posterior` (normal equations, posterior, evidence), `inference`
-and `stagewise` (the search of noise, prior, rho and what differs by stage), `settings` (the choice
-of settings that are not given); last `bayesian_result` (the result and its diagnostics).
+Read these files in this order: this one and `replay`, `bayesian_base` (options and the steps of a
+recovery), `reading` (from a trace to arrays), then in `malfl_algos.ma_lfl`: `learner_models`,
+`expected_updates`, `replay` and `q_replay` (action values, affine in the reward), `alternation`,
+`choices`, `greedy` and `data_fit` (rewards and policies fitted in turn), `improvement` (learners
+that keep a share of their policy), `rows` and `posterior` (normal equations, posterior, evidence),
+`inference` and `stagewise` (the search of noise, prior, rho and what differs by stage), `settings`
+(the choice of settings that are not given); last `bayesian_result` (the result and its
+diagnostics).
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ from malfl_algos.ma_lfl.expected_updates import ExpectedQ
 from malfl_algos.ma_lfl.gradient_fit import TABLE_ROWS
 from malfl_algos.ma_lfl.greedy import CHOICES
 from malfl_algos.ma_lfl.learner_models import ExactEvaluation, ExpectedTd, LearnerModel
-from malfl_algos.ma_lfl.replay import ReplayedTd
 from malfl_algos.ma_lfl.settings import GRADIENT, Gradient, Solver, choose_solver
 from malfl_algos.observers.bayesian_base import BayesianObserver, Settings
+from malfl_algos.observers.replay import MaLflReplay
 from malfl_algos.trace import LearningTrace
 from malfl_env.errors import InputError
 from malfl_env.markov_game import MarkovGame
@@ -117,8 +118,6 @@ class MaLflBellman(BayesianObserver):
                 f"policy and choice must be auto for the learner {self.learner}, which does not "
                 f"carry q over, got {self.policy} and {self.choice}"
             )
-        if not 0 <= self.step_size_decay <= 1:
-            raise InputError(f"step_size_decay must be in [0, 1], got {self.step_size_decay}")
         if self.learner in CARRIED_RULES and self.improvement not in ("auto", 0):
             raise InputError(
                 f"improvement must be auto or 0 for the learner {self.learner}, which chooses by q "
@@ -187,93 +186,6 @@ class MaLflBellman(BayesianObserver):
             moving=own.policy == "moving",
             greedy=own.choice == "greedy",
         )
-
-
-@dataclass(frozen=True)
-class MaLflReplay(BayesianObserver):
-    """Recover rewards from all transitions in order, by replaying the learners' updates.
-
-    The game is not used, so it may be None.
-
-    Args:
-        reward_model: `state` r(s), `own_action` r(s, a^i), `joint` r(s, a^1..a^n), or `features`.
-        features: phi of the reward model `features`, r = phi . w: an array `(n_states, k)` or
-            `(n_states, *n_actions, k)`. An intercept is added.
-        passes: largest number of iterations, each of which fits the reward and then the policies.
-        covariance: whether to return the posterior covariance of the mean-removed reward.
-        noise_variance: variance of every row (stage, state, action) of the regression in addition
-            to the one that the learner model predicts, in units of q squared; null: noise and prior
-            are chosen by the evidence (the marginal likelihood).
-        prior_variance: prior variance of a reward value about the mean of all reward values; give
-            both noise_variance and prior_variance, or neither.
-        noise_scale: factor on the variance that the learner model predicts, used if noise_variance
-            is given.
-        improvement: share rho of its log policy that a learner keeps in an improvement: 0 for soft
-            policy iteration, between 0 and 1 for natural policy gradient, 1 for mirror descent;
-            `auto`: chosen by the evidence, together with the learners' rule.
-        stages: what differs from stage to stage. `noise`: the noise variance; `scale`: the step of
-            the learners; `both`; `same`: neither; `auto`: both, if the evidence asks for it.
-        bootstrap: value of the next state in the learners' updates. `fresh`: of a newly drawn
-            action (the paper's learner); `executed`: of the action that was played next;
-            `expected`: the expectation under the policy; `soft_q`: the soft maximum over actions;
-            `auto`: chosen by the evidence.
-        step_size: step size beta of the learners; null: chosen by the evidence.
-        step_size_decay: the decay in beta_k = step_size / k^decay at the k-th visit in a stage.
-        incomplete: treatment of a trace that lacks some transitions that the learners used:
-            `refuse` rejects it, `flag` lists the stages in the diagnostics.
-    """
-
-    step_size: float | None = None
-    bootstrap: Literal["auto", "fresh", "executed", "expected", "soft_q"] = "fresh"
-    step_size_decay: float = 0.0
-    incomplete: Literal["refuse", "flag"] = "refuse"
-
-    needs_transitions: ClassVar[bool] = True
-    needs_game: ClassVar[bool] = False
-    rules: ClassVar[tuple[str, ...]] = ("fresh", "executed", "expected", "soft_q")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.bootstrap not in ("auto", *self.rules):
-            raise InputError(
-                f"bootstrap must be auto, {', '.join(self.rules)}, got {self.bootstrap!r}"
-            )
-        if not 0 <= self.step_size_decay <= 1:
-            raise InputError(f"step_size_decay must be in [0, 1], got {self.step_size_decay}")
-        if self.incomplete not in ("refuse", "flag"):
-            raise InputError(f"incomplete must be refuse or flag, got {self.incomplete!r}")
-
-    def _rules(self) -> tuple[str, ...]:
-        return self.rules if self.bootstrap == "auto" else (self.bootstrap,)
-
-    def _model(self, game: MarkovGame | None, settings: Settings) -> LearnerModel:
-        return ReplayedTd(
-            settings["reward_model"],
-            settings["discount"],
-            settings["temperature"],
-            settings["step_size"],
-            settings["rule"],
-            self.step_size_decay,
-        )
-
-    def _check_trace(self, trace: LearningTrace) -> dict[str, Any]:
-        missing = [h for h, stage in enumerate(trace.stages[:-1]) if stage.transitions is None]
-        if missing:
-            raise InputError(
-                f"ma-lfl-replay needs the ordered transitions, but stages {missing} hold none: "
-                "learn with keep_transitions"
-            )
-        partial = [
-            number
-            for number, stage in enumerate(trace.stages)
-            if stage.transitions is not None and not stage.transitions.complete
-        ]
-        if partial and self.incomplete == "refuse":
-            raise InputError(
-                f"stages {partial} lack some transitions that the learners used, so a replay would "
-                "follow another learner: use ma-lfl-bellman, or set incomplete to flag"
-            )
-        return {"incomplete_stages": partial}
 
 
 def largest_rows(trace: LearningTrace) -> int:

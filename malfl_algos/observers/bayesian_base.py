@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from malfl_algos.contract import API_VERSION, Problem, RecoveredRewards
 from malfl_algos.ma_lfl.alternation import AgentFit, alternate, unexplained
 from malfl_algos.ma_lfl.carried_rules import choice_of, follows_q
+from malfl_algos.ma_lfl.cut_stages import of_stages
 from malfl_algos.ma_lfl.gradient_fit import fit_policy_gradient
 from malfl_algos.ma_lfl.learner_models import LearnerModel
 from malfl_algos.ma_lfl.posterior import Given
@@ -37,6 +38,7 @@ from malfl_algos.ma_lfl.settings import (
     check_solver,
     choose_settings,
 )
+from malfl_algos.ma_lfl.stages import StageArrays
 from malfl_algos.ma_lfl.stagewise import StageKind
 from malfl_algos.observers.bayesian_result import check_covariance, recovered_rewards
 from malfl_algos.observers.reading import dynamics_of, stage_arrays
@@ -79,6 +81,7 @@ class BayesianObserver(ABC):
     noise_scale: float = 1.0
     improvement: float | Literal["auto"] = "auto"
     stages: Literal["auto", "same", "noise", "scale", "both"] = "auto"
+    step_size_decay: float | None = 0.0
 
     api_version: ClassVar[tuple[int, int]] = API_VERSION
     rules: ClassVar[tuple[str, ...]] = ()
@@ -96,8 +99,7 @@ class BayesianObserver(ABC):
                 "features and reward_model features must be given together, got reward_model "
                 f"{self.reward_model!r} and features {type(self.features).__name__}"
             )
-        if self.step_size is not None and not 0 < self.step_size < 1:
-            raise InputError(f"step_size must be in (0, 1) or None, got {self.step_size}")
+        check_steps(self.step_size, self.step_size_decay)
         if self.passes < 1:
             raise InputError(f"passes must be >= 1, got {self.passes}")
         if (self.noise_variance is None) != (self.prior_variance is None):
@@ -134,6 +136,23 @@ class BayesianObserver(ABC):
     def _rules(self) -> tuple[str, ...]:
         """Possible rules of the learners; with more than one, the evidence chooses."""
 
+    def _passes(self, settings: Settings, *, search: bool) -> int:
+        linearised = LINEARISED_PASSES if follows_q(settings["rule"]) else 0
+        return SEARCH_PASSES + linearised if search else self.passes
+
+    def _parts(
+        self, stages: Sequence[StageArrays], settings: Settings, *, search: bool
+    ) -> list[StageArrays] | None:
+        """The stages cut into parts, if the policy moves within them; None: they stay whole.
+
+        Args:
+            stages: of the trace.
+            settings: of the learner model.
+            search: whether settings are searched. Their evidence is that of the actions after the
+                first stage, whether the policy moves or not.
+        """
+        return None
+
     @abstractmethod
     def _model(self, game: MarkovGame | None, settings: Settings) -> LearnerModel:
         """The learner model for these settings."""
@@ -164,22 +183,22 @@ class BayesianObserver(ABC):
         solver = self._checked_solver(trace, base, maps[0], discount)
         if self.covariance:
             check_covariance(base, trace)
-        covered = np.ones(trace.n_states, dtype=bool)
-        if self.needs_game:
-            game, covered = dynamics_of(trace, game)
+        game, covered = self._dynamics(trace, game)
         stages = stage_arrays(trace)
 
         def fits(
-            settings: Settings, *, n_stages: int, passes: int, stagewise: StageKind = "same"
+            settings: Settings, *, search: bool, stagewise: StageKind = "same"
         ) -> list[AgentFit]:
             shared = {"reward_model": base, "temperature": unit, **settings}
+            used = stages[:SEARCH_STAGES] if search else stages
             knowing = [
-                known[agent][:n_stages] if agent in known else None for agent in trace.agents
+                known[agent][: len(used)] if agent in known else None for agent in trace.agents
             ]
+            passes = self._passes(settings, search=search)
             if settings["rule"] == GRADIENT:
                 assert game is not None
                 return fit_policy_gradient(
-                    stages[:n_stages],
+                    used,
                     game,
                     base,
                     discount=settings["discount"],
@@ -187,10 +206,11 @@ class BayesianObserver(ABC):
                     features=maps,
                     passes=passes,
                 )
-            return alternate(
-                stages[:n_stages],
+            parts = self._parts(used, settings, search=search)
+            found = alternate(
+                used if parts is None else parts,
                 [self._model(game, shared)] * trace.n_agents,
-                known_policies=knowing,
+                known_policies=knowing if parts is None else [None] * trace.n_agents,
                 features=maps,
                 temperature=unit,
                 passes=passes,
@@ -199,16 +219,18 @@ class BayesianObserver(ABC):
                 retained=settings["improvement"],
                 stagewise=stagewise,
                 choice=choice_of(settings["rule"]),
-                measured=n_stages == trace.n_stages,
+                measured=len(used) == trace.n_stages and parts is None,
             )
+            if parts is None:
+                return found
+            return [of_stages(one, index, used, parts) for index, one in enumerate(found)]
 
         left: dict[tuple[Any, ...], float] = {}
 
         def evidence(settings: Settings) -> float:
-            linearised = LINEARISED_PASSES if follows_q(settings["rule"]) else 0
-            passes = SEARCH_PASSES + linearised
-            found = fits(settings, n_stages=SEARCH_STAGES, passes=passes)
-            left[_key(settings)] = max(unexplained(one, temperature=unit) for one in found)
+            found = fits(settings, search=True)
+            if self.needs_game:
+                left[_key(settings)] = max(unexplained(one, temperature=unit) for one in found)
             return _evidence(found)
 
         done: dict[tuple[Any, ...], list[AgentFit]] = {}
@@ -216,11 +238,13 @@ class BayesianObserver(ABC):
         def whole(settings: Settings, stagewise: StageKind) -> list[AgentFit]:
             key = (*_key(settings), stagewise)
             if key not in done:
-                done[key] = fits(
-                    settings, n_stages=trace.n_stages, passes=self.passes, stagewise=stagewise
-                )
+                done[key] = fits(settings, search=False, stagewise=stagewise)
             return done[key]
 
+        by_noise: dict[str, Any] = {}
+        if self.needs_game:  # replay knows the learners' noise: its first stages tell rules apart
+            by_noise["whole"] = lambda settings: _evidence(whole(settings, "same"))
+            by_noise["unexplained"] = lambda settings: left[_key(settings)]
         rules = self._rules()
         with one_blas_thread():  # matrices are small, and sums must not depend on the threads
             settings, searches = choose_settings(
@@ -231,8 +255,8 @@ class BayesianObserver(ABC):
                 step_size=self.step_size,
                 improvement=self._improvement(trace),
                 gradient=self._gradient(trace),
-                whole=lambda settings: _evidence(whole(settings, "same")),
-                unexplained=lambda settings: left[_key(settings)],
+                step_size_decay=self.step_size_decay,
+                **by_noise,
             )
             final, searches["stages"] = self._by_stages(partial(whole, settings))
         chosen = {
@@ -247,6 +271,14 @@ class BayesianObserver(ABC):
         return recovered_rewards(
             trace, final, base, maps, chosen, temperature=unit, covariance=self.covariance
         )
+
+    def _dynamics(
+        self, trace: LearningTrace, game: MarkovGame | None
+    ) -> tuple[MarkovGame | None, NDArray[np.bool_]]:
+        """The game, estimated if it is needed and not given; and the states where it is known."""
+        if self.needs_game:
+            return dynamics_of(trace, game)
+        return game, np.ones(trace.n_states, dtype=bool)
 
     def _unknowns(self, trace: LearningTrace) -> tuple[RewardModel, Sequence[FloatArray | None]]:
         """The reward model of the learner models, and each agent's map from feature weights."""
@@ -326,6 +358,14 @@ def _key(settings: Settings) -> tuple[Any, ...]:
 
 def _evidence(fits: Sequence[AgentFit]) -> float:
     return sum(one.posterior.evidence.log_evidence or 0.0 for one in fits)
+
+
+def check_steps(step_size: float | None, decay: float | None) -> None:
+    """Reject a step size outside (0, 1) and a decay outside [0, 1]."""
+    if step_size is not None and not 0 < step_size < 1:
+        raise InputError(f"step_size must be in (0, 1) or None, got {step_size}")
+    if decay is not None and not 0 <= decay <= 1:
+        raise InputError(f"step_size_decay must be in [0, 1], got {decay}")
 
 
 def check_improvement(improvement: float | str) -> None:

@@ -10,8 +10,9 @@ import pytest
 from recovery_cases import SETTINGS, known_exactly, learn
 
 from malfl_algos.ma_lfl.replay import ReplayedTd
-from malfl_algos.observers.bayesian import MaLflBellman, MaLflReplay
+from malfl_algos.observers.bayesian import MaLflBellman
 from malfl_algos.observers.reading import stage_arrays
+from malfl_algos.observers.replay import MaLflReplay
 from malfl_algos.play.tabular import sample_stage
 from malfl_algos.soft import log_soft_improvement
 from malfl_algos.trace import LearningTrace, Stage, Transitions

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from factored_cases import GAMES, factored
 
-from malfl_algos.ma_lfl.q_replay import Q_RULES, ReplayedQ, cut_stages
+from malfl_algos.ma_lfl.cut_stages import cut_stages
+from malfl_algos.ma_lfl.q_replay import Q_RULES, ReplayedQ
 from malfl_algos.ma_lfl.stages import StageArrays, Steps
 from malfl_algos.play.q_learning import QLearners, QStage, play_q_learning
 from malfl_env.errors import InputError
@@ -60,7 +61,9 @@ def test_replay_is_the_learner(game, rule, restart, decay):
     stages, policies, ends = learned(game, rule, restart=restart, decay=decay)
     for agent in range(game.n_agents):
         reward = game.reward(agent)
-        learner = ReplayedQ("state", GAMMA, T, BETA, rule, decay, False, restart is None, reward)
+        learner = ReplayedQ(
+            "state", GAMMA, T, BETA, rule, decay, carried=restart is None, reward=reward
+        )
         rows = learner.coefficients(stages, policies, agent)
         assert rows.shape == (3, game.n_states, game.n_actions[agent], game.n_states + 1)
         for own, q in zip(rows, ends, strict=True):

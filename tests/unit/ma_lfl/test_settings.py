@@ -18,7 +18,8 @@ from malfl_algos.ma_lfl.settings import (
     check_solver,
     choose_solver,
 )
-from malfl_algos.observers.bayesian import MaLflBellman, MaLflReplay
+from malfl_algos.observers.bayesian import MaLflBellman
+from malfl_algos.observers.replay import MaLflReplay
 from malfl_env import checks
 
 AGENTS = ("agent_0", "agent_1")

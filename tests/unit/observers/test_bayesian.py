@@ -13,7 +13,8 @@ from recovery_cases import SETTINGS, known_exactly, learn
 from malfl_algos.contract import Observer
 from malfl_algos.learners.ma_spi import MaSpi
 from malfl_algos.ma_lfl.data_fit import LATER_EVALUATIONS, noise_settings
-from malfl_algos.observers.bayesian import MaLflBellman, MaLflReplay
+from malfl_algos.observers.bayesian import MaLflBellman
+from malfl_algos.observers.replay import MaLflReplay
 from malfl_algos.trace import LearningTrace, Stage, Transitions
 from malfl_env import grid_world_v0
 from malfl_env.markov_game import deterministic_game

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from recovery_cases import SETTINGS, learn
 
-from malfl_algos.observers.bayesian import MaLflBellman, MaLflReplay
+from malfl_algos.observers.bayesian import MaLflBellman
+from malfl_algos.observers.replay import MaLflReplay
 from malfl_algos.trace import LearningTrace, Stage
 
 TD, REPLAY = MaLflBellman(learner="td"), MaLflReplay(step_size=0.1)
@@ -98,8 +99,8 @@ def test_bad_options_are_named(options, match):
 def test_bad_rules_are_named():
     with pytest.raises(ValueError, match=r"learner must be one of auto, td, exact.*'dyna'"):
         MaLflBellman(learner="dyna")
-    with pytest.raises(ValueError, match=r"bootstrap must be auto, fresh.*'sarsa'"):
-        MaLflReplay(bootstrap="sarsa")
+    with pytest.raises(ValueError, match=r"bootstrap must be auto, fresh.*'dyna'"):
+        MaLflReplay(bootstrap="dyna")
     with pytest.raises(ValueError, match="step_size_decay"):
         MaLflReplay(step_size_decay=-1)
     with pytest.raises(ValueError, match="incomplete must be"):

@@ -1,0 +1,192 @@
+"""The observer `ma-lfl-replay`, which needs every transition that the learners used, in order.
+
+It is the estimator of `malfl_algos.observers.bayesian` with the learner models of
+`malfl_algos.ma_lfl.replay` (learners with an entropy bonus that start anew in every stage) and of
+`malfl_algos.ma_lfl.q_replay` (Q-learners that carry q over).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from malfl_algos.ma_lfl.carried_rules import CARRIED_RULES, POLICIES, Carried, among, follows_q
+from malfl_algos.ma_lfl.cut_stages import cut_stages
+from malfl_algos.ma_lfl.greedy import CHOICES
+from malfl_algos.ma_lfl.learner_models import LearnerModel
+from malfl_algos.ma_lfl.q_replay import ReplayedQ
+from malfl_algos.ma_lfl.replay import ReplayedTd
+from malfl_algos.ma_lfl.settings import SEARCH_PASSES
+from malfl_algos.ma_lfl.stages import StageArrays
+from malfl_algos.observers.bayesian_base import BayesianObserver, Settings
+from malfl_algos.trace import LearningTrace
+from malfl_env.errors import InputError
+from malfl_env.markov_game import MarkovGame
+
+__all__ = ["MaLflReplay"]
+
+PAPER_RULES = ("fresh", "executed", "expected", "soft_q")
+"""Rules of learners with an entropy bonus, whose q starts from 0 in every stage."""
+PARTS, SEARCH_PARTS = 10, 5
+"""Number of parts into which a stage is cut if the policy moves within it; and in the search for
+settings.
+"""
+
+
+@dataclass(frozen=True)
+class MaLflReplay(BayesianObserver):
+    """Recover rewards from all transitions in order, by replaying the learners' updates.
+
+    The game is not used, so it may be None.
+
+    Args:
+        reward_model: `state` r(s), `own_action` r(s, a^i), `joint` r(s, a^1..a^n), or `features`.
+        features: phi of the reward model `features`, r = phi . w: an array `(n_states, k)` or
+            `(n_states, *n_actions, k)`. An intercept is added.
+        passes: largest number of iterations, each of which fits the reward and then the policies.
+        covariance: whether to return the posterior covariance of the mean-removed reward.
+        noise_variance: variance of every row (stage, state, action) of the regression in addition
+            to the one that the learner model predicts, in units of q squared; null: noise and prior
+            are chosen by the evidence (the marginal likelihood).
+        prior_variance: prior variance of a reward value about the mean of all reward values; give
+            both noise_variance and prior_variance, or neither.
+        noise_scale: factor on the variance that the learner model predicts, used if noise_variance
+            is given.
+        improvement: share rho of its log policy that a learner keeps in an improvement: 0 for soft
+            policy iteration, between 0 and 1 for natural policy gradient, 1 for mirror descent;
+            `auto`: chosen by the evidence, together with the learners' rule.
+        stages: what differs from stage to stage. `noise`: the noise variance; `scale`: the step of
+            the learners; `both`; `same`: neither; `auto`: both, if the evidence asks for it.
+        bootstrap: value of the next state in the learners' updates. With an entropy bonus, and q
+            from 0 in every stage, `fresh`: of a newly drawn action (the paper's learner);
+            `executed`: of the action that was played next; `expected`: the expectation under the
+            policy; `soft_q`: the soft maximum over actions. With ordinary rewards, and q carried
+            over from stage to stage, `q-learning`: the maximum; `sarsa`: of the action that was
+            played next; `expected-sarsa`: the expectation. `auto`: chosen by the evidence.
+        policy: policy of learners that carry q over. `frozen`: it stays within a stage; `moving`:
+            it follows q at every step; `auto`: chosen by the evidence.
+        choice: how such learners choose actions: `soft`, by a softmax of q at the temperature;
+            `greedy`, the action of greatest q but for a share epsilon, which is estimated;
+            `auto`: chosen by the evidence, without greedy policies that move, which take long: give
+            bootstrap, policy and choice for them.
+        step_size: step size beta of the learners; null: chosen by the evidence.
+        step_size_decay: the power w in beta_k = step_size / k^w at the k-th update of a state and
+            action, in a stage or, for learners that carry q over, in all stages; null: chosen by
+            the evidence for learners that carry q over, else 0.
+        incomplete: treatment of a trace that lacks some transitions that the learners used:
+            `refuse` rejects it, `flag` lists the stages in the diagnostics.
+    """
+
+    step_size: float | None = None
+    bootstrap: Literal[
+        "auto",
+        "fresh",
+        "executed",
+        "expected",
+        "soft_q",
+        "q-learning",
+        "sarsa",
+        "expected-sarsa",
+    ] = "auto"
+    policy: Literal["auto", "frozen", "moving"] = "auto"
+    choice: Literal["auto", "soft", "greedy"] = "auto"
+    step_size_decay: float | None = None
+    incomplete: Literal["refuse", "flag"] = "refuse"
+
+    needs_transitions: ClassVar[bool] = True
+    needs_game: ClassVar[bool] = False
+    rules: ClassVar[tuple[str, ...]] = (
+        *PAPER_RULES,
+        *(
+            Carried(rule, policy, choice).name
+            for rule in CARRIED_RULES
+            for policy in POLICIES
+            for choice in CHOICES
+            if (policy, choice) != ("moving", "greedy")
+        ),
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        rules = ("auto", *PAPER_RULES, *CARRIED_RULES)
+        if self.bootstrap not in rules:
+            raise InputError(f"bootstrap must be {', '.join(rules)}, got {self.bootstrap!r}")
+        if self.policy not in ("auto", *POLICIES):
+            raise InputError(f"policy must be auto, frozen or moving, got {self.policy!r}")
+        if self.choice not in ("auto", *CHOICES):
+            raise InputError(f"choice must be auto, soft or greedy, got {self.choice!r}")
+        if self.bootstrap in PAPER_RULES and (self.policy, self.choice) != ("auto", "auto"):
+            raise InputError(
+                f"policy and choice must be auto for bootstrap {self.bootstrap}, with which "
+                f"learners do not carry q over, got {self.policy} and {self.choice}"
+            )
+        if self.bootstrap in CARRIED_RULES and self.improvement not in ("auto", 0):
+            raise InputError(
+                f"improvement must be auto or 0 for bootstrap {self.bootstrap}, with which "
+                f"learners choose by q alone, got {self.improvement}"
+            )
+        if not self._rules():
+            raise InputError(
+                f"improvement must be auto or 0 where policy or choice is given, got "
+                f"{self.improvement}: only learners that carry q over have these options, and they "
+                "choose by q alone"
+            )
+        if self.incomplete not in ("refuse", "flag"):
+            raise InputError(f"incomplete must be refuse or flag, got {self.incomplete!r}")
+
+    def _rules(self) -> tuple[str, ...]:
+        wanted = {"learner": self.bootstrap, "policy": self.policy, "choice": self.choice}
+        rules = among(self.rules, **wanted)
+        return tuple(
+            rule for rule in rules if not follows_q(rule) or self.improvement in ("auto", 0)
+        )
+
+    def _model(self, game: MarkovGame | None, settings: Settings) -> LearnerModel:
+        shared = (
+            settings["reward_model"],
+            settings["discount"],
+            settings["temperature"],
+            settings["step_size"],
+        )
+        decay = settings["step_size_decay"]
+        if not follows_q(settings["rule"]):
+            return ReplayedTd(*shared, settings["rule"], decay)
+        own = Carried.named(settings["rule"])
+        return ReplayedQ(
+            *shared,
+            own.rule,
+            decay,
+            moving=own.policy == "moving",
+            greedy=own.choice == "greedy",
+        )
+
+    def _passes(self, settings: Settings, *, search: bool) -> int:
+        return SEARCH_PASSES if search else self.passes
+
+    def _parts(
+        self, stages: Sequence[StageArrays], settings: Settings, *, search: bool
+    ) -> list[StageArrays] | None:
+        rule = settings["rule"]
+        if not follows_q(rule) or Carried.named(rule).policy == "frozen":
+            return None
+        return cut_stages(stages, SEARCH_PARTS if search else PARTS, explain_first=not search)
+
+    def _check_trace(self, trace: LearningTrace) -> dict[str, Any]:
+        missing = [h for h, stage in enumerate(trace.stages[:-1]) if stage.transitions is None]
+        if missing:
+            raise InputError(
+                f"ma-lfl-replay needs the ordered transitions, but stages {missing} hold none: "
+                "learn with keep_transitions"
+            )
+        partial = [
+            number
+            for number, stage in enumerate(trace.stages)
+            if stage.transitions is not None and not stage.transitions.complete
+        ]
+        if partial and self.incomplete == "refuse":
+            raise InputError(
+                f"stages {partial} lack some transitions that the learners used, so a replay would "
+                "follow another learner: use ma-lfl-bellman, or set incomplete to flag"
+            )
+        return {"incomplete_stages": partial}
