@@ -221,7 +221,7 @@ def _agent_fit(
     at_bound = (settings.prior <= lows + 0.05) | (settings.prior >= highs - 0.05)
     names = PRIOR_SETTINGS[: len(settings.prior)]
     evidence = Evidence(
-        found.log_evidence + changes.log_constant,
+        float(found.log_evidence + changes.log_constant),
         float(np.exp(settings.noise.mean())),
         1.0,
         float(np.exp(settings.prior[:2]).sum()),
