@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from malfl_algos.contract import Observer, Problem, RecoveredRewards
 from malfl_algos.ma_lfl.carried_rules import choice_of
 from malfl_algos.ma_lfl.reward_models import count_unknowns, in_joint_order
-from malfl_algos.ma_lfl.settings import GRADIENT
+from malfl_algos.ma_lfl.settings import GRADIENT, Gradient
 from malfl_algos.ma_lfl.stages import StageArrays
 from malfl_algos.observers.bayesian import MaLflBellman
 from malfl_algos.observers.bayesian_base import BayesianObserver
@@ -188,8 +188,8 @@ class _Brief(MaLflBellman):
 
     rules: ClassVar[tuple[str, ...]] = ("td", "exact")
 
-    def _gradient_possible(self, trace: LearningTrace) -> bool:
-        return False
+    def _gradient(self, trace: LearningTrace) -> Gradient:
+        return "never"
 
 
 def _recovered_anew(
