@@ -29,6 +29,12 @@ __all__ = [
 ]
 
 FOREIGN = ("sb3-ppo", "sb3-a2c", "sb3-dqn", "example-npg")
+Q_LEARNERS: Mapping[str, dict[str, Any]] = {
+    "q-learning": {},
+    "q-learning-moving": {"policy": "moving"},
+    "q-learning-greedy": {"choice": "epsilon_greedy"},
+}
+"""Options by label: a softmax frozen within a stage, one that moves, and epsilon-greedy choices."""
 LEARNERS: Mapping[str, PluginConfig] = {
     **{name: PluginConfig("ma-spi", "ma-spi", {"evaluation": name}) for name in ("td", "exact")},
     **{name: PluginConfig(name, name) for name in FOREIGN},
@@ -37,9 +43,10 @@ LEARNERS: Mapping[str, PluginConfig] = {
         f"npg-{kept}": PluginConfig("example-npg", f"npg-{kept}", {"step_size": step})
         for kept, step in (("0.3", 0.7), ("0.5", 0.5), ("0.7", 0.3), ("0.9", 0.1))
     },
+    **{label: PluginConfig("q-learning", label, options) for label, options in Q_LEARNERS.items()},
 }
-"""By label. The first two are part of the package; the others are separate distributions. `npg-0.3`
-keeps 0.3 of its log policy in an improvement."""
+"""By label. `td`, `exact` and the Q-learners are part of the package; the others are separate
+distributions. `npg-0.3` keeps 0.3 of its log policy in an improvement."""
 DEFAULT_LEARNERS = ("td", "exact")
 KNOWN_POLICIES = "policies"
 DATA: Mapping[str, int] = {"full": 1, "1/10": 10, "1/100": 100, KNOWN_POLICIES: 100}
@@ -177,8 +184,8 @@ def left_out(cell: Cell, observer: str) -> str | None:
         return "91125 rewards of joint actions: not finished after 8 minutes on one core, with 6 GB"
     if observer not in (REPLAY, SEARCH):
         return None
-    if cell.learner != "td":
-        return "replay needs td learners"
+    if cell.learner != "td" and cell.learner not in Q_LEARNERS:
+        return "replay needs td learners or Q-learners"
     if GAMES[cell.game].large and cell.data == "full":
         return "no replay of the full data on the large games"
     if observer == SEARCH and not (cell.game in MAIN_GAMES and cell.among_first):
