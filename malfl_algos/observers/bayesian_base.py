@@ -59,6 +59,10 @@ STAGES = ("auto", "same", "noise", "scale", "both")
 STAGE_MARGIN = 10.0
 """Steps and noises by stage are fitted if they promise to raise the log evidence by more than this.
 """
+LEAST_VISITS = 30
+"""Smallest mean number of visits of a pair of state and action in a stage with which the evidence
+may choose rules of learners that carry their q over.
+"""
 LEAST_STAGES = 3
 """Smallest number of stages from which the share rho can be chosen."""
 
@@ -245,7 +249,7 @@ class BayesianObserver(ABC):
         if self.needs_game:  # replay knows the learners' noise: its first stages tell rules apart
             by_noise["whole"] = lambda settings: _evidence(whole(settings, "same"))
             by_noise["unexplained"] = lambda settings: left[_key(settings)]
-        rules = self._rules()
+        rules, left_out = _with_data(self._rules(), trace)
         with one_blas_thread():  # matrices are small, and sums must not depend on the threads
             settings, searches = choose_settings(
                 evidence,
@@ -263,6 +267,7 @@ class BayesianObserver(ABC):
             "reward_model": self.reward_model,
             **settings,
             "searches": searches,
+            "rules_left_out": left_out,
             "solver": solver,
             "unit": "temperature" if problem.temperature is None else "given",
             "states_without_dynamics": int((~covered).sum()),
@@ -350,6 +355,25 @@ class BayesianObserver(ABC):
                 raise InputError(_needs(name))
         if self.covariance:
             raise InputError("solver iterative computes no covariance: set covariance to false")
+
+
+def _with_data(rules: tuple[str, ...], trace: LearningTrace) -> tuple[tuple[str, ...], str | None]:
+    """The rules that the evidence may choose from, and why others are left out.
+
+    Which pairs (s, a) a learner visited is an input of its model. With few visits that input nearly
+    tells the actions that the model has to predict, which favours rules of learners that carry
+    their q over.
+    """
+    plain = tuple(rule for rule in rules if not follows_q(rule))
+    visits = np.mean([stage.counts.sum() for stage in trace.stages])
+    visits /= trace.n_states * max(trace.n_actions)
+    if not plain or plain == rules or visits >= LEAST_VISITS:
+        return rules, None
+    left = ", ".join(rule for rule in rules if rule not in plain)
+    return plain, (
+        f"{left}: a stage visits a pair of state and action {visits:.3g} times on average, fewer "
+        f"than {LEAST_VISITS}; give learner to assume such a rule"
+    )
 
 
 def _key(settings: Settings) -> tuple[Any, ...]:

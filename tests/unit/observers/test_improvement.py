@@ -157,3 +157,12 @@ def test_features_without_a_level_do_not_wreck_the_fit():
         assert np.corrcoef(result.rewards[agent], truth)[0, 1] > 0.8
         off = np.abs(result.rewards[agent] - truth)
         assert np.mean(off < 2 * result.sd[agent]) > 0.85
+
+
+def test_few_visits_leave_out_rules_that_carry_q_over(game):
+    trace, _ = kept(game, 0.0, n_stages=3)
+    few = LearningTrace(tuple(Stage(stage.counts // 100) for stage in trace.stages))
+    said = recovered(MaLflBellman(), game, few).diagnostics["agent_0"]
+    assert not any("q-learning" in rule for rule in said["searches"]["rule"])
+    assert said["rules_left_out"].startswith("q-learning, q-learning, moving")
+    assert "5 times on average, fewer than 30" in said["rules_left_out"]
