@@ -150,7 +150,8 @@ class MaLflBellman(BayesianObserver):
         except InputError:
             return "never"
         rows = largest_rows(trace)
-        if self.learner != "auto" or rows > GRADIENT_ROWS:
+        named = (self.learner, self.policy, self.choice) != ("auto", "auto", "auto")
+        if named or rows > GRADIENT_ROWS:
             return "never"
         return "always" if rows <= TABLE_ROWS else "where others fail"
 
