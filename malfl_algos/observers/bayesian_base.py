@@ -140,6 +140,10 @@ class BayesianObserver(ABC):
     def _rules(self) -> tuple[str, ...]:
         """Possible rules of the learners; with more than one, the evidence chooses."""
 
+    def _log_prior(self, rule: str) -> float:
+        """Log of the prior probability of a rule, up to a constant."""
+        return 0.0
+
     def _passes(self, settings: Settings, *, search: bool) -> int:
         linearised = LINEARISED_PASSES if follows_q(settings["rule"]) else 0
         return SEARCH_PASSES + linearised if search else self.passes
@@ -235,7 +239,7 @@ class BayesianObserver(ABC):
             found = fits(settings, search=True)
             if self.needs_game:
                 left[_key(settings)] = max(unexplained(one, temperature=unit) for one in found)
-            return _evidence(found)
+            return _evidence(found) + self._log_prior(settings["rule"])
 
         done: dict[tuple[Any, ...], list[AgentFit]] = {}
 

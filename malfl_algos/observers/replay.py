@@ -28,6 +28,10 @@ __all__ = ["MaLflReplay"]
 
 PAPER_RULES = ("fresh", "executed", "expected", "soft_q")
 """Rules of learners with an entropy bonus, whose q starts from 0 in every stage."""
+USUAL = 10.0
+"""Log of the prior odds of the paper's learner, `fresh`, against any other rule: few data hardly
+tell them apart, and a wrong choice costs accuracy.
+"""
 PARTS, SEARCH_PARTS = 10, 5
 """Number of parts into which a stage is cut if the policy moves within it; and in the search for
 settings.
@@ -160,6 +164,9 @@ class MaLflReplay(BayesianObserver):
             moving=own.policy == "moving",
             greedy=own.choice == "greedy",
         )
+
+    def _log_prior(self, rule: str) -> float:
+        return 0.0 if rule == PAPER_RULES[0] else -USUAL
 
     def _passes(self, settings: Settings, *, search: bool) -> int:
         return SEARCH_PASSES if search else self.passes
