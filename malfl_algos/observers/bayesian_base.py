@@ -266,7 +266,8 @@ class BayesianObserver(ABC):
                 step_size_decay=self.step_size_decay,
                 **by_noise,
             )
-            final, searches["stages"] = self._by_stages(partial(whole, settings))
+            final, by_stages = self._by_stages(partial(whole, settings))
+        searches.update(by_stages)
         chosen = {
             "reward_model": self.reward_model,
             **settings,
@@ -322,8 +323,9 @@ class BayesianObserver(ABC):
 
     def _by_stages(
         self, whole: Callable[[StageKind], list[AgentFit]]
-    ) -> tuple[list[AgentFit], dict[str, float]]:
-        """The fits with what differs from stage to stage, and the evidence of what was tried."""
+    ) -> tuple[list[AgentFit], dict[str, Any]]:
+        """The fits with what differs from stage to stage, and what was tried, as an
+        entry of the searches."""
         if self.stages != "auto":
             return whole(self.stages), {}
         same = whole("same")
@@ -332,7 +334,7 @@ class BayesianObserver(ABC):
             return same, {}
         both = whole("both")
         tried = {"same": _evidence(same), "both": _evidence(both)}
-        return (both if tried["both"] > tried["same"] else same), tried
+        return (both if tried["both"] > tried["same"] else same), {"stages": tried}
 
     def _improvement(self, trace: LearningTrace) -> float | None:
         """rho, or None if it is to be chosen. One improvement alone does not show what was kept."""

@@ -75,7 +75,8 @@ def test_files_are_those_of_the_contract(undisturbed):
         if unit.endswith("fake"):
             assert files == {"trace.npz", "ground_truth.npz"}
         else:
-            assert files == {"rewards.npz", "posterior.npz", "diagnostics.json", "trend.json"}
+            results = {"rewards.npz", "posterior.npz", "diagnostics.json", "result.json"}
+            assert files == {*results, "trend.json"}
     shapes = {
         label: {agent: array.shape for agent, array in read_arrays(path)[0].items()}
         for label in ("counting", "joint")
@@ -109,6 +110,7 @@ def test_tables_hold_the_correlations_of_the_files(undisturbed):
         "agent",
         "pearson",
         "spearman",
+        "verdict",
     ]
     for row in crossed:
         unit = undisturbed / row["recovered_family"] / f"seed_{row['seed']}"
@@ -131,6 +133,7 @@ def test_the_trend_ends_at_the_result(undisturbed):
         "n_stages",
         "pearson",
         "spearman",
+        "verdict",
     ]
     assert {row["n_stages"] for row in rows} == {"2", "3", "4"}
     last = {

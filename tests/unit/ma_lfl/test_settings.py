@@ -163,7 +163,7 @@ def test_given_what_the_search_chose_the_evidence_is_that_of_the_search(learner)
     if learner == "td":
         trace, game = learn(size=2, keep=False)
         known = None
-    searched = MaLflBellman(learner=learner, passes=1)
+    searched = MaLflBellman(learner=learner, improvement=0.0, stages="same", passes=1)
     found = recovered(searched, game, trace, known)
     for agent in AGENTS:
         said = found.diagnostics[agent]
