@@ -131,9 +131,10 @@ def hidden_rewards(rows: Sequence[GradientRows]) -> FloatArray:
     """Projection onto the rewards with no advantage in any stage, such as functions of what an
     agent's actions do not influence, `(n_unknowns, n_unknowns)`.
     """
-    table = sum(own.gradient.T @ own.gradient / (own.gradient**2).sum() for own in rows)
-    sizes, vectors = np.linalg.eigh(np.asarray(table))
-    unseen = vectors[:, sizes < HIDDEN * sizes[-1]]
+    sizes = [max(float((own.gradient**2).sum()), 1e-300) for own in rows]  # 0: no advantage at all
+    table = sum(own.gradient.T @ own.gradient / size for own, size in zip(rows, sizes, strict=True))
+    values, vectors = np.linalg.eigh(np.asarray(table))
+    unseen = vectors[:, values < HIDDEN * values[-1]]
     return np.asarray(unseen @ unseen.T)
 
 

@@ -44,6 +44,12 @@ def undisturbed(folder: Path, nursery: Nursery) -> Path:
     return folder / "undisturbed"
 
 
+def _prepare(limits: tuple[int, int]) -> None:
+    """In the child: the limits, and SIGHUP as in a terminal, also if the tests run under nohup."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 @pytest.fixture(scope="module")
 def start(folder: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     """Starts a run of `malfl` in a new session; its remaining processes are killed at the end."""
@@ -62,7 +68,7 @@ def start(folder: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
-            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limits),
+            preexec_fn=lambda: _prepare(limits),
         )
         started.append(process)
         return process

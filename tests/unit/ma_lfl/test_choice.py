@@ -38,7 +38,7 @@ def chosen(table, *, whole=None, unexplained=1.0, **given):
         step_size=0.1,
         whole=last,
         unexplained=lambda _: unexplained,
-        **{"improvement": None, "gradient": True, **given},
+        **{"improvement": None, "gradient": "where others fail", **given},
     )
     return settings, searches, first.asked, last.asked
 

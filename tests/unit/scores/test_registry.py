@@ -68,7 +68,9 @@ def test_a_new_entry_is_in_every_row_table_text_and_figure(
     unit = "run/heterogeneous/seed_0"
     argv = ["score", f"{unit}/counting/rewards.npz", "--config", "run.yaml", "--json", "s.json"]
     assert main([*argv, "--ground-truth", f"{unit}/fake/ground_truth.npz"]) == 0
-    assert f"Largest error\nagent_0  {value:.1f}" in capsys.readouterr().out
+    printed = [line.split() for line in capsys.readouterr().out.splitlines()]
+    at = printed.index(["agent", "Largest", "error", "verdict"])
+    assert printed[at + 1][:2] == ["agent_0", f"{value:.1f}"]
     assert json.loads((tmp_path / "s.json").read_text())[0]["largest_error"] == value
 
 

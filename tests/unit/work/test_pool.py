@@ -164,23 +164,33 @@ def test_an_error_after_which_an_item_is_given_up_at_once():
     assert executor.begun[0] == 1
 
 
-def _tried_in_a_daemon(queue):
+DAEMON = """
+import multiprocessing
+from malfl_algos.work.pool import in_parallel, local_pool
+from malfl_env.errors import InputError
+
+def tried():
     try:
         local_pool(2)
     except InputError as fault:
-        queue.put((str(fault), local_pool(None).note, list(in_parallel(halved, [2], jobs=None))))
+        print(fault)
+    print(local_pool(None).note)
+    print(list(in_parallel(abs, [-1], jobs=None)), flush=True)
+
+process = multiprocessing.get_context("fork").Process(target=tried, daemon=True)
+process.start()
+process.join()
+"""
 
 
 def test_a_daemonic_worker_does_the_work_itself():
-    context = multiprocessing.get_context("spawn")
-    queue = context.SimpleQueue()
-    process = context.Process(target=_tried_in_a_daemon, args=(queue,), daemon=True)
-    process.start()
-    rejection, note, done = queue.get()
-    process.join()
+    ran = subprocess.run(
+        [sys.executable, "-c", DAEMON], capture_output=True, text=True, timeout=120, check=True
+    )
+    rejection, note, done = ran.stdout.splitlines()
     assert rejection.endswith("may not start others; use --jobs 1")
     assert "daemonic" in note
-    assert done == [1]
+    assert done == "[1]"
 
 
 def test_without_semaphores_this_process_does_the_work(monkeypatch):
