@@ -4,6 +4,8 @@ import errno
 import io
 import multiprocessing
 import os
+import subprocess
+import sys
 import time
 from collections import Counter
 from concurrent.futures import Future
