@@ -159,7 +159,7 @@ def test_only_policies_of_discrete_actions_are_read():
     view = agent_views(Matching(action_space=spaces.Box(-1.0, 1.0, (1,), np.float32)))["agent_0"]
     with pytest.raises(ValueError, match="actions must be Discrete, got Box"):
         log_behaviour(ppo(view), np.eye(3, dtype=np.float32))
-    with pytest.raises(ValueError, match="cannot read the policy of SAC"):
+    with pytest.raises(ValueError, match="SAC cannot make stages: only actor-critic policies"):
         log_behaviour(SAC("MlpPolicy", view, buffer_size=10), np.eye(3, dtype=np.float32))
 
 
