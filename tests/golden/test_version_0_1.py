@@ -61,7 +61,7 @@ def test_rows_of_a_sweep(tmp_path):
 
 
 def test_correlations_of_a_study(tmp_path):
-    plan = "--games heterogeneous sparse-goal --learners td exact --data full 1/10 --seeds 3 4"
+    plan = "--games heterogeneous sparse-goal --learners td exact --data full 1/10 --seeds 3"
     size = "--episodes 40 --jobs 2 --observers log-policy ma-lfl-bellman ma-lfl"
     done = subprocess.run(
         [sys.executable, str(STUDY), *plan.split(), *size.split(), "--output-dir", str(tmp_path)],
@@ -77,7 +77,8 @@ def test_correlations_of_a_study(tmp_path):
         for row in content["rows"]:
             names = [cell["game"], cell["learner"], cell["data"], str(cell["seed"])]
             found["|".join([*names, row["observer"], row["agent"]])] = row["pearson"]
-    golden = json.loads((DATA / "study_pearson.json").read_text())
+    of_both_seeds = json.loads((DATA / "study_pearson.json").read_text())
+    golden = {key: value for key, value in of_both_seeds.items() if key.split("|")[3] == "3"}
     assert found.keys() == golden.keys()
     for key, value in golden.items():
         np.testing.assert_allclose(found[key], value, **CLOSE, err_msg=key)
