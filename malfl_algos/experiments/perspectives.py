@@ -73,9 +73,10 @@ def recover(
             return noted
         from malfl_algos import judge
 
+        with_steps = not brief or getattr(observing, "needs_transitions", False)
         verdict = judge(
             noted,
-            trace,
+            trace if with_steps else _without_steps(trace),
             game=game,
             discount=discount,
             temperature=temperature,
@@ -95,6 +96,14 @@ def recover(
     if trace.n_agents > 2:
         return by_observing
     return {"": _joined(by_observing)}
+
+
+def _without_steps(trace: LearningTrace) -> LearningTrace:
+    """The counts alone, so that a run's verdict does not depend on what other observers need."""
+    stages = trace.stages
+    if not trace.is_tabular:
+        return trace
+    return replace(trace, stages=tuple(replace(stage, transitions=None) for stage in stages))
 
 
 def _noted(result: RecoveredRewards, n_stages: int) -> RecoveredRewards:
