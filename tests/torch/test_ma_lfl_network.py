@@ -451,7 +451,9 @@ def test_torchs_defaults_do_not_matter_and_stay(options):
         assert before.rewards[agent].tobytes() == after.rewards[agent].tobytes()
 
 
-@pytest.mark.parametrize("options", [{}, {"form": "potentials", "reward_model": "joint"}])
+@pytest.mark.parametrize(
+    "options", [{"improvement": 0.0}, {"form": "potentials", "reward_model": "joint"}]
+)
 def test_it_keeps_the_contract_of_an_observer(options):
     check_observer(MaLflNetwork, options={**QUICK, "epochs": 1, **options})
 

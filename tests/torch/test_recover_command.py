@@ -21,7 +21,9 @@ def test_rewards_of_a_trace_with_observations_are_functions(tmp_path, capsys):
     out = tmp_path / "out"
     recover = ["recover", str(tmp_path / "trace"), "--output-dir", str(out), "--observer"]
     assert main([*recover, "ma-lfl-network", *options]) == 0
-    assert capsys.readouterr().out.endswith(": rewards of agent_0, agent_1\n")
+    rewards, verdict = capsys.readouterr().out.splitlines()[-2:]
+    assert rewards.endswith(": rewards of agent_0, agent_1")
+    assert verdict.startswith("verdict: doubt")
     assert sorted(path.name for path in out.iterdir()) == [
         "diagnostics.json",
         "result.json",
