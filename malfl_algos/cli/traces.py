@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from malfl_algos.cli.recovery import read_recovery, recovery_arguments
 from malfl_algos.cli.table import (
     Argument,
     argument,
@@ -19,8 +20,6 @@ from malfl_algos.cli.table import (
     picked,
     read_config,
     read_options,
-    read_scale,
-    scale_arguments,
     set_keys,
     tell,
     tell_of_compilation,
@@ -29,12 +28,7 @@ from malfl_algos.cli.table import (
 )
 from malfl_env.errors import InputError
 
-if TYPE_CHECKING:
-    from malfl_algos.experiments.config import ExperimentConfig
-    from malfl_algos.trace import LearningTrace
-    from malfl_env import MarkovGame
-
-__all__ = ["dynamics", "export", "learn", "recover_rewards", "score"]
+__all__ = ["export", "learn", "recover_rewards", "score"]
 
 
 def _output_arguments(what: str) -> Iterator[Argument]:
@@ -121,45 +115,24 @@ def learn(arguments: argparse.Namespace) -> int:
         required=True,
         help="use this observer, by plugin name or by label in --config",
     ),
-    config_argument(),
     *_output_arguments("rewards.npz, diagnostics.json and the observer's other results"),
     whole_argument(
         "--stages",
         "recover from the first N stages only; malfl score predicts the others (default: all)",
     ),
-    argument(
-        "--estimate-dynamics",
-        action="store_true",
-        help="let the observer estimate the game's dynamics from the trace (default: give it the "
-        "dynamics of the configuration's game)",
-    ),
-    *scale_arguments(),
-    option_argument(),
+    *recovery_arguments(),
     plugin="observer",
 )
 def recover_rewards(arguments: argparse.Namespace) -> int:
     """Recover rewards from one trace with one observer, from the external perspective."""
-    from malfl_algos.experiments.config import PluginConfig
-    from malfl_algos.plugins.loading import find_plugin
-
-    config = read_config(arguments.config)
-    wanted = picked(arguments.observer, config.observers)
-    wanted["options"] = {**wanted["options"], **read_options(arguments.option)}
-    plugin = find_plugin("observer", wanted["name"])
-    existing(arguments.trace)
-    tell_of_compilation()
-    from malfl_algos.experiments.cell import make_observer, recover
+    given = read_recovery(arguments)
+    from malfl_algos.experiments.cell import recover
     from malfl_algos.experiments.recovered_files import write_recovered
     from malfl_algos.plugins.results import blaming
     from malfl_algos.storage.origins import Origin, files_together
-    from malfl_algos.trace import LearningTrace
     from malfl_algos.work.threads import one_blas_thread
 
-    observer = make_observer(config, PluginConfig(**wanted), seed=config.seeds[0])
-    trace = LearningTrace.load(arguments.trace)
-    game = None
-    if trace.is_tabular and not arguments.estimate_dynamics:
-        game = dynamics(config, trace, arguments.trace)
+    trace = given.trace
     if arguments.stages is not None:
         if not 1 <= arguments.stages <= trace.n_stages:
             raise InputError(
@@ -167,28 +140,16 @@ def recover_rewards(arguments: argparse.Namespace) -> int:
                 f"got {arguments.stages}"
             )
         trace = trace.first(arguments.stages)
-    discount, temperature = read_scale(arguments, config)
     folder = _output(arguments, "rewards.npz", "diagnostics.json")
-    with one_blas_thread(), blaming(plugin):
-        recovered = recover(observer, trace, game=game, discount=discount, temperature=temperature)
-    origin = Origin.of(trace, game, discount, temperature)
+    with one_blas_thread(), blaming(given.plugin):
+        recovered = recover(given.observer, trace, **given.given)
+    origin = Origin.of(trace, **given.given)
     with files_together(folder) as place:
-        written = write_recovered(recovered, place, origin=origin, observer=PluginConfig(**wanted))
+        written = write_recovered(recovered, place, origin=origin, observer=given.wanted)
         name = folder / written[0].relative_to(place)
     tell(f"{name}: rewards of {', '.join(recovered[''].agents)}")
     tell(f"verdict: {recovered[''].verdict.line()} (malfl check gives all reasons)")
     return 0
-
-
-def dynamics(config: ExperimentConfig, trace: LearningTrace, name: str) -> MarkovGame:
-    """The dynamics of the configuration's game, once the trace is known to be of its size."""
-    game = config.markov_game(config.reward_families[0]).without_rewards()
-    if (trace.n_states, trace.n_actions) != (game.n_states, game.n_actions):
-        raise InputError(
-            f"{name} is of a game with {trace.n_states} joint states and actions "
-            f"{trace.n_actions}, the configuration's game has {game.n_states} and {game.n_actions}"
-        )
-    return game
 
 
 @command(
