@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -12,10 +11,8 @@ from numpy.typing import NDArray
 from pettingzoo import ParallelEnv
 
 from malfl_algos.contract import API_VERSION, LearnedStage, StageTruth
-from malfl_algos.play.tabular import observed_stage, sample_stage
+from malfl_algos.play.tabular import observed_stage, sample_stage, table_of_visits
 from malfl_algos.soft import log_soft_improvement, soft_evaluation
-from malfl_env import markov_game
-from malfl_env.checks import check_table_bytes
 from malfl_env.errors import InputError
 from malfl_env.markov_game import MarkovGame
 
@@ -81,16 +78,9 @@ class MaSpi:
             rng: one 64-bit seed is drawn from it per stage.
 
         Raises:
-            InputError: at once, for an environment without a tabular model (continuous actions,
-                non-enumerable joint states, agents that end at different times), or with more joint
-                states and actions than fit into a table.
+            InputError: at once, see `malfl_algos.play.tabular.table_of_visits`.
         """
-        game = markov_game(env)
-        check_table_bytes(
-            8 * game.n_states * math.prod(game.n_actions),
-            f"the visits of {game.n_states} joint states and their joint actions",
-        )
-        return self._stages(game, n_stages, rng)
+        return self._stages(table_of_visits(env), n_stages, rng)
 
     def _stages(
         self, game: MarkovGame, n_stages: int, rng: np.random.Generator

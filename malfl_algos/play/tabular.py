@@ -8,6 +8,7 @@ one per factor whose dynamics are stochastic.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from malfl_algos.trace import NextStateCounts, Stage, Transitions
 from malfl_algos.work.compilation import compiled, splitmix64
 from malfl_env import markov_game
+from malfl_env.checks import check_table_bytes
 from malfl_env.errors import InputError
 from malfl_env.markov_game import Factor, MarkovGame
 
@@ -29,6 +31,7 @@ __all__ = [
     "playable_factors",
     "reward_tables",
     "sample_stage",
+    "table_of_visits",
     "tabular_game",
     "thresholds",
 ]
@@ -65,6 +68,22 @@ def tabular_game(env: Any) -> MarkovGame | None:
     """
     has_model = callable(getattr(getattr(env, "unwrapped", env), "markov_game", None))
     return markov_game(env) if has_model else None
+
+
+def table_of_visits(env: Any) -> MarkovGame:
+    """The tabular model of an environment whose visits are to be counted.
+
+    Raises:
+        InputError: for an environment without a tabular model (continuous actions, non-enumerable
+            joint states, agents that end at different times), or with more joint states and actions
+            than fit into a table.
+    """
+    game = markov_game(env)
+    check_table_bytes(
+        8 * game.n_states * math.prod(game.n_actions),
+        f"the visits of {game.n_states} joint states and their joint actions",
+    )
+    return game
 
 
 def sample_stage(
