@@ -36,8 +36,8 @@ from malfl_algos.verdict.words import joined
 from malfl_env import MarkovGame
 from malfl_env.errors import Contradiction
 
-RIGHT, NEVER, GOOD, COVERED = 0.85, 0.6, 0.95, 0.85
-"""Pearson r that a believed reward should have, and must have; of a good one; its coverage."""
+RIGHT, GOOD, COVERED = 0.85, 0.95, 0.85
+"""Pearson r that a believed reward should have; of a good one; its coverage."""
 BAD_KINDS = (
     "wrong-game",
     "wrong-order",

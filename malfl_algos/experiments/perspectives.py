@@ -100,10 +100,9 @@ def recover(
 
 def _without_steps(trace: LearningTrace) -> LearningTrace:
     """The counts alone, so that a run's verdict does not depend on what other observers need."""
-    stages = trace.stages
     if not trace.is_tabular:
         return trace
-    return replace(trace, stages=tuple(replace(stage, transitions=None) for stage in stages))
+    return replace(trace, stages=tuple(replace(own, transitions=None) for own in trace.stages))
 
 
 def _noted(result: RecoveredRewards, n_stages: int) -> RecoveredRewards:

@@ -53,7 +53,7 @@ def choose_steps(
     step_size: float | None,
     decay: float | None,
 ) -> None:
-    """Choose step size and decay of learners that carry q over, those that are None.
+    """Choose the step size and the decay of learners that carry q over, if they are None.
 
     Both together by a Nelder-Mead search in the logarithm of the step size and in the decay, from
     the best of `SCANNED_STEPS`.

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from malfl_algos.observers.judged_rows import AgentFit, AgentRows, learners_noise, rows_of
-from malfl_algos.verdict.agreement import agreement, correlation
+from malfl_algos.verdict.agreement import Agreement, agreement, correlation
 from malfl_algos.verdict.halves import (
+    HeldOut,
     Improvement,
     determined,
     halves,
@@ -22,7 +23,7 @@ from malfl_algos.verdict.halves import (
     total,
 )
 
-__all__ = ["DISCOUNTS", "NEEDS_IMPROVEMENTS", "numbers_of"]
+__all__ = ["DISCOUNTS", "NEEDS_IMPROVEMENTS", "numbers_of", "numbers_of_halves"]
 
 FloatArray = NDArray[np.float64]
 
@@ -82,15 +83,7 @@ def numbers_of(
         "rule": fit.settings.get("rule"),
         "discount": fit.settings["discount"],
         "improvement": fit.retained,
-        "explained": predicted_well.explained,
-        "misfit": predicted_well.misfit,
-        "p_value": predicted_well.p_value,
-        "halves": agreed.halves,
-        "halves_expected": agreed.halves_expected,
-        "halves_p_value": agreed.p_value,
-        "halves_shortfall": agreed.halves_expected - agreed.halves,
-        "expected": agreed.expected,
-        "expected_low": agreed.low,
+        **numbers_of_halves(predicted_well, agreed),
         "gain_over_no_change": (evidence - _no_reward(fit)) / max(degrees, 1),
         "rows": degrees,
         "stage_noises_spread": float(np.max(noises) / np.median(noises)),
@@ -101,6 +94,21 @@ def numbers_of(
         numbers["agrees_with_posterior_mean"] = correlation(compared(centre), reward)
     numbers |= _compared(fit, scored, degrees, "discount", DISCOUNTS)
     return numbers | _compared(fit, scored, degrees, "rule", rules)
+
+
+def numbers_of_halves(predicted: HeldOut, agreed: Agreement) -> dict[str, float]:
+    """What one half of the improvements says of the other, and the posterior of the reward."""
+    return {
+        "explained": predicted.explained,
+        "misfit": predicted.misfit,
+        "p_value": predicted.p_value,
+        "halves": agreed.halves,
+        "halves_expected": agreed.halves_expected,
+        "halves_p_value": agreed.p_value,
+        "halves_shortfall": agreed.halves_expected - agreed.halves,
+        "expected": agreed.expected,
+        "expected_low": agreed.low,
+    }
 
 
 def _best_evidence(

@@ -23,7 +23,7 @@ from malfl_algos.ma_lfl.policy_gradient import (
     coordinate_orders,
     gradient_rows,
 )
-from malfl_algos.observers.judged_agent import DISCOUNTS, NEEDS_IMPROVEMENTS
+from malfl_algos.observers.judged_agent import DISCOUNTS, NEEDS_IMPROVEMENTS, numbers_of_halves
 from malfl_algos.observers.judged_rows import AgentFit
 from malfl_algos.verdict.agreement import agreement, correlation
 from malfl_algos.verdict.halves import (
@@ -82,15 +82,7 @@ def numbers_of_gradient(
         "rule": fit.settings["rule"],
         "discount": discount,
         "improvement": fit.retained,
-        "explained": predicted_well.explained,
-        "misfit": predicted_well.misfit,
-        "p_value": predicted_well.p_value,
-        "halves": agreed.halves,
-        "halves_expected": agreed.halves_expected,
-        "halves_p_value": agreed.p_value,
-        "halves_shortfall": agreed.halves_expected - agreed.halves,
-        "expected": agreed.expected,
-        "expected_low": agreed.low,
+        **numbers_of_halves(predicted_well, agreed),
         "gain_over_no_change": (evidence - nothing) / degrees,
         "rows": whole.degrees,
         "stage_noises_spread": 1.0,
