@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from math import sqrt
+from math import isfinite, sqrt
 from statistics import fmean, stdev
 from typing import Any
 
@@ -13,6 +13,9 @@ __all__ = ["INTERVAL", "MeanInterval", "Score", "grouped", "mean_interval", "mea
 
 INTERVAL = "95 % Student t interval"
 """The name of the interval in tables and figures."""
+
+TOO_LARGE = "the numbers are too large or too small for floating-point arithmetic"
+"""The reason for a score whose computation overflows."""
 
 Row = Mapping[str, Any]
 
@@ -22,12 +25,17 @@ class Score:
     """A number, or the reason why it is missing.
 
     Args:
-        value: never NaN; None if it is missing.
+        value: always finite; None if it is missing. A value that is not finite becomes None.
         reason: given exactly if value is None.
     """
 
     value: float | None
     reason: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.value is not None and not isfinite(self.value):
+            object.__setattr__(self, "reason", f"{TOO_LARGE}, which give {self.value}")
+            object.__setattr__(self, "value", None)
 
 
 @dataclass(frozen=True)

@@ -109,7 +109,8 @@ def _score(entry: ScoreEntry, inputs: ScoringInputs, agent: str) -> Score:
         reason = inputs.lacks(need, agent)
         if reason is not None:
             return Score(None, reason)
-    return entry.function(inputs, agent)
+    with np.errstate(all="ignore"):  # a score that is not finite is missing, with a reason
+        return entry.function(inputs, agent)
 
 
 def _truth(inputs: ScoringInputs) -> Reference:

@@ -26,6 +26,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from malfl_algos.storage.durable import partial_file, partial_folder, write_bytes
+from malfl_algos.storage.origins import stage_hashes
 from malfl_algos.storage.trace_folders import CHUNK_STEPS
 from malfl_algos.trace import LearningTrace
 from malfl_algos.trace.transitions import Transitions, blocks
@@ -95,6 +96,7 @@ def export_parquet(trace: LearningTrace, path: str | Path) -> None:
         "agents": list(trace.agents),
         "n_actions": list(trace.n_actions),
         "spaces": [space_to_json(space) for space in trace.spaces or ()],
+        "made_from": _made_from(trace),
     }
     writer: Any = None
     try:
@@ -114,7 +116,7 @@ def export_minari(trace: LearningTrace, folder: str | Path) -> None:
 
     Minari supports single agents only, so observations and actions are dictionaries with an entry
     per agent. Rewards are NaN, because a trace has none. Every episode has the option `stage`, the
-    number of its stage from 0.
+    number of its stage from 0. The metadata `malfl_made_from` is JSON with the hash of each stage.
 
     Raises:
         ModuleNotFoundError: if minari is missing; the message says how to install it.
@@ -147,12 +149,17 @@ def export_minari(trace: LearningTrace, folder: str | Path) -> None:
                 "dataset_id": f"malfl/{re.sub(r'[^A-Za-z0-9_-]', '-', target.name)}-v0",
                 "minari_version": minari.__version__,
                 "description": "Agents that learn, stage by stage; rewards are not recorded (NaN).",
+                "malfl_made_from": json.dumps(_made_from(trace)),
             }
         )
         storage.update_episodes(_episodes(trace, buffer))
         os.replace(partial, target)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _made_from(trace: LearningTrace) -> dict[str, Any]:
+    return {"stages": stage_hashes(trace)}
 
 
 def _typed(values: Sequence[Any], *, number: bool) -> tuple[Kind, list[Any]]:

@@ -15,6 +15,7 @@ from malfl_algos import LearningTrace
 from malfl_algos.cli.main import main
 from malfl_algos.play import games_of, joined, play_stage
 from malfl_algos.storage import tables as observation_export
+from malfl_algos.storage.origins import stage_hashes
 from malfl_algos.storage.tables import export_minari, export_parquet
 from malfl_env.spaces import space_from_json
 
@@ -62,6 +63,7 @@ def test_parquet(trace, tmp_path, monkeypatch):
     assert rows == len(table)
     about = json.loads(table.schema.metadata[b"malfl"])
     assert space_from_json(about["spaces"][0]) == trace.spaces[0]
+    assert about["made_from"] == {"stages": stage_hashes(trace)}
     assert [path.name for path in tmp_path.iterdir()] == ["trace.parquet"]
 
 
@@ -75,6 +77,8 @@ def test_minari(trace, tmp_path):
     )
     stages = [own["options"]["stage"] for own in dataset.storage.get_episode_metadata(range(10))]
     assert stages == [0] * 5 + [1] * 5
+    made_from = json.loads(dataset.storage.metadata["malfl_made_from"])
+    assert made_from == {"stages": stage_hashes(trace)}
     steps, first = trace.stages[1].transitions, 0
     for episode in dataset.iterate_episodes(range(5, 10)):
         end = first + len(episode.rewards)

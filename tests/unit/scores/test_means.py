@@ -7,6 +7,7 @@ import pytest
 from scipy import stats
 
 from malfl_algos.scores import mean_interval
+from malfl_algos.scores.means import Score
 
 
 def test_interval_of_a_textbook_sample():
@@ -39,3 +40,12 @@ def test_where_there_is_no_interval():
     some = mean_interval({0: [None, 0.5], 1: [0.5, 0.5], 2: [None, None]})
     assert (some.mean, some.n_seeds) == (0.5, 2)
     assert some.reason == "3 of 6 values are missing"
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_score_that_is_not_finite_is_missing_with_a_reason(value):
+    """Whatever computes it: tables and JSON have no NaN."""
+    found = Score(value)
+    assert found.value is None
+    assert f"which give {value}" in found.reason
+    assert Score(1.0) == Score(1.0, None)

@@ -111,3 +111,12 @@ def test_invalid_arguments_are_rejected(play):
         regret({"agent_7": np.zeros(81)}, play)
     with pytest.raises(ValueError, match=r"shape \(3,\)"):
         regret({"agent_0": np.zeros(3)}, play)
+
+
+def test_a_regret_that_overflows_is_missing_with_a_reason(play):
+    """Twice the largest numbers: their differences are infinite."""
+    huge = rewards_of(play, lambda r: np.where(r > r.mean(), 1.7e308, -1.7e308))
+    with np.errstate(all="ignore"):
+        found = regret(huge, play)
+    assert {score.value for score in found.values()} == {None}
+    assert all("too large" in score.reason for score in found.values())
