@@ -135,7 +135,7 @@ def _check_game(trace: LearningTrace, game: MarkovGame) -> None:
             f"the trace is of a game with {trace.n_states} joint states and actions "
             f"{trace.n_actions}, the given game has {game.n_states} and {game.n_actions}{hint}"
         )
-    starts = {game.start}
+    starts = set(game.start_states.tolist())
     for number, stage in enumerate(trace.stages):
         _check_transitions(stage, game, number)
         starts |= _starts(stage)
@@ -220,6 +220,7 @@ def _reachable(game: MarkovGame, starts: set[int], visits: IntArray) -> NDArray[
     wanted = np.flatnonzero(visits.sum(axis=0) > 0)
     local = game.local_states(wanted)
     reached = np.zeros(game.n_states, dtype=bool)
+    reached[list(starts)] = True
     for start in starts:
         if reached[wanted].all():
             break

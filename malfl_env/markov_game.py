@@ -10,16 +10,18 @@ factors of m local states, `state = local_0 * m + local_1`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from math import prod
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from malfl_env.checks import check_choice, check_table_bytes
+from malfl_env.checks import check_choice, check_table_bytes, shown
 from malfl_env.errors import InputError
+from malfl_env.factor import Factor, frozen, make_read_only
 from malfl_env.observations import FORMS, observation_digits
 
 __all__ = ["Factor", "MarkovGame", "deterministic_game"]
@@ -29,88 +31,20 @@ FloatArray = NDArray[np.float64]
 Number = TypeVar("Number", np.int64, np.float64)
 
 
-@dataclass(frozen=True, eq=False)
-class Factor:
-    """One independently moving part of a game.
-
-    Args:
-        agents: indices of the agents whose actions move this factor, increasing.
-        successors: int `(n_local, *n_actions of those agents, n_successors)`: local next states.
-        probabilities: float, same shape: their probabilities; each `[local, *actions]` row is >= 0
-            and sums to 1 (to 1e-12). The probabilities of a successor that a row holds more than
-            once add up.
-
-    Both arrays are kept as read-only copies, so that they cannot change after the checks. Copied
-    and unpickled factors have read-only arrays, too.
-
-    Raises:
-        InputError: if the agents are not increasing, the shapes disagree, a successor is not a
-            local state, or a row is not a probability distribution.
-    """
-
-    agents: tuple[int, ...]
-    successors: IntArray
-    probabilities: FloatArray
-
-    def __post_init__(self) -> None:
-        successors, probabilities = self.successors, self.probabilities
-        if list(self.agents) != sorted(set(self.agents)):
-            raise InputError(f"agents of a factor must be increasing indices, got {self.agents}")
-        n_axes = len(self.agents) + 2
-        if successors.shape != probabilities.shape or successors.ndim != n_axes:
-            raise InputError(
-                f"a factor of {len(self.agents)} agents needs successors and probabilities of one "
-                f"shape with {n_axes} axes, got {successors.shape} and {probabilities.shape}"
-            )
-        if successors.dtype.kind not in "iu":
-            raise InputError(f"successors must be whole numbers, got dtype {successors.dtype}")
-        if successors.size and (successors.min() < 0 or successors.max() >= len(successors)):
-            raise InputError(
-                f"successors must be local states 0..{len(successors) - 1}, "
-                f"got {successors.min()}..{successors.max()}"
-            )
-        self._check_distributions()
-        object.__setattr__(self, "successors", _frozen(successors, np.int64))
-        object.__setattr__(self, "probabilities", _frozen(probabilities, np.float64))
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Restore a copied or unpickled factor; its arrays are read-only again."""
-        vars(self).update(state)
-        _make_read_only(self.successors, self.probabilities)
-
-    def _check_distributions(self) -> None:
-        row_sums = self.probabilities.sum(axis=-1)
-        wrong = ~(np.abs(row_sums - 1.0) <= 1e-12) | ~np.all(self.probabilities >= 0, axis=-1)
-        if np.any(wrong):
-            where = tuple(int(axis) for axis in np.argwhere(wrong)[0])
-            raise InputError(
-                f"transition probabilities must be >= 0 and sum to 1 for every local state and "
-                f"action; row {where} is {self.probabilities[where].tolist()}"
-            )
-
-    @property
-    def n_local(self) -> int:
-        """Number of local states."""
-        return len(self.successors)
-
-    @property
-    def deterministic(self) -> bool:
-        """Whether every local state and action has one successor."""
-        return bool(self.successors.shape[-1] == 1)
-
-
-def _frozen(array: NDArray[Any], dtype: type[Number]) -> NDArray[Number]:
-    """The array itself if it can never be written to, otherwise a read-only copy."""
-    if array.dtype == dtype and array.base is None and not array.flags.writeable:
-        return array
-    copied: NDArray[Number] = np.array(array, dtype=dtype)
-    _make_read_only(copied)
-    return copied
-
-
-def _make_read_only(*arrays: NDArray[Any]) -> None:
-    for array in arrays:
-        array.flags.writeable = False
+def _names(what: str, given: Any, n_allowed: int) -> tuple[str, ...]:
+    """Distinct texts, as many as there are things to name."""
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise InputError(f"{what} must be a list of names, got {shown(given)}")
+    names = tuple(given)
+    wrong = next((name for name in names if not isinstance(name, str)), None)
+    if wrong is not None:
+        raise InputError(f"{what} must be texts, got {shown(wrong)}")
+    if len(names) != n_allowed:
+        raise InputError(f"{what}: {len(names)} names were given, {n_allowed} are needed")
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InputError(f"{what}: duplicate name {shown(twice)}")
+    return tuple(str(name) for name in names)
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,7 +54,8 @@ class MarkovGame:
     Args:
         n_actions: number of actions of each agent, in agent order.
         factors: the independently moving parts; every agent moves exactly one of them.
-        start: joint state in which every episode begins.
+        start: joint state in which every episode begins; the most probable one of
+            `start_probabilities`, if they are given.
         observation_shape: number of values of every digit of an observation. The joint state is the
             mixed-radix number of these digits, so the product of the shape is `n_states`. In the
             grid world it is (size, size) for every agent. Default: one digit per factor.
@@ -129,6 +64,10 @@ class MarkovGame:
             receive it.
         observation_form: the form in which the agents of the environment observe the digits, one of
             `malfl_env.observations.FORMS`. `state_index` reads it, nothing else depends on it.
+        start_probabilities: `(n_states,)`, of the joint state in which an episode begins; None:
+            always `start`.
+        states: names of the joint states; None: they have none.
+        actions: names of the actions, per agent; None: they have none.
 
     The reward of a step is a function of the joint state before the move and of the joint action.
     Reward tables are kept as read-only copies, also in copied and unpickled games.
@@ -143,6 +82,9 @@ class MarkovGame:
     observation_shape: tuple[int, ...] = ()
     rewards: tuple[FloatArray, ...] | None = None
     observation_form: str = "cells"
+    start_probabilities: FloatArray | None = None
+    states: tuple[str, ...] | None = None
+    actions: tuple[tuple[str, ...], ...] | None = None
 
     def __post_init__(self) -> None:
         if not self.observation_shape:
@@ -159,15 +101,83 @@ class MarkovGame:
                 f"start must be a joint state 0..{self.n_states - 1}, got {self.start}"
             )
         object.__setattr__(self, "start", int(self.start))
+        if self.start_probabilities is not None:
+            object.__setattr__(self, "start_probabilities", self._checked_starts())
+        self._check_names()
         if self.rewards is not None:
             self._check_rewards(self.rewards)
-            rewards = tuple(_frozen(table, np.float64) for table in self.rewards)
+            rewards = tuple(frozen(table, np.float64) for table in self.rewards)
             object.__setattr__(self, "rewards", rewards)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Restore a copied or unpickled game; its reward tables are read-only again."""
         vars(self).update(state)
-        _make_read_only(*(self.rewards or ()))
+        make_read_only(*(self.rewards or ()))
+        if self.start_probabilities is not None:
+            make_read_only(self.start_probabilities)
+
+    @classmethod
+    def from_tables(
+        cls,
+        next_states: ArrayLike | None = None,
+        transitions: ArrayLike | None = None,
+        *,
+        rewards: Any = None,
+        states: Sequence[str] | None = None,
+        actions: Any = None,
+        start: Any = None,
+    ) -> MarkovGame:
+        """A game from one table; see `malfl_env.game_tables.game_from_tables`."""
+        from malfl_env.game_tables import game_from_tables
+
+        return game_from_tables(
+            next_states, transitions, rewards=rewards, states=states, actions=actions, start=start
+        )
+
+    @classmethod
+    def load(cls, path: str | Path) -> MarkovGame:
+        """Read a game that `save` wrote; see `malfl_env.game_files.load_game`."""
+        from malfl_env.game_files import load_game
+
+        return load_game(path)
+
+    def save(self, path: str | Path) -> None:
+        """Write the game into one npz file; see `malfl_env.game_files.save_game`."""
+        from malfl_env.game_files import save_game
+
+        save_game(self, path)
+
+    def _checked_starts(self) -> FloatArray:
+        given = np.asarray(self.start_probabilities, dtype=np.float64)
+        if given.shape != (self.n_states,):
+            raise InputError(
+                f"start_probabilities must have shape {(self.n_states,)}, got {given.shape}"
+            )
+        if not (np.all(given >= 0) and abs(given.sum() - 1) <= 1e-9):
+            raise InputError(
+                "start_probabilities must be >= 0 and sum to 1, got values from "
+                f"{given.min()} to {given.max()} with sum {given.sum()}"
+            )
+        if not given[self.start] > 0:
+            raise InputError(f"start_probabilities give joint state {self.start}, start, 0")
+        return frozen(given, np.float64)
+
+    def _check_names(self) -> None:
+        """Store the names as tuples of texts, after a check of their number."""
+        if self.states is not None:
+            object.__setattr__(self, "states", _names("states", self.states, self.n_states))
+        if self.actions is None:
+            return
+        given = tuple(self.actions)
+        if len(given) != self.n_agents:
+            raise InputError(
+                f"actions must have the names of {self.n_agents} agents' actions, got {len(given)}"
+            )
+        named = [
+            _names(f"actions of agent {index}", own, n)
+            for index, (own, n) in enumerate(zip(given, self.n_actions, strict=True))
+        ]
+        object.__setattr__(self, "actions", tuple(named))
 
     def _check_dynamics(self) -> None:
         movers = sorted(agent for factor in self.factors for agent in factor.agents)
@@ -224,6 +234,34 @@ class MarkovGame:
     def deterministic(self) -> bool:
         """Whether every joint state and joint action has one next state."""
         return all(factor.deterministic for factor in self.factors)
+
+    @property
+    def start_states(self) -> IntArray:
+        """The joint states in which an episode can begin, increasing, int64."""
+        if self.start_probabilities is None:
+            return np.array([self.start], dtype=np.int64)
+        return np.flatnonzero(self.start_probabilities)
+
+    @property
+    def start_distribution(self) -> FloatArray:
+        """Probabilities of the joint state in which an episode begins, `(n_states,)`."""
+        if self.start_probabilities is not None:
+            return self.start_probabilities
+        certain = np.zeros(self.n_states)
+        certain[self.start] = 1.0
+        return certain
+
+    def at_start(self, values: FloatArray) -> float:
+        """Expectation over the start of an episode of values `(n_states,)`."""
+        if self.start_probabilities is None:
+            return float(values[self.start])
+        return float(self.start_probabilities @ values)
+
+    def drawn_starts(self, n_episodes: int, rng: np.random.Generator) -> IntArray:
+        """Joint states in which episodes begin, int64 `(n_episodes,)`; draws only if needed."""
+        if self.start_probabilities is None:
+            return np.full(n_episodes, self.start, dtype=np.int64)
+        return rng.choice(self.n_states, size=n_episodes, p=self.start_probabilities)
 
     def state_index(self, observation: ArrayLike) -> int | IntArray:
         """Joint state of an observation.

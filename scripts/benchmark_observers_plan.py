@@ -13,11 +13,10 @@ import numpy as np
 from logel_grid import Gpomdp, colour_features, logel_grid
 from numpy.typing import NDArray
 from pettingzoo import ParallelEnv
-from tabular_env import TabularEnv
 
 from malfl_algos.contract import Learner
 from malfl_algos.experiments.config import ExperimentConfig, PluginConfig
-from malfl_env import MarkovGame, grid_world_v0, markov_game
+from malfl_env import MarkovGame, TabularEnv, grid_world_v0, markov_game
 from malfl_env.markov_game import Factor
 
 __all__ = [

@@ -137,7 +137,7 @@ def exact_gradient(
     transition: sp.csr_array,
     gains: FloatArray,
     *,
-    start: int,
+    start: int | FloatArray,
     discount: float,
 ) -> FloatArray:
     """Exact gradient of E[sum_t gamma^t g(s_t, a_t)] by the policy gradient theorem.
@@ -149,7 +149,7 @@ def exact_gradient(
         policy: pi of the agent, `(n_states, n_actions)`.
         transition: P(s' | s, a) with the others averaged out, `(n_states * n_actions, n_states)`.
         gains: g with the others averaged out, `(n_states, k)` or `(n_states, n_actions, k)`.
-        start: joint state in which episodes begin.
+        start: joint state in which episodes begin, or its probabilities `(n_states,)`.
         discount: gamma in [0, 1).
 
     Returns:
@@ -163,7 +163,10 @@ def exact_gradient(
     kernel = sp.eye_array(n_states) - discount * under
     value = splu(sp.csc_matrix(kernel)).solve(np.einsum("sa,sak->sk", policy, gains))
     first = np.zeros(n_states)
-    first[start] = 1.0
+    if isinstance(start, np.ndarray):
+        first[:] = start
+    else:
+        first[start] = 1.0
     visits = splu(sp.csc_matrix(kernel.T)).solve(first)
     q = gains + discount * (transition @ value).reshape(gains.shape)
     return np.asarray((visits[:, None] * policy)[..., None] * (q - value[:, None, :]))

@@ -87,7 +87,11 @@ def followed_gradient(
         if gains.ndim > 1:
             gains = np.einsum("so,sao->sa", others[stage], gains)
         return exact_gradient(
-            policy, transitions[stage], gains[..., None], start=game.start, discount=discount
+            policy,
+            transitions[stage],
+            gains[..., None],
+            start=game.start_distribution,
+            discount=discount,
         )[..., 0]
 
     return computed
@@ -116,7 +120,11 @@ def computed_gradients(
             gains = np.einsum("so,saok->sak", others[number], features)
         found.append(
             exact_gradient(
-                policies[index][number], transition, gains, start=game.start, discount=discount
+                policies[index][number],
+                transition,
+                gains,
+                start=game.start_distribution,
+                discount=discount,
             )
         )
     return np.stack(found)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from malfl_algos.play.tabular import (
     StageSample,
     choose,
+    episode_starts,
     factor_tables,
     playable_factors,
     reward_tables,
@@ -50,7 +51,7 @@ class QStage:
     """Settings of a stage.
 
     Args:
-        episodes: number of episodes; each begins in `game.start`.
+        episodes: number of episodes; each begins where `episode_starts` says.
         episode_length: steps per episode.
         discount: gamma in [0, 1).
         algorithm: a name of `ALGORITHMS`.
@@ -114,7 +115,7 @@ def play_q_learning(
     _play(
         np.uint64(seed),
         game.n_actions,
-        game.start,
+        episode_starts(game, stage.episodes, seed),
         reward_tables(game),
         *factor_tables(playable_factors(game), game.n_actions),
         (stage.episodes, stage.episode_length),
@@ -188,7 +189,7 @@ def _drawn(policy: Any, n_actions: Any, bits: Any) -> Any:  # pragma: no cover
 def _play(  # noqa: C901, PLR0917 - a compiled loop takes plain arrays
     state: Any,
     n_actions: Any,
-    start: Any,
+    starts: Any,
     rewards: Any,
     n_local: Any,
     strides: Any,
@@ -218,8 +219,8 @@ def _play(  # noqa: C901, PLR0917 - a compiled loop takes plain arrays
     seen = np.zeros(q.shape[1])
     n_steps = episodes * episode_length
     step = 0
-    for _ in range(episodes):
-        s = start
+    for episode in range(episodes):
+        s = starts[episode]
         for i in range(n_agents):
             if moving:
                 now = exploration + drift * step / n_steps

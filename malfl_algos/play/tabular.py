@@ -26,6 +26,7 @@ from malfl_env.markov_game import Factor, MarkovGame
 __all__ = [
     "StageSample",
     "choose",
+    "episode_starts",
     "factor_tables",
     "observed_stage",
     "playable_factors",
@@ -108,7 +109,7 @@ def sample_stage(
         game: dynamics and rewards.
         log_policies: log pi `(n_states, n_actions)` per agent.
         seed: seed of the random stream, 0 .. 2**64 - 1.
-        episodes: number of episodes; each begins in `game.start`.
+        episodes: number of episodes; each begins where `episode_starts` says.
         episode_length: steps per episode.
         discount: gamma in [0, 1).
         temperature: alpha > 0.
@@ -134,7 +135,7 @@ def sample_stage(
     _play(
         np.uint64(seed),
         game.n_actions,
-        game.start,
+        episode_starts(game, episodes, seed),
         limits,
         bonus,
         reward_tables(game),
@@ -196,6 +197,14 @@ def observed_stage(
             complete=complete,
         )
     return Stage(sample.joint_counts, seen, transitions)
+
+
+def episode_starts(game: MarkovGame, episodes: int, seed: int) -> IntArray:
+    """Joint states in which the episodes of a stage begin, int64 `(episodes,)`.
+
+    They are drawn from a random stream of their own if the game's start is not fixed.
+    """
+    return game.drawn_starts(episodes, np.random.default_rng([seed, 1]))
 
 
 def thresholds(probabilities: FloatArray) -> NDArray[np.uint64]:
@@ -278,7 +287,7 @@ def choose(limits: Any, draw: Any) -> Any:  # pragma: no cover
 def _play(  # noqa: PLR0917 - a compiled loop takes plain arrays
     state: Any,
     n_actions: Any,
-    start: Any,
+    starts: Any,
     limits: Any,
     bonus: Any,
     rewards: Any,
@@ -300,8 +309,8 @@ def _play(  # noqa: PLR0917 - a compiled loop takes plain arrays
     draws = np.zeros(n_agents, dtype=np.uint64)
     actions = np.zeros(n_agents, dtype=np.int64)
     step = 0
-    for _ in range(episodes):
-        s = start
+    for episode in range(episodes):
+        s = starts[episode]
         for _ in range(episode_length):
             joint = 0
             for i in range(n_agents):

@@ -185,7 +185,7 @@ def learning_curves(run: Run, family: str, seed: str) -> tuple[FloatArray, Float
         _, value = soft_evaluation(
             game, joint_policy, agent_index, discount=run.config.discount, temperature=0.0
         )
-        returns[agent_index, stage] = value[game.start]
+        returns[agent_index, stage] = game.at_start(value)
     return returns, entropies
 
 

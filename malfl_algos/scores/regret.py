@@ -70,10 +70,8 @@ def start_values(
 ) -> tuple[float, ...]:
     """Per agent the discounted value of the start state under its reward, without entropy."""
     return tuple(
-        float(
-            soft_evaluation(game, joint_policy, index, discount=discount, temperature=0.0)[1][
-                game.start
-            ]
+        game.at_start(
+            soft_evaluation(game, joint_policy, index, discount=discount, temperature=0.0)[1]
         )
         for index in range(game.n_agents)
     )

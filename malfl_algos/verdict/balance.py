@@ -33,11 +33,11 @@ def reachable_states(game: MarkovGame) -> NDArray[np.bool_]:
     Cells on walls or behind them cannot occur. A joint state can occur if each of its local states
     can be reached from its start within its own factor.
     """
-    start = game.local_states(game.start)
+    starts = game.local_states(game.start_states)
     occurs = np.ones(1, dtype=bool)
-    for factor, local in zip(game.factors, start, strict=True):
+    for factor, local in zip(game.factors, starts.T, strict=True):
         reached = np.zeros(factor.n_local, dtype=bool)
-        frontier = np.array([local])
+        frontier = np.unique(local)
         while len(frontier):
             reached[frontier] = True
             possible = factor.successors[frontier][factor.probabilities[frontier] > 0]
@@ -92,7 +92,7 @@ def imbalance(game: MarkovGame, stages: Sequence[IntArray]) -> float:
         arrivals = expected_arrivals(game, counts)
         allowed = 0.0 if game.deterministic else 2 * np.sqrt(arrivals)
         over = np.maximum(visits - arrivals - allowed, 0)
-        over[game.start] = 0
+        over[game.start_states] = 0
         excess += float(over.sum())
         total += float(visits.sum())
     return excess / total if total else 0.0

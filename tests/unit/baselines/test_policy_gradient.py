@@ -7,12 +7,12 @@ import pytest
 import scipy.sparse as sp
 from logel_grid import WEIGHTS, Gpomdp, colour_features, logel_grid
 from scipy.special import softmax
-from tabular_env import TabularEnv
 
 from malfl_algos.baselines.policy_gradient import episodes_of, exact_gradient, gpomdp_gradient
 from malfl_algos.play import sample_stage
 from malfl_algos.soft import averaged_transition, discounted_sum, policy_transition
 from malfl_algos.testing import check_learner
+from malfl_env import TabularEnv
 from malfl_env.testing import check_parallel_env
 
 DISCOUNT = 0.9

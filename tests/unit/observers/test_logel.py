@@ -8,14 +8,13 @@ import numpy as np
 import pytest
 from logel_grid import WEIGHTS, Gpomdp, colour_features, logel_grid
 from scipy.special import log_softmax
-from tabular_env import TabularEnv
 
 from malfl_algos import LearningTrace, Stage
 from malfl_algos.baselines.policy_gradient import exact_gradient
 from malfl_algos.observers.logel import Logel
 from malfl_algos.soft import averaged_reward, averaged_transition
 from malfl_algos.testing import check_observer
-from malfl_env import grid_world_v0, markov_game
+from malfl_env import TabularEnv, grid_world_v0, markov_game
 from malfl_env.errors import InputError
 
 DISCOUNT = 0.9
