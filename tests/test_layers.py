@@ -30,7 +30,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "malfl_algos.ground_truth",
         "malfl_algos",
     ),
-    ("malfl_algos.storage", "malfl_algos.play", "malfl_algos.plugins"),
+    ("malfl_algos.storage", "malfl_algos.play", "malfl_algos.plugins", "malfl_algos.logs"),
     ("malfl_algos.learners", "malfl_algos.observers", "malfl_algos.networks"),
     ("malfl_algos.testing",),
     ("malfl_algos.experiments", "malfl_algos.work"),
@@ -41,6 +41,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 
 EXCEPTIONS: dict[tuple[str, str], str] = {
     ("malfl_algos.trace", "malfl_algos.storage.traces"): "LearningTrace.save and load, lazily",
+    ("malfl_algos.trace", "malfl_algos.logs.reading"): "LearningTrace.from_table, lazily",
     ("malfl_algos.ground_truth", "malfl_algos.storage.arrays"): "GroundTruth.save and load, lazily",
     ("malfl_env.markov_game", "malfl_env.game_files"): "MarkovGame.save and load, lazily",
     ("malfl_env.markov_game", "malfl_env.game_tables"): "MarkovGame.from_tables, lazily",

@@ -12,7 +12,7 @@ Public: the names that `malfl_algos` and `malfl_algos.contract` import from here
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
@@ -23,6 +23,7 @@ import numpy as np
 from gymnasium.spaces import Discrete, MultiDiscrete
 from numpy.typing import NDArray
 
+from malfl_algos.trace.labels import Label, check_labels
 from malfl_algos.trace.transitions import OBSERVED, Transitions, blocks, kept
 from malfl_env.checks import check_count, is_whole, shown
 from malfl_env.errors import InputError
@@ -203,6 +204,10 @@ class LearningTrace:
         n_actions: number of actions of each agent; None: as in the counts.
         spaces: observation space of each agent (Box, Discrete, MultiDiscrete or MultiBinary), for
             steps with observations.
+        states: the label of each joint state, `(n_states,)`: text, a number, true or false, or a
+            tuple of these (a state of several columns); None: states are numbers only.
+        actions: for each agent the labels of its actions, `(n_actions[i],)`; None: numbers only.
+        notes: sentences on how the trace was made from a log.
 
     Raises:
         InputError: for parts that contradict each other; the message names stage and column.
@@ -212,6 +217,9 @@ class LearningTrace:
     agents: tuple[str, ...] = None  # type: ignore[assignment]  # set in __post_init__
     n_actions: tuple[int, ...] = None  # type: ignore[assignment]
     spaces: tuple[AnySpace, ...] | None = None
+    states: tuple[Label, ...] | None = None
+    actions: tuple[tuple[Label, ...], ...] | None = None
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "stages", _entries("stages", self.stages))
@@ -231,6 +239,22 @@ class LearningTrace:
             self._check_observations(self.spaces)
         elif not self.is_tabular:
             raise InputError("a trace without counts needs the agents' observation spaces")
+        self._check_labels()
+        object.__setattr__(self, "notes", _entries("notes", self.notes))
+
+    def _check_labels(self) -> None:
+        if self.states is not None:
+            size = self.n_states if self.is_tabular else 0
+            object.__setattr__(self, "states", check_labels("states", self.states, size))
+        if self.actions is not None:
+            given = _entries("actions", self.actions)
+            if len(given) != self.n_agents:
+                raise InputError(
+                    f"actions must have labels for each of {self.n_agents} agents, got {len(given)}"
+                )
+            named = zip(self.agents, given, self.n_actions, strict=True)
+            labels = tuple(check_labels(f"actions of {agent}", own, n) for agent, own, n in named)
+            object.__setattr__(self, "actions", labels)
 
     def _check_observations(self, spaces: tuple[AnySpace, ...]) -> None:
         for agent, space in zip(self.agents, spaces, strict=True):
@@ -333,6 +357,102 @@ class LearningTrace:
             )
             stages.append(replace(stage, transitions=observed))
         return replace(self, stages=tuple(stages), spaces=(space,) * self.n_agents)
+
+    @classmethod
+    def from_table(
+        cls,
+        frame: Any,
+        *,
+        state: str | Sequence[str],
+        actions: Mapping[str, str] | None = None,
+        agent: str | None = None,
+        action: str | None = None,
+        episode: str,
+        step: str,
+        stage: str | None = None,
+        n_stages: int | None = None,
+        episodes_per_stage: int | None = None,
+        steps_per_stage: int | None = None,
+        change_points: bool = False,
+        subject: str | None = None,
+        next_state: str | Sequence[str] | None = None,
+        n_states: int | None = None,
+        n_actions: int | Mapping[str, int] | None = None,
+        terminated: str | None = None,
+        gaps: str = "error",
+    ) -> LearningTrace:
+        """Make a trace from a log: a table with one row per step, or per agent and step.
+
+        Rows may be in any order. Time is ordered by `episode` and `step` (numbers and times by
+        value, text in the order of the first rows). The next state of a step is that of its row, or
+        the state of the following row of its episode; a last step with neither is left out, and a
+        last row without actions gives the final state of its episode. `notes` of the trace say
+        what was done.
+
+        Args:
+            frame: anything with columns: a mapping of names to arrays, or a table of pandas, polars
+                or pyarrow.
+            state: the column of the joint state, or several. Whole numbers stay themselves; labels
+                and the combinations of several columns are numbered in sorted order, see `states`.
+            actions: every agent's name and the column of its action (one row per step).
+            agent, action: columns of the agent and its action (one row per agent and step).
+                Actions that are whole numbers stay themselves, labels are numbered in sorted order.
+            episode, step: columns of the episode, and of the step in it.
+            stage: column of the stage; or, instead, exactly one of the following.
+            n_stages: cut time into so many parts with about equally many steps.
+            episodes_per_stage, steps_per_stage: begin a stage after so many.
+            change_points: begin a stage where the policies change, found by the evidence.
+            subject: column of the subject. All subjects are pooled, and the time of each is cut
+                alike; see `from_subjects` for a trace of each.
+            next_state: the columns of the next state, as many as `state` has.
+            n_states: number of joint states, where they are whole numbers (default: the largest
+                that occurs + 1).
+            n_actions: number of actions, of all agents or by agent (default: those that occur).
+            terminated: column that says whether the game terminated at the step.
+            gaps: "error", or "split" to end episodes where their steps are not consecutive.
+
+        Raises:
+            InputError: naming the row (from 0) and the column: a value that is missing or not
+                allowed, a second row of a step, a gap, an agent without a row; and for options that
+                do not fit together.
+        """
+        from malfl_algos.logs.reading import trace_from_table
+
+        return trace_from_table(
+            frame,
+            state=state,
+            actions=actions,
+            agent=agent,
+            action=action,
+            episode=episode,
+            step=step,
+            stage=stage,
+            n_stages=n_stages,
+            episodes_per_stage=episodes_per_stage,
+            steps_per_stage=steps_per_stage,
+            change_points=change_points,
+            subject=subject,
+            next_state=next_state,
+            n_states=n_states,
+            n_actions=n_actions,
+            terminated=terminated,
+            gaps=gaps,
+        )
+
+    @classmethod
+    def from_subjects(cls, frame: Any, *, subject: str, **roles: Any) -> dict[str, LearningTrace]:
+        """Make a trace of each subject of a log, all with the same states and actions.
+
+        Args:
+            frame, roles: as in `from_table`.
+            subject: column of the subject.
+
+        Returns:
+            The traces by the names of the subjects, in sorted order.
+        """
+        from malfl_algos.logs.reading import traces_by_subject
+
+        return traces_by_subject(frame, subject=subject, **roles)
 
     def save(self, path: str | Path) -> None:
         """Write the trace, atomically, without pickle.

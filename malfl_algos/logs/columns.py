@@ -1,0 +1,418 @@
+"""One column of any frame: the distinct values, and which of them each row has.
+
+A frame is anything with columns: a mapping of names to arrays or lists, and the tables of pandas,
+polars and pyarrow. None of these packages is imported, except pyarrow for a column of pyarrow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from malfl_env.checks import shown
+from malfl_env.errors import InputError
+
+__all__ = ["Column", "Frame", "as_frame", "read_column", "read_columns"]
+
+MISSING = -1
+"""Code of a cell without a value."""
+_KINDS = {"i": "whole numbers", "f": "numbers", "b": "true or false", "M": "times", "O": "text"}
+
+
+@dataclass(frozen=True, eq=False)
+class Column:
+    """A column by its distinct values.
+
+    Args:
+        name: of the column.
+        values: `(n_values,)`, sorted and distinct: int64, finite float64, bool, datetime64, or an
+            object array of text.
+        codes: int `(n_rows,)`: index of the row's value, -1 for a missing value.
+        mixed: a row whose value is a number, if the column mixes numbers and text; else None. The
+            values of such a column are text.
+    """
+
+    name: str
+    values: NDArray[Any]
+    codes: NDArray[Any]
+    mixed: int | None = None
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all values are whole numbers."""
+        return self.values.dtype.kind == "i"
+
+    @property
+    def is_text(self) -> bool:
+        """Whether the values are text."""
+        return self.values.dtype.kind == "O"
+
+    @property
+    def kind(self) -> str:
+        """What the values are, for messages."""
+        return _KINDS[self.values.dtype.kind]
+
+    @property
+    def missing(self) -> NDArray[np.bool_]:
+        """Rows without a value."""
+        return np.asarray(self.codes == MISSING)
+
+    def labels(self) -> list[Any]:
+        """The distinct values as plain Python values that JSON can hold."""
+        if self.values.dtype.kind == "M":
+            return [str(value) for value in self.values]
+        return list(self.values.tolist())
+
+    def taken(self, rows: NDArray[Any]) -> Column:
+        """The column of some rows."""
+        return Column(self.name, self.values, self.codes[rows], self.mixed)
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """A table with the names of its columns and of its rows.
+
+    Args:
+        names: of the columns, in order.
+        get: the column of a name.
+        row_name: how messages name a row, by its index from 0.
+        parse: turns a column that was read as text into numbers where all its values are numbers;
+            None: the types of the columns are those of the frame.
+    """
+
+    names: tuple[str, ...]
+    get: Callable[[str], Any]
+    row_name: Callable[[int], str] = field(default=lambda index: f"row {index}")
+    parse: Callable[[str, Any], Column] | None = None
+
+
+def as_frame(frame: Any) -> Frame:
+    """A `Frame` of anything with columns.
+
+    Raises:
+        InputError: for anything else.
+    """
+    if isinstance(frame, Frame):
+        return frame
+    names = getattr(frame, "column_names", None)  # pyarrow
+    if names is None:
+        names = getattr(frame, "columns", None)  # pandas, polars
+    if names is None and isinstance(frame, Mapping):
+        names = frame.keys()
+    if names is None or isinstance(names, str) or not isinstance(names, Iterable):
+        raise InputError(
+            "frame must have columns (a mapping of names to arrays, or a table of pandas, polars "
+            f"or pyarrow), got {shown(frame)}"
+        )
+    return Frame(tuple(map(str, names)), frame.__getitem__)
+
+
+def read_column(frame: Frame, name: str, what: str) -> Column:
+    """One column of a frame.
+
+    Args:
+        frame: the table.
+        name: of the column.
+        what: what the column is for, in messages.
+
+    Raises:
+        InputError: for a column that is missing or named twice, or whose values are neither
+            numbers, text, true and false, nor times.
+    """
+    columns = read_columns(frame, name, what)
+    if len(columns) != 1:
+        raise InputError(f"{what}: column {name!r} holds lists of {len(columns)} values, not one")
+    return columns[0]
+
+
+def read_columns(frame: Frame, name: str, what: str) -> list[Column]:
+    """The columns that one column of a frame stands for: several if it holds lists.
+
+    Errors as in `read_column`; all lists must have one length.
+    """
+    if not isinstance(name, str):
+        raise InputError(f"{what} must be the name of a column, got {shown(name)}")
+    count = frame.names.count(name)
+    if count != 1:
+        fault = "there is no column" if count == 0 else f"{count} columns are named"
+        near = get_close_matches(name, frame.names, n=1)
+        hint = f", did you mean {near[0]!r}?" if near and not count else ""
+        raise InputError(
+            f"{what}: {fault} {name!r}{hint} (columns: {', '.join(map(repr, frame.names[:30]))})"
+        )
+    raw = frame.get(name)
+    if frame.parse is not None:
+        return [frame.parse(name, raw)]
+    if type(raw).__module__.split(".")[0] == "pyarrow":
+        return _of_arrow(frame, name, raw)
+    return _of_array(frame, name, _as_array(name, raw))
+
+
+def _as_array(name: str, raw: Any) -> NDArray[Any]:
+    to_numpy = getattr(raw, "to_numpy", None)
+    try:
+        array = to_numpy() if callable(to_numpy) else np.asarray(_plain(raw))
+    except ValueError:  # lists of different lengths
+        array = np.empty(len(raw), dtype=object)
+        array[:] = list(raw)
+    if not isinstance(array, np.ndarray) or array.ndim not in (1, 2):
+        raise InputError(f"column {name!r} must be (n_rows,) or (n_rows, n), got {shown(raw)}")
+    return array
+
+
+def _plain(raw: Any) -> Any:
+    """A list that NumPy must not turn into text: `[1, "a"]` stays what it is."""
+    if not isinstance(raw, (list, tuple)):
+        return raw
+    kinds = {type(value) for value in raw}
+    if kinds <= {int} or kinds <= {float} or kinds <= {bool}:
+        return raw
+    array = np.empty(len(raw), dtype=object)
+    array[:] = raw
+    return array
+
+
+def _of_array(frame: Frame, name: str, array: NDArray[Any]) -> list[Column]:
+    if array.dtype == object and array.ndim == 1:
+        array = _of_lists(frame, name, array)
+    if array.ndim == 2:
+        return [
+            _of_array(frame, f"{name}[{index}]", array[:, index])[0]
+            for index in range(array.shape[1])
+        ]
+    if array.dtype.kind in "US":
+        array = array.astype(object)
+    if array.dtype == object:
+        return [_of_objects(frame, name, array)]
+    if array.dtype.kind not in "biufM":
+        raise InputError(
+            f"column {name!r} must hold numbers, text, true and false, or times, got {array.dtype}"
+        )
+    return [of_numbers(name, array, None, frame.row_name)]
+
+
+def of_numbers(
+    name: str,
+    array: NDArray[Any],
+    missing: NDArray[np.bool_] | None,
+    row_name: Callable[[int], str],
+) -> Column:
+    """A column of numbers, booleans or times.
+
+    Args:
+        name: of the column.
+        array: `(n_rows,)`.
+        missing: `(n_rows,)`, cells without a value; None: those that are NaN or not a time.
+        row_name: names a row in messages.
+
+    Raises:
+        InputError: for infinite numbers, and whole numbers beyond 64 bits.
+    """
+    if missing is None:
+        known = array.dtype.kind in "fM"
+        missing = np.isnan(array) if known else np.zeros(len(array), dtype=bool)
+    present = array if not missing.any() else array[~missing]
+    if array.dtype.kind == "f":
+        endless = ~missing & ~np.isfinite(array)
+        if endless.any():
+            row = int(np.argmax(endless))
+            raise InputError(
+                f"{row_name(row)}, column {name!r}: {array[row]} is not a finite number"
+            )
+        whole = np.all(np.abs(present) < 2.0**53) and np.all(present == np.rint(present))
+        present = present.astype(np.int64 if whole else np.float64)
+    elif array.dtype.kind in "iu":
+        if present.size and int(present.max()) >= 2**63:
+            raise InputError(f"column {name!r}: {present.max()} is too large, at most 2**63 - 1")
+        present = present.astype(np.int64)
+    values, inverse = _distinct(present)
+    codes = inverse
+    if len(present) != len(array):
+        codes = np.full(len(array), MISSING, dtype=np.int64)
+        codes[~missing] = inverse
+    return Column(name, values, codes)
+
+
+def _distinct(present: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Sorted distinct values and their index; small whole numbers are counted, not sorted."""
+    if present.dtype == np.int64 and present.size:
+        lowest, highest = int(present.min()), int(present.max())
+        if highest - lowest <= 4 * len(present):
+            shifted = present - lowest
+            seen = np.bincount(shifted) > 0
+            place = np.cumsum(seen) - 1
+            return np.flatnonzero(seen) + lowest, place[shifted]
+    values, inverse = np.unique(present, return_inverse=True)
+    return values, np.asarray(inverse, dtype=np.int64).reshape(-1)
+
+
+def of_labels(name: str, texts: Iterable[str], codes: NDArray[Any]) -> Column:
+    """A column of text, from distinct texts in any order and the index of each row's text."""
+    given = np.array(list(texts), dtype=object)
+    values, place = np.unique(given, return_inverse=True)
+    if not len(given):
+        return Column(name, values, codes)
+    sorted_codes = np.asarray(place).reshape(-1)[codes]
+    sorted_codes[codes == MISSING] = MISSING
+    return Column(name, values, sorted_codes)
+
+
+def _of_lists(frame: Frame, name: str, array: NDArray[Any]) -> NDArray[Any]:
+    """An object array of lists of one length as an array of two axes; any other unchanged."""
+    first = next((value for value in array if value is not None), None)
+    if not isinstance(first, (list, tuple, np.ndarray)):
+        return array
+    for row, value in enumerate(array):
+        if not isinstance(value, (list, tuple, np.ndarray)) or len(value) != len(first):
+            raise InputError(
+                f"{frame.row_name(row)}, column {name!r}: {shown(value)} is not a list of "
+                f"{len(first)} values, as the first one is"
+            )
+    found = np.empty((len(array), len(first)), dtype=object)
+    for row, value in enumerate(array):
+        found[row] = value
+    return found
+
+
+def _of_objects(frame: Frame, name: str, array: NDArray[Any]) -> Column:
+    """A column of Python values; numbers among text are text, and the column is `mixed`."""
+    index: dict[Any, int] = {}
+    try:
+        codes = np.array([index.setdefault(value, len(index)) for value in array], dtype=np.int64)
+    except TypeError:
+        row, value = next((r, v) for r, v in enumerate(array) if not _hashable(v))
+        raise InputError(
+            f"{frame.row_name(row)}, column {name!r}: {shown(value)} is no number and no text"
+        ) from None
+    kinds = [_kind(value) for value in index]
+    for place, kind in enumerate(kinds):
+        if kind == "?":
+            row = int(np.argmax(codes == place))
+            raise InputError(
+                f"{frame.row_name(row)}, column {name!r}: {shown(array[row])} is no number, text, "
+                "true, false or time"
+            )
+    present = {kind for kind in kinds if kind}
+    if present <= {"i", "f"} or present in ({"b"}, {"M"}):
+        return _of_plain(frame, name, list(index), kinds, codes)
+    texts = [str(value) for value in index]
+    distinct = {text: place for place, text in enumerate(dict.fromkeys(texts))}
+    turned = np.array([distinct[t] if k else MISSING for t, k in zip(texts, kinds, strict=True)])
+    own = turned[codes]
+    unused = [text for text, kind in zip(texts, kinds, strict=True) if not kind]
+    column = of_labels(name, distinct, own)
+    column = _without_unused(column) if unused else column
+    if present == {"O"}:
+        return column
+    numbers = np.array([kind in ("i", "f") for kind in kinds])
+    return Column(name, column.values, column.codes, int(np.argmax(numbers[codes])))
+
+
+def _without_unused(column: Column) -> Column:
+    used = np.unique(column.codes[column.codes != MISSING])
+    codes = np.searchsorted(used, column.codes)
+    codes[column.codes == MISSING] = MISSING
+    return Column(column.name, column.values[used], codes, column.mixed)
+
+
+def _of_plain(
+    frame: Frame, name: str, values: list[Any], kinds: list[str], codes: NDArray[Any]
+) -> Column:
+    """A column of values of one kind; whole and real numbers are one kind."""
+    missing = np.array([not kind for kind in kinds], dtype=bool)
+    filler = next((v for v, kind in zip(values, kinds, strict=True) if kind), 0)
+    plain = [filler if gone else value for value, gone in zip(values, missing, strict=True)]
+    if kinds and "M" in kinds:
+        array = np.array([np.datetime64(value, "us") for value in plain])
+    else:
+        array = np.array(plain)
+    if array.dtype == object:
+        raise InputError(f"column {name!r}: {shown(plain[0])} is too large, at most 2**63 - 1")
+    return of_numbers(name, array[codes], missing[codes], frame.row_name)
+
+
+def _kind(value: Any) -> str:
+    """The kind of a Python value as of an array; empty for a missing value, "?" for others."""
+    if value is None or type(value).__name__ in ("NAType", "NaTType"):
+        return ""
+    if isinstance(value, (bool, np.bool_)):
+        return "b"
+    if isinstance(value, (int, np.integer)):
+        return "i"
+    if isinstance(value, (float, np.floating)):
+        return "" if value != value else "f"
+    if isinstance(value, str):
+        return "O"
+    if hasattr(value, "isoformat"):
+        return "M"
+    return "?"
+
+
+def _hashable(value: Any) -> bool:
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True
+
+
+def _of_arrow(frame: Frame, name: str, raw: Any) -> list[Column]:
+    import pyarrow
+    from pyarrow import types
+
+    chunked = raw if isinstance(raw, pyarrow.ChunkedArray) else pyarrow.chunked_array([raw])
+    kind = chunked.type
+    if types.is_dictionary(kind):
+        kind = kind.value_type
+        chunked = chunked.cast(kind)
+    if types.is_fixed_size_list(kind) or types.is_list(kind) or types.is_large_list(kind):
+        return _of_array(frame, name, _of_arrow_lists(frame, name, chunked))
+    if types.is_string(kind) or types.is_large_string(kind):
+        return [of_arrow_text(name, chunked)]
+    if types.is_decimal(kind):
+        chunked = chunked.cast(pyarrow.float64())
+    missing = chunked.is_null().to_numpy()
+    if chunked.null_count == len(chunked):
+        return [Column(name, np.array([], dtype=object), np.full(len(chunked), MISSING))]
+    if chunked.null_count:
+        chunked = chunked.fill_null(chunked.drop_null()[0])
+    array = chunked.to_numpy()
+    if array.dtype.kind == "f":
+        missing = missing | np.isnan(array)
+    if array.dtype.kind not in "biufM":
+        return _of_array(frame, name, array)
+    return [of_numbers(name, array, missing, frame.row_name)]
+
+
+def of_arrow_text(name: str, chunked: Any) -> Column:
+    """A column of pyarrow's strings."""
+    encoded = chunked.dictionary_encode().combine_chunks()
+    if hasattr(encoded, "chunks"):
+        encoded = encoded.chunk(0)
+    codes = encoded.indices.fill_null(MISSING).to_numpy(zero_copy_only=False).astype(np.int64)
+    return of_labels(name, encoded.dictionary.to_pylist(), codes)
+
+
+def _of_arrow_lists(frame: Frame, name: str, chunked: Any) -> NDArray[Any]:
+    lengths = np.array([-1 if own is None else own for own in _lengths(chunked)])
+    wrong = lengths != (lengths[0] if len(lengths) else 0)
+    if wrong.any() or (len(lengths) and lengths[0] < 1):
+        row = int(np.argmax(wrong))
+        raise InputError(
+            f"{frame.row_name(row)}, column {name!r}: all lists must have one length >= 1, this "
+            f"one has {max(lengths[row], 0)}, the first {max(lengths[0], 0)}"
+        )
+    flat = chunked.combine_chunks()
+    flat = flat.flatten() if not hasattr(flat, "chunks") else flat.chunk(0).flatten()
+    return np.asarray(flat.to_numpy(zero_copy_only=False)).reshape(len(lengths), -1)
+
+
+def _lengths(chunked: Any) -> list[Any]:
+    from pyarrow import compute
+
+    return list(compute.list_value_length(chunked).to_pylist())

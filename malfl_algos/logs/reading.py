@@ -1,0 +1,189 @@
+"""A learning trace from a table; see `LearningTrace.from_table`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from malfl_algos.logs.building import build_trace
+from malfl_algos.logs.columns import as_frame
+from malfl_algos.logs.labels import Numbered, number_actions, number_states
+from malfl_algos.logs.stages import Cut, cut_stages
+from malfl_algos.logs.steps import Rows, Steps, join_agents, joint_steps
+from malfl_algos.logs.table import Layout, Table, read_table
+from malfl_algos.storage.arrays import MANIFEST, check_array
+from malfl_algos.trace import LearningTrace
+from malfl_env.errors import InputError
+
+__all__ = ["trace_from_table", "traces_by_subject"]
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Sizes of the game that a log need not show, and what is done at gaps."""
+
+    n_states: int | None = None
+    n_actions: int | Mapping[str, int] | None = None
+    gaps: str = "error"
+
+
+@dataclass(frozen=True, eq=False)
+class _Read:
+    """The steps of a table in order, with the names of what they hold."""
+
+    steps: Steps
+    table: Table
+    states: Numbered
+    actions: tuple[Numbered, ...]
+    terminated: NDArray[np.bool_] | None
+    notes: tuple[str, ...]
+
+
+def trace_from_table(frame: Any, **roles: Any) -> LearningTrace:
+    """The trace of a table, with all subjects pooled; see `LearningTrace.from_table`."""
+    layout, cut, sizes = _split(roles)
+    read = _read(frame, layout, sizes)
+    notes = list(read.notes)
+    if read.table.subject is not None:
+        number = len(np.unique(read.steps.subject))
+        notes.append(f"{number} subjects are pooled; the time of each is cut into stages alike")
+    return _cut(read, read.steps, cut, notes)
+
+
+def traces_by_subject(frame: Any, **roles: Any) -> dict[str, LearningTrace]:
+    """A trace of each subject, all with the same numbers of states and actions."""
+    layout, cut, sizes = _split(roles)
+    if layout.subject is None:
+        raise InputError("subject must be the name of a column, got None")
+    read = _read(frame, layout, sizes)
+    assert read.table.subject is not None
+    traces = {}
+    for number, label in enumerate(read.table.subject.labels()):
+        own = read.steps.taken(np.flatnonzero(read.steps.subject == number))
+        if not len(own.state):
+            raise InputError(f"subject {label!r} has no step with a next state")
+        traces[str(label)] = _cut(read, own, cut, [*read.notes, f"subject {label} alone"])
+    return traces
+
+
+def _split(roles: Mapping[str, Any]) -> tuple[Layout, Cut, Sizes]:
+    """The arguments of `LearningTrace.from_table` by what they are about."""
+    left = dict(roles)
+    by_column = left.get("stage") is not None
+
+    def taken(names: Iterable[str]) -> dict[str, Any]:
+        return {name: left.pop(name) for name in names if name in left}
+
+    layout = Layout(**taken(own.name for own in fields(Layout))).checked()
+    cut = Cut(by_column, **taken(Cut._fields[1:])).checked()
+    return layout, cut, Sizes(**left)
+
+
+def _read(frame: Any, layout: Layout, sizes: Sizes) -> _Read:
+    table = read_table(as_frame(frame), layout)
+    _check_agents(table.agents)
+    states, following = number_states(
+        table.state, size=sizes.n_states, row_name=table.row_name, further=table.next_state
+    )
+    actions = number_actions(table.actions, sizes=sizes.n_actions, row_name=table.row_name)
+    keys, notes = table.keys()
+    names = table.names()
+    if table.agent is None:
+        rows = np.arange(table.n_rows)
+        joint = np.stack([own.codes for own in actions.values()], axis=1)
+        numbered = tuple(actions.values())
+    else:
+        fixed = [states.codes] if following is None else [states.codes, following]
+        rows, joint = join_agents(keys, table.agent, fixed, actions[""].codes, names)
+        keys = keys.taken(rows)
+        numbered = (actions[""],) * len(table.agents)
+    next_state = None if following is None else following[rows]
+    steps = joint_steps(
+        Rows(keys, states.codes[rows], joint, next_state, rows, names), gaps=sizes.gaps
+    )
+    return _Read(
+        steps,
+        table,
+        states,
+        numbered,
+        _terminated(table, steps),
+        (*_told_of_table(table), *notes, *_told_of_steps(steps)),
+    )
+
+
+def _cut(read: _Read, steps: Steps, cut: Cut, notes: Sequence[str]) -> LearningTrace:
+    sizes = tuple(own.size for own in read.actions)
+    stage, how = cut_stages(steps, cut, n_states=read.states.size, n_actions=sizes)
+    if cut.by_column and read.table.stage is not None:
+        how += f" {read.table.stage.name!r}"
+    return build_trace(
+        steps,
+        stage,
+        agents=read.table.agents,
+        states=read.states,
+        actions=read.actions,
+        terminated=None if read.terminated is None else read.terminated[steps.source],
+        notes=(*notes, f"stages: {how}"),
+    )
+
+
+def _check_agents(agents: Sequence[str]) -> None:
+    """Reject names that files of results cannot have for their arrays."""
+    for agent in agents:
+        if agent == MANIFEST:
+            raise InputError(f"an agent must not be called {MANIFEST!r}: files use that name")
+        try:
+            check_array(agent, np.zeros(1))
+        except InputError as fault:
+            raise InputError(f"agent {agent!r}: {fault}") from fault
+    if len(set(agents)) != len(agents):
+        raise InputError(f"agents must have distinct names, got {', '.join(agents)}")
+
+
+def _terminated(table: Table, steps: Steps) -> NDArray[np.bool_] | None:
+    """By row of the table: whether the game terminated at this step."""
+    column = table.terminated
+    if column is None:
+        return None
+    if column.is_text or not set(column.labels()) <= {0, 1}:
+        raise InputError(f"column {column.name!r} must be 0 or 1, or true or false")
+    present = np.append(column.values.astype(bool), False)[column.codes]
+    within = present[steps.source] & ~steps.ends
+    if within.any():
+        row = int(steps.source[np.argmax(within)])
+        raise InputError(
+            f"{table.names().place(row)}, column {column.name!r}: the game terminates there, and "
+            "its episode goes on"
+        )
+    return np.asarray(present)
+
+
+def _told_of_table(table: Table) -> list[str]:
+    notes = []
+    if table.n_empty:
+        notes.append(f"{table.n_empty} rows are empty and were left out")
+    for column in (*table.state, *table.actions.values()):
+        if column.mixed is not None:
+            row = table.row_of_text(column)
+            notes.append(
+                f"column {column.name!r} mixes numbers and text ({table.row_name(row)}: "
+                f"{column.values[column.codes[row]]}): all its values are labels"
+            )
+    return notes
+
+
+def _told_of_steps(steps: Steps) -> list[str]:
+    notes = []
+    if steps.n_last:
+        notes.append(
+            f"{steps.n_last} last steps of episodes were left out: nothing says what state followed"
+        )
+    if steps.n_final:
+        notes.append(f"{steps.n_final} rows without actions gave final states of episodes")
+    if steps.n_gaps:
+        notes.append(f"episodes were split at {steps.n_gaps} gaps")
+    return notes
