@@ -2,14 +2,15 @@
 
     python scripts/verdict_panel.py --output-dir panel
 
-plays every case of `verdict_panel_cases`, recovers the rewards with `ma-lfl-bellman` as it comes,
-asks for the verdict, and compares it with the ground truth. The numbers of finished cases are kept
+plays every case of `verdict_panel_cases`, recovers the rewards with `ma-lfl-bellman` as it comes
+(the kind `other-observer`: with another observer), asks for the verdict, and compares it with the
+ground truth. The numbers of finished cases are kept
 in `DIR/cases/*.json`, so that the command can be stopped and run again; words follow from them.
 `DIR/panel.md` and `DIR/panel.json` hold the tables.
 
 A case counts with its worse agent: the lowest Pearson r of all agents, and the worst word. A case
 is good if all agents have a Pearson r of at least 0.95 and 2-sd coverage of the mean-removed reward
-of at least 0.85, whatever is wrong with it.
+of at least 0.85 (if the observer gives error bars), whatever is wrong with it.
 """
 
 from __future__ import annotations
@@ -23,12 +24,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from verdict_panel_cases import GAMES, Case, cases, handed_over
+from verdict_panel_cases import GAMES, Case, cases, handed_over, observer_of
 from verdict_panel_learners import learn
 
 from malfl_algos import judge
 from malfl_algos.experiments.recovered_files import plain
-from malfl_algos.observers.bayesian import MaLflBellman
 from malfl_algos.storage.durable import write_json
 from malfl_algos.verdict.balance import reachable_states
 from malfl_algos.verdict.deciding import contradicted, decide
@@ -46,6 +46,7 @@ BAD_KINDS = (
     "shuffled",
     "no-rule",
     "little-data",
+    "other-observer",
 )
 
 
@@ -80,7 +81,7 @@ def judged(case: Case) -> dict[str, Any]:
     """The row of a case: numbers of the verdict, Pearson r and coverage, seconds."""
     game = GAMES[case.game][1](case.play.seed)
     given = handed_over(case, game, learn(game, case.learner, case.play))
-    observer = MaLflBellman()
+    observer = observer_of(case)
     started = time.perf_counter()
     row: dict[str, Any] = {
         "name": case.name,
@@ -100,7 +101,7 @@ def judged(case: Case) -> dict[str, Any]:
     return {
         **row,
         "pearson": min(pearson for pearson, _ in agents),
-        "coverage": min(coverage for _, coverage in agents),
+        "coverage": min(coverage for _, coverage in agents) if result.sd else None,
         "agents": {
             agent: {
                 "pearson": pearson,
@@ -126,12 +127,17 @@ def with_words(row: Mapping[str, Any]) -> dict[str, Any]:
 def _against_truth(
     game: MarkovGame, rewards: Mapping[str, Any], sd: Mapping[str, Any]
 ) -> Iterator[tuple[float, float]]:
-    """Pearson r and 2-sd coverage of the mean-removed reward, of every agent."""
+    """Pearson r and 2-sd coverage of the mean-removed reward, of every agent.
+
+    Without standard deviations the coverage is that of certain rewards, which is about 0.
+    """
     occurs = reachable_states(game)
     for index, agent in enumerate(game.agents):
-        truth, found = game.reward(index)[occurs], np.asarray(rewards[agent])[occurs]
+        truth = game.reward(index)[occurs]
+        found = np.asarray(rewards[agent]).reshape(game.n_states, -1).mean(axis=1)[occurs]
         off = np.abs((found - found.mean()) - (truth - truth.mean()))
-        coverage = float(np.mean(off <= 2 * np.asarray(sd[agent])[occurs]))
+        error_bar = np.asarray(sd[agent])[occurs] if agent in sd else 0.0
+        coverage = float(np.mean(off <= 2 * error_bar))
         constant = np.ptp(found) == 0 or np.ptp(truth) == 0
         yield (0.0 if constant else float(np.corrcoef(truth, found)[0, 1])), coverage
 
@@ -140,7 +146,7 @@ def measures(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The numbers that the verdict is held to."""
     scored = [row for row in rows if row["pearson"] is not None]
     believed = [row["pearson"] for row in scored if row["word"] == "believe"]
-    good = [row for row in scored if row["pearson"] >= GOOD and row["coverage"] >= COVERED]
+    good = [row for row in scored if _is_good(row)]
     return {
         "cases": len(rows),
         "believed": len(believed),
@@ -154,6 +160,11 @@ def measures(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             np.mean([row["word"] != "believe" for row in scored if row["pearson"] < RIGHT] or [1.0])
         ),
     }
+
+
+def _is_good(row: Mapping[str, Any]) -> bool:
+    covered = row["coverage"] is None or row["coverage"] >= COVERED
+    return bool(row["pearson"] >= GOOD and covered)
 
 
 def tables(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:

@@ -1,7 +1,7 @@
 """The cases of the panel: games, learners, amounts of data, and what is wrong with each case.
 
-Half of the kinds of games and learners (`tune`) served to choose the thresholds of the verdict, the
-other half (`report`) did not.
+The games and learners of the half `tune` served to choose the thresholds of the verdict. Those of
+the half `report` did not, but for the learners td and exact.
 """
 
 from __future__ import annotations
@@ -14,11 +14,14 @@ from zlib import crc32
 import numpy as np
 from verdict_panel_learners import Play
 
+from malfl_algos.contract import Observer
+from malfl_algos.observers.bayesian import MaLflBellman
+from malfl_algos.plugins.loading import load_observer
 from malfl_algos.trace import LearningTrace, Stage
 from malfl_env import grid_world_v0, markov_game
-from malfl_env.markov_game import Factor, MarkovGame
+from malfl_env.markov_game import Factor, MarkovGame, deterministic_game
 
-__all__ = ["GAMES", "Case", "cases", "handed_over"]
+__all__ = ["GAMES", "Case", "cases", "handed_over", "observer_of"]
 
 Half = Literal["tune", "report"]
 
@@ -33,7 +36,7 @@ class Case:
         game: a key of `GAMES`.
         learner: a key of `LEARNERS` or `Q_LEARNERS` of `verdict_panel_learners`.
         play: of the learner.
-        fault: which one of the kind's faults.
+        fault: which one of the kind's faults; for the kind `other-observer`, the observer.
     """
 
     kind: str
@@ -90,11 +93,43 @@ def _ring(seed: int) -> MarkovGame:
     return MarkovGame((3, 3), factors, 0).with_rewards(rewards)
 
 
+def _three_rings(seed: int) -> MarkovGame:
+    """Three agents on rings of three places; each moves on or stays."""
+    places = np.arange(3)
+    moves = np.stack([(places + 1) % 3, places], axis=1)[..., None]
+    factors = tuple(Factor((agent,), moves, np.ones(moves.shape)) for agent in range(3))
+    rewards = 2 * _rng("three rings", seed).standard_normal((3, 27))
+    return MarkovGame((2, 2, 2), factors, 0).with_rewards(list(rewards))
+
+
+def _maze(seed: int) -> MarkovGame:
+    """One agent in 4 x 4 cells, two of them walls; from the last cell it begins again."""
+    walls, table = ((1, 1), (2, 3)), np.zeros((16, 4), dtype=np.int64)
+    for cell in range(15):
+        for action, move in enumerate(((1, 0), (-1, 0), (0, 1), (0, -1))):
+            to = np.clip(np.add(divmod(cell, 4), move), 0, 3)
+            table[cell, action] = cell if tuple(to) in walls else to[0] * 4 + to[1]
+    rewards = 2 * _rng("maze", seed).standard_normal(16)
+    return deterministic_game(table, start=0, rewards=[rewards])
+
+
+def _alone(seed: int) -> MarkovGame:
+    """A random game of one agent: 25 states, four actions, two next states of each."""
+    rng = _rng("alone", seed)
+    successors = rng.integers(25, size=(25, 4, 2))
+    successors[:, 0, 0] = (np.arange(25) + 1) % 25
+    weights = rng.dirichlet(np.ones(2), size=(25, 4))
+    rewards = [2 * rng.standard_normal(25)]
+    return MarkovGame((4,), (Factor((0,), successors, weights),), 0).with_rewards(rewards)
+
+
 GAMES: Mapping[str, tuple[Half, Callable[[int], MarkovGame]]] = {
     "homogeneous": ("tune", lambda seed: _grid(seed, rewards="homogeneous")),
-    "heterogeneous": ("tune", lambda seed: _grid(seed, rewards="heterogeneous")),
     "slip": ("tune", lambda seed: _grid(seed, rewards="heterogeneous", slip=0.2)),
+    "2x2": ("tune", lambda seed: _grid(seed, size=2, rewards="random")),
     "foreign": ("tune", _foreign),
+    "maze": ("tune", _maze),
+    "three-rings": ("tune", _three_rings),
     "random-rewards": ("report", lambda seed: _grid(seed, size=3, rewards="random")),
     "walls": (
         "report",
@@ -106,6 +141,7 @@ GAMES: Mapping[str, tuple[Half, Callable[[int], MarkovGame]]] = {
         "report",
         lambda seed: _foreign(seed + 1000, n_states=36, deterministic=True),
     ),
+    "alone": ("report", _alone),
 }
 """The half that each game belongs to, and the game of a seed."""
 
@@ -127,6 +163,14 @@ def handed_over(case: Case, game: MarkovGame, trace: LearningTrace) -> dict[str,
     return given if change is None else {**given, **change(case, game, trace, rng)}
 
 
+def observer_of(case: Case) -> Observer:
+    """The observer of a case: `ma-lfl-bellman` as it comes, or another for a reward r(s)."""
+    if case.kind != "other-observer":
+        return MaLflBellman()
+    options = {"reward_model": "state"} if case.fault == "lfl" else {}
+    return load_observer(case.fault, **options)
+
+
 def _counted(stage: Stage) -> Stage:
     return replace(stage, transitions=None)
 
@@ -134,7 +178,8 @@ def _counted(stage: Stage) -> Stage:
 def _wrong_game(
     case: Case, game: MarkovGame, trace: LearningTrace, rng: np.random.Generator
 ) -> dict[str, Any]:
-    return {"game": _WRONG_GAMES[case.fault](game, rng).without_rewards()}
+    fault = "moved" if case.fault == "without-chance" and game.deterministic else case.fault
+    return {"game": _WRONG_GAMES[fault](game, rng).without_rewards()}
 
 
 def _with_factors(game: MarkovGame, change: Callable[[Factor], Factor]) -> MarkovGame:
@@ -273,7 +318,7 @@ _FAULTS: Mapping[str, Callable[..., dict[str, Any]]] = {
     "thinned": _thinned,
     "shuffled": _shuffled,
 }
-"""By kind. `good`, `no-rule` and `little-data` hand over everything as it is."""
+"""By kind. All other kinds hand over everything as it is."""
 
 
 def cases(half: Half) -> Iterator[Case]:
@@ -292,27 +337,31 @@ def _plan(half: Half) -> Iterator[Case]:
 
 
 def _of_game(half: Half, game: str, seed: int) -> Iterator[Case]:
-    """Good cases of every learner; faults of every kind, in turn, with the first two learners."""
+    """Two good cases of every learner; faults of every kind, in turn, with the first two learners.
+
+    Of every two cases of a kind one has the full data, the other a tenth.
+    """
     full, tenth = (Play(episode_length=length, seed=seed) for length in (1000, 100))
-    covered, foreign, each = _COVERED[half], _FOREIGN[half], _EACH[half]
-    for number, learner in enumerate(covered):
-        yield Case("good", half, game, learner, (full, tenth)[(seed + number) % 2])
+    sizes, covered, foreign = (full, tenth), _COVERED[half], _FOREIGN[half]
+    for learner in covered:
+        yield Case("good", half, game, learner, full)
+        yield Case("good", half, game, learner, tenth)
     few = (replace(tenth, episodes=30), Play(4, 10, 50, seed=seed), Play(6, 10, 50, seed=seed))
-    for number in range(each):
-        learner = covered[(seed + number) % 2]
+    for number in range(2):
+        learner = covered[(seed + number) % len(covered)]
         yield Case("little-data", half, game, learner, few[(seed + number) % len(few)])
-        yield Case("no-rule", half, game, foreign[(each * seed + number) % len(foreign)], tenth)
+        learner = foreign[(2 * seed + number) % len(foreign)]
+        yield Case("no-rule", half, game, learner, sizes[number])
     for kind, faults in _FAULTS_OF[half].items():
-        for number in range(each):
-            fault = faults[(each * seed + number) % len(faults)]
-            yield Case(kind, half, game, covered[(seed + number) % 2], tenth, fault)
+        for number in range(2):
+            fault = faults[(2 * seed + number) % len(faults)]
+            size = sizes[(seed // 2 + number) % 2]
+            yield Case(kind, half, game, covered[(seed + number) % 2], size, fault)
 
 
-_EACH: Mapping[Half, int] = {"tune": 1, "report": 2}
-"""Cases of every wrong kind in every game."""
 _COVERED: Mapping[Half, tuple[str, ...]] = {
-    "tune": ("td", "exact", "npg-0.7", "q-learning"),
-    "report": ("td", "exact", "npg-0.3", "npg-0.9", "expected-sarsa"),
+    "tune": ("td", "exact", "npg-0.7", "q-learning", "q-learning-moving"),
+    "report": ("td", "exact", "npg-0.3", "npg-0.9", "expected-sarsa", "decaying"),
 }
 _FOREIGN: Mapping[Half, tuple[str, ...]] = {
     "tune": ("static", "drift", "noise", "imitation", "changing"),
@@ -325,6 +374,7 @@ _FAULTS_OF: Mapping[Half, Mapping[str, tuple[str, ...]]] = {
         "wrong-discount": ("0.5", "0.7", "0.97"),
         "thinned": ("0.1-steps", "0.1-episodes", "0.5-episodes"),
         "shuffled": ("reversed", "shuffled"),
+        "other-observer": ("ma-lfl-state", "lfl"),
     },
     "report": {
         "wrong-game": ("moved", "without-chance", "renamed"),
@@ -332,5 +382,6 @@ _FAULTS_OF: Mapping[Half, Mapping[str, tuple[str, ...]]] = {
         "wrong-discount": ("0.3", "0.98"),
         "thinned": ("0.2-steps", "0.2-episodes"),
         "shuffled": ("shuffled", "late-first"),
+        "other-observer": ("log-policy", "lfl", "maxent-irl", "trex"),
     },
 }

@@ -250,5 +250,6 @@ Q_LEARNERS: Mapping[str, Mapping[str, Any]] = {
     "q-learning": {"algorithm": "q_learning", "policy": "frozen"},
     "q-learning-moving": {"algorithm": "q_learning", "policy": "moving"},
     "expected-sarsa": {"algorithm": "expected_sarsa", "policy": "frozen"},
+    "decaying": {"algorithm": "q_learning", "policy": "frozen", "step_size_decay": 0.6},
 }
 """Options of the learner `q-learning` of the package."""

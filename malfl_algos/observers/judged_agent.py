@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from malfl_algos.ma_lfl.choices import CONCENTRATION
 from malfl_algos.observers.judged_rows import AgentFit, AgentRows, learners_noise, rows_of
 from malfl_algos.verdict.agreement import Agreement, agreement, correlation
 from malfl_algos.verdict.halves import (
     HeldOut,
     Improvement,
+    Sums,
     determined,
     halves,
     held_out,
@@ -23,12 +25,22 @@ from malfl_algos.verdict.halves import (
     total,
 )
 
-__all__ = ["DISCOUNTS", "NEEDS_IMPROVEMENTS", "numbers_of", "numbers_of_halves"]
+__all__ = [
+    "DISCOUNTS",
+    "NEEDS_IMPROVEMENTS",
+    "climbed",
+    "deficit",
+    "numbers_of",
+    "numbers_of_halves",
+    "other_discounts",
+]
 
 FloatArray = NDArray[np.float64]
 
 DISCOUNTS = (0.5, 0.7, 0.8, 0.9, 0.95, 0.98)
 """Discounts whose evidence is compared with that of the given one."""
+FAR = (0.7, 0.95)
+"""Those of them that are always tried; others only near the best."""
 SHARED_NOISE = tuple(10.0 ** np.arange(-5, 1))
 """Noise variances tried for rules and discounts that are compared."""
 FACTORS = (0.3, 1.0, 3.0, 10.0, 30.0)
@@ -92,8 +104,14 @@ def numbers_of(
     if reward is not None:
         centre = mean(whole, prior)
         numbers["agrees_with_posterior_mean"] = correlation(compared(centre), reward)
-    numbers |= _compared(fit, scored, degrees, "discount", DISCOUNTS)
-    return numbers | _compared(fit, scored, degrees, "rule", rules)
+    discounts = other_discounts(
+        fit.settings["discount"], scored, lambda one: _evidence_under(fit, "discount", one)
+    )
+    others = {
+        rule: _evidence_under(fit, "rule", rule) for rule in rules if rule != fit.settings["rule"]
+    }
+    numbers |= deficit("discount", discounts, scored, degrees)
+    return numbers | deficit("rule", others, scored, degrees)
 
 
 def numbers_of_halves(predicted: HeldOut, agreed: Agreement) -> dict[str, float]:
@@ -115,52 +133,90 @@ def _best_evidence(
     fit: AgentFit, rows: AgentRows, learning: Sequence[FloatArray], prior: FloatArray
 ) -> float:
     """Largest log evidence over a grid of noises and priors."""
-    tried = [[factor * own + 1e-9 for own in learning] for factor in FACTORS]
-    tried += [[np.full(own.shape, noise) for own in learning] for noise in SHARED_NOISE]
-    unknown = len(prior)
-    sums = [rows.sums(one) for one in tried]
-    rough = [log_evidence(one, prior) for one in sums]
-    best = sums[int(np.argmax(rough))]
-    return max(log_evidence(best, fit.prior(unknown, factor)) for factor in PRIORS)
+    sums: dict[int, Sums] = {}
+
+    def evidence(number: int, noise: Sequence[FloatArray]) -> float:
+        sums[number] = rows.sums(noise)
+        return log_evidence(sums[number], prior)
+
+    found = climbed(
+        len(FACTORS),
+        [FACTORS.index(1.0)],
+        lambda one: evidence(one, [FACTORS[one] * own + 1e-9 for own in learning]),
+    )
+    typical = float(np.median([np.median(own) for own in learning]))
+    shared = climbed(
+        len(SHARED_NOISE),
+        [int(np.argmin(np.abs(np.log(SHARED_NOISE) - np.log(max(typical, 1e-9)))))],
+        lambda one: evidence(
+            one + len(FACTORS), [np.full(own.shape, SHARED_NOISE[one]) for own in learning]
+        ),
+    )
+    found |= {one + len(FACTORS): value for one, value in shared.items()}
+    best = sums[max(found, key=lambda one: found[one])]
+    return max(log_evidence(best, fit.prior(len(prior), factor)) for factor in PRIORS)
 
 
-def _compared(
-    fit: AgentFit, scored: float, degrees: int, name: str, choices: Sequence[Any]
-) -> dict[str, Any]:
+def climbed(
+    n_points: int, starts: Sequence[int], value: Callable[[int], float]
+) -> dict[int, float]:
+    """Values of a function of 0..n_points-1 with few peaks, up to its highest.
+
+    Returns:
+        The values at `starts`, at the neighbours of the best of them, and on while it rises.
+    """
+    found = {one: value(one) for one in starts}
+    tried = list(starts)
+    while tried:
+        best = max(found, key=lambda one: found[one])
+        tried = [one for one in (best - 1, best + 1) if 0 <= one < n_points and one not in found]
+        found |= {one: value(one) for one in tried}
+    return found
+
+
+def other_discounts(
+    own: float, scored: float, evidence: Callable[[float], float]
+) -> dict[float, float]:
+    """Log evidence of other discounts than `own`, whose evidence is `scored`, up to the best."""
+    points = sorted({*DISCOUNTS, own})
+    values = climbed(
+        len(points),
+        sorted({points.index(one) for one in (own, *FAR)}),
+        lambda one: scored if points[one] == own else evidence(points[one]),
+    )
+    return {points[one]: value for one, value in values.items() if points[one] != own}
+
+
+def _evidence_under(fit: AgentFit, name: str, choice: Any) -> float:
+    """Log evidence with another choice of a setting, the largest over noises and priors."""
+    settings = {**fit.settings, name: choice}
+    if name == "rule" and choice not in ("td", "exact"):
+        settings["improvement"] = 0.0  # such a learner chooses by q alone
+    rows = rows_of(fit, settings)
+    prior = fit.prior(rows.coefficients[0].shape[-1])
+    learning, _ = learners_noise(fit, rows, prior)
+    return _best_evidence(fit, rows, learning, prior)
+
+
+def deficit(name: str, others: Mapping[Any, float], scored: float, degrees: int) -> dict[str, Any]:
     """The best other choice of a setting by evidence, and by how much per row it is better."""
-    own = fit.settings.get(name)
-    found = {}
-    for choice in choices:
-        if choice == own:
-            continue
-        settings = {**fit.settings, name: choice}
-        if name == "rule" and choice not in ("td", "exact"):
-            settings["improvement"] = 0.0  # such a learner chooses by q alone
-        rows = rows_of(fit, settings)
-        prior = fit.prior(rows.coefficients[0].shape[-1])
-        learning, _ = learners_noise(fit, rows, prior)
-        found[choice] = _best_evidence(fit, rows, learning, prior)
-    if not found:
+    if not others:
         return {}
-    best = max(found, key=lambda choice: found[choice])
-    return {f"best_{name}": best, f"{name}_deficit": (found[best] - scored) / max(degrees, 1)}
+    best = max(others, key=lambda choice: others[choice])
+    return {f"best_{name}": best, f"{name}_deficit": (others[best] - scored) / max(degrees, 1)}
 
 
 def _no_reward(fit: AgentFit) -> float:
     """Log evidence of policies that drift: log pi_{h+1} = log pi_h + noise; the largest of all."""
     said = fit.responses()
-    changes = [
-        (after - before, doubt_before, doubt)
-        for (before, doubt_before), (after, doubt) in pairwise(said)
-    ]
+    changes = np.concatenate([after - before for (before, _), (after, _) in pairwise(said)])
+    doubts = np.concatenate([doubt for _, doubt in said[1:]])
+    before = np.minimum(np.concatenate([doubt for _, doubt in said[:-1]]), 1 / CONCENTRATION)
+    free = np.zeros((*changes.shape, 1))
 
-    def evidence(drift: float) -> float:
-        found = 0.0
-        for change, doubt_before, doubt in changes:
-            free = np.zeros((*change.shape, 1))
-            step = np.full(change.shape, drift) + np.minimum(doubt_before, 1 / 0.3)
-            sums = sums_of(Improvement(free, change, doubt, step, step))
-            found += sums.log_norm - sums.squares / 2
-        return found
+    def evidence(number: int) -> float:
+        step = DRIFTS[number] + before
+        sums = sums_of(Improvement(free, changes, doubts, step, step))
+        return sums.log_norm - sums.squares / 2
 
-    return max(map(evidence, DRIFTS))
+    return max(climbed(len(DRIFTS), [len(DRIFTS) // 2], evidence).values())

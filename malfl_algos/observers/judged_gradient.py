@@ -23,7 +23,12 @@ from malfl_algos.ma_lfl.policy_gradient import (
     coordinate_orders,
     gradient_rows,
 )
-from malfl_algos.observers.judged_agent import DISCOUNTS, NEEDS_IMPROVEMENTS, numbers_of_halves
+from malfl_algos.observers.judged_agent import (
+    NEEDS_IMPROVEMENTS,
+    deficit,
+    numbers_of_halves,
+    other_discounts,
+)
 from malfl_algos.observers.judged_rows import AgentFit
 from malfl_algos.verdict.agreement import agreement, correlation
 from malfl_algos.verdict.halves import (
@@ -72,12 +77,11 @@ def numbers_of_gradient(
     agreed = agreement(halves(parts), whole, prior, reward, compared)
     evidence, degrees = log_evidence(whole, prior), max(whole.degrees, 1)
     nothing = max(_no_reward(_parts(fit, rows, shape, noise)[1]) for noise in NOISES)
-    others = {
-        one: log_evidence(total(_parts(fit, _rows(fit, game, one), shape)[1]), prior)
-        for one in DISCOUNTS
-        if one != discount
-    }
-    best = max(others, key=lambda one: others[one])
+    others = other_discounts(
+        discount,
+        evidence,
+        lambda one: log_evidence(total(_parts(fit, _rows(fit, game, one), shape)[1]), prior),
+    )
     numbers: dict[str, Any] = {
         "rule": fit.settings["rule"],
         "discount": discount,
@@ -87,8 +91,7 @@ def numbers_of_gradient(
         "rows": whole.degrees,
         "stage_noises_spread": 1.0,
         "identified": determined(whole, prior) / max(n_seen - 1, 1),
-        "best_discount": best,
-        "discount_deficit": (others[best] - evidence) / degrees,
+        **deficit("discount", others, evidence, degrees),
     }
     if reward is not None:
         numbers["agrees_with_posterior_mean"] = correlation(compared(mean(whole, prior)), reward)

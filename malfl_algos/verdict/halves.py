@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
-from scipy.stats import chi2
+from scipy.special import chdtrc
 
 __all__ = [
     "HeldOut",
@@ -178,7 +178,7 @@ def held_out(
     )
     degrees = both[0].degrees + both[1].degrees
     misfit = errors / max(degrees + spread, 1)
-    p_value = float(chi2.sf(misfit * degrees, max(degrees, 1)))
+    p_value = float(chdtrc(max(degrees, 1), misfit * degrees))
     return HeldOut(_explained(rows, means), misfit, p_value)
 
 
