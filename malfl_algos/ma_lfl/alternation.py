@@ -9,7 +9,7 @@ prediction together, weighted by their variances, and fits the reward again.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -82,6 +82,7 @@ def alternate(
     stagewise: StageKind = "same",
     measured: bool = False,
     choice: Choice = "soft",
+    gives_up: Callable[[int, float], bool] | None = None,
 ) -> list[AgentFit]:
     """Fit every agent's reward. All agents share each iteration, since the policies of one agent
     enter the learner models of the others.
@@ -104,6 +105,8 @@ def alternate(
             factors would gain, for `same`.
         choice: how the learners choose actions: `soft`, or epsilon-`greedy` with retained 0; see
             `malfl_algos.ma_lfl.greedy`.
+        gives_up: whether to stop after an iteration, from its number, 1 for the first, and the log
+            evidence of all agents; None: never.
 
     Returns:
         One fit per agent.
@@ -117,7 +120,7 @@ def alternate(
     ]
     states: list[_State | None] = [None] * n_agents
     converged = [False] * n_agents
-    for _ in range(passes):
+    for number in range(1, passes + 1):
         before, models_before = list(states), list(models)
         for index in range(n_agents):
             states[index] = _pass(
@@ -149,7 +152,7 @@ def alternate(
             converged = [True] * n_agents  # another iteration would change nothing
         else:
             converged = [_converged(b, s) for b, s in zip(before, states, strict=True)]
-        if all(converged):
+        if all(converged) or (gives_up is not None and gives_up(number, _log_evidence(states))):
             break
     return [
         AgentFit(s.posterior, policies[i], models[i], s.number, converged[i], open_scale(s.epsilon))
@@ -306,6 +309,10 @@ def _converged(before: _State | None, now: _State | None) -> bool:
     if before is None or now is None:
         return False
     return now.posterior.distance(now.posterior.mean - before.posterior.mean) < CONVERGED
+
+
+def _log_evidence(states: Sequence[_State | None]) -> float:
+    return sum(one.posterior.evidence.log_evidence or 0.0 for one in states if one is not None)
 
 
 def _noisy(state: _State | None) -> bool:

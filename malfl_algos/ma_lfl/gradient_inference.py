@@ -172,7 +172,9 @@ def _infer(
         value -= np.log(np.diag(factor)).sum() + side[:, -1] @ solved[:, -1] / 2
         value -= len(side) * np.log(2 * np.pi) / 2
     precision = (precision + precision.T) / 2
-    upper = scipy.linalg.cholesky(precision, lower=True)
+    upper, fault = dpotrf(precision, lower=1)
+    if fault:
+        return None
     mean = scipy.linalg.cho_solve((upper, True), moment)
     value += moment @ mean / 2 - np.log(np.diag(upper)).sum()
     posterior = scipy.linalg.cho_solve((upper, True), np.eye(len(mean)))

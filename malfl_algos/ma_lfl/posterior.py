@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
+from scipy.linalg.lapack import dpttrf, dsytrd, dsytrd_lwork
 from scipy.optimize import minimize_scalar
 
 from malfl_algos.ma_lfl.improvement import step_of
@@ -161,43 +162,76 @@ def cholesky(precision: FloatArray, *, lower: bool) -> FloatArray:
     try:
         return np.asarray(scipy.linalg.cholesky(precision, lower=lower))
     except scipy.linalg.LinAlgError:
-        largest = float(np.diag(precision).max())
-        raise InputError(
-            "the posterior cannot be computed in double precision: its precision matrix has "
-            f"entries up to {largest:.1e} and is not positive definite after rounding; the "
-            "temperature is too small, or the targets are too large, for these data"
-        ) from None
+        raise _indefinite(float(np.diag(precision).max())) from None
+
+
+def _indefinite(largest: float) -> InputError:
+    return InputError(
+        "the posterior cannot be computed in double precision: its precision matrix has "
+        f"entries up to {largest:.1e} and is not positive definite after rounding; the "
+        "temperature is too small, or the targets are too large, for these data"
+    )
 
 
 def evidence_of(normal: Normal, rows: Rows) -> Callable[[float], float]:
     """Log evidence as a function of the log of the prior variance.
 
-    If `prior` has no null space, one eigendecomposition of the information serves every variance.
+    One reduction of the information to a tridiagonal matrix serves every prior variance. The mean,
+    whose prior variance is fixed, is integrated out before.
     """
-    prior, of_mean, unit = rows.prior, mean_precision(rows), rows.temperature**2
-    free = round(len(prior) - float(np.trace(prior)))
-    if free == 0:
-        values, vectors = scipy.linalg.eigh(normal.information)
-        along = vectors.T @ normal.moment
-        values = np.maximum(values, 0)
+    information, moment, squares = normal.information, normal.moment, normal.squares
+    constant = 0.0
+    of_mean = 1 - np.diag(rows.prior)
+    if of_mean.sum() > 0.5:
+        largest = int(of_mean.argmax())
+        level = np.eye(len(of_mean))[largest] - rows.prior[:, largest]
+        information, moment = _reflected(information, moment, level)
+        variance = MEAN_VARIANCE * rows.temperature**2
+        pivot, beside = information[0, 0] + 1 / variance, information[1:, 0]
+        constant = moment[0] ** 2 / pivot - np.log(pivot * variance)
+        information = information[1:, 1:] - np.outer(beside, beside / pivot)
+        moment = moment[1:] - beside * (moment[0] / pivot)
+    gain = moment @ moment
+    # with the moment along the first axis, which the reduction keeps, the last pivot of the
+    # reversed matrix is the inverse of the only entry of its inverse that is needed
+    diagonal, beside = _tridiagonal(_reflected(information, moment, moment)[0])
 
-        def evidence(log_variance: float) -> float:
-            precision = values + np.exp(-log_variance)
-            gain = (along**2 / precision).sum() - normal.squares
-            return float(
-                normal.log_norm + (gain - np.log(precision).sum() - len(values) * log_variance) / 2
-            )
-    else:
-
-        def evidence(log_variance: float) -> float:
-            precision = normal.information + of_mean + prior * np.exp(-log_variance)
-            factor = cholesky(precision, lower=True)
-            along = scipy.linalg.solve_triangular(factor, normal.moment, lower=True)
-            spread = 2 * np.log(np.diag(factor)).sum()
-            spread += (len(prior) - free) * log_variance + free * np.log(MEAN_VARIANCE * unit)
-            return float(normal.log_norm + (along @ along - normal.squares - spread) / 2)
+    def evidence(log_variance: float) -> float:
+        explained, spread = 0.0, 0.0
+        if len(diagonal):
+            pivots, _, fault = dpttrf(diagonal + np.exp(-log_variance), beside)
+            if fault:
+                raise _indefinite(float(diagonal.max()))
+            spread = np.log(pivots).sum() + len(pivots) * log_variance
+            explained = gain / pivots[-1]
+        return float(normal.log_norm + (explained + constant - squares - spread) / 2)
 
     return evidence
+
+
+def _reflected(
+    matrix: FloatArray, vector: FloatArray, axis: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Matrix and vector after the reflection that turns `axis` into the first axis."""
+    size = float(np.linalg.norm(axis))
+    if size == 0:
+        return matrix, vector
+    normal = axis / size
+    normal[0] += np.copysign(1.0, normal[0])
+    normal *= np.sqrt(2 / (normal @ normal))
+    turned = matrix @ normal
+    turned -= normal @ turned / 2 * normal
+    beside = np.outer(normal, turned)
+    return matrix - beside - beside.T, vector - normal * (normal @ vector)
+
+
+def _tridiagonal(matrix: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Diagonal and off-diagonal of a similar tridiagonal matrix, in reverse order."""
+    if len(matrix) < 2:
+        return np.diag(matrix).copy(), np.zeros(1)
+    work = int(dsytrd_lwork(len(matrix), lower=1)[0])
+    _, diagonal, beside, _, _ = dsytrd(matrix, lower=1, lwork=work)
+    return diagonal[::-1].copy(), beside[::-1].copy()
 
 
 def best_prior(normal: Normal, rows: Rows) -> tuple[float, float]:

@@ -22,6 +22,7 @@ from malfl_algos.ma_lfl.cut_stages import of_stages
 from malfl_algos.ma_lfl.gradient_fit import fit_policy_gradient
 from malfl_algos.ma_lfl.learner_models import LearnerModel
 from malfl_algos.ma_lfl.posterior import Given
+from malfl_algos.ma_lfl.race import Race, Runner
 from malfl_algos.ma_lfl.reward_models import (
     RewardModel,
     count_unknowns,
@@ -195,7 +196,11 @@ class BayesianObserver(ABC):
         stages = stage_arrays(trace)
 
         def fits(
-            settings: Settings, *, search: bool, stagewise: StageKind = "same"
+            settings: Settings,
+            *,
+            search: bool,
+            stagewise: StageKind = "same",
+            runner: Runner | None = None,
         ) -> list[AgentFit]:
             shared = {"reward_model": base, "temperature": unit, **settings}
             used = stages[:SEARCH_STAGES] if search else stages
@@ -228,18 +233,24 @@ class BayesianObserver(ABC):
                 stagewise=stagewise,
                 choice=choice_of(settings["rule"]),
                 measured=len(used) == trace.n_stages and parts is None,
+                gives_up=None if parts is not None or runner is None else runner.gives_up,
             )
             if parts is None:
                 return found
             return [of_stages(one, index, used, parts) for index, one in enumerate(found)]
 
         left: dict[tuple[Any, ...], float] = {}
+        race = Race()
 
         def evidence(settings: Settings) -> float:
-            found = fits(settings, search=True)
+            name = _key({**settings, "improvement": None})
+            runner = Runner(race, name, searched=settings["improvement"] is None)
+            soft = settings["rule"] != GRADIENT and choice_of(settings["rule"]) == "soft"
+            found = fits(settings, search=True, runner=runner if soft else None)
             if self.needs_game:
                 left[_key(settings)] = max(unexplained(one, temperature=unit) for one in found)
-            return _evidence(found) + self._log_prior(settings["rule"])
+            value = _evidence(found)
+            return (runner.scored(value) if soft else value) + self._log_prior(settings["rule"])
 
         done: dict[tuple[Any, ...], list[AgentFit]] = {}
 
