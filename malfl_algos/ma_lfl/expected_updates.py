@@ -132,9 +132,9 @@ class ExpectedQ:
         """Variance of a sampled target, times beta / (2 - beta) for averaging over visits.
 
         If the policy moves, it is divided by the number of times that the noise is drawn anew in a
-        stage, since an average over the stage is seen. 0 for epsilon-greedy policies.
+        stage, since an average over the stage is seen. 0 for epsilon-greedy policies that move.
         """
-        if self.greedy:
+        if self.greedy and self.moving:
             return np.zeros(q.shape)
         known = [end.variance for end in self._ends(stages, joint_policies, agent_index, reward, 1)]
         if not self.moving:

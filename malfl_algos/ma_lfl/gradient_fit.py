@@ -90,7 +90,8 @@ def fit_policy_gradient(
         for own, known in zip(counts, known_policies, strict=True)
     ]
     priors = [
-        reward_prior(game, own, model, n) for own, n in zip(features, game.n_actions, strict=True)
+        reward_prior(game, own, model, n, game.n_states)
+        for own, n in zip(features, game.n_actions, strict=True)
     ]
     last: list[GradientPosterior | None] = [None] * game.n_agents
     chosen: list[Logits | None] = [None] * game.n_agents
@@ -181,12 +182,17 @@ def _rows(
 
 
 def reward_prior(
-    game: MarkovGame, features: FloatArray | None, model: RewardModel, n_actions: int
+    game: MarkovGame | None,
+    features: FloatArray | None,
+    model: RewardModel,
+    n_actions: int,
+    n_states: int,
 ) -> RewardPrior:
-    """The prior of an agent's unknowns."""
+    """The prior of an agent's unknowns; without a game, states have no coordinates."""
     if features is not None:
         return prior_of_weights(features)
-    coordinates = game.observation(np.arange(game.n_states))
+    states = np.arange(n_states)
+    coordinates = states[:, None] if game is None else game.observation(states)
     return prior_of_states(coordinates, per_state=1 if model == "state" else n_actions)
 
 

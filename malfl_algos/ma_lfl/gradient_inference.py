@@ -143,7 +143,9 @@ def _infer(
     precision.
     """
     covariance, slopes = prior.covariance(settings.prior)
-    root = scipy.linalg.cholesky(covariance, lower=True)
+    root, fault = dpotrf(covariance, lower=1)
+    if fault:
+        return None
     prior_precision = scipy.linalg.cho_solve((root, True), np.eye(len(covariance)))
     precision, moment = prior_precision.copy(), np.zeros(len(covariance))
     value = -np.log(np.diag(root)).sum()

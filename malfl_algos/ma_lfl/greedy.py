@@ -32,6 +32,7 @@ __all__ = [
     "exploration",
     "greedy_log_likelihood",
     "greedy_response",
+    "likeliest_greedy",
 ]
 
 FloatArray = NDArray[np.float64]
@@ -138,6 +139,33 @@ def greedy_response(
         if moved < 1e-7:
             break
     return _expanded(x, counts, epsilon, temperature=temperature, moving=moving)
+
+
+def likeliest_greedy(
+    counts: FloatArray, epsilon: FloatArray
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Which actions were greedy in stages with a frozen policy, while nothing is known of q.
+
+    Args:
+        counts: `(n_stages, n_states, n_actions)`.
+        epsilon: first estimate, `(n_stages,)`.
+
+    Returns:
+        For each action the log probability of the state's counts, without their orders, if it is
+        greedy, shape of `counts`; the policies; and epsilon.
+    """
+    flat = np.zeros(counts.shape)
+    plays = flat
+    for _ in range(ITERATIONS):
+        before = epsilon
+        plays, epsilon = _expected_plays(flat, counts, epsilon, moving=False)
+        if np.abs(epsilon - before).max(initial=0.0) < 1e-7:
+            break
+    rate = epsilon[:, None, None]
+    n_actions = counts.shape[-1]
+    seen = counts.sum(axis=-1, keepdims=True) > 0
+    policy = (1 - rate) * np.where(seen, plays, 1 / n_actions) + rate / n_actions
+    return _if_greedy(counts, rate), policy, epsilon
 
 
 def _if_greedy(counts: FloatArray, epsilon: FloatArray) -> FloatArray:

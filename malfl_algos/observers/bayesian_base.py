@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 
 from malfl_algos.contract import API_VERSION, Problem, RecoveredRewards
 from malfl_algos.ma_lfl.alternation import AgentFit, alternate, unexplained
-from malfl_algos.ma_lfl.carried_rules import choice_of, follows_q
+from malfl_algos.ma_lfl.carried_rules import choice_of, follows_q, frozen_greedy
 from malfl_algos.ma_lfl.cut_stages import of_stages
-from malfl_algos.ma_lfl.gradient_fit import fit_policy_gradient
-from malfl_algos.ma_lfl.learner_models import LearnerModel
+from malfl_algos.ma_lfl.gradient_fit import fit_policy_gradient, reward_prior
+from malfl_algos.ma_lfl.greedy_fit import fit_greedy, small_enough
+from malfl_algos.ma_lfl.learner_models import LearnerModel, LinearisedModel
 from malfl_algos.ma_lfl.posterior import Given
 from malfl_algos.ma_lfl.race import Race, Runner
 from malfl_algos.ma_lfl.reward_models import (
@@ -208,16 +209,9 @@ class BayesianObserver(ABC):
                 known[agent][: len(used)] if agent in known else None for agent in trace.agents
             ]
             passes = self._passes(settings, search=search)
-            if settings["rule"] == GRADIENT:
-                assert game is not None
-                return fit_policy_gradient(
-                    used,
-                    game,
-                    base,
-                    discount=settings["discount"],
-                    known_policies=knowing,
-                    features=maps,
-                    passes=passes,
+            if self._has_smooth_prior(settings["rule"], trace, base, maps):
+                return self._fits_with_smooth_prior(
+                    used, game, shared, base, maps, known_policies=knowing, passes=passes
                 )
             parts = self._parts(used, settings, search=search)
             found = alternate(
@@ -292,6 +286,52 @@ class BayesianObserver(ABC):
         return recovered_rewards(
             trace, final, base, maps, chosen, temperature=unit, covariance=self.covariance
         )
+
+    def _has_smooth_prior(
+        self,
+        rule: str,
+        trace: LearningTrace,
+        base: RewardModel,
+        maps: Sequence[FloatArray | None],
+    ) -> bool:
+        """Whether `alternate` does not fit the rewards of learners of this rule."""
+        if not frozen_greedy(rule) or base == "joint" or self._given() is not None:
+            return rule == GRADIENT
+        n_actions = max(trace.n_actions)
+        n_unknowns = count_unknowns(base, trace.n_states, trace.n_actions)
+        n_formed = max(n_unknowns if own is None else own.shape[1] for own in maps)
+        return small_enough((trace.n_stages, trace.n_states, n_actions), n_formed)
+
+    def _fits_with_smooth_prior(
+        self,
+        stages: Sequence[StageArrays],
+        game: MarkovGame | None,
+        settings: Settings,
+        base: RewardModel,
+        maps: Sequence[FloatArray | None],
+        *,
+        known_policies: Sequence[FloatArray | None],
+        passes: int,
+    ) -> list[AgentFit]:
+        """The fits of rules whose data say little about single reward values."""
+        shared: dict[str, Any] = {
+            "known_policies": known_policies,
+            "features": maps,
+            "passes": passes,
+        }
+        if settings["rule"] == GRADIENT:
+            assert game is not None
+            discount = settings["discount"]
+            return fit_policy_gradient(stages, game, base, discount=discount, **shared)
+        n_states, *n_actions = stages[0].joint_counts.shape
+        priors = [
+            reward_prior(game, own, base, n, n_states)
+            for own, n in zip(maps, n_actions, strict=True)
+        ]
+        model = self._model(game, settings)
+        assert isinstance(model, LinearisedModel)
+        models = [model] * len(n_actions)
+        return fit_greedy(stages, models, priors, temperature=settings["temperature"], **shared)
 
     def _dynamics(
         self, trace: LearningTrace, game: MarkovGame | None

@@ -100,7 +100,7 @@ def numbers_of_gradient(
 
 def _prior_precision(fit: AgentFit, game: MarkovGame, rows: Sequence[GradientRows]) -> FloatArray:
     n_actions = fit.policies[fit.index].shape[-1]
-    prior = reward_prior(game, fit.features, fit.settings["reward_model"], n_actions)
+    prior = reward_prior(game, fit.features, fit.settings["reward_model"], n_actions, game.n_states)
     if fit.features is None:
         prior = replace(prior, hidden=hidden_rewards(rows))
     chosen = fit.settings["prior"]

@@ -42,7 +42,8 @@ settings.
 class MaLflReplay(BayesianObserver):
     """Recover rewards from all transitions in order, by replaying the learners' updates.
 
-    The game is not used, so it may be None.
+    The game may be None. It is used only for the coordinates of the states, which the prior of
+    greedy learners needs.
 
     Args:
         reward_model: `state` r(s), `own_action` r(s, a^i), `joint` r(s, a^1..a^n), or `features`.
@@ -73,7 +74,8 @@ class MaLflReplay(BayesianObserver):
         choice: how such learners choose actions: `soft`, by a softmax of q at the temperature;
             `greedy`, the action of greatest q but for a share epsilon, which is estimated;
             `auto`: chosen by the evidence, without greedy policies that move, which take long: give
-            bootstrap, policy and choice for them.
+            bootstrap, policy and choice for them. The prior of greedy learners whose policy is
+            frozen is smooth in the coordinates of the state as far as the evidence asks for it.
         step_size: step size beta of the learners; null: chosen by the evidence.
         step_size_decay: the power w in beta_k = step_size / k^w at the k-th update of a state and
             action, in a stage or, for learners that carry q over, in all stages; null: chosen by

@@ -160,3 +160,22 @@ def test_evidence_finds_how_actions_are_chosen(policy, words, choice):
     if choice == "greedy":
         assert said["epsilon"][0] is None
         assert np.all(np.diff(said["epsilon"][1:]) < 0)
+
+
+@pytest.mark.slow
+def test_the_unit_of_frozen_greedy_rewards_is_the_temperature():
+    env = grid_world_v0.parallel_env(rewards="heterogeneous")
+    game = markov_game(env)
+    learner = QLearning(
+        discount=0.9, temperature=2.0, choice="epsilon_greedy", episodes=100, episode_length=300
+    )
+    stages = list(learner.learn(env, n_stages=5, rng=np.random.default_rng(8)))
+    trace = LearningTrace(tuple(stage.observed for stage in stages))
+    observer = MaLflBellman(learner="q-learning", policy="frozen", choice="greedy", passes=2)
+    one, other = (
+        observer.recover(trace, game=game, discount=0.9, temperature=t) for t in (2.0, 6.0)
+    )
+    reward = one.rewards["agent_0"]
+    np.testing.assert_allclose(other.rewards["agent_0"], 3 * reward, rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(other.sd["agent_0"], 3 * one.sd["agent_0"], rtol=1e-6)
+    assert np.corrcoef(reward, game.reward(0))[0, 1] > 0.8
