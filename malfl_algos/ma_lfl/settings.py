@@ -4,7 +4,7 @@ discount, learner's rule, rule of improvement and step size are chosen by eviden
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import prod
 from typing import Any, Literal
 
@@ -25,6 +25,7 @@ __all__ = [
     "check_solver",
     "choose_settings",
     "choose_solver",
+    "prior_log_odds",
 ]
 
 FloatArray = NDArray[np.float64]
@@ -69,6 +70,14 @@ RETAINING_MARGIN = 20.0
 """Learners are taken to keep a share rho > 0 of their log policy only if that raises the log
 evidence by more than this: soft policy iteration, rho = 0, is likely beforehand.
 """
+
+
+def prior_log_odds(settings: Mapping[str, Any]) -> float:
+    """Log odds of a rule against soft policy iteration before the data are seen, as the margins of
+    the search state them.
+    """
+    odds = -CARRIED_MARGIN if follows_q(settings["rule"]) else 0.0
+    return odds - (0.0 if settings["improvement"] == 0 else RETAINING_MARGIN)
 
 
 def choose_solver(wanted: str, n_unknowns: int, *, given: bool) -> Solver:

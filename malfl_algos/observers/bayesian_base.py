@@ -30,6 +30,7 @@ from malfl_algos.ma_lfl.reward_models import (
     feature_maps,
     with_intercept,
 )
+from malfl_algos.ma_lfl.rule_averaging import close_rivals, decided
 from malfl_algos.ma_lfl.settings import (
     GRADIENT,
     LINEARISED_PASSES,
@@ -235,6 +236,7 @@ class BayesianObserver(ABC):
 
         left: dict[tuple[Any, ...], float] = {}
         race = Race()
+        tried: list[tuple[Settings, float]] = []
 
         def evidence(settings: Settings) -> float:
             name = _key({**settings, "improvement": None})
@@ -243,8 +245,10 @@ class BayesianObserver(ABC):
             found = fits(settings, search=True, runner=runner if soft else None)
             if self.needs_game:
                 left[_key(settings)] = max(unexplained(one, temperature=unit) for one in found)
-            value = _evidence(found)
-            return (runner.scored(value) if soft else value) + self._log_prior(settings["rule"])
+            value = runner.scored(_evidence(found)) if soft else _evidence(found)
+            value += self._log_prior(settings["rule"])
+            tried.append((dict(settings), value))
+            return value
 
         done: dict[tuple[Any, ...], list[AgentFit]] = {}
 
@@ -271,12 +275,19 @@ class BayesianObserver(ABC):
                 step_size_decay=self.step_size_decay,
                 **by_noise,
             )
-            final, by_stages = self._by_stages(partial(whole, settings))
-        searches.update(by_stages)
+            by_stages: dict[tuple[Any, ...], dict[str, Any]] = {}
+            settings, final, weights = decided(
+                [settings, *close_rivals(tried, settings)],
+                lambda own: self._by_stages(
+                    partial(whole, own), by_stages.setdefault(_key(own), {})
+                ),
+            )
+        searches.update(by_stages[_key(settings)])
         chosen = {
             "reward_model": self.reward_model,
             **settings,
             "searches": searches,
+            "rule_weights": weights,
             "rules_left_out": left_out,
             "solver": solver,
             "unit": "temperature" if problem.temperature is None else "given",
@@ -373,19 +384,18 @@ class BayesianObserver(ABC):
         return Given(self.noise_variance, self.noise_scale, self.prior_variance)
 
     def _by_stages(
-        self, whole: Callable[[StageKind], list[AgentFit]]
-    ) -> tuple[list[AgentFit], dict[str, Any]]:
-        """The fits with what differs from stage to stage, and what was tried, as an
-        entry of the searches."""
+        self, whole: Callable[[StageKind], list[AgentFit]], searches: dict[str, Any]
+    ) -> list[AgentFit]:
+        """The fits with what differs from stage to stage; what was tried enters the searches."""
         if self.stages != "auto":
-            return whole(self.stages), {}
+            return whole(self.stages)
         same = whole("same")
         gain = sum(one.posterior.evidence.gain or 0.0 for one in same)
         if self._given() is not None or gain <= STAGE_MARGIN:
-            return same, {}
+            return same
         both = whole("both")
-        tried = {"same": _evidence(same), "both": _evidence(both)}
-        return (both if tried["both"] > tried["same"] else same), {"stages": tried}
+        searches["stages"] = tried = {"same": _evidence(same), "both": _evidence(both)}
+        return both if tried["both"] > tried["same"] else same
 
     def _improvement(self, trace: LearningTrace) -> float | None:
         """rho, or None if it is to be chosen. One improvement alone does not show what was kept."""
