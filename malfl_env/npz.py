@@ -94,20 +94,23 @@ def check_manifest(path: Path, manifest: Mapping[str, Any], kind: str, *, versio
         )
 
 
-def read_npz(path: Path, *, only: Collection[str] | None = None) -> dict[str, NDArray[Any]]:
+def read_npz(
+    path: Path, *, only: Collection[str] | None = None, text: bool = False
+) -> dict[str, NDArray[Any]]:
     """The arrays of an npz archive, in native byte order and C order.
 
     Args:
         path: of the archive.
         only: names of the arrays to read; None: all.
+        text: whether arrays of text are allowed besides the manifest.
 
     Raises:
         InputError: if the file is missing, truncated or damaged, holds arrays that are not plain
-            numbers (except the manifest), declares wrong sizes, or needs more memory than the
+            numbers (except text), declares wrong sizes, or needs more memory than the
             limit: `malfl_env.checks.MAX_TABLE_BYTES` for one array, twice as much for all together.
             The message names the file.
     """
-    return _opened(path, only, content=True)
+    return _opened(path, only, content=True, text=text)
 
 
 def array_names(path: Path) -> tuple[str, ...]:
@@ -126,14 +129,16 @@ def check_array(name: str, array: NDArray[Any]) -> None:
     _check_dtype(name, array.dtype)
 
 
-def _opened(path: Path, only: Collection[str] | None, *, content: bool) -> dict[str, NDArray[Any]]:
+def _opened(
+    path: Path, only: Collection[str] | None, *, content: bool, text: bool = False
+) -> dict[str, NDArray[Any]]:
     try:
         with zipfile.ZipFile(path) as archive:
             members = _members(archive.infolist())
             if not content:
                 return {name: np.empty(0) for name in members}
             return {
-                name: _read_member(archive, name, info)
+                name: _read_member(archive, name, info, text=text)
                 for name, info in members.items()
                 if only is None or name in only
             }
@@ -182,10 +187,13 @@ def _members(infos: Sequence[zipfile.ZipInfo]) -> dict[str, zipfile.ZipInfo]:
     return members
 
 
-def _read_member(archive: zipfile.ZipFile, name: str, info: zipfile.ZipInfo) -> NDArray[Any]:
+def _read_member(
+    archive: zipfile.ZipFile, name: str, info: zipfile.ZipInfo, *, text: bool
+) -> NDArray[Any]:
     with archive.open(info) as stream:
         shape, _, dtype = read_header(stream)
-        _check_dtype(name, dtype)
+        if not (text and dtype.kind == "U"):
+            _check_dtype(name, dtype)
         if not all(type(size) is int and size >= 0 for size in shape):
             raise InputError(f"{name!r} has the shape {shape}")
         n_bytes, left = prod(shape) * dtype.itemsize, info.file_size - stream.tell()

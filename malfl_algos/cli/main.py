@@ -20,7 +20,13 @@ from importlib.util import find_spec
 from types import FrameType
 from typing import Any, NoReturn
 
-from malfl_algos.cli import check, experiments, plugins, traces  # noqa: F401  (they add to the table)
+from malfl_algos.cli import (  # noqa: F401  (they add to the table)
+    check,
+    experiments,
+    imports,
+    plugins,
+    traces,
+)
 from malfl_algos.cli.table import COMMANDS, log, tell
 from malfl_algos.plugins.loading import PluginError, PluginFault
 from malfl_algos.plugins.options import suggestion

@@ -165,7 +165,7 @@ def _terminated(table: Table, steps: Steps) -> NDArray[np.bool_] | None:
 def _told_of_table(table: Table) -> list[str]:
     notes = []
     if table.n_empty:
-        notes.append(f"{table.n_empty} rows are empty and were left out")
+        notes.append(f"empty rows, left out: {table.n_empty}")
     for column in (*table.state, *table.actions.values()):
         if column.mixed is not None:
             row = table.row_of_text(column)
@@ -180,10 +180,10 @@ def _told_of_steps(steps: Steps) -> list[str]:
     notes = []
     if steps.n_last:
         notes.append(
-            f"{steps.n_last} last steps of episodes were left out: nothing says what state followed"
+            f"last steps of episodes whose next state is unknown, left out: {steps.n_last}"
         )
     if steps.n_final:
-        notes.append(f"{steps.n_final} rows without actions gave final states of episodes")
+        notes.append(f"rows without actions, used as final states of episodes: {steps.n_final}")
     if steps.n_gaps:
-        notes.append(f"episodes were split at {steps.n_gaps} gaps")
+        notes.append(f"gaps at which episodes were split: {steps.n_gaps}")
     return notes

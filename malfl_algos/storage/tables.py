@@ -29,6 +29,7 @@ from malfl_algos.storage.durable import partial_file, partial_folder, write_byte
 from malfl_algos.storage.origins import stage_hashes
 from malfl_algos.storage.trace_folders import CHUNK_STEPS
 from malfl_algos.trace import LearningTrace
+from malfl_algos.trace.labels import labels_to_json
 from malfl_algos.trace.transitions import Transitions, blocks
 from malfl_env.errors import InputError
 from malfl_env.spaces import space_to_json
@@ -82,7 +83,8 @@ def export_parquet(trace: LearningTrace, path: str | Path) -> None:
     an episode), `episode_end`, `terminated`, per agent `action/<id>`, `observation/<id>` and
     `next_observation/<id>` (fixed-size lists, row-major, if observations are arrays), and `state`,
     `next_state` if the trace has them. The table's metadata holds the agents, their numbers of
-    actions and their observation spaces as JSON under `malfl`.
+    actions and their observation spaces as JSON under `malfl`, and what else `malfl import` needs
+    to restore the trace.
 
     Raises:
         ModuleNotFoundError: if pyarrow is missing; the message says how to install it.
@@ -92,12 +94,7 @@ def export_parquet(trace: LearningTrace, path: str | Path) -> None:
     parquet = _module("pyarrow.parquet")
     target = _new(path)
     partial = partial_file(target)
-    about = {
-        "agents": list(trace.agents),
-        "n_actions": list(trace.n_actions),
-        "spaces": [space_to_json(space) for space in trace.spaces or ()],
-        "made_from": _made_from(trace),
-    }
+    about = _about(trace)
     writer: Any = None
     try:
         for columns in _tables(trace):
@@ -116,7 +113,9 @@ def export_minari(trace: LearningTrace, folder: str | Path) -> None:
 
     Minari supports single agents only, so observations and actions are dictionaries with an entry
     per agent. Rewards are NaN, because a trace has none. Every episode has the option `stage`, the
-    number of its stage from 0. The metadata `malfl_made_from` is JSON with the hash of each stage.
+    number of its stage from 0; joint states, if the trace has them, are the info `state`. The
+    metadata `malfl_made_from` is JSON with the hash of each stage, `malfl` what `malfl import`
+    needs to restore the trace.
 
     Raises:
         ModuleNotFoundError: if minari is missing; the message says how to install it.
@@ -150,12 +149,34 @@ def export_minari(trace: LearningTrace, folder: str | Path) -> None:
                 "minari_version": minari.__version__,
                 "description": "Agents that learn, stage by stage; rewards are not recorded (NaN).",
                 "malfl_made_from": json.dumps(_made_from(trace)),
+                "malfl": json.dumps(_about(trace)),
             }
         )
         storage.update_episodes(_episodes(trace, buffer))
         os.replace(partial, target)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _about(trace: LearningTrace) -> dict[str, Any]:
+    """What `malfl import` needs to restore the trace besides the steps."""
+    steps = [stage.transitions for stage in trace.stages]
+    about: dict[str, Any] = {
+        "agents": list(trace.agents),
+        "n_actions": list(trace.n_actions),
+        "spaces": [space_to_json(space) for space in trace.spaces or ()],
+        "made_from": _made_from(trace),
+        "complete": [own is not None and own.complete for own in steps],
+        "terminates": [own is not None and own.terminations is not None for own in steps],
+        "notes": list(trace.notes),
+    }
+    if trace.is_tabular:
+        about["n_states"] = trace.n_states
+    if trace.states is not None:
+        about["states"] = labels_to_json(trace.states)
+    if trace.actions is not None:
+        about["actions"] = [labels_to_json(own) for own in trace.actions]
+    return about
 
 
 def _made_from(trace: LearningTrace) -> dict[str, Any]:
@@ -272,7 +293,11 @@ def _episode(trace: LearningTrace, steps: Transitions, buffer: Any, *, stage: in
     truncated[-1] = not terminated[-1]
     seen: Any = steps.observations
     following: Any = steps.next_observations
+    infos = None
+    if steps.states is not None and steps.next_states is not None:
+        infos = {"state": np.concatenate([steps.states, steps.next_states[-1:]])}
     return buffer(
+        infos=infos,
         observations={
             agent: np.concatenate([seen[agent], following[agent][-1:]]) for agent in trace.agents
         },

@@ -31,6 +31,7 @@ HEAVY = ("scipy", "numba", "matplotlib", "pandas", "torch")
         ("check absent", 2),
         ("sweep absent --output-dir out", 2),
         ("export absent --format parquet --output out", 2),
+        ("import absent --output out.npz", 2),
         ("verify absent", 2),
         ("nonsense", 2),
     ],
@@ -58,7 +59,8 @@ def test_a_missing_file_is_reported_before_heavy_imports(tmp_path, argv, status)
 def test_the_list_above_covers_every_command():
     """Add a new command to the list above."""
     assert set(COMMANDS) == {
-        *("reproduce", "learn", "recover", "score", "check", "sweep", "export", "verify", "plugins")
+        *("reproduce", "learn", "recover", "score", "check", "sweep", "export", "verify"),
+        *("plugins", "import"),
     }
 
 

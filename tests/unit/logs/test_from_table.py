@@ -63,7 +63,7 @@ def test_a_table_with_one_row_per_step():
     np.testing.assert_array_equal(steps.joint_actions, [[0, 0], [1, 1]])
     np.testing.assert_array_equal(steps.episode_ends, [False, True])
     assert steps.complete
-    assert "2 last steps of episodes were left out" in trace.notes[0]
+    assert trace.notes[0].endswith("next state is unknown, left out: 2")
     assert trace.stages[0].joint_counts[0, 0, 0] == 1
 
 
@@ -136,7 +136,7 @@ def test_whole_numbers_stay_themselves_and_sizes_can_be_given():
 def test_a_last_row_without_actions_gives_the_final_state():
     table = {**WIDE, "a": [0, 1, None, 1, 1, None], "b": ["l", "r", None, "l", "l", None]}
     trace = of(table)
-    assert trace.notes[0] == "2 rows without actions gave final states of episodes"
+    assert trace.notes[0] == "rows without actions, used as final states of episodes: 2"
     assert [stage.n_steps for stage in trace.stages] == [2, 2]
     np.testing.assert_array_equal(trace.stages[1].transitions.next_states, [2, 1])
 
@@ -257,7 +257,7 @@ def test_gaps_can_split_episodes():
         trace.stages[0].transitions.episode_ends, [False, True, False, True]
     )
     assert not trace.stages[0].transitions.complete
-    assert "episodes were split at 1 gaps" in trace.notes
+    assert "gaps at which episodes were split: 1" in trace.notes
 
 
 def test_a_next_state_that_the_following_row_contradicts():
