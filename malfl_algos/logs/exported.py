@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from math import prod
 from typing import Any
 
@@ -11,18 +12,20 @@ from numpy.typing import NDArray
 
 from malfl_algos.logs.files import Log
 from malfl_algos.storage.origins import stage_hashes
+from malfl_algos.storage.trace_names import names_from_json
 from malfl_algos.trace import LearningTrace, Stage, Transitions
-from malfl_algos.trace.labels import labels_from_json
 from malfl_env.checks import check_table_bytes
 from malfl_env.errors import InputError
 from malfl_env.spaces import space_from_json
 
 __all__ = ["is_export", "trace_of_export"]
 
+_KEYS = {"agents", "n_actions", "spaces", "complete", "terminates", "type_of_actions"}
+
 
 def is_export(log: Log) -> bool:
     """Whether `malfl export` wrote the file, with all that restores its trace."""
-    return {"agents", "n_actions", "spaces", "complete", "terminates"} <= log.about.keys()
+    return log.about.keys() >= _KEYS
 
 
 def trace_of_export(log: Log) -> LearningTrace:
@@ -50,10 +53,11 @@ def trace_of_export(log: Log) -> LearningTrace:
         stages = []
         for number, complete in enumerate(about["complete"]):
             rows = np.flatnonzero(columns["stage"] == number)
+            actions = np.stack([columns[f"action/{agent}"][rows] for agent in agents], axis=1)
             fields: dict[str, Any] = {
                 "states": _column(columns, "state", rows),
                 "next_states": _column(columns, "next_state", rows),
-                "joint_actions": np.stack([columns[f"action/{a}"][rows] for a in agents], axis=1),
+                "joint_actions": actions.astype(np.dtype(about["type_of_actions"][number])),
                 "episode_ends": ends[rows],
                 "terminations": None,
             }
@@ -70,15 +74,12 @@ def trace_of_export(log: Log) -> LearningTrace:
                 flat = np.ravel_multi_index((fields["states"], *joint), shape)
                 counts = np.bincount(flat, minlength=prod(shape)).reshape(shape)
             stages.append(Stage(counts, None, Transitions(complete=complete, **fields)))
-        labels = about.get("actions")
         trace = LearningTrace(
             tuple(stages),
             agents,
             n_actions,
             spaces or None,
-            states=labels_from_json(about.get("states")),
-            actions=None if labels is None else tuple(map(labels_from_json, labels)),
-            notes=tuple(about.get("notes", ())),
+            **names_from_json(about),
         )
     except (KeyError, TypeError, ValueError, IndexError) as fault:
         words = " ".join(f"{type(fault).__name__}: {fault}".split())[:200]
@@ -90,8 +91,6 @@ def trace_of_export(log: Log) -> LearningTrace:
 
 
 def _compared(trace: LearningTrace, about: Mapping[str, Any]) -> LearningTrace:
-    from dataclasses import replace
-
     made_from = about.get("made_from")
     wanted = made_from.get("stages") if isinstance(made_from, Mapping) else None
     if wanted is None or stage_hashes(trace) == wanted:

@@ -28,8 +28,8 @@ from numpy.typing import NDArray
 from malfl_algos.storage.durable import partial_file, partial_folder, write_bytes
 from malfl_algos.storage.origins import stage_hashes
 from malfl_algos.storage.trace_folders import CHUNK_STEPS
+from malfl_algos.storage.trace_names import names_to_json
 from malfl_algos.trace import LearningTrace
-from malfl_algos.trace.labels import labels_to_json
 from malfl_algos.trace.transitions import Transitions, blocks
 from malfl_env.errors import InputError
 from malfl_env.spaces import space_to_json
@@ -168,14 +168,11 @@ def _about(trace: LearningTrace) -> dict[str, Any]:
         "made_from": _made_from(trace),
         "complete": [own is not None and own.complete for own in steps],
         "terminates": [own is not None and own.terminations is not None for own in steps],
-        "notes": list(trace.notes),
+        "type_of_actions": [own and own.joint_actions.dtype.str for own in steps],
+        **names_to_json(trace),
     }
     if trace.is_tabular:
         about["n_states"] = trace.n_states
-    if trace.states is not None:
-        about["states"] = labels_to_json(trace.states)
-    if trace.actions is not None:
-        about["actions"] = [labels_to_json(own) for own in trace.actions]
     return about
 
 

@@ -26,6 +26,7 @@ from malfl_algos.storage.durable import (
     value_hash,
     write_json,
 )
+from malfl_algos.storage.trace_names import names_from_json, names_to_json
 from malfl_algos.trace import LearningTrace, Stage
 from malfl_algos.trace.transitions import COLUMNS, OBSERVED, Transitions, blocks
 from malfl_env.errors import InputError
@@ -52,6 +53,7 @@ class TraceWriter:
         agents: ids in agent order.
         n_actions: number of actions of each agent.
         spaces: observation space of each agent.
+        names: further entries of the manifest, as `names_to_json` gives them.
 
     Raises:
         InputError: if the folder exists and is not a trace.
@@ -64,12 +66,14 @@ class TraceWriter:
         agents: Sequence[str],
         n_actions: Sequence[int],
         spaces: Sequence[AnySpace],
+        names: Mapping[str, Any] | None = None,
     ) -> None:
         self._folder = Path(folder)
         if self._folder.exists() and not _is_trace(self._folder):
             raise InputError(f"{folder}: exists and is not a trace; choose another folder")
         self._agents = tuple(agents)
         self._n_actions, self._spaces = tuple(n_actions), tuple(spaces)
+        self._names = dict(names or {})
         self._partial = partial_folder(self._folder)
         self._stages: list[dict[str, Any]] = []
         self._open: dict[str, ColumnWriter] = {}
@@ -148,6 +152,7 @@ class TraceWriter:
             "n_actions": list(self._n_actions),
             "spaces": [space_to_json(space) for space in self._spaces],
             "stages": self._stages,
+            **self._names,
         }
         write_json(self._partial / _MANIFEST, {**content, "checksum": value_hash(content)})
         replace_folder(self._partial, self._folder)
@@ -157,7 +162,11 @@ def save_folder(trace: LearningTrace, folder: str | Path) -> None:
     """Write a complete trace in chunks of `CHUNK_STEPS` steps; errors as `TraceWriter`."""
     assert trace.spaces is not None
     writer = TraceWriter(
-        folder, agents=trace.agents, n_actions=trace.n_actions, spaces=trace.spaces
+        folder,
+        agents=trace.agents,
+        n_actions=trace.n_actions,
+        spaces=trace.spaces,
+        names=names_to_json(trace),
     )
     with writer:
         for stage in trace.stages:
@@ -190,7 +199,7 @@ def load_folder(folder: str | Path, *, verify: bool = True) -> LearningTrace:
         )
         spaces = tuple(space_from_json(space) for space in manifest["spaces"])
         n_actions = tuple(int(number) for number in manifest["n_actions"])
-        return LearningTrace(stages, names, n_actions, spaces)
+        return LearningTrace(stages, names, n_actions, spaces, **names_from_json(manifest))
     except (KeyError, TypeError, AttributeError, ValueError) as fault:
         raise InputError(f"{folder}: not a trace: {fault}") from fault
 

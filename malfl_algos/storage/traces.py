@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from malfl_algos.storage.arrays import check_manifest, read_arrays, write_arrays
 from malfl_algos.storage.trace_folders import load_folder, save_folder
+from malfl_algos.storage.trace_names import names_from_json, names_to_json
 from malfl_algos.trace import LearningTrace, NextStateCounts, Stage
-from malfl_algos.trace.labels import labels_from_json, labels_to_json
 from malfl_algos.trace.transitions import COLUMNS, OBSERVED, Transitions
 from malfl_env.errors import InputError
 from malfl_env.spaces import space_from_json, space_to_json
@@ -36,15 +36,10 @@ def save_trace(trace: LearningTrace, path: Path) -> None:
         "n_states": trace.n_states,
         "n_actions": list(trace.n_actions),
         "transitions_complete": [None if own is None else own.complete for own in steps],
+        **names_to_json(trace),
     }
     if trace.spaces is not None:
         manifest["spaces"] = [space_to_json(space) for space in trace.spaces]
-    if trace.states is not None:
-        manifest["states"] = labels_to_json(trace.states)
-    if trace.actions is not None:
-        manifest["actions"] = [labels_to_json(own) for own in trace.actions]
-    if trace.notes:
-        manifest["notes"] = list(trace.notes)
     write_arrays(path, _arrays(trace), manifest=manifest)
 
 
@@ -82,9 +77,6 @@ def _tabular(arrays: Mapping[str, NDArray[Any]], manifest: Mapping[str, Any]) ->
     spaces = manifest.get("spaces")  # version 0.1 wrote neither
     if agents is not None and not all(isinstance(agent, str) for agent in agents):
         raise InputError(f"its agents must be texts, got {str(agents)[:60]}")
-    actions = manifest.get("actions")
-    if isinstance(actions, list):
-        actions = tuple(map(labels_from_json, actions))
     by_stage: dict[str, dict[str, NDArray[Any]]] = {}
     for name, array in arrays.items():
         stage, _, part = name.partition("/")
@@ -95,16 +87,8 @@ def _tabular(arrays: Mapping[str, NDArray[Any]], manifest: Mapping[str, Any]) ->
         ),
         agents,
         spaces=None if spaces is None else tuple(map(space_from_json, spaces)),
-        states=labels_from_json(manifest.get("states")),
-        actions=actions,
-        notes=_texts("notes", manifest.get("notes", [])),
+        **names_from_json(manifest),
     )
-
-
-def _texts(name: str, given: Any) -> tuple[str, ...]:
-    if not isinstance(given, list) or not all(isinstance(own, str) for own in given):
-        raise InputError(f"its {name} must be texts, got {str(given)[:60]}")
-    return tuple(given)
 
 
 def _arrays(trace: LearningTrace) -> dict[str, NDArray[Any]]:
