@@ -171,8 +171,15 @@ def _roles(arguments: argparse.Namespace, log: Log) -> dict[str, Any]:
     if arguments.n_actions is not None:
         roles["n_actions"] = _numbers_of_actions(arguments.n_actions)
     usual = ["state", "episode", "step", "terminated"]
-    if not roles.keys() & _STAGES.values():
+    cuts = [name for name, keyword in _STAGES.items() if keyword in roles]
+    if not cuts and "stage" in log.names:
         usual.append("stage")
+    elif len(cuts) != 1:
+        words = " and ".join(f"--{name.replace('_', '-')}" for name in cuts) or "none"
+        raise InputError(
+            "say how time is cut into stages by one of --stage COL, --stages N, "
+            f"--episodes-per-stage N, --steps-per-stage N, --change-points; got {words}"
+        )
     if roles.get("state", "state") in ("state", ["state"]):
         usual.append("next_state")
     roles = {**{name: name for name in usual if name in log.names}, **roles}

@@ -1,7 +1,8 @@
-"""Learning traces from tables of other people's logs: `LearningTrace.from_table`.
+"""Learning traces from tables of other people's logs: `LearningTrace.from_table`, `malfl import`.
 
-Read `reading` first: it calls all others in order. `columns` reads a column of any frame, `table`
-says what each column is for, `labels` numbers states and actions, `steps` sorts the rows into joint
-steps, `stages`, `parts` and `change_points` cut time into stages, and `building` makes the trace.
-Nothing in this package is public; users call `LearningTrace.from_table`.
+Read `reading` first: it calls all others in order. `columns` reads the columns of any frame as
+`column` has them, `table` says what each is for, `labels` numbers states and actions, `agents` and
+`steps` turn rows into joint steps as `rows` has them, `stages`, `parts` and `change_points` cut time
+into stages, and `building` makes the trace. `files` opens files, with `csv_files` and
+`minari_files`; `exported` restores what `malfl export` wrote. Nothing in this package is public.
 """

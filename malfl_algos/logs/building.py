@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from malfl_algos.logs.labels import Numbered
-from malfl_algos.logs.steps import Steps
+from malfl_algos.logs.rows import Steps
 from malfl_algos.trace import LearningTrace, Stage, Transitions
 from malfl_env.checks import check_table_bytes
 

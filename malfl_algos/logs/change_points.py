@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from malfl_algos.logs.parts import parts, within
-from malfl_algos.logs.steps import Steps
+from malfl_algos.logs.rows import Steps
 
 __all__ = ["best_partition", "find_change_points", "run_evidence"]
 

@@ -21,7 +21,7 @@ import pyarrow
 from pyarrow import compute
 from pyarrow import csv as arrow_csv
 
-from malfl_algos.logs.columns import MISSING, Column, Frame, of_labels, of_numbers
+from malfl_algos.logs.column import MISSING, Column, Frame, of_labels, of_numbers
 from malfl_env.errors import InputError
 
 __all__ = ["CsvFile", "parse_text"]

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from malfl_algos.logs.columns import Frame
+from malfl_algos.logs.column import Frame
 from malfl_algos.storage.arrays import MANIFEST, read_npz
 from malfl_env.errors import InputError
 

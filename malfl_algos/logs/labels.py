@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from malfl_algos.logs.columns import MISSING, Column
+from malfl_algos.logs.column import MISSING, Column
 from malfl_env.checks import check_count, shown
 from malfl_env.errors import InputError
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from malfl_algos.logs.steps import Steps
+from malfl_algos.logs.rows import Steps
 from malfl_env.errors import InputError
 
 __all__ = ["first_of", "parts", "within"]

@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from malfl_algos.logs.agents import join_agents
 from malfl_algos.logs.building import build_trace
 from malfl_algos.logs.columns import as_frame
 from malfl_algos.logs.labels import Numbered, number_actions, number_states
+from malfl_algos.logs.rows import Rows, Steps
 from malfl_algos.logs.stages import Cut, cut_stages
-from malfl_algos.logs.steps import Rows, Steps, join_agents, joint_steps
+from malfl_algos.logs.steps import joint_steps
 from malfl_algos.logs.table import Layout, Table, read_table
 from malfl_algos.storage.arrays import MANIFEST, check_array
 from malfl_algos.trace import LearningTrace

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from malfl_algos.logs.change_points import find_change_points
 from malfl_algos.logs.parts import first_of, parts, within
-from malfl_algos.logs.steps import Steps
+from malfl_algos.logs.rows import Steps
 from malfl_env.checks import check_count
 from malfl_env.errors import InputError
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from malfl_algos.logs.columns import Column, Frame, read_column, read_columns
-from malfl_algos.logs.steps import Keys, RowNames
+from malfl_algos.logs.column import Column, Frame
+from malfl_algos.logs.columns import read_column, read_columns
+from malfl_algos.logs.rows import Keys, RowNames
 from malfl_env.checks import shown
 from malfl_env.errors import InputError
 
