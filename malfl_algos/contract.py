@@ -19,6 +19,7 @@ from pettingzoo import ParallelEnv
 from malfl_algos.problem import Problem
 from malfl_algos.trace import LearningTrace, NextStateCounts, Stage, Transitions
 from malfl_algos.verdict import Verdict
+from malfl_env.arguments import typed
 from malfl_env.errors import InputError
 from malfl_env.markov_game import MarkovGame
 
@@ -118,6 +119,7 @@ class Diagnostics(Mapping[str, Any]):
     further: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
+    @typed
     def of(cls, content: Mapping[str, Any]) -> Diagnostics:
         """Diagnostics from one mapping; entries that are not fields go to `further`."""
         if isinstance(content, cls):
@@ -192,7 +194,10 @@ class RecoveredRewards:
         """The agents whose rewards were recovered, as tables or as functions."""
         return tuple(dict.fromkeys([*self.rewards, *(self.functions or {})]))
 
-    def reward(self, agent: str, observations: Any, actions: Any) -> FloatArray:
+    @typed
+    def reward(
+        self, agent: str, observations: NDArray[Any], actions: NDArray[np.integer]
+    ) -> FloatArray:
         """Reward of one agent at every step, `(n_steps,)`, by its reward function.
 
         Args:
@@ -205,8 +210,8 @@ class RecoveredRewards:
         """
         if agent not in (self.functions or {}):
             raise InputError(
-                f"the reward of {agent!r} was not recovered as a function; functions: "
-                f"{', '.join(self.functions or {}) or 'none'}"
+                f"the reward of agent {agent!r} was not recovered as a function; functions: "
+                f"{', '.join(map(str, self.functions or {})) or 'none'}"
             )
         assert self.functions is not None
         return np.asarray(self.functions[agent](observations, actions), dtype=np.float64)

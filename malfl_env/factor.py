@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from malfl_env.arguments import typed
 from malfl_env.errors import InputError
 
 __all__ = ["Factor", "frozen", "make_read_only"]
@@ -17,6 +18,7 @@ FloatArray = NDArray[np.float64]
 Number = TypeVar("Number", np.int64, np.float64)
 
 
+@typed
 @dataclass(frozen=True, eq=False)
 class Factor:
     """One independently moving part of a game.

@@ -138,11 +138,19 @@ class GridWorld(ParallelEnv):  # type: ignore[misc]  # pettingzoo ships no types
 
     def observation_space(self, agent: str) -> Space[Any]:
         """Rows and columns of all agents; the same object at every call."""
-        return self.observation_spaces[agent]
+        try:
+            return self.observation_spaces[agent]
+        except (KeyError, TypeError):
+            check_choice("agent", agent, self.possible_agents)
+            raise
 
     def action_space(self, agent: str) -> Discrete:
         """The five actions; the same object at every call."""
-        return self.action_spaces[agent]
+        try:
+            return self.action_spaces[agent]
+        except (KeyError, TypeError):
+            check_choice("agent", agent, self.possible_agents)
+            raise
 
     def reset(
         self, seed: int | None = None, options: dict[str, Any] | None = None
@@ -189,7 +197,8 @@ class GridWorld(ParallelEnv):  # type: ignore[misc]  # pettingzoo ships no types
             the end of an episode, an empty dictionary of actions gives five empty dictionaries.
 
         Raises:
-            InputError: for a missing or unknown agent, or an action that is not 0..4.
+            InputError: for a missing or unknown agent, or an action that is not 0..4; booleans are
+                no actions.
             RuntimeError: for actions after the end of an episode, and before the first `reset`.
         """
         agents = self.agents
@@ -199,7 +208,7 @@ class GridWorld(ParallelEnv):  # type: ignore[misc]  # pettingzoo ships no types
             raise RuntimeError("no episode is running: call reset() before step()")
         try:
             chosen = [actions[agent] for agent in agents]
-            if min(chosen) < 0 or len(actions) != len(agents):
+            if min(chosen) < 0 or len(actions) != len(agents) or bool in map(type, chosen):
                 raise IndexError
             moved = chosen if self.rules.slip == 0.0 else self._slip(chosen)
             steps = zip(self._moves, self._cells, moved, strict=True)
@@ -208,7 +217,7 @@ class GridWorld(ParallelEnv):  # type: ignore[misc]  # pettingzoo ships no types
             self._reject(actions)
         rewards = self._rewards.copy()
         for agent, table in self._action_tables:
-            entry = (self.rules.joint_state(self._cells), *map(int, chosen))  # True is 1
+            entry = (self.rules.joint_state(self._cells), *map(int, chosen))
             rewards[agent] = float(table[entry])
         self._observation, self._rewards = self._records[cells]
         self._cells = cells
@@ -290,12 +299,13 @@ class GridWorld(ParallelEnv):  # type: ignore[misc]  # pettingzoo ships no types
             if agent not in actions:
                 raise InputError(f"actions lacks {agent}; agents are {self.agents}")
             allowed = f"a whole number from 0 to {len(ACTIONS) - 1} {ACTIONS}"
+            own = actions[agent]
             try:
-                fits = 0 <= index(actions[agent]) < len(ACTIONS)
-            except TypeError:
+                fits = 0 <= index(own) < len(ACTIONS) and not isinstance(own, bool)
+            except TypeError:  # also NumPy's booleans
                 fits = False
             if not fits:
-                raise InputError(f"the action of {agent} must be {allowed}, got {actions[agent]!r}")
+                raise InputError(f"the action of {agent} must be {allowed}, got {own!r}")
         unknown = sorted(set(actions) - set(self.agents), key=str)
         raise InputError(f"actions has unknown agents {unknown}; agents are {self.agents}")
 

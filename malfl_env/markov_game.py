@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from malfl_env.arguments import typed
 from malfl_env.checks import check_choice, check_table_bytes, shown
 from malfl_env.errors import InputError
 from malfl_env.factor import Factor, frozen, make_read_only
@@ -47,6 +48,7 @@ def _names(what: str, given: Any, n_allowed: int) -> tuple[str, ...]:
     return tuple(str(name) for name in names)
 
 
+@typed
 @dataclass(frozen=True, eq=False)
 class MarkovGame:
     """A finite multi-agent game: dynamics as a product of factors, one reward table per agent.
@@ -183,7 +185,8 @@ class MarkovGame:
         movers = sorted(agent for factor in self.factors for agent in factor.agents)
         if movers != list(range(self.n_agents)):
             raise InputError(
-                f"every agent must move exactly one factor, but the factors are moved by {movers}"
+                f"every agent of n_actions {self.n_actions} must move exactly one factor, but the "
+                f"factors are moved by {movers}"
             )
         for factor in self.factors:
             expected = tuple(self.n_actions[agent] for agent in factor.agents)
@@ -196,18 +199,18 @@ class MarkovGame:
     def _check_rewards(self, rewards: Sequence[FloatArray]) -> None:
         if len(rewards) != self.n_agents:
             raise InputError(
-                f"{self.n_agents} agents need {self.n_agents} rewards, got {len(rewards)}"
+                f"rewards must be one table for each of {self.n_agents} agents, got {len(rewards)}"
             )
         allowed = ((self.n_states,), (self.n_states, *self.n_actions))
         for agent_index, table in enumerate(rewards):
             if table.shape not in allowed:
                 raise InputError(
-                    f"the reward of agent {agent_index} has shape {table.shape}, "
+                    f"rewards: that of agent {agent_index} has shape {table.shape}, "
                     f"expected {allowed[0]} or {allowed[1]}"
                 )
             if not np.all(np.isfinite(table)):
                 raise InputError(
-                    f"the reward of agent {agent_index} has values that are not finite"
+                    f"rewards: that of agent {agent_index} has values that are not finite"
                 )
 
     @property
@@ -285,17 +288,27 @@ class MarkovGame:
         index = np.asarray(np.ravel_multi_index(tuple(columns), shape), dtype=np.int64)
         return int(index) if digits.ndim == 1 else index
 
+    @typed
     def observation(self, states: int | IntArray) -> IntArray:
         """Digits of joint states, int64 `(..., len(observation_shape))`, in every form.
 
         The inverse of `state_index`.
         """
-        digits = np.unravel_index(np.asarray(states), self.observation_shape)
+        digits = self._digits(states, self.observation_shape)
         return np.stack(digits, axis=-1).astype(np.int64)
 
+    def _digits(self, states: int | IntArray, shape: tuple[int, ...]) -> tuple[IntArray, ...]:
+        try:
+            return np.unravel_index(np.asarray(states), shape)
+        except (ValueError, TypeError):
+            raise InputError(
+                f"states must be whole numbers 0..{self.n_states - 1}, got {shown(states)}"
+            ) from None
+
+    @typed
     def local_states(self, states: int | IntArray) -> IntArray:
         """Local state of every factor for joint states, int64 `(..., n_factors)`."""
-        digits = np.unravel_index(np.asarray(states), self.n_local)
+        digits = self._digits(states, self.n_local)
         return np.stack(digits, axis=-1).astype(np.int64)
 
     @property
@@ -356,6 +369,7 @@ class MarkovGame:
             axes[agent] = self.n_actions[agent]
         return table[local].reshape(self.n_states, *axes, 1, table.shape[-1])
 
+    @typed
     def reward(self, agent_index: int) -> FloatArray:
         """Reward table of one agent, read-only.
 
@@ -375,6 +389,7 @@ class MarkovGame:
         """The same dynamics with the rewards removed: what an observer may see."""
         return replace(self, rewards=None)
 
+    @typed
     def with_rewards(self, rewards: Sequence[FloatArray]) -> MarkovGame:
         """The same dynamics with other rewards, one table per agent; the tables are copied."""
         return replace(
@@ -382,6 +397,7 @@ class MarkovGame:
         )
 
 
+@typed
 def deterministic_game(
     next_states: IntArray, *, start: int, rewards: Sequence[FloatArray] | None = None
 ) -> MarkovGame:

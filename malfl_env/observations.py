@@ -18,6 +18,7 @@ import numpy as np
 from gymnasium.spaces import Box, MultiDiscrete
 from numpy.typing import NDArray
 
+from malfl_env.arguments import typed
 from malfl_env.checks import shown
 from malfl_env.errors import InputError
 
@@ -29,6 +30,7 @@ FormArray: TypeAlias = NDArray[Any]
 FORMS = ("cells", "one_hot", "coordinates")
 
 
+@typed
 def observation_space(form: str, shape: Sequence[int]) -> Any:
     """The space of the observations of one form.
 
@@ -42,6 +44,7 @@ def observation_space(form: str, shape: Sequence[int]) -> Any:
     return Box(0.0, 1.0, (size,), np.float32)
 
 
+@typed
 def observations_of(form: str, digits: IntArray, shape: Sequence[int]) -> FormArray:
     """Observations of joint states.
 
@@ -53,6 +56,12 @@ def observations_of(form: str, digits: IntArray, shape: Sequence[int]) -> FormAr
     Returns:
         `(..., n_digits)`, for "one_hot" `(..., sum(shape))`; for "cells" the digits themselves.
     """
+    if digits.shape[-1] != len(shape):
+        raise InputError(f"shape must have {digits.shape[-1]} entries, one per digit; got {shape}")
+    return _encoded(form, digits, shape)
+
+
+def _encoded(form: str, digits: FormArray, shape: Sequence[int]) -> FormArray:
     if form == "cells":
         return digits
     if form == "coordinates":
@@ -62,6 +71,7 @@ def observations_of(form: str, digits: IntArray, shape: Sequence[int]) -> FormAr
     return encoded
 
 
+@typed
 def observation_digits(form: str, observation: Any, shape: Sequence[int]) -> IntArray:
     """Digits of observations, the inverse of `observations_of`.
 
@@ -74,7 +84,12 @@ def observation_digits(form: str, observation: Any, shape: Sequence[int]) -> Int
     Raises:
         InputError: for anything that is not the observation of a joint state.
     """
-    given = np.asarray(observation)
+    if not len(shape):
+        raise InputError(f"shape must have an entry for each digit, got {shown(shape)}")
+    try:
+        given = np.asarray(observation)
+    except ValueError:  # rows of different lengths
+        given = np.asarray(None)
     whole = given.dtype.kind in "iu" and given.shape[-1:] == (len(shape),)
     digits = given if form == "cells" or whole else _decoded(form, given, shape)
     if digits is None or not _are_digits(digits, shape):
@@ -95,7 +110,7 @@ def _decoded(form: str, given: FormArray, shape: Sequence[int]) -> FormArray | N
     else:
         blocks = np.split(given, _offsets(shape)[1:], axis=-1)
         nearest = np.stack([block.argmax(axis=-1) for block in blocks], axis=-1)
-    again = observations_of(form, nearest, shape)
+    again = _encoded(form, nearest, shape)
     return nearest if np.array_equal(again, given.astype(np.float32)) else None
 
 
@@ -112,7 +127,7 @@ def _largest(shape: Sequence[int]) -> IntArray:
 
 def _offsets(shape: Sequence[int]) -> IntArray:
     """Position at which the one-hot block of every digit begins."""
-    return np.array([0, *accumulate(shape[:-1])], dtype=np.int64)
+    return np.array([0, *accumulate(shape)][: len(shape)], dtype=np.int64)
 
 
 def _allowed(form: str, shape: Sequence[int]) -> str:

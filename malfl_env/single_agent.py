@@ -12,7 +12,7 @@ from gymnasium.spaces import Discrete, MultiDiscrete
 from numpy.typing import NDArray
 from pettingzoo.utils.env import ParallelEnv
 
-from malfl_env.checks import check_choice, check_count, check_numbers
+from malfl_env.checks import check_choice, check_count, check_numbers, shown
 from malfl_env.errors import InputError
 from malfl_env.grid_world import GridWorld
 from malfl_env.observations import observation_digits
@@ -56,6 +56,8 @@ def single_agent_env(
     """
     if env is not None and options:
         raise InputError(f"pass either env or options of a new grid world, not both: {options}")
+    if policies is not None and not isinstance(policies, Mapping):
+        raise InputError(f"policies must be a mapping of agents to policies, got {shown(policies)}")
     return SingleAgentView(
         GridWorld(**options) if env is None else env, agent=agent, policies=policies or {}
     )

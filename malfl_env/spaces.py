@@ -10,6 +10,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from malfl_env.checks import shown
 from malfl_env.errors import InputError
 
 __all__ = [
@@ -34,7 +35,7 @@ def observation_spaces(env: Any) -> tuple[AnySpace, ...]:
     Raises:
         InputError: as `check_observation_space`.
     """
-    found = tuple(env.observation_space(agent) for agent in env.possible_agents)
+    found = tuple(env.observation_space(agent) for agent in _agents(env))
     for agent, space in zip(env.possible_agents, found, strict=True):
         check_observation_space(space, where=str(agent))
     return found
@@ -69,7 +70,7 @@ def action_counts(env: Any) -> tuple[int, ...]:
         InputError: for an action space that is not Discrete.
     """
     counts = []
-    for agent in env.possible_agents:
+    for agent in _agents(env):
         space = env.action_space(agent)
         if type(space) is not spaces.Discrete:
             raise InputError(
@@ -79,6 +80,15 @@ def action_counts(env: Any) -> tuple[int, ...]:
             )
         counts.append(int(space.n))
     return tuple(counts)
+
+
+def _agents(env: Any) -> list[Any]:
+    try:
+        return list(env.possible_agents)
+    except (AttributeError, TypeError):
+        raise InputError(
+            f"env must be a parallel environment with possible_agents, got {shown(env)}"
+        ) from None
 
 
 def narrowed(observations: NDArray[Any], space: AnySpace) -> NDArray[Any]:

@@ -10,7 +10,7 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
-from malfl_env.checks import check_choice, check_count, check_table_bytes, is_sequence
+from malfl_env.checks import check_choice, check_count, check_table_bytes, is_sequence, shown
 from malfl_env.errors import InputError
 from malfl_env.grid_world import GridWorld
 from malfl_env.rules import ACTIONS
@@ -77,6 +77,8 @@ class GridWorldVector:
         n_games = self.n_games = check_count("n_games", n_games, minimum=1)
         self.autoreset_mode = _mode(autoreset_mode)
         self.metadata: dict[str, Any] = {"autoreset_mode": _tag(self.autoreset_mode)}
+        if not isinstance(copy, (bool, np.bool_)):
+            raise InputError(f"copy must be true or false, got {shown(copy)}")
         self.copy = copy
         if options.get("render_mode") is not None:
             raise InputError(
@@ -231,7 +233,10 @@ class GridWorldVector:
                 f"game {int(np.argmax(self._over))} is over and autoreset is disabled: call "
                 f"reset(options={{'reset_mask': truncations}}) before step()"
             )
-        array = np.asarray(actions)
+        try:
+            array = np.asarray(actions)
+        except ValueError:  # rows of different lengths
+            array = np.asarray(None)
         if array.shape != self._chosen.shape or array.dtype.kind not in "iu":
             raise InputError(
                 f"actions must be whole numbers of shape {self._chosen.shape}: a row per game, an "
@@ -256,6 +261,8 @@ class GridWorldVector:
         )
 
     def _reset_mask(self, options: Mapping[str, Any] | None) -> BoolArray | None:
+        if options is not None and not isinstance(options, Mapping):
+            raise InputError(f"options must be a mapping or None, got {shown(options)}")
         if options is None or "reset_mask" not in options:
             return None
         mask = options["reset_mask"]

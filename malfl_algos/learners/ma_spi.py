@@ -13,6 +13,7 @@ from pettingzoo import ParallelEnv
 from malfl_algos.contract import API_VERSION, LearnedStage, StageTruth
 from malfl_algos.play.tabular import observed_stage, sample_stage, table_of_visits
 from malfl_algos.soft import log_soft_improvement, soft_evaluation
+from malfl_env.arguments import Count, typed
 from malfl_env.errors import InputError
 from malfl_env.markov_game import MarkovGame
 
@@ -67,8 +68,9 @@ class MaSpi:
         if not 0 < self.step_size <= 1:
             raise InputError(f"step_size must be in (0, 1], got {self.step_size}")
 
+    @typed
     def learn(
-        self, env: ParallelEnv[str, Any, Any], *, n_stages: int, rng: np.random.Generator
+        self, env: ParallelEnv[str, Any, Any], *, n_stages: Count, rng: np.random.Generator
     ) -> Iterator[LearnedStage]:
         """Yield stages; see `malfl_algos.contract.Learner`.
 
@@ -83,7 +85,7 @@ class MaSpi:
         return self._stages(table_of_visits(env), n_stages, rng)
 
     def _stages(
-        self, game: MarkovGame, n_stages: int, rng: np.random.Generator
+        self, game: MarkovGame, n_stages: Count, rng: np.random.Generator
     ) -> Iterator[LearnedStage]:
         log_policies = [np.full((game.n_states, n), -np.log(n)) for n in game.n_actions]
         for _ in range(n_stages):

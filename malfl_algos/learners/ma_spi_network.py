@@ -40,6 +40,7 @@ from malfl_algos.play import (
     sample_stage,
     tabular_game,
 )
+from malfl_env.arguments import Count, typed
 from malfl_env.checks import check_count, check_table_bytes
 from malfl_env.errors import InputError
 from malfl_env.markov_game import MarkovGame
@@ -117,8 +118,9 @@ class MaSpiNetwork:
         if not 0 < self.target_rate <= 1:
             raise InputError(f"target_rate must be in (0, 1], got {self.target_rate}")
 
+    @typed
     def learn(
-        self, env: ParallelEnv[str, Any, Any], *, n_stages: int, rng: np.random.Generator
+        self, env: ParallelEnv[str, Any, Any], *, n_stages: Count, rng: np.random.Generator
     ) -> Iterator[LearnedStage]:
         """Yield the stages of any game; see `malfl_algos.contract.Learner`.
 
@@ -149,7 +151,7 @@ class MaSpiNetwork:
         return self._learned(game, n_stages, rng)
 
     def _learned(
-        self, game: MarkovGame, n_stages: int, rng: np.random.Generator
+        self, game: MarkovGame, n_stages: Count, rng: np.random.Generator
     ) -> Iterator[LearnedStage]:
         space: Any = MultiDiscrete(list(game.observation_shape))
         digits = narrowed(game.observation(np.arange(game.n_states)), space)
@@ -179,7 +181,7 @@ class MaSpiNetwork:
         return self._stages(game.agents, spaces, game.n_actions, play, n_stages, rng)
 
     def _played(
-        self, games: Games, n_stages: int, rng: np.random.Generator
+        self, games: Games, n_stages: Count, rng: np.random.Generator
     ) -> Iterator[LearnedStage]:
         def play(agents: Sequence[Agent]) -> tuple[LearnedStage, Iterator[AgentSteps]]:
             played = joined(
@@ -201,7 +203,7 @@ class MaSpiNetwork:
         spaces: Sequence[Any],
         n_actions: Sequence[int],
         play: Callable[[Sequence[Agent]], tuple[LearnedStage, Iterable[AgentSteps]]],
-        n_stages: int,
+        n_stages: Count,
         rng: np.random.Generator,
     ) -> Iterator[LearnedStage]:
         """Play a stage and improve all agents' policies on its steps, in turn."""

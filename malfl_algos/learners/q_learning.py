@@ -12,6 +12,7 @@ from pettingzoo import ParallelEnv
 from malfl_algos.contract import API_VERSION, LearnedStage, StageTruth
 from malfl_algos.play.q_learning import ALGORITHMS, QLearners, QStage, play_q_learning
 from malfl_algos.play.tabular import observed_stage, table_of_visits
+from malfl_env.arguments import Count, typed
 from malfl_env.errors import InputError
 from malfl_env.markov_game import MarkovGame
 
@@ -108,8 +109,9 @@ class QLearning:
                 "would be uniform again at the start of every stage"
             )
 
+    @typed
     def learn(
-        self, env: ParallelEnv[str, Any, Any], *, n_stages: int, rng: np.random.Generator
+        self, env: ParallelEnv[str, Any, Any], *, n_stages: Count, rng: np.random.Generator
     ) -> Iterator[LearnedStage]:
         """Yield stages; see `malfl_algos.contract.Learner`.
 
@@ -124,7 +126,7 @@ class QLearning:
         return self._stages(table_of_visits(env), n_stages, rng)
 
     def _stages(
-        self, game: MarkovGame, n_stages: int, rng: np.random.Generator
+        self, game: MarkovGame, n_stages: Count, rng: np.random.Generator
     ) -> Iterator[LearnedStage]:
         shape = (game.n_agents, game.n_states, max(game.n_actions))
         learners = QLearners(np.full(shape, self.initial_q), np.zeros(shape, dtype=np.int64))
@@ -157,7 +159,7 @@ class QLearning:
                 ),
             )
 
-    def _exploration(self, number: int, n_stages: int) -> tuple[float, float]:
+    def _exploration(self, number: int, n_stages: Count) -> tuple[float, float]:
         """Temperature or epsilon at the start and at the end of a stage."""
         if self.choice == "epsilon_greedy":
             first, last = self.epsilon_start, self.epsilon_end

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from malfl_algos.contract import LearnedStage, StageTruth
 from malfl_algos.play.games import Games, Moved
 from malfl_algos.trace import Stage, Transitions
+from malfl_env.arguments import Count, typed
 from malfl_env.errors import InputError
 
 __all__ = ["joined", "play_stage"]
@@ -20,8 +21,9 @@ IntArray = NDArray[np.int64]
 Act = Callable[[int, NDArray[Any]], FloatArray]
 
 
+@typed
 def play_stage(
-    games: Games, act: Act, *, episodes: int, episode_length: int, rng: np.random.Generator
+    games: Games, act: Act, *, episodes: Count, episode_length: Count, rng: np.random.Generator
 ) -> Iterator[LearnedStage]:
     """Play episodes, as many at a time as there are games.
 
@@ -45,6 +47,7 @@ def play_stage(
         yield _played(games, act, n_games=n_games, episode_length=episode_length, rng=rng)
 
 
+@typed
 def joined(parts: Iterable[LearnedStage]) -> LearnedStage:
     """Join the parts of a stage; the arrays of the result are read-only."""
     all_parts = list(parts)
@@ -74,7 +77,7 @@ def _whole(parts: list[NDArray[Any]]) -> NDArray[Any]:
 
 
 def _played(
-    games: Games, act: Act, *, n_games: int, episode_length: int, rng: np.random.Generator
+    games: Games, act: Act, *, n_games: int, episode_length: Count, rng: np.random.Generator
 ) -> LearnedStage:
     """One episode of each of the first games."""
     agents = range(len(games.agents))

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from malfl_algos.trace import NextStateCounts, Stage, Transitions
 from malfl_algos.work.compilation import compiled, splitmix64
 from malfl_env import markov_game
+from malfl_env.arguments import Discount, Index, Temperature, typed
 from malfl_env.checks import check_table_bytes
 from malfl_env.errors import InputError
 from malfl_env.markov_game import Factor, MarkovGame
@@ -45,6 +46,7 @@ MERGED_ENTRIES = 2**22
 joint table, which is faster than factor by factor."""
 
 
+@typed
 @dataclass(frozen=True, eq=False)
 class StageSample:
     """The result of `sample_stage`.
@@ -87,15 +89,16 @@ def table_of_visits(env: Any) -> MarkovGame:
     return game
 
 
+@typed
 def sample_stage(
     game: MarkovGame,
     log_policies: Sequence[FloatArray],
     *,
-    seed: int,
-    episodes: int,
-    episode_length: int,
-    discount: float,
-    temperature: float,
+    seed: Index,
+    episodes: Index,
+    episode_length: Index,
+    discount: Discount,
+    temperature: Temperature,
     step_size: float,
     keep_steps: bool,
 ) -> StageSample:
@@ -119,6 +122,10 @@ def sample_stage(
     Returns:
         Counts, action values and, if requested, the steps. The same arguments give the same bytes.
     """
+    expected = [(game.n_states, n_actions) for n_actions in game.n_actions]
+    found = [own.shape for own in log_policies]
+    if found != expected:
+        raise InputError(f"log_policies must have the shapes {expected}, got {found}")
     widest = max(game.n_actions)
     limits = np.full((game.n_agents, game.n_states, widest - 1), 2**32, dtype=np.uint64)
     bonus = np.zeros((game.n_agents, game.n_states, widest))
@@ -157,6 +164,7 @@ def sample_stage(
     )
 
 
+@typed
 def observed_stage(
     game: MarkovGame, sample: StageSample, *, keep_transitions: bool, complete: bool
 ) -> Stage:

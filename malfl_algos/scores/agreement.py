@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from malfl_algos.scores.means import Score
+from malfl_env.arguments import typed
 from malfl_env.errors import InputError
 
 __all__ = ["CALIBRATION", "calibration", "mean_removed_sd", "pearson", "spearman", "state_values"]
@@ -22,6 +23,7 @@ def state_values(reward: FloatArray) -> FloatArray:
     return np.asarray(table.mean(axis=tuple(range(1, table.ndim))))
 
 
+@typed
 def pearson(estimate: FloatArray, truth: FloatArray, *, states: BoolArray | None = None) -> Score:
     """Pearson r of an estimated and a ground-truth reward over joint states.
 
@@ -41,6 +43,7 @@ def pearson(estimate: FloatArray, truth: FloatArray, *, states: BoolArray | None
     return _correlation(estimated, true)
 
 
+@typed
 def spearman(estimate: FloatArray, truth: FloatArray, *, states: BoolArray | None = None) -> Score:
     """Spearman rho: Pearson r of ranks; ties share their mean rank. Otherwise as `pearson`."""
     estimated, true = _compared(estimate, truth, states)
@@ -64,6 +67,7 @@ def mean_removed_sd(covariance: FloatArray) -> FloatArray:
     return np.asarray(np.sqrt(np.maximum(variance, 0)))
 
 
+@typed
 def calibration(
     estimate: FloatArray,
     truth: FloatArray,
@@ -95,8 +99,8 @@ def calibration(
     estimated = np.asarray(estimate, dtype=np.float64)
     if covariance.shape != (estimated.size, estimated.size):
         raise InputError(
-            f"the posterior covariance has shape {covariance.shape}, "
-            f"expected {(estimated.size, estimated.size)}"
+            f"the posterior covariance of an estimate of shape {estimated.shape} has shape "
+            f"{covariance.shape}, expected {(estimated.size, estimated.size)}"
         )
     true = _spread(np.asarray(truth, dtype=np.float64), estimated.shape)
     counted = np.ones(len(estimated), dtype=bool) if states is None else states

@@ -31,6 +31,7 @@ from malfl_algos.soft import (
     expected_next,
     policy_transition,
 )
+from malfl_env.arguments import Discount, Index, typed
 from malfl_env.errors import InputError
 from malfl_env.markov_game import MarkovGame
 
@@ -53,6 +54,7 @@ NOTHING_LEFT = 1e-10
 """Relative norm below which the rest of a reward without its shaping is rounding error."""
 
 
+@typed
 @dataclass(frozen=True, eq=False)
 class RewardSpace:
     """The space in which rewards are compared: states, actions, weights and dynamics.
@@ -73,7 +75,7 @@ class RewardSpace:
     """
 
     game: MarkovGame
-    discount: float
+    discount: Discount
     states: NDArray[np.int64]
     weights: FloatArray
     transition: sp.csr_array
@@ -128,8 +130,9 @@ class RewardSpace:
         return np.asarray(lsmr(self._design, goal, atol=1e-14, btol=1e-14, maxiter=10_000)[0])
 
 
+@typed
 def joint_space(
-    game: MarkovGame, *, discount: float, weights: NDArray[np.generic] | None = None
+    game: MarkovGame, *, discount: Discount, weights: NDArray[np.generic] | None = None
 ) -> RewardSpace:
     """Rewards r(s, a^1..a^n) under the game's own dynamics.
 
@@ -151,12 +154,13 @@ def joint_space(
     return RewardSpace(game, discount, *_counted(game, transition, discount, weights))
 
 
+@typed
 def averaged_space(
     game: MarkovGame,
     joint_policy: JointPolicy,
-    agent_index: int,
+    agent_index: Index,
     *,
-    discount: float,
+    discount: Discount,
     weights: NDArray[np.generic] | None = None,
 ) -> RewardSpace:
     """Rewards r(s, a^i) of one agent; rewards and dynamics are averaged over the others' policies.
@@ -177,6 +181,7 @@ def averaged_space(
     return RewardSpace(game, discount, *counted, tuple(joint_policy), agent_index)
 
 
+@typed
 def epic(estimate: FloatArray, truth: FloatArray, space: RewardSpace) -> Score:
     """EPIC distance: Pearson distance sqrt((1 - rho) / 2) of the canonical rewards.
 
@@ -201,6 +206,7 @@ def epic(estimate: FloatArray, truth: FloatArray, space: RewardSpace) -> Score:
     return _distance(estimate, truth, space, epic_canonical)
 
 
+@typed
 def starc(estimate: FloatArray, truth: FloatArray, space: RewardSpace) -> Score:
     """STARC distance: half the distance of the canonical rewards, each scaled to norm 1.
 
@@ -260,6 +266,8 @@ def _distance(
     space: RewardSpace,
     canonical: Callable[[FloatArray, RewardSpace], FloatArray],
 ) -> Score:
+    _check_table("estimate", estimate, space.game)
+    _check_table("truth", truth, space.game)
     if not np.all(np.isfinite(truth)):
         raise InputError("the ground-truth reward has values that are not finite")
     if not np.all(np.isfinite(estimate)):
@@ -282,6 +290,12 @@ def _distance(
     return Score(min(half, 1.0))
 
 
+def _check_table(name: str, reward: FloatArray, game: MarkovGame) -> None:
+    allowed = ((game.n_states,), (game.n_states, *game.n_actions))
+    if reward.shape not in allowed:
+        raise InputError(f"{name} has shape {reward.shape}, expected {allowed[0]} or {allowed[1]}")
+
+
 def _weighted(values: FloatArray, space: RewardSpace) -> float:
     return float(space.weights @ values.mean(axis=1))
 
@@ -289,7 +303,7 @@ def _weighted(values: FloatArray, space: RewardSpace) -> float:
 def _counted(
     game: MarkovGame,
     transition: sp.csr_array,
-    discount: float,
+    discount: Discount,
     weights: NDArray[np.generic] | None,
 ) -> tuple[NDArray[np.int64], FloatArray, sp.csr_array]:
     """The compared states, their weights, and the transition among them."""

@@ -15,6 +15,7 @@ from malfl_algos.scores.distances import RewardSpace, averaged_space, joint_spac
 from malfl_algos.scores.means import Score
 from malfl_algos.scores.prediction import Prediction, prediction_scores
 from malfl_algos.scores.regret import TruePlay, regret, true_play
+from malfl_env.arguments import Discount, Temperature, typed
 from malfl_env.errors import InputError
 from malfl_env.markov_game import MarkovGame
 
@@ -28,6 +29,7 @@ REGRET_STAGES = 10
 """Number of stages of learning from the recovered and from the ground-truth rewards."""
 
 
+@typed
 @dataclass(frozen=True, eq=False)
 class Reference:
     """The ground-truth rewards of a game, and the prepared parts of scores against them.
@@ -49,15 +51,16 @@ class Reference:
     truth: Mapping[str, FloatArray]
     states: NDArray[np.bool_] | None = None
     game: MarkovGame | None = None
-    discount: float = 0.0
+    discount: Discount = 0.0
     play: TruePlay | None = None
     joint: RewardSpace | None = None
     averaged: tuple[RewardSpace, ...] = ()
     missing: Mapping[str, str] = field(default_factory=dict)
 
 
+@typed
 def reference(
-    game: MarkovGame, *, discount: float, temperature: float, states: NDArray[np.bool_]
+    game: MarkovGame, *, discount: Discount, temperature: Temperature, states: NDArray[np.bool_]
 ) -> Reference:
     """Prepare the parts that all scores against one set of ground-truth rewards share.
 
@@ -80,6 +83,7 @@ def reference(
     return replace(made, missing=missing)
 
 
+@typed
 def with_policies(base: Reference, policies: Mapping[str, FloatArray]) -> Reference:
     """The reference with spaces averaged over the agents' policies of the last stage.
 
@@ -88,7 +92,11 @@ def with_policies(base: Reference, policies: Mapping[str, FloatArray]) -> Refere
         policies: per agent id the ground-truth policies `(n_stages, n_states, n_actions)`.
     """
     game = base.game
-    assert game is not None
+    if game is None:
+        raise InputError("base must have the game, because policies are averaged over; got None")
+    absent = [agent for agent in game.agents if agent not in policies]
+    if absent:
+        raise InputError(f"policies must have an entry for every agent, {absent[0]} has none")
     last = [policies[agent][-1] for agent in game.agents]
     return replace(
         base,
@@ -99,6 +107,7 @@ def with_policies(base: Reference, policies: Mapping[str, FloatArray]) -> Refere
     )
 
 
+@typed
 @dataclass(frozen=True, eq=False)
 class HeldOut:
     """Stages to predict, and the rewards that predict them.
@@ -117,8 +126,8 @@ class HeldOut:
     rewards: Mapping[str, FloatArray]
     joint_counts: Sequence[NDArray[np.int64]]
     first_stage: int
-    discount: float
-    temperature: float
+    discount: Discount
+    temperature: Temperature
 
     @cached_property
     def predictions(self) -> dict[str, dict[str, Prediction]]:
@@ -133,6 +142,7 @@ class HeldOut:
         )
 
 
+@typed
 @dataclass(frozen=True, eq=False)
 class ScoringInputs:
     """All inputs of the scores of one observer's rewards.

@@ -6,8 +6,13 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite, sqrt
+from numbers import Real
 from statistics import fmean, stdev
 from typing import Any
+
+from malfl_env.arguments import typed
+from malfl_env.checks import shown
+from malfl_env.errors import InputError
 
 __all__ = ["INTERVAL", "MeanInterval", "Score", "grouped", "mean_interval", "mean_of_rows"]
 
@@ -33,11 +38,14 @@ class Score:
     reason: str | None = None
 
     def __post_init__(self) -> None:
+        if self.value is not None and not isinstance(self.value, Real):
+            raise InputError(f"value must be a number or None, got {shown(self.value)}")
         if self.value is not None and not isfinite(self.value):
             object.__setattr__(self, "reason", f"{TOO_LARGE}, which give {self.value}")
             object.__setattr__(self, "value", None)
 
 
+@typed
 @dataclass(frozen=True)
 class MeanInterval:
     """A mean over seeds.
@@ -70,6 +78,7 @@ class MeanInterval:
         }
 
 
+@typed
 def mean_interval(
     values_by_seed: Mapping[int, Sequence[float | None]], *, level: float = 0.95
 ) -> MeanInterval:
@@ -99,6 +108,7 @@ def mean_interval(
     return MeanInterval(mean, (mean - half, mean + half), len(means), missing)
 
 
+@typed
 def mean_of_rows(rows: Iterable[Row], name: str) -> MeanInterval:
     """Mean of one column of a table over its seeds.
 
@@ -108,6 +118,10 @@ def mean_of_rows(rows: Iterable[Row], name: str) -> MeanInterval:
     """
     by_seed: dict[int, list[float | None]] = {}
     for row in rows:
+        if name not in row or "seed" not in row:
+            raise InputError(
+                f"name must be a column of all rows, beside seed; got {name!r} and {shown(row)}"
+            )
         by_seed.setdefault(row["seed"], []).append(row[name])
     return mean_interval(by_seed)
 

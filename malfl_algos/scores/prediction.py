@@ -17,6 +17,7 @@ from scipy.special import xlogy
 
 from malfl_algos.scores.means import Score
 from malfl_algos.soft import log_soft_improvement, soft_evaluation
+from malfl_env.arguments import Discount, Temperature, typed
 from malfl_env.errors import InputError
 from malfl_env.markov_game import MarkovGame
 
@@ -39,6 +40,7 @@ PSEUDO_COUNT = 0.3
 """Dirichlet prior of an estimated policy, in visits of each action."""
 
 
+@typed
 @dataclass(frozen=True)
 class Prediction:
     """How well policies predicted the actions that were played.
@@ -55,14 +57,20 @@ class Prediction:
     n_steps: int
 
 
+@typed
 def estimated_policy(counts: IntArray) -> FloatArray:
     """(n(s, a) + c) / (N(s) + c * n_actions), c = 0.3: `(n_states, n_actions)`, all > 0."""
     smoothed = counts + PSEUDO_COUNT
     return np.asarray(smoothed / smoothed.sum(axis=-1, keepdims=True))
 
 
+@typed
 def predicted_log_policies(
-    game: MarkovGame, joint_policy: Sequence[FloatArray], *, discount: float, temperature: float
+    game: MarkovGame,
+    joint_policy: Sequence[FloatArray],
+    *,
+    discount: Discount,
+    temperature: Temperature,
 ) -> list[FloatArray]:
     """Log-policies after one step of soft policy iteration by all agents at once, (5) and (6).
 
@@ -89,6 +97,7 @@ def predicted_log_policies(
     ]
 
 
+@typed
 def prediction_score(log_policies: Sequence[FloatArray], counts: Sequence[IntArray]) -> Prediction:
     """Score the predicted policies of one agent on the actions that it played.
 
@@ -116,14 +125,15 @@ def prediction_score(log_policies: Sequence[FloatArray], counts: Sequence[IntArr
     return Prediction(Score(total / n_steps), Score(max((best - total) / n_steps, 0.0)), n_steps)
 
 
+@typed
 def prediction_scores(
     game: MarkovGame,
     rewards: Mapping[str, FloatArray],
     joint_counts: Sequence[IntArray],
     *,
     first_stage: int,
-    discount: float,
-    temperature: float,
+    discount: Discount,
+    temperature: Temperature,
 ) -> dict[str, dict[str, Prediction]]:
     """Predict every stage from `first_stage` on from the one before it, and score the predictions.
 
@@ -149,8 +159,10 @@ def prediction_scores(
     for stage in joint_counts:
         if stage.shape != shape:
             raise InputError(
-                f"the counts of a stage have shape {stage.shape}, the game has {shape}"
+                f"joint_counts of a stage have shape {stage.shape}, the game has {shape}"
             )
+    if len(joint_counts) < 2:
+        raise InputError(f"joint_counts must be of at least 2 stages, got {len(joint_counts)}")
     if not 1 <= first_stage < len(joint_counts):
         raise InputError(
             f"first_stage must be 1..{len(joint_counts) - 1}, got {first_stage}: "

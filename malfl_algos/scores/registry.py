@@ -5,7 +5,7 @@ To add a score, write its function and its entry in `SCORES`; no other file need
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -17,6 +17,9 @@ from malfl_algos.scores.distances import RewardSpace, epic, starc
 from malfl_algos.scores.inputs import Need, Reference, ScoringInputs
 from malfl_algos.scores.means import Score
 from malfl_algos.scores.prediction import PREDICTIONS
+from malfl_env.arguments import typed
+from malfl_env.checks import check_choice, shown
+from malfl_env.errors import InputError
 
 __all__ = [
     "CORRELATION",
@@ -42,6 +45,7 @@ GROUPS = {
 without an entry here is titled by its name."""
 
 
+@typed
 @dataclass(frozen=True)
 class ScoreEntry:
     """One score.
@@ -85,8 +89,9 @@ def score_groups(names: Container[str]) -> dict[str, list[ScoreEntry]]:
     return groups
 
 
+@typed
 def score_agent(
-    inputs: ScoringInputs, agent: str, names: Iterable[str] | None = None
+    inputs: ScoringInputs, agent: str, names: Sequence[str] | None = None
 ) -> dict[str, Any]:
     """Scores of one agent's reward as columns of a row.
 
@@ -98,6 +103,13 @@ def score_agent(
     Returns:
         A value per name, None if it is missing, and `reasons`: the reason per missing value.
     """
+    for name in names or ():
+        check_choice("names", name, SCORES)
+    if agent not in inputs.rewards:
+        raise InputError(
+            f"agent must be one of those with a reward, {shown(list(inputs.rewards))}; got "
+            f"{shown(agent)}"
+        )
     found = {name: _score(SCORES[name], inputs, agent) for name in names or SCORES}
     values: dict[str, Any] = {name: score.value for name, score in found.items()}
     reasons = {name: score.reason for name, score in found.items() if score.value is None}

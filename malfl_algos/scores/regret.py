@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from malfl_algos.scores.means import Score
 from malfl_algos.scores.prediction import predicted_log_policies
 from malfl_algos.soft import soft_evaluation
+from malfl_env.arguments import Count, Discount, Temperature, typed
 from malfl_env.errors import InputError
 from malfl_env.markov_game import MarkovGame
 
@@ -22,6 +23,7 @@ NO_GAP = 1e-12
 """Relative difference of two values below which it is rounding error."""
 
 
+@typed
 @dataclass(frozen=True, eq=False)
 class TruePlay:
     """Values reached with the ground-truth rewards: the scale of a regret.
@@ -35,15 +37,15 @@ class TruePlay:
     """
 
     game: MarkovGame
-    discount: float
-    temperature: float
-    n_stages: int
+    discount: Discount
+    temperature: Temperature
+    n_stages: Count
     trained: tuple[float, ...]
     uniform: tuple[float, ...]
 
 
 def trained_policies(
-    game: MarkovGame, *, discount: float, temperature: float, n_stages: int
+    game: MarkovGame, *, discount: Discount, temperature: Temperature, n_stages: Count
 ) -> list[FloatArray]:
     """Policies after stages of exact MA-SPI, in which all agents learn at once.
 
@@ -66,7 +68,7 @@ def trained_policies(
 
 
 def start_values(
-    game: MarkovGame, joint_policy: list[FloatArray], *, discount: float
+    game: MarkovGame, joint_policy: list[FloatArray], *, discount: Discount
 ) -> tuple[float, ...]:
     """Per agent the discounted value of the start state under its reward, without entropy."""
     return tuple(
@@ -77,7 +79,10 @@ def start_values(
     )
 
 
-def true_play(game: MarkovGame, *, discount: float, temperature: float, n_stages: int) -> TruePlay:
+@typed
+def true_play(
+    game: MarkovGame, *, discount: Discount, temperature: Temperature, n_stages: Count
+) -> TruePlay:
     """Train on the ground-truth rewards, once for all regrets against them.
 
     Args:
@@ -96,6 +101,7 @@ def true_play(game: MarkovGame, *, discount: float, temperature: float, n_stages
     )
 
 
+@typed
 def regret(recovered: Mapping[str, FloatArray], truth: TruePlay) -> dict[str, Score]:
     """Regret of every agent when all agents learn together from recovered rewards.
 

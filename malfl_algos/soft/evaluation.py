@@ -23,6 +23,7 @@ from malfl_algos.soft.averaging import (
     sparse_bytes,
 )
 from malfl_algos.soft.iteration import iterated_sum
+from malfl_env.arguments import Count, Discount, Index, Temperature, typed
 from malfl_env.errors import InputError
 from malfl_env.markov_game import MarkovGame
 
@@ -52,13 +53,15 @@ SPARSE_BYTES = 2**30
 """A sparse transition larger than this is replaced by an operator without a matrix."""
 
 
+@typed
 def entropy(policy: FloatArray) -> FloatArray:
     """Entropy in nats of every row of a policy, `(..., n_actions) -> (...)`; 0 log 0 is 0."""
     return np.asarray(-xlogy(policy, policy).sum(axis=-1))
 
 
+@typed
 def averaged_transition(
-    game: MarkovGame, joint_policy: JointPolicy, agent_index: int
+    game: MarkovGame, joint_policy: JointPolicy, agent_index: Index
 ) -> sp.csr_array:
     """Transition probabilities of one agent's actions with the others averaged out.
 
@@ -72,11 +75,13 @@ def averaged_transition(
     Returns:
         Sparse `(n_states * n_actions[i], n_states)`; row `s * n_actions[i] + a`; rows sum to 1.
     """
+    _check_policies(game, joint_policy, agent_index)
     return averaged_dynamics(game, joint_policy, agent_index).sparse()
 
 
+@typed
 def transition_under(
-    game: MarkovGame, joint_policy: JointPolicy, agent_index: int, *, copies: int = 1
+    game: MarkovGame, joint_policy: JointPolicy, agent_index: Index, *, copies: Count = 1
 ) -> Transition:
     """The averaged transition, as a sparse matrix or, if that is too large, as an operator.
 
@@ -84,17 +89,20 @@ def transition_under(
         game, joint_policy, agent_index: as for `averaged_transition`.
         copies: number of such transitions that are held at a time.
     """
+    _check_policies(game, joint_policy, agent_index)
     dynamics = averaged_dynamics(game, joint_policy, agent_index)
     small = copies * sparse_bytes(game, agent_index) <= SPARSE_BYTES
     return dynamics.sparse() if small else dynamics
 
 
-def averaged_reward(game: MarkovGame, joint_policy: JointPolicy, agent_index: int) -> FloatArray:
+@typed
+def averaged_reward(game: MarkovGame, joint_policy: JointPolicy, agent_index: Index) -> FloatArray:
     """Expected reward of one agent's own actions with the others averaged out.
 
     Returns:
         `(n_states, n_actions[i])`.
     """
+    _check_policies(game, joint_policy, agent_index)
     table = game.reward(agent_index)
     own = (game.n_states, game.n_actions[agent_index])
     if table.ndim == 1:
@@ -104,7 +112,8 @@ def averaged_reward(game: MarkovGame, joint_policy: JointPolicy, agent_index: in
     return np.asarray(averaged[..., 0])
 
 
-def others_joint_policy(joint_policy: JointPolicy, agent_index: int) -> FloatArray:
+@typed
+def others_joint_policy(joint_policy: JointPolicy, agent_index: Index) -> FloatArray:
     """Probabilities of the other agents' joint actions.
 
     Args:
@@ -115,7 +124,12 @@ def others_joint_policy(joint_policy: JointPolicy, agent_index: int) -> FloatArr
         `(..., n_others)`: the others' actions in mixed radix, in agent order; n_others is 1 for a
         single agent.
     """
-    leading = joint_policy[0].shape[:-1]
+    shapes = [policy.shape for policy in joint_policy]
+    if len({shape[:-1] for shape in shapes}) != 1:
+        raise InputError(
+            f"joint_policy must be arrays (..., n_actions) with the same leading axes, got {shapes}"
+        )
+    leading = shapes[0][:-1]
     others = np.ones((*leading, 1))
     for index, policy in enumerate(joint_policy):
         if index != agent_index:
@@ -123,8 +137,10 @@ def others_joint_policy(joint_policy: JointPolicy, agent_index: int) -> FloatArr
     return others
 
 
+@typed
 def expected_next(transition: Transition, values: FloatArray) -> FloatArray:
     """Expectation of `values (n_states,)` at the next state, `(n_states, n_actions)`."""
+    _check_rows("values", values, transition.shape[1])
     return np.asarray(transition @ values).reshape(len(values), -1)
 
 
@@ -132,11 +148,16 @@ def expected_next(transition: Transition, values: FloatArray) -> FloatArray:
 def policy_transition(transition: sp.csr_array, policy: FloatArray) -> sp.csr_array: ...
 @overload
 def policy_transition(transition: Transition, policy: FloatArray) -> Transition: ...
+@typed
 def policy_transition(transition: Transition, policy: FloatArray) -> Transition:
     """State-to-state transition under the agent's own policy, `(n_states, n_states)`.
 
     It has the form of `transition`: a sparse matrix or an operator.
     """
+    rows, n_states = transition.shape
+    if policy.shape != (n_states, rows // n_states):
+        expected = (n_states, rows // n_states)
+        raise InputError(f"policy must have shape {expected}, got {policy.shape}")
     if isinstance(transition, AveragedDynamics):
         return transition.under(policy)
     n_states, n_actions = policy.shape
@@ -149,13 +170,14 @@ def policy_transition(transition: Transition, policy: FloatArray) -> Transition:
     return sp.csr_array(choice @ transition)
 
 
+@typed
 def soft_evaluation(
     game: MarkovGame,
     joint_policy: JointPolicy,
-    agent_index: int,
+    agent_index: Index,
     *,
-    discount: float,
-    temperature: float,
+    discount: Discount,
+    temperature: Temperature,
 ) -> tuple[FloatArray, FloatArray]:
     """Soft value of a joint policy for one agent, equation (5).
 
@@ -180,6 +202,7 @@ def soft_evaluation(
         raise InputError(f"discount must be in [0, 1), got {discount}")
     if not temperature >= 0:
         raise InputError(f"temperature must be >= 0, got {temperature}")
+    _check_policies(game, joint_policy, agent_index)
     policy = joint_policy[agent_index]
     transition = transition_under(game, joint_policy, agent_index)
     reward = averaged_reward(game, joint_policy, agent_index)
@@ -188,7 +211,8 @@ def soft_evaluation(
     return reward + discount * expected_next(transition, value), value
 
 
-def discounted_sum(transition: Transition, gain: FloatArray, *, discount: float) -> FloatArray:
+@typed
+def discounted_sum(transition: Transition, gain: FloatArray, *, discount: Discount) -> FloatArray:
     """Solve V = gain + gamma P V for V.
 
     Args:
@@ -203,6 +227,7 @@ def discounted_sum(transition: Transition, gain: FloatArray, *, discount: float)
     Raises:
         ArithmeticError: if the iteration does not reach the residual.
     """
+    _check_rows("gain", gain, transition.shape[0])
     n_states = len(gain)
     if n_states <= DENSE_STATES and not isinstance(transition, LinearOperator):
         system = np.eye(n_states) - discount * transition.toarray()
@@ -210,7 +235,8 @@ def discounted_sum(transition: Transition, gain: FloatArray, *, discount: float)
     return iterated_sum(transition, gain, discount=discount, residual=RESIDUAL)
 
 
-def log_soft_improvement(q: FloatArray, *, temperature: float) -> FloatArray:
+@typed
+def log_soft_improvement(q: FloatArray, *, temperature: Temperature) -> FloatArray:
     """Log of the improved policy, log pi(a | s) = q(s, a) / alpha - log Z(s); equation (6).
 
     Args:
@@ -222,4 +248,20 @@ def log_soft_improvement(q: FloatArray, *, temperature: float) -> FloatArray:
     """
     if not temperature > 0:
         raise InputError(f"temperature must be > 0, got {temperature}")
+    if not q.size:
+        raise InputError(f"q must be (n_states, n_actions), got {q.shape}")
     return np.asarray(log_softmax(q / temperature, axis=-1))
+
+
+def _check_policies(game: MarkovGame, joint_policy: JointPolicy, agent_index: int) -> None:
+    if agent_index >= game.n_agents:
+        raise InputError(f"agent_index must be 0..{game.n_agents - 1}, got {agent_index}")
+    expected = [(game.n_states, n_actions) for n_actions in game.n_actions]
+    found = [policy.shape for policy in joint_policy]
+    if found != expected:
+        raise InputError(f"joint_policy must have the shapes {expected}, got {found}")
+
+
+def _check_rows(name: str, array: FloatArray, n_states: int) -> None:
+    if len(array) != n_states:
+        raise InputError(f"{name} must be ({n_states},), got {array.shape}")

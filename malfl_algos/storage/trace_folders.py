@@ -29,6 +29,7 @@ from malfl_algos.storage.durable import (
 from malfl_algos.storage.trace_names import names_from_json, names_to_json
 from malfl_algos.trace import LearningTrace, Stage
 from malfl_algos.trace.transitions import COLUMNS, OBSERVED, Transitions, blocks
+from malfl_env.arguments import typed
 from malfl_env.errors import InputError
 from malfl_env.spaces import AnySpace, space_from_json, space_to_json
 
@@ -42,6 +43,7 @@ _MANIFEST = "manifest.json"
 _MAX_MANIFEST_BYTES = 64 * 2**20
 
 
+@typed
 class TraceWriter:
     """Write a trace to a folder, stage by stage and chunk by chunk; a context manager.
 

@@ -19,6 +19,7 @@ from malfl_algos.testing.learner import LearnerCheck, check_rejections, plays
 from malfl_algos.testing.observer import ObserverCheck
 from malfl_algos.testing.subject import Check, kept_random_state, subject_of
 from malfl_env import grid_world_v0
+from malfl_env.arguments import typed
 from malfl_env.errors import InputError
 
 __all__ = ["check_learner", "check_observer", "learner_checks", "observer_checks"]
@@ -26,6 +27,7 @@ __all__ = ["check_learner", "check_observer", "learner_checks", "observer_checks
 _EPISODES, _EPISODE_LENGTH, _TEMPERATURE = 20, 50, 0.5
 
 
+@typed
 def check_learner(
     plugin: str | Callable[..., Any],
     *,
@@ -87,6 +89,7 @@ def check_learner(
         check()
 
 
+@typed
 def learner_checks(
     plugin: str | Callable[..., Any],
     *,
@@ -135,6 +138,7 @@ def learner_checks(
     yield _kept(("errors", partial(check_rejections, subject)))
 
 
+@typed
 def check_observer(
     plugin: str | Callable[..., Any], *, options: Mapping[str, Any] | None = None
 ) -> None:
@@ -180,6 +184,7 @@ def check_observer(
         check()
 
 
+@typed
 def observer_checks(
     plugin: str | Callable[..., Any], *, options: Mapping[str, Any] | None = None
 ) -> Iterator[Check]:

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from malfl_algos.trace.labels import Label, check_labels
 from malfl_algos.trace.transitions import OBSERVED, Transitions, blocks, kept
+from malfl_env.arguments import Index, typed
 from malfl_env.checks import check_count, is_whole, shown
 from malfl_env.errors import InputError
 from malfl_env.markov_game import MarkovGame
@@ -173,7 +174,8 @@ class Stage:
             return int(self.joint_counts.sum())
         return 0 if self.transitions is None else self.transitions.n_steps
 
-    def action_counts(self, agent_index: int) -> IntArray:
+    @typed
+    def action_counts(self, agent_index: Index) -> IntArray:
         """Counts of one agent's actions, `(n_states, n_actions)`, summed over the others'
         actions.
         """
@@ -224,10 +226,10 @@ class LearningTrace:
     def __post_init__(self) -> None:
         object.__setattr__(self, "stages", _entries("stages", self.stages))
         if not self.stages:
-            raise InputError("a learning trace needs at least one stage, got none")
-        wrong = next((own for own in self.stages if not isinstance(own, Stage)), None)
-        if wrong is not None:
-            raise InputError(f"stages must be of type Stage, got a {type(wrong).__name__}")
+            raise InputError("stages must be at least one, got none")
+        for own in self.stages:
+            if not isinstance(own, Stage):
+                raise InputError(f"stages must be of type Stage, got a {type(own).__name__}")
         shapes = {None if own.joint_counts is None else own.counts.shape for own in self.stages}
         if len(shapes) > 1:
             raise InputError(
@@ -454,6 +456,7 @@ class LearningTrace:
 
         return traces_by_subject(frame, subject=subject, **roles)
 
+    @typed
     def save(self, path: str | Path) -> None:
         """Write the trace, atomically, without pickle.
 
@@ -469,6 +472,7 @@ class LearningTrace:
         save_trace(self, Path(path))
 
     @classmethod
+    @typed
     def load(cls, path: str | Path, *, verify: bool = True) -> LearningTrace:
         """Read a trace written by `save`; arrays of a folder are mapped and read when used.
 
@@ -486,7 +490,8 @@ class LearningTrace:
 
 def _entries(name: str, given: Any) -> tuple[Any, ...]:
     """The entries of a list as a tuple; text is no list."""
-    if isinstance(given, str) or not isinstance(given, Iterable):
+    scalar = isinstance(given, np.ndarray) and given.ndim == 0
+    if isinstance(given, (str, bytes)) or scalar or not isinstance(given, Iterable):
         raise InputError(f"{name} must be a list or a tuple, got {shown(given)}")
     return tuple(given)
 
@@ -586,8 +591,8 @@ def _check_observed(steps: Transitions, trace: LearningTrace, *, where: str) -> 
         observed = getattr(steps, kind) or {}
         if set(observed) != set(trace.agents):
             raise InputError(
-                f"{where}: {kind} must have the agents {', '.join(trace.agents)}, got "
-                f"{', '.join(observed) or 'no agent'}"
+                f"{where}: {kind} must have the agents {', '.join(map(str, trace.agents))}, got "
+                f"{', '.join(map(str, observed)) or 'no agent'}"
             )
         for agent, space in zip(trace.agents, trace.spaces, strict=True):
             check_in_space(observed[agent], space, where=f"{where}, {kind} of {agent}")

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from malfl_env.arguments import Index, typed
 from malfl_env.checks import shown
 from malfl_env.errors import InputError
 
@@ -66,6 +67,9 @@ class Transitions:
                     f"{name} must be a mapping of agents to arrays, got "
                     f"{shown(getattr(self, name))}"
                 )
+        for name, column in _named(self):
+            if not isinstance(column, np.ndarray):
+                _check_rows(name, column)
         for name, value in _applied(self, kept).items():
             if name in COLUMNS and value is not None and value.dtype == np.uint64:
                 value = kept(value.astype(np.int64))  # numbers too large become negative
@@ -81,6 +85,7 @@ class Transitions:
         """Number of steps."""
         return len(self.joint_actions)
 
+    @typed
     def map(self, function: Callable[[NDArray[Any]], NDArray[Any]]) -> Transitions:
         """Apply a function to every column.
 
@@ -88,11 +93,13 @@ class Transitions:
         """
         return Transitions(complete=self.complete, **_applied(self, function))
 
-    def slice(self, first: int, stop: int) -> Transitions:
+    @typed
+    def slice(self, first: Index, stop: Index) -> Transitions:
         """The steps `first` to `stop - 1`, as views of these columns; errors as above."""
         return self.map(lambda column: column[first:stop])
 
     @classmethod
+    @typed
     def concat(cls, parts: Iterable[Transitions]) -> Transitions:
         """Join the steps of all parts in order.
 
@@ -101,7 +108,7 @@ class Transitions:
         """
         pieces = list(parts)
         if not pieces:
-            raise InputError("concat needs at least one part, got none")
+            raise InputError("parts must be at least one, got none")
         if len(pieces) == 1:
             return pieces[0]
         if any(piece.terminations is not None for piece in pieces):
@@ -130,10 +137,7 @@ class Transitions:
 
 def kept(array: Any) -> NDArray[Any]:
     """The array, read-only and in native byte order; copied if it could be written to."""
-    try:
-        found = array if isinstance(array, np.ndarray) else np.asarray(array)
-    except ValueError as fault:
-        raise InputError(f"rows have different lengths: {shown(array)}") from fault
+    found = array if isinstance(array, np.ndarray) else np.asarray(array)
     if not found.dtype.isnative:
         found = found.astype(found.dtype.newbyteorder("="))
     elif not _is_private(found):
@@ -142,6 +146,13 @@ def kept(array: Any) -> NDArray[Any]:
         found = found.view()
     found.flags.writeable = False
     return found
+
+
+def _check_rows(name: str, column: Any) -> None:
+    try:
+        np.asarray(column)
+    except ValueError as fault:
+        raise InputError(f"{name}: rows have different lengths: {shown(column)}") from fault
 
 
 def blocks(n_steps: int, size: int = 1 << 20) -> Iterator[slice]:
@@ -211,7 +222,9 @@ def _check_columns(steps: Transitions) -> None:
     for name, column in _named(steps):
         if column.ndim == 0 or len(column) != steps.n_steps:
             length = "no" if column.ndim == 0 else len(column)
-            raise InputError(f"{name} has {length} entries for {steps.n_steps} steps")
+            raise InputError(
+                f"{name} has {length} entries for {steps.n_steps} steps (rows of joint_actions)"
+            )
         kinds = {"episode_ends": "b", "terminations": "b"}.get(name, "iu")
         if name in COLUMNS and (column.dtype.kind not in kinds or column.ndim > 2):
             wanted = "true or false" if kinds == "b" else "whole numbers"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from malfl_env.arguments import typed
+from malfl_env.checks import shown
 from malfl_env.errors import InputError
 
 __all__ = ["WORDS", "Verdict", "Word", "joined", "verdict_from"]
@@ -15,6 +17,7 @@ WORDS: Sequence[Word] = ("believe", "doubt", "do not believe")
 """From the best to the worst."""
 
 
+@typed
 @dataclass(frozen=True)
 class Verdict:
     """Whether to believe a recovered reward; made without any ground truth.
@@ -42,6 +45,8 @@ class Verdict:
 
     def of(self, agent: str) -> Verdict:
         """The verdict on one agent's reward; this one if agents have none of their own."""
+        if not isinstance(agent, Hashable):
+            raise InputError(f"agent must be an id, got {shown(agent)}")
         return self.agents.get(agent, self)
 
     def line(self) -> str:

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from malfl_env.arguments import typed
 from malfl_env.testing.isolation import check_action_order, check_copies, check_scribbling
 from malfl_env.testing.protocol import Plan
 from malfl_env.testing.run import global_random_state, restore_global_random_state
@@ -22,6 +23,7 @@ from malfl_env.testing.seeding import check_hash_seeds, check_one_seed, check_st
 __all__ = ["check_parallel_env"]
 
 
+@typed
 def check_parallel_env(
     factory: Callable[[], Any],
     *,

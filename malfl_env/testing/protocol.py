@@ -15,7 +15,7 @@ import numpy as np
 from gymnasium import spaces
 from pettingzoo import AECEnv, ParallelEnv
 
-from malfl_env.checks import shown
+from malfl_env.checks import is_whole, shown
 from malfl_env.errors import InputError
 from malfl_env.testing.values import pieces
 
@@ -63,19 +63,13 @@ class Plan:
     stochastic: bool | None
 
     def __post_init__(self) -> None:
-        if not callable(self.factory):
-            raise InputError(
-                f"factory must be a function that returns a new environment, got {self.factory!r}"
-            )
-        if len(set(self.seeds)) < 2 or any(
-            type(seed) is not int or seed < 0 for seed in self.seeds
-        ):
+        if len(set(self.seeds)) < 2 or any(not is_whole(seed) or seed < 0 for seed in self.seeds):
             raise InputError(
                 f"seeds must be at least two different integers >= 0, got {list(self.seeds)}"
             )
         for name, least in (("n_steps", 2), ("episode_limit", 2), ("n_episodes", 2)):
             value = getattr(self, name)
-            if type(value) is not int or value < least:
+            if not is_whole(value) or value < least:
                 raise InputError(f"{name} must be an integer >= {least}, got {value!r}")
 
 

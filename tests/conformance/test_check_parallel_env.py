@@ -199,7 +199,7 @@ def test_overwriting_changes_every_element(array: Any) -> None:
         ({"seeds": (3, 3)}, "at least two different integers"),
         ({"seeds": (0, -1)}, "at least two different integers"),
         ({"n_steps": 1}, "n_steps must be an integer >= 2, got 1"),
-        ({"episode_limit": 1.5}, "episode_limit must be an integer >= 2, got 1.5"),
+        ({"episode_limit": 1.5}, "episode_limit must be a whole number, got 1.5"),
         ({"n_episodes": 1}, "n_episodes must be an integer >= 2, got 1"),
     ],
 )
@@ -208,8 +208,14 @@ def test_invalid_options_are_rejected(options: dict[str, Any], message: str) -> 
         check_parallel_env(zoo.Line, **options)
 
 
+def test_numpy_integers_are_integers() -> None:
+    three = np.int64(3)
+    given: Any = {"seeds": np.arange(2), "n_steps": three, "n_episodes": three}
+    check_parallel_env(zoo.Line, **given, episode_limit=np.int64(50))
+
+
 def test_a_factory_must_be_callable() -> None:
-    with pytest.raises(ValueError, match="must be a function that returns a new environment"):
+    with pytest.raises(ValueError, match="factory must be a function, got "):
         check_parallel_env(zoo.Line())
 
 

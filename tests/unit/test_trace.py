@@ -64,7 +64,7 @@ def test_terminations_are_filled_in_where_a_part_has_none():
 def test_parts_with_other_columns_are_rejected():
     with pytest.raises(InputError, match="same columns"):
         Transitions.concat([walk(), observed(walk())])
-    with pytest.raises(InputError, match="at least one part"):
+    with pytest.raises(InputError, match="parts must be at least one"):
         Transitions.concat([])
 
 

@@ -15,6 +15,7 @@ from gymnasium.spaces import Discrete, MultiDiscrete
 import malfl_env
 from malfl_env import grid_world, grid_world_v0
 from malfl_env.grid_world import GridWorld
+from malfl_env.vector import GridWorldVector
 
 DOWN, UP, LEFT, RIGHT, STAY = range(5)
 BOTH = ("agent_0", "agent_1")
@@ -214,7 +215,7 @@ def test_registration_is_skipped_where_there_is_no_registry(monkeypatch) -> None
 TABLE = np.random.default_rng(0).normal(size=(81, 5, 5))
 
 
-@pytest.mark.parametrize("number", [int, np.int8, np.uint64, bool, np.array])
+@pytest.mark.parametrize("number", [int, np.int8, np.uint64, np.array])
 @pytest.mark.parametrize("rewards", ["homogeneous", [TABLE, TABLE]])
 def test_an_action_means_the_same_whatever_its_type_and_the_rewards(number, rewards) -> None:
     plain, other = (grid_world_v0.parallel_env(rewards=rewards) for _ in range(2))
@@ -225,6 +226,30 @@ def test_an_action_means_the_same_whatever_its_type_and_the_rewards(number, rewa
         found = other.step(both(*map(number, actions)))
         assert expected[1] == found[1]
         np.testing.assert_array_equal(expected[0]["agent_0"], found[0]["agent_0"])
+
+
+@pytest.mark.parametrize("truth", [True, np.True_, np.array(True)])
+@pytest.mark.parametrize("options", [{}, {"slip": 0.5}, {"rewards": [TABLE, TABLE]}])
+def test_a_boolean_is_no_action_in_any_form(truth, options) -> None:
+    """Whatever its type, the rewards, and the form of the environment."""
+    env, view = grid_world_v0.parallel_env(**options), malfl_env.single_agent_env(**options)
+    turns, batch = grid_world_v0.raw_env(**options), GridWorldVector(2, **options)
+    for own in (env, view, turns, batch):
+        own.reset(seed=0)
+    words = "must be (a )?whole number"
+    with pytest.raises(malfl_env.InputError, match=words):
+        env.step(both(truth, 1))
+    with pytest.raises(malfl_env.InputError, match=words):
+        view.step(truth)
+    turns.step(1)
+    with pytest.raises(malfl_env.InputError, match=words):
+        turns.step(truth)
+    with pytest.raises(malfl_env.InputError, match=words):
+        batch.step(np.full((2, 2), truth))
+    partner = malfl_env.single_agent_env(policies={"agent_1": lambda seen, rng: truth}, **options)
+    partner.reset(seed=0)
+    with pytest.raises(malfl_env.InputError, match=words):
+        partner.step(1)
 
 
 def test_numpy_integers_are_whole_numbers_everywhere() -> None:

@@ -224,7 +224,7 @@ def test_bad_factors_are_rejected(changes: dict[str, object], message: str) -> N
         ({"n_actions": (3,)}, r"tables for \(2,\) actions, expected \(3,\)"),
         ({"start": 2}, r"start must be a joint state 0\.\.1, got 2"),
         ({"observation_shape": (3,)}, "numbers 3 states, the game has 2"),
-        ({"rewards": ()}, "need 1 rewards, got 0"),
+        ({"rewards": ()}, "rewards must be one table for each of 1 agents, got 0"),
         ({"rewards": (np.zeros(3),)}, r"shape \(3,\), expected \(2,\) or \(2, 2\)"),
         ({"rewards": (np.array([0, np.inf]),)}, "not finite"),
     ],

@@ -209,7 +209,7 @@ def test_invalid_arguments_are_rejected(paper_game):
     space = joint_space(game, discount=0.9)
     with pytest.raises(ValueError, match=r"has shape \(81, 5\), expected \(81,\) or \(81, 5, 5\)"):
         epic(np.zeros((81, 5)), game.reward(0), space)
-    with pytest.raises(ValueError, match=r"discount must be in \[0, 1\), got 1"):
+    with pytest.raises(ValueError, match=r"discount must be a number in \[0, 1\), got 1"):
         joint_space(game, discount=1)
     for weights in (np.ones(80), np.zeros(81), np.full(81, -1.0), np.full(81, np.nan)):
         with pytest.raises(ValueError, match="weights must be 81 numbers >= 0, not all 0"):

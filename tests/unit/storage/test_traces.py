@@ -206,7 +206,7 @@ def test_a_missing_array_is_rejected(tmp_path, entry):
 
 def test_malformed_parts_are_rejected():
     counts = np.zeros((2, 2), dtype=np.int64)
-    with pytest.raises(ValueError, match="at least one stage"):
+    with pytest.raises(ValueError, match="stages must be at least one"):
         LearningTrace(())
     with pytest.raises(ValueError, match="whole numbers, got float64"):
         Stage(counts.astype(float))

@@ -154,12 +154,13 @@ def _from_the_clock(self: Any, inner: Any, env: Any, rng: Any) -> Any:
     return inner(rng=np.random.default_rng(time.perf_counter_ns()))
 
 
-class _SharedStream:
+class _SharedStream(np.random.Generator):
     """All learners draw from the generator of the last one that began."""
 
     latest: Any = None
 
     def __init__(self, rng: np.random.Generator) -> None:
+        super().__init__(rng.bit_generator)
         _SharedStream.latest = rng
 
     def integers(self, *arguments: Any, **options: Any) -> Any:

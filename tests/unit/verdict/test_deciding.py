@@ -67,7 +67,7 @@ def test_joined_takes_the_worst_word():
 
 
 def test_words_are_checked():
-    with pytest.raises(InputError, match="believe, doubt, do not believe"):
+    with pytest.raises(InputError, match="'believe', 'doubt', 'do not believe'"):
         Verdict("maybe")
     assert contradicted("a wall").word == "do not believe"
     assert "share is missing: no data" in str(not_measured("share", "no data"))
