@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from malfl_env.arguments import typed
 from malfl_env.checks import check_numbers, check_table_bytes, is_whole, shown
 from malfl_env.errors import InputError
 from malfl_env.markov_game import Factor, MarkovGame
@@ -17,13 +18,14 @@ __all__ = ["game_from_tables"]
 _SUM_TOLERANCE = 1e-6  # rows of probabilities are scaled to sum to 1 if they miss it by less
 
 
+@typed
 def game_from_tables(
     next_states: ArrayLike | None = None,
     transitions: ArrayLike | None = None,
     *,
-    rewards: Any = None,
+    rewards: Sequence[Any] | None = None,
     states: Sequence[str] | None = None,
-    actions: Any = None,
+    actions: Sequence[str] | Sequence[Sequence[str]] | None = None,
     start: Any = None,
 ) -> MarkovGame:
     """A game with one factor that all agents move.
@@ -144,6 +146,8 @@ def _start(
     if is_whole(given):
         return int(given), None
     chances = check_numbers("start", given, allowed="a joint state, or probabilities of all")
+    if chances.shape != (n_states,):
+        raise InputError(f"start must be {n_states} probabilities, got shape {chances.shape}")
     return int(np.argmax(chances)), chances
 
 

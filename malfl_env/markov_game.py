@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from malfl_env.arguments import typed
+from malfl_env.arguments import Index, typed
 from malfl_env.checks import check_choice, check_table_bytes, shown
 from malfl_env.errors import InputError
 from malfl_env.factor import Factor, frozen, make_read_only
@@ -124,9 +124,9 @@ class MarkovGame:
         next_states: ArrayLike | None = None,
         transitions: ArrayLike | None = None,
         *,
-        rewards: Any = None,
+        rewards: Sequence[Any] | None = None,
         states: Sequence[str] | None = None,
-        actions: Any = None,
+        actions: Sequence[str] | Sequence[Sequence[str]] | None = None,
         start: Any = None,
     ) -> MarkovGame:
         """A game from one table; see `malfl_env.game_tables.game_from_tables`."""
@@ -137,12 +137,14 @@ class MarkovGame:
         )
 
     @classmethod
+    @typed
     def load(cls, path: str | Path) -> MarkovGame:
         """Read a game that `save` wrote; see `malfl_env.game_files.load_game`."""
         from malfl_env.game_files import load_game
 
         return load_game(path)
 
+    @typed
     def save(self, path: str | Path) -> None:
         """Write the game into one npz file; see `malfl_env.game_files.save_game`."""
         from malfl_env.game_files import save_game
@@ -254,13 +256,17 @@ class MarkovGame:
         certain[self.start] = 1.0
         return certain
 
+    @typed
     def at_start(self, values: FloatArray) -> float:
         """Expectation over the start of an episode of values `(n_states,)`."""
+        if values.shape != (self.n_states,):
+            raise InputError(f"values must have shape {(self.n_states,)}, got {values.shape}")
         if self.start_probabilities is None:
             return float(values[self.start])
         return float(self.start_probabilities @ values)
 
-    def drawn_starts(self, n_episodes: int, rng: np.random.Generator) -> IntArray:
+    @typed
+    def drawn_starts(self, n_episodes: Index, rng: np.random.Generator) -> IntArray:
         """Joint states in which episodes begin, int64 `(n_episodes,)`; draws only if needed."""
         if self.start_probabilities is None:
             return np.full(n_episodes, self.start, dtype=np.int64)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,18 +19,20 @@ from malfl_algos.logs.steps import joint_steps
 from malfl_algos.logs.table import Layout, Table, read_table
 from malfl_algos.storage.arrays import MANIFEST, check_array
 from malfl_algos.trace import LearningTrace
+from malfl_env.arguments import typed
 from malfl_env.errors import InputError
 
 __all__ = ["trace_from_table", "traces_by_subject"]
 
 
+@typed
 @dataclass(frozen=True)
 class Sizes:
     """Sizes of the game that a log need not show, and what is done at gaps."""
 
     n_states: int | None = None
     n_actions: int | Mapping[str, int] | None = None
-    gaps: str = "error"
+    gaps: Literal["error", "split"] = "error"
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,12 +11,14 @@ import numpy as np
 from malfl_algos.logs.column import Column, Frame
 from malfl_algos.logs.columns import read_column, read_columns
 from malfl_algos.logs.rows import Keys, RowNames
+from malfl_env.arguments import typed
 from malfl_env.checks import shown
 from malfl_env.errors import InputError
 
 __all__ = ["Layout", "Table", "read_table"]
 
 
+@typed
 @dataclass(frozen=True)
 class Layout:
     """Names of the columns of a log; see `LearningTrace.from_table`."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import fields
-from functools import cache, partial
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -118,16 +118,15 @@ def environment_calls() -> Iterator[Call]:
     view.reset(seed=0)
     yield view.step, {"action": 1}
     yield view.reset, {"seed": 0, "options": None}
-    factory = partial(grid_world_v0.parallel_env, size=2, max_cycles=3)
 
     def checked(**given: Any) -> None:
-        with suppress(AssertionError):  # an environment that is not as it is said to be
+        with suppress(AssertionError):  # the factory makes no environment
             env_testing.check_parallel_env(**given)
 
     yield (
         checked,
         {
-            "factory": factory,
+            "factory": object,
             "seeds": (0, 1),
             "n_steps": 2,
             "episode_limit": 5,
@@ -154,6 +153,16 @@ def game_calls() -> Iterator[Call]:
     rewards = [game.reward(0), game.reward(1)]
     yield deterministic_game, {"next_states": table, "start": 0, "rewards": rewards}
     yield game.reward, {"agent_index": 0}
+    given = {"states": None, "actions": None, "start": None}
+    yield (
+        MarkovGame.from_tables,
+        {"next_states": table, "transitions": None, "rewards": rewards, **given},
+    )
+    game.save("game.npz")
+    yield game.save, {"path": "again.npz"}
+    yield MarkovGame.load, {"path": "game.npz"}
+    yield game.at_start, {"values": np.zeros(game.n_states)}
+    yield game.drawn_starts, {"n_episodes": 2, "rng": np.random.default_rng(0)}
     yield game.with_rewards, {"rewards": rewards}
     yield game.state_index, {"observation": [0, 0, 1, 1]}
     yield game.observation, {"states": 3}
@@ -185,6 +194,35 @@ def trace_calls() -> Iterator[Call]:
     yield steps.slice, {"first": 0, "stop": 2}
     yield steps.map, {"function": np.array}
     yield Transitions.concat, {"parts": [steps, steps]}
+    columns = {
+        "state": [0, 1, 1],
+        "episode": [0, 0, 0],
+        "step": [0, 1, 2],
+        "stage": [0, 0, 0],
+        "who": [0, 0, 0],
+        "left": [0, 1, 0],
+        "right": [1, 1, 0],
+        "next": [1, 1, 0],
+        "over": [False, False, True],
+    }
+    told = {
+        "frame": columns,
+        "state": "state",
+        "actions": {"a": "left", "b": "right"},
+        "episode": "episode",
+        "step": "step",
+        "next_state": "next",
+        "n_states": 4,
+        "n_actions": 3,
+        "terminated": "over",
+        "gaps": "error",
+    }
+    one_way = {"stage": "stage", "agent": None, "action": None, "subject": None}
+    yield LearningTrace.from_table, {**told, **one_way}
+    for cut in ("n_stages", "episodes_per_stage", "steps_per_stage"):
+        yield LearningTrace.from_table, {**told, cut: 1}
+    yield LearningTrace.from_table, {**told, "stage": "stage", "change_points": False}
+    yield LearningTrace.from_subjects, {**told, "stage": "stage", "subject": "who"}
     trace.save("trace.npz")
     yield LearningTrace.load, {"path": "trace.npz", "verify": True}
     yield trace.save, {"path": "again.npz"}
@@ -388,7 +426,8 @@ FREE: Mapping[str, tuple[str, ...]] = {
 """Arguments that may be anything, by function; "" stands for all."""
 
 ALSO = {
-    "path": ("no such file",),
+    "frame": ("there is no column",),
+    "path": ("no such file", "expected a malfl"),
     "name": ("unknown learner", "unknown observer"),
     "plugin": ("unknown",),
 }

@@ -228,7 +228,7 @@ def test_what_is_wrong_is_named_by_row(changes, words):
         ({"agent": "a"}, "name the columns of actions either by actions"),
         ({"actions": {"manifest": "a"}}, "an agent must not be called 'manifest'"),
         ({"actions": {"../x": "a"}}, "agent '../x': the name of an array must not lead out"),
-        ({"gaps": "no"}, "gaps must be 'error' or 'split', got 'no'"),
+        ({"gaps": "no"}, "gaps must be one of 'error', 'split', got 'no'"),
     ],
 )
 def test_what_does_not_fit_is_named(roles, words):

@@ -106,7 +106,7 @@ def test_every_game_comes_back_from_its_file(name, tmp_path) -> None:
         ({"transitions": [["a"]]}, "must be an array of numbers"),
         ({"transitions": CHANCES, "states": ["a", "b"]}, "2 names were given, 3 are needed"),
         ({"transitions": CHANCES, "states": ["a", "b", "a"]}, "duplicate name 'a'"),
-        ({"transitions": CHANCES, "states": [1, 2, 3]}, "states must be texts, got 1"),
+        ({"transitions": CHANCES, "states": [1, 2, 3]}, "states must be a list of text or None"),
         ({"transitions": CHANCES, "actions": [["x"]]}, "1 names were given, 2 are needed"),
         ({"transitions": CHANCES, "actions": [["x", "y"]] * 2}, "1 agents' actions, got 2"),
         ({"transitions": CHANCES, "start": "home"}, "the name of a joint state"),
@@ -145,7 +145,7 @@ def rewritten(path, **changes) -> None:
         ({"n_actions": "two"}, "must be a list of whole numbers"),
         ({"start": 1.5}, "must be a list of whole numbers"),
         ({"states": ["a"]}, "1 names were given"),
-        ({"observation_form": 5}, "observation_form must be one of"),
+        ({"observation_form": 5}, "observation_form must be text, got 5"),
         ({"start_probabilities": np.ones(3)}, "sum to 1"),
     ],
 )
