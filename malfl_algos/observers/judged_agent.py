@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from malfl_algos.ma_lfl.carried_rules import Carried, follows_q
 from malfl_algos.ma_lfl.choices import CONCENTRATION
 from malfl_algos.observers.judged_rows import AgentFit, AgentRows, learners_noise, rows_of
 from malfl_algos.verdict.agreement import Agreement, agreement, correlation
@@ -43,6 +44,9 @@ FAR = (0.7, 0.95)
 """Those of them that are always tried; others only near the best."""
 SHARED_NOISE = tuple(10.0 ** np.arange(-5, 1))
 """Noise variances tried for rules and discounts that are compared."""
+SLIGHT = 3.0
+"""Difference of log evidence up to which one choice is as good as another (Kass and Raftery 1995:
+strong from 3 on)."""
 FACTORS = (0.3, 1.0, 3.0, 10.0, 30.0)
 """Factors tried on the noise of the fit, for the same."""
 PRIORS = (0.25, 1.0, 4.0)
@@ -110,7 +114,10 @@ def numbers_of(
     others = {
         rule: _evidence_under(fit, "rule", rule) for rule in rules if rule != fit.settings["rule"]
     }
-    numbers |= deficit("discount", discounts, scored, degrees)
+    found = deficit("discount", discounts, scored, degrees)
+    if _moves(fit.settings["rule"]):  # its expected updates are an approximation: discounts blur
+        found["moving_discount_deficit"] = found.pop("discount_deficit")
+    numbers |= found
     return numbers | deficit("rule", others, scored, degrees)
 
 
@@ -187,6 +194,10 @@ def other_discounts(
     return {points[one]: value for one, value in values.items() if points[one] != own}
 
 
+def _moves(rule: str) -> bool:
+    return follows_q(rule) and Carried.named(rule).policy == "moving"
+
+
 def _evidence_under(fit: AgentFit, name: str, choice: Any) -> float:
     """Log evidence with another choice of a setting, the largest over noises and priors."""
     settings = {**fit.settings, name: choice}
@@ -199,11 +210,16 @@ def _evidence_under(fit: AgentFit, name: str, choice: Any) -> float:
 
 
 def deficit(name: str, others: Mapping[Any, float], scored: float, degrees: int) -> dict[str, Any]:
-    """The best other choice of a setting by evidence, and by how much per row it is better."""
+    """The best other choice of a setting by evidence, and by how much per row it is better.
+
+    It is 0 for a choice that is better by less than `SLIGHT`.
+    """
     if not others:
         return {}
     best = max(others, key=lambda choice: others[choice])
-    return {f"best_{name}": best, f"{name}_deficit": (others[best] - scored) / max(degrees, 1)}
+    more = others[best] - scored
+    more = 0.0 if 0 < more < SLIGHT else more
+    return {f"best_{name}": best, f"{name}_deficit": more / max(degrees, 1)}
 
 
 def _no_reward(fit: AgentFit) -> float:

@@ -317,6 +317,11 @@ def _of_the_agent(result: RecoveredRewards, basis: _Basis, index: int) -> dict[s
     else:
         numbers = numbers_of(fit, reward, compared, rules, n_seen)
     bounds = settings.get("bounds_hit") or []
+    if settings["rule"] != GRADIENT:  # its noises are of other kinds
+        numbers["unpredicted_noise"] = float(settings["noise_variance"]) / basis.alpha**2
+        numbers["noise_scale"] = settings.get("noise_scale")
+    if basis.own:
+        numbers |= {"unsettled": int(not settings["settled"]), "passes": settings["passes"]}
     return {
         **numbers,
         "compared": int(occurs.sum()),

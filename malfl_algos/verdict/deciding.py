@@ -62,7 +62,7 @@ CHECKS: Sequence[Check] = (
     ),
     Check(
         "explained",
-        0.85,
+        0.8,
         0.6,
         True,
         "on held-out stages a reward explains {value:.1%} of the change of policy, beyond the "
@@ -79,7 +79,7 @@ CHECKS: Sequence[Check] = (
     ),
     Check(
         "misfit",
-        1.3,
+        1.75,
         3.0,
         False,
         "errors on held-out stages are {value:.2f} times as large as expected (posterior "
@@ -94,6 +94,34 @@ CHECKS: Sequence[Check] = (
         "rewards from odd and from even improvements correlate at {halves:.2f}, expected "
         "{halves_expected:.2f}",
         f"{_ORDER}; {_RULE}",
+    ),
+    Check(
+        "unsettled",
+        0.5,
+        None,
+        False,
+        "the fit of the rule {rule} still changed after {passes} iterations",
+        f"more iterations (option passes); {_RULE}",
+        needed=False,
+    ),
+    Check(
+        "unpredicted_noise",
+        0.012,
+        None,
+        False,
+        "the agents' policies vary by a variance of {value:.3f} (of q over the temperature) that "
+        "neither counts nor the rule {rule} account for",
+        _RULE,
+        needed=False,
+    ),
+    Check(
+        "noise_scale",
+        2.0,
+        None,
+        False,
+        "the noise is {value:.1f} times the variance that the rule {rule} predicts",
+        _RULE,
+        needed=False,
     ),
     Check(
         "stage_noises_spread",
@@ -169,6 +197,15 @@ CHECKS: Sequence[Check] = (
     Check(
         "discount_deficit",
         0.008,
+        None,
+        False,
+        "log evidence per row of discount {best_discount} less that of {discount} is {value:.3f}",
+        "check the discount, or let the observer profile it (discount null)",
+        needed=False,
+    ),
+    Check(
+        "moving_discount_deficit",
+        0.04,
         None,
         False,
         "log evidence per row of discount {best_discount} less that of {discount} is {value:.3f}",

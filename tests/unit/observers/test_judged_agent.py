@@ -30,8 +30,10 @@ def test_other_discounts_hold_the_best_one_and_not_the_given_one() -> None:
 
 
 def test_a_deficit_is_per_row() -> None:
-    assert deficit("discount", {0.5: -30.0, 0.8: -10.0}, -12.0, 4) == {
+    assert deficit("discount", {0.5: -30.0, 0.8: -8.0}, -12.0, 4) == {
         "best_discount": 0.8,
-        "discount_deficit": 0.5,
+        "discount_deficit": 1.0,
     }
+    assert deficit("discount", {0.8: -10.0}, -12.0, 4)["discount_deficit"] == 0
+    assert deficit("discount", {0.8: -13.0}, -12.0, 4)["discount_deficit"] == -0.25
     assert deficit("rule", {}, -12.0, 4) == {}
