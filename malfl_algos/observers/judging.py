@@ -2,7 +2,8 @@
 
 The result of `ma-lfl-bellman` or `ma-lfl-replay` is judged under the rule, noise and prior that it
 was recovered with. For any other observer `ma-lfl-bellman` recovers the rewards anew, with all
-settings chosen by evidence; the given reward is then compared with that posterior.
+settings chosen by evidence; the given reward is then compared with that posterior. `logel` with
+`fit: history` is judged by its own model, which says more than counts of stages.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ from malfl_algos.observers.bayesian import MaLflBellman
 from malfl_algos.observers.bayesian_base import BayesianObserver
 from malfl_algos.observers.judged_agent import NEEDS_IMPROVEMENTS, numbers_of
 from malfl_algos.observers.judged_gradient import numbers_of_gradient
+from malfl_algos.observers.judged_history import numbers_of_history
 from malfl_algos.observers.judged_rows import AgentFit
+from malfl_algos.observers.logel import Logel
 from malfl_algos.observers.reading import dynamics_of, stage_arrays
 from malfl_algos.trace import LearningTrace
 from malfl_algos.verdict import Verdict
@@ -37,7 +40,7 @@ from malfl_algos.verdict.balance import (
     reachable_states,
     repeated,
 )
-from malfl_algos.verdict.deciding import contradicted, decide, not_measured
+from malfl_algos.verdict.deciding import HISTORY_CHECKS, contradicted, decide, not_measured
 from malfl_algos.verdict.words import joined
 from malfl_algos.work.threads import one_blas_thread
 from malfl_env.errors import Contradiction, InputError
@@ -93,6 +96,8 @@ def judge(
             "number the joint states, so that the trace holds counts",
         )
     with one_blas_thread():
+        if isinstance(observer, Logel) and observer.fit == "history":
+            return _of_histories(result, observer, problem)
         try:
             basis = _basis(result, observer, problem, brief=brief)
         except InputError as fault:
@@ -225,6 +230,34 @@ def _is_ours(result: RecoveredRewards, trace: LearningTrace) -> bool:
     )
 
 
+def _of_histories(result: RecoveredRewards, observer: Logel, problem: Problem) -> Verdict:
+    """The verdict on rewards that `logel` recovered with `fit: history`, by its own model."""
+    shared, verdicts = _of_the_trace(problem), {}
+    occurs, _ = _compared_states(problem)
+    for index, agent in enumerate(problem.trace.agents):
+        numbers = numbers_of_history(
+            observer,
+            problem,
+            index,
+            _by_state(result.rewards[agent], problem)[occurs],
+            lambda table: _by_state(table, problem)[occurs],
+        )
+        verdicts[agent] = decide({**shared, **numbers}, HISTORY_CHECKS)
+    return joined(verdicts)
+
+
+def _compared_states(problem: Problem) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Whether each joint state can occur, and whether it was visited."""
+    visited = np.any([stage.state_counts > 0 for stage in problem.trace.stages], axis=0)
+    occurs = visited if problem.game is None else visited | reachable_states(problem.game)
+    return occurs, visited
+
+
+def _by_state(table: FloatArray, problem: Problem) -> FloatArray:
+    """A reward's mean over the actions, for every joint state."""
+    return np.asarray(np.reshape(table, (problem.trace.n_states, -1)).mean(axis=1), np.float64)
+
+
 def _of_numbers(
     result: RecoveredRewards, basis: _Basis, index: int, shared: Mapping[str, Any]
 ) -> Verdict:
@@ -277,17 +310,13 @@ def _unknowns_of(given: FloatArray, basis: _Basis, index: int) -> FloatArray:
 def _of_the_agent(result: RecoveredRewards, basis: _Basis, index: int) -> dict[str, Any]:
     """Numbers about one agent's reward, compared at the joint states that can occur."""
     trace, agent = basis.problem.trace, basis.problem.trace.agents[index]
-    visited = np.any([stage.state_counts > 0 for stage in trace.stages], axis=0)
-    occurs = (
-        visited if basis.problem.game is None else visited | reachable_states(basis.problem.game)
-    )
+    occurs, visited = _compared_states(basis.problem)
     maps = basis.features[index]
 
     def compared(unknowns: FloatArray) -> FloatArray:
         values = unknowns if maps is None else maps @ unknowns
-        return np.asarray(values.reshape(trace.n_states, -1).mean(axis=1)[occurs])
+        return _by_state(values, basis.problem)[occurs]
 
-    given = np.asarray(result.rewards[agent], dtype=np.float64)
     settings = basis.settings(index)
     fit = AgentFit(
         index=index,
@@ -307,7 +336,7 @@ def _of_the_agent(result: RecoveredRewards, basis: _Basis, index: int) -> dict[s
     n_seen = int(visited.sum()) * (unknowns // trace.n_states)
     if maps is not None:
         n_seen = min(n_seen, maps.shape[1])
-    reward = None if basis.own else given.reshape(trace.n_states, -1).mean(axis=1)[occurs]
+    reward = None if basis.own else _by_state(result.rewards[agent], basis.problem)[occurs]
     if settings["rule"] == GRADIENT:
         assert basis.game is not None
         numbers = numbers_of_gradient(fit, basis.game, reward, compared, n_seen)
@@ -321,7 +350,8 @@ def _of_the_agent(result: RecoveredRewards, basis: _Basis, index: int) -> dict[s
         numbers["unpredicted_noise"] = float(settings["noise_variance"]) / basis.alpha**2
         numbers["noise_scale"] = settings.get("noise_scale")
     if basis.own:
-        numbers |= {"unsettled": int(not settings["settled"]), "passes": settings["passes"]}
+        numbers |= {"unsettled": int(not settings.get("settled", True))}
+        numbers["passes"] = settings.get("passes")
     return {
         **numbers,
         "compared": int(occurs.sum()),

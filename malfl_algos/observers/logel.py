@@ -12,7 +12,7 @@ sizes) and `gradient_history` (`fit: history`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
@@ -135,12 +135,12 @@ class Logel:
         if not trace.is_tabular:
             dynamics_of(trace, None)  # rejects it
         _check_data(trace)
+        if self.fit == "history":
+            with one_blas_thread():
+                return self._histories(problem)
         features, maps = self._features(trace)
         log_policies = [self._log_policies(problem, index) for index in range(trace.n_agents)]
         chosen = self._gradient_of(trace)
-        if self.fit == "history":
-            with one_blas_thread():
-                return self._histories(problem, log_policies, features, maps, chosen)
         rewards, diagnostics = {}, {}
         with one_blas_thread():
             for index, agent in enumerate(trace.agents):
@@ -162,37 +162,56 @@ class Logel:
             },
         )
 
-    def _histories(
-        self,
-        problem: Problem,
-        log_policies: Sequence[FloatArray],
-        features: FloatArray,
-        maps: Sequence[FloatArray],
-        chosen: Literal["gpomdp", "exact"],
-    ) -> RecoveredRewards:
+    def history(
+        self, problem: Problem, index: int, counted: slice = slice(None)
+    ) -> tuple[HistoryFit, FloatArray]:
+        """The weights under which one agent's actions are most likely, as `fit: history` has them.
+
+        Args:
+            problem: what the observer is given; its discount is not None.
+            index: the agent.
+            counted: stages whose actions count; the steps of all stages are followed.
+
+        Returns:
+            The fit, and the features less their means.
+        """
+        trace = problem.trace
+        features, maps = self._features(trace)
+        log_policies = [self._log_policies(problem, agent) for agent in range(trace.n_agents)]
+        agent, basis = trace.agents[index], _basis(features)
+        counts = np.stack([own.action_counts(index) for own in trace.stages]).astype(np.float64)
+        if agent in problem.known:
+            counts = counts.sum(axis=2, keepdims=True) * problem.known[agent]
+        used = np.zeros_like(counts)
+        used[counted] = counts[counted]
+        fit = fit_history(
+            used,
+            followed_gradient(
+                problem,
+                log_policies,
+                index,
+                (features @ basis, maps[index] @ basis),
+                self._gradient_of(trace),
+            ),
+            basis.shape[1],
+            last_fixed=self.parameters == "last-fixed",
+            prior_variance=self.prior_variance,
+        )
+        covariance = basis @ fit.covariance @ basis.T
+        return replace(fit, weights=basis @ fit.weights, covariance=covariance), features
+
+    def _histories(self, problem: Problem) -> RecoveredRewards:
         """The rewards under which the whole history is most likely, with their posterior."""
-        trace, basis = problem.trace, _basis(features)
-        flat, k = (features @ basis).reshape(-1, basis.shape[1]), basis.shape[1]
+        trace, chosen = problem.trace, self._gradient_of(problem.trace)
         parts: dict[str, dict[str, Any]] = {
             name: {} for name in ("rewards", "diagnostics", "sd", "covariance", "policies")
         }
         for index, agent in enumerate(trace.agents):
-            counts = np.stack([own.action_counts(index) for own in trace.stages])
-            if agent in problem.known:
-                counts = counts.sum(axis=2, keepdims=True) * problem.known[agent]
-            fit = fit_history(
-                counts.astype(np.float64),
-                followed_gradient(
-                    problem, log_policies, index, (features @ basis, maps[index] @ basis), chosen
-                ),
-                k,
-                last_fixed=self.parameters == "last-fixed",
-                prior_variance=self.prior_variance,
-            )
-            fit = replace(fit, weights=basis @ fit.weights)
+            fit, features = self.history(problem, index)
+            flat = features.reshape(-1, features.shape[-1])
             parts["rewards"][agent] = features @ fit.weights
             variance = np.einsum("rk,kl,rl->r", flat, fit.covariance, flat)
-            parts["sd"][agent] = np.sqrt(variance).reshape(features.shape[:-1])
+            parts["sd"][agent] = np.sqrt(np.maximum(variance, 0)).reshape(features.shape[:-1])
             if self.covariance:
                 parts["covariance"][agent] = flat @ fit.covariance @ flat.T
             parts["policies"][agent] = np.exp(fit.log_policies)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isnan
 from typing import Any
 
 from malfl_algos.verdict.words import WORDS, Verdict, Word
 
-__all__ = ["CHECKS", "Check", "contradicted", "decide", "not_measured"]
+__all__ = ["CHECKS", "HISTORY_CHECKS", "Check", "contradicted", "decide", "not_measured"]
 
 
 @dataclass(frozen=True)
@@ -52,9 +52,18 @@ _DATA = "gather more episodes per stage, or more stages early in learning"
 
 CHECKS: Sequence[Check] = (
     Check(
+        "expected",
+        0.6,
+        0.6,
+        True,
+        "Pearson r with the ground truth is expected to be {value:.2f}, if the agents learn as the "
+        "rule {rule} says",
+        _DATA,
+    ),
+    Check(
         "expected_low",
         0.85,
-        0.5,
+        None,
         True,
         "Pearson r with the ground truth is expected to be {expected:.2f}, and above {value:.2f} "
         "with probability 95 %, if the agents learn as the rule {rule} says",
@@ -214,6 +223,17 @@ CHECKS: Sequence[Check] = (
     ),
 )
 """In the order in which reasons are given, if they are equally bad."""
+HISTORY_CHECKS: Sequence[Check] = tuple(
+    replace(
+        check,
+        name="gain_over_no_learning",
+        says="log likelihood per row over no learning at all is {value:.3f}",
+    )
+    if check.name == "gain_over_no_change"
+    else check
+    for check in CHECKS
+)
+"""For rewards that explain the whole history from the first policy on."""
 
 
 def decide(

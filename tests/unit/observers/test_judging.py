@@ -6,10 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from logel_grid import Gpomdp, colour_features, logel_grid
 from recovery_cases import SETTINGS, learn
 
 from malfl_algos import LearningTrace, RecoveredRewards, judge
 from malfl_algos.observers.bayesian import MaLflBellman
+from malfl_algos.observers.logel import Logel
+from malfl_env import TabularEnv
 from malfl_env.errors import InputError
 
 OBSERVER = MaLflBellman(learner="exact")
@@ -110,3 +113,27 @@ def test_a_verdict_is_never_missing(recovered):
     assert recovered.verdict.word == "doubt"
     assert "no verdict was made" in recovered.verdict.reasons[0]
     assert replace(recovered, rewards={}).verdict.word == "doubt"
+
+
+def test_whole_histories_are_judged_by_their_own_model():
+    """The steps that the learner learned from explain its policies, but not in another order."""
+    game = logel_grid()
+    stages = list(
+        Gpomdp(episodes=200).learn(TabularEnv(game), n_stages=8, rng=np.random.default_rng(0))
+    )
+    trace = LearningTrace(tuple(stage.observed for stage in stages))
+    observer = Logel(features=colour_features(), fit="history", parameters="last-fixed")
+    given = {"game": game.without_rewards(), "discount": 0.96, "temperature": None}
+    result = observer.recover(trace, **given)
+    found = judge(result, trace, observer=observer, **given).of("agent_0")
+    assert found.numbers["explained"] > 0.85
+    assert found.numbers["misfit"] == pytest.approx(1, abs=0.15)
+    assert found.numbers["gain_over_no_learning"] > 0.1
+    assert found.word != "do not believe"
+    nothing = replace(result, rewards={"agent_0": result.rewards["agent_0"][::-1].copy()})
+    numbers = judge(nothing, trace, observer=observer, **given).of("agent_0").numbers
+    assert numbers["expected"] < found.numbers["expected"] - 0.3
+    trace = LearningTrace(trace.stages[::-1])
+    again = judge(observer.recover(trace, **given), trace, observer=observer, **given)
+    assert again.word == "do not believe"
+    assert again.of("agent_0").numbers["explained"] < 0.5
