@@ -30,7 +30,7 @@ def join_agents(
         names: for messages.
 
     Returns:
-        One row of the table for each step, `(n_steps,)`, and the actions, `(n_steps, n_agents)`.
+        The rows of the table and their actions, each `(n_steps, n_agents)`.
 
     Raises:
         InputError: for a row without an agent, two rows of one agent in a step, a step without a
@@ -72,4 +72,4 @@ def join_agents(
                 "game, the same in all rows of a step (or use one row per step with columns of "
                 "each agent)"
             )
-    return order[starts], action[order].reshape(-1, n_agents)
+    return order.reshape(-1, n_agents), action[order].reshape(-1, n_agents)

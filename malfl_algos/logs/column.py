@@ -62,6 +62,13 @@ class Column:
             return [str(value) for value in self.values]
         return list(self.values.tolist())
 
+    def used(self) -> Column:
+        """The column with those values only that a row has."""
+        seen = np.unique(self.codes[~self.missing])
+        codes = np.searchsorted(seen, self.codes)
+        codes[self.missing] = MISSING
+        return Column(self.name, self.values[seen], codes, self.mixed)
+
     def taken(self, rows: NDArray[Any]) -> Column:
         """The column of some rows."""
         return Column(self.name, self.values, self.codes[rows], self.mixed)

@@ -33,12 +33,15 @@ def as_frame(frame: Any) -> Frame:
         names = getattr(frame, "columns", None)  # pandas, polars
     if names is None and isinstance(frame, Mapping):
         names = frame.keys()
+    if names is None:
+        names = getattr(getattr(frame, "dtype", None), "names", None)  # a structured array
     if names is None or isinstance(names, str) or not isinstance(names, Iterable):
         raise InputError(
             "frame must have columns (a mapping of names to arrays, or a table of pandas, polars "
             f"or pyarrow), got {shown(frame)}"
         )
-    return Frame(tuple(map(str, names)), frame.__getitem__)
+    keys = {str(name): name for name in names}
+    return Frame(tuple(map(str, names)), lambda name: frame[keys[name]])
 
 
 def read_column(frame: Frame, name: str, what: str) -> Column:
@@ -169,18 +172,11 @@ def _of_objects(frame: Frame, name: str, array: NDArray[Any]) -> Column:
     own = turned[codes]
     unused = [text for text, kind in zip(texts, kinds, strict=True) if not kind]
     column = of_labels(name, distinct, own)
-    column = _without_unused(column) if unused else column
+    column = column.used() if unused else column
     if present == {"O"}:
         return column
     numbers = np.array([kind in ("i", "f") for kind in kinds])
     return Column(name, column.values, column.codes, int(np.argmax(numbers[codes])))
-
-
-def _without_unused(column: Column) -> Column:
-    used = np.unique(column.codes[column.codes != MISSING])
-    codes = np.searchsorted(used, column.codes)
-    codes[column.codes == MISSING] = MISSING
-    return Column(column.name, column.values[used], codes, column.mixed)
 
 
 def _of_plain(

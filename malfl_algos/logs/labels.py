@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
+from functools import partial
 from math import prod
 from typing import Any, NamedTuple
 
@@ -38,6 +40,7 @@ def number_states(
     size: int | None,
     row_name: Callable[[int], str],
     further: Sequence[Column] = (),
+    known: Sequence[str] | None = None,
 ) -> tuple[Numbered, NDArray[np.int64] | None]:
     """Number the states of one column, or of several together.
 
@@ -48,9 +51,13 @@ def number_states(
             combinations that occur.
         row_name: names a row in messages.
         further: columns of next states, as many as `columns`, numbered alike.
+        known: names of the states of a game, in its order; labels must be among them.
 
     Returns:
         The states, and the numbers of the next states; None without `further`.
+
+    Raises:
+        InputError: for a number or a label that is not allowed, with its row.
     """
     if size is not None:
         size = check_count("n_states", size, minimum=1)
@@ -64,10 +71,16 @@ def number_states(
     )
     whole = [_together(own, other) for own, other in pairs]
     named = _name(columns)
-    if len(whole) == 1 and whole[0].is_whole:
-        found = _themselves(whole[0], size, named, lambda row: row_name(row % n_rows))
+
+    def row(index: int) -> str:
+        return row_name(index % n_rows)
+
+    if len(whole) == 1 and whole[0].is_whole and not _are_names(whole[0], known):
+        found = _themselves(whole[0], size, named, row)
     else:
-        found = _combinations(whole, size, named)
+        found = _combinations(whole, None if known is not None else size, named)
+        if known is not None:
+            found = _as_known(found, known, named, row)
     if not further:
         return found, None
     return found._replace(codes=found.codes[:n_rows]), found.codes[n_rows:]
@@ -77,17 +90,23 @@ def number_actions(
     columns: Mapping[str, Column],
     *,
     sizes: int | Mapping[str, int] | None,
-    row_name: Callable[[int], str],
+    row_name: Callable[[int, int], str],
+    known: Sequence[Sequence[str]] | None = None,
 ) -> dict[str, Numbered]:
     """Number the actions of every agent.
 
-    Agents that have an action label in common share one list of labels, so that equal labels have
-    equal numbers.
+    Whole numbers stay themselves, labels are numbered in sorted order. Agents that have a label in
+    common share one list of labels, so that equal labels have equal numbers.
 
     Args:
         columns: of every agent.
         sizes: number of actions, of all agents or by agent; None: those that occur.
-        row_name: names a row in messages.
+        row_name: names a row in messages, by its index and that of the agent.
+        known: names of every agent's actions in a game, in its order; labels must be among them.
+
+    Raises:
+        InputError: for a number or a label that is not allowed, with its row, and agents or sizes
+            that do not fit the columns.
     """
     if isinstance(sizes, Mapping):
         unknown = sorted(map(str, sizes.keys() - columns.keys()))
@@ -98,31 +117,73 @@ def number_actions(
     by_agent = sizes if isinstance(sizes, Mapping) else dict.fromkeys(columns, sizes)
     shared = _shared_labels(columns)
     found = {}
-    for agent, column in columns.items():
+    for index, (agent, column) in enumerate(columns.items()):
+        names = None if known is None else known[index]
+        row = partial(_row_of, row_name, index)
         size = by_agent.get(agent)
         if size is not None:
             size = check_count(f"n_actions of {agent}", size, minimum=1)
-        if column.is_whole:
-            found[agent] = _themselves(column, size, f"action of {agent}", row_name)
-            continue
-        labels = shared[agent]
-        if not labels:
-            raise InputError(f"column {column.name!r}: agent {agent} has no action in any row")
-        if size not in (None, len(labels)):
-            raise InputError(
-                f"n_actions of {agent} is {size}, its column {column.name!r} has {len(labels)} "
-                f"labels: {_some(labels)}"
-            )
-        place = {label: number for number, label in enumerate(labels)}
-        numbers = np.array([place[own] for own in column.labels()] or [0], dtype=np.int64)
-        found[agent] = Numbered(_coded(numbers, column), tuple(labels), len(labels))
+        if column.is_whole and not _are_names(column, names):
+            found[agent] = _themselves(column, size, f"action of {agent}", row)
+        elif names is not None:
+            given = Numbered(column.codes, tuple(column.labels()), len(column.values))
+            found[agent] = _as_known(given, names, f"action of {agent}", row)
+        else:
+            found[agent] = _labelled(column, shared[agent], size, agent)
     return found
+
+
+def _row_of(row_name: Callable[[int, int], str], agent: int, row: int) -> str:
+    return row_name(row, agent)
+
+
+def _labelled(column: Column, labels: Sequence[Any], size: int | None, agent: str) -> Numbered:
+    if not labels:
+        raise InputError(f"column {column.name!r}: agent {agent} has no action in any row")
+    if size not in (None, len(labels)):
+        raise InputError(
+            f"n_actions of {agent} is {size}, its column {column.name!r} has {len(labels)} "
+            f"labels: {_some(labels)}"
+        )
+    place = {label: number for number, label in enumerate(labels)}
+    numbers = np.array([place.get(own, MISSING) for own in column.labels()], dtype=np.int64)
+    return Numbered(_coded(numbers, column), tuple(labels), len(labels))
+
+
+def _are_names(column: Column, known: Sequence[str] | None) -> bool:
+    """Whether whole numbers are names of a game, as prices may be, and not its numbers."""
+    return known is not None and set(map(str, column.labels())) <= set(known)
+
+
+def _as_known(
+    given: Numbered, known: Sequence[str], what: str, row_name: Callable[[int], str]
+) -> Numbered:
+    """The numbers that a game gives to labels; a label of several values is joined by commas."""
+    place = {name: number for number, name in enumerate(known)}
+    assert given.labels is not None
+    numbers = np.full(len(given.labels) + 1, MISSING, dtype=np.int64)
+    for code, label in enumerate(given.labels):
+        joined = ",".join(map(str, label)) if isinstance(label, tuple) else str(label)
+        name = joined if joined in place else str(label)
+        if name in place:
+            numbers[code] = place[name]
+        elif np.any(given.codes == code):
+            row = int(np.argmax(given.codes == code))
+            near = get_close_matches(joined, known, n=1)
+            hint = f", did you mean {near[0]!r}?" if near else ""
+            raise InputError(
+                f"{row_name(row)}: the {what} is {joined!r}, which the game does not have{hint} "
+                f"(it has {_some(known)})"
+            )
+    return Numbered(numbers[given.codes], tuple(known), len(known))
 
 
 def _themselves(
     column: Column, size: int | None, what: str, row_name: Callable[[int], str]
 ) -> Numbered:
     values = column.values
+    if not len(values):
+        raise InputError(f"column {column.name!r} has no value in any row")
     allowed = _MOST if size is None else size
     for place in (0, len(values) - 1):
         value = int(values[place])
@@ -136,9 +197,7 @@ def _themselves(
 
 
 def _coded(numbers: NDArray[Any], column: Column) -> NDArray[np.int64]:
-    codes = numbers[column.codes].astype(np.int64, copy=False)
-    codes[column.missing] = MISSING
-    return np.asarray(codes)
+    return np.asarray(np.append(numbers, MISSING)[column.codes], dtype=np.int64)
 
 
 def _combinations(columns: Sequence[Column], size: int | None, what: str) -> Numbered:
@@ -153,10 +212,7 @@ def _combinations(columns: Sequence[Column], size: int | None, what: str) -> Num
     codes = np.full(len(missing), MISSING, dtype=np.int64)
     codes[~missing] = np.asarray(inverse).reshape(-1)
     digits = np.unravel_index(seen, sizes)
-    parts = [
-        [own.labels()[d] for d in digit] if len(own.values) < 1000 else _picked(own, digit)
-        for own, digit in zip(columns, digits, strict=True)
-    ]
+    parts = [_picked(own, digit) for own, digit in zip(columns, digits, strict=True)]
     labels = tuple(zip(*parts, strict=True)) if len(parts) > 1 else tuple(parts[0])
     if size not in (None, len(labels)):
         raise InputError(

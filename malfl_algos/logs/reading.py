@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from malfl_algos.logs.agents import join_agents
 from malfl_algos.logs.building import build_trace
+from malfl_algos.logs.column import Column
 from malfl_algos.logs.columns import as_frame
 from malfl_algos.logs.labels import Numbered, number_actions, number_states
 from malfl_algos.logs.rows import Rows, Steps
@@ -21,6 +22,7 @@ from malfl_algos.storage.arrays import MANIFEST, check_array
 from malfl_algos.trace import LearningTrace
 from malfl_env.arguments import typed
 from malfl_env.errors import InputError
+from malfl_env.markov_game import MarkovGame
 
 __all__ = ["trace_from_table", "traces_by_subject"]
 
@@ -33,6 +35,20 @@ class Sizes:
     n_states: int | None = None
     n_actions: int | Mapping[str, int] | None = None
     gaps: Literal["error", "split"] = "error"
+    game: MarkovGame | None = None
+
+    def checked(self, agents: Sequence[str]) -> Sizes:
+        """The same, with the sizes of the game, if there is one."""
+        game = self.game
+        if game is None:
+            return self
+        if self.n_states is not None or self.n_actions is not None:
+            raise InputError("n_states and n_actions are those of the game: leave them out")
+        if game.n_agents != len(agents):
+            raise InputError(
+                f"the game has {game.n_agents} agents, the log {len(agents)}: {', '.join(agents)}"
+            )
+        return Sizes(game.n_states, dict(zip(agents, game.n_actions, strict=True)), self.gaps, game)
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,31 +105,52 @@ def _split(roles: Mapping[str, Any]) -> tuple[Layout, Cut, Sizes]:
 
 def _read(frame: Any, layout: Layout, sizes: Sizes) -> _Read:
     table = read_table(as_frame(frame), layout)
-    _check_agents(table.agents)
+    agents = table.agents
+    _check_agents(agents)
+    sizes = sizes.checked(agents)
     states, following = number_states(
-        table.state, size=sizes.n_states, row_name=table.row_name, further=table.next_state
+        table.state,
+        size=sizes.n_states,
+        row_name=table.row_name,
+        further=table.next_state,
+        known=None if sizes.game is None else sizes.game.states,
     )
-    actions = number_actions(table.actions, sizes=sizes.n_actions, row_name=table.row_name)
     keys, notes = table.keys()
     names = table.names()
-    if table.agent is None:
-        rows = np.arange(table.n_rows)
-        joint = np.stack([own.codes for own in actions.values()], axis=1)
-        numbered = tuple(actions.values())
-    else:
+    own_rows = np.arange(table.n_rows)[:, None].repeat(len(agents) if table.agent is None else 1, 1)
+    columns = table.actions
+    if table.agent is not None:
         fixed = [states.codes] if following is None else [states.codes, following]
-        rows, joint = join_agents(keys, table.agent, fixed, actions[""].codes, names)
-        keys = keys.taken(rows)
-        numbered = (actions[""],) * len(table.agents)
-    next_state = None if following is None else following[rows]
+        (column,) = columns.values()
+        own_rows, joint = join_agents(keys, table.agent, fixed, column.codes, names)
+        keys = keys.taken(own_rows[:, 0])
+        columns = {
+            agent: Column(column.name, column.values, joint[:, index], column.mixed).used()
+            for index, agent in enumerate(agents)
+        }
+    rows = own_rows[:, 0]
+    actions = number_actions(
+        columns,
+        sizes=sizes.n_actions,
+        row_name=lambda row, index: table.row_name(int(own_rows[row, index])),
+        known=None if sizes.game is None else sizes.game.actions,
+    )
     steps = joint_steps(
-        Rows(keys, states.codes[rows], joint, next_state, rows, names), gaps=sizes.gaps
+        Rows(
+            keys,
+            states.codes[rows],
+            np.stack([own.codes for own in actions.values()], axis=1),
+            None if following is None else following[rows],
+            own_rows,
+            names,
+        ),
+        gaps=sizes.gaps,
     )
     return _Read(
         steps,
         table,
         states,
-        numbered,
+        tuple(actions.values()),
         _terminated(table, steps),
         (*_told_of_table(table), *notes, *_told_of_steps(steps)),
     )

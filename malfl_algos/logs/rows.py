@@ -61,16 +61,21 @@ class Rows:
         state: `(n_rows,)`.
         actions: `(n_rows, n_agents)`, -1 where the action is missing.
         next_state: `(n_rows,)`, -1 where it is missing; None without such a column.
-        source: `(n_rows,)`: index of the row in the table, for messages.
-        names: how messages name a row of the table, its state and the column of an agent's action.
+        sources: `(n_rows, n_agents)`: rows of the table with the agents' actions, for messages.
+        names: how messages name the parts of the table.
     """
 
     keys: Keys
     state: IntArray
     actions: IntArray
     next_state: IntArray | None
-    source: IntArray
+    sources: IntArray
     names: RowNames
+
+    @property
+    def source(self) -> IntArray:
+        """`(n_rows,)`: the row of the table, or the first of several."""
+        return self.sources[:, 0]
 
     def taken(self, rows: NDArray[Any]) -> Rows:
         """Some of the rows."""
@@ -80,7 +85,7 @@ class Rows:
             state=self.state[rows],
             actions=self.actions[rows],
             next_state=None if self.next_state is None else self.next_state[rows],
-            source=self.source[rows],
+            sources=self.sources[rows],
         )
 
 

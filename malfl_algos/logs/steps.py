@@ -98,8 +98,9 @@ def _final_rows(rows: Rows, last: NDArray[np.bool_]) -> NDArray[np.bool_]:
     if wrong.any():
         place = int(np.argmax(wrong))
         agent = int(np.argmax(missing[place]))
+        where = names.place(int(rows.sources[place, agent]))
         raise InputError(
-            f"{names.place(int(rows.source[place]))}, column {names.actions[agent]!r}: the action "
+            f"{where}, column {names.actions[agent]!r}: the action "
             f"of {names.agents[agent]} is missing; only the last row of an episode, which gives "
             "its final state, may have no actions"
         )

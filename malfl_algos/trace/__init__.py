@@ -382,6 +382,7 @@ class LearningTrace:
         n_actions: int | Mapping[str, int] | None = None,
         terminated: str | None = None,
         gaps: str = "error",
+        game: MarkovGame | None = None,
     ) -> LearningTrace:
         """Make a trace from a log: a table with one row per step, or per agent and step.
 
@@ -412,6 +413,8 @@ class LearningTrace:
             n_actions: number of actions, of all agents or by agent (default: those that occur).
             terminated: column that says whether the game terminated at the step.
             gaps: "error", or "split" to end episodes where their steps are not consecutive.
+            game: of these agents in this order; numbers and names of its states and actions become
+                those of the trace. Labels of several columns are compared joined by commas.
 
         Raises:
             InputError: naming the row (from 0) and the column: a value that is missing or not
@@ -439,6 +442,7 @@ class LearningTrace:
             n_actions=n_actions,
             terminated=terminated,
             gaps=gaps,
+            game=game,
         )
 
     @classmethod

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from malfl_algos import LearningTrace
-from malfl_env import InputError
+from malfl_env import InputError, MarkovGame
 
 WIDE = {
     "s": [0, 1, 2, 0, 2, 1],
@@ -78,8 +78,8 @@ def test_a_table_with_one_row_per_agent():
     roles = {"actions": None, "agent": "who", "action": "act"}
     trace = of(long, **roles)
     assert trace.agents == ("alice", "bob")
-    assert trace.actions == (("l", "left", "r", "right"),) * 2
-    np.testing.assert_array_equal(trace.stages[0].transitions.joint_actions, [[0, 1], [2, 3]])
+    assert trace.actions == (("l", "r"), ("left", "right"))
+    np.testing.assert_array_equal(trace.stages[0].transitions.joint_actions, [[0, 0], [1, 1]])
 
 
 @settings(max_examples=30, deadline=None)
@@ -298,3 +298,61 @@ def test_steps_may_be_times():
         9,
     ]
     assert same(of({**WIDE, "step": times}), of(WIDE))
+
+
+def game_of(states, actions):
+    """Any game with these names."""
+    shape = (len(states), *map(len, actions))
+    return MarkovGame.from_tables(np.zeros(shape, int), states=states, actions=actions)
+
+
+def test_the_names_of_a_game_number_the_log():
+    table = {**WIDE, "s": ["hall", "room", "exit", "hall", "exit", "room"]}
+    game = game_of(["exit", "room", "hall", "attic"], [["0", "1"], ["right", "left", "wait"]])
+    trace = of(table, game=game)
+    assert (trace.n_states, trace.n_actions) == (4, (2, 3))
+    assert (trace.states, trace.actions) == (game.states, game.actions)
+    np.testing.assert_array_equal(trace.stages[0].transitions.states, [2, 1])
+    np.testing.assert_array_equal(trace.stages[0].transitions.joint_actions, [[0, 1], [1, 0]])
+
+
+@pytest.mark.parametrize(
+    ("states", "actions", "words"),
+    [
+        ("abc", ["xy", "lr"], "row 0, column 'a': the action of alice is 2, allowed: 0 to 1"),
+        ("abc", ["xyz", "l"], "row 1: the action of bob is 'r', which the game does not have (it "),
+        ("ab", ["xyz", "lr"], "row 2, column 's': the state is 2, allowed: 0 to 1"),
+        ("abc", ["xyz"], "the game has 1 agents, the log 2: alice, bob"),
+    ],
+)
+def test_what_a_game_does_not_have_is_named_by_row(states, actions, words):
+    table = {**WIDE, "a": [2, 1, 0, 1, 1, 0], "b": list("lrlllr")}
+    with pytest.raises(InputError, match=re.escape(words)):
+        of(table, game=game_of(list(states), [list(own) for own in actions]))
+
+
+def test_numbers_of_actions_of_agents_in_rows_of_their_own():
+    long = {"s": [0, 0, 1, 1, 0, 0], "episode": [0] * 6, "step": [0, 0, 1, 1, 2, 2]}
+    long |= {"who": [1, 2] * 3, "act": [0, 3, 1, 0, 0, 0]}
+    roles = {"actions": None, "agent": "who", "action": "act"}
+    assert of(long, **roles).n_actions == (2, 4)
+    assert of(long, **roles).agents == ("1", "2")
+    assert of(long, **roles, n_actions={"1": 4}).n_actions == (4, 4)
+    with pytest.raises(InputError, match=re.escape("row 1, column 'act': the action of 2 is 3")):
+        of(long, **roles, n_actions=3)
+
+
+def test_a_column_without_values():
+    with pytest.raises(InputError, match="column 's' has no value in any row"):
+        of({**WIDE, "s": np.full(6, np.nan)})
+    with pytest.raises(InputError, match="column 'a' has no value in any row"):
+        of({**WIDE, "a": [None] * 6})
+
+
+def test_structured_arrays_and_names_that_are_numbers():
+    kinds = [(name, "U9" if name == "b" else "i8") for name in WIDE]
+    rows = np.array(list(zip(*WIDE.values(), strict=True)), dtype=kinds)
+    assert same(of(rows), of(WIDE))
+    numbered = dict(enumerate(WIDE.values()))
+    roles = {"state": "0", "episode": "1", "step": "2", "actions": {"alice": "3", "bob": "4"}}
+    assert same(of(numbered, **roles), of(WIDE))
