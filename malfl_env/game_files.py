@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from malfl_env.errors import InputError
+from malfl_env.labels import labels_from_json, labels_to_json
 from malfl_env.markov_game import Factor, MarkovGame
 from malfl_env.npz import check_manifest, npz_bytes, read_arrays
 
@@ -49,8 +50,9 @@ def save_game(game: MarkovGame, path: str | Path) -> None:
         "observation_shape": [int(n) for n in game.observation_shape],
         "observation_form": game.observation_form,
         "rewards": game.rewards is not None,
-        "states": None if game.states is None else list(game.states),
-        "actions": None if game.actions is None else [list(own) for own in game.actions],
+        "states": None if game.states is None else labels_to_json(game.states),
+        "agents": None if game.agent_names is None else list(game.agent_names),
+        "actions": None if game.actions is None else [labels_to_json(own) for own in game.actions],
     }
     wanted = Path(path)
     partial = wanted.with_name(f".{wanted.name}.{os.getpid()}")
@@ -107,9 +109,14 @@ def _game(arrays: dict[str, NDArray[Any]], manifest: dict[str, Any]) -> MarkovGa
         rewards,
         manifest["observation_form"],
         starts,
-        manifest["states"],
-        manifest["actions"],
+        labels_from_json(manifest["states"]),
+        _named_actions(manifest["actions"]),
+        labels_from_json(manifest["agents"]),
     )
+
+
+def _named_actions(given: Any) -> Any:
+    return tuple(map(labels_from_json, given)) if isinstance(given, list) else given
 
 
 def _whole_tuple(name: str, given: Any) -> tuple[int, ...]:

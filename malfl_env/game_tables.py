@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from malfl_env.arguments import typed
 from malfl_env.checks import check_numbers, check_table_bytes, is_whole, shown
 from malfl_env.errors import InputError
+from malfl_env.labels import Label
 from malfl_env.markov_game import Factor, MarkovGame
 
 __all__ = ["game_from_tables"]
@@ -24,9 +25,10 @@ def game_from_tables(
     transitions: ArrayLike | None = None,
     *,
     rewards: Sequence[Any] | None = None,
-    states: Sequence[str] | None = None,
-    actions: Sequence[str] | Sequence[Sequence[str]] | None = None,
+    states: Sequence[Any] | None = None,
+    actions: Sequence[Any] | None = None,
     start: Any = None,
+    agents: Sequence[str] | None = None,
 ) -> MarkovGame:
     """A game with one factor that all agents move.
 
@@ -40,6 +42,7 @@ def game_from_tables(
         actions: names of the actions: one list for each agent, or one list for all agents.
         start: number or name of the joint state in which episodes begin, or probabilities
             `(n_states,)`; None: any joint state, with equal probabilities.
+        agents: ids of the agents; None: `agent_0`, `agent_1`, ...
 
     Raises:
         InputError: naming the table, its shape or value and what is allowed.
@@ -57,6 +60,7 @@ def game_from_tables(
         start_probabilities=starts,
         states=names,
         actions=_actions(actions, len(n_actions)),
+        agent_names=None if agents is None else tuple(agents),
     )
     if rewards is None:
         return game
@@ -134,7 +138,7 @@ def _array(name: str, given: Any) -> NDArray[Any]:
 
 
 def _start(
-    given: Any, n_states: int, names: tuple[str, ...] | None
+    given: Any, n_states: int, names: tuple[Label, ...] | None
 ) -> tuple[int, NDArray[np.float64] | None]:
     """The joint state that episodes begin in, and the probabilities if there are several."""
     if given is None:
@@ -156,6 +160,6 @@ def _actions(given: Any, n_agents: int) -> Any:
     if given is None:
         return None
     entries = list(given)
-    if entries and all(isinstance(entry, str) for entry in entries):
+    if entries and not any(isinstance(entry, (list, tuple)) for entry in entries):
         return (tuple(entries),) * n_agents
-    return tuple(entry if isinstance(entry, str) else tuple(entry) for entry in entries)
+    return tuple(tuple(entry) if isinstance(entry, list) else entry for entry in entries)

@@ -10,7 +10,7 @@ factors of m local states, `state = local_0 * m + local_1`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
@@ -23,6 +23,7 @@ from malfl_env.arguments import Index, typed
 from malfl_env.checks import check_choice, check_table_bytes, shown
 from malfl_env.errors import InputError
 from malfl_env.factor import Factor, frozen, make_read_only
+from malfl_env.labels import Label, check_labels
 from malfl_env.observations import FORMS, observation_digits
 
 __all__ = ["Factor", "MarkovGame", "deterministic_game"]
@@ -30,22 +31,6 @@ __all__ = ["Factor", "MarkovGame", "deterministic_game"]
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
 Number = TypeVar("Number", np.int64, np.float64)
-
-
-def _names(what: str, given: Any, n_allowed: int) -> tuple[str, ...]:
-    """Distinct texts, as many as there are things to name."""
-    if isinstance(given, str) or not isinstance(given, Iterable):
-        raise InputError(f"{what} must be a list of names, got {shown(given)}")
-    names = tuple(given)
-    wrong = next((name for name in names if not isinstance(name, str)), None)
-    if wrong is not None:
-        raise InputError(f"{what} must be texts, got {shown(wrong)}")
-    if len(names) != n_allowed:
-        raise InputError(f"{what}: {len(names)} names were given, {n_allowed} are needed")
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise InputError(f"{what}: duplicate name {shown(twice)}")
-    return tuple(str(name) for name in names)
 
 
 @typed
@@ -68,8 +53,10 @@ class MarkovGame:
             `malfl_env.observations.FORMS`. `state_index` reads it, nothing else depends on it.
         start_probabilities: `(n_states,)`, of the joint state in which an episode begins; None:
             always `start`.
-        states: names of the joint states; None: they have none.
+        states: name of each joint state: text, a number, true or false, or a tuple of these, as in
+            a trace; None: they have none.
         actions: names of the actions, per agent; None: they have none.
+        agent_names: ids of the agents; None: `agent_0`, `agent_1`, ...
 
     The reward of a step is a function of the joint state before the move and of the joint action.
     Reward tables are kept as read-only copies, also in copied and unpickled games.
@@ -85,8 +72,9 @@ class MarkovGame:
     rewards: tuple[FloatArray, ...] | None = None
     observation_form: str = "cells"
     start_probabilities: FloatArray | None = None
-    states: tuple[str, ...] | None = None
-    actions: tuple[tuple[str, ...], ...] | None = None
+    states: tuple[Label, ...] | None = None
+    actions: tuple[tuple[Label, ...], ...] | None = None
+    agent_names: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         if not self.observation_shape:
@@ -125,15 +113,22 @@ class MarkovGame:
         transitions: ArrayLike | None = None,
         *,
         rewards: Sequence[Any] | None = None,
-        states: Sequence[str] | None = None,
-        actions: Sequence[str] | Sequence[Sequence[str]] | None = None,
+        states: Sequence[Any] | None = None,
+        actions: Sequence[Any] | None = None,
         start: Any = None,
+        agents: Sequence[str] | None = None,
     ) -> MarkovGame:
         """A game from one table; see `malfl_env.game_tables.game_from_tables`."""
         from malfl_env.game_tables import game_from_tables
 
         return game_from_tables(
-            next_states, transitions, rewards=rewards, states=states, actions=actions, start=start
+            next_states,
+            transitions,
+            rewards=rewards,
+            states=states,
+            actions=actions,
+            start=start,
+            agents=agents,
         )
 
     @classmethod
@@ -167,9 +162,12 @@ class MarkovGame:
         return frozen(given, np.float64)
 
     def _check_names(self) -> None:
-        """Store the names as tuples of texts, after a check of their number."""
+        """Store the names as tuples, after a check of their number."""
         if self.states is not None:
-            object.__setattr__(self, "states", _names("states", self.states, self.n_states))
+            object.__setattr__(self, "states", check_labels("states", self.states, self.n_states))
+        if self.agent_names is not None:
+            names = check_labels("agent_names", self.agent_names, self.n_agents)
+            object.__setattr__(self, "agent_names", tuple(map(str, names)))
         if self.actions is None:
             return
         given = tuple(self.actions)
@@ -178,7 +176,7 @@ class MarkovGame:
                 f"actions must have the names of {self.n_agents} agents' actions, got {len(given)}"
             )
         named = [
-            _names(f"actions of agent {index}", own, n)
+            check_labels(f"actions of agent {index}", own, n)
             for index, (own, n) in enumerate(zip(given, self.n_actions, strict=True))
         ]
         object.__setattr__(self, "actions", tuple(named))
@@ -232,7 +230,9 @@ class MarkovGame:
 
     @property
     def agents(self) -> tuple[str, ...]:
-        """Agent ids `agent_0`, `agent_1`, ... in agent order."""
+        """Agent ids in agent order."""
+        if self.agent_names is not None:
+            return self.agent_names
         return tuple(f"agent_{index}" for index in range(self.n_agents))
 
     @property

@@ -15,6 +15,7 @@ from malfl_algos.cli.table import (
     config_argument,
     count_arguments,
     existing,
+    game_argument,
     log,
     picked,
     read_config,
@@ -36,6 +37,7 @@ FAST: Mapping[str, Any] = {"iterations": 4, "episodes": 100, "episode_length": 2
     "reproduce",
     "Run the paper's experiments, or similar ones, from end to end.",
     config_argument(),
+    game_argument("not for a learner, which plays a game"),
     argument(
         "--output-dir",
         metavar="DIR",
@@ -89,7 +91,7 @@ def reproduce(arguments: argparse.Namespace) -> int:
     """Run an experiment and print its tables; returns the exit status."""
     from malfl_algos.experiments.config import merge
 
-    base = read_config(arguments.config)
+    base = read_config(arguments.config, arguments.game)
     overrides: dict[str, Any] = dict(FAST) if arguments.fast else {}
     overrides |= set_keys(
         arguments, "reward_families", "iterations", "episodes", "episode_length", "seeds", "seat"
@@ -146,6 +148,7 @@ def verify(arguments: argparse.Namespace) -> int:
         metavar="FILE",
         help="read this YAML file: `base` is an experiment, `grid` lists values for its keys",
     ),
+    game_argument("not for a learner, which plays a game"),
     argument(
         "--output-dir",
         metavar="DIR",
@@ -202,7 +205,7 @@ def sweep(arguments: argparse.Namespace) -> int:
     from malfl_algos.report import write_sweep_figure
     from malfl_algos.work.clusters import open_pool
 
-    wanted = load_sweep(arguments.file, max_runs=arguments.max_runs)
+    wanted = load_sweep(arguments.file, max_runs=arguments.max_runs, game=arguments.game)
     figure = figure_of(wanted, x=arguments.x, hue=arguments.hue, measure=arguments.measure)
     written = run_sweep(
         wanted,

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from malfl_algos.cli.table import (
     Argument,
-    argument,
     config_argument,
     existing,
+    game_argument,
+    given_game,
     option_argument,
     picked,
     read_config,
@@ -23,7 +24,7 @@ from malfl_env.errors import InputError
 
 if TYPE_CHECKING:
     from malfl_algos.contract import Observer
-    from malfl_algos.experiments.config import ExperimentConfig, PluginConfig
+    from malfl_algos.experiments.config import PluginConfig
     from malfl_algos.plugins.discovery import Plugin
     from malfl_algos.trace import LearningTrace
     from malfl_env import MarkovGame
@@ -51,12 +52,7 @@ class Recovery(NamedTuple):
 def recovery_arguments() -> Iterator[Argument]:
     """The arguments that `read_recovery` reads besides `trace` and `--observer`."""
     yield config_argument()
-    yield argument(
-        "--estimate-dynamics",
-        action="store_true",
-        help="let the observer estimate the game's dynamics from the trace (default: give it the "
-        "dynamics of the configuration's game)",
-    )
+    yield game_argument()
     yield from scale_arguments()
     yield option_argument()
 
@@ -66,7 +62,7 @@ def read_recovery(arguments: argparse.Namespace) -> Recovery:
     from malfl_algos.experiments.config import PluginConfig
     from malfl_algos.plugins.loading import find_plugin
 
-    config = read_config(arguments.config)
+    config = read_config(arguments.config, arguments.game)
     chosen = picked(arguments.observer, config.observers)
     chosen["options"] = {**chosen["options"], **read_options(arguments.option)}
     plugin = find_plugin("observer", chosen["name"])
@@ -74,22 +70,25 @@ def read_recovery(arguments: argparse.Namespace) -> Recovery:
     tell_of_compilation()
     from malfl_algos.experiments.cell import make_observer
     from malfl_algos.trace import LearningTrace
+    from malfl_algos.trace.matching import in_numbering_of
 
     wanted = PluginConfig(**chosen)
     observer = make_observer(config, wanted, seed=config.seeds[0])
     trace = LearningTrace.load(arguments.trace)
-    game = None
-    if trace.is_tabular and not arguments.estimate_dynamics:
-        game = _dynamics(config, trace, arguments.trace)
+    game = config.dynamics() if trace.is_tabular else None
+    if game is not None and not given_game(arguments):
+        _check_sizes(game, trace, arguments.trace)
+    if game is not None:
+        trace = in_numbering_of(game, trace, name=arguments.trace)
     return Recovery(plugin, wanted, observer, trace, game, *read_scale(arguments, config))
 
 
-def _dynamics(config: ExperimentConfig, trace: LearningTrace, name: str) -> MarkovGame:
-    """The dynamics of the configuration's game, once the trace is known to be of its size."""
-    game = config.markov_game(config.reward_families[0]).without_rewards()
+def _check_sizes(game: MarkovGame, trace: LearningTrace, name: str) -> None:
+    """Reject a trace of another size than the game's."""
     if (trace.n_states, trace.n_actions) != (game.n_states, game.n_actions):
         raise InputError(
             f"{name} is of a game with {trace.n_states} joint states and actions "
-            f"{trace.n_actions}, the configuration's game has {game.n_states} and {game.n_actions}"
+            f"{trace.n_actions}, the configuration's game has {game.n_states} and "
+            f"{game.n_actions}: give its game with --game FILE.npz or MODULE:FACTORY, or "
+            "--game none to estimate the dynamics from the trace"
         )
-    return game

@@ -29,6 +29,8 @@ __all__ = [
     "config_argument",
     "count_arguments",
     "existing",
+    "game_argument",
+    "given_game",
     "log",
     "option_argument",
     "picked",
@@ -44,6 +46,7 @@ __all__ = [
 ]
 
 _NULL = "null"
+_UNKNOWN = "unknown, the dynamics are estimated from the trace"
 
 
 @dataclass(frozen=True)
@@ -116,6 +119,17 @@ def whole(text: str) -> int:
 def config_argument(what: str = "keys left out have the paper's settings") -> Argument:
     """`--config FILE`."""
     return argument("--config", metavar="FILE", help=f"read this YAML file; {what}")
+
+
+def game_argument(what: str = "") -> Argument:
+    """`--game NAME`, which `read_config` reads."""
+    return argument(
+        "--game",
+        metavar="NAME",
+        help="use this game instead of the configuration's: FILE.npz (MarkovGame.save writes it); "
+        "MODULE:FACTORY, a function that makes a game or its environment, of an installed module "
+        "or one in the current folder: its code is run; or none: " + (what or _UNKNOWN),
+    )
 
 
 def count_arguments() -> Iterable[Argument]:
@@ -203,11 +217,18 @@ def existing(*paths: str | None) -> None:
             raise InputError(f"{path}: no such file or folder")
 
 
-def read_config(path: str | None) -> ExperimentConfig:
-    """The configuration in a file; the paper's settings without one."""
-    from malfl_algos.experiments.config import ExperimentConfig, load_config
+def read_config(path: str | None, game: str | None = None) -> ExperimentConfig:
+    """The configuration in a file, or else the paper's settings, with another game if given."""
+    from malfl_algos.experiments.config import from_mapping, load_config
 
-    return ExperimentConfig() if path is None else load_config(path)
+    if path is None:
+        return from_mapping({} if game is None else {"game": game})
+    return load_config(path, game=game)
+
+
+def given_game(arguments: argparse.Namespace) -> bool:
+    """Whether the user said which game it is; without that, it is the paper's."""
+    return arguments.config is not None or arguments.game is not None
 
 
 def picked(name: str, defined: Iterable[PluginConfig]) -> dict[str, Any]:

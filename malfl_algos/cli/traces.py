@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from malfl_algos.cli.table import (
     config_argument,
     count_arguments,
     existing,
+    game_argument,
+    given_game,
     log,
     option_argument,
     picked,
@@ -48,6 +51,7 @@ def _output_arguments(what: str) -> Iterator[Argument]:
         help="use this learner (default: the learner of the configuration, ma-spi)",
     ),
     config_argument(),
+    game_argument("not for a learner, which plays a game"),
     *_output_arguments("trace.npz and ground_truth.npz"),
     argument(
         "--reward-family",
@@ -69,7 +73,7 @@ def learn(arguments: argparse.Namespace) -> int:
     from malfl_algos.experiments.config import merge
     from malfl_algos.plugins.loading import find_plugin
 
-    base = read_config(arguments.config)
+    base = read_config(arguments.config, arguments.game)
     learner = picked(arguments.name or base.learner.name, [base.learner])
     learner["options"] = {**learner["options"], **read_options(arguments.option)}
     family = arguments.reward_family or base.reward_families[0]
@@ -174,6 +178,7 @@ def recover_rewards(arguments: argparse.Namespace) -> int:
     config_argument(
         "scores count only joint states that can occur in its game (default: the paper's game)"
     ),
+    game_argument(),
     argument(
         "--allow-unrelated",
         action="store_true",
@@ -189,11 +194,13 @@ def recover_rewards(arguments: argparse.Namespace) -> int:
 def score(arguments: argparse.Namespace) -> int:
     """Score recovered rewards against the ground truth, by held-out prediction, or both."""
     existing(arguments.rewards, arguments.ground_truth, arguments.trace)
-    config = read_config(arguments.config)
+    config = read_config(arguments.config, arguments.game)
     tell_of_compilation()
     from malfl_algos.experiments.folder import check_writable
+    from malfl_algos.experiments.named_games import NO_GAME
     from malfl_algos.experiments.scoring import read_scoring_files, rows_of_files
     from malfl_algos.experiments.text import score_text
+    from malfl_algos.observers.reading import estimated_dynamics
     from malfl_algos.plugins.options import naming
     from malfl_algos.storage.durable import is_special, json_bytes, write_where_told
     from malfl_algos.work.threads import one_blas_thread
@@ -203,9 +210,11 @@ def score(arguments: argparse.Namespace) -> int:
         ground_truth=_path(arguments.ground_truth),
         trace=_path(arguments.trace),
         config=config,
-        config_given=arguments.config is not None,
+        config_given=given_game(arguments),
         related=not arguments.allow_unrelated,
     )
+    if config.game == NO_GAME and files.trace is not None:
+        files = replace(files, game=estimated_dynamics(files.trace))
     if files.note:
         log(f"malfl: {files.note}")
     with one_blas_thread(), naming(f"{arguments.rewards} does not fit"):
@@ -241,17 +250,21 @@ def score(arguments: argparse.Namespace) -> int:
         help="write this file (parquet) or folder (minari); it must not exist",
     ),
     config_argument("it defines the game of a trace.npz (default: the paper's game)"),
+    game_argument("unknown, an observation is the number of the joint state"),
 )
 def export(arguments: argparse.Namespace) -> int:
     """Write a trace for other tools."""
     existing(arguments.trace)
     from malfl_algos.storage.tables import export_minari, export_parquet
     from malfl_algos.trace import LearningTrace
+    from malfl_algos.trace.matching import in_numbering_of
 
     trace = LearningTrace.load(arguments.trace)
     if trace.spaces is None:
-        config = read_config(arguments.config)
-        game = config.markov_game(config.reward_families[0]).without_rewards()
+        config = read_config(arguments.config, arguments.game)
+        game = config.dynamics()
+        if game is not None and given_game(arguments):
+            trace = in_numbering_of(game, trace, name=arguments.trace)
         trace = trace.with_observations(game)
     write = {"minari": export_minari, "parquet": export_parquet}[arguments.format]
     write(trace, arguments.output)

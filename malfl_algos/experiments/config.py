@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from math import prod
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,10 +20,12 @@ from malfl_algos.experiments.games import (
     check_families,
     check_memory,
     checked_mapping,
+    default_families,
     families_from,
     family_rewards,
     game_from,
 )
+from malfl_algos.experiments.named_games import NO_GAME, OWN, named_game, with_family
 from malfl_algos.plugins.options import (
     check_distinct,
     check_keys,
@@ -33,10 +36,10 @@ from malfl_algos.plugins.options import (
     option_hints,
 )
 from malfl_algos.storage.yaml_files import read_mapping
-from malfl_env import MarkovGame, grid_world_v0, markov_game
+from malfl_env import MarkovGame, TabularEnv, grid_world_v0, markov_game
 from malfl_env.checks import TEMPERATURES, shown
 from malfl_env.errors import InputError
-from malfl_env.rules import GridRules, grid_rules
+from malfl_env.rules import ACTIONS, GridRules, grid_rules
 
 __all__ = [
     "ExperimentConfig",
@@ -82,9 +85,13 @@ class ExperimentConfig:
     """An experiment: families x seeds, one learner, several observers.
 
     Args:
-        game: the grid world.
-        reward_families: names of the families to run.
-        families: further families by name, per agent a reward name or a table of numbers.
+        game: a grid world, or the name of any tabular game: `none` (unknown: estimated from the
+            trace), FILE.npz (`MarkovGame.save` writes it) or MODULE:FACTORY (a function that makes
+            the game, or its environment; it is run).
+        reward_families: names of the families to run; empty: `homogeneous` and `heterogeneous` in
+            the grid world; in another game `own`, the rewards that it brings.
+        families: further families by name, per agent a table of numbers, or in the grid world a
+            reward name.
         iterations: stages of learning, >= 2.
         episodes: number of episodes per stage.
         episode_length: number of steps per episode.
@@ -101,8 +108,8 @@ class ExperimentConfig:
         InputError: naming the key, the value and what is allowed.
     """
 
-    game: GameConfig = field(default_factory=GameConfig)
-    reward_families: tuple[str, ...] = ("homogeneous", "heterogeneous")
+    game: GameConfig | str = field(default_factory=GameConfig)
+    reward_families: tuple[str, ...] = ()
     families: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     iterations: int = 10
     episodes: int = 3000
@@ -118,9 +125,9 @@ class ExperimentConfig:
     def __post_init__(self) -> None:
         for key, minimum in (("iterations", 2), ("episodes", 1), ("episode_length", 1)):
             _check_within(key, getattr(self, key), minimum, _MAX_COUNT)
-        _check_within("game.size", self.game.size, 1, 1000)
-        _check_within("game.n_agents", self.game.n_agents, 2, 20)
-        check_memory(self.game, n_stages=self.iterations)
+        self._check_game()
+        if not self.reward_families:
+            object.__setattr__(self, "reward_families", default_families(self.game))
         if not 0 <= self.discount < 1:
             raise InputError(f"discount must be in [0, 1), got {self.discount}")
         if not self.temperature > 0:
@@ -134,7 +141,7 @@ class ExperimentConfig:
         for seed in self.seeds:
             _check_within("seeds", seed, 0, _MAX_SEED)
         check_distinct("reward_families", self.reward_families)
-        check_families(self.reward_families, self.families, n_agents=self.game.n_agents)
+        check_families(self.reward_families, self.families, game=self.game, n_agents=self.n_agents)
         labels = [plugin.label for plugin in self.observers]
         check_distinct("observers", labels)
         if self.learner.label in labels:
@@ -143,8 +150,31 @@ class ExperimentConfig:
                 "choose another label"
             )
 
-    def rules(self) -> GridRules:
-        """The rules of the grid world. Raises `InputError` that names what is not allowed."""
+    def _check_game(self) -> None:
+        if isinstance(self.game, GameConfig):
+            _check_within("game.size", self.game.size, 1, 1000)
+            _check_within("game.n_agents", self.game.n_agents, 2, 20)
+            n_states = self.game.size ** (2 * self.game.n_agents)
+            check_memory(n_states, len(ACTIONS) ** self.game.n_agents, n_stages=self.iterations)
+        elif self.game != NO_GAME:
+            game = named_game(self.game)
+            check_memory(game.n_states, prod(game.n_actions), n_stages=self.iterations)
+
+    @property
+    def n_agents(self) -> int | None:
+        """Number of agents; None: unknown, as the game is `none`."""
+        if isinstance(self.game, GameConfig):
+            return self.game.n_agents
+        return None if self.game == NO_GAME else named_game(self.game).n_agents
+
+    def rules(self) -> GridRules | None:
+        """The rules of the grid world; None for another game.
+
+        Raises:
+            InputError: naming what is not allowed.
+        """
+        if isinstance(self.game, str):
+            return None
         with naming("game"):
             return grid_rules(**asdict(self.game))
 
@@ -154,6 +184,9 @@ class ExperimentConfig:
         Raises:
             InputError: naming what in the game or in the family's rewards is not allowed.
         """
+        if isinstance(self.game, str):
+            game = self.markov_game(family)
+            return TabularEnv(game, max_cycles=self.episode_length, name=self.game)
         self.rules()
         with naming(f"families.{family}"):
             return grid_world_v0.parallel_env(
@@ -164,20 +197,36 @@ class ExperimentConfig:
 
     def markov_game(self, family: str) -> MarkovGame:
         """The tabular game of a family, with the ground-truth rewards. Raises as `environment`."""
+        if isinstance(self.game, str):
+            game = named_game(self.game)
+            if family == OWN:
+                return with_family(game, None, name=self.game)
+            with naming(f"families.{family}"):
+                return with_family(game, self.families[family], name=self.game)
         env = self.environment(family)
         with naming("game"):
             return markov_game(env)
 
+    def dynamics(self) -> MarkovGame | None:
+        """The game without rewards, as an observer may see it; None: it is `none`."""
+        if isinstance(self.game, GameConfig):
+            return self.markov_game(self.reward_families[0]).without_rewards()
+        return None if self.game == NO_GAME else named_game(self.game).without_rewards()
 
-def load_config(path: str | Path) -> ExperimentConfig:
+
+def load_config(path: str | Path, *, game: str | None = None) -> ExperimentConfig:
     """Read a YAML file; keys left out have the paper's settings.
+
+    Args:
+        path: of the file.
+        game: in place of the file's game.
 
     Raises:
         InputError: naming the file and, where there is one, the key, its value and what is allowed.
     """
     given = read_mapping(Path(path))
     with naming(str(path)):
-        return from_mapping(given)
+        return from_mapping(given if game is None else {**given, "game": game})
 
 
 def from_mapping(given: Mapping[str, Any]) -> ExperimentConfig:
@@ -203,6 +252,8 @@ def from_mapping(given: Mapping[str, Any]) -> ExperimentConfig:
             )
         else:
             values[key] = coerce(value, hints[key], where=key)
+            if key == "reward_families":
+                check_distinct(key, values[key])
     return ExperimentConfig(**values)
 
 
@@ -227,6 +278,8 @@ def extended(stored: ExperimentConfig, asked: ExperimentConfig) -> ExperimentCon
         InputError: if they differ in anything else; it names the key and both values.
     """
     before, now = _fixed(stored), _fixed(asked)
+    if type(stored.game) is not type(asked.game):
+        raise InputError(_difference("game", _plain_game(stored), _plain_game(asked)))
     for key, value in before.items():
         if value != now[key]:
             raise InputError(_difference(key, value, now[key]))
@@ -275,7 +328,14 @@ def _plain(value: Any) -> Any:
 def _fixed(config: ExperimentConfig) -> dict[str, Any]:
     """The values that must be equal in both configurations, by key path."""
     fixed = {key: value for key, value in asdict(config).items() if key not in _MAY_GROW}
-    return {f"game.{key}": value for key, value in fixed.pop("game").items()} | fixed
+    game = fixed.pop("game")
+    if isinstance(game, str):
+        return {"game": game} | fixed
+    return {f"game.{key}": value for key, value in game.items()} | fixed
+
+
+def _plain_game(config: ExperimentConfig) -> Any:
+    return to_mapping(config)["game"]
 
 
 def _union(before: tuple[Any, ...], now: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -88,8 +88,13 @@ class Sweep:
     mapping: Mapping[str, Any]
 
 
-def load_sweep(path: str | Path, *, max_runs: int) -> Sweep:
+def load_sweep(path: str | Path, *, max_runs: int, game: str | None = None) -> Sweep:
     """Read the YAML file of a sweep and check every point of its grid.
+
+    Args:
+        path: of the file.
+        max_runs: a sweep of more runs is rejected.
+        game: name of the game in place of the base's.
 
     Raises:
         InputError, PluginError: naming the file, the key and what is allowed; for more than
@@ -97,6 +102,9 @@ def load_sweep(path: str | Path, *, max_runs: int) -> Sweep:
     """
     given = read_mapping(Path(path))
     with naming(str(path)):
+        if game is not None:
+            base = _mapping(given.get("base", {}), where="base")
+            given = {**given, "base": {**base, "game": game}}
         return sweep_from_mapping(given, max_runs=max_runs)
 
 
@@ -245,7 +253,8 @@ def _known_keys(config: ExperimentConfig, learners: Sequence[Any] = ()) -> Itera
     for field in fields(ExperimentConfig):
         if field.name not in _NOT_VARIED:
             yield field.name
-    yield from (f"game.{field.name}" for field in fields(GameConfig))
+    if isinstance(config.game, GameConfig):
+        yield from (f"game.{field.name}" for field in fields(GameConfig))
     yield from (f"families.{name}" for name in config.families)
     yield "learner.name"
     names = [config.learner.name, *map(_name, learners)]

@@ -81,7 +81,7 @@ def write_run_tables(
         "aggregate": aggregate(results),
         "cross_correlation": verdicts(crossed, truths, states),
     }
-    observing = ["observing"] if config.seat == "agent" and config.game.n_agents > 2 else []
+    observing = ["observing"] if config.seat == "agent" and (config.n_agents or 0) > 2 else []
     plain = score_names(*TRUTH_ALONE)
     names = ["observer", "seed", "recovered_family", "true_family", "agent", *plain, *observing]
     names.append("verdict")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from malfl_algos.storage.arrays import read_arrays
 from malfl_algos.storage.durable import file_checksum, value_hash
 from malfl_algos.storage.origins import Origin, stage_hashes
 from malfl_algos.trace import LearningTrace
+from malfl_algos.trace.matching import in_numbering_of
 from malfl_env import MarkovGame
 from malfl_env.errors import InputError
 
@@ -54,7 +55,7 @@ TRUTH_ALONE: Sequence[Need] = ("ground_truth",)
 
 NEEDS_TRUTH = "needs the ground-truth rewards: --ground-truth FILE"
 NEEDS_TRACE = "needs the trace: --trace FILE"
-NEEDS_GAME = "needs the settings of the run, which are not the paper's: --config FILE"
+NEEDS_GAME = "needs the game and the settings of the run: --game NAME or --config FILE"
 
 
 def posterior_parts(arrays: Mapping[str, NDArray[np.float64]]) -> dict[str, Any]:
@@ -193,7 +194,9 @@ def read_scoring_files(
     arrays = read_arrays(rewards)[0]
     truth = None if ground_truth is None else GroundTruth.load(ground_truth)
     seen = None if trace is None else LearningTrace.load(trace)
-    game: MarkovGame | None = config.markov_game(config.reward_families[0]).without_rewards()
+    game = config.dynamics()
+    if game is not None and seen is not None and seen.is_tabular and config_given:
+        seen = in_numbering_of(game, seen, name=str(trace))
     if truth is not None:
         _check_agents(rewards, arrays, str(ground_truth), tuple(truth.rewards))
         shapes = [policies.shape[1:] for policies in truth.joint_policies.values()]
@@ -208,6 +211,8 @@ def read_scoring_files(
         n_states = len(next(iter(truth.rewards.values())))
         _check_shapes(rewards, arrays, (n_states, *n_actions))
     origins, note = known_origins(rewards, ground_truth, truth, related=related)
+    if game is not None:
+        game = replace(game, agent_names=_agents(truth, seen))
     fault = settings_fault(origins, game, config.discount, config.temperature) if related else ""
     if fault and config_given:
         raise InputError(fault)
@@ -234,6 +239,13 @@ def read_scoring_files(
         note=note,
         verdict=saved_verdict(rewards),
     )
+
+
+def _agents(truth: GroundTruth | None, trace: LearningTrace | None) -> tuple[str, ...]:
+    """Ids of the agents in the files that a score compares with."""
+    if trace is not None:
+        return tuple(trace.agents)
+    return () if truth is None else tuple(truth.rewards)
 
 
 def rows_of_files(files: ScoringFiles) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ the last stage only.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ __all__ = [
     "LastStage",
     "check_pseudo_count",
     "dynamics_of",
+    "estimated_dynamics",
     "last_stage",
     "stage_arrays",
     "without_data",
@@ -53,12 +54,21 @@ def dynamics_of(
     if game is not None:
         return game, np.ones(trace.n_states, dtype=bool)
     seen = [_next_states(trace, index) for index in range(trace.n_stages)]
-    return estimated_game(
+    first, starts = _start(trace)
+    estimated, informed = estimated_game(
         *(np.concatenate(part) for part in zip(*seen, strict=True)),
         n_states=trace.n_states,
         n_actions=trace.n_actions,
-        start=_start(trace),
+        start=first,
     )
+    return replace(estimated, start_probabilities=starts), informed
+
+
+def estimated_dynamics(trace: LearningTrace) -> MarkovGame | None:
+    """The game estimated from a trace, with its agents; None if the trace holds no next states."""
+    if any(stage.seen_next_states is None for stage in trace.stages):
+        return None
+    return replace(dynamics_of(trace, None)[0], agent_names=tuple(trace.agents))
 
 
 def _steps(stage: Stage) -> Steps | None:
@@ -79,12 +89,20 @@ def _next_states(trace: LearningTrace, index: int) -> tuple[NDArray[Any], ...]:
     return seen.rows, seen.next_states, seen.counts
 
 
-def _start(trace: LearningTrace) -> int:
-    """The first state of the first episode if the trace holds it, else the most visited state."""
-    steps = _steps(trace.stages[0])
-    if steps is not None and len(steps.states):
-        return int(steps.states[0])
-    return int(np.argmax(trace.stages[0].state_counts))
+def _start(trace: LearningTrace) -> tuple[int, FloatArray | None]:
+    """The state in which episodes begin, and its frequencies if it varies.
+
+    They are those of the first states of episodes if the trace holds steps, else the state is the
+    most visited one of the first stage.
+    """
+    firsts = np.zeros(trace.n_states)
+    for steps in filter(None, map(_steps, trace.stages)):
+        begins = np.concatenate([[True], steps.episode_ends[:-1]])[: len(steps.states)]
+        firsts += np.bincount(steps.states[begins], minlength=trace.n_states)
+    if not firsts.any():
+        return int(np.argmax(trace.stages[0].state_counts)), None
+    varies = np.count_nonzero(firsts) > 1
+    return int(np.argmax(firsts)), firsts / firsts.sum() if varies else None
 
 
 @dataclass(frozen=True, eq=False)

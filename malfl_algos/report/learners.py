@@ -27,7 +27,7 @@ from malfl_algos.report.style import (
     stage_axis,
 )
 from malfl_algos.soft.evaluation import entropy, soft_evaluation
-from malfl_env.rules import ACTIONS, GridRules
+from malfl_env.rules import GridRules
 
 __all__ = [
     "arrow_outline",
@@ -55,8 +55,13 @@ LONGEST = 0.49 - HUB
 LIKELIEST, OTHER = COLOURS[1], "#5b7fa3"
 
 
-def draw_policies(run: Run, family: str) -> Figure:
-    """Draw the policies of the first seed in the first, middle and last stage."""
+def draw_policies(run: Run, family: str) -> Figure | None:
+    """Draw the policies of the first seed in the first, middle and last stage.
+
+    None if the game has no board.
+    """
+    if run.rules is None:
+        return None
     truth, _ = run.ground_truth(family, run.seeds[0])
     policies = [truth.joint_policies[agent] for agent in run.agents]
     n_stages = len(policies[0])
@@ -168,7 +173,7 @@ def draw_learning(run: Run, family: str) -> Figure:
     curves = [learning_curves(run, family, seed) for seed in run.seeds]
     returns, entropies = (np.stack(part) for part in zip(*curves, strict=True))
     title = f"Return and policy entropy by stage, {family}"
-    return learning_figure(returns, entropies, n_actions=len(ACTIONS), title=title)
+    return learning_figure(returns, entropies, n_actions=run.n_actions, title=title)
 
 
 def learning_curves(run: Run, family: str, seed: str) -> tuple[FloatArray, FloatArray]:

@@ -39,10 +39,13 @@ EMPTY_GREY = "#c9c9c9"
 
 
 def draw(run: Run, family: str, observer: str) -> Figure | None:
-    """Draw the rewards of the first seed; None if every observing agent has its own result."""
+    """Draw the rewards of the first seed.
+
+    None if the game has no board, or if every observing agent has its own result.
+    """
     seed = run.seeds[0]
     recovered = run.recovered(family, seed, observer)
-    if not recovered:
+    if not recovered or run.rules is None:
         return None
     truth, _ = run.ground_truth(family, seed)
     scores = [entry for entry in score_groups(run.results[0])[CORRELATION]]

@@ -27,17 +27,22 @@ Rows = Sequence[Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder, the joint states that are scored, and the names in its results."""
+    """A run folder, the joint states that are scored, and the names in its results.
+
+    `rules` are None for a game without a board; `n_actions` is the largest number of actions of
+    an agent.
+    """
 
     folder: Path
     config: ExperimentConfig
-    rules: GridRules
+    rules: GridRules | None
     states: NDArray[np.bool_]
     results: Rows
     families: Sequence[str]
     observers: Sequence[str]
     seeds: Sequence[str]
     agents: Sequence[str]
+    n_actions: int
 
     @property
     def first_seed(self) -> str:
@@ -108,6 +113,7 @@ def open_run(folder: Path) -> Run:
         observers=distinct(results, "observer"),
         seeds=distinct(results, "seed"),
         agents=game.agents,
+        n_actions=max(game.n_actions),
     )
 
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from malfl_algos.trace import LearningTrace
-from malfl_algos.trace.labels import labels_from_json, labels_to_json
 from malfl_env.errors import InputError
+from malfl_env.labels import labels_from_json, labels_to_json
 
 __all__ = ["names_from_json", "names_to_json"]
 

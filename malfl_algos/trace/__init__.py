@@ -23,11 +23,11 @@ import numpy as np
 from gymnasium.spaces import Discrete, MultiDiscrete
 from numpy.typing import NDArray
 
-from malfl_algos.trace.labels import Label, check_labels
 from malfl_algos.trace.transitions import OBSERVED, Transitions, blocks, kept
 from malfl_env.arguments import Index, typed
 from malfl_env.checks import check_count, is_whole, shown
 from malfl_env.errors import InputError
+from malfl_env.labels import Label, check_labels
 from malfl_env.markov_game import MarkovGame
 from malfl_env.spaces import AnySpace, check_in_space, check_observation_space, narrowed
 

@@ -98,7 +98,7 @@ trend: false
         ({"families": {"../up": ["avoid", "avoid"]}}, "families: a name .* got '../up'"),
         ({"families": {"figures": ["avoid", "avoid"]}}, "families: a name .* got 'figures'"),
         ({"families": {3: ["avoid", "avoid"]}}, "families: a name must be text, got 3"),
-        ({"game": [3]}, "game must be a mapping"),
+        ({"game": [3]}, r"game must be none, FILE.npz, .* a mapping .* got \[3\]"),
         ({"game": {"sise": 3}}, "game: unknown key 'sise', did you mean 'size'"),
         ({"game": {"size": "3"}}, "game: size must be a whole number, got '3'"),
         ({"game": {"size": 0}}, "game.size must be a whole number from 1"),

@@ -26,7 +26,7 @@ def dense(game: MarkovGame) -> np.ndarray:
 def same_games(one: MarkovGame, two: MarkovGame) -> None:
     assert one.n_actions == two.n_actions
     assert (one.start, one.observation_shape) == (two.start, two.observation_shape)
-    assert (one.states, one.actions) == (two.states, two.actions)
+    assert (one.states, one.actions, one.agents) == (two.states, two.actions, two.agents)
     assert one.observation_form == two.observation_form
     for own, other in zip(one.factors, two.factors, strict=True):
         assert own.agents == other.agents
@@ -79,7 +79,13 @@ def test_every_game_comes_back_from_its_file(name, tmp_path) -> None:
         "grid": lambda: markov_game(grid_world_v0.parallel_env(observations="one_hot")),
         "slippery": lambda: markov_game(grid_world_v0.parallel_env(slip=0.2)),
         "bare": lambda: MarkovGame.from_tables(transitions=CHANCES),
-        "drawn": lambda: MarkovGame.from_tables(transitions=CHANCES, start=[0.5, 0.5, 0]),
+        "drawn": lambda: MarkovGame.from_tables(
+            transitions=CHANCES,
+            start=[0.5, 0.5, 0],
+            states=[("a", 1), 2, "c"],
+            actions=[[0.5, "x"]],
+            agents=["alice"],
+        ),
     }
     game = made[name]() if name in made else getattr(games, name)().game
     game.save(tmp_path / "game.npz")
@@ -104,10 +110,16 @@ def test_every_game_comes_back_from_its_file(name, tmp_path) -> None:
         ({"transitions": [[0.5, 0.5]]}, "one axis of actions per agent"),
         ({"transitions": CHANCES * 0.9}, r"transitions\[0, 0\] must be probabilities"),
         ({"transitions": [["a"]]}, "must be an array of numbers"),
-        ({"transitions": CHANCES, "states": ["a", "b"]}, "2 names were given, 3 are needed"),
-        ({"transitions": CHANCES, "states": ["a", "b", "a"]}, "duplicate name 'a'"),
-        ({"transitions": CHANCES, "states": [1, 2, 3]}, "states must be a list of text or None"),
-        ({"transitions": CHANCES, "actions": [["x"]]}, "1 names were given, 2 are needed"),
+        ({"transitions": CHANCES, "states": ["a", "b"]}, "states must have 3 labels, got 2"),
+        (
+            {"transitions": CHANCES, "states": ["a", "b", "a"]},
+            "must be distinct, got 'a' twice",
+        ),
+        ({"transitions": CHANCES, "states": [1, 2, None]}, "states must be a list of text"),
+        (
+            {"transitions": CHANCES, "actions": [["x"]]},
+            "agent 0 must have 2 labels, got 1",
+        ),
         ({"transitions": CHANCES, "actions": [["x", "y"]] * 2}, "1 agents' actions, got 2"),
         ({"transitions": CHANCES, "start": "home"}, "the name of a joint state"),
         ({"transitions": CHANCES, "start": 3}, "start must be a joint state 0..2, got 3"),
@@ -144,7 +156,7 @@ def rewritten(path, **changes) -> None:
         ({"n_actions": [3]}, "tables for"),
         ({"n_actions": "two"}, "must be a list of whole numbers"),
         ({"start": 1.5}, "must be a list of whole numbers"),
-        ({"states": ["a"]}, "1 names were given"),
+        ({"states": ["a"]}, "states must have 3 labels, got 1"),
         ({"observation_form": 5}, "observation_form must be text, got 5"),
         ({"start_probabilities": np.ones(3)}, "sum to 1"),
     ],
