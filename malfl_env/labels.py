@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 from malfl_env.checks import shown
 from malfl_env.errors import InputError
 
-__all__ = ["Label", "check_labels", "labels_from_json", "labels_to_json"]
+__all__ = ["Label", "check_labels", "label_text", "labels_from_json", "labels_to_json"]
 
 Label: TypeAlias = "str | int | float | bool | tuple[str | int | float | bool, ...]"
 
@@ -42,6 +42,11 @@ def check_labels(what: str, given: Any, size: int) -> tuple[Label, ...]:
             raise InputError(f"{what} must be distinct, got {shown(label)} twice")
         seen.add(label)
     return labels
+
+
+def label_text(label: Label) -> str:
+    """A label as text; the values of a tuple are joined by commas."""
+    return ",".join(map(str, label)) if isinstance(label, tuple) else str(label)
 
 
 def labels_to_json(labels: Iterable[Label]) -> list[Any]:

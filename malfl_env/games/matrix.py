@@ -63,7 +63,7 @@ def matrix_game(
         0,
         start_probabilities=np.full(n_states, 1 / n_states),
         rewards=tuple(np.broadcast_to(table, (n_states, *n_actions)) for table in tables),
-        states=tuple(map(" / ".join, product(*names))) if memory else ("always",),
+        states=tuple(map(",".join, product(*names))) if memory else ("always",),
         actions=tuple(map(tuple, names)),
     )
     return TabularEnv(game, name=name, **options)

@@ -73,7 +73,7 @@ def pricing(
         0,
         start_probabilities=np.full(n * n, 1 / n**2),
         rewards=tuple(np.broadcast_to(earned[..., agent], (n * n, n, n)) for agent in range(2)),
-        states=tuple(f"{first} / {second}" for first in names for second in names),
+        states=tuple(f"{first},{second}" for first in names for second in names),
         actions=(names, names),
     )
     return TabularEnv(game, name="pricing", **options)

@@ -67,7 +67,7 @@ def test_the_state_of_a_repeated_game_is_the_last_joint_action() -> None:
     expected = np.broadcast_to(np.arange(6).reshape(2, 3), (6, 2, 3))
     np.testing.assert_array_equal(game.next_states, expected)
     np.testing.assert_array_equal(game.reward(0)[4], payoffs[0])
-    assert game.states[4] == "action 1 / action 1"
+    assert game.states[4] == "action 1,action 1"
     three = games.matrix_game([np.zeros((2, 2, 2))] * 3).game
     assert (three.n_agents, three.n_states) == (3, 8)
 
@@ -107,7 +107,7 @@ def test_profits_of_the_pricing_game_follow_from_the_demand() -> None:
     np.testing.assert_allclose(game.reward(0)[3, 0, 1], 0.2 * share[0])
     np.testing.assert_allclose(game.reward(1)[3, 0, 1], 0.7 * share[1])
     assert game.next_states[3, 0, 1] == 1
-    assert game.states[1] == "1.200 / 1.700"
+    assert game.states[1] == "1.200,1.700"
 
 
 def test_chances_of_the_two_step_task() -> None:
