@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 from benchmark_env import step, vector
+from benchmark_imports import imports
 from benchmark_learning import protocol, td
 from benchmark_lines import Contest, cell, markdown, seconds_of, spread
 from benchmark_networks import networks
@@ -59,6 +60,7 @@ LINES: Mapping[str, Line] = {
     "recovery": Line(recovery, 5, "algos", ("numba", "scipy", "threadpoolctl")),
     "replay": Line(replay, 3, "algos", ("numba", "scipy", "threadpoolctl")),
     "networks": Line(networks, 5, "torch", ("torch",), optional=True),
+    "import": Line(imports, 3, "data", ("pyarrow",), optional=True),
     "scaling": Line(None, 3, "algos", ("numba", "scipy", "threadpoolctl", "matplotlib")),
 }
 

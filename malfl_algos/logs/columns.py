@@ -227,11 +227,13 @@ def _of_arrow(frame: Frame, name: str, raw: Any) -> list[Column]:
     chunked = raw if isinstance(raw, pyarrow.ChunkedArray) else pyarrow.chunked_array([raw])
     kind = chunked.type
     if types.is_dictionary(kind):
+        if _is_text(types, kind.value_type):
+            return [of_arrow_text(name, chunked)]
         kind = kind.value_type
         chunked = chunked.cast(kind)
     if types.is_fixed_size_list(kind) or types.is_list(kind) or types.is_large_list(kind):
         return _of_array(frame, name, _of_arrow_lists(frame, name, chunked))
-    if types.is_string(kind) or types.is_large_string(kind):
+    if _is_text(types, kind):
         return [of_arrow_text(name, chunked)]
     if types.is_decimal(kind):
         chunked = chunked.cast(pyarrow.float64())
@@ -249,12 +251,20 @@ def _of_arrow(frame: Frame, name: str, raw: Any) -> list[Column]:
 
 
 def of_arrow_text(name: str, chunked: Any) -> Column:
-    """A column of pyarrow's strings."""
-    encoded = chunked.dictionary_encode().combine_chunks()
+    """A column of pyarrow's strings, dictionary-encoded or not."""
+    if not hasattr(chunked.type, "value_type"):
+        chunked = chunked.dictionary_encode()
+    encoded = chunked.unify_dictionaries().combine_chunks()
     if hasattr(encoded, "chunks"):
+        if not encoded.num_chunks:
+            return Column(name, np.array([], dtype=object), np.array([], dtype=np.int64))
         encoded = encoded.chunk(0)
     codes = encoded.indices.fill_null(MISSING).to_numpy(zero_copy_only=False).astype(np.int64)
     return of_labels(name, encoded.dictionary.to_pylist(), codes)
+
+
+def _is_text(types: Any, kind: Any) -> bool:
+    return bool(types.is_string(kind) or types.is_large_string(kind))
 
 
 def _of_arrow_lists(frame: Frame, name: str, chunked: Any) -> NDArray[Any]:

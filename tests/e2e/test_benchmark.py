@@ -79,6 +79,16 @@ def test_vector(tmp_path):
     assert all("vector" in name for name in rows)
 
 
+def test_import(tmp_path):
+    pytest.importorskip("pyarrow")
+    rows = _measured(tmp_path, "import", repeats=1)
+    assert {name: row["notes"]["wanted, s"] for name, row in rows.items()} == {
+        "import csv": 10,
+        "import parquet": 3,
+    }
+    assert all(10 < row["notes"]["peak memory, MiB"] < 1024 for row in rows.values())
+
+
 def test_recovery(tmp_path):
     (row,) = _measured(tmp_path, "recovery").values()
     for agent in ("agent_0", "agent_1"):
