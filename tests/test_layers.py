@@ -42,6 +42,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 EXCEPTIONS: dict[tuple[str, str], str] = {
     ("malfl_algos.trace", "malfl_algos.storage.traces"): "LearningTrace.save and load, lazily",
     ("malfl_algos.trace", "malfl_algos.logs.reading"): "LearningTrace.from_table, lazily",
+    ("malfl_algos.trace", "malfl_algos.logs.arrays"): "LearningTrace.from_transitions, lazily",
     ("malfl_algos.ground_truth", "malfl_algos.storage.arrays"): "GroundTruth.save and load, lazily",
     ("malfl_env.markov_game", "malfl_env.game_files"): "MarkovGame.save and load, lazily",
     ("malfl_env.markov_game", "malfl_env.game_tables"): "MarkovGame.from_tables, lazily",

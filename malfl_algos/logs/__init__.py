@@ -4,5 +4,6 @@ Read `reading` first: it calls all others in order. `columns` reads the columns 
 `column` has them, `table` says what each is for, `labels` numbers states and actions, `agents` and
 `steps` turn rows into joint steps as `rows` has them, `stages`, `parts` and `change_points` cut
 time into stages, and `building` makes the trace. `files` opens files, with `csv_files` and
-`minari_files`; `exported` restores what `malfl export` wrote. Nothing in this package is public.
+`minari_files`; `exported` restores what `malfl export` wrote; `arrays` is the way of
+`LearningTrace.from_transitions`. Nothing in this package is public.
 """

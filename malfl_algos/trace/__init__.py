@@ -446,6 +446,34 @@ class LearningTrace:
         )
 
     @classmethod
+    def from_transitions(
+        cls,
+        states: Any,
+        actions: Mapping[str, Any],
+        next_states: Any = None,
+        *,
+        episode_ends: Any = None,
+        **roles: Any,
+    ) -> LearningTrace:
+        """Make a trace from arrays of steps in the order of play.
+
+        Args:
+            states: `(n_steps,)`, whole numbers or labels, or `(n_steps, n)`.
+            actions: every agent's name and its actions, `(n_steps,)`.
+            next_states: as `states`; None: the states of the following steps.
+            episode_ends: bool `(n_steps,)`: the step is the last of its episode; None: all steps
+                are of one episode.
+            roles: how time is cut into stages, and sizes, as in `from_table`. `stage` is an array
+                `(n_steps,)`.
+
+        Raises:
+            InputError: as `from_table`.
+        """
+        from malfl_algos.logs.arrays import trace_from_arrays
+
+        return trace_from_arrays(states, actions, next_states, episode_ends, **roles)
+
+    @classmethod
     def from_subjects(cls, frame: Any, *, subject: str, **roles: Any) -> dict[str, LearningTrace]:
         """Make a trace of each subject of a log, all with the same states and actions.
 

@@ -356,3 +356,16 @@ def test_structured_arrays_and_names_that_are_numbers():
     numbered = dict(enumerate(WIDE.values()))
     roles = {"state": "0", "episode": "1", "step": "2", "actions": {"alice": "3", "bob": "4"}}
     assert same(of(numbered, **roles), of(WIDE))
+
+
+def test_arrays_in_the_order_of_play():
+    ends = np.array([False, False, True] * 2)
+    given = (WIDE["s"], {"alice": WIDE["a"], "bob": WIDE["b"]})
+    trace = LearningTrace.from_transitions(*given, episode_ends=ends, episodes_per_stage=1)
+    assert same(trace, of(WIDE))
+    with_next = LearningTrace.from_transitions(*given, [1, 2, 1, 2, 1, 0], stage=[5] * 3 + [7] * 3)
+    assert [stage.n_steps for stage in with_next.stages] == [3, 3]
+    with pytest.raises(InputError, match="episode_ends must be true or false for each of 6 steps"):
+        LearningTrace.from_transitions(*given, episode_ends=[0] * 6, n_stages=2)
+    with pytest.raises(InputError, match="actions must map every agent's name to its actions"):
+        LearningTrace.from_transitions(WIDE["s"], WIDE["a"], n_stages=2)
