@@ -24,6 +24,9 @@ __all__ = ["numbers_of_history"]
 
 FloatArray = NDArray[np.float64]
 
+RARE = 0.05
+"""Probability of an agreement as low, from which on it says nothing: a few weights scatter much."""
+
 
 def numbers_of_history(
     observer: Logel,
@@ -60,6 +63,7 @@ def numbers_of_history(
         one, two = (own.again(rng, weights, variance) for own in told[1:])
         agreed.append(correlation(seen(one), seen(two)))
     halves = correlation(*(seen(own.mean(variance)) for own in told[1:]))
+    rarity = float(np.mean(np.asarray(agreed) <= halves))
     return {
         "rule": "policy-gradient",
         "discount": problem.discount,
@@ -68,8 +72,8 @@ def numbers_of_history(
         "p_value": float(chdtrc(max(rows, 1), misfit * rows)),
         "halves": halves,
         "halves_expected": float(np.mean(agreed)),
-        "halves_p_value": float(np.mean(np.asarray(agreed) <= halves)),
-        "halves_shortfall": float(np.mean(agreed)) - halves,
+        "halves_p_value": rarity,
+        "halves_shortfall": float(np.mean(agreed)) - halves if rarity < RARE else 0.0,
         "expected": float(np.mean(near)),
         "expected_low": float(np.quantile(near, 0.05)),
         "gain_over_no_learning": whole.gain / max(rows, 1),
