@@ -34,7 +34,7 @@ from malfl_algos.ma_lfl.replay import ReplayedTd
 from malfl_algos.ma_lfl.stages import StageArrays
 from malfl_algos.ma_lfl.stagewise import StageKind
 
-__all__ = ["CONCENTRATION", "AgentFit", "alternate", "unexplained"]
+__all__ = ["CONCENTRATION", "AgentFit", "alternate", "played_stages", "unexplained"]
 
 FloatArray = NDArray[np.float64]
 
@@ -58,6 +58,7 @@ class AgentFit:
         converged: whether the last iteration moved the reward by less than `CONVERGED` posterior
             standard deviations, root mean square.
         further: further diagnostics of the learner model, JSON values.
+        data: the working response of the last iteration, of all its stages.
     """
 
     posterior: Posterior | MatrixFreePosterior
@@ -66,6 +67,7 @@ class AgentFit:
     passes: int
     converged: bool
     further: Mapping[str, Any] = field(default_factory=dict)
+    data: Data | None = None
 
 
 def alternate(
@@ -155,7 +157,15 @@ def alternate(
         if all(converged) or (gives_up is not None and gives_up(number, _log_evidence(states))):
             break
     return [
-        AgentFit(s.posterior, policies[i], models[i], s.number, converged[i], open_scale(s.epsilon))
+        AgentFit(
+            s.posterior,
+            policies[i],
+            models[i],
+            s.number,
+            converged[i],
+            open_scale(s.epsilon),
+            s.data,
+        )
         for i, s in enumerate(states)
         if s is not None
     ]
@@ -174,6 +184,7 @@ class _State:
         model_variance: variance of the learner's noise that this fit predicts.
         number: number of iterations so far.
         epsilon: of every stage but the first, for epsilon-greedy choices.
+        data: the working response of this iteration.
     """
 
     posterior: Posterior | MatrixFreePosterior
@@ -185,6 +196,13 @@ class _State:
     model_variance: FloatArray
     number: int
     epsilon: FloatArray | None = None
+    data: Data | None = None
+
+
+def played_stages(model: LearnerModel, stages: Sequence[StageArrays]) -> Sequence[StageArrays]:
+    """The stages whose play enters the next policies: all if the policy moves within them."""
+    moving = isinstance(model, LinearisedModel) and model.moving
+    return stages if moving else stages[:-1]
 
 
 def _pass(
@@ -204,8 +222,8 @@ def _pass(
     measured: bool,
     choice: Choice,
 ) -> _State:
-    moving = isinstance(model, LinearisedModel) and model.moving
-    played = stages if moving else stages[:-1]
+    played = played_stages(model, stages)
+    moving = len(played) == len(stages)
     joint = [[policy[h] for policy in policies] for h in range(len(played))]
     counts = _counts(stages, index).astype(float)
     data = _data(policies[index], counts, temperature, earlier, known=known, retained=retained)
@@ -252,6 +270,7 @@ def _pass(
         noise,
         number=earlier.number + 1 if earlier else 1,
         epsilon=epsilon,
+        data=data,
     )
 
 

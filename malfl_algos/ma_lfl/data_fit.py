@@ -22,7 +22,7 @@ from malfl_algos.ma_lfl.stages import StageArrays
 from malfl_algos.ma_lfl.stagewise import StageKind
 from malfl_env.errors import InputError
 
-__all__ = ["Data", "Fitted", "fit_data", "noise_settings"]
+__all__ = ["Data", "Fitted", "coefficients_of", "fit_data", "noise_settings", "rows_of"]
 
 FloatArray = NDArray[np.float64]
 
@@ -145,7 +145,7 @@ def fit_data(
         )
         matrix_free_fit = matrix_free_posterior(rows, given)
         return Fitted(matrix_free_fit, matrix_free_fit.q, matrix_free_fit.q)
-    k, offset = _coefficients(model, stages, joint, index, features, matrix_free=matrix_free)
+    k, offset = coefficients_of(model, stages, joint, index, features, matrix_free=matrix_free)
     posterior = _with_coefficients(k, offset, data, features, start, given)
     if data.repeats > 1:
         posterior = posterior.repeated(data.repeats)
@@ -160,14 +160,14 @@ def fit_data(
     return Fitted(posterior, q, drift)
 
 
-def _coefficients(
+def coefficients_of(
     model: LearnerModel,
     stages: Sequence[StageArrays],
     joint: Sequence[Sequence[FloatArray]],
     index: int,
     features: FloatArray | None,
     *,
-    matrix_free: bool,
+    matrix_free: bool = False,
 ) -> tuple[FloatArray, FloatArray]:
     """Coefficients `(n_stages - 1, n_states, n_actions, n_unknowns)` of the unknowns or weights,
     and the offset of q, `(n_stages - 1, n_states, n_actions)`.
@@ -188,11 +188,38 @@ def _with_coefficients(
     start: Evidence | None,
     given: Given | None,
 ) -> Posterior:
+    rows = rows_of(coefficients, offset, data, features, start)
+    return fit(
+        rows,
+        start=start,
+        evaluations=noise_settings(
+            data.model_variance.size, coefficients.shape[-1], first=start is None
+        ),
+        scaled=bool(data.model_variance.any()),
+        given=given,
+        stages=data.stages,
+        measured=data.measured,
+    )
+
+
+def rows_of(
+    coefficients: FloatArray,
+    offset: FloatArray,
+    data: Data,
+    features: FloatArray | None,
+    start: Evidence | None,
+) -> Rows:
+    """The rows of a fit.
+
+    Args:
+        coefficients, offset: of `coefficients_of`.
+        data, features, start: as `fit_data` takes them.
+    """
     n_unknowns = coefficients.shape[-1]
     prior = np.eye(n_unknowns) - np.full((n_unknowns, n_unknowns), 1 / n_unknowns)
     if features is not None:
         prior = feature_prior(features)
-    rows = Rows(
+    return Rows(
         coefficients=coefficients,
         response=data.response[1:] - offset,
         response_variance=data.response_variance[1:],
@@ -202,15 +229,6 @@ def _with_coefficients(
         temperature=data.temperature,
         chain=data.chain(offset),
         stagewise=data.stagewise(offset, start),
-    )
-    return fit(
-        rows,
-        start=start,
-        evaluations=noise_settings(data.model_variance.size, n_unknowns, first=start is None),
-        scaled=bool(data.model_variance.any()),
-        given=given,
-        stages=data.stages,
-        measured=data.measured,
     )
 
 

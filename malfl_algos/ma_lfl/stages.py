@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from malfl_env.markov_game import Factor, MarkovGame
 
-__all__ = ["StageArrays", "Steps", "estimated_game"]
+__all__ = ["StageArrays", "Steps", "drawn_game", "estimated_game"]
 
 IntArray = NDArray[np.int64]
 
@@ -96,3 +96,50 @@ def estimated_game(
     )
     game = MarkovGame(n_actions, (factor,), start=start)
     return game, (sums > 0).reshape(n_states, n_joint).all(axis=1)
+
+
+def drawn_game(
+    pairs: IntArray,
+    next_states: IntArray,
+    counts: IntArray,
+    *,
+    n_states: int,
+    n_actions: tuple[int, ...],
+    start: int,
+    rng: np.random.Generator,
+) -> MarkovGame:
+    """A game drawn from the posterior of its transition probabilities.
+
+    The probabilities of the next states of a pair that was observed are drawn from the Dirichlet
+    distribution of their counts (the Bayesian bootstrap, Rubin 1981). So a next state that was
+    never observed stays impossible, and pairs that always led to one state keep it. A joint action
+    that was never observed in a visited joint state leads where another one, drawn anew, leads from
+    there.
+
+    Args:
+        pairs, next_states, counts, n_states, n_actions, start: as `estimated_game` takes them.
+        rng: source of the draws.
+    """
+    keys, inverse = np.unique(pairs * n_states + next_states, return_inverse=True)
+    weights = rng.gamma(np.bincount(inverse, weights=counts))
+    rows, columns = keys // n_states, keys % n_states
+    seen, first, width = np.unique(rows, return_index=True, return_counts=True)
+    n_joint = prod(n_actions)
+    per_state = np.bincount(seen // n_joint, minlength=n_states)
+    unseen = np.setdiff1d(np.arange(n_states * n_joint), seen)
+    unseen = unseen[per_state[unseen // n_joint] > 0]
+    at = unseen // n_joint
+    chosen = np.concatenate([[0], np.cumsum(per_state)])[at]
+    chosen = chosen + (rng.random(len(unseen)) * per_state[at]).astype(np.int64)
+    ends = np.cumsum(width[chosen])
+    places = np.arange(ends[-1] if len(ends) else 0)
+    places += np.repeat(first[chosen] - (ends - width[chosen]), width[chosen])
+    game, _ = estimated_game(
+        np.concatenate([rows, np.repeat(unseen, width[chosen])]),
+        np.concatenate([columns, columns[places]]),
+        np.concatenate([weights, weights[places]]),
+        n_states=n_states,
+        n_actions=n_actions,
+        start=start,
+    )
+    return game

@@ -43,8 +43,9 @@ from malfl_algos.ma_lfl.settings import (
 )
 from malfl_algos.ma_lfl.stages import StageArrays
 from malfl_algos.ma_lfl.stagewise import StageKind
+from malfl_algos.ma_lfl.uncertain_dynamics import DRAWS, with_uncertain_dynamics
 from malfl_algos.observers.bayesian_result import check_covariance, recovered_rewards
-from malfl_algos.observers.reading import dynamics_of, stage_arrays
+from malfl_algos.observers.reading import drawn_dynamics, dynamics_of, stage_arrays
 from malfl_algos.trace import LearningTrace
 from malfl_algos.work.threads import one_blas_thread
 from malfl_env.errors import InputError
@@ -282,6 +283,7 @@ class BayesianObserver(ABC):
                     partial(whole, own), by_stages.setdefault(_key(own), {})
                 ),
             )
+            final = self._with_dynamics(final, problem, stages, maps)
         searches.update(by_stages[_key(settings)])
         chosen = {
             "reward_model": self.reward_model,
@@ -296,6 +298,20 @@ class BayesianObserver(ABC):
         }
         return recovered_rewards(
             trace, final, base, maps, chosen, temperature=unit, covariance=self.covariance
+        )
+
+    def _with_dynamics(
+        self,
+        fits: list[AgentFit],
+        problem: Problem,
+        stages: Sequence[StageArrays],
+        maps: Sequence[FloatArray | None],
+    ) -> list[AgentFit]:
+        """The fits with the uncertainty of the dynamics if they were estimated."""
+        if not self.needs_game or problem.game is not None:
+            return fits
+        return with_uncertain_dynamics(
+            fits, stages, drawn_dynamics(problem.trace, DRAWS), features=maps
         )
 
     def _has_smooth_prior(

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from malfl_algos.contract import Problem
 from malfl_algos.ma_lfl.policy_estimation import smoothed_policy
-from malfl_algos.ma_lfl.stages import StageArrays, Steps, estimated_game
+from malfl_algos.ma_lfl.stages import StageArrays, Steps, drawn_game, estimated_game
 from malfl_algos.trace import LearningTrace, Stage
 from malfl_env.errors import InputError
 from malfl_env.markov_game import MarkovGame
@@ -22,6 +22,7 @@ from malfl_env.markov_game import MarkovGame
 __all__ = [
     "LastStage",
     "check_pseudo_count",
+    "drawn_dynamics",
     "dynamics_of",
     "estimated_dynamics",
     "last_stage",
@@ -53,15 +54,30 @@ def dynamics_of(
         )
     if game is not None:
         return game, np.ones(trace.n_states, dtype=bool)
-    seen = [_next_states(trace, index) for index in range(trace.n_stages)]
     first, starts = _start(trace)
     estimated, informed = estimated_game(
-        *(np.concatenate(part) for part in zip(*seen, strict=True)),
+        *_all_next_states(trace),
         n_states=trace.n_states,
         n_actions=trace.n_actions,
         start=first,
     )
     return replace(estimated, start_probabilities=starts), informed
+
+
+def drawn_dynamics(trace: LearningTrace, n_draws: int) -> list[MarkovGame]:
+    """Draws from the posterior of the dynamics that `dynamics_of` estimates; always the same."""
+    rng = np.random.default_rng(0)
+    seen = _all_next_states(trace)
+    return [
+        drawn_game(
+            *seen,
+            n_states=trace.n_states,
+            n_actions=trace.n_actions,
+            start=_start(trace)[0],
+            rng=rng,
+        )
+        for _ in range(n_draws)
+    ]
 
 
 def estimated_dynamics(trace: LearningTrace) -> MarkovGame | None:
@@ -76,6 +92,12 @@ def _steps(stage: Stage) -> Steps | None:
     if steps is None or steps.states is None or steps.next_states is None:
         return None
     return Steps(steps.states, steps.joint_actions, steps.next_states, steps.episode_ends)
+
+
+def _all_next_states(trace: LearningTrace) -> list[NDArray[Any]]:
+    """The transitions of all stages, as `_next_states`."""
+    seen = [_next_states(trace, index) for index in range(trace.n_stages)]
+    return [np.concatenate(part) for part in zip(*seen, strict=True)]
 
 
 def _next_states(trace: LearningTrace, index: int) -> tuple[NDArray[Any], ...]:
