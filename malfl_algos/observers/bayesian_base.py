@@ -184,7 +184,9 @@ class BayesianObserver(ABC):
         because the data hardly determine that mean. `sd` holds the posterior standard deviations of
         the mean-removed reward. An unknown discount is profiled over a grid. Without a temperature
         the reward is in units of the temperature. The diagnostics hold all settings, and the
-        evidence of every choice that was tried.
+        evidence of every choice that was tried. Where it leaves rules or discounts about as
+        probable, the best on all stages is taken, and the others widen the deviations by their
+        weight (`rule_weights`).
         """
         problem = Problem(trace, game, discount, temperature, known_policies)
         unit = 1.0 if problem.temperature is None else problem.temperature
