@@ -19,9 +19,8 @@ from malfl_algos.trace import LearningTrace, Stage, Transitions
 from malfl_env import grid_world_v0
 from malfl_env.markov_game import deterministic_game
 
-TD, REPLAY = MaLflBellman(learner="td"), MaLflReplay(step_size=0.1)
+TD, REPLAY = MaLflBellman(learner="td"), MaLflReplay(bootstrap="fresh", step_size=0.1)
 EXACT = MaLflBellman(learner="exact")
-SLOW_REPLAY = pytest.param(REPLAY, marks=pytest.mark.slow)
 AGENTS = ("agent_0", "agent_1")
 
 
@@ -67,7 +66,7 @@ def test_result_is_whole(small, observer):
         assert 0 < diagnostics["effective_parameters"] <= 81
 
 
-@pytest.mark.parametrize("observer", [MaLflBellman(), SLOW_REPLAY])
+@pytest.mark.parametrize("observer", [MaLflBellman(), REPLAY])
 def test_same_trace_same_bytes_and_nothing_is_written_to(small, observer):
     trace, game = small
     for stage in trace.stages:
@@ -83,7 +82,7 @@ def test_same_trace_same_bytes_and_nothing_is_written_to(small, observer):
         assert first.diagnostics[agent] == again.diagnostics[agent]
 
 
-@pytest.mark.parametrize("observer", [TD, EXACT, SLOW_REPLAY])
+@pytest.mark.parametrize("observer", [TD, EXACT, REPLAY])
 def test_agents_may_change_names(observer):
     """The same trace with the agents in the other order."""
     trace, game = learn(family="homogeneous", n_stages=3)

@@ -12,7 +12,7 @@ from malfl_algos.observers.bayesian import MaLflBellman
 from malfl_algos.observers.replay import MaLflReplay
 from malfl_algos.trace import LearningTrace, Stage
 
-TD, REPLAY = MaLflBellman(learner="td"), MaLflReplay(step_size=0.1)
+TD, REPLAY = MaLflBellman(learner="td"), MaLflReplay(bootstrap="fresh", step_size=0.1)
 AGENTS = ("agent_0", "agent_1")
 
 
