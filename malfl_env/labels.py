@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 from malfl_env.checks import shown
 from malfl_env.errors import InputError
 
-__all__ = ["Label", "check_labels", "label_text", "labels_from_json", "labels_to_json"]
+__all__ = ["Label", "check_labels", "label_key", "label_text", "labels_from_json", "labels_to_json"]
 
 Label: TypeAlias = "str | int | float | bool | tuple[str | int | float | bool, ...]"
 
@@ -47,6 +47,19 @@ def check_labels(what: str, given: Any, size: int) -> tuple[Label, ...]:
 def label_text(label: Label) -> str:
     """A label as text; the values of a tuple are joined by commas."""
     return ",".join(map(str, label)) if isinstance(label, tuple) else str(label)
+
+
+def label_key(label: Label) -> str:
+    """Text under which labels are compared: numbers by value, so that 1.20 is 1.2."""
+    return ",".join(map(_key_of_part, label_text(label).split(",")))
+
+
+def _key_of_part(text: str) -> str:
+    try:
+        number = float(text)
+    except ValueError:
+        return text.strip()
+    return repr(number) if isfinite(number) else text.strip()
 
 
 def labels_to_json(labels: Iterable[Label]) -> list[Any]:

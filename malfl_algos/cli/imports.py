@@ -12,10 +12,12 @@ import numpy as np
 
 from malfl_algos.cli.table import argument, command, existing, tell, whole_argument
 from malfl_env.errors import InputError
+from malfl_env.labels import label_text
 
 if TYPE_CHECKING:
     from malfl_algos.logs.files import Log
     from malfl_algos.trace import LearningTrace
+    from malfl_env import MarkovGame
 
 __all__ = ["import_log"]
 
@@ -104,6 +106,13 @@ _COLUMNS = (
         metavar="COL",
         help="the column that says whether the game terminated (default: terminated)",
     ),
+    argument(
+        "--game",
+        metavar="NAME",
+        help="use the numbers and names of states and actions of this game, FILE.npz or "
+        "MODULE:FACTORY (its code is run); the agents are those of the game in this order "
+        "(default: those of the log)",
+    ),
     whole_argument("--n-states", "number of joint states (default: the largest in the log + 1)"),
     argument(
         "--n-actions",
@@ -142,6 +151,8 @@ def import_log(arguments: argparse.Namespace) -> int:
             notes: tuple[str, ...] = ("the trace that malfl export wrote",)
         else:
             roles = _roles(arguments, log)
+            if arguments.game not in (None, "none"):
+                roles["game"] = _game(arguments.game)
             frame = log.read(_columns(roles))
             if arguments.separate:
                 traces = LearningTrace.from_subjects(frame, **roles)
@@ -154,8 +165,14 @@ def import_log(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _game(name: str) -> MarkovGame:
+    from malfl_algos.experiments.named_games import check_name, named_game
+
+    return named_game(check_name(name))
+
+
 def _roles_given(arguments: argparse.Namespace) -> bool:
-    names = (*_COLUMNS, "actions", "n_states", "n_actions", *_STAGES)
+    names = (*_COLUMNS, "actions", "game", "n_states", "n_actions", *_STAGES)
     return any(getattr(arguments, name) not in (None, False) for name in names)
 
 
@@ -270,7 +287,7 @@ def _tell(name: str, trace: LearningTrace, output: Path, notes: Sequence[str]) -
     if trace.is_tabular:
         visited = np.logical_or.reduce([stage.state_counts > 0 for stage in trace.stages]).sum()
         ends = () if trace.states is None else (trace.states[0], trace.states[-1])
-        labels = f", labelled {ends[0]} to {ends[1]}" if ends else ""
+        labels = f", labelled {label_text(ends[0])} to {label_text(ends[1])}" if ends else ""
         tell(f"  states: {trace.n_states}, {visited} of them visited{labels}")
     for index, (agent, number) in enumerate(zip(trace.agents, trace.n_actions, strict=True)):
         own = range(number) if trace.actions is None else trace.actions[index]

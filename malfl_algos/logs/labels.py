@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from malfl_algos.logs.column import MISSING, Column
 from malfl_env.checks import check_count, shown
 from malfl_env.errors import InputError
+from malfl_env.labels import Label, label_key, label_text
 
 __all__ = ["Numbered", "number_actions", "number_states"]
 
@@ -40,7 +41,7 @@ def number_states(
     size: int | None,
     row_name: Callable[[int], str],
     further: Sequence[Column] = (),
-    known: Sequence[str] | None = None,
+    known: Sequence[Label] | None = None,
 ) -> tuple[Numbered, NDArray[np.int64] | None]:
     """Number the states of one column, or of several together.
 
@@ -91,7 +92,7 @@ def number_actions(
     *,
     sizes: int | Mapping[str, int] | None,
     row_name: Callable[[int, int], str],
-    known: Sequence[Sequence[str]] | None = None,
+    known: Sequence[Sequence[Label]] | None = None,
 ) -> dict[str, Numbered]:
     """Number the actions of every agent.
 
@@ -150,30 +151,29 @@ def _labelled(column: Column, labels: Sequence[Any], size: int | None, agent: st
     return Numbered(_coded(numbers, column), tuple(labels), len(labels))
 
 
-def _are_names(column: Column, known: Sequence[str] | None) -> bool:
+def _are_names(column: Column, known: Sequence[Label] | None) -> bool:
     """Whether whole numbers are names of a game, as prices may be, and not its numbers."""
-    return known is not None and set(map(str, column.labels())) <= set(known)
+    return known is not None and {*map(label_key, column.labels())} <= {*map(label_key, known)}
 
 
 def _as_known(
-    given: Numbered, known: Sequence[str], what: str, row_name: Callable[[int], str]
+    given: Numbered, known: Sequence[Label], what: str, row_name: Callable[[int], str]
 ) -> Numbered:
-    """The numbers that a game gives to labels; a label of several values is joined by commas."""
-    place = {name: number for number, name in enumerate(known)}
+    """The numbers that a game gives to labels."""
+    place = {label_key(name): number for number, name in enumerate(known)}
     assert given.labels is not None
     numbers = np.full(len(given.labels) + 1, MISSING, dtype=np.int64)
     for code, label in enumerate(given.labels):
-        joined = ",".join(map(str, label)) if isinstance(label, tuple) else str(label)
-        name = joined if joined in place else str(label)
-        if name in place:
-            numbers[code] = place[name]
+        number = place.get(label_key(label))
+        if number is not None:
+            numbers[code] = number
         elif np.any(given.codes == code):
-            row = int(np.argmax(given.codes == code))
-            near = get_close_matches(joined, known, n=1)
+            row, text = int(np.argmax(given.codes == code)), label_text(label)
+            near = get_close_matches(text, [*map(label_text, known)], n=1)
             hint = f", did you mean {near[0]!r}?" if near else ""
             raise InputError(
-                f"{row_name(row)}: the {what} is {joined!r}, which the game does not have{hint} "
-                f"(it has {_some(known)})"
+                f"{row_name(row)}: the {what} is {text!r}, which the game does not have{hint} "
+                f"(it has {_some([*map(label_text, known)])})"
             )
     return Numbered(numbers[given.codes], tuple(known), len(known))
 

@@ -22,7 +22,6 @@ from malfl_algos.storage.arrays import MANIFEST, check_array
 from malfl_algos.trace import LearningTrace
 from malfl_env.arguments import typed
 from malfl_env.errors import InputError
-from malfl_env.labels import label_text
 from malfl_env.markov_game import MarkovGame
 
 __all__ = ["trace_from_table", "traces_by_subject"]
@@ -115,7 +114,7 @@ def _read(frame: Any, layout: Layout, sizes: Sizes) -> _Read:
         size=sizes.n_states,
         row_name=table.row_name,
         further=table.next_state,
-        known=None if game is None or game.states is None else [*map(label_text, game.states)],
+        known=None if game is None else game.states,
     )
     keys, notes = table.keys()
     names = table.names()
@@ -135,9 +134,7 @@ def _read(frame: Any, layout: Layout, sizes: Sizes) -> _Read:
         columns,
         sizes=sizes.n_actions,
         row_name=lambda row, index: table.row_name(int(own_rows[row, index])),
-        known=None
-        if game is None or game.actions is None
-        else [[*map(label_text, own)] for own in game.actions],
+        known=None if game is None else game.actions,
     )
     steps = joint_steps(
         Rows(

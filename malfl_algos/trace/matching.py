@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from malfl_algos.trace import LearningTrace, NextStateCounts, Stage
 from malfl_env.checks import check_table_bytes, shown
 from malfl_env.errors import InputError
-from malfl_env.labels import Label, label_text
+from malfl_env.labels import Label, label_key
 from malfl_env.markov_game import MarkovGame
 
 __all__ = ["in_numbering_of"]
@@ -91,8 +91,8 @@ def _numbers(
     """The number in the game of every state, or of every action, of the log."""
     if given is not None and known is not None:
         exact = {label: number for number, label in enumerate(known)}
-        as_text = {label_text(label): number for number, label in enumerate(known)}
-        found = [exact.get(label, as_text.get(label_text(label))) for label in given]
+        as_text = {label_key(label): number for number, label in enumerate(known)}
+        found = [exact.get(label, as_text.get(label_key(label))) for label in given]
         if None in found:
             absent = given[found.index(None)]
             raise InputError(f"{what}: the game has no {shown(absent)}; it has {_some(known)}")

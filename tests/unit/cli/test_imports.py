@@ -9,6 +9,7 @@ pytest.importorskip("pyarrow")
 
 from malfl_algos import LearningTrace
 from malfl_algos.cli.main import main
+from malfl_env import MarkovGame
 
 HEADER = "mouse,episode,step,state,action,next_state,round\n"
 ROWS = [
@@ -77,6 +78,18 @@ def test_subjects(capsys):
         "stages: 2 parts with about equally many steps, cut between episodes",
     )
     assert LearningTrace.load("t.npz").n_stages == LearningTrace.load("t/m0.npz").n_stages == 2
+
+
+def test_the_names_of_a_game(capsys):
+    game = MarkovGame.from_tables(np.zeros((4, 3), int), actions=[["stay", "R", "L"]])
+    game.save("game.npz")
+    given = ["one.csv", "--output", "t.npz", "--stages", "2", "--game", "game.npz"]
+    assert run(*given) == 0
+    trace = LearningTrace.load("t.npz")
+    assert (trace.n_states, trace.actions) == (4, (("stay", "R", "L"),))
+    MarkovGame.from_tables(np.zeros((4, 2), int), actions=[["stay", "R"]]).save("game.npz")
+    assert run(*given, "--overwrite") == 2
+    assert "one.csv: row 2: the action of agent_0 is 'L', which the game" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -316,6 +316,22 @@ def test_the_names_of_a_game_number_the_log():
     np.testing.assert_array_equal(trace.stages[0].transitions.joint_actions, [[0, 1], [1, 0]])
 
 
+def test_numbers_are_names_by_their_value():
+    prices = ["1.50", "2", "2.25"]
+    pairs = [(a, b) for a in (1.5, 2.25) for b in (1.5, 2)]
+    table = {
+        **WIDE,
+        "s": [1.5, 2.25, 1.5, 2.25, 2.25, 1.5],
+        "door": [2, 1.5, 2, 1.5, 1.5, 2],
+        "a": [2, 2, 2, 2, 2, 2],
+    }
+    game = game_of([f"{a},{b:.2f}" for a, b in pairs], [prices, ["left", "right"]])
+    trace = of(table, state=["s", "door"], game=game)
+    np.testing.assert_array_equal(trace.stages[0].transitions.states, [1, 2])
+    np.testing.assert_array_equal(trace.stages[0].transitions.joint_actions[:, 0], [1, 1])
+    assert trace.states == game.states
+
+
 @pytest.mark.parametrize(
     ("states", "actions", "words"),
     [
