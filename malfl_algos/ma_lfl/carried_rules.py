@@ -19,7 +19,6 @@ __all__ = [
     "among",
     "choice_of",
     "follows_q",
-    "frozen_greedy",
 ]
 
 CarriedRule = Literal["q-learning", "sarsa", "expected-sarsa"]
@@ -93,8 +92,3 @@ def _allowed(name: str, policy: str, choice: str) -> bool:
         return policy == "auto" and choice == "auto"
     own = Carried.named(name)
     return policy in ("auto", own.policy) and choice in ("auto", own.choice)
-
-
-def frozen_greedy(name: str) -> bool:
-    """Whether learners of this rule choose epsilon-greedily by a policy frozen within a stage."""
-    return follows_q(name) and Carried.named(name)[1:] == ("frozen", "greedy")

@@ -132,13 +132,14 @@ class ExpectedQ:
         """Variance of a sampled target, times beta / (2 - beta) for averaging over visits.
 
         If the policy moves, it is divided by the number of times that the noise is drawn anew in a
-        stage, since an average over the stage is seen. 0 for epsilon-greedy policies that move.
+        stage, since an average over the stage is seen. For epsilon-greedy policies it is not
+        divided, since how often an action is greedy shows the noise.
         """
-        if self.greedy and self.moving:
-            return np.zeros(q.shape)
         known = [end.variance for end in self._ends(stages, joint_policies, agent_index, reward, 1)]
         if not self.moving:
             return np.stack(known)
+        if self.greedy:
+            return np.stack(known)[1:]
         counts = np.stack([stage.action_counts(agent_index) for stage in stages])
         return np.asarray((np.stack(known) / (1 + self.step_size * counts / 2))[1:])
 
@@ -166,7 +167,7 @@ class ExpectedQ:
             logs = log_kept(visits + counts * times, self.step_size, self.step_size_decay)
             rate = self.step_size / np.maximum(visits + counts, 1) ** self.step_size_decay
             visits = visits + counts
-            shown = self.greedy and self.moving and self.rule == "q-learning"
+            shown = self.greedy and self.moving and width is None and self.rule == "q-learning"
             log_average, variance = advance(
                 q,
                 (transition.indptr, transition.indices, transition.data),

@@ -1,4 +1,4 @@
-"""Fit rewards of epsilon-greedy Q-learners whose policy is frozen within a stage.
+"""Fit rewards of epsilon-greedy Q-learners.
 
 The counterpart of `alternation`. The counts of a stage tell which action was greedy in a state: its
 q was the greatest. With q affine in the reward, every other action gives a half-space of rewards
@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, gammaln
+from scipy.special import expit
 
 from malfl_algos.ma_lfl.alternation import CONCENTRATION, CONVERGED, AgentFit
 from malfl_algos.ma_lfl.choices import SHARED_NOISE
 from malfl_algos.ma_lfl.expected_updates import ExpectedQ
-from malfl_algos.ma_lfl.greedy import exploration, likeliest_greedy
+from malfl_algos.ma_lfl.greedy_actions import GreedyActions, frozen_actions, moving_actions
 from malfl_algos.ma_lfl.greedy_posterior import GreedyPosterior, Pairs, fit_pairs
 from malfl_algos.ma_lfl.learner_models import LinearisedModel
 from malfl_algos.ma_lfl.policy_estimation import smoothed_policy
@@ -32,31 +32,17 @@ FloatArray = NDArray[np.float64]
 
 MOST_WORK = 1e9
 """Largest number of pairs of actions times unknowns squared, to which the time is proportional."""
+EXPECTED_DRAWS, REPLAYED_DRAWS = 0.3, 0.2
+"""Number of independent draws that a stage of a moving policy, or a part of it, counts as, with
+expected and with replayed updates. Their errors are much the same in every stage. They were chosen
+so that 2 standard deviations cover what they should on the paper's games.
+"""
 KNOWN_VISITS = 1e6
 """Number of visits of a state that stands for a known policy."""
 SCALE_REASON = (
     "epsilon-greedy choices show only which action is the best; the unit is such that the prior "
     "standard deviation of a reward value is the temperature"
 )
-
-
-class _Labels(NamedTuple):
-    """What the counts say about the greedy actions of the stages after the first.
-
-    Args:
-        best: the likeliest greedy action, `(n_stages - 1, n_states)`.
-        lapses: probability of the counts if another action is greedy, relative to that with the
-            likeliest one, `(n_stages - 1, n_states, n_actions)`.
-        policies: of all stages, `(n_stages, n_states, n_actions)`.
-        epsilon: `(n_stages - 1,)`.
-        log_likelihood: log probability of the counts if the likeliest actions are greedy.
-    """
-
-    best: NDArray[np.int64]
-    lapses: FloatArray
-    policies: FloatArray
-    epsilon: FloatArray
-    log_likelihood: float
 
 
 class _State(NamedTuple):
@@ -81,7 +67,7 @@ def fit_greedy(
 
     Args:
         stages: at least two.
-        models: of each agent's q at the ends of stages.
+        models: of each agent's q at the ends of stages; all move, or none.
         priors: of each agent's unknowns, or feature weights.
         known_policies, features, temperature, passes: as `malfl_algos.ma_lfl.alternation.alternate`
             takes them.
@@ -91,30 +77,42 @@ def fit_greedy(
         settings of largest posterior density.
     """
     models = list(models)
-    labels = [_labels(_counts(stages, index, known)) for index, known in enumerate(known_policies)]
-    joint = [[own.policies[h] for own in labels] for h in range(len(stages) - 1)]
+    moving = models[0].moving
+    counts = [_counts(stages, index, known) for index, known in enumerate(known_policies)]
+    draws = 1.0
+    if moving:
+        draws = EXPECTED_DRAWS if isinstance(models[0], ExpectedQ) else REPLAYED_DRAWS
+    shown = [
+        moving_actions(own[1:], draws) if moving else frozen_actions(own[1:]) for own in counts
+    ]
+    policies = [_all_stages(*own) for own in zip(counts, shown, strict=True)]
+    played = stages if moving else stages[:-1]
+    joint = [[own[h] for own in policies] for h in range(len(played))]
     states: list[_State | None] = [None] * len(models)
     settled = [False] * len(models)
     done = 0
     while done < passes and not (done and all(settled)):
         done += 1
         for index, before in enumerate(states):
-            pairs = _pairs(stages[:-1], joint, models[index], index, labels[index], before)
+            pairs = _pairs(played, joint, models[index], index, shown[index], before)
             now = _fitted(
                 pairs,
                 priors[index],
                 features[index],
                 temperature,
                 before,
-                labels[index].log_likelihood,
+                shown[index].log_likelihood,
+                draws,
             )
             if isinstance(models[index], ExpectedQ):
                 now = _with_shared_noise(now, features[index])
             settled[index] = before is not None and _moved(before, now) < CONVERGED
             states[index], models[index] = now, models[index].linearised(now.reward)
     return [
-        AgentFit(one.posterior, own.policies, model, done, rests, _further(one, own))
-        for one, own, model, rests in zip(states, labels, models, settled, strict=True)
+        AgentFit(one.posterior, policy, model, done, rests, _further(one, own.epsilon))
+        for one, own, policy, model, rests in zip(
+            states, shown, policies, models, settled, strict=True
+        )
         if one is not None
     ]
 
@@ -136,19 +134,9 @@ def _counts(stages: Sequence[StageArrays], index: int, known: FloatArray | None)
     return np.stack([stage.action_counts(index) for stage in stages]).astype(float)
 
 
-def _labels(counts: FloatArray) -> _Labels:
-    later = counts[1:]
-    logs, policy, epsilon = likeliest_greedy(later, exploration(later))
-    top = logs.max(axis=-1, keepdims=True)
-    orders = gammaln(later.sum(axis=-1) + 1).sum() - gammaln(later + 1).sum()
+def _all_stages(counts: FloatArray, shown: GreedyActions) -> FloatArray:
     first = smoothed_policy(counts[0], pseudo_count=CONCENTRATION)
-    return _Labels(
-        logs.argmax(axis=-1),
-        np.exp(logs - top),
-        np.concatenate([first[None], policy]),
-        epsilon,
-        float(top.sum() + orders),
-    )
+    return np.concatenate([first[None], shown.policies])
 
 
 def _pairs(
@@ -156,7 +144,7 @@ def _pairs(
     joint: Sequence[Sequence[FloatArray]],
     model: LinearisedModel,
     index: int,
-    labels: _Labels,
+    shown: GreedyActions,
     before: _State | None,
 ) -> Pairs:
     """Every greedy action with every other action, of all stages and states."""
@@ -165,14 +153,16 @@ def _pairs(
     if before is not None:
         values = q[..., :-1] @ before.reward + q[..., -1]
         noise = model.variance(stages, joint, index, before.reward, values)
-    best = labels.best[..., None]
-    other = np.ones(noise.shape, dtype=bool)
-    np.put_along_axis(other, best, values=False, axis=-1)
-    other &= labels.lapses < 1
+    best = shown.best[..., None]
     ahead = np.take_along_axis(q, best[..., None], axis=2) - q
     both = np.take_along_axis(noise, best, axis=2) + noise
-    rows = ahead[other].astype(np.float64)
-    return Pairs(rows[:, :-1], rows[:, -1], both[other], labels.lapses[other])
+    parts = []
+    for sign, weights in ((1.0, shown.wins), (-1.0, shown.losses)):
+        used = (shown.lapses < 1) & (weights > 0)
+        np.put_along_axis(used, best, values=False, axis=-1)
+        rows = sign * ahead[used].astype(np.float64)
+        parts.append((rows[:, :-1], rows[:, -1], both[used], shown.lapses[used], weights[used]))
+    return Pairs(*map(np.concatenate, zip(*parts, strict=True)))
 
 
 def _fitted(
@@ -182,8 +172,12 @@ def _fitted(
     temperature: float,
     before: _State | None,
     log_likelihood: float,
+    draws: float,
 ) -> _State:
-    """One iteration for one agent; the evidence is that of the counts."""
+    """One iteration for one agent.
+
+    The evidence is that of the counts, with one draw per stage. So rules compare.
+    """
     if features is not None:
         pairs = pairs._replace(rows=pairs.rows @ features)
     unit = temperature**2
@@ -192,7 +186,7 @@ def _fitted(
     mean = temperature * found.posterior.mean
     precision = np.asarray(np.linalg.inv(found.posterior.covariance) / unit)
     evidence = Evidence(
-        found.log_evidence + log_likelihood,
+        found.log_evidence / draws + log_likelihood,
         float(np.exp(found.settings["noise_variance"])) * unit / 2,
         float(np.exp(found.settings.get("noise_scale", 0.0))),
         unit,
@@ -214,7 +208,7 @@ def _moved(before: _State, now: _State) -> float:
     return now.posterior.distance(now.posterior.mean - before.posterior.mean)
 
 
-def _further(state: _State, labels: _Labels) -> dict[str, Any]:
+def _further(state: _State, epsilon: FloatArray) -> dict[str, Any]:
     """Diagnostics."""
     settings = state.found.settings
     prior = {"iid_share": float(expit(settings["prior_iid"]))} if "prior_iid" in settings else {}
@@ -223,6 +217,6 @@ def _further(state: _State, labels: _Labels) -> dict[str, Any]:
     return {
         "scale": "open",
         "scale_reason": SCALE_REASON,
-        "epsilon": [None, *map(float, labels.epsilon)],
+        "epsilon": [None, *map(float, epsilon)],
         "prior": prior,
     }

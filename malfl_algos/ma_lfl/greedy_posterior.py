@@ -64,12 +64,14 @@ class Pairs(NamedTuple):
         offsets: its constant, `(n,)`.
         noise: variance of the learner's noise in q(g) - q(a), `(n,)`.
         lapses: probability of the counts if a were greedy, relative to g, `(n,)`.
+        weights: number of draws in which g was greedy, `(n,)`.
     """
 
     rows: FloatArray
     offsets: FloatArray
     noise: FloatArray
     lapses: FloatArray
+    weights: FloatArray
 
 
 class GreedyPosterior(NamedTuple):
@@ -152,7 +154,7 @@ def _at(
     """The posterior at some settings."""
     variance = np.exp(settings["noise_variance"])
     variance = variance + np.exp(settings.get("noise_scale", 0.0)) * pairs.noise
-    factors = Halfspaces(pairs.rows, pairs.offsets, np.sqrt(variance), pairs.lapses)
+    factors = Halfspaces(pairs.rows, pairs.offsets, np.sqrt(variance), *pairs[3:])
     logs = np.zeros(1)
     if prior.squared_distance is not None:
         odds = settings["prior_iid"]

@@ -1,10 +1,10 @@
 """The posterior of a reward of which only signs of linear functions are known, with errors.
 
 The prior is normal, the likelihood prod_c [lapse_c + (1 - lapse_c) Phi((w_c . theta + offset_c) /
-sd_c)]. Expectation propagation (Minka 2001; for probit likelihoods Rasmussen and Williams 2006,
-section 3.6) replaces each factor by a normal one. The posterior mean is then close to the centre of
-mass of the half-spaces, and the evidence is accurate. Laplace's approximation at the mode gives
-neither, because half-spaces have no curvature there.
+sd_c)]^weight_c. Expectation propagation (Minka 2001; for probit likelihoods Rasmussen and Williams
+2006, section 3.6) replaces each factor by a normal one. The posterior mean is then close to the
+centre of mass of the half-spaces, and the evidence is accurate. Laplace's approximation at the mode
+gives neither, because half-spaces have no curvature there.
 """
 
 from __future__ import annotations
@@ -38,16 +38,20 @@ class Halfspaces(NamedTuple):
         offsets: `(n,)`.
         sds: > 0, `(n,)`.
         lapses: in [0, 1], `(n,)`; a factor with lapse 1 says nothing.
+        weights: > 0, `(n,)`: the number of times that a factor enters.
     """
 
     rows: FloatArray
     offsets: FloatArray
     sds: FloatArray
     lapses: FloatArray
+    weights: FloatArray
 
 
 class Sites(NamedTuple):
-    """Precision and precision times mean of the normal factors of w . theta, each `(n,)`."""
+    """Precision and precision times mean of the normal factors of w . theta, each `(n,)`. Factors
+    that enter several times are counted once.
+    """
 
     precision: FloatArray
     moment: FloatArray
@@ -82,29 +86,30 @@ def halfspace_posterior(
     n = len(factors.rows)
     sites = Sites(np.zeros(n), np.zeros(n)) if start is None else start
     precision, moment = sites.precision.copy(), sites.moment.copy()
-    mean, covariance, _ = _joined(prior, factors.rows, Sites(precision, moment))
+    mean, covariance, _ = _joined(prior, factors, sites)
     logs = np.zeros(n)
     rows = np.ascontiguousarray(factors.rows)
     _sweep(
         rows, *factors[1:], covariance, mean, precision, moment, logs, (SWEEPS, DAMPING, SETTLED)
     )
     sites = Sites(precision, moment)
-    mean, covariance, log_volume = _joined(prior, factors.rows, sites)
-    log_evidence = logs.sum() + log_volume + moment @ (factors.rows @ mean) / 2
+    mean, covariance, log_volume = _joined(prior, factors, sites)
+    moments = factors.weights * moment
+    log_evidence = factors.weights @ logs + log_volume + moments @ (factors.rows @ mean) / 2
     return HalfspacePosterior(mean, covariance, sites, float(log_evidence))
 
 
 def _joined(
-    prior: FloatArray, rows: FloatArray, sites: Sites
+    prior: FloatArray, factors: Halfspaces, sites: Sites
 ) -> tuple[FloatArray, FloatArray, float]:
     """Mean and covariance of prior times factors, and half the log of the covariances' ratio."""
     root = np.linalg.cholesky(prior)
-    seen = rows @ root
-    inner = np.eye(len(prior)) + (seen.T * sites.precision) @ seen
+    seen = factors.rows @ root
+    inner = np.eye(len(prior)) + (seen.T * (factors.weights * sites.precision)) @ seen
     factor = np.linalg.cholesky(inner)
     half = scipy.linalg.solve_triangular(factor, root.T, lower=True)
     covariance = half.T @ half
-    mean = covariance @ (rows.T @ sites.moment)
+    mean = covariance @ (factors.rows.T @ (factors.weights * sites.moment))
     return mean, covariance, -float(np.log(np.diag(factor)).sum())
 
 
@@ -114,6 +119,7 @@ def _sweep(  # noqa: PLR0917 - a compiled loop over plain arrays
     offsets: Any,
     sds: Any,
     lapses: Any,
+    weights: Any,
     covariance: Any,
     mean: Any,
     precision: Any,
@@ -155,6 +161,11 @@ def _sweep(  # noqa: PLR0917 - a compiled loop over plain arrays
             push = damping * (new_moment - moment[c])
             precision[c] += step
             moment[c] += push
+            both = rest + precision[c]
+            total = middle * rest + moment[c]
+            logs[c] = log_value + (math.log(both / rest) + middle**2 * rest - total**2 / both) / 2
+            step *= weights[c]
+            push *= weights[c]
             shrink = step / (1.0 + step * variance)
             shift = (push - step * centre) / (1.0 + step * variance)
             for a in range(width):
@@ -163,9 +174,6 @@ def _sweep(  # noqa: PLR0917 - a compiled loop over plain arrays
                 for b in range(width):
                     covariance[a, b] -= part * towards[b]
             moved = max(moved, abs(step) * variance, abs(push) * math.sqrt(variance))
-            both = rest + precision[c]
-            total = middle * rest + moment[c]
-            logs[c] = log_value + (math.log(both / rest) + middle**2 * rest - total**2 / both) / 2
         if moved < settled:
             break
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from malfl_algos.contract import API_VERSION, Problem, RecoveredRewards
 from malfl_algos.ma_lfl.alternation import AgentFit, alternate, unexplained
-from malfl_algos.ma_lfl.carried_rules import choice_of, follows_q, frozen_greedy
+from malfl_algos.ma_lfl.carried_rules import choice_of, follows_q
 from malfl_algos.ma_lfl.cut_stages import of_stages
 from malfl_algos.ma_lfl.gradient_fit import fit_policy_gradient, reward_prior
 from malfl_algos.ma_lfl.greedy_fit import fit_greedy, small_enough
@@ -213,11 +213,11 @@ class BayesianObserver(ABC):
                 known[agent][: len(used)] if agent in known else None for agent in trace.agents
             ]
             passes = self._passes(settings, search=search)
+            parts = self._parts(used, settings, search=search)
             if self._has_smooth_prior(settings["rule"], trace, base, maps):
                 return self._fits_with_smooth_prior(
-                    used, game, shared, base, maps, known_policies=knowing, passes=passes
+                    used, parts, game, shared, base, maps, known_policies=knowing, passes=passes
                 )
-            parts = self._parts(used, settings, search=search)
             found = alternate(
                 used if parts is None else parts,
                 [self._model(game, shared)] * trace.n_agents,
@@ -324,7 +324,7 @@ class BayesianObserver(ABC):
         maps: Sequence[FloatArray | None],
     ) -> bool:
         """Whether `alternate` does not fit the rewards of learners of this rule."""
-        if not frozen_greedy(rule) or base == "joint" or self._given() is not None:
+        if choice_of(rule) == "soft" or base == "joint" or self._given() is not None:
             return rule == GRADIENT
         n_actions = max(trace.n_actions)
         n_unknowns = count_unknowns(base, trace.n_states, trace.n_actions)
@@ -334,6 +334,7 @@ class BayesianObserver(ABC):
     def _fits_with_smooth_prior(
         self,
         stages: Sequence[StageArrays],
+        parts: Sequence[StageArrays] | None,
         game: MarkovGame | None,
         settings: Settings,
         base: RewardModel,
@@ -360,7 +361,12 @@ class BayesianObserver(ABC):
         model = self._model(game, settings)
         assert isinstance(model, LinearisedModel)
         models = [model] * len(n_actions)
-        return fit_greedy(stages, models, priors, temperature=settings["temperature"], **shared)
+        shared["temperature"] = settings["temperature"]
+        if parts is None:
+            return fit_greedy(stages, models, priors, **shared)
+        shared["known_policies"] = [None] * len(n_actions)
+        fits = fit_greedy(parts, models, priors, **shared)
+        return [of_stages(one, index, stages, parts) for index, one in enumerate(fits)]
 
     def _dynamics(
         self, trace: LearningTrace, game: MarkovGame | None

@@ -11,7 +11,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from malfl_algos.ma_lfl.carried_rules import CARRIED_RULES, POLICIES, Carried, among, follows_q
+from malfl_algos.ma_lfl.carried_rules import (
+    CARRIED_RULES,
+    POLICIES,
+    Carried,
+    among,
+    choice_of,
+    follows_q,
+)
 from malfl_algos.ma_lfl.cut_stages import cut_stages
 from malfl_algos.ma_lfl.greedy import CHOICES
 from malfl_algos.ma_lfl.learner_models import LearnerModel
@@ -34,7 +41,7 @@ tell them apart, and a wrong choice costs accuracy.
 """
 PARTS, SEARCH_PARTS = 10, 5
 """Number of parts into which a stage is cut if the policy moves within it; and in the search for
-settings.
+settings, and for greedy choices, with which many parts take long.
 """
 
 
@@ -74,8 +81,8 @@ class MaLflReplay(BayesianObserver):
         choice: how such learners choose actions: `soft`, by a softmax of q at the temperature;
             `greedy`, the action of greatest q but for a share epsilon, which is estimated;
             `auto`: chosen by the evidence, without greedy policies that move, which take long: give
-            bootstrap, policy and choice for them. The prior of greedy learners whose policy is
-            frozen is smooth in the coordinates of the state as far as the evidence asks for it.
+            bootstrap, policy and choice for them. The prior of greedy learners is smooth in
+            the coordinates of the state as far as the evidence asks for it.
         step_size: step size beta of the learners; null: chosen by the evidence.
         step_size_decay: the power w in beta_k = step_size / k^w at the k-th update of a state and
             action, in a stage or, for learners that carry q over, in all stages; null: chosen by
@@ -179,7 +186,8 @@ class MaLflReplay(BayesianObserver):
         rule = settings["rule"]
         if not follows_q(rule) or Carried.named(rule).policy == "frozen":
             return None
-        return cut_stages(stages, SEARCH_PARTS if search else PARTS, explain_first=not search)
+        few = search or choice_of(rule) == "greedy"
+        return cut_stages(stages, SEARCH_PARTS if few else PARTS, explain_first=not search)
 
     def _check_trace(self, trace: LearningTrace) -> dict[str, Any]:
         missing = [h for h, stage in enumerate(trace.stages[:-1]) if stage.transitions is None]

@@ -16,6 +16,7 @@ FACTORS = Halfspaces(
     np.array([0.1, -0.3, 0.2]),
     np.array([0.3, 0.8, 0.5]),
     np.array([0.0, 0.1, 0.02]),
+    np.array([1.0, 2.0, 0.5]),
 )
 
 
@@ -25,8 +26,8 @@ def by_grid(prior, factors):
     theta = np.stack(np.meshgrid(axis, axis, indexing="ij"), axis=-1).reshape(-1, 2)
     logs = -(theta @ np.linalg.inv(prior) * theta).sum(axis=1) / 2
     weights = np.exp(logs) / (2 * np.pi * np.sqrt(np.linalg.det(prior))) * (axis[1] - axis[0]) ** 2
-    for row, offset, sd, lapse in zip(*factors, strict=True):
-        weights *= lapse + (1 - lapse) * norm.cdf((theta @ row + offset) / sd)
+    for row, offset, sd, lapse, times in zip(*factors, strict=True):
+        weights *= (lapse + (1 - lapse) * norm.cdf((theta @ row + offset) / sd)) ** times
     total = weights.sum()
     mean = weights @ theta / total
     return np.log(total), mean, (theta - mean).T * weights @ (theta - mean) / total
@@ -34,7 +35,7 @@ def by_grid(prior, factors):
 
 def test_one_halfspace_is_exact():
     sd, prior = 0.4, np.array([[2.0]])
-    factors = Halfspaces(np.ones((1, 1)), np.array([0.7]), np.array([sd]), np.zeros(1))
+    factors = Halfspaces(np.ones((1, 1)), np.array([0.7]), np.array([sd]), np.zeros(1), np.ones(1))
     spread = np.hypot(sd, np.sqrt(2.0))
     found = halfspace_posterior(prior, factors)
     z = 0.7 / spread
@@ -69,7 +70,11 @@ def test_factors_that_always_lapse_say_nothing():
 
 def test_contradictions_far_in_the_tails_stay_finite():
     factors = Halfspaces(
-        np.array([[1.0, 0.0], [-1.0, 0.0]]), np.array([-40.0, 0.0]), np.full(2, 0.1), np.zeros(2)
+        np.array([[1.0, 0.0], [-1.0, 0.0]]),
+        np.array([-40.0, 0.0]),
+        np.full(2, 0.1),
+        np.zeros(2),
+        np.ones(2),
     )
     found = halfspace_posterior(np.eye(2), factors)
     assert np.isfinite(found.log_evidence)
@@ -86,7 +91,7 @@ def board(smooth):
     rows = rng.standard_normal((400, 25))
     rows -= rows.mean(axis=1, keepdims=True)
     rows *= np.where(rows @ reward < 0, -1, 1)[:, None]
-    pairs = Pairs(rows, np.zeros(400), np.zeros(400), np.zeros(400))
+    pairs = Pairs(rows, *np.zeros((3, 400)), np.ones(400))
     return reward, fit_pairs(pairs, prior_of_states(cells), start=None)
 
 
@@ -105,7 +110,7 @@ def test_the_evidence_finds_whether_rewards_are_smooth(smooth):
 
 
 def test_noise_of_the_learner_enters_with_its_factor():
-    pairs = Pairs(FACTORS.rows, FACTORS.offsets, np.array([0.1, 0.2, 0.3]), FACTORS.lapses)
+    pairs = Pairs(FACTORS.rows, FACTORS.offsets, np.array([0.1, 0.2, 0.3]), *FACTORS[3:])
     found = fit_pairs(pairs, prior_of_states(np.arange(2)[:, None]), start=None)
     assert set(found.settings) == {"noise_variance", "noise_scale"}
     assert not found.bounds_hit
