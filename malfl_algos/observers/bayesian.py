@@ -63,9 +63,9 @@ class MaLflBellman(BayesianObserver):
         choice: how a learner that carries q over chooses actions. `soft`: pi(a | s) proportional to
             exp(q(s, a) / temperature); `greedy`: the action of greatest q, and with probability
             epsilon one drawn evenly, where epsilon is estimated for every stage and the scale of
-            the reward is open; `auto`: chosen by the evidence. The prior of greedy learners is smooth
-            in the coordinates of the state as far as the evidence asks for it, unless the game is
-            large, the reward is `joint` or the noise is given.
+            the reward is open; `auto`: chosen by the evidence. The prior of greedy learners is
+            smooth in the coordinates of the state as far as the evidence asks for it, unless the
+            game is large, the reward is `joint` or the noise is given.
         step_size: step size beta of all learners but `exact`; null: chosen by the evidence.
         step_size_decay: power w in step_size / k^w at the k-th visit of a state and action, for
             learners that carry q over.
