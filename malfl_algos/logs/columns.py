@@ -260,7 +260,10 @@ def of_arrow_text(name: str, chunked: Any) -> Column:
             return Column(name, np.array([], dtype=object), np.array([], dtype=np.int64))
         encoded = encoded.chunk(0)
     codes = encoded.indices.fill_null(MISSING).to_numpy(zero_copy_only=False).astype(np.int64)
-    return of_labels(name, encoded.dictionary.to_pylist(), codes)
+    try:
+        return of_labels(name, encoded.dictionary.to_pylist(), codes)
+    except UnicodeError as fault:
+        raise InputError(f"column {name!r} holds text that is not UTF-8: {fault}") from fault
 
 
 def _is_text(types: Any, kind: Any) -> bool:

@@ -53,11 +53,14 @@ def trace_of_export(log: Log) -> LearningTrace:
         stages = []
         for number, complete in enumerate(about["complete"]):
             rows = np.flatnonzero(columns["stage"] == number)
+            kind = np.dtype(about["type_of_actions"][number])
+            if kind.kind not in "iu":
+                raise InputError(f"actions must be whole numbers, got {kind}")
             actions = np.stack([columns[f"action/{agent}"][rows] for agent in agents], axis=1)
             fields: dict[str, Any] = {
                 "states": _column(columns, "state", rows),
                 "next_states": _column(columns, "next_state", rows),
-                "joint_actions": actions.astype(np.dtype(about["type_of_actions"][number])),
+                "joint_actions": actions.astype(kind),
                 "episode_ends": ends[rows],
                 "terminations": None,
             }
@@ -81,7 +84,7 @@ def trace_of_export(log: Log) -> LearningTrace:
             spaces or None,
             **names_from_json(about),
         )
-    except (KeyError, TypeError, ValueError, IndexError) as fault:
+    except Exception as fault:  # of any type, as its metadata may hold anything
         words = " ".join(f"{type(fault).__name__}: {fault}".split())[:200]
         raise InputError(
             f"the file is of malfl export, but was changed ({words}); name the columns to import "

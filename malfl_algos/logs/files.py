@@ -101,9 +101,10 @@ def _minari(path: Path) -> Log:
 
 def _parquet(path: Path) -> Log:
     parquet = needed("pyarrow.parquet")
-    fault_types = (needed("pyarrow").ArrowException, OSError)
+    fault_types = (needed("pyarrow").ArrowException, OSError, UnicodeError)
     try:
         schema = parquet.read_schema(path)
+        columns = tuple(schema.names)
     except fault_types as fault:
         raise InputError(f"not a readable Parquet file: {_line(fault)}") from fault
     about: Any = {}
@@ -119,11 +120,12 @@ def _parquet(path: Path) -> Log:
             # text by its distinct values takes a tenth of the memory
             file = parquet.ParquetFile(path, read_dictionary=texts)
             table = file.read(columns=list(dict.fromkeys(names)))
+            table.validate(full=True)
         except fault_types as fault:
             raise InputError(f"not a readable Parquet file: {_line(fault)}") from fault
-        return Frame(tuple(schema.names), table.__getitem__)
+        return Frame(columns, table.__getitem__)
 
-    return Log(tuple(schema.names), read, about=about if isinstance(about, dict) else {})
+    return Log(columns, read, about=about if isinstance(about, dict) else {})
 
 
 def _npz(path: Path) -> Log:
@@ -137,8 +139,9 @@ def _json_lines(path: Path) -> Log:
     pyarrow, reader = needed("pyarrow"), needed("pyarrow.json")
     try:
         table = reader.read_json(path)
+        table.validate(full=True)
         columns: Mapping[str, Any] = {name: table[name] for name in table.column_names}
-    except (pyarrow.ArrowException, OSError):
+    except (pyarrow.ArrowException, OSError, UnicodeError):
         columns = _json_by_line(path)  # mixed types, NaN, a list of records; or an error by line
     names = tuple(columns)
     return Log(names, lambda _: Frame(names, columns.__getitem__, lambda row: f"line {row + 1}"))

@@ -37,7 +37,7 @@ def read_dataset(minari: Any, folder: Path) -> tuple[dict[str, NDArray[Any]], di
     try:
         place = folder if (folder / "metadata.json").exists() else folder / "data"
         metadata = storage_class.read_raw_metadata(place)
-    except (ValueError, OSError) as fault:
+    except Exception as fault:  # as below
         raise InputError(f"not a data set of Minari: {' '.join(str(fault).split())}") from fault
     lacking = [key for key in ("observation_space", "action_space") if key not in metadata]
     if lacking:
@@ -56,7 +56,7 @@ def read_dataset(minari: Any, folder: Path) -> tuple[dict[str, NDArray[Any]], di
             )
         ]
         about = json.loads(storage.metadata.get("malfl", "{}"))
-    except (KeyError, ValueError, OSError, TypeError, AssertionError) as fault:
+    except Exception as fault:  # Minari and HDF5 raise exceptions of any type for damaged files
         words = " ".join(f"{type(fault).__name__}: {fault}".split())[:200]
         raise InputError(f"not a readable data set of Minari: {words}") from fault
     if not parts:
