@@ -12,7 +12,7 @@ import numpy as np
 
 from malfl_algos.cli.table import argument, command, existing, tell, whole_argument
 from malfl_env.errors import InputError
-from malfl_env.labels import label_text
+from malfl_env.labels import Label, label_text
 
 if TYPE_CHECKING:
     from malfl_algos.logs.files import Log
@@ -113,6 +113,17 @@ _COLUMNS = (
         "MODULE:FACTORY (its code is run); the agents are those of the game in this order "
         "(default: those of the log)",
     ),
+    argument(
+        "--own-state",
+        action="store_true",
+        help="in logs with one row per agent and step: the state is that of the agent alone, and "
+        "the joint state is those of all agents",
+    ),
+    argument(
+        "--compact",
+        action="store_true",
+        help="number only the states that occur, also where they are whole numbers",
+    ),
     whole_argument("--n-states", "number of joint states (default: the largest in the log + 1)"),
     argument(
         "--n-actions",
@@ -172,13 +183,17 @@ def _game(name: str) -> MarkovGame:
 
 
 def _roles_given(arguments: argparse.Namespace) -> bool:
-    names = (*_COLUMNS, "actions", "game", "n_states", "n_actions", *_STAGES)
+    names = (*_COLUMNS, "actions", "game", "compact", "own_state")
+    names += ("n_states", "n_actions", *_STAGES)
     return any(getattr(arguments, name) not in (None, False) for name in names)
 
 
 def _roles(arguments: argparse.Namespace, log: Log) -> dict[str, Any]:
     """Arguments of `LearningTrace.from_table`: those given, and columns of the usual names."""
-    given = {name: getattr(arguments, name) for name in (*_COLUMNS, "n_states", "gaps")}
+    given = {
+        name: getattr(arguments, name)
+        for name in (*_COLUMNS, "n_states", "gaps", "compact", "own_state")
+    }
     given |= {keyword: getattr(arguments, name) for name, keyword in _STAGES.items()}
     roles = {name: own for name, own in given.items() if own is not None and own is not False}
     if arguments.actions is not None:
@@ -287,13 +302,17 @@ def _tell(name: str, trace: LearningTrace, output: Path, notes: Sequence[str]) -
     if trace.is_tabular:
         visited = np.logical_or.reduce([stage.state_counts > 0 for stage in trace.stages]).sum()
         ends = () if trace.states is None else (trace.states[0], trace.states[-1])
-        labels = f", labelled {label_text(ends[0])} to {label_text(ends[1])}" if ends else ""
+        labels = f", labelled {_line(ends[0])} to {_line(ends[1])}" if ends else ""
         tell(f"  states: {trace.n_states}, {visited} of them visited{labels}")
     for index, (agent, number) in enumerate(zip(trace.agents, trace.n_actions, strict=True)):
         own = range(number) if trace.actions is None else trace.actions[index]
-        some = ", ".join(map(str, own[:8])) + (", ..." if number > 8 else "")
+        some = ", ".join(map(_line, own[:8])) + (", ..." if number > 8 else "")
         tell(f"  agent {agent}: {number} actions ({some})")
     for note in (*notes, *trace.notes):
         tell(f"  {note}")
     if trace.n_stages == 1:
         tell("  one stage shows no learning: observers need two or more")
+
+
+def _line(label: Label) -> str:
+    return " ".join(label_text(label).split())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,29 +12,25 @@ from malfl_algos.logs.column import Column
 from malfl_algos.logs.rows import Keys, RowNames
 from malfl_env.errors import InputError
 
-__all__ = ["join_agents"]
+__all__ = ["join_agents", "own_columns", "shared_columns"]
 
 IntArray = NDArray[np.int64]
 
 
-def join_agents(
-    keys: Keys, agent: Column, columns: Sequence[IntArray], action: IntArray, names: RowNames
-) -> tuple[NDArray[Any], IntArray]:
+def join_agents(keys: Keys, agent: Column, names: RowNames) -> IntArray:
     """The rows of a table with one row per agent and step, joined by step.
 
     Args:
         keys: of every row.
         agent: of every row.
-        columns: what all rows of a step must agree in: states, and next states if there are any.
-        action: of every row.
         names: for messages.
 
     Returns:
-        The rows of the table and their actions, each `(n_steps, n_agents)`.
+        The rows of the agents in every step, `(n_steps, n_agents)`.
 
     Raises:
-        InputError: for a row without an agent, two rows of one agent in a step, a step without a
-            row of every agent, and rows of a step with different states; with the row.
+        InputError: for a row without an agent, two rows of one agent in a step, and a step without
+            a row of every agent; with the row.
     """
     if agent.missing.any():
         row = int(np.argmax(agent.missing))
@@ -61,15 +57,37 @@ def join_agents(
             f"{names.place(int(order[starts[step]]))}: no row of agent {', '.join(absent)}; every "
             f"step needs a row of each of the {n_agents} agents"
         )
+    return order.reshape(-1, n_agents)
+
+
+def shared_columns(
+    columns: Sequence[Column], own_rows: IntArray, names: RowNames
+) -> tuple[Column, ...]:
+    """Columns that are the same in all rows of a step, one value per step.
+
+    Raises:
+        InputError: for rows of a step with different values; with the row.
+    """
     for column in columns:
-        values = column[order].reshape(-1, n_agents)
-        differ = (values != values[:, :1]).any(axis=1)
+        values = column.codes[own_rows]
+        differ = values != values[:, :1]
         if differ.any():
-            step = int(np.argmax(differ))
+            step, index = np.unravel_index(int(np.argmax(differ)), differ.shape)
             raise InputError(
-                f"{names.place(int(order[starts[step]]))}: the {n_agents} agents' rows have "
-                f"different values in column {names.state}; the state must be that of the whole "
-                "game, the same in all rows of a step (or use one row per step with columns of "
-                "each agent)"
+                f"{names.place(int(own_rows[step, index]))}: column {column.name!r} differs from "
+                f"{names.row(int(own_rows[step, 0]))} of the same step; the state must be that of "
+                "the whole game, the same in all rows of a step, unless it is each agent's own "
+                "(own_state)"
             )
-    return order.reshape(-1, n_agents), action[order].reshape(-1, n_agents)
+    return tuple(column.taken(own_rows[:, 0]) for column in columns)
+
+
+def own_columns(
+    columns: Sequence[Column], own_rows: IntArray, agents: Sequence[str]
+) -> tuple[Column, ...]:
+    """Columns that belong to the agent of the row: one of each agent, one value per step."""
+    return tuple(
+        replace(column.taken(own_rows[:, index]), name=f"{column.name} of {agent}")
+        for index, agent in enumerate(agents)
+        for column in columns
+    )

@@ -48,7 +48,8 @@ def build_trace(
     check_table_bytes(
         8 * prod(shape) * len(stages),
         f"the counts of {len(stages)} stages, {shape[0]} states and {shape[1:]} actions",
-        "cut fewer stages, or use fewer states (state columns with fewer values)",
+        "cut fewer stages, use states of fewer values, or number only the states that occur "
+        "(compact)",
     )
     sizes = np.bincount(numbers.reshape(-1))
     complete = steps.n_gaps == 0 and len(np.unique(steps.subject)) == 1

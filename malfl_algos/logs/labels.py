@@ -42,6 +42,7 @@ def number_states(
     row_name: Callable[[int], str],
     further: Sequence[Column] = (),
     known: Sequence[Label] | None = None,
+    compact: bool = False,
 ) -> tuple[Numbered, NDArray[np.int64] | None]:
     """Number the states of one column, or of several together.
 
@@ -53,6 +54,7 @@ def number_states(
         row_name: names a row in messages.
         further: columns of next states, as many as `columns`, numbered alike.
         known: names of the states of a game, in its order; labels must be among them.
+        compact: whether whole numbers are labels, too.
 
     Returns:
         The states, and the numbers of the next states; None without `further`.
@@ -76,7 +78,8 @@ def number_states(
     def row(index: int) -> str:
         return row_name(index % n_rows)
 
-    if len(whole) == 1 and whole[0].is_whole and not _are_names(whole[0], known):
+    are_labels = compact or _are_names(whole[0], known)
+    if len(whole) == 1 and whole[0].is_whole and not are_labels:
         found = _themselves(whole[0], size, named, row)
     else:
         found = _combinations(whole, None if known is not None else size, named)
@@ -191,7 +194,7 @@ def _themselves(
             row = int(np.argmax(column.codes == place))
             raise InputError(
                 f"{row_name(row)}, column {column.name!r}: the {what} is {value}, allowed: 0 to "
-                f"{allowed - 1}" + (" (or text labels)" if size is None else "")
+                f"{allowed - 1}" + (" (or labels, or compact)" if size is None else "")
             )
     return Numbered(_coded(values, column), None, int(values[-1]) + 1 if size is None else size)
 

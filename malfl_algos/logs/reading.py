@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from malfl_algos.logs.agents import join_agents
+from malfl_algos.logs.agents import join_agents, own_columns, shared_columns
 from malfl_algos.logs.building import build_trace
 from malfl_algos.logs.column import Column
 from malfl_algos.logs.columns import as_frame
 from malfl_algos.logs.labels import Numbered, number_actions, number_states
-from malfl_algos.logs.rows import Rows, Steps
+from malfl_algos.logs.rows import Keys, RowNames, Rows, Steps
 from malfl_algos.logs.stages import Cut, cut_stages
 from malfl_algos.logs.steps import joint_steps
 from malfl_algos.logs.table import Layout, Table, read_table
@@ -36,6 +36,8 @@ class Sizes:
     n_actions: int | Mapping[str, int] | None = None
     gaps: Literal["error", "split"] = "error"
     game: MarkovGame | None = None
+    compact: bool = False
+    own_state: bool = False
 
     def checked(self, agents: Sequence[str]) -> Sizes:
         """The same, with the sizes of the game, if there is one."""
@@ -48,7 +50,15 @@ class Sizes:
             raise InputError(
                 f"the game has {game.n_agents} agents, the log {len(agents)}: {', '.join(agents)}"
             )
-        return Sizes(game.n_states, dict(zip(agents, game.n_actions, strict=True)), self.gaps, game)
+        if self.compact:
+            raise InputError("the states are those of the game: leave compact out")
+        return Sizes(
+            game.n_states,
+            dict(zip(agents, game.n_actions, strict=True)),
+            self.gaps,
+            game,
+            own_state=self.own_state,
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,49 +113,61 @@ def _split(roles: Mapping[str, Any]) -> tuple[Layout, Cut, Sizes]:
     return layout, cut, Sizes(**left)
 
 
+class _Joined(NamedTuple):
+    """The columns of a table, one value per joint step."""
+
+    keys: Keys
+    own_rows: NDArray[np.int64]
+    state: Sequence[Column]
+    next_state: Sequence[Column]
+    actions: Mapping[str, Column]
+
+
+def _joined(table: Table, names: RowNames, keys: Keys, *, own_state: bool) -> _Joined:
+    if table.agent is None:
+        if own_state:
+            raise InputError("own_state is for logs with one row per agent and step")
+        own_rows = np.arange(table.n_rows)[:, None].repeat(len(table.agents), 1)
+        return _Joined(keys, own_rows, table.state, table.next_state, table.actions)
+    own_rows = join_agents(keys, table.agent, names)
+    (column,) = table.actions.values()
+    actions = {
+        agent: column.taken(own_rows[:, index]).used() for index, agent in enumerate(table.agents)
+    }
+    both = (table.state, table.next_state)
+    if own_state:
+        state, following = (own_columns(own, own_rows, table.agents) for own in both)
+    else:
+        state, following = (shared_columns(own, own_rows, names) for own in both)
+    return _Joined(keys.taken(own_rows[:, 0]), own_rows, state, following, actions)
+
+
 def _read(frame: Any, layout: Layout, sizes: Sizes) -> _Read:
     table = read_table(as_frame(frame), layout)
-    agents = table.agents
-    _check_agents(agents)
-    sizes = sizes.checked(agents)
+    _check_agents(table.agents)
+    sizes = sizes.checked(table.agents)
     game = sizes.game
-    states, following = number_states(
-        table.state,
-        size=sizes.n_states,
-        row_name=table.row_name,
-        further=table.next_state,
-        known=None if game is None else game.states,
-    )
     keys, notes = table.keys()
     names = table.names()
-    own_rows = np.arange(table.n_rows)[:, None].repeat(len(agents) if table.agent is None else 1, 1)
-    columns = table.actions
-    if table.agent is not None:
-        fixed = [states.codes] if following is None else [states.codes, following]
-        (column,) = columns.values()
-        own_rows, joint = join_agents(keys, table.agent, fixed, column.codes, names)
-        keys = keys.taken(own_rows[:, 0])
-        columns = {
-            agent: Column(column.name, column.values, joint[:, index], column.mixed).used()
-            for index, agent in enumerate(agents)
-        }
-    rows = own_rows[:, 0]
+    joined = _joined(table, names, keys, own_state=sizes.own_state)
+    own_rows = joined.own_rows
+    states, following = number_states(
+        joined.state,
+        size=sizes.n_states,
+        row_name=lambda row: table.row_name(int(own_rows[row, 0])),
+        further=joined.next_state,
+        known=None if game is None else game.states,
+        compact=sizes.compact,
+    )
     actions = number_actions(
-        columns,
+        joined.actions,
         sizes=sizes.n_actions,
         row_name=lambda row, index: table.row_name(int(own_rows[row, index])),
         known=None if game is None else game.actions,
     )
+    codes = np.stack([own.codes for own in actions.values()], axis=1)
     steps = joint_steps(
-        Rows(
-            keys,
-            states.codes[rows],
-            np.stack([own.codes for own in actions.values()], axis=1),
-            None if following is None else following[rows],
-            own_rows,
-            names,
-        ),
-        gaps=sizes.gaps,
+        Rows(joined.keys, states.codes, codes, following, own_rows, names), gaps=sizes.gaps
     )
     return _Read(
         steps,

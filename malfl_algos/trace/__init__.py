@@ -383,6 +383,8 @@ class LearningTrace:
         terminated: str | None = None,
         gaps: str = "error",
         game: MarkovGame | None = None,
+        compact: bool = False,
+        own_state: bool = False,
     ) -> LearningTrace:
         """Make a trace from a log: a table with one row per step, or per agent and step.
 
@@ -415,6 +417,9 @@ class LearningTrace:
             gaps: "error", or "split" to end episodes where their steps are not consecutive.
             game: of these agents in this order; numbers and names of its states and actions become
                 those of the trace. Labels of several columns are compared joined by commas.
+            compact: number only the states that occur, also where they are whole numbers.
+            own_state: in a log with one row per agent and step, the state is that of the agent
+                alone; the joint state is those of all agents, in the order of `agents`.
 
         Raises:
             InputError: naming the row (from 0) and the column: a value that is missing or not
@@ -443,6 +448,8 @@ class LearningTrace:
             terminated=terminated,
             gaps=gaps,
             game=game,
+            compact=compact,
+            own_state=own_state,
         )
 
     @classmethod

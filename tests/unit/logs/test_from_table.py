@@ -245,7 +245,9 @@ def test_agents_without_a_row_or_with_two():
         of({**long, "who": ["a", "b", "a", "a"]}, **roles)
     with pytest.raises(InputError, match=re.escape("row 3, column 'who': the agent is missing")):
         of({**long, "who": ["a", "b", "a", None]}, **roles)
-    with pytest.raises(InputError, match="rows have different values in column 's'"):
+    with pytest.raises(
+        InputError, match="row 3 .*: column 's' differs from row 2 of the same step"
+    ):
         of({**long, "s": [0, 0, 1, 2], "who": ["a", "b", "a", "b"]}, **roles)
 
 
@@ -385,3 +387,29 @@ def test_arrays_in_the_order_of_play():
         LearningTrace.from_transitions(*given, episode_ends=[0] * 6, n_stages=2)
     with pytest.raises(InputError, match="actions must map every agent's name to its actions"):
         LearningTrace.from_transitions(WIDE["s"], WIDE["a"], n_stages=2)
+
+
+def test_only_the_states_that_occur_may_be_numbered():
+    table = {**WIDE, "s": [[7, -1, 10**12][s] for s in WIDE["s"]]}
+    trace = of(table, compact=True)
+    assert trace.states == (-1, 7, 10**12)
+    np.testing.assert_array_equal(trace.stages[0].transitions.states, [1, 0])
+    with pytest.raises(
+        InputError, match=r"the state is -1, allowed: 0 to .* \(or labels, or compact\)"
+    ):
+        of(table)
+    with pytest.raises(InputError, match=r"or number only the states that occur \(compact\)"):
+        of({**WIDE, "s": [10**9, 1, 2, 0, 2, 1]})
+
+
+def test_the_state_may_be_each_agents_own():
+    long = {"episode": [0] * 6, "step": [0, 0, 1, 1, 2, 2], "who": ["b", "a"] * 3}
+    long |= {"x": [1, 0, 1, 1, 2, 1], "act": [0, 1, 1, 0, 1, 1]}
+    roles = {"actions": None, "agent": "who", "action": "act", "state": "x", "own_state": True}
+    trace = of(long, **roles)
+    assert trace.agents == ("a", "b")
+    assert trace.states == ((0, 1), (1, 1), (1, 2))
+    np.testing.assert_array_equal(trace.stages[0].transitions.next_states, [1, 2])
+    np.testing.assert_array_equal(trace.stages[0].transitions.joint_actions, [[1, 0], [0, 1]])
+    with pytest.raises(InputError, match="own_state is for logs with one row per agent and step"):
+        of(WIDE, own_state=True)
