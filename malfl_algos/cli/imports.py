@@ -183,17 +183,15 @@ def _game(name: str) -> MarkovGame:
 
 
 def _roles_given(arguments: argparse.Namespace) -> bool:
-    names = (*_COLUMNS, "actions", "game", "compact", "own_state")
-    names += ("n_states", "n_actions", *_STAGES)
+    more = ("actions", "game", "compact", "own_state", "n_states", "n_actions")
+    names = (*_COLUMNS, *more, *_STAGES)
     return any(getattr(arguments, name) not in (None, False) for name in names)
 
 
 def _roles(arguments: argparse.Namespace, log: Log) -> dict[str, Any]:
     """Arguments of `LearningTrace.from_table`: those given, and columns of the usual names."""
-    given = {
-        name: getattr(arguments, name)
-        for name in (*_COLUMNS, "n_states", "gaps", "compact", "own_state")
-    }
+    also = ("n_states", "gaps", "compact", "own_state")
+    given = {name: getattr(arguments, name) for name in (*_COLUMNS, *also)}
     given |= {keyword: getattr(arguments, name) for name, keyword in _STAGES.items()}
     roles = {name: own for name, own in given.items() if own is not None and own is not False}
     if arguments.actions is not None:

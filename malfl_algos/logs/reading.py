@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -52,13 +52,8 @@ class Sizes:
             )
         if self.compact:
             raise InputError("the states are those of the game: leave compact out")
-        return Sizes(
-            game.n_states,
-            dict(zip(agents, game.n_actions, strict=True)),
-            self.gaps,
-            game,
-            own_state=self.own_state,
-        )
+        by_agent = dict(zip(agents, game.n_actions, strict=True))
+        return replace(self, n_states=game.n_states, n_actions=by_agent)
 
 
 @dataclass(frozen=True, eq=False)

@@ -245,9 +245,7 @@ def test_agents_without_a_row_or_with_two():
         of({**long, "who": ["a", "b", "a", "a"]}, **roles)
     with pytest.raises(InputError, match=re.escape("row 3, column 'who': the agent is missing")):
         of({**long, "who": ["a", "b", "a", None]}, **roles)
-    with pytest.raises(
-        InputError, match="row 3 .*: column 's' differs from row 2 of the same step"
-    ):
+    with pytest.raises(InputError, match="column 's' differs from row 2 of the same step"):
         of({**long, "s": [0, 0, 1, 2], "who": ["a", "b", "a", "b"]}, **roles)
 
 
