@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import stat
 import subprocess
 from pathlib import Path
@@ -204,13 +205,18 @@ def test_a_run_has_the_same_scores(capsys):
 
 
 @pytest.fixture
-def two_runs(fakes_in_an_empty_folder):
+def two_runs(fakes_in_an_empty_folder, tmp_path_factory):
     """Folders `a` and `b`: trace, ground truth and rewards of seeds 0 and 1, in one game."""
+    kept = tmp_path_factory.getbasetemp() / "two_runs"
+    if kept.exists():
+        shutil.copytree(kept, ".", dirs_exist_ok=True)
+        return
     for name, seed in (("a", 0), ("b", 1)):
         learn = ["learn", "fake", "--output-dir", name, "--iterations", "3", "--seed", str(seed)]
         assert main(learn) == 0
         recover = ["recover", f"{name}/trace.npz", "--observer", "counting"]
         assert main([*recover, "--output-dir", f"{name}/r", "--stages", "2"]) == 0
+    shutil.copytree(".", kept)
 
 
 @pytest.mark.parametrize(
