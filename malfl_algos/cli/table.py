@@ -31,6 +31,7 @@ __all__ = [
     "existing",
     "game_argument",
     "given_game",
+    "known_scale_arguments",
     "log",
     "option_argument",
     "picked",
@@ -157,6 +158,22 @@ def scale_arguments() -> Iterable[Argument]:
     )
 
 
+def known_scale_arguments() -> Iterable[Argument]:
+    """`--discount` and `--temperature` where both must be known; keys of the configuration."""
+    yield argument(
+        "--discount",
+        type=_number,
+        metavar="G",
+        help="use this discount factor, in [0, 1) (default: that of the configuration, 0.9)",
+    )
+    yield argument(
+        "--temperature",
+        type=_number,
+        metavar="T",
+        help="use this temperature, > 0 (default: that of the configuration, 3)",
+    )
+
+
 def read_scale(
     arguments: argparse.Namespace, config: ExperimentConfig
 ) -> tuple[float | None, float | None]:
@@ -168,6 +185,13 @@ def read_scale(
         return configured if given is None else given
 
     return of(arguments.discount, config.discount), of(arguments.temperature, config.temperature)
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a number, got {text!r}") from None
 
 
 def _number_or_null(text: str) -> float | str:

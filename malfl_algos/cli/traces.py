@@ -18,6 +18,7 @@ from malfl_algos.cli.table import (
     existing,
     game_argument,
     given_game,
+    known_scale_arguments,
     log,
     option_argument,
     picked,
@@ -59,6 +60,7 @@ def _output_arguments(what: str) -> Iterator[Argument]:
         help="use this reward family (default: the first of the configuration, homogeneous)",
     ),
     *count_arguments(),
+    *known_scale_arguments(),
     argument(
         "--seed",
         type=whole,
@@ -78,7 +80,9 @@ def learn(arguments: argparse.Namespace) -> int:
     learner["options"] = {**learner["options"], **read_options(arguments.option)}
     family = arguments.reward_family or base.reward_families[0]
     overrides: dict[str, Any] = {"learner": learner, "reward_families": [family]}
-    overrides |= set_keys(arguments, "iterations", "episodes", "episode_length")
+    overrides |= set_keys(
+        arguments, "iterations", "episodes", "episode_length", "discount", "temperature"
+    )
     if arguments.seed is not None:
         overrides["seeds"] = [arguments.seed]
     config = merge(base, overrides)
@@ -179,6 +183,7 @@ def recover_rewards(arguments: argparse.Namespace) -> int:
         "scores count only joint states that can occur in its game (default: the paper's game)"
     ),
     game_argument(),
+    *known_scale_arguments(),
     argument(
         "--allow-unrelated",
         action="store_true",
@@ -194,7 +199,10 @@ def recover_rewards(arguments: argparse.Namespace) -> int:
 def score(arguments: argparse.Namespace) -> int:
     """Score recovered rewards against the ground truth, by held-out prediction, or both."""
     existing(arguments.rewards, arguments.ground_truth, arguments.trace)
+    from malfl_algos.experiments.config import merge
+
     config = read_config(arguments.config, arguments.game)
+    config = merge(config, set_keys(arguments, "discount", "temperature"))
     tell_of_compilation()
     from malfl_algos.experiments.folder import check_writable
     from malfl_algos.experiments.named_games import NO_GAME

@@ -24,8 +24,9 @@ def in_numbering_of(game: MarkovGame, trace: LearningTrace, *, name: str) -> Lea
     """The trace with the joint states and actions numbered as in a game.
 
     Where both have names, a name keeps its meaning; a game may have more states and actions than
-    the log shows. Otherwise numbers keep their meaning, and those that the log does not reach are
-    never visited. Agents correspond by their order.
+    the log shows. Otherwise numbers keep their meaning; an imported log may end before the numbers
+    of the game do, the trace of a learner has the sizes of its game. Agents correspond by their
+    order.
 
     Args:
         game: it covers the log.
@@ -48,6 +49,12 @@ def in_numbering_of(game: MarkovGame, trace: LearningTrace, *, name: str) -> Lea
             f"{name} has the agents {', '.join(map(str, trace.agents))}, the game has them as "
             f"{', '.join(game.agents)}: import the log with the agents in this order"
         )
+    shape = (game.n_states, *game.n_actions)
+    if not trace.notes and trace.states is None and (trace.n_states, *trace.n_actions) != shape:
+        raise InputError(
+            f"{name} is of a game with {trace.n_states} joint states and actions "
+            f"{trace.n_actions}, the given game has {game.n_states} and {game.n_actions}"
+        )
     states = _numbers(
         f"{name}: joint states", trace.states, game.states, trace.n_states, game.n_states
     )
@@ -63,7 +70,6 @@ def in_numbering_of(game: MarkovGame, trace: LearningTrace, *, name: str) -> Lea
     ]
     state_names = trace.states if game.states is None else game.states
     action_names = trace.actions if game.actions is None else game.actions
-    shape = (game.n_states, *game.n_actions)
     maps = (states, *actions)
     if all(np.array_equal(own, np.arange(n)) for own, n in zip(maps, shape, strict=True)):
         return replace(trace, states=state_names, actions=action_names)

@@ -61,7 +61,8 @@ def test_names_keep_their_meaning() -> None:
 
 
 def test_numbers_keep_their_meaning_and_a_log_may_be_smaller() -> None:
-    found = in_numbering_of(GAME, log(np.array([0, 1, 1]), np.array([0, 0])), name="log.npz")
+    short = log(np.array([0, 1, 1]), np.array([0, 0]), notes=("imported from log.csv",))
+    found = in_numbering_of(GAME, short, name="log.npz")
     assert (found.n_states, found.n_actions) == (3, (2,))
     np.testing.assert_array_equal(found.stages[0].counts, [[1, 0], [1, 0], [0, 0]])
     same = log(*walk())
@@ -86,12 +87,16 @@ def test_numbers_as_names_are_matched_with_names_as_text() -> None:
             "log.npz: actions of agent_0: the game has no 'jump'",
         ),
         (
-            lambda: log(np.array([0, 5]), np.array([0])),
+            lambda: log(np.array([0, 5]), np.array([0]), notes=("imported",)),
             "log.npz: joint states: 6 in the log, the game has 3",
         ),
         (
-            lambda: log(np.array([0, 1]), np.array([4])),
+            lambda: log(np.array([0, 1]), np.array([4]), notes=("imported",)),
             "log.npz: actions of agent_0: 5 in the log, the game has 2",
+        ),
+        (
+            lambda: log(np.array([0, 1]), np.array([1])),
+            r"is of a game with 2 joint states and actions \(2,\), the given game has 3",
         ),
         (
             lambda: LearningTrace((Stage(np.ones((3, 2, 2), dtype=int)),)),
