@@ -119,6 +119,11 @@ _COLUMNS = (
         help="in logs with one row per agent and step: the state is that of the agent alone, and "
         "the joint state is those of all agents",
     ),
+    whole_argument(
+        "--memory",
+        "the joint actions of N steps before are the state, or a part of it beside --state, as in "
+        "repeated games (0 without --state: one state)",
+    ),
     argument(
         "--compact",
         action="store_true",
@@ -183,17 +188,21 @@ def _game(name: str) -> MarkovGame:
 
 
 def _roles_given(arguments: argparse.Namespace) -> bool:
-    more = ("actions", "game", "compact", "own_state", "n_states", "n_actions")
+    more = ("actions", "game", "compact", "own_state", "memory", "n_states", "n_actions")
     names = (*_COLUMNS, *more, *_STAGES)
-    return any(getattr(arguments, name) not in (None, False) for name in names)
+    return any(_is_given(getattr(arguments, name)) for name in names)
+
+
+def _is_given(value: Any) -> bool:
+    return value is not None and value is not False
 
 
 def _roles(arguments: argparse.Namespace, log: Log) -> dict[str, Any]:
     """Arguments of `LearningTrace.from_table`: those given, and columns of the usual names."""
-    also = ("n_states", "gaps", "compact", "own_state")
+    also = ("n_states", "gaps", "compact", "own_state", "memory")
     given = {name: getattr(arguments, name) for name in (*_COLUMNS, *also)}
     given |= {keyword: getattr(arguments, name) for name, keyword in _STAGES.items()}
-    roles = {name: own for name, own in given.items() if own is not None and own is not False}
+    roles = {name: own for name, own in given.items() if _is_given(own)}
     if arguments.actions is not None:
         roles["actions"] = dict(_pair("--actions", own) for own in arguments.actions)
     elif not roles.keys() & {"agent", "action"}:
@@ -210,10 +219,14 @@ def _roles(arguments: argparse.Namespace, log: Log) -> dict[str, Any]:
             "say how time is cut into stages by one of --stage COL, --stages N, "
             f"--episodes-per-stage N, --steps-per-stage N, --change-points; got {words}"
         )
-    if roles.get("state", "state") in ("state", ["state"]):
+    needed = ["state", "episode", "step"]
+    if arguments.memory is not None:
+        needed.remove("state")
+        usual.remove("state")
+    elif roles.get("state", "state") in ("state", ["state"]):
         usual.append("next_state")
     roles = {**{name: name for name in usual if name in log.names}, **roles}
-    for name in ("state", "episode", "step"):
+    for name in needed:
         if name not in roles:
             raise InputError(
                 f"--{name} COL is needed: which column is it? (columns: "

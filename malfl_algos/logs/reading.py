@@ -14,13 +14,14 @@ from malfl_algos.logs.building import build_trace
 from malfl_algos.logs.column import Column
 from malfl_algos.logs.columns import as_frame
 from malfl_algos.logs.labels import Numbered, number_actions, number_states
+from malfl_algos.logs.memory import remembered
 from malfl_algos.logs.rows import Keys, RowNames, Rows, Steps
 from malfl_algos.logs.stages import Cut, cut_stages
 from malfl_algos.logs.steps import joint_steps
 from malfl_algos.logs.table import Layout, Table, read_table
 from malfl_algos.storage.arrays import MANIFEST, check_array
 from malfl_algos.trace import LearningTrace
-from malfl_env.arguments import typed
+from malfl_env.arguments import Index, typed
 from malfl_env.errors import InputError
 from malfl_env.markov_game import MarkovGame
 
@@ -38,6 +39,7 @@ class Sizes:
     game: MarkovGame | None = None
     compact: bool = False
     own_state: bool = False
+    memory: Index | None = None
 
     def checked(self, agents: Sequence[str]) -> Sizes:
         """The same, with the sizes of the game, if there is one."""
@@ -137,7 +139,28 @@ def _joined(table: Table, names: RowNames, keys: Keys, *, own_state: bool) -> _J
     return _Joined(keys.taken(own_rows[:, 0]), own_rows, state, following, actions)
 
 
+def _remembering(joined: _Joined, memory: int) -> _Joined:
+    """The same with the joint actions of the steps before as states, or beside them."""
+    found = remembered(joined.keys, joined.state, joined.actions, memory)
+    if not len(found.rows):
+        raise InputError(f"memory is {memory}, and no episode has more than {memory} rows")
+    return _Joined(
+        joined.keys.taken(found.rows),
+        joined.own_rows[found.rows],
+        found.state,
+        found.next_state,
+        {agent: column.taken(found.rows) for agent, column in joined.actions.items()},
+    )
+
+
 def _read(frame: Any, layout: Layout, sizes: Sizes) -> _Read:
+    if sizes.memory is None and layout.state is None:
+        raise InputError(
+            "state must be the name of a column or several, got None; in a game without states "
+            "give memory: the number of steps before whose actions are the state, or 0"
+        )
+    if sizes.memory is not None and layout.next_state is not None:
+        raise InputError("next_state must be left out where memory is given: it follows")
     table = read_table(as_frame(frame), layout)
     _check_agents(table.agents)
     sizes = sizes.checked(table.agents)
@@ -146,6 +169,9 @@ def _read(frame: Any, layout: Layout, sizes: Sizes) -> _Read:
     names = table.names()
     joined = _joined(table, names, keys, own_state=sizes.own_state)
     own_rows = joined.own_rows
+    if sizes.memory is not None:
+        joined = _remembering(joined, sizes.memory)
+        own_rows = joined.own_rows
     states, following = number_states(
         joined.state,
         size=sizes.n_states,

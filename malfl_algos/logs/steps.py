@@ -88,10 +88,6 @@ def _check_twice(rows: Rows, twice: NDArray[np.bool_]) -> None:
 def _final_rows(rows: Rows, last: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Rows at the end of an episode that have a state and no actions; errors for other gaps."""
     names = rows.names
-    absent = rows.state == MISSING
-    if absent.any():
-        row = int(rows.source[np.argmax(absent)])
-        raise InputError(f"{names.place(row)}, column {names.state}: the state is missing")
     missing = rows.actions == MISSING
     final = missing.all(axis=1) & last
     wrong = missing.any(axis=1) & ~final
@@ -104,6 +100,10 @@ def _final_rows(rows: Rows, last: NDArray[np.bool_]) -> NDArray[np.bool_]:
             f"of {names.agents[agent]} is missing; only the last row of an episode, which gives "
             "its final state, may have no actions"
         )
+    absent = rows.state == MISSING
+    if absent.any():
+        row = int(rows.source[np.argmax(absent)])
+        raise InputError(f"{names.place(row)}, column {names.state}: the state is missing")
     return np.asarray(final)
 
 

@@ -23,7 +23,7 @@ __all__ = ["Layout", "Table", "read_table"]
 class Layout:
     """Names of the columns of a log; see `LearningTrace.from_table`."""
 
-    state: str | Sequence[str]
+    state: str | Sequence[str] | None
     episode: str
     step: str
     actions: Mapping[str, str] | None = None
@@ -54,7 +54,7 @@ class Table:
     """The columns of a log that are used.
 
     Args:
-        state, next_state: one column or several; no next states: empty.
+        state, next_state: one column or several; empty where there is none.
         actions: of every agent; in a table with one row per agent and step, one column under the
             empty name.
         agent: of every row of such a table; else None.
@@ -78,7 +78,7 @@ class Table:
     @property
     def n_rows(self) -> int:
         """Number of rows."""
-        return len(self.state[0].codes)
+        return len(self.episode.codes)
 
     @property
     def agents(self) -> tuple[str, ...]:
@@ -164,7 +164,7 @@ def read_table(frame: Frame, layout: Layout) -> Table:
         if not isinstance(agent, str):
             raise InputError(f"actions must have agents' names as text, got {shown(agent)}")
     table = Table(
-        state=_several(frame, layout.state, "state"),
+        state=() if layout.state is None else _several(frame, layout.state, "state"),
         next_state=()
         if layout.next_state is None
         else _several(frame, layout.next_state, "next_state"),

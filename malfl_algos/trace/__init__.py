@@ -365,7 +365,7 @@ class LearningTrace:
         cls,
         frame: Any,
         *,
-        state: str | Sequence[str],
+        state: str | Sequence[str] | None = None,
         actions: Mapping[str, str] | None = None,
         agent: str | None = None,
         action: str | None = None,
@@ -385,6 +385,7 @@ class LearningTrace:
         game: MarkovGame | None = None,
         compact: bool = False,
         own_state: bool = False,
+        memory: int | None = None,
     ) -> LearningTrace:
         """Make a trace from a log: a table with one row per step, or per agent and step.
 
@@ -397,8 +398,9 @@ class LearningTrace:
         Args:
             frame: anything with columns: a mapping of names to arrays, or a table of pandas, polars
                 or pyarrow.
-            state: the column of the joint state, or several. Whole numbers stay themselves; labels
-                and the combinations of several columns are numbered in sorted order, see `states`.
+            state: the column of the joint state, or several; None with `memory`. Whole numbers
+                stay themselves; labels and the combinations of several columns are numbered in
+                sorted order, see `states`.
             actions: every agent's name and the column of its action (one row per step).
             agent, action: columns of the agent and its action (one row per agent and step).
                 Actions that are whole numbers stay themselves, labels are numbered in sorted order.
@@ -420,6 +422,8 @@ class LearningTrace:
             compact: number only the states that occur, also where they are whole numbers.
             own_state: in a log with one row per agent and step, the state is that of the agent
                 alone; the joint state is those of all agents, in the order of `agents`.
+            memory: the joint actions of so many steps before are the state, or a part of it beside
+                `state`, as in repeated games; with 0 and no `state` there is one state.
 
         Raises:
             InputError: naming the row (from 0) and the column: a value that is missing or not
@@ -450,6 +454,7 @@ class LearningTrace:
             game=game,
             compact=compact,
             own_state=own_state,
+            memory=memory,
         )
 
     @classmethod

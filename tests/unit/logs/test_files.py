@@ -176,7 +176,7 @@ def test_nothing_is_unpickled(tmp_path):
 def test_json_lines_may_mix_types_and_lack_keys(tmp_path):
     lines = ['{"state": 1, "episode": 0, "step": 0, "price": 1, "door": 0}'] * 3
     lines[1] = lines[1].replace("1,", '"end",', 1).replace('"step": 0', '"step": 1')
-    lines[2] = '{"state": NaN, "episode": 0, "step": 2, "price": 1}'
+    lines[2] = '{"state": NaN, "episode": 0, "step": 2, "price": 1, "door": 0}'
     (tmp_path / "a.jsonl").write_text("\n".join(lines))
     with pytest.raises(InputError, match=re.escape("line 3 (episode 0, step 2), column 'state'")):
         imported(tmp_path / "a.jsonl")
