@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_softmax
 
-from malfl_algos.baselines.policy_gradient import episodes_of, gpomdp_gradient
 from malfl_algos.contract import API_VERSION, LearnedStage, StageTruth
+from malfl_algos.ma_lfl.gpomdp import episodes_of, gpomdp_gradient
 from malfl_algos.play import observed_stage, sample_stage
 from malfl_env import MarkovGame, markov_game
 from malfl_env.errors import InputError

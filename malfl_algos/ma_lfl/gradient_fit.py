@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from malfl_algos.ma_lfl.alternation import CONCENTRATION, CONVERGED, AgentFit
 from malfl_algos.ma_lfl.gradient_inference import GradientPosterior, fit_gradient
-from malfl_algos.ma_lfl.gradient_settings import NETWORK, TABLE, Policy
+from malfl_algos.ma_lfl.gradient_settings import NETWORK, REPLAYED, TABLE, Policy
 from malfl_algos.ma_lfl.learner_models import ExactEvaluation
 from malfl_algos.ma_lfl.policy_changes import Changes, changes_of, known_changes
 from malfl_algos.ma_lfl.policy_estimation import smoothed_policy
@@ -93,6 +93,7 @@ def fit_policy_gradient(
         reward_prior(game, own, model, n, game.n_states)
         for own, n in zip(features, game.n_actions, strict=True)
     ]
+    replayed = model == "state" and all(stage.steps is not None for stage in stages[:-1])
     last: list[GradientPosterior | None] = [None] * game.n_agents
     chosen: list[Logits | None] = [None] * game.n_agents
     fits: list[AgentFit] = []
@@ -107,13 +108,13 @@ def fit_policy_gradient(
         fits = []
         for index, own in enumerate(changes):
             before, found, logits = last[index], None, None
-            for kind in _parameters(chosen[index], counts[index].shape):
+            for kind in _parameters(chosen[index], counts[index].shape, replayed=replayed):
                 rows = _rows(
                     evaluation, stages, policies, index, orders, own, features[index], logits=kind
                 )
                 if before is None and features[index] is None:
                     priors[index] = replace(priors[index], hidden=hidden_rewards(rows))
-                policy = NETWORK if kind == "network" else TABLE
+                policy = _policy(kind)
                 tried = _fitted(rows, orders, priors[index], before, policy)
                 margin = NETWORK_MARGIN if kind == "network" and found is not None else 0.0
                 if found is None or tried.log_evidence > found.log_evidence + margin:
@@ -139,17 +140,28 @@ def hidden_rewards(rows: Sequence[GradientRows]) -> FloatArray:
     return np.asarray(unseen @ unseen.T)
 
 
-def _parameters(chosen: Logits | None, shape: tuple[int, ...]) -> tuple[Logits, ...]:
+def _policy(logits: Logits) -> Policy:
+    if logits == "network":
+        return NETWORK
+    return REPLAYED if "replayed" in logits else TABLE
+
+
+def _parameters(
+    chosen: Logits | None, shape: tuple[int, ...], *, replayed: bool
+) -> tuple[Logits, ...]:
     """The parameters to choose from: those that were chosen, or all that are worth their time.
 
     Args:
         chosen: what an earlier iteration chose.
         shape: of an agent's counts, `(n_stages, n_states, n_actions)`.
+        replayed: whether gradients can be those of the learner's own episodes.
     """
     if chosen is not None:
         return (chosen,)
-    small = shape[1] * (shape[2] - 1) <= TABLE_ROWS
-    return ("table", "table, last fixed", "network") if small else ("network",)
+    if shape[1] * (shape[2] - 1) > TABLE_ROWS:
+        return ("network",)
+    own: tuple[Logits, ...] = ("table, replayed", "table, last fixed, replayed") if replayed else ()
+    return ("table", "table, last fixed", *own, "network")
 
 
 def _rows(

@@ -9,12 +9,20 @@ from numpy.typing import NDArray
 
 from malfl_algos.ma_lfl.reward_priors import RewardPrior
 
-__all__ = ["NETWORK", "TABLE", "GradientSettings", "Policy", "first_settings", "log_density"]
+__all__ = [
+    "NETWORK",
+    "REPLAYED",
+    "TABLE",
+    "GradientSettings",
+    "Policy",
+    "first_settings",
+    "log_density",
+]
 
 FloatArray = NDArray[np.float64]
 
-LOG_NOISE, NOISE_SD, STAGE_NOISE_SD = -4.0, 3.0, 0.25
-"""Prior of the mean over stages of log n_h, and standard deviation of log n_h about it."""
+NOISE_SD, STAGE_NOISE_SD = 3.0, 0.25
+"""Prior standard deviations of the mean over stages of log n_h, and of log n_h about it."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +36,7 @@ class Policy:
         per_order: its expectation falls by this for every coordinate beyond the first.
         drift_sd: standard deviation of its change from stage to stage.
         log_rest, rest_sd: mean and standard deviation of log m_h(o).
+        log_noise: expectation of log n_h.
     """
 
     step_sd: float
@@ -36,6 +45,7 @@ class Policy:
     drift_sd: float
     log_rest: float
     rest_sd: float
+    log_noise: float = -4.0
 
     def expected(self, n_orders: int) -> FloatArray:
         """Expected log w(o) / w(0)."""
@@ -44,6 +54,8 @@ class Policy:
 
 NETWORK = Policy(step_sd=1.0, order_sd=2.0, per_order=1.0, drift_sd=0.5, log_rest=-9.0, rest_sd=3.0)
 TABLE = Policy(step_sd=0.3, order_sd=0.1, per_order=0.0, drift_sd=0.1, log_rest=-12.0, rest_sd=1.0)
+REPLAYED = Policy(0.3, 0.05, 0.0, 0.02, log_rest=-20.0, rest_sd=0.5, log_noise=-18.0)
+"""A table whose gradients are those of the learner's own episodes, so that there is no noise."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +95,9 @@ def first_settings(
     shape = (n_stages, n_orders)
     weights = np.broadcast_to(np.log(len(orders)) + policy.expected(n_orders), shape)
     rest = np.full(shape, policy.log_rest)
-    return GradientSettings(weights.copy(), np.full(n_stages, LOG_NOISE), rest, prior.means.copy())
+    return GradientSettings(
+        weights.copy(), np.full(n_stages, policy.log_noise), rest, prior.means.copy()
+    )
 
 
 def log_density(
@@ -95,7 +109,7 @@ def log_density(
     relative = weights - weights[:, :1]
     order = (relative - policy.expected(weights.shape[1])) / policy.order_sd
     drift = np.diff(relative, axis=0) / policy.drift_sd
-    level = (noise.mean() - LOG_NOISE) / NOISE_SD
+    level = (noise.mean() - policy.log_noise) / NOISE_SD
     about = (noise - noise.mean()) / STAGE_NOISE_SD
     rest = (settings.rest - policy.log_rest) / policy.rest_sd
     of_prior, prior_slope = prior.log_density(settings.prior)

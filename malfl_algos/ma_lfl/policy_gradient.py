@@ -27,13 +27,17 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
+from malfl_algos.ma_lfl.gpomdp import episodes_of, gpomdp_gradient
 from malfl_algos.ma_lfl.learner_models import ExactEvaluation
+from malfl_algos.ma_lfl.replay import steps_of
 from malfl_algos.ma_lfl.stages import StageArrays
 
 __all__ = ["GradientRows", "Logits", "Orders", "contrasts", "coordinate_orders", "gradient_rows"]
 
 FloatArray = NDArray[np.float64]
-Logits = Literal["network", "table", "table, last fixed"]
+Logits = Literal[
+    "network", "table", "table, last fixed", "table, replayed", "table, last fixed, replayed"
+]
 
 WAY = (0.0, 0.5, 1.0)
 """Shares of the way from one policy to the next at which the gradient is taken."""
@@ -128,12 +132,14 @@ def gradient_rows(
         features: `(n_unknowns, n_features)`, reward = features @ weights; None: every unknown is
             free.
         logits: the parameters of the policy. In a table, `last fixed`, the logit of the last
-            action is 0; otherwise there is one logit per action.
+            action is 0; otherwise there is one logit per action. `replayed`: the gradient is the
+            G(PO)MDP estimate from the stage's own episodes, which needs the steps and rewards of
+            states. Otherwise it is the expected gradient.
     """
     frame = contrasts(change.shape[1])
     visits = [stage.action_counts(agent_index).sum(axis=1) for stage in stages]
     moving = frame.copy()
-    if logits == "table, last fixed":
+    if "last fixed" in logits:
         moving[:, -1] = 0.0
     gradient: Any = 0.0
     sampling: Any = 0.0
@@ -149,6 +155,11 @@ def gradient_rows(
         mean = own @ moving.T
         spread = np.einsum("ca,sa,ea->sce", moving, own, moving) - mean[:, :, None] * mean[:, None]
         sampling = sampling + share[:, None, None] * spread / len(WAY)
+    if "replayed" in logits:
+        discount = evaluation.discount
+        own = joint_policies[0][agent_index]
+        step = _replayed_gradient(stages[0], own, agent_index, features, discount)
+        gradient = np.einsum("ca,sak->sck", moving, step)
     first, last = (
         _rotated(orders.basis, np.einsum("ca,sa,ea->sce", frame, np.minimum(own, UNSEEN), frame))
         for own in variances
@@ -160,6 +171,23 @@ def gradient_rows(
         _rotated(orders.basis, sampling),
         first if linked else None,
     )
+
+
+def _replayed_gradient(
+    stage: StageArrays,
+    policy: FloatArray,
+    agent_index: int,
+    features: FloatArray | None,
+    discount: float,
+) -> FloatArray:
+    """The gradient per step that the episodes of a stage gave the learner, as a function of the
+    unknowns, `(n_states, n_actions, n_unknowns)`.
+    """
+    steps = steps_of(stage)
+    episodes = episodes_of(steps.states, steps.joint_actions, steps.episode_ends)
+    gains = np.eye(len(policy)) if features is None else features
+    gradient = gpomdp_gradient(policy, episodes, agent_index, gains, discount=discount)
+    return np.asarray(gradient / episodes.played.sum(axis=1).mean())
 
 
 def _between(first: FloatArray, last: FloatArray, way: float) -> FloatArray:

@@ -5,9 +5,9 @@ discounted return, and that its reward is linear in features. Behavioural clonin
 parameters of every stage from the played actions; then weights and step sizes are fitted in turn.
 The other agents are a part of the environment, with the policies that they play in each stage.
 
-Read these files in this order: this one, `policy_gradients` (from a trace to gradients), then in
-`malfl_algos.baselines`: `policy_gradient` (the gradients), `gradient_learner` (weights and step
-sizes) and `gradient_history` (`fit: history`).
+Read these files in this order: this one, `policy_gradients` (from a trace to gradients),
+`malfl_algos.ma_lfl.gpomdp` (the gradients), then in `malfl_algos.baselines`: `gradient_learner`
+(weights and step sizes) and `gradient_history` (`fit: history`).
 """
 
 from __future__ import annotations

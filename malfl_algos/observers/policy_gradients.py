@@ -9,8 +9,8 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from malfl_algos.baselines.policy_gradient import episodes_of, exact_gradient, gpomdp_gradient
 from malfl_algos.contract import Problem
+from malfl_algos.ma_lfl.gpomdp import episodes_of, exact_gradient, gpomdp_gradient
 from malfl_algos.observers.reading import dynamics_of, stage_arrays
 from malfl_algos.soft import averaged_transition, others_joint_policy
 from malfl_algos.trace import LearningTrace

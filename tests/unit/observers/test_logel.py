@@ -10,7 +10,7 @@ from logel_grid import WEIGHTS, Gpomdp, colour_features, logel_grid
 from scipy.special import log_softmax
 
 from malfl_algos import LearningTrace, Stage
-from malfl_algos.baselines.policy_gradient import exact_gradient
+from malfl_algos.ma_lfl.gpomdp import exact_gradient
 from malfl_algos.observers.logel import Logel
 from malfl_algos.soft import averaged_reward, averaged_transition
 from malfl_algos.testing import check_observer

@@ -8,7 +8,7 @@ import scipy.sparse as sp
 from logel_grid import WEIGHTS, Gpomdp, colour_features, logel_grid
 from scipy.special import softmax
 
-from malfl_algos.baselines.policy_gradient import episodes_of, exact_gradient, gpomdp_gradient
+from malfl_algos.ma_lfl.gpomdp import episodes_of, exact_gradient, gpomdp_gradient
 from malfl_algos.play import sample_stage
 from malfl_algos.soft import averaged_transition, discounted_sum, policy_transition
 from malfl_algos.testing import check_learner
