@@ -144,7 +144,6 @@ _COLUMNS = (
     ),
     argument("--encoding", metavar="NAME", help="the encoding of a CSV (default: UTF-8)"),
     argument("--overwrite", action="store_true", help="replace an existing output"),
-    needs_extra=False,
 )
 def import_log(arguments: argparse.Namespace) -> int:
     """Import one log."""
@@ -154,11 +153,13 @@ def import_log(arguments: argparse.Namespace) -> int:
         raise InputError(f"{output} exists: choose another name, or add --overwrite")
     if arguments.separate and arguments.subject is None:
         raise InputError("--separate needs --subject COL")
+    from malfl_algos.experiments.folder import check_writable
     from malfl_algos.logs.exported import is_export, trace_of_export
     from malfl_algos.logs.files import open_log
     from malfl_algos.plugins.options import naming
     from malfl_algos.trace import LearningTrace
 
+    check_writable(output if arguments.separate else output.absolute().parent)
     with naming(arguments.log):
         log = open_log(Path(arguments.log), encoding=arguments.encoding)
         traces: dict[str, LearningTrace]
@@ -204,7 +205,7 @@ def _roles(arguments: argparse.Namespace, log: Log) -> dict[str, Any]:
     given |= {keyword: getattr(arguments, name) for name, keyword in _STAGES.items()}
     roles = {name: own for name, own in given.items() if _is_given(own)}
     if arguments.actions is not None:
-        roles["actions"] = dict(_pair("--actions", own) for own in arguments.actions)
+        roles["actions"] = _pairs("--actions", arguments.actions)
     elif not roles.keys() & {"agent", "action"}:
         roles |= _usual_actions(log)
     if arguments.n_actions is not None:
@@ -254,18 +255,23 @@ def _usual_actions(log: Log) -> dict[str, Any]:
 def _numbers_of_actions(given: Sequence[str]) -> int | dict[str, int]:
     if len(given) == 1 and given[0].isdecimal():
         return int(given[0])
-    numbers = dict(_pair("--n-actions", own) for own in given)
+    numbers = _pairs("--n-actions", given)
     wrong = next((own for own in numbers.values() if not own.isdecimal()), None)
     if wrong is not None:
         raise InputError(f"--n-actions must be AGENT=N or N, got {wrong!r}")
     return {agent: int(number) for agent, number in numbers.items()}
 
 
-def _pair(option: str, text: str) -> tuple[str, str]:
-    name, sign, value = text.partition("=")
-    if not (name and sign and value):
-        raise InputError(f"{option} must be AGENT=VALUE, got {text!r}")
-    return name, value
+def _pairs(option: str, texts: Sequence[str]) -> dict[str, str]:
+    pairs: dict[str, str] = {}
+    for text in texts:
+        name, sign, value = text.partition("=")
+        if not (name and sign and value):
+            raise InputError(f"{option} must be AGENT=VALUE, got {text!r}")
+        if name in pairs:
+            raise InputError(f"{option} names the agent {name!r} twice")
+        pairs[name] = value
+    return pairs
 
 
 def _columns(roles: Mapping[str, Any]) -> list[str]:

@@ -5,5 +5,6 @@ Read `reading` first: it calls all others in order. `columns` reads the columns 
 `steps` turn rows into joint steps as `rows` has them, `stages`, `parts` and `change_points` cut
 time into stages, and `building` makes the trace. `files` opens files, with `csv_files` and
 `minari_files`; `exported` restores what `malfl export` wrote; `arrays` is the way of
-`LearningTrace.from_transitions`, `memory` of games whose states are the actions before. Nothing in this package is public.
+`LearningTrace.from_transitions`, `memory` of games whose states are the actions before. Nothing in
+this package is public.
 """

@@ -196,7 +196,7 @@ def _read(frame: Any, layout: Layout, sizes: Sizes) -> _Read:
         states,
         tuple(actions.values()),
         _terminated(table, steps),
-        (*_told_of_table(table), *notes, *_told_of_steps(steps)),
+        (*_told_of_table(table), *_told_of_memory(sizes), *notes, *_told_of_steps(steps)),
     )
 
 
@@ -259,6 +259,12 @@ def _told_of_table(table: Table) -> list[str]:
                 f"{column.values[column.codes[row]]}): all its values are labels"
             )
     return notes
+
+
+def _told_of_memory(sizes: Sizes) -> list[str]:
+    if not sizes.memory:
+        return []
+    return [f"joint actions that are part of the state, of steps before: {sizes.memory}"]
 
 
 def _told_of_steps(steps: Steps) -> list[str]:

@@ -102,6 +102,8 @@ def test_the_names_of_a_game(capsys):
         (["one.csv", "--output", "t.npz", "--stages", "0"], "n_stages must be a whole number >="),
         (["log.csv", "--output", "t.npz", "--stages", "2"], "log.csv: row 22 (episode 0, step 0)"),
         (["one.csv", "--output", "t.npz", "--actions", "x"], "--actions must be AGENT=VALUE, got"),
+        (["one.csv", "--output", "t.npz", "--actions", "x=a", "x=b"], "the agent 'x' twice"),
+        (["one.csv", "--output", "log.csv/t.npz", "--stages", "2"], "log.csv is a file"),
         (["one.csv", "--output", "t.npz", "--n-actions", "x"], "--n-actions must be AGENT=VALU"),
         (["one.csv", "--output", "t.npz", "--n-actions", "x=y"], "--n-actions must be AGENT=N o"),
         (
