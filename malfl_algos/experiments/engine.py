@@ -173,6 +173,7 @@ def _run_units(folder: RunFolder, *, pool: Pool, log: Log) -> None:
         if not folder.is_done(unit, transitions=transitions)
     ]
     run_jobs("learning", learners, run_unit, folder.add, pool=pool, log=log)
+    folder.save()
     failed = {outcome.job.learner_folder for outcome in folder.failures}
     observers = [
         unit
@@ -182,6 +183,7 @@ def _run_units(folder: RunFolder, *, pool: Pool, log: Log) -> None:
     # units of one observer take about equally long, so the workers end at about the same time
     observers.sort(key=lambda unit: folder.config.observers.index(unit.plugin))
     run_jobs("recovering", observers, run_unit, folder.add, pool=pool, log=log)
+    folder.save()
     if folder.failures:
         raise RunFailed(
             "\n".join(fault for outcome in folder.failures for fault in outcome.faults),
@@ -206,7 +208,7 @@ def _tables(folder: RunFolder, *, log: Log) -> dict[str, Any]:
 
 def _figures(folder: RunFolder, draw: Callable[..., list[Path]], *, log: Log) -> None:
     """Draw the figures that are missing, damaged or out of date."""
-    known = {path for path in folder.files if path.startswith("figures/")}
+    known = folder.known("figures/")
     sound = folder.sound("figures/") if folder.is_current("figures") else set()
     if folder.is_complete("figures") and known == sound:
         return

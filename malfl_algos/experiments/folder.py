@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -22,6 +22,7 @@ from malfl_algos.experiments.records import (
     DamagedRecord,
     holds_nothing,
     read_record,
+    record_unit,
     stale_run,
     stored_config,
     versions,
@@ -89,6 +90,8 @@ class RunFolder:
     failures: list[Outcome] = field(default_factory=list)
     plugins: Sequence[tuple[PluginConfig, Plugin]] = ()
     recorded: Mapping[str, Any] = field(default_factory=dict)
+    _record: str = field(default="", init=False)
+    _places: dict[str, set[str]] = field(default_factory=dict, init=False)
 
     def begin(self, plugins: Sequence[tuple[PluginConfig, Plugin]]) -> list[str]:
         """Make the folder, remove the earlier run if there is one, and write `run.json` and
@@ -139,16 +142,27 @@ class RunFolder:
 
     def whole(self, prefix: str) -> set[str]:
         """The recorded files whose path starts with the prefix; empty if any has changed."""
-        known = {path for path in self.files if path.startswith(prefix)}
+        known = self.known(prefix)
         return known if known == self.sound(prefix) else set()
 
     def sound(self, prefix: str) -> set[str]:
         """The recorded files whose path starts with the prefix and that are unchanged."""
         return {
             path
-            for path, checksum in self.files.items()
-            if path.startswith(prefix) and sound_checksum(self.root / path) == checksum
+            for path in self.known(prefix)
+            if sound_checksum(self.root / path) == self.files[path]
         }
+
+    def known(self, place: str) -> set[str]:
+        """The recorded files in the folder of a unit or of the figures, or of one name.
+
+        Args:
+            place: `<name of the unit>/`, `figures/`, or the name of a file.
+        """
+        if not self._places:
+            for path in self.files:
+                self._places.setdefault(_place(path), set()).add(path)
+        return self._places.get(place, set())
 
     def add(self, outcome: Outcome) -> None:
         """Move the files of a unit to their place, and record them."""
@@ -160,11 +174,12 @@ class RunFolder:
                 self.parts[unit.name] = {"state": "failed", "fault": outcome.faults[0]}
         else:
             prefix = f"{unit.name}/"
-            known = {p[len(prefix) :] for p in self.files if p.startswith(prefix)} | _OWN
-            keep_others(unit.folder, partial_folder(unit.folder), known)
+            before = self.known(prefix)
+            keep_others(
+                unit.folder, partial_folder(unit.folder), {p[len(prefix) :] for p in before} | _OWN
+            )
             replace_folder(partial_folder(unit.folder), unit.folder)
-            self.files = {p: c for p, c in self.files.items() if not p.startswith(prefix)}
-            self.files |= {f"{prefix}{path}": c for path, c in outcome.checksums.items()}
+            self._set_files(before, {f"{prefix}{path}": c for path, c in outcome.checksums.items()})
             self.parts[unit.name] = {
                 "state": "done",
                 "checksum": value_hash(outcome.checksums),
@@ -172,7 +187,14 @@ class RunFolder:
                 "trace": outcome.trace,
                 "plugin": maker(unit, self.plugins),
             }
-        self.save()
+        record_unit(
+            self.root,
+            self._record,
+            unit.name,
+            part=self.parts[unit.name],
+            files={path: self.files[path] for path in self.known(f"{unit.name}/")},
+            wall_seconds=self.wall_seconds,
+        )
 
     def add_files(self, paths: Sequence[Path]) -> None:
         """Record files that belong to no unit."""
@@ -196,8 +218,7 @@ class RunFolder:
 
     def begin_part(self, part: Part) -> None:
         """Forget the former tables or figures, which were made from other units."""
-        names = {*TABLES} if part == "tables" else {p for p in self.files if p[:8] == "figures/"}
-        self.files = {p: c for p, c in self.files.items() if p not in names}
+        self._set_files({*TABLES} if part == "tables" else self.known("figures/"), {})
         self._make(part, "begun", ())
 
     def add_figure(self, path: Path) -> None:
@@ -245,11 +266,21 @@ class RunFolder:
             | {part: {"state": "missing"} for part in get_args(Part) if part not in current},
             "files": dict(sorted(self.files.items())),
         }
-        write_record(self.root, content)
+        self._record = write_record(self.root, content)
 
     def _note(self, paths: Sequence[Path]) -> None:
-        for path in paths:
-            self.files[path.relative_to(self.root).as_posix()] = file_checksum(path)
+        named = {path.relative_to(self.root).as_posix(): path for path in paths}
+        self._set_files((), {name: file_checksum(path) for name, path in named.items()})
+
+    def _set_files(self, gone: Collection[str], new: Mapping[str, str]) -> None:
+        """Forget files and record others."""
+        for name in [*gone]:
+            self.known(_place(name)).discard(name)
+            self.files.pop(name, None)
+        for name, checksum in new.items():
+            self.known(_place(name))
+            self._places.setdefault(_place(name), set()).add(name)
+            self.files[name] = checksum
 
     def _clear(self, stale: ExperimentConfig) -> None:
         """Remove what an earlier run wrote and nothing else.
@@ -261,10 +292,11 @@ class RunFolder:
                 shutil.rmtree(unit.folder, ignore_errors=True)
                 _remove_if_empty(unit.folder.parent)
                 _remove_if_empty(unit.folder.parent.parent)
-        for path in (*TABLES, *(path for path in self.files if path.startswith("figures/"))):
+        for path in (*TABLES, *self.known("figures/")):
             (self.root / path).unlink(missing_ok=True)
         _remove_if_empty(self.root / "figures")
         self.files, self.parts = {}, {}
+        self._places.clear()
 
 
 def open_run(root: Path, asked: ExperimentConfig, *, overwrite: bool) -> RunFolder:
@@ -336,6 +368,12 @@ def run_units(
         for seed in config.seeds:
             for plugin in plugins:
                 yield Unit(config, root, kind, family, seed, plugin)
+
+
+def _place(path: str) -> str:
+    """The place of a file as in `RunFolder.known`: `a/b/c/` of a unit, `figures/`, or its name."""
+    parts = path.split("/")
+    return "/".join([*parts[: 3 if len(parts) > 3 else 1], ""]) if len(parts) > 1 else path
 
 
 def _remove_if_empty(folder: Path) -> None:

@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 import platform
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from malfl_algos.experiments.config import ExperimentConfig, from_mapping, load_config
+from malfl_algos.experiments.journal import add_line, lines, remove_journal
 from malfl_algos.storage.durable import is_of_system, value_hash, write_bytes
 from malfl_algos.storage.lock import LOCK_NAME
 from malfl_env.errors import InputError
@@ -26,6 +27,7 @@ __all__ = [
     "holds_nothing",
     "read_checked",
     "read_record",
+    "record_unit",
     "stale_run",
     "stored_config",
     "versions",
@@ -86,22 +88,68 @@ def read_checked(path: Path, kind: tuple[str, int]) -> dict[str, Any]:
     return content
 
 
-def write_record(root: Path, content: Mapping[str, Any]) -> None:
-    """Write `run.json`."""
+def write_record(root: Path, content: Mapping[str, Any]) -> str:
+    """Write `run.json`, which makes its journal obsolete; returns its checksum."""
     write_checked(root / RECORD_NAME, _RUN, content)
+    remove_journal(root)
+    return value_hash({"format": _RUN[0], "version": _RUN[1], **content})
+
+
+def record_unit(
+    root: Path,
+    record: str,
+    name: str,
+    *,
+    part: Mapping[str, Any],
+    files: Mapping[str, str],
+    wall_seconds: Mapping[str, float],
+) -> None:
+    """Record a unit beside `run.json`, which is not written again.
+
+    Args:
+        root: the run folder.
+        record: the checksum of `run.json`, from `write_record`.
+        name: of the unit.
+        part: its entry in `parts`.
+        files: all its files, by their path in the run folder, with their checksums.
+        wall_seconds: of the whole run.
+    """
+    add_line(
+        root, record, {"unit": name, "part": part, "files": files, "wall_seconds": wall_seconds}
+    )
 
 
 def read_record(root: Path) -> dict[str, Any]:
-    """The content of `run.json`, its parts checked.
+    """The content of `run.json` and of its journal, its parts checked.
 
     Raises:
         DamagedRecord: naming the file and what is wrong.
     """
     path = root / RECORD_NAME
     try:
-        return _check_parts(read_checked(path, _RUN))
+        content = _check_parts(read_checked(path, _RUN))
+        further = list(lines(root, value_hash(content)))
+        return _check_parts(_with_lines(content, further)) if further else content
     except DamagedRecord as fault:
         raise DamagedRecord(f"{path}: not readable as the record of a run: {fault}") from fault
+
+
+def _with_lines(content: dict[str, Any], further: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The record with the lines of its journal; a later line of a unit replaces an earlier one."""
+    units = {line["unit"]: line for line in further}
+    files = {
+        name: checksum
+        for name, checksum in content["files"].items()
+        if "/".join(name.split("/")[:3]) not in units
+    }
+    for line in units.values():
+        files |= line["files"]
+    return {
+        **content,
+        "parts": content["parts"] | {name: line["part"] for name, line in units.items()},
+        "files": files,
+        "wall_seconds": further[-1]["wall_seconds"],
+    }
 
 
 def holds_nothing(root: Path) -> bool:

@@ -171,7 +171,7 @@ def _check_units(folder: RunFolder, damaged: Mapping[str, str], *, at_work: bool
     units = [*folder.units("learner"), *folder.units("observer")]
     for unit in units:
         part = folder.parts.get(unit.name, {})
-        own = {p: c for p, c in folder.files.items() if p.startswith(f"{unit.name}/")}
+        own = {path: folder.files[path] for path in folder.known(f"{unit.name}/")}
         state = part.get("state", "missing")
         if state == "failed":
             yield f"{unit.name}: failed: {part.get('fault')}"

@@ -10,6 +10,8 @@ import pytest
 import yaml
 from nursery import FAKES, Nursery, content, stamps
 
+from malfl_algos.experiments.records import read_record
+
 N_KILLS = 32
 GAME = {"game": {"size": 2}, "iterations": 3, "reward_families": ["homogeneous"], "seeds": [0]}
 REAL = {
@@ -128,6 +130,6 @@ def _done(root: Path) -> dict[str, tuple[int, int]]:
     """The stamps of the files of units that are done, as the record says."""
     if not (root / "run.json").exists():
         return {}
-    parts = json.loads((root / "run.json").read_text())["parts"]
+    parts = read_record(root)["parts"]
     done = tuple(f"{name}/" for name, part in parts.items() if part["state"] == "done")
     return {name: stamp for name, stamp in stamps(root).items() if name.startswith(done)}

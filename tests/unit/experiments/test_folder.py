@@ -37,6 +37,7 @@ def finished(tmp_path: Path, config: ExperimentConfig) -> RunFolder:
     for kind in ("learner", "observer"):
         for unit in folder.units(kind):
             folder.add(run_unit(unit))
+    folder.save()
     return folder
 
 
