@@ -31,6 +31,8 @@ __all__ = ["GradientPosterior", "fit_gradient", "log_posterior"]
 
 FloatArray = NDArray[np.float64]
 
+LARGEST = 100.0
+"""Largest log weight or log variance that is inferred; far larger ones overflow."""
 TOLERANCE, MEMORY = 1e-6, 20
 
 
@@ -175,7 +177,7 @@ def _infer(
         value -= len(side) * np.log(2 * np.pi) / 2
     precision = (precision + precision.T) / 2
     upper, fault = dpotrf(precision, lower=1)
-    if fault:
+    if fault or not np.isfinite(moment).all():
         return None
     mean = scipy.linalg.cho_solve((upper, True), moment)
     value += moment @ mean / 2 - np.log(np.diag(upper)).sum()
@@ -208,11 +210,13 @@ def log_posterior(
     """Log marginal likelihood plus log prior of the settings, and its gradient.
 
     Returns:
-        The value, -1e100 where a covariance is not positive definite in double precision, and the
-        gradient in the order of `GradientSettings.joined`.
+        The value, -1e100 where a covariance is not positive definite in double precision or a
+        setting is beyond `LARGEST`, and the gradient in the order of `GradientSettings.joined`.
     """
     number = np.repeat(orders, len(rows[0].change) // len(orders))
-    inferred = _infer(rows, number, prior, settings)
+    inferred = None
+    if np.abs(settings.joined()).max() < LARGEST:
+        inferred = _infer(rows, number, prior, settings)
     if inferred is None:
         return -1e100, np.zeros(settings.joined().size)
     by_order = np.eye(int(orders.max()) + 1)[number].T

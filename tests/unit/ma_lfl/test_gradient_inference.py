@@ -163,6 +163,16 @@ def test_evidence_is_the_density_of_all_rows_at_once(random_case):
     assert value == pytest.approx(whole.logpdf(change), rel=1e-9)
 
 
+def test_settings_that_overflow_are_the_worst(random_case):
+    """A search tries them in its first steps; it must turn back, not end."""
+    rows, orders, prior, settings = random_case
+    for weight in (200.0, 360.0, 800.0):
+        far = replace(settings, weights=np.full_like(settings.weights, weight))
+        value, slope = log_posterior(rows, orders, prior, far)
+        assert value < log_posterior(rows, orders, prior, settings)[0]
+        assert np.isfinite(slope).all()
+
+
 def test_search_rises_and_returns_the_mean_of_its_own_settings(random_case):
     rows, orders, prior, _ = random_case
     start, _ = log_posterior(rows, orders, prior, first_settings(3, orders, prior))
