@@ -15,7 +15,21 @@ __all__ = ["MISSING", "Column", "Frame", "of_labels", "of_numbers"]
 
 MISSING = -1
 """Code of a cell without a value."""
-_KINDS = {"i": "whole numbers", "f": "numbers", "b": "true or false", "M": "times", "O": "text"}
+_KINDS = {
+    "i": "whole numbers",
+    "f": "numbers",
+    "b": "true or false",
+    "M": "times",
+    "m": "durations",
+    "O": "text",
+}
+    "i": "whole numbers",
+    "f": "numbers",
+    "b": "true or false",
+    "M": "times",
+    "m": "durations",
+    "O": "text",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +72,7 @@ class Column:
 
     def labels(self) -> list[Any]:
         """The distinct values as plain Python values that JSON can hold."""
-        if self.values.dtype.kind == "M":
+        if self.values.dtype.kind in "Mm":
             return [str(value) for value in self.values]
         return list(self.values.tolist())
 
@@ -110,7 +124,7 @@ def of_numbers(
         InputError: for infinite numbers, and whole numbers beyond 64 bits.
     """
     if missing is None:
-        known = array.dtype.kind in "fM"
+        known = array.dtype.kind in "fMm"
         missing = np.isnan(array) if known else np.zeros(len(array), dtype=bool)
     present = array if not missing.any() else array[~missing]
     if array.dtype.kind == "f":

@@ -7,6 +7,8 @@ polars and pyarrow. None of these packages is imported, except pyarrow for a col
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from datetime import timezone
+from decimal import Decimal
 from difflib import get_close_matches
 from typing import Any
 
@@ -77,7 +79,11 @@ def read_columns(frame: Frame, name: str, what: str) -> list[Column]:
         raise InputError(
             f"{what}: {fault} {name!r}{hint} (columns: {', '.join(map(repr, frame.names[:30]))})"
         )
-    raw = frame.get(name)
+    try:
+        raw = frame.get(name)
+    except Exception as fault:  # of any type, for example for a table that is not computed yet
+        words = " ".join(str(fault).split())[:200]
+        raise InputError(f"column {name!r} cannot be read: {words}") from fault
     if frame.parse is not None:
         return [frame.parse(name, raw)]
     if type(raw).__module__.split(".")[0] == "pyarrow":
@@ -117,11 +123,13 @@ def _of_array(frame: Frame, name: str, array: NDArray[Any]) -> list[Column]:
             _of_array(frame, f"{name}[{index}]", array[:, index])[0]
             for index in range(array.shape[1])
         ]
-    if array.dtype.kind in "US":
+    if array.dtype.kind == "S":
+        array = np.char.decode(array, "utf-8", "replace")
+    if array.dtype.kind == "U":
         array = array.astype(object)
     if array.dtype == object:
         return [_of_objects(frame, name, array)]
-    if array.dtype.kind not in "biufM":
+    if array.dtype.kind not in "biufMm":
         raise InputError(
             f"column {name!r} must hold numbers, text, true and false, or times, got {array.dtype}"
         )
@@ -187,9 +195,9 @@ def _of_plain(
     filler = next((v for v, kind in zip(values, kinds, strict=True) if kind), 0)
     plain = [filler if gone else value for value, gone in zip(values, missing, strict=True)]
     if kinds and "M" in kinds:
-        array = np.array([np.datetime64(value, "us") for value in plain])
+        array = np.array([_time(value) for value in plain])
     else:
-        array = np.array(plain)
+        array = np.array([float(own) if isinstance(own, Decimal) else own for own in plain])
     if array.dtype == object:
         raise InputError(f"column {name!r}: {shown(plain[0])} is too large, at most 2**63 - 1")
     return of_numbers(name, array[codes], missing[codes], frame.row_name)
@@ -203,13 +211,20 @@ def _kind(value: Any) -> str:
         return "b"
     if isinstance(value, (int, np.integer)):
         return "i"
-    if isinstance(value, (float, np.floating)):
+    if isinstance(value, (float, np.floating, Decimal)):
         return "" if value != value else "f"
     if isinstance(value, str):
         return "O"
     if hasattr(value, "isoformat"):
         return "M"
     return "?"
+
+
+def _time(value: Any) -> np.datetime64:
+    """A date or a time, in UTC if it has a zone."""
+    if getattr(value, "tzinfo", None) is not None:
+        value = value.astimezone(timezone.utc).replace(tzinfo=None)
+    return np.datetime64(value, "us")
 
 
 def _hashable(value: Any) -> bool:
@@ -245,7 +260,7 @@ def _of_arrow(frame: Frame, name: str, raw: Any) -> list[Column]:
     array = chunked.to_numpy()
     if array.dtype.kind == "f":
         missing = missing | np.isnan(array)
-    if array.dtype.kind not in "biufM":
+    if array.dtype.kind not in "biufMm":
         return _of_array(frame, name, array)
     return [of_numbers(name, array, missing, frame.row_name)]
 

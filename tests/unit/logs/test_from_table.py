@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from datetime import date, datetime, timedelta, timezone
+from decimal import Decimal
 
 import numpy as np
 import pytest
@@ -411,3 +413,30 @@ def test_the_state_may_be_each_agents_own():
     np.testing.assert_array_equal(trace.stages[0].transitions.joint_actions, [[1, 0], [0, 1]])
     with pytest.raises(InputError, match="own_state is for logs with one row per agent and step"):
         of(WIDE, own_state=True)
+
+
+def test_dates_decimal_numbers_and_bytes():
+    berlin = timezone(timedelta(hours=2))
+    start = datetime(2026, 3, 1, tzinfo=berlin)
+    table = {
+        **WIDE,
+        "step": [start + timedelta(minutes=5 * step) for step in WIDE["step"]],
+        "a": [Decimal(own) for own in WIDE["a"]],
+        "b": np.array(WIDE["b"], dtype="S5"),
+    }
+    assert same(of(table), of(WIDE))
+    durations = np.array(WIDE["step"], dtype="timedelta64[s]") * 7
+    assert same(of({**WIDE, "step": durations}), of(WIDE))
+    dates = [date(2026, 1, 1 + own) for own in WIDE["episode"]]
+    assert same(of({**WIDE, "episode": dates}), of(WIDE))
+
+
+def test_a_column_that_cannot_be_read_is_named():
+    class Lazy:
+        columns = ("s", "episode", "step", "a", "b")
+
+        def __getitem__(self, name):
+            raise TypeError("collect it first")
+
+    with pytest.raises(InputError, match="column 'episode' cannot be read: collect it first"):
+        of(Lazy())
