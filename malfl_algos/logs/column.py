@@ -23,13 +23,6 @@ _KINDS = {
     "m": "durations",
     "O": "text",
 }
-    "i": "whole numbers",
-    "f": "numbers",
-    "b": "true or false",
-    "M": "times",
-    "m": "durations",
-    "O": "text",
-}
 
 
 @dataclass(frozen=True, eq=False)
