@@ -17,6 +17,7 @@ from malfl_algos.experiments.config import (
 )
 from malfl_algos.experiments.jobs import Outcome, Unit, has_transitions
 from malfl_algos.experiments.makers import maker
+from malfl_algos.experiments.named_games import game_checksum
 from malfl_algos.experiments.records import (
     RECORD_NAME,
     DamagedRecord,
@@ -249,6 +250,7 @@ class RunFolder:
             "earlier_versions": self.earlier_versions,
             "configuration": configuration,
             "configuration_hash": value_hash(configuration),
+            "game_checksum": _game_checksum(self.config),
             "seeds": list(self.config.seeds),
             "plugins": [
                 {"kind": plugin.kind, "label": wanted.label, **plugin.identity}
@@ -335,6 +337,11 @@ def open_run(root: Path, asked: ExperimentConfig, *, overwrite: bool) -> RunFold
         raise InputError(
             f"{root} holds another run: {fault}; choose another folder, or add --overwrite"
         ) from fault
+    if record.get("game_checksum") != _game_checksum(config):
+        raise InputError(
+            f"{root} holds another run: the game {config.game} has changed since; choose another "
+            "folder, or add --overwrite"
+        )
     earlier = list(record["earlier_versions"])
     if record["versions"] not in (versions(), *earlier):
         earlier.append(record["versions"])
@@ -342,6 +349,11 @@ def open_run(root: Path, asked: ExperimentConfig, *, overwrite: bool) -> RunFold
     recorded = {str(own.get("label")): own for own in record.get("plugins", [])}
     files, parts = dict(record["files"]), dict(record["parts"])
     return RunFolder(root, config, files, parts, seconds, earlier, recorded=recorded)
+
+
+def _game_checksum(config: ExperimentConfig) -> str | None:
+    """Of a game that only has a name in the configuration; None for a grid world."""
+    return game_checksum(config.game) if isinstance(config.game, str) else None
 
 
 def check_writable(folder: Path) -> None:

@@ -18,6 +18,7 @@ from malfl_algos.experiments.config import (
     to_mapping,
 )
 from malfl_algos.experiments.games import GameConfig, checked_mapping
+from malfl_algos.experiments.named_games import game_checksum
 from malfl_algos.experiments.scoring import OF_A_RUN
 from malfl_algos.plugins.loading import Kind, find_plugin, plugin_class
 from malfl_algos.plugins.options import check_keys, naming, option_hints, suggestion
@@ -228,7 +229,10 @@ def _runs_at(point: Mapping[str, Any], config: ExperimentConfig) -> Iterator[Swe
     for family, seed in product(config.reward_families, config.seeds):
         defined = {name: own for name, own in config.families.items() if name == family}
         alone = replace(config, reward_families=(family,), families=defined, seeds=(seed,))
-        yield SweepRun(point, alone, value_hash(to_mapping(alone))[:20])
+        content = to_mapping(alone)
+        if isinstance(alone.game, str):
+            content["game_checksum"] = game_checksum(alone.game)
+        yield SweepRun(point, alone, value_hash(content)[:20])
 
 
 def _mapping(value: Any, *, where: str) -> Mapping[str, Any]:

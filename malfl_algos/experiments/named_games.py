@@ -10,16 +10,26 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
+from hashlib import sha256
 from importlib import import_module
 from typing import Any
 
 import numpy as np
 
+from malfl_algos.storage.origins import game_hash
 from malfl_env import MarkovGame, markov_game
 from malfl_env.checks import shown
 from malfl_env.errors import InputError
 
-__all__ = ["NO_GAME", "OWN", "check_name", "named_game", "runs_code", "with_family"]
+__all__ = [
+    "NO_GAME",
+    "OWN",
+    "check_name",
+    "game_checksum",
+    "named_game",
+    "runs_code",
+    "with_family",
+]
 
 NO_GAME = "none"
 """The name that stands for unknown dynamics, which are estimated from the trace."""
@@ -73,6 +83,16 @@ def named_game(name: str) -> MarkovGame:
         return _made(name, os.getcwd())
     changed = os.stat(name).st_mtime_ns if os.path.exists(name) else 0
     return _read(os.path.abspath(name), name, changed)
+
+
+def game_checksum(name: str) -> str:
+    """A hash of the game's dynamics and rewards, which a name alone does not fix."""
+    game = named_game(name)
+    digest = sha256(game_hash(game).encode())
+    for table in (game.start_distribution, *(game.rewards or ())):
+        digest.update(f"{table.shape}".encode())
+        digest.update(np.ascontiguousarray(table).tobytes())
+    return digest.hexdigest()
 
 
 def with_family(game: MarkovGame, entries: Sequence[Any] | None, *, name: str) -> MarkovGame:

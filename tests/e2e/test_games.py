@@ -78,7 +78,7 @@ def test_wrong_games_take_one_line(learned, capsys, argv, message) -> None:
 
 
 @pytest.mark.slow
-def test_a_run_and_a_sweep_of_a_game(tmp_path, monkeypatch) -> None:
+def test_a_run_and_a_sweep_of_a_game(tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
     moves = [[[0, 1], [1, 0]], [[1, 0], [0, 1]]]
     MarkovGame.from_tables(moves, rewards=[[0.0, 1.0], [1.0, 0.0]], start=0).save("tiny.npz")
@@ -101,6 +101,11 @@ def test_a_run_and_a_sweep_of_a_game(tmp_path, monkeypatch) -> None:
     assert Path("run/figures/learning_own.png").exists()
     assert main(["verify", "run"]) == 0
     assert main([*command, "--game", "malfl_env.games:two_step"]) == 2
+    assert main([*command, "--game", "tiny.npz"]) == 0, "nothing is left to do"
+    MarkovGame.from_tables(moves, rewards=[[0.0, 2.0], [1.0, 0.0]], start=0).save("tiny.npz")
+    capsys.readouterr()
+    assert main([*command, "--game", "tiny.npz"]) == 2
+    assert "the game tiny.npz has changed since" in capsys.readouterr().err
     base = {"iterations": 3, "episodes": 20, "episode_length": 10, "observers": ["log-policy"]}
     grid = {"temperature": [1.0, 2.0], "seeds": [0]}
     Path("sweep.yaml").write_text(yaml.safe_dump({"base": base, "grid": grid}))
