@@ -7,9 +7,8 @@ game -> Learner.learn -> Stage, ... -> LearningTrace -> Observer.recover -> Reco
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, fields
-from types import MappingProxyType
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -17,10 +16,17 @@ from numpy.typing import NDArray
 from pettingzoo import ParallelEnv
 
 from malfl_algos.problem import Problem
+from malfl_algos.recovered import (
+    NOT_JUDGED as NOT_JUDGED,
+)
+from malfl_algos.recovered import (
+    Diagnostics,
+    RecoveredRewards,
+    RewardFunction,
+    Source,
+)
 from malfl_algos.trace import LearningTrace, NextStateCounts, Stage, Transitions
 from malfl_algos.verdict import Verdict
-from malfl_env.arguments import typed
-from malfl_env.errors import InputError
 from malfl_env.markov_game import MarkovGame
 
 __all__ = [
@@ -34,6 +40,7 @@ __all__ = [
     "Problem",
     "RecoveredRewards",
     "RewardFunction",
+    "Source",
     "Stage",
     "StageTruth",
     "Transitions",
@@ -44,14 +51,6 @@ API_VERSION = (2, 0)
 """(major, minor). A plugin states the version that it is written for; only our major is allowed."""
 
 FloatArray = NDArray[np.float64]
-NOT_JUDGED = Verdict(
-    "doubt",
-    ("no verdict was made: every number that it stands on is missing",),
-    {},
-    ("call malfl_algos.judge(result, trace, game=..., discount=..., temperature=...)",),
-)
-RewardFunction = Callable[[Any, Any], Any]
-"""Observations and joint actions of some steps -> reward of each step, `(n_steps,)`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,137 +83,6 @@ class LearnedStage:
     def joint_policy(self) -> Mapping[str, FloatArray]:
         """Shorthand of `truth.policies`."""
         return self.truth.policies
-
-
-@dataclass(frozen=True, eq=False)
-class Diagnostics(Mapping[str, Any]):
-    """Diagnostics of one agent's recovered reward; also a read-only mapping of its entries.
-
-    Args:
-        identification: in words, what the data determine of the reward and what they do not.
-        rank: number of directions of the reward that the data determine.
-        n_unidentified: number of unidentified directions.
-        n_unknowns: number of unknown values or weights of the reward.
-        reward_model: what the reward depends on.
-        learner_model: the assumed learning rule of the agents.
-        noise_variance, prior_variance, log_evidence: of the fit.
-        step_size: of the assumed learning rule, given or chosen by evidence.
-        bounds_hit: names of settings whose best value is at the end of their range.
-        n_stages: number of stages used.
-        further: other entries, by name; all must be JSON.
-    """
-
-    identification: str | None = None
-    rank: int | None = None
-    n_unidentified: int | None = None
-    n_unknowns: int | None = None
-    reward_model: str | None = None
-    learner_model: str | None = None
-    noise_variance: float | None = None
-    prior_variance: float | None = None
-    log_evidence: float | None = None
-    step_size: float | None = None
-    bounds_hit: list[str] | None = None
-    n_stages: int | None = None
-    further: Mapping[str, Any] = field(default_factory=dict)
-
-    @classmethod
-    @typed
-    def of(cls, content: Mapping[str, Any]) -> Diagnostics:
-        """Diagnostics from one mapping; entries that are not fields go to `further`."""
-        if isinstance(content, cls):
-            return content
-        own = {name: content[name] for name in _named() if name in content}
-        further = {name: entry for name, entry in content.items() if name not in own}
-        return cls(**own, further=MappingProxyType(further))
-
-    def __getitem__(self, name: str) -> Any:
-        return getattr(self, name) if name in _named() else self.further[name]
-
-    def __iter__(self) -> Iterator[str]:
-        yield from _named()
-        yield from self.further
-
-    def __len__(self) -> int:
-        return len(_named()) + len(self.further)
-
-    def __reduce__(self) -> Any:
-        return (
-            type(self).of,
-            (dict(self),),
-        )  # a read-only view cannot be pickled
-
-
-def _named() -> tuple[str, ...]:
-    return tuple(part.name for part in fields(Diagnostics) if part.name != "further")
-
-
-@dataclass(frozen=True, eq=False)
-class RecoveredRewards:
-    """The result of an observer.
-
-    Args:
-        rewards: tables, per agent id, `(n_states,)` or `(n_states, *n_actions)`.
-        diagnostics: per agent id, `Diagnostics` or a mapping that becomes one.
-        estimated_policies: per agent id, `(n_stages, n_states, n_actions)`, if the method estimates
-            policies.
-        targets: per agent id, `(n_stages - 1, n_states, n_actions)`, equation (11) of the paper, if
-            the method has them.
-        potentials: per agent id, `(n_stages - 1, n_states)`, the g_h of equation (12), if the
-            method has them.
-        sd: per agent id, posterior standard deviations, in the shape of the reward.
-        covariance: per agent id, posterior covariance, `(n_values, n_values)`, of the flattened
-            reward.
-        functions: per agent id, the reward as a function of observations and joint actions, for
-            non-enumerable games; tables may be given as well.
-        verdict: whether to believe the rewards. Observers leave it out; `malfl` and
-            `malfl_algos.judge` make it.
-    """
-
-    rewards: Mapping[str, FloatArray] = field(default_factory=dict)
-    diagnostics: Mapping[str, Any] = field(default_factory=dict)
-    estimated_policies: Mapping[str, FloatArray] | None = None
-    targets: Mapping[str, FloatArray] | None = None
-    potentials: Mapping[str, FloatArray] | None = None
-    sd: Mapping[str, FloatArray] | None = None
-    covariance: Mapping[str, FloatArray] | None = None
-    functions: Mapping[str, RewardFunction] | None = None
-    verdict: Verdict = NOT_JUDGED
-
-    def __post_init__(self) -> None:
-        if isinstance(self.diagnostics, Mapping):
-            made = {
-                agent: Diagnostics.of(own) if isinstance(own, Mapping) else own
-                for agent, own in self.diagnostics.items()
-            }
-            object.__setattr__(self, "diagnostics", made)
-
-    @property
-    def agents(self) -> tuple[str, ...]:
-        """The agents whose rewards were recovered, as tables or as functions."""
-        return tuple(dict.fromkeys([*self.rewards, *(self.functions or {})]))
-
-    @typed
-    def reward(
-        self, agent: str, observations: NDArray[Any], actions: NDArray[np.integer]
-    ) -> FloatArray:
-        """Reward of one agent at every step, `(n_steps,)`, by its reward function.
-
-        Args:
-            agent: id of the agent.
-            observations: observations of the agent, `(n_steps, ...)`.
-            actions: joint actions, int `(n_steps, n_agents)`.
-
-        Raises:
-            InputError: for an agent whose reward was not recovered as a function.
-        """
-        if agent not in (self.functions or {}):
-            raise InputError(
-                f"the reward of agent {agent!r} was not recovered as a function; functions: "
-                f"{', '.join(map(str, self.functions or {})) or 'none'}"
-            )
-        assert self.functions is not None
-        return np.asarray(self.functions[agent](observations, actions), dtype=np.float64)
 
 
 @runtime_checkable

@@ -26,6 +26,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     (
         "malfl_algos.trace",
         "malfl_algos.problem",
+        "malfl_algos.recovered",
         "malfl_algos.contract",
         "malfl_algos.ground_truth",
         "malfl_algos",
@@ -46,6 +47,10 @@ EXCEPTIONS: dict[tuple[str, str], str] = {
     ("malfl_algos.ground_truth", "malfl_algos.storage.arrays"): "GroundTruth.save and load, lazily",
     ("malfl_env.markov_game", "malfl_env.game_files"): "MarkovGame.save and load, lazily",
     ("malfl_env.markov_game", "malfl_env.game_tables"): "MarkovGame.from_tables, lazily",
+    ("malfl_algos.recovered", "malfl_algos.report.result_text"): "RecoveredRewards.summary, lazily",
+    ("malfl_algos.recovered", "malfl_algos.report.pages"): "its HTML in notebooks, lazily",
+    ("malfl_algos.recovered", "malfl_algos.report.frames"): "its tables, lazily",
+    ("malfl_algos.recovered", "malfl_algos.report.result_figures"): "RecoveredRewards.plot, lazily",
     ("malfl_algos", "malfl_algos.storage.trace_folders"): "malfl_algos.TraceWriter, lazily",
     ("malfl_algos", "malfl_algos.observers.judging"): "malfl_algos.judge, lazily",
 }

@@ -121,6 +121,9 @@ def _of_agents(result: RecoveredRewards, agents: tuple[str, ...]) -> RecoveredRe
             own = {agent: whole.agents[agent] for agent in agents if agent in whole.agents}
             parts[part.name] = joined(own) if own else whole
             continue
+        if part.name == "source":
+            parts[part.name] = whole
+            continue
         kept = {agent: whole[agent] for agent in agents if agent in whole} if whole else whole
         parts[part.name] = kept
     return RecoveredRewards(**parts)
@@ -135,6 +138,9 @@ def _joined(by_observing: Recovered) -> RecoveredRewards:
         if part.name == "verdict":
             known = {agent: found for one in own for agent, found in one.agents.items()}
             parts[part.name] = joined(known) if known else own[0]
+            continue
+        if part.name == "source":
+            parts[part.name] = None if own[0] is None else replace(own[0], known_policies=())
             continue
         given = [mapping for mapping in own if mapping is not None]
         parts[part.name] = (

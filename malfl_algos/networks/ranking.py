@@ -56,7 +56,7 @@ class RankedReward:
         return np.concatenate(found)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class RankedRewards(RecoveredRewards):
     """Every agent's reward as a function of its observations, with its own file format.
 

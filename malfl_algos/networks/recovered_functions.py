@@ -139,7 +139,7 @@ class AgentFunctions:
         return mean.reshape(shape), sd.reshape(shape)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class RecoveredFunctions(RecoveredRewards):
     """Every agent's reward as a function of networks, with its own file format.
 

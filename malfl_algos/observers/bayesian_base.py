@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from malfl_algos.contract import API_VERSION, Problem, RecoveredRewards
+from malfl_algos.contract import API_VERSION, Problem, RecoveredRewards, Source
 from malfl_algos.ma_lfl.alternation import AgentFit, alternate, unexplained
 from malfl_algos.ma_lfl.carried_rules import choice_of, follows_q
 from malfl_algos.ma_lfl.cut_stages import of_stages
@@ -298,9 +298,10 @@ class BayesianObserver(ABC):
             "states_without_dynamics": int((~covered).sum()),
             **further,
         }
-        return recovered_rewards(
+        found = recovered_rewards(
             trace, final, base, maps, chosen, temperature=unit, covariance=self.covariance
         )
+        return replace(found, source=Source.of(problem, self))
 
     def _with_dynamics(
         self,

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from malfl_algos.contract import API_VERSION, Problem, RecoveredRewards
+from malfl_algos.contract import API_VERSION, Problem, RecoveredRewards, Source
 from malfl_algos.ma_lfl.reward_models import in_joint_order
 from malfl_algos.observers.reading import check_pseudo_count, last_stage, without_data
 from malfl_algos.trace import LearningTrace
@@ -71,7 +71,9 @@ class LogPolicy:
             own = log_policy_reward(policy, informed, temperature=temperature)
             rewards[agent] = in_joint_order(own, "own_action", index, trace.n_actions)
             diagnostics[agent] = _diagnose(policy, informed)
-        return RecoveredRewards(rewards=rewards, diagnostics=diagnostics)
+        return RecoveredRewards(
+            rewards=rewards, diagnostics=diagnostics, source=Source.of(problem, self)
+        )
 
 
 def log_policy_reward(

@@ -26,7 +26,7 @@ from malfl_algos.baselines.gradient_learner import (
     fit_weights,
     softmax_parameters,
 )
-from malfl_algos.contract import API_VERSION, Problem, RecoveredRewards
+from malfl_algos.contract import API_VERSION, Problem, RecoveredRewards, Source
 from malfl_algos.ma_lfl.adam import cloned_policies
 from malfl_algos.ma_lfl.policy_estimation import smoothed_policy
 from malfl_algos.ma_lfl.reward_models import feature_maps
@@ -160,6 +160,7 @@ class Logel:
             estimated_policies={
                 agent: np.exp(log) for agent, log in zip(trace.agents, log_policies, strict=True)
             },
+            source=Source.of(problem, self),
         )
 
     def history(
@@ -222,6 +223,7 @@ class Logel:
             estimated_policies=parts["policies"],
             sd=parts["sd"],
             covariance=parts["covariance"] or None,
+            source=Source.of(problem, self),
         )
 
     def _features(self, trace: LearningTrace) -> tuple[FloatArray, list[FloatArray]]:

@@ -18,7 +18,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from malfl_algos.contract import API_VERSION, Problem, RecoveredRewards
+from malfl_algos.contract import API_VERSION, Problem, RecoveredRewards, Source
 from malfl_algos.ma_lfl.reward_models import identification
 from malfl_algos.observers.reading import check_pseudo_count, dynamics_of, last_stage, without_data
 from malfl_algos.soft import averaged_transition
@@ -90,7 +90,9 @@ class MaxEntIrl:
             )
             rewards[agent] = temperature * fit.reward
             diagnostics[agent] = self._diagnose(fit, transition, weights, informed, discount)
-        return RecoveredRewards(rewards=rewards, diagnostics=diagnostics)
+        return RecoveredRewards(
+            rewards=rewards, diagnostics=diagnostics, source=Source.of(problem, self)
+        )
 
     def _diagnose(
         self,

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from malfl_algos.contract import API_VERSION, Diagnostics, Problem, RecoveredRewards
+from malfl_algos.contract import API_VERSION, Diagnostics, Problem, RecoveredRewards, Source
 from malfl_algos.networks.checkpoints import Checkpoints
 from malfl_algos.networks.encoding import input_features
 from malfl_algos.networks.fitting import fit_agent
@@ -84,7 +84,8 @@ class MaLflNetwork(FitOptions):
         unit = 1.0 if problem.temperature is None else problem.temperature
         scale = {"discount": problem.given("discount"), "temperature": unit}
         if not trace.is_tabular or (game is None and trace.spaces is not None):
-            return self._fitted(trace, problem.known, **scale)
+            found = self._fitted(trace, problem.known, **scale)
+            return replace(found, source=Source.of(problem, self))
         found = self._fitted(trace.with_observations(game), problem.known, **scale)
         states = np.arange(trace.n_states)
         seen = states if game is None else game.observation(states)
@@ -97,6 +98,7 @@ class MaLflNetwork(FitOptions):
             diagnostics=dict(found.diagnostics),
             estimated_policies=policies,
             sd={a: sd for a, sd in sds.items() if np.all(np.isfinite(sd))} or None,
+            source=Source.of(problem, self),
         )
 
     def _fitted(

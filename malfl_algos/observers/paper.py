@@ -18,7 +18,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from malfl_algos.contract import API_VERSION, Problem, RecoveredRewards
+from malfl_algos.contract import API_VERSION, Problem, RecoveredRewards, Source
 from malfl_algos.ma_lfl.adam import adam_policy, adam_regression, published_design
 from malfl_algos.ma_lfl.policy_estimation import entropy_regularised_policy
 from malfl_algos.ma_lfl.recovery import Improvements, improvements_of
@@ -126,6 +126,7 @@ class MaLfl:
             estimated_policies=dict(zip(trace.agents, policies, strict=True)),
             targets=targets,
             potentials={agent: fit.potentials for agent, fit in fits.items()},
+            source=Source.of(problem, self),
         )
 
     def _dynamics(self, problem: Problem) -> tuple[MarkovGame, NDArray[np.bool_]]:

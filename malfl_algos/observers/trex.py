@@ -12,7 +12,7 @@ and for observations `malfl_algos.networks.ranking`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from typing import Any, ClassVar, Literal
 
@@ -26,7 +26,7 @@ from malfl_algos.baselines.ranking import (
     pairs_of_counts,
     pairs_of_steps,
 )
-from malfl_algos.contract import API_VERSION, Problem, RecoveredRewards
+from malfl_algos.contract import API_VERSION, Problem, RecoveredRewards, Source
 from malfl_algos.ma_lfl.reward_models import feature_maps, in_joint_order
 from malfl_algos.observers.reading import stage_arrays
 from malfl_algos.trace import LearningTrace
@@ -100,14 +100,16 @@ class Trex:
             InputError: also for a stage without data, and for features with observations.
             ArithmeticError: if the fit does not converge.
         """
-        Problem(trace, game, discount, temperature, known_policies).require_stages()
+        problem = Problem(trace, game, discount, temperature, known_policies)
+        problem.require_stages()
         for number, stage in enumerate(trace.stages):
             if stage.n_steps == 0:
                 raise InputError(
                     f"stage {number} holds no data and cannot be ranked: remove it from the trace"
                 )
         with one_blas_thread():
-            return self._tables(trace) if trace.is_tabular else self._functions(trace)
+            found = self._tables(trace) if trace.is_tabular else self._functions(trace)
+        return replace(found, source=Source.of(problem, self))
 
     def _tables(self, trace: LearningTrace) -> RecoveredRewards:
         if self.features is not None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from traceback import walk_tb
 from typing import Any
 
@@ -20,6 +21,7 @@ from malfl_algos.contract import (
     Observer,
     Problem,
     RecoveredRewards,
+    Source,
     Stage,
     StageTruth,
 )
@@ -135,7 +137,7 @@ def recovered_rewards(
     except Breach as breach:
         raise PluginFault(f"{by}: {breach}") from breach
     assert isinstance(result, RecoveredRewards)
-    return result
+    return result if result.source else replace(result, source=Source.of(problem, observer))
 
 
 @contextmanager
@@ -259,6 +261,8 @@ def check_result(result: Any, trace: LearningTrace, wanted: Sequence[str]) -> No
     """
     if not isinstance(result, RecoveredRewards):
         raise Breach("not a RecoveredRewards", f"recover returned {_shown(result)}")
+    if not (result.source is None or type(result.source) is Source):
+        raise Breach("not a Source", f"source is {_shown(result.source)}")
     _check_agents("rewards", result.rewards, trace)
     _check_functions(result, trace)
     missing = [agent for agent in wanted if agent not in result.agents]

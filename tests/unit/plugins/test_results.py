@@ -161,9 +161,12 @@ REWARDS = {agent: np.zeros(3) for agent in TRACE.agents}
         (RecoveredRewards({"agent_0": np.zeros(3)}), "no reward for agent_1"),
         (RecoveredRewards(REWARDS, {"agent_0": 3}), r"diagnostics\['agent_0'\] is 3"),
         (RecoveredRewards(REWARDS, {"agent_7": {}}), "diagnostics has .*agent_7"),
+        (RecoveredRewards(REWARDS, source="a trace"), "not a Source: source is 'a trace'"),
     ],
 )
 def test_results_that_break_the_contract(outcome, words):
-    assert recover(RecoveredRewards(REWARDS)).rewards is REWARDS
+    recovered = recover(RecoveredRewards(REWARDS))
+    assert recovered.rewards is REWARDS
+    assert recovered.source.agents == TRACE.agents
     with pytest.raises(PluginFault, match=f"observer 'tried' of .*{words}"):
         recover(outcome)

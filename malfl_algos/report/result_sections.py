@@ -1,0 +1,314 @@
+"""What the summary of a recovered result says, section by section, without any layout.
+
+`result_text.py` writes the sections as text, and `pages.py` as HTML.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from malfl_algos.recovered import RecoveredRewards, Source
+from malfl_algos.report.values import Values, cut_to, values_of
+
+__all__ = ["Section", "Table", "number", "sections_of"]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of a section.
+
+    Args:
+        columns: titles.
+        rows: cells as text.
+        text_columns: number of columns, from the left, that hold text; the others hold numbers.
+        note: what the table shows, or leaves out.
+    """
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    text_columns: int = 1
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Section:
+    """A titled part of a summary: facts with names, then tables, then sentences."""
+
+    title: str
+    facts: Sequence[tuple[str, str]] = ()
+    tables: Sequence[Table] = ()
+    sentences: Sequence[str] = ()
+
+
+def sections_of(result: RecoveredRewards, *, most: int = 12) -> list[Section]:
+    """The sections of a summary, in order.
+
+    Args:
+        result: the result.
+        most: number of values shown of each agent.
+    """
+    found = [_data(result.source), _model(result), _checks(result)]
+    found += [_estimate(result, agent, most) for agent in result.agents]
+    found += [_verdict(result), _limitations(result)]
+    return [section for section in found if section.facts or section.tables or section.sentences]
+
+
+def number(value: Any) -> str:
+    """A number with three significant digits; other values as they are."""
+    if value is None:
+        return "-"
+    if isinstance(value, (bool, np.bool_)):
+        return "yes" if value else "no"
+    if isinstance(value, (int, np.integer)):
+        return str(int(value))
+    if isinstance(value, (float, np.floating)):
+        return f"{float(value):.3g}"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(number, value)) or "none"
+    return str(value)
+
+
+def _data(source: Source | None) -> Section:
+    if source is None:
+        return Section("Data", sentences=["not known: the result does not say what it is from"])
+    facts = []
+    for index, agent in enumerate(source.agents):
+        size = source.n_actions[index]
+        facts.append((f"agent {agent}", _actions(source, index, size)))
+    steps = source.steps
+    total, shown = sum(steps), ", ".join(map(str, steps[:8]))
+    facts.append(("stages", f"{len(steps)}, of {shown}{', ...' * (len(steps) > 8)} steps"))
+    facts.append(("steps", str(total)))
+    if source.visits is None:
+        facts.append(("joint states", "not enumerable; every step has observations"))
+    else:
+        n_states, n_seen = len(source.visits), int((source.visits > 0).sum())
+        facts.append(("joint states", f"{n_states}, of which {n_seen} were visited"))
+    facts += [("how it was made", note) for note in source.notes]
+    return Section("Data", facts)
+
+
+def _actions(source: Source, index: int, size: int) -> str:
+    noun = "action" if size == 1 else "actions"
+    if source.actions is None:
+        return f"{size} {noun}"
+    names = ", ".join(source.action_name(index, action) for action in range(min(size, 8)))
+    return f"{size} {noun}: {names}{', ...' * (size > 8)}"
+
+
+def _model(result: RecoveredRewards) -> Section:
+    facts: list[tuple[str, str]] = []
+    source = result.source
+    if source is not None:
+        facts.append(("observer", source.observer or "not known"))
+        if source.visits is not None:
+            given = "given" if source.game_given else "estimated from the trace"
+            facts.append(("dynamics", given))
+        if source.known_policies:
+            facts.append(("known policies", ", ".join(map(str, source.known_policies))))
+    facts += _shared(
+        result, "reward depends on", lambda own: _REWARDS.get(own, own), "reward_model"
+    )
+    facts += _shared(result, "learning rule", _rule, "rule", "learner_model")
+    facts += _shared(result, "rules left open", _weights, "rule_weights")
+    facts += _shared(result, "rules left out", str, "rules_left_out")
+    facts += _discount(result)
+    facts += _temperature(source)
+    return Section("Model", facts)
+
+
+_REWARDS = {
+    "state": "the joint state",
+    "own_action": "the joint state and the agent's own action",
+    "joint": "the joint state and the joint action",
+    "features": "given features",
+}
+
+
+def _rule(own: Any) -> str:
+    return str(own)
+
+
+def _weights(own: Any) -> str:
+    """The rules that the evidence leaves open, with their weights."""
+    if not isinstance(own, (list, tuple)):
+        return str(own)
+    return "; ".join(_weighted(entry) for entry in own)
+
+
+def _weighted(entry: Any) -> str:
+    if not isinstance(entry, Mapping) or "weight" not in entry:
+        return str(entry)
+    others = [
+        f"{name} {number(value)}"
+        for name, value in entry.items()
+        if name not in ("weight", "rule") and value is not None
+    ]
+    extra = f" ({', '.join(others)})" if others else ""
+    return f"{entry.get('rule', 'rule')}{extra}: weight {float(entry['weight']):.2f}"
+
+
+def _shared(
+    result: RecoveredRewards, title: str, words: Any, *names: str
+) -> Iterator[tuple[str, str]]:
+    """A diagnostic by the first of its names that is there: one fact, or one for each agent."""
+    found = {}
+    for agent in result.agents:
+        own = result.diagnostics.get(agent, {})
+        value = next((own[name] for name in names if own.get(name) not in (None, "", [], ())), None)
+        if value is not None:
+            found[agent] = words(value)
+    if len(set(found.values())) == 1 and len(found) == len(result.agents):
+        yield title, next(iter(found.values()))
+        return
+    for agent, text in found.items():
+        yield f"{title}, {agent}", text
+
+
+def _discount(result: RecoveredRewards) -> Iterator[tuple[str, str]]:
+    source = result.source
+    if source is not None and source.discount is not None:
+        yield "discount", f"{number(source.discount)} (given)"
+        return
+    known = "estimated from the trace" if source is not None else ""
+    for title, text in _shared(result, "discount", number, "discount"):
+        yield title, f"{text} ({known})" if known else text
+    yield from _shared(result, "discount, interval", number, "discount_interval")
+
+
+def _temperature(source: Source | None) -> Iterator[tuple[str, str]]:
+    if source is None:
+        return
+    if source.temperature is None:
+        yield "temperature", "unknown; it fixes the unit only: rewards are in units of it"
+    else:
+        yield (
+            "temperature",
+            f"{number(source.temperature)} (given); it fixes the unit of the rewards",
+        )
+
+
+_OF_THE_TRACE = {
+    "repeated_stages": "stages with the counts of another stage",
+    "broken_steps": "share of steps that do not begin where the step before ended",
+    "unaccounted_visits": "share of visits to states to which the game does not lead that often",
+    "chance_misfit": "difference of next states from the game's probabilities (1 = as by chance)",
+}
+"""Numbers of the verdict about the trace alone."""
+
+
+def _checks(result: RecoveredRewards) -> Section:
+    """What data and game determine, whatever the estimate is."""
+    facts: list[tuple[str, str]] = []
+    source = result.source
+    if source is not None:
+        facts.append(("steps in the shortest stage", str(min(source.steps))))
+    numbers = next(
+        (own.numbers for own in (result.verdict, *result.verdict.agents.values()) if own.numbers),
+        {},
+    )
+    facts += [
+        (title, number(numbers[name]))
+        for name, title in _OF_THE_TRACE.items()
+        if numbers.get(name) is not None
+    ]
+    facts += _shared(result, "identification", str, "identification")
+    facts += _shared(result, "states without dynamics", number, "states_without_dynamics")
+    return Section("Checks before estimation", facts)
+
+
+_OF_THE_FIT = {
+    "log_evidence": "log evidence",
+    "noise_variance": "noise variance",
+    "prior_variance": "prior variance",
+    "step_size": "step size",
+    "improvement": "share kept of the log policy at an update",
+    "settled": "converged",
+    "bounds_hit": "settings at the end of their range",
+}
+
+
+def _estimate(result: RecoveredRewards, agent: str, most: int) -> Section:
+    own = result.diagnostics.get(agent, {})
+    facts = [
+        (title, number(own[name]))
+        for name, title in _OF_THE_FIT.items()
+        if own.get(name) not in (None, [], ())
+    ]
+    title = f"Estimate: reward of {agent}"
+    if agent not in result.rewards:
+        return Section(title, facts, sentences=["a function of observations: see reward()"])
+    return Section(title, facts, [_table(values_of(result, agent), most)])
+
+
+def _table(values: Values, most: int) -> Table:
+    places, gaps = cut_to(values, most)
+    columns = ["joint state" + " | actions" * bool(values.acting), "reward"]
+    if values.sd is not None:
+        columns += ["sd", "reward - 2 sd", "reward + 2 sd"]
+    if values.visits is not None:
+        columns.append("visits")
+    n_decimals = _decimals(values.reward[places])
+    rows = []
+    for position, place in enumerate(places):
+        if position in gaps:
+            rows.append(["..."] + [""] * (len(columns) - 1))
+        rows.append(_row(values, int(place), n_decimals))
+    n_values = len(values.reward)
+    note = f"{len(places)} of {n_values} values, from the largest to the smallest"
+    if values.visits is not None and (n_unseen := int((values.visits == 0).sum())):
+        note += f"; {n_unseen} values of joint states that were not visited are left out"
+    return Table(columns, rows, 1, note)
+
+
+def _decimals(rewards: NDArray[np.float64]) -> int:
+    """So many decimals that the largest reward of a table has three significant digits."""
+    largest = float(np.abs(rewards).max(initial=0.0))
+    return 2 if largest == 0 else int(np.clip(2 - np.floor(np.log10(largest)), 0, 12))
+
+
+def _row(values: Values, place: int, n_decimals: int) -> list[str]:
+    mean = values.reward[place]
+    numbers = [mean]
+    if values.sd is not None:
+        sd = values.sd[place]
+        numbers += [sd, mean - 2 * sd, mean + 2 * sd]
+    row = [values.name(place), *(f"{own:.{n_decimals}f}" for own in numbers)]
+    if values.visits is not None:
+        row.append(str(int(values.visits[place])))
+    return row
+
+
+def _verdict(result: RecoveredRewards) -> Section:
+    verdict = result.verdict
+    facts = [(agent, own.word) for agent, own in verdict.agents.items()]
+    sentences = [*verdict.reasons, *(f"try: {own}" for own in verdict.advice)]
+    return Section(f"Verdict: {verdict.word}", facts, sentences=sentences)
+
+
+def _limitations(result: RecoveredRewards) -> Section:
+    sentences = ["A constant added to a reward cannot be recovered: its mean is arbitrary."]
+    source = result.source
+    if source is None or source.temperature is None:
+        sentences.append("The unit of a reward is the learners' temperature, which is unknown.")
+    if source is not None and source.discount is not None:
+        sentences.append("The discount was given; with another one, the rewards differ.")
+    visited = result.visited
+    if visited is not None and not visited.all():
+        sentences.append(
+            f"{int((~visited).sum())} of {len(visited)} joint states were never visited; rewards "
+            "there come from the prior."
+        )
+    if source is not None and not source.game_given and source.visits is not None:
+        sentences.append("The dynamics were estimated from the trace.")
+    if result.rewards and not result.sd:
+        sentences.append("This observer gives no standard deviations.")
+    if any(own.get("rule") for own in result.diagnostics.values()):
+        sentences.append("Standard deviations hold if the agents learn as the learning rule says.")
+    sentences.append("The verdict was made without any ground truth.")
+    return Section("Limitations", sentences=sentences)
