@@ -181,7 +181,7 @@ def evaluated(result: Any, case: Any) -> Any:
     """A result as `parts`, its reward functions evaluated on the first stage of a case."""
     found = parts(result)
     if isinstance(found, dict):
-        found.pop("source")  # it restates the arguments
+        found.pop("source", None)  # it restates the arguments
         steps = case.trace.stages[0].transitions
         found["functions"] = {
             agent: result.reward(agent, steps.observations[agent], steps.joint_actions)
