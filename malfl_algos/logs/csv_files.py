@@ -3,7 +3,8 @@
 All columns are read as text, because a type that is guessed from the first rows fails in the last.
 The distinct texts of a column then become numbers, if all of them are numbers. Commas, semicolons,
 tabs and bars separate; decimal commas are read where commas do not separate. Byte order marks, a
-first line `sep=;`, empty rows, and spaces around values are allowed.
+first line `sep=;`, comments (#) before the header, empty rows, and spaces around values are
+allowed.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +74,7 @@ class CsvFile:
         except UnicodeError as fault:
             raise InputError(_not_encoded(encoding)) from fault
         lines = text.splitlines()
-        place = next((number for number, line in enumerate(lines) if line.strip()), None)
+        place = _header_line(lines)
         if place is None:
             raise InputError("the file is empty, expected a header and rows")
         separator = ""
@@ -218,6 +220,21 @@ def _values(texts: Any, *, commas: bool) -> tuple[Any, Any]:
         except pyarrow.ArrowInvalid:
             continue
     return None, numbers if numbers.any() else None
+
+
+def _header_line(lines: Sequence[str]) -> int | None:
+    """The first line that is neither empty nor a comment; None if there is none.
+
+    A line that begins with # is a comment, unless it has as many separators as the next line.
+    """
+    full = [place for place, line in enumerate(lines) if line.strip()]
+    for place, following in zip_longest(full, full[1:]):
+        if not lines[place].startswith("#") or following is None:
+            return place
+        one, other = (_unquoted(lines[own]) for own in (place, following))
+        if any(one.count(sign) == other.count(sign) > 0 for sign in _SEPARATORS):
+            return place
+    return None
 
 
 def _unquoted(line: str) -> str:

@@ -64,6 +64,7 @@ FORMS = {
     "tabs, UTF-16": ("\n".join(rows("\t", ",")), "utf-16"),
     "bars and spaces": ("\n".join(rows(" | ")), "utf-8"),
     "quotes": ('"state",' + "\n".join(rows())[6:].replace("a,", '"a",'), "utf-8"),
+    "comments": ("# by a program; of 2026\n#\n" + "\n".join(rows()), "utf-8"),
     "empty lines": ("\n\n" + "\n".join(rows()) + "\n\n\n", "utf-8"),
 }
 
