@@ -176,8 +176,11 @@ def _imitation(at: Situation) -> list[FloatArray]:
 
 
 def _copying(at: Situation) -> list[FloatArray]:
-    """Each agent copies the policy of the next agent, with errors."""
-    turned = [*at.policies[1:], at.policies[0]]
+    """Each agent copies the policy of the next agent with as many actions, with errors."""
+    turned = []
+    for index, own in enumerate(at.policies):
+        others = (*at.policies[index + 1 :], *at.policies[: index + 1])
+        turned.append(next(other for other in others if other.shape == own.shape))
     return _improved([own + at.rng.normal(scale=0.5, size=own.shape) for own in turned])
 
 
