@@ -18,7 +18,7 @@ from malfl_algos.experiments.config import (
     to_mapping,
 )
 from malfl_algos.experiments.games import GameConfig, checked_mapping
-from malfl_algos.experiments.named_games import game_checksum
+from malfl_algos.experiments.named_games import NO_GAME, game_checksum
 from malfl_algos.experiments.scoring import OF_A_RUN
 from malfl_algos.plugins.loading import Kind, find_plugin, plugin_class
 from malfl_algos.plugins.options import check_keys, naming, option_hints, suggestion
@@ -182,7 +182,8 @@ def _check_count(
     axes: Mapping[str, Sequence[Any]], further: Mapping[str, Any], max_runs: int
 ) -> None:
     """Count the runs before any of them is built."""
-    default = ExperimentConfig()
+    named = not isinstance(further.get("game", {}), Mapping)
+    default = ExperimentConfig(game=NO_GAME) if named else ExperimentConfig()
     sizes = {key: len(values) for key, values in axes.items()}
     for key in ("reward_families", "seeds"):
         values = further.get(key, getattr(default, key))
