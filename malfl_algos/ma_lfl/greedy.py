@@ -30,6 +30,7 @@ __all__ = [
     "Choice",
     "GreedyFit",
     "exploration",
+    "exploration_spread",
     "greedy_log_likelihood",
     "greedy_response",
     "likeliest_greedy",
@@ -43,6 +44,8 @@ ITERATIONS = 60
 LEAST_EPSILON = 1e-4
 MOST_EPSILON = 1 - 1e-4
 """Bounds of epsilon. With 0 a single odd play would be impossible, with 1 nothing is greedy."""
+SEEN, FEWEST_STATES = 50, 10
+"""Visits of a state, and number of such states, from which `exploration_spread` is measured."""
 LEAST_INFORMATION = 1e-9
 """Least information about an action, in plays."""
 
@@ -84,6 +87,31 @@ def exploration(counts: FloatArray) -> FloatArray:
     middle = (reached < reached[:, -1:] / 2).sum(axis=-1)
     found = np.take_along_axis(rates, np.take_along_axis(order, middle[:, None], axis=-1), axis=-1)
     return np.asarray(np.clip(found[:, 0], LEAST_EPSILON, MOST_EPSILON))
+
+
+def exploration_spread(counts: FloatArray) -> float:
+    """How far the share of the least played actions differs between states; 1 if epsilon-greedy
+    choices are frozen within a stage, since such learners explore alike in every state.
+
+    Args:
+        counts: of one agent, `(n_stages, n_states, n_actions)`.
+
+    Returns:
+        Pearson's statistic of the plays of the lesser half of the actions, per state: the mean over
+        the states that a stage visits 50 times, and the median over the stages after the first. 0
+        where there are fewer than 3 actions or 10 such states.
+    """
+    if counts.shape[-1] < 3:
+        return 0.0
+    found = []
+    for stage in counts[1:]:
+        visits = stage.sum(axis=-1)
+        seen = visits >= SEEN
+        n, least = visits[seen], np.sort(stage[seen], axis=-1)[:, : stage.shape[-1] // 2].sum(-1)
+        share = least.sum() / max(n.sum(), 1)
+        if seen.sum() >= FEWEST_STATES and 0 < share < 1:
+            found.append(float(((least - n * share) ** 2 / (n * share * (1 - share))).mean()))
+    return float(np.median(found)) if found else 0.0
 
 
 def greedy_log_likelihood(

@@ -22,6 +22,7 @@ from malfl_algos.ma_lfl.cut_stages import of_stages
 from malfl_algos.ma_lfl.gradient_fit import fit_policy_gradient, reward_prior
 from malfl_algos.ma_lfl.greedy_fit import fit_greedy, small_enough
 from malfl_algos.ma_lfl.learner_models import LearnerModel, LinearisedModel
+from malfl_algos.ma_lfl.possible_rules import possible_rules
 from malfl_algos.ma_lfl.posterior import Given
 from malfl_algos.ma_lfl.race import Race, Runner
 from malfl_algos.ma_lfl.reward_models import (
@@ -62,10 +63,6 @@ Settings = Mapping[str, Any]
 STAGES = ("auto", "same", "noise", "scale", "both")
 STAGE_MARGIN = 10.0
 """Steps and noises by stage are fitted if they promise to raise the log evidence by more than this.
-"""
-LEAST_VISITS = 30
-"""Smallest mean number of visits of a pair of state and action in a stage with which the evidence
-may choose rules of learners that carry their q over.
 """
 LEAST_STAGES = 3
 """Smallest number of stages from which the share rho can be chosen."""
@@ -246,7 +243,7 @@ class BayesianObserver(ABC):
             runner = Runner(race, name, searched=settings["improvement"] is None)
             soft = settings["rule"] != GRADIENT and choice_of(settings["rule"]) == "soft"
             found = fits(settings, search=True, runner=runner if soft else None)
-            if self.needs_game:
+            if settings["rule"] != GRADIENT:
                 left[_key(settings)] = max(unexplained(one, temperature=unit) for one in found)
             value = runner.scored(_evidence(found)) if soft else _evidence(found)
             value += self._log_prior(settings["rule"])
@@ -264,8 +261,7 @@ class BayesianObserver(ABC):
         by_noise: dict[str, Any] = {}
         if self.needs_game:  # replay knows the learners' noise: its first stages tell rules apart
             by_noise["whole"] = lambda settings: _evidence(whole(settings, "same"))
-            by_noise["unexplained"] = lambda settings: left[_key(settings)]
-        rules, left_out = _with_data(self._rules(), trace)
+        rules, left_out = possible_rules(self._rules(), stages)
         with one_blas_thread():  # matrices are small, and sums must not depend on the threads
             settings, searches = choose_settings(
                 evidence,
@@ -276,6 +272,7 @@ class BayesianObserver(ABC):
                 improvement=self._improvement(trace),
                 gradient=self._gradient(trace),
                 step_size_decay=self.step_size_decay,
+                unexplained=lambda settings: left[_key(settings)],
                 **by_noise,
             )
             by_stages: dict[tuple[Any, ...], dict[str, Any]] = {}
@@ -447,25 +444,6 @@ class BayesianObserver(ABC):
                 raise InputError(_needs(name))
         if self.covariance:
             raise InputError("solver iterative computes no covariance: set covariance to false")
-
-
-def _with_data(rules: tuple[str, ...], trace: LearningTrace) -> tuple[tuple[str, ...], str | None]:
-    """The rules that the evidence may choose from, and why others are left out.
-
-    Which pairs (s, a) a learner visited is an input of its model. With few visits that input nearly
-    tells the actions that the model has to predict, which favours rules of learners that carry
-    their q over.
-    """
-    plain = tuple(rule for rule in rules if not follows_q(rule))
-    visits = np.mean([stage.counts.sum() for stage in trace.stages])
-    visits /= trace.n_states * max(trace.n_actions)
-    if not plain or plain == rules or visits >= LEAST_VISITS:
-        return rules, None
-    left = ", ".join(rule for rule in rules if rule not in plain)
-    return plain, (
-        f"{left}: a stage visits a pair of state and action {visits:.3g} times on average, fewer "
-        f"than {LEAST_VISITS}; give learner to assume such a rule"
-    )
 
 
 def _key(settings: Settings) -> tuple[Any, ...]:
