@@ -18,13 +18,13 @@ from gymnasium.spaces import Discrete, Space
 from numpy.typing import NDArray
 from pettingzoo.utils.env import ParallelEnv
 
-from malfl_env.checks import check_choice, check_count, check_table_bytes
+from malfl_env.checks import check_choice, check_count
 from malfl_env.errors import InputError
 from malfl_env.markov_game import MarkovGame
 from malfl_env.observations import FORMS, observation_space, observations_of
 from malfl_env.rendering import render_ansi, render_rgb
 from malfl_env.rewards import Reward, grid_rewards, state_rewards
-from malfl_env.rules import ACTIONS, MOVE_BYTES, Cells, GridRules, cell_successors, grid_rules
+from malfl_env.rules import ACTIONS, Cells, GridRules, Moves, grid_rules
 from malfl_env.tabular import grid_game
 
 __all__ = ["GridWorld"]
@@ -34,7 +34,6 @@ _TRAIL_LENGTH = 12  # steps that a trail shows
 _MAX_RECORDS = 2**15
 """Largest number of joint states with a record, about 20 MB; then all records are dropped."""
 
-MoveList: TypeAlias = list[list[int]]
 Observation: TypeAlias = NDArray[Any]
 Record: TypeAlias = tuple[Observation, dict[str, float]]
 
@@ -118,7 +117,7 @@ class GridWorld(ParallelEnv):  # type: ignore[misc]  # pettingzoo ships no types
         }
         self.action_spaces = {agent: Discrete(len(ACTIONS)) for agent in self.possible_agents}
         self.np_random = np.random.default_rng()
-        self._moves = _move_lists(self.rules)
+        self._moves = _moves(self.rules)
         self._records = _StateRecords(self.rules, self.agent_rewards, self.observations)
         self._action_tables = tuple(
             (agent, reward)
@@ -310,20 +309,11 @@ class GridWorld(ParallelEnv):  # type: ignore[misc]  # pettingzoo ships no types
         raise InputError(f"actions has unknown agents {unknown}; agents are {self.agents}")
 
 
-def _move_lists(rules: GridRules) -> tuple[MoveList, ...]:
-    """Next cell of every cell and action, per agent; equal starts and goals share one list."""
+def _moves(rules: GridRules) -> tuple[Moves, ...]:
+    """The moves of each agent; agents with equal starts and goals share them."""
     journeys = list(zip(rules.starts, rules.goals, strict=True))
-    check_table_bytes(
-        MOVE_BYTES * rules.n_cells * len(set(journeys)),
-        f"the moves on a board of size {rules.size} with {len(set(journeys))} different pairs of a "
-        "start and a goal",
-        "choose a smaller board, or fewer starts and goals",
-    )
-    lists = {
-        journey: cell_successors(rules, journeys.index(journey)).tolist()
-        for journey in set(journeys)
-    }
-    return tuple(lists[journey] for journey in journeys)
+    moves = {journey: Moves(rules, journeys.index(journey)) for journey in set(journeys)}
+    return tuple(moves[journey] for journey in journeys)
 
 
 class _StateRecords(dict[tuple[int, ...], Record]):

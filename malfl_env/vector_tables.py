@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from malfl_env.checks import check_table_bytes
 from malfl_env.errors import InputError
 from malfl_env.observations import observations_of
 from malfl_env.rewards import Reward, reward_table, state_rewards
@@ -120,6 +121,12 @@ class CellTables:
     """
 
     def __init__(self, rules: GridRules, rewards: tuple[Reward, ...], *, form: str) -> None:
+        width = 2 * rules.size if form == "one_hot" else 2
+        check_table_bytes(
+            rules.n_cells * (3 * 8 * len(ACTIONS) * rules.n_agents + 12 * width),
+            f"the moves and observations of {rules.n_cells} cells and {rules.n_agents} agents",
+            "choose a smaller board, fewer agents, or another form of observations",
+        )
         self._rules = rules
         self._rewards = rewards
         if rules.n_states <= REWARD_STATES:

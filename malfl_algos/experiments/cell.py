@@ -53,6 +53,7 @@ __all__ = [
 ]
 
 FloatArray = NDArray[np.float64]
+_FOLDERS = ("checkpoint_dir", "log_dir")
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,7 +174,8 @@ def learn(
     keep = needs_transitions(config) if keep_transitions is None else keep_transitions
     game = config.markov_game(family)
     if learner is None:
-        learner = make_learner(config, seed=seed, keep_transitions=keep)
+        placed = in_own_folder(config.learner, family, f"seed_{seed}", config.learner.label)
+        learner = make_learner(replace(config, learner=placed), seed=seed, keep_transitions=keep)
     stages = []
     for stage in learned_stages(
         learner,
@@ -259,12 +261,16 @@ def observe(
 
 
 def in_own_folder(plugin: PluginConfig, *place: str) -> PluginConfig:
-    """The observer with a `checkpoint_dir` of its own, so that no fit meets those of another."""
-    folder = plugin.options.get("checkpoint_dir")
-    if not isinstance(folder, str):
-        return plugin
-    own = Path(folder).joinpath(*place)
-    return replace(plugin, options={**plugin.options, "checkpoint_dir": str(own)})
+    """The plugin with a `checkpoint_dir` and a `log_dir` of its own.
+
+    So no fit meets those of another, and no curve of TensorBoard is a mixture of several.
+    """
+    own = {
+        name: str(Path(folder).joinpath(*place))
+        for name, folder in plugin.options.items()
+        if name in _FOLDERS and isinstance(folder, str)
+    }
+    return replace(plugin, options={**plugin.options, **own}) if own else plugin
 
 
 def _check_size(observer: Any, label: str, game: MarkovGame, n_stages: int) -> None:

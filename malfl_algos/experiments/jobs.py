@@ -15,7 +15,7 @@ import shutil
 import socket
 import traceback
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from time import perf_counter
@@ -165,7 +165,7 @@ def run_cell(run: SweepRun) -> Outcome:
     failed: list[tuple[str, str]] = []
     part = f"learner {run.config.learner.label!r}"
     try:
-        learned = learn(run.config)
+        learned = learn(replace(run.config, learner=in_own_folder(run.config.learner, run.id)))
         base = prepared_scoring(learned)
         for plugin in run.config.observers:
             part = f"observer {plugin.label!r}"

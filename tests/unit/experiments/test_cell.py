@@ -11,7 +11,8 @@ from fake_plugins import FakeLearner
 
 from malfl_algos.contract import LearnedStage
 from malfl_algos.experiments import cell
-from malfl_algos.experiments.config import ExperimentConfig, from_mapping
+from malfl_algos.experiments.config import ExperimentConfig, PluginConfig, from_mapping
+from malfl_algos.observers.paper import MaLflState
 from malfl_env import InputError
 
 
@@ -37,3 +38,35 @@ def test_a_learner_without_the_needed_transitions_is_stopped_at_its_first_stage(
         cell.learn(config, keep_transitions=True)
     assert len(yielded) == 1
     assert cell.learn(config, keep_transitions=False).trace.n_stages == 5
+
+
+def test_every_fit_and_every_learner_has_a_log_of_its_own(
+    config: ExperimentConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Families and recoveries of a trend shared a folder, and TensorBoard mixed their curves."""
+    logs: list[str] = []
+
+    def made(kind: str, wanted: PluginConfig, *_: Any) -> Any:
+        logs.append(wanted.options.get("log_dir", ""))
+        return FakeLearner(0.9, 1) if kind == "learner" else MaLflState()
+
+    monkeypatch.setattr(cell, "_make", made)
+    observer = PluginConfig("ma-lfl-state", "mine", {"log_dir": "log"})
+    learner = PluginConfig("fake", "fake", {"log_dir": "log"})
+    config = replace(config, iterations=3, learner=learner, observers=(observer,))
+    for family in ("homogeneous", "heterogeneous"):
+        learned = cell.learn(config, family=family)
+        logs.append(f"{family}:")
+        cell.observe(learned, observer, judged=False).from_first(2)
+    assert logs == [
+        "log/homogeneous/seed_0/fake",
+        "homogeneous:",
+        "log",  # of the scores
+        "log/homogeneous/seed_0/mine/stages_3",
+        "log/homogeneous/seed_0/mine/stages_2",
+        "log/heterogeneous/seed_0/fake",
+        "heterogeneous:",
+        "log",
+        "log/heterogeneous/seed_0/mine/stages_3",
+        "log/heterogeneous/seed_0/mine/stages_2",
+    ]

@@ -273,10 +273,6 @@ def test_numpy_integers_are_whole_numbers_everywhere() -> None:
         ({"size": 10**30}, "a grid world of size 1"),
         ({"n_agents": 10**5}, "a grid world of size 3 with 100000 agents would take"),
         ({"n_agents": 10**12}, "agents would take"),
-        (
-            {"size": 600, "n_agents": 20, "goals": [(599, column) for column in range(20)]},
-            "the moves on a board of size 600 with 20 different pairs of a start and a goal",
-        ),
     ],
 )
 def test_boards_that_would_fill_memory_are_rejected_at_once(options, what) -> None:

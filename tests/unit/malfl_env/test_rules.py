@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import pickle
+import tracemalloc
+
 import numpy as np
 import pytest
 
-from malfl_env.rules import ACTIONS, cell_factor, cell_successors, grid_rules
+from malfl_env import InputError, grid_world_v0
+from malfl_env.rules import ACTIONS, Moves, cell_factor, cell_successors, grid_rules
+from malfl_env.vector import GridWorldVector
 
 # cells 0 1 2 / 3 4 5 / 6 7 8; columns: down, up, left, right, stay
 MOVES_3X3 = [
@@ -124,3 +129,45 @@ def test_normal_form_is_hashable_plain_and_independent_of_wall_order() -> None:
 def test_bad_options_are_named_with_their_value(options: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         grid_rules(**options)
+
+
+def test_moves_cell_by_cell_are_those_of_the_table():
+    """Walls, borders, goals, and boards without walls."""
+    boards = [
+        {"walls": [(1, 1), (0, 2)], "starts": (0, 0), "goals": [(2, 2), (2, 0)]},
+        {"walls": [], "starts": [(0, 0), (1, 1)], "goals": (2, 2)},
+    ]
+    for board in boards:
+        rules = grid_rules(size=3, n_agents=2, slip=0.0, **board)
+        walls = {rules.cell_number(wall) for wall in rules.walls}
+        for agent in range(2):
+            moves, table = Moves(rules, agent), cell_successors(rules, agent)
+            for cell in set(range(9)) - walls:
+                assert moves[cell] == table[cell].tolist()
+                assert moves[cell] is moves[cell]
+            assert pickle.loads(pickle.dumps(moves)) == {}
+
+
+def test_the_largest_boards_take_no_memory_before_they_are_played():
+    """Their moves are looked up cell by cell; a wall needs a bit per cell and no table."""
+    tracemalloc.start()
+    env = grid_world_v0.parallel_env(size=2300)
+    env.reset(seed=0)
+    env.step({"agent_0": 0, "agent_1": 3})
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 2**20
+    with pytest.raises(InputError, match=r"would take 2\.\d+ GiB .* choose a smaller one"):
+        grid_world_v0.parallel_env(size=2400)
+
+
+@pytest.mark.parametrize(
+    "options", [{"observations": "one_hot"}, {"n_agents": 20}, {"n_agents": 4, "size": 2317}]
+)
+def test_batches_of_large_boards_are_rejected_before_their_tables_are_made(options):
+    tracemalloc.start()
+    with pytest.raises(InputError, match=r"GiB .* choose a smaller board, fewer agents"):
+        GridWorldVector(2, **{"size": 2000, **options})
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 2**23
