@@ -49,7 +49,7 @@ FAST: Mapping[str, Any] = {"iterations": 4, "episodes": 100, "episode_length": 2
         "--reward-families",
         nargs="+",
         metavar="NAME",
-        help="run these reward families (default: homogeneous heterogeneous; own, where the game is "
+        help="run these reward families (default: homogeneous heterogeneous; own, if the game is "
         "not a grid world); the configuration can define others",
     ),
     *count_arguments(),

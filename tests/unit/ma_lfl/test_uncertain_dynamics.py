@@ -12,7 +12,7 @@ from malfl_algos.learners.ma_spi import MaSpi
 from malfl_algos.ma_lfl.alternation import alternate
 from malfl_algos.ma_lfl.learner_models import ExactEvaluation
 from malfl_algos.ma_lfl.posterior import Given
-from malfl_algos.ma_lfl.stages import StageArrays, drawn_game
+from malfl_algos.ma_lfl.stages import StageArrays, drawn_game, estimated_game
 from malfl_algos.ma_lfl.uncertain_dynamics import with_uncertain_dynamics
 from malfl_algos.observers.bayesian import MaLflBellman
 from malfl_env import MarkovGame, TabularEnv
@@ -64,11 +64,21 @@ def test_draws_have_the_moments_of_the_dirichlet_distribution() -> None:
     np.testing.assert_allclose(drawn[:, 0, 0].mean(axis=0), share, atol=0.03)
     np.testing.assert_allclose(drawn[:, 0, 0].var(axis=0), share * (1 - share) / 11, atol=5e-3)
     np.testing.assert_array_equal(drawn[:, 1, 1], np.tile([0.0, 1.0, 0.0], (400, 1)))
-    np.testing.assert_array_equal(drawn[:, 0, 1], drawn[:, 0, 0])  # as the other action there
+    np.testing.assert_allclose(drawn[:, 0, 1], drawn[:, 0, 0])  # as the other action there
     np.testing.assert_array_equal(drawn[:, 2], np.tile([0.0, 0.0, 1.0], (400, 2, 1)))  # unvisited
 
 
-def test_an_action_that_was_never_played_leads_where_another_one_does() -> None:
+def test_an_action_that_was_never_played_leads_where_those_like_it_lead() -> None:
+    """Two agents: (0, 0), (0, 1) and (1, 0) were played, so (1, 1) is like the last two."""
+    pairs, after, counts = np.array([0, 1, 2]), np.array([0, 1, 2]), np.array([9, 1, 3])
+    game, informed = estimated_game(pairs, after, counts, n_states=3, n_actions=(2, 2), start=0)
+    np.testing.assert_allclose(dense(game)[0, 1, 1], [0, 0.5, 0.5])
+    np.testing.assert_allclose(dense(game)[0, 0, 0], [1, 0, 0])
+    np.testing.assert_allclose(dense(game)[1, 1, 1], [0, 1, 0])  # never visited
+    assert informed.tolist() == [False] * 3
+
+
+def test_draws_of_an_action_that_was_never_played() -> None:
     pairs, after = np.array([0, 1]), np.array([1, 2])
     rng = np.random.default_rng(1)
     found = [
