@@ -14,10 +14,11 @@ import numpy as np
 from benchmark_lines import Contest
 
 _PROGRAM = (
-    "import sys, resource\n"
+    "import sys\n"
+    "from benchmark_scaling_run import peak_bytes\n"
     "from malfl_algos.cli.main import main\n"
     "status = main(sys.argv[1:])\n"
-    "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)\n"
+    "print(peak_bytes())\n"
     "sys.exit(status)\n"
 )
 _ACTIONS = ("down", "up", "left", "right", "stay")

@@ -19,7 +19,7 @@ from malfl_algos.logs.column import MISSING, Column, Frame, of_labels, of_number
 from malfl_env.checks import shown
 from malfl_env.errors import InputError
 
-__all__ = ["as_frame", "of_arrow_text", "read_column", "read_columns"]
+__all__ = ["as_frame", "read_column", "read_columns"]
 
 
 def as_frame(frame: Any) -> Frame:
@@ -87,7 +87,10 @@ def read_columns(frame: Frame, name: str, what: str) -> list[Column]:
     if frame.parse is not None:
         return [frame.parse(name, raw)]
     if type(raw).__module__.split(".")[0] == "pyarrow":
-        return _of_arrow(frame, name, raw)
+        from malfl_algos.logs.arrow_columns import read_arrow
+
+        found = read_arrow(name, raw, frame.row_name)
+        return [found] if isinstance(found, Column) else _of_array(frame, name, found)
     return _of_array(frame, name, _as_array(name, raw))
 
 
@@ -233,73 +236,3 @@ def _hashable(value: Any) -> bool:
     except TypeError:
         return False
     return True
-
-
-def _of_arrow(frame: Frame, name: str, raw: Any) -> list[Column]:
-    import pyarrow
-    from pyarrow import types
-
-    chunked = raw if isinstance(raw, pyarrow.ChunkedArray) else pyarrow.chunked_array([raw])
-    kind = chunked.type
-    if types.is_dictionary(kind):
-        if _is_text(types, kind.value_type):
-            return [of_arrow_text(name, chunked)]
-        kind = kind.value_type
-        chunked = chunked.cast(kind)
-    if types.is_fixed_size_list(kind) or types.is_list(kind) or types.is_large_list(kind):
-        return _of_array(frame, name, _of_arrow_lists(frame, name, chunked))
-    if _is_text(types, kind):
-        return [of_arrow_text(name, chunked)]
-    if types.is_decimal(kind):
-        chunked = chunked.cast(pyarrow.float64())
-    missing = chunked.is_null().to_numpy()
-    if chunked.null_count == len(chunked):
-        return [Column(name, np.array([], dtype=object), np.full(len(chunked), MISSING))]
-    if chunked.null_count:
-        chunked = chunked.fill_null(chunked.drop_null()[0])
-    array = chunked.to_numpy()
-    if array.dtype.kind == "f":
-        missing = missing | np.isnan(array)
-    if array.dtype.kind not in "biufMm":
-        return _of_array(frame, name, array)
-    return [of_numbers(name, array, missing, frame.row_name)]
-
-
-def of_arrow_text(name: str, chunked: Any) -> Column:
-    """A column of pyarrow's strings, dictionary-encoded or not."""
-    if not hasattr(chunked.type, "value_type"):
-        chunked = chunked.dictionary_encode()
-    encoded = chunked.unify_dictionaries().combine_chunks()
-    if hasattr(encoded, "chunks"):
-        if not encoded.num_chunks:
-            return Column(name, np.array([], dtype=object), np.array([], dtype=np.int64))
-        encoded = encoded.chunk(0)
-    codes = encoded.indices.fill_null(MISSING).to_numpy(zero_copy_only=False).astype(np.int64)
-    try:
-        return of_labels(name, encoded.dictionary.to_pylist(), codes)
-    except UnicodeError as fault:
-        raise InputError(f"column {name!r} holds text that is not UTF-8: {fault}") from fault
-
-
-def _is_text(types: Any, kind: Any) -> bool:
-    return bool(types.is_string(kind) or types.is_large_string(kind))
-
-
-def _of_arrow_lists(frame: Frame, name: str, chunked: Any) -> NDArray[Any]:
-    lengths = np.array([-1 if own is None else own for own in _lengths(chunked)])
-    wrong = lengths != (lengths[0] if len(lengths) else 0)
-    if wrong.any() or (len(lengths) and lengths[0] < 1):
-        row = int(np.argmax(wrong))
-        raise InputError(
-            f"{frame.row_name(row)}, column {name!r}: all lists must have one length >= 1, this "
-            f"one has {max(lengths[row], 0)}, the first {max(lengths[0], 0)}"
-        )
-    flat = chunked.combine_chunks()
-    flat = flat.flatten() if not hasattr(flat, "chunks") else flat.chunk(0).flatten()
-    return np.asarray(flat.to_numpy(zero_copy_only=False)).reshape(len(lengths), -1)
-
-
-def _lengths(chunked: Any) -> list[Any]:
-    from pyarrow import compute
-
-    return list(compute.list_value_length(chunked).to_pylist())

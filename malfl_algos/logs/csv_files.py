@@ -23,6 +23,7 @@ import pyarrow
 from pyarrow import compute
 from pyarrow import csv as arrow_csv
 
+from malfl_algos.logs.arrow_columns import values_of
 from malfl_algos.logs.column import MISSING, Column, Frame, of_labels, of_numbers
 from malfl_env.errors import InputError
 
@@ -30,6 +31,7 @@ __all__ = ["CsvFile", "parse_text"]
 
 MISSING_WORDS = ("", "NA", "N/A", "#N/A", "<NA>", "NaN", "nan", "null", "NULL", "None")
 """Cells that have no value."""
+_MISSING = f"^({'|'.join(MISSING_WORDS)})$"
 _SEPARATORS = ";\t|,"
 _WHOLE = r"^[+-]?[0-9]+$"
 _NUMBER = r"^[+-]?([0-9]+[.,]?[0-9]*|[.,][0-9]+)([eE][+-]?[0-9]+)?$"
@@ -173,13 +175,12 @@ def parse_text(name: str, chunked: Any, *, commas: bool, row_name: Any) -> Colum
         if not encoded.num_chunks:
             return Column(name, np.array([], dtype=object), np.array([], dtype=np.int64))
         encoded = encoded.chunk(0)
-    codes = encoded.indices.to_numpy(zero_copy_only=False)
+    codes = values_of(encoded.indices)
     texts = compute.utf8_trim_whitespace(encoded.dictionary)
-    gone = compute.is_in(texts, value_set=pyarrow.array(MISSING_WORDS)).to_numpy(
-        zero_copy_only=False
-    )
+    absent = compute.match_substring_regex(texts, pattern=_MISSING)
+    gone = values_of(absent)
     missing = gone[codes] if gone.any() else None
-    kept = texts.filter(pyarrow.array(~gone)) if gone.any() else texts
+    kept = texts.filter(compute.invert(absent)) if gone.any() else texts
     values, mixed = _values(kept, commas=commas)
     if values is None:
         place = np.cumsum(~gone) - 1
@@ -200,23 +201,23 @@ def _values(texts: Any, *, commas: bool) -> tuple[Any, Any]:
 
     def matches(pattern: str) -> Any:
         found = compute.match_substring_regex(texts, pattern=pattern)
-        return found.to_numpy(zero_copy_only=False)
+        return values_of(found)
 
     if len(texts) == 0:
         return np.array([], dtype=np.int64), None
     if matches(_WHOLE).all():
         bare = compute.replace_substring_regex(texts, pattern=r"^\+", replacement="")
         try:
-            return compute.cast(bare, pyarrow.int64()).to_numpy(), None
+            return values_of(compute.cast(bare, pyarrow.int64())), None
         except pyarrow.ArrowInvalid:  # more than 64 bits
             return None, None
     numbers = matches(_NUMBER if commas else _NUMBER.replace("[.,]", r"\."))
     if numbers.all():
         points = compute.replace_substring(texts, pattern=",", replacement=".")
-        return compute.cast(points, pyarrow.float64()).to_numpy(), None
+        return values_of(compute.cast(points, pyarrow.float64())), None
     for kind in (pyarrow.timestamp("us"), pyarrow.timestamp("us", "UTC")):
         try:
-            return compute.cast(texts, kind).to_numpy(zero_copy_only=False), None
+            return values_of(compute.cast(texts, kind)), None
         except pyarrow.ArrowInvalid:
             continue
     return None, numbers if numbers.any() else None

@@ -106,11 +106,13 @@ def _array(raw: Any) -> NDArray[Any]:
     """A column as an array; pyarrow's lists as an array of two axes."""
     if isinstance(raw, np.ndarray):
         return raw
+    from malfl_algos.logs.arrow_columns import values_of
+
     if hasattr(raw.type, "value_type"):
         flat = raw.combine_chunks()
         flat = flat.chunk(0) if hasattr(flat, "chunks") else flat
-        return np.asarray(flat.flatten().to_numpy(zero_copy_only=False)).reshape(len(raw), -1)
-    return np.asarray(raw.to_numpy())
+        return values_of(flat.flatten()).reshape(len(raw), -1)
+    return values_of(raw)
 
 
 def _column(
