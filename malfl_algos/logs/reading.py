@@ -271,7 +271,8 @@ def _told_of_steps(steps: Steps) -> list[str]:
     notes = []
     if steps.n_last:
         notes.append(
-            f"last steps of episodes whose next state is unknown, left out: {steps.n_last}"
+            "last steps of episodes whose next state is unknown, left out, so the transitions are "
+            f"not complete: {steps.n_last}"
         )
     if steps.n_final:
         notes.append(f"rows without actions, used as final states of episodes: {steps.n_final}")

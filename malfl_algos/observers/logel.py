@@ -153,7 +153,7 @@ class Logel:
                     )
                 fit = self._fit(log_policies[index], gradients)
                 rewards[agent] = features @ fit.weights
-                diagnostics[agent] = self._diagnose(fit, chosen, features)
+                diagnostics[agent] = self._diagnose(fit, chosen, features, problem.trace)
         return RecoveredRewards(
             rewards=rewards,
             diagnostics=diagnostics,
@@ -216,7 +216,7 @@ class Logel:
             if self.covariance:
                 parts["covariance"][agent] = flat @ fit.covariance @ flat.T
             parts["policies"][agent] = np.exp(fit.log_policies)
-            parts["diagnostics"][agent] = self._diagnose(fit, chosen, features)
+            parts["diagnostics"][agent] = self._diagnose(fit, chosen, features, problem.trace)
         return RecoveredRewards(
             rewards=parts["rewards"],
             diagnostics=parts["diagnostics"],
@@ -285,14 +285,22 @@ class Logel:
         )
 
     def _diagnose(
-        self, fit: GradientFit | HistoryFit, chosen: str, features: FloatArray
+        self,
+        fit: GradientFit | HistoryFit,
+        chosen: str,
+        features: FloatArray,
+        trace: LearningTrace,
     ) -> dict[str, Any]:
         k = features.shape[-1]
-        rank = int(np.linalg.matrix_rank(features.reshape(-1, k)))
+        seen = np.any([stage.state_counts > 0 for stage in trace.stages], axis=0)
+        known = features[seen].reshape(-1, k)
+        rank = int(np.linalg.matrix_rank(known - known.mean(axis=0)))
         free = rank - fit.rank
         words = f"not identified: {free} of {rank} directions are unidentified"
         if free <= 0:
             words = "identified up to one additive constant and a positive factor"
+        if not seen.all():
+            words += f"; {int((~seen).sum())} joint states without data are not counted"
         if isinstance(fit, HistoryFit):
             own: dict[str, Any] = {
                 "prior_variance": self.prior_variance,
