@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -255,6 +256,35 @@ class RecoveredRewards:
             f"verdict: {_cut(verdict)}\n"
             "summary() describes it; rewards, sd, to_dataframe() and plot() have the values"
         )
+
+    @typed
+    def save(self, path: str | Path) -> None:
+        """Write a folder as `malfl recover` does: `rewards.npz`, `posterior.npz` and so on.
+
+        Arrays, diagnostics, verdict and source are kept, functions are not. The files of an earlier
+        result in the folder are replaced.
+
+        Raises:
+            InputError: for rewards that are not tables.
+        """
+        from malfl_algos.storage.results import save_result
+
+        save_result(self, Path(path))
+
+    @classmethod
+    @typed
+    def load(cls, path: str | Path) -> RecoveredRewards:
+        """Read a folder that `save`, `malfl recover` or a run wrote.
+
+        Args:
+            path: the folder; of a run, `FAMILY/seed_K/OBSERVER` in its folder.
+
+        Raises:
+            InputError: for a missing, changed or damaged file; the message names it.
+        """
+        from malfl_algos.storage.results import load_result
+
+        return load_result(Path(path))
 
     def summary(self) -> str:
         """The result in words and tables: data, model, checks, estimate, verdict, limitations."""

@@ -37,9 +37,9 @@ from malfl_algos.contract import RecoveredRewards
 from malfl_algos.experiments.cell import Learned, learn, observe
 from malfl_algos.experiments.config import PluginConfig
 from malfl_algos.experiments.games import reachable_states
-from malfl_algos.experiments.recovered_files import plain
 from malfl_algos.scores.agreement import calibration, pearson, spearman
 from malfl_algos.storage.durable import write_json
+from malfl_algos.storage.results import plain
 from malfl_algos.work.pool import local_pool
 from malfl_env.errors import InputError
 

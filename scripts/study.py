@@ -37,10 +37,11 @@ from study_tables import read_cell, read_cells, study_rows, write_study_tables
 from malfl_algos import judge
 from malfl_algos.experiments.cell import Learned, Observation, learn, observe
 from malfl_algos.experiments.config import PluginConfig
-from malfl_algos.experiments.jobs import plain, prepared_scoring
+from malfl_algos.experiments.jobs import prepared_scoring
 from malfl_algos.experiments.scoring import scored_rows
 from malfl_algos.scores.inputs import HeldOut, Reference
 from malfl_algos.storage.durable import write_json
+from malfl_algos.storage.results import plain
 from malfl_algos.work.compilation import tell_of_compilation
 from malfl_algos.work.pool import local_pool
 from malfl_env.errors import InputError

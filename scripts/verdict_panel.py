@@ -28,8 +28,8 @@ from verdict_panel_cases import GAMES, Case, cases, handed_over, observer_of
 from verdict_panel_learners import learn
 
 from malfl_algos import judge
-from malfl_algos.experiments.recovered_files import plain
 from malfl_algos.storage.durable import write_json
+from malfl_algos.storage.results import plain
 from malfl_algos.verdict.balance import reachable_states
 from malfl_algos.verdict.deciding import contradicted, decide
 from malfl_algos.verdict.words import joined

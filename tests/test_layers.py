@@ -47,6 +47,7 @@ EXCEPTIONS: dict[tuple[str, str], str] = {
     ("malfl_algos.ground_truth", "malfl_algos.storage.arrays"): "GroundTruth.save and load, lazily",
     ("malfl_env.markov_game", "malfl_env.game_files"): "MarkovGame.save and load, lazily",
     ("malfl_env.markov_game", "malfl_env.game_tables"): "MarkovGame.from_tables, lazily",
+    ("malfl_algos.recovered", "malfl_algos.storage.results"): "RecoveredRewards.save and load",
     ("malfl_algos.recovered", "malfl_algos.report.result_text"): "RecoveredRewards.summary, lazily",
     ("malfl_algos.recovered", "malfl_algos.report.pages"): "its HTML in notebooks, lazily",
     ("malfl_algos.recovered", "malfl_algos.report.frames"): "its tables, lazily",

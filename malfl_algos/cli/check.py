@@ -35,7 +35,7 @@ def check(arguments: argparse.Namespace) -> int:
     with blaming(given.plugin):
         verdict = _verdict(given)
     if arguments.json:
-        from malfl_algos.experiments.recovered_files import plain
+        from malfl_algos.storage.results import plain
 
         tell(json.dumps(plain(verdict.plain()), indent=2))
     else:

@@ -25,6 +25,7 @@ from malfl_algos.cli import (  # noqa: F401  (they add to the table)
     experiments,
     imports,
     plugins,
+    report,
     traces,
 )
 from malfl_algos.cli.table import COMMANDS, log, tell

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -153,7 +154,9 @@ def recover_rewards(arguments: argparse.Namespace) -> int:
         recovered = recover(given.observer, trace, **given.given)
     origin = Origin.of(trace, **given.given)
     with files_together(folder) as place:
-        written = write_recovered(recovered, place, origin=origin, observer=given.wanted)
+        written = write_recovered(
+            recovered, place, origin=origin, observer=given.wanted, asked=_asked(arguments)
+        )
         name = folder / written[0].relative_to(place)
     tell(f"{name}: rewards of {', '.join(recovered[''].agents)}")
     tell(f"verdict: {recovered[''].verdict.line()} (malfl check gives all reasons)")
@@ -279,6 +282,21 @@ def export(arguments: argparse.Namespace) -> int:
     n_steps = sum(stage.n_steps for stage in trace.stages)
     tell(f"{arguments.output}: {trace.n_stages} stages, {n_steps} steps")
     return 0
+
+
+def _asked(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The command that was given, and the versions that it ran with, for reports."""
+    from malfl_algos.experiments.records import versions
+
+    words = ["malfl", "recover", arguments.trace, "--observer", arguments.observer]
+    for name in ("config", "game", "discount", "temperature", "stages"):
+        value = getattr(arguments, name)
+        if value is not None:
+            words += [f"--{name}", str(value)]
+    for pair in arguments.option:
+        words += ["--option", pair]
+    words += ["--output-dir", arguments.output_dir, *["--overwrite"] * arguments.overwrite]
+    return {"command": shlex.join(words), "versions": versions()}
 
 
 def _path(name: str | None) -> Path | None:

@@ -36,7 +36,7 @@ from malfl_algos.experiments.config import ExperimentConfig, PluginConfig
 from malfl_algos.experiments.games import reachable_states
 from malfl_algos.experiments.grid import SweepRun
 from malfl_algos.experiments.records import versions_that_count
-from malfl_algos.experiments.recovered_files import plain, write_recovered
+from malfl_algos.experiments.recovered_files import write_recovered
 from malfl_algos.experiments.scoring import TRUTH_ALONE, log_scores, scored_rows
 from malfl_algos.ground_truth import GroundTruth
 from malfl_algos.plugins.loading import PluginError
@@ -60,7 +60,6 @@ __all__ = [
     "Unit",
     "died",
     "has_transitions",
-    "plain",
     "prepared_scoring",
     "run_cell",
     "run_unit",

@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from malfl_algos.contract import NOT_JUDGED, Verdict
 from malfl_algos.experiments.cell import Recovered
 from malfl_algos.experiments.config import PluginConfig
 from malfl_algos.plugins.loading import find_plugin
 from malfl_algos.plugins.options import naming
-from malfl_algos.storage.arrays import write_arrays
-from malfl_algos.storage.durable import make_folder, write_json
 from malfl_algos.storage.origins import RESULT_NAME, Origin, read_result, write_result
+from malfl_algos.storage.results import plain, saves_itself, write_parts, write_source
 from malfl_algos.verdict.words import verdict_from
 from malfl_env.errors import InputError
 
-__all__ = ["plain", "saved_verdict", "write_recovered"]
+__all__ = ["saved_verdict", "write_recovered"]
 
 
 def write_recovered(
-    recovered: Recovered, folder: Path, *, origin: Origin, observer: PluginConfig
+    recovered: Recovered,
+    folder: Path,
+    *,
+    origin: Origin,
+    observer: PluginConfig,
+    asked: Mapping[str, Any] | None = None,
 ) -> list[Path]:
     """Write `rewards.npz`, `diagnostics.json`, the optional arrays of the method, `result.json`.
 
@@ -35,6 +38,8 @@ def write_recovered(
         folder: where to write.
         origin: what the rewards were recovered from.
         observer: what recovered them.
+        asked: what the user asked for, to be kept in `result.json`, if the result stands alone: it
+            then also has `source.npz`. In a run, the trace and `run.json` are beside it.
 
     Returns:
         The files of the rewards.
@@ -45,32 +50,23 @@ def write_recovered(
     written = []
     for observing, result in recovered.items():
         place = folder / observing
-        if result.rewards:
-            written.append(place / "rewards.npz")
-            rewards = {agent: np.asarray(r, dtype=float) for agent, r in result.rewards.items()}
-            write_arrays(written[-1], rewards)
-        elif hasattr(result, "save"):
-            written.append(place / "reward_functions.npz")
-            make_folder(place)
-            result.save(written[-1])
-        else:
-            raise InputError(
-                f"the observer returned reward functions as a {type(result).__name__}, which has "
-                "no method save(path): call the observer from Python"
-            )
-        write_json(place / "diagnostics.json", plain(result.diagnostics))
-        for name in ("estimated_policies", "targets", "potentials"):
-            arrays = getattr(result, name)
-            if arrays is not None:
-                write_arrays(place / f"{name}.npz", arrays)
-        posterior = {f"{agent}_sd": array for agent, array in (result.sd or {}).items()}
-        posterior |= {f"{a}_covariance": array for a, array in (result.covariance or {}).items()}
-        if posterior:
-            write_arrays(place / "posterior.npz", posterior)
+        path = write_parts(result, place)
+        if path is None:
+            path = place / "reward_functions.npz"
+            if not saves_itself(result):
+                raise InputError(
+                    f"the observer returned reward functions as a {type(result).__name__}, which "
+                    "has no method save(path): call the observer from Python"
+                )
+            result.save(path)
+        written.append(path)
+        if asked is not None and result.source is not None:
+            write_source(replace(result.source, observer=observer.label), place)
         options = plain(observer.options)
         about = {**find_plugin("observer", observer.name).identity, "options": options}
         verdict = plain(result.verdict.plain())
-        write_result(place, origin, observer=about, observing=observing, verdict=verdict)
+        further = {"observer": about, "observing": observing, "verdict": verdict}
+        write_result(place, origin, **further, **(asked or {}))
     return written
 
 
@@ -86,16 +82,3 @@ def saved_verdict(rewards: Path) -> Verdict:
         return NOT_JUDGED
     with naming(str(path)):
         return verdict_from(content)
-
-
-def plain(value: Any) -> Any:
-    """The value in JSON types; numbers that are not finite become null."""
-    if isinstance(value, Mapping):
-        return {str(key): plain(entry) for key, entry in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(entry) for entry in value]
-    if isinstance(value, (np.ndarray, np.generic)):
-        return plain(value.tolist())
-    if isinstance(value, float) and not np.isfinite(value):
-        return None
-    return value

@@ -43,7 +43,10 @@ def known_origins(
                     f"{path} is not the file that {with_name(RESULT_NAME)} describes: it was "
                     f"changed, or belongs to another result; recover again, or {_ADVICE}"
                 )
-        origins[str(rewards)] = _origin(with_name(RESULT_NAME), record.get("made_from"))
+        if record.get("made_from", 0) is None:
+            unknown.append(f"{rewards} (it was saved in Python, by RecoveredRewards.save)")
+        else:
+            origins[str(rewards)] = _origin(with_name(RESULT_NAME), record.get("made_from"))
     if truth is not None and truth.origin is None:
         unknown.append(f"{ground_truth} (malfl 0.1 wrote it, or it was made by hand)")
     elif truth is not None:

@@ -20,7 +20,6 @@ from malfl_algos.experiments.recovered_files import saved_verdict
 from malfl_algos.experiments.scoring import (
     OF_A_RUN,
     TRUTH_ALONE,
-    posterior_parts,
     scored_rows,
 )
 from malfl_algos.ground_truth import GroundTruth
@@ -30,6 +29,7 @@ from malfl_algos.scores.means import grouped, mean_of_rows
 from malfl_algos.scores.registry import score_names
 from malfl_algos.storage.arrays import read_arrays
 from malfl_algos.storage.durable import write_json
+from malfl_algos.storage.results import posterior_parts
 from malfl_algos.storage.tables import write_table
 from malfl_algos.verdict.words import WORDS
 from malfl_algos.work.threads import one_blas_thread

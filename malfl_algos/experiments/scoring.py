@@ -30,6 +30,7 @@ from malfl_algos.scores.registry import score_agent, score_names
 from malfl_algos.storage.arrays import read_arrays
 from malfl_algos.storage.durable import file_checksum, value_hash
 from malfl_algos.storage.origins import Origin, stage_hashes
+from malfl_algos.storage.results import posterior_parts
 from malfl_algos.trace import LearningTrace
 from malfl_algos.trace.matching import in_numbering_of
 from malfl_env import MarkovGame
@@ -40,7 +41,6 @@ __all__ = [
     "TRUTH_ALONE",
     "ScoringFiles",
     "log_scores",
-    "posterior_parts",
     "read_scoring_files",
     "rows_of_files",
     "scored_rows",
@@ -56,18 +56,6 @@ TRUTH_ALONE: Sequence[Need] = ("ground_truth",)
 NEEDS_TRUTH = "needs the ground-truth rewards: --ground-truth FILE"
 NEEDS_TRACE = "needs the trace: --trace FILE"
 NEEDS_GAME = "needs the game and the settings of the run: --game NAME or --config FILE"
-
-
-def posterior_parts(arrays: Mapping[str, NDArray[np.float64]]) -> dict[str, Any]:
-    """`sd` and `covariance` per agent id, from the arrays of `posterior.npz`."""
-    return {
-        part: {
-            name.removesuffix(f"_{part}"): array
-            for name, array in arrays.items()
-            if name.endswith(f"_{part}")
-        }
-        for part in ("sd", "covariance")
-    }
 
 
 def scored_rows(

@@ -23,7 +23,7 @@ from malfl_env.errors import InputError
 
 __all__ = ["draw"]
 
-WIDTH, ROW = 6.4, 0.21
+WIDTH, ROW = 5.2, 0.21
 """Of the figure, and the height of one value, in inches."""
 LONGEST = 34
 """Letters of a label."""
@@ -58,9 +58,9 @@ def draw(
         zip(panels[:, 0], shown, places, strict=True)
     ):
         _draw(axes, values, own, gaps, index)
-    whiskers = "bars: 2 posterior standard deviations" if result.sd else "no standard deviations"
+    whiskers = "bars: 2 posterior sd" if result.sd else "no posterior sd"
     unit = _unit(result)
-    set_title(figure, "Recovered rewards", f"{whiskers}; {unit}, mean removed")
+    set_title(figure, "Recovered rewards", f"{whiskers}; {unit}")
     return figure
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from malfl_algos.recovered import RecoveredRewards, Source
 from malfl_algos.report.values import Values, cut_to, values_of
 
-__all__ = ["Section", "Table", "number", "sections_of"]
+__all__ = ["Picture", "Section", "Table", "number", "sections_of"]
 
 
 @dataclass(frozen=True)
@@ -36,13 +36,26 @@ class Table:
 
 
 @dataclass(frozen=True)
+class Picture:
+    """A figure: what it shows, in words, and its PNG as a data URI."""
+
+    caption: str
+    source: str
+
+
+@dataclass(frozen=True)
 class Section:
-    """A titled part of a summary: facts with names, then tables, then sentences."""
+    """A titled part of a summary or page: facts with names, tables, sentences, figures, code.
+
+    A summary has no figures and no code.
+    """
 
     title: str
     facts: Sequence[tuple[str, str]] = ()
     tables: Sequence[Table] = ()
     sentences: Sequence[str] = ()
+    figures: Sequence[Picture] = ()
+    code: Sequence[str] = ()
 
 
 def sections_of(result: RecoveredRewards, *, most: int = 12) -> list[Section]:
@@ -54,8 +67,8 @@ def sections_of(result: RecoveredRewards, *, most: int = 12) -> list[Section]:
     """
     found = [_data(result.source), _model(result), _checks(result)]
     found += [_estimate(result, agent, most) for agent in result.agents]
-    found += [_verdict(result), _limitations(result)]
-    return [section for section in found if section.facts or section.tables or section.sentences]
+    told = [section for section in found if section.facts or section.tables or section.sentences]
+    return [*told, _verdict(result), _limitations(result)]
 
 
 def number(value: Any) -> str:
@@ -158,12 +171,13 @@ def _shared(
 ) -> Iterator[tuple[str, str]]:
     """A diagnostic by the first of its names that is there: one fact, or one for each agent."""
     found = {}
-    for agent in result.agents:
+    agents = result.agents or tuple(result.diagnostics)
+    for agent in agents:
         own = result.diagnostics.get(agent, {})
         value = next((own[name] for name in names if own.get(name) not in (None, "", [], ())), None)
         if value is not None:
             found[agent] = words(value)
-    if len(set(found.values())) == 1 and len(found) == len(result.agents):
+    if len(set(found.values())) == 1 and len(found) == len(agents):
         yield title, next(iter(found.values()))
         return
     for agent, text in found.items():

@@ -121,14 +121,17 @@ def game_hash(game: MarkovGame) -> str:
     return digest.hexdigest()
 
 
-def write_result(folder: Path, origin: Origin, **further: Any) -> None:
-    """Write `result.json` with the origin, further entries, and a checksum of each file there."""
+def write_result(folder: Path, origin: Origin | None, **further: Any) -> None:
+    """Write `result.json` with the origin, further entries, and a checksum of each file there.
+
+    The origin is None for a result that was saved in Python, which does not hold its trace.
+    """
     write_json(
         folder / RESULT_NAME,
         {
             "format": _FORMAT,
             "version": _VERSION,
-            "made_from": origin.to_mapping(),
+            "made_from": None if origin is None else origin.to_mapping(),
             **further,
             "files": folder_checksums(folder),
         },

@@ -289,6 +289,7 @@ def test_another_result_leaves_no_file_of_the_one_before():
         "potentials.npz",
         "targets.npz",
         "result.json",
+        "source.npz",
     }
 
 

@@ -33,6 +33,7 @@ HEAVY = ("scipy", "numba", "matplotlib", "pandas", "torch")
         ("export absent --format parquet --output out", 2),
         ("import absent --output out.npz", 2),
         ("verify absent", 2),
+        ("report absent --output page.html", 2),
         ("nonsense", 2),
     ],
 )
@@ -60,7 +61,7 @@ def test_the_list_above_covers_every_command():
     """Add a new command to the list above."""
     assert set(COMMANDS) == {
         *("reproduce", "learn", "recover", "score", "check", "sweep", "export", "verify"),
-        *("plugins", "import"),
+        *("plugins", "import", "report"),
     }
 
 

@@ -1,0 +1,178 @@
+"""The page of one result: a folder of `malfl recover` or of `RecoveredRewards.save`."""
+
+from __future__ import annotations
+
+import shlex
+from base64 import b64encode
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from malfl_algos.recovered import RecoveredRewards
+from malfl_algos.report.pages import rendered
+from malfl_algos.report.result_figures import draw
+from malfl_algos.report.result_sections import Picture, Section, Table, number, sections_of
+from malfl_algos.report.style import png_bytes
+from malfl_algos.storage.origins import RESULT_NAME, read_result
+from malfl_algos.storage.results import load_result
+
+__all__ = ["facts_of", "pictures_of", "result_page", "versions_section"]
+
+MOST_ROWS, MOST_BARS = 200, 40
+"""Values of each agent in a table and in a figure of the page."""
+LONGEST = 300
+"""Letters of a setting."""
+
+
+def result_page(folder: Path) -> str:
+    """The page as HTML.
+
+    Raises:
+        InputError: for a missing, changed or damaged file; the message names it.
+    """
+    result = load_result(folder, of_functions=True)
+    record = read_result(folder / RESULT_NAME) or {}
+    agents = ", ".join(map(str, result.agents or result.diagnostics))
+    return rendered(
+        "page.html",
+        title=f"Recovered rewards of {agents or 'no agent'}",
+        lead="What the agents wanted, inferred from how they learned, with error bars and a "
+        "verdict on whether to believe it.",
+        verdicts=[
+            (result.verdict.word, result.verdict.reasons[0] if result.verdict.reasons else "")
+        ],
+        sections=list(_sections(result, record)),
+    )
+
+
+def _sections(result: RecoveredRewards, record: Mapping[str, Any]) -> Iterator[Section]:
+    yield Section("What was asked", list(_asked(result, record)))
+    own = {section.title: section for section in sections_of(result, most=MOST_ROWS)}
+    yield own.pop("Data")
+    yield own.pop(next(title for title in own if title.startswith("Verdict")))
+    if result.rewards:
+        yield Section("Rewards", figures=pictures_of(result))
+    else:
+        words = "The rewards are functions of observations, in reward_functions.npz."
+        yield Section("Rewards", sentences=[words])
+    last = [own.pop(title) for title in ("Model", "Checks before estimation") if title in own]
+    limitations = own.pop("Limitations")
+    yield from own.values()
+    yield from last
+    yield limitations
+    yield from _settings(result)
+    yield from versions_section(record.get("versions"))
+    if isinstance(record.get("command"), str):
+        yield Section("How to run it again", code=[_on_lines(record["command"])])
+
+
+def _on_lines(command: str) -> str:
+    """A shell command with its options on lines of their own."""
+    try:
+        words = shlex.split(command)
+    except ValueError:
+        return command
+    text = ""
+    for word in words:
+        text += (" \\\n    " if word.startswith("--") else " " * bool(text)) + shlex.quote(word)
+    return text
+
+
+def _asked(result: RecoveredRewards, record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    agents = ", ".join(map(str, result.agents or result.diagnostics))
+    yield "question", f"which rewards of {agents} explain how their policies changed?"
+    observer = record.get("observer")
+    if isinstance(observer, Mapping):
+        names = ("name", "distribution", "version")
+        yield "method", " ".join(str(observer[name]) for name in names if name in observer)
+        options = observer.get("options")
+        if isinstance(options, Mapping):
+            yield from ((f"option {name}", _short(value)) for name, value in options.items())
+    made_from = record.get("made_from")
+    if isinstance(made_from, Mapping):
+        unknown = {"discount": "to be estimated", "temperature": "unknown: it fixes the unit only"}
+        for name, words in unknown.items():
+            value = made_from.get(name)
+            yield name, words if value is None else number(value)
+        game = made_from.get("game")
+        yield "game", "none given: dynamics estimated from the trace" if game is None else "given"
+
+
+def _numbers(result: RecoveredRewards) -> Iterator[Table]:
+    """The numbers that the verdict stands on, by agent."""
+    verdicts = dict(result.verdict.agents) or {"all agents": result.verdict}
+    names = dict.fromkeys(
+        name
+        for own in verdicts.values()
+        for name, value in own.numbers.items()
+        if value is not None and not isinstance(value, Mapping)
+    )
+    if names:
+        rows = [
+            [
+                name.replace("_", " "),
+                *(_short(number(v.numbers.get(name))) for v in verdicts.values()),
+            ]
+            for name in names
+        ]
+        yield Table(["number", *map(str, verdicts)], rows, 1, "the numbers behind the verdict")
+
+
+def pictures_of(result: RecoveredRewards, caption: str = "") -> list[Picture]:
+    """A figure of every agent's rewards."""
+    return [
+        Picture(
+            f"{caption}Reward of {agent} by joint state, from the largest to the smallest"
+            + (", with bars of 2 posterior standard deviations" if result.sd else ""),
+            data_uri(png_bytes(draw(result, most=MOST_BARS, agents=[agent]))),
+        )
+        for agent in result.rewards
+    ]
+
+
+def data_uri(png: bytes) -> str:
+    """A PNG as the address of an image that is part of the page."""
+    return f"data:image/png;base64,{b64encode(png).decode()}"
+
+
+def _settings(result: RecoveredRewards) -> Iterator[Section]:
+    tables = list(_numbers(result))
+    tables += [
+        Table(["diagnostic", "value"], list(facts_of(own)), 2, f"reward of {agent}")
+        for agent, own in result.diagnostics.items()
+    ]
+    if tables:
+        yield Section("Settings and diagnostics", tables=tables)
+
+
+def facts_of(content: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Names and values of a mapping; empty ones are left out."""
+    for name, value in content.items():
+        if value not in (None, {}):
+            yield str(name).replace("_", " "), _short(value)
+
+
+def _short(value: Any) -> str:
+    text = " ".join(_words(value).split())
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
+
+
+def _words(value: Any) -> str:
+    """A value in words; entries of mappings that are empty are left out."""
+    if isinstance(value, Mapping):
+        return ", ".join(
+            f"{name}: {_words(own)}" for name, own in value.items() if own not in (None, {}, [])
+        )
+    if isinstance(value, (list, tuple)):
+        between = "; " if any(isinstance(own, (Mapping, list, tuple)) for own in value) else ", "
+        return between.join(map(_words, value)) or "none"
+    return number(value)
+
+
+def versions_section(versions: Any) -> Iterator[Section]:
+    """The versions of Python and packages, if they are known."""
+    if isinstance(versions, Mapping):
+        facts = [
+            (str(name), str(value)) for name, value in versions.items() if value != "not installed"
+        ]
+        yield Section("Versions", facts)

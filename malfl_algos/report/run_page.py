@@ -1,0 +1,194 @@
+"""The page of a run of `malfl reproduce`."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from malfl_algos.contract import Problem, Source
+from malfl_algos.experiments.records import RECORD_NAME
+from malfl_algos.experiments.recovered_files import saved_verdict
+from malfl_algos.recovered import NOT_JUDGED, RecoveredRewards
+from malfl_algos.report.pages import rendered
+from malfl_algos.report.result_page import data_uri, facts_of, pictures_of, versions_section
+from malfl_algos.report.result_sections import Picture, Section, Table, number
+from malfl_algos.report.run_files import Run, open_run
+from malfl_algos.scores.registry import SCORES
+from malfl_algos.storage.arrays import array_names, read_arrays
+from malfl_algos.storage.origins import RESULT_NAME
+from malfl_algos.storage.results import load_result, posterior_parts
+from malfl_algos.trace import LearningTrace
+from malfl_algos.verdict.words import WORDS
+from malfl_env.errors import InputError
+
+__all__ = ["run_page"]
+
+MOST_RESULTS = 12
+"""Results whose rewards are drawn."""
+MOST_BYTES = 2**25
+"""Size of a figure that is taken into the page, and of the record of a run."""
+
+
+def run_page(folder: Path) -> str:
+    """The page as HTML.
+
+    Raises:
+        InputError: for a run that is not finished, or a damaged file; the message names it.
+    """
+    run = open_run(folder)
+    record = _record(folder)
+    verdicts = _verdicts(run)
+    return rendered(
+        "page.html",
+        title=f"Experiment: rewards recovered by {', '.join(run.observers)}",
+        lead=f"Reward families: {', '.join(run.families)}. Number of seeds: {len(run.seeds)}. "
+        f"Agents: {', '.join(map(str, run.agents))}. The ground-truth rewards are known here, so "
+        "the recovered rewards are scored against them.",
+        verdicts=[],
+        sections=[
+            Section("What was asked", list(facts_of(record.get("configuration", {})))),
+            Section("Verdicts", tables=[verdicts], sentences=["A verdict uses no ground truth."]),
+            Section("Scores", tables=_scores(run)),
+            Section("Rewards", figures=list(_rewards(run))),
+            Section("Figures", figures=list(_figures(folder))),
+            Section("Settings", code=[_text(folder / "config.yaml")]),
+            *versions_section(record.get("versions")),
+            Section("How to run it again", code=_commands(folder)),
+        ],
+    )
+
+
+def _record(folder: Path) -> Mapping[str, Any]:
+    path = folder / RECORD_NAME
+    try:
+        content = json.loads(_text(path))
+    except (ValueError, RecursionError) as fault:
+        raise InputError(f"{path}: not JSON: {str(fault)[:100]}") from fault
+    if not isinstance(content, dict) or not isinstance(content.get("configuration", {}), dict):
+        raise InputError(f"{path}: not the record of a run")
+    return content
+
+
+def _text(path: Path) -> str:
+    try:
+        if path.stat().st_size > MOST_BYTES:
+            raise InputError(f"{path}: larger than {MOST_BYTES} bytes")
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as fault:
+        raise InputError(f"{path}: cannot be read: {fault}") from fault
+
+
+def _units(run: Run, family: str, observer: str, seed: str) -> list[Path]:
+    """The folders of results: one, or one for each observing agent."""
+    unit = run.folder / family / f"seed_{seed}" / observer
+    return [
+        path.parent for path in sorted([*unit.glob("rewards.npz"), *unit.glob("*/rewards.npz")])
+    ]
+
+
+def _verdicts(run: Run) -> Table:
+    rows = []
+    for family in run.families:
+        for observer in run.observers:
+            words: Counter[str] = Counter()
+            for seed in run.seeds:
+                for unit in _units(run, family, observer, seed):
+                    verdict = saved_verdict(unit / "rewards.npz")
+                    made = verdict is not NOT_JUDGED
+                    own = [one.word for one in verdict.agents.values()] or [verdict.word]
+                    n_rewards = len(array_names(unit / "rewards.npz"))
+                    words.update(own if made else ["none made"] * n_rewards)
+            rows.append([family, observer, *(str(words[word]) for word in (*WORDS, "none made"))])
+    note = "number of rewards, over seeds and agents"
+    return Table(["family", "observer", *WORDS, "none made"], rows, 2, note)
+
+
+def _scores(run: Run) -> list[Table]:
+    """A table for each family, with a column for each observer."""
+    path, observers = run.folder / "summary.json", run.observers
+    try:
+        rows = json.loads(_text(path))["aggregate"]
+        found = {(str(row["family"]), str(row["observer"])): row for row in rows}
+        known = [name for name in SCORES if any(_mean(row, name) is not None for row in rows)]
+        note = "family {}: mean over seeds, and its 95 % interval in brackets"
+        return [
+            Table(
+                ["score", *observers],
+                [
+                    [
+                        SCORES[name].title,
+                        *(_score(found[family, own], name) for own in run.observers),
+                    ]
+                    for name in known
+                ],
+                1,
+                note.format(family),
+            )
+            for family in run.families
+        ]
+    except (ValueError, KeyError, TypeError, AttributeError) as fault:
+        raise InputError(f"{path}: not the summary of a run: {fault!r}") from fault
+
+
+def _mean(row: Mapping[str, Any], name: str) -> Any:
+    own = row.get(name)
+    return own.get("mean") if isinstance(own, Mapping) else None
+
+
+def _score(row: Mapping[str, Any], name: str) -> str:
+    mean = _mean(row, name)
+    if mean is None:
+        return "-"
+    interval = row[name].get("interval")
+    return number(mean) + (f" [{number(list(interval))}]" if interval else "")
+
+
+def _rewards(run: Run) -> Iterator[Picture]:
+    """The rewards of the first seed."""
+    seed, left = run.seeds[0], MOST_RESULTS
+    for family in run.families:
+        source = _source(run, family, seed)
+        for observer in run.observers:
+            for unit in _units(run, family, observer, seed)[:left]:
+                left -= 1
+                result = replace(_result(unit), source=replace(source, observer=observer))
+                yield from pictures_of(result, f"{observer}, {family}, {run.first_seed}. ")
+
+
+def _result(unit: Path) -> RecoveredRewards:
+    """A result of a run; runs of malfl 0.1 have no `result.json`."""
+    if (unit / RESULT_NAME).exists():
+        return load_result(unit)
+    path = unit / "posterior.npz"
+    posterior = posterior_parts(read_arrays(path)[0] if path.exists() else {})
+    return RecoveredRewards(read_arrays(unit / "rewards.npz")[0], sd=posterior["sd"] or None)
+
+
+def _source(run: Run, family: str, seed: str) -> Source:
+    """Names and visits, from the trace of one seed."""
+    trace = LearningTrace.load(run.ground_truth(family, seed)[1] / "trace.npz")
+    config = run.config
+    game = config.markov_game(family)
+    problem = Problem(trace, game, config.discount, config.temperature)
+    return Source.of(problem, None)
+
+
+def _figures(folder: Path) -> Iterator[Picture]:
+    for path in sorted((folder / "figures").glob("*.png")):
+        if path.stat().st_size > MOST_BYTES:
+            raise InputError(f"{path}: larger than {MOST_BYTES} bytes")
+        content = path.read_bytes()
+        if not content.startswith(b"\x89PNG"):
+            raise InputError(f"{path}: not a PNG")
+        yield Picture(path.stem.replace("_", " "), data_uri(content))
+
+
+def _commands(folder: Path) -> list[str]:
+    return [
+        "malfl reproduce --config config.yaml --output-dir again",
+        f"malfl verify {folder.name}",
+    ]
