@@ -15,6 +15,7 @@ from benchmark_lines import Contest
 
 _PROGRAM = (
     "import sys\n"
+    f"sys.path.append({str(Path(__file__).parent)!r})\n"
     "from benchmark_scaling_run import peak_bytes\n"
     "from malfl_algos.cli.main import main\n"
     "status = main(sys.argv[1:])\n"
@@ -36,7 +37,7 @@ def imports(fast: bool) -> Iterator[Contest]:
             notes = {
                 "rows": float(n_rows),
                 "wanted, s": wanted,
-                "peak memory, MiB": run() / 1024,
+                "peak memory, MiB": run() / 2**20,
             }
             loop()
             yield Contest(f"import {form}", "s", run, loop, "a loop over csv.reader", notes=notes)
@@ -65,7 +66,7 @@ def _write(folder: Path, n_rows: int) -> None:
 
 
 def _import(log: Path, trace: Path) -> float:
-    """Run the command; returns its peak memory in KiB."""
+    """Run the command; returns its peak memory in bytes."""
     argv: Sequence[str] = (
         *(sys.executable, "-c", _PROGRAM, "import", str(log), "--output", str(trace)),
         *("--overwrite", "--state", "row", "column", "--actions", "alice=alice", "bob=bob"),
