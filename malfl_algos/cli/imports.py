@@ -56,10 +56,10 @@ def import_log(arguments: argparse.Namespace) -> int:
         raise InputError(f"{output} exists: choose another name, or add --overwrite")
     if arguments.separate and arguments.subject is None:
         raise InputError("--separate needs --subject COL")
-    from malfl_algos.experiments.folder import check_writable
     from malfl_algos.logs.exported import is_export, trace_of_export
     from malfl_algos.logs.files import open_log
     from malfl_algos.plugins.options import naming
+    from malfl_algos.storage.outputs import check_writable
     from malfl_algos.trace import LearningTrace
 
     check_writable(output if arguments.separate else output.absolute().parent)

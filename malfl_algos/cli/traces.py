@@ -207,13 +207,13 @@ def score(arguments: argparse.Namespace) -> int:
     config = read_config(arguments.config, arguments.game)
     config = merge(config, set_keys(arguments, "discount", "temperature"))
     tell_of_compilation()
-    from malfl_algos.experiments.folder import check_writable
     from malfl_algos.experiments.named_games import NO_GAME
     from malfl_algos.experiments.scoring import read_scoring_files, rows_of_files
     from malfl_algos.experiments.text import score_text
     from malfl_algos.observers.reading import estimated_dynamics
     from malfl_algos.plugins.options import naming
     from malfl_algos.storage.durable import is_special, json_bytes, write_where_told
+    from malfl_algos.storage.outputs import check_writable
     from malfl_algos.work.threads import one_blas_thread
 
     files = read_scoring_files(
@@ -305,7 +305,7 @@ def _path(name: str | None) -> Path | None:
 
 def _output(arguments: argparse.Namespace, *names: str) -> Path:
     """The output folder, after checks that the files can be written there."""
-    from malfl_algos.experiments.folder import check_writable
+    from malfl_algos.storage.outputs import check_writable
 
     folder = Path(arguments.output_dir)
     check_writable(folder)

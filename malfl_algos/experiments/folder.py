@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -41,10 +40,11 @@ from malfl_algos.storage.durable import (
     value_hash,
     write_bytes,
 )
+from malfl_algos.storage.outputs import check_writable
 from malfl_algos.storage.yaml_files import yaml_text
 from malfl_env.errors import InputError
 
-__all__ = ["LEFTOVERS", "TABLES", "RunFolder", "check_writable", "open_run", "run_units"]
+__all__ = ["LEFTOVERS", "TABLES", "RunFolder", "open_run", "run_units"]
 
 TABLES = ("summary.json", "cross_correlation.csv", "trend.csv")
 _OWN = {
@@ -354,21 +354,6 @@ def open_run(root: Path, asked: ExperimentConfig, *, overwrite: bool) -> RunFold
 def _game_checksum(config: ExperimentConfig) -> str | None:
     """Of a game that only has a name in the configuration; None for a grid world."""
     return game_checksum(config.game) if isinstance(config.game, str) else None
-
-
-def check_writable(folder: Path) -> None:
-    """Reject a folder in which files cannot be made. It need not exist.
-
-    Raises:
-        InputError: naming the folder and what is wrong.
-    """
-    place = folder
-    while not place.exists() and place != place.parent:
-        place = place.parent
-    if not place.is_dir():
-        raise InputError(f"the output folder {folder} cannot be made: {place} is a file")
-    if not os.access(place, os.R_OK | os.W_OK | os.X_OK):
-        raise InputError(f"the output folder {folder} is not writable: no permission in {place}")
 
 
 def run_units(

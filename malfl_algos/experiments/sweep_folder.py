@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from malfl_algos.experiments.folder import check_writable
 from malfl_algos.experiments.grid import Sweep, SweepRun
 from malfl_algos.experiments.jobs import Outcome
 from malfl_algos.experiments.records import (
@@ -23,6 +22,7 @@ from malfl_algos.experiments.records import (
     write_checked,
 )
 from malfl_algos.storage.durable import clear_leftovers, clear_the_way, file_checksum
+from malfl_algos.storage.outputs import check_writable
 from malfl_env.errors import InputError
 
 __all__ = [

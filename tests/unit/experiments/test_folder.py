@@ -9,9 +9,10 @@ from interpreter import printed
 
 from malfl_algos.experiments.cell import check_parts
 from malfl_algos.experiments.config import ExperimentConfig, from_mapping, load_config
-from malfl_algos.experiments.folder import RunFolder, check_writable, open_run
+from malfl_algos.experiments.folder import RunFolder, open_run
 from malfl_algos.experiments.jobs import run_unit
 from malfl_algos.experiments.records import read_record, write_record
+from malfl_algos.storage.outputs import check_writable
 
 SMALL = {
     "game": {"size": 2},
@@ -84,7 +85,7 @@ def test_a_folder_without_permission_is_rejected():
     """Root may write anywhere, so another user has to try."""
     program = (
         "import os, sys; from pathlib import Path",
-        "from malfl_algos.experiments.folder import check_writable",
+        "from malfl_algos.storage.outputs import check_writable",
         "os.geteuid() == 0 and os.setuid(65534)",
         "for place in ('', 'new/run'):",
         "    try: check_writable(Path(sys.argv[1], place))",
