@@ -26,8 +26,8 @@ def report(arguments: argparse.Namespace) -> int:
     """Write the page."""
     existing(arguments.folder)
     folder, output = Path(arguments.folder), Path(arguments.output)
-    from malfl_algos.experiments.folder import check_writable
     from malfl_algos.storage.durable import is_special, write_where_told
+    from malfl_algos.storage.outputs import check_writable
 
     if not is_special(output):
         if output.exists() and not (arguments.overwrite and output.is_file()):

@@ -52,7 +52,7 @@ def build_trace(
         "(compact)",
     )
     sizes = np.bincount(numbers.reshape(-1))
-    complete = steps.n_gaps == steps.n_last == 0 and len(np.unique(steps.subject)) == 1
+    complete = steps.n_gaps == steps.n_missed == 0 and len(np.unique(steps.subject)) == 1
     kept = []
     first = 0
     for size in sizes.tolist():

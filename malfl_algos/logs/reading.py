@@ -271,8 +271,8 @@ def _told_of_steps(steps: Steps) -> list[str]:
     notes = []
     if steps.n_last:
         notes.append(
-            "last steps of episodes whose next state is unknown, left out, so the transitions are "
-            f"not complete: {steps.n_last}"
+            f"last steps of episodes whose next state is unknown, left out: {steps.n_last}"
+            + (" (the transitions are not complete)" if steps.n_missed else "")
         )
     if steps.n_final:
         notes.append(f"rows without actions, used as final states of episodes: {steps.n_final}")

@@ -124,6 +124,7 @@ class Steps:
         ends: `(n_steps,)`: the step is the last of its episode, or the last before a gap.
         source: `(n_steps,)`: index of the step's row in the table.
         n_last: steps at the end of episodes that were left out because their next state is unknown.
+        n_missed: those of them after which the log of their subject goes on.
         n_final: rows without actions, which gave the last next state of their episodes.
         n_gaps: gaps at which episodes were split.
     """
@@ -137,11 +138,12 @@ class Steps:
     ends: NDArray[np.bool_]
     source: IntArray
     n_last: int
+    n_missed: int
     n_final: int
     n_gaps: int
 
     def taken(self, rows: NDArray[Any]) -> Steps:
         """Some of the steps; the numbers of what was left out stay."""
-        counts = ("n_last", "n_final", "n_gaps")
+        counts = ("n_last", "n_missed", "n_final", "n_gaps")
         fields = {name: own[rows] for name, own in vars(self).items() if name not in counts}
         return replace(self, **fields)

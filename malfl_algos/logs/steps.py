@@ -61,6 +61,7 @@ def joint_steps(rows: Rows, *, gaps: str = "error") -> Steps:
             f"({names.place(int(rows.source[0]))} is the first); name the column of next states, "
             "or number the steps of longer episodes"
         )
+    lost = ~kept & ~final & last
     return Steps(
         keys.subject[kept],
         keys.stage[kept],
@@ -70,7 +71,8 @@ def joint_steps(rows: Rows, *, gaps: str = "error") -> Steps:
         following[kept],
         ends[kept],
         rows.source[kept],
-        n_last=int((~kept & ~final & last).sum()),
+        n_last=int(lost.sum()),
+        n_missed=int((lost[:-1] & (keys.subject[1:] == keys.subject[:-1])).sum()),
         n_final=int(final.sum()),
         n_gaps=int(jumps.sum()),
     )

@@ -65,7 +65,7 @@ def test_a_table_with_one_row_per_step():
     np.testing.assert_array_equal(steps.joint_actions, [[0, 0], [1, 1]])
     np.testing.assert_array_equal(steps.episode_ends, [False, True])
     assert not steps.complete, "the learners learned from the last steps, too"
-    assert trace.notes[0].endswith("left out, so the transitions are not complete: 2")
+    assert trace.notes[0].endswith("left out: 2 (the transitions are not complete)")
     assert trace.stages[0].joint_counts[0, 0, 0] == 1
 
 
@@ -157,6 +157,7 @@ def test_a_stage_may_end_within_an_episode():
     assert [stage.n_steps for stage in trace.stages] == [2, 2, 1]
     np.testing.assert_array_equal(trace.stages[0].transitions.episode_ends, [False, True])
     np.testing.assert_array_equal(trace.stages[0].transitions.next_states, [1, 2])
+    assert trace.stages[0].transitions.complete, "nothing follows the only step that is left out"
 
 
 NO_EPISODES = {"episodes_per_stage": None}
