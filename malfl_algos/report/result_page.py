@@ -118,13 +118,15 @@ def _numbers(result: RecoveredRewards) -> Iterator[Table]:
         yield Table(["number", *map(str, verdicts)], rows, 1, "the numbers behind the verdict")
 
 
-def pictures_of(result: RecoveredRewards, caption: str = "") -> list[Picture]:
+def pictures_of(
+    result: RecoveredRewards, caption: str = "", *, most: int = MOST_BARS
+) -> list[Picture]:
     """A figure of every agent's rewards."""
     return [
         Picture(
             f"{caption}Reward of {agent} by joint state, from the largest to the smallest"
             + (", with bars of 2 posterior standard deviations" if result.sd else ""),
-            data_uri(png_bytes(draw(result, most=MOST_BARS, agents=[agent]))),
+            data_uri(png_bytes(draw(result, most=most, agents=[agent]))),
         )
         for agent in result.rewards
     ]

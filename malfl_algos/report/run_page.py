@@ -9,6 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from malfl_algos.contract import Problem, Source
 from malfl_algos.experiments.records import RECORD_NAME
 from malfl_algos.experiments.recovered_files import saved_verdict
@@ -29,6 +31,8 @@ __all__ = ["run_page"]
 
 MOST_RESULTS = 12
 """Results whose rewards are drawn."""
+MOST_BARS = 16
+"""Values of each of them."""
 MOST_BYTES = 2**25
 """Size of a figure that is taken into the page, and of the record of a run."""
 
@@ -50,7 +54,7 @@ def run_page(folder: Path) -> str:
         "the recovered rewards are scored against them.",
         verdicts=[],
         sections=[
-            Section("What was asked", list(facts_of(record.get("configuration", {})))),
+            Section("What was asked", list(facts_of(_configured(record)))),
             Section("Verdicts", tables=[verdicts], sentences=["A verdict uses no ground truth."]),
             Section("Scores", tables=_scores(run)),
             Section("Rewards", figures=list(_rewards(run))),
@@ -71,6 +75,21 @@ def _record(folder: Path) -> Mapping[str, Any]:
     if not isinstance(content, dict) or not isinstance(content.get("configuration", {}), dict):
         raise InputError(f"{path}: not the record of a run")
     return content
+
+
+def _configured(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration; a plugin whose label is its name is shown once."""
+
+    def told(plugin: Any) -> Any:
+        if not isinstance(plugin, Mapping) or plugin.get("label") != plugin.get("name"):
+            return plugin
+        return {key: own for key, own in plugin.items() if key != "label"}
+
+    content = dict(record.get("configuration", {}))
+    observers = content.get("observers")
+    if isinstance(observers, list):
+        content["observers"] = [told(own) for own in observers]
+    return {**content, "learner": told(content.get("learner"))}
 
 
 def _text(path: Path) -> str:
@@ -156,7 +175,9 @@ def _rewards(run: Run) -> Iterator[Picture]:
             for unit in _units(run, family, observer, seed)[:left]:
                 left -= 1
                 result = replace(_result(unit), source=replace(source, observer=observer))
-                yield from pictures_of(result, f"{observer}, {family}, {run.first_seed}. ")
+                yield from pictures_of(
+                    result, f"{observer}, {family}, {run.first_seed}. ", most=MOST_BARS
+                )
 
 
 def _result(unit: Path) -> RecoveredRewards:
@@ -169,12 +190,16 @@ def _result(unit: Path) -> RecoveredRewards:
 
 
 def _source(run: Run, family: str, seed: str) -> Source:
-    """Names and visits, from the trace of one seed."""
+    """Names and visits, from the trace of one seed; states of a board are the agents' cells."""
     trace = LearningTrace.load(run.ground_truth(family, seed)[1] / "trace.npz")
     config = run.config
     game = config.markov_game(family)
-    problem = Problem(trace, game, config.discount, config.temperature)
-    return Source.of(problem, None)
+    source = Source.of(Problem(trace, game, config.discount, config.temperature), None)
+    if source.states is not None or run.rules is None:
+        return source
+    cells = game.observation(np.arange(game.n_states)).reshape(game.n_states, -1, 2)
+    names = tuple(" ".join(f"({row},{column})" for row, column in own) for own in cells.tolist())
+    return replace(source, states=names)
 
 
 def _figures(folder: Path) -> Iterator[Picture]:

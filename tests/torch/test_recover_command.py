@@ -28,9 +28,13 @@ def test_rewards_of_a_trace_with_observations_are_functions(tmp_path, capsys):
         "diagnostics.json",
         "result.json",
         "reward_functions.npz",
+        "source.npz",
     ]
     assert json.loads((out / "diagnostics.json").read_text())["agent_0"]["n_stages"] == 4
+    assert main(["report", str(out), "--output", str(tmp_path / "page.html")]) == 0
+    assert "functions of observations" in (tmp_path / "page.html").read_text()
     found = RecoveredFunctions.load(out / "reward_functions.npz")
+    assert len(repr(found).splitlines()) == 3
     steps = trace.stages[0].transitions
     values = found.reward("agent_0", steps.observations["agent_0"], steps.joint_actions)
     assert values.shape == (steps.n_steps,)
