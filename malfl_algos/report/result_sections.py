@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from malfl_algos.recovered import RecoveredRewards, Source
+from malfl_algos.recovered import NOT_JUDGED, RecoveredRewards, Source
 from malfl_algos.report.values import Values, cut_to, values_of
 
 __all__ = ["Picture", "Section", "Table", "number", "sections_of"]
@@ -324,5 +324,6 @@ def _limitations(result: RecoveredRewards) -> Section:
         sentences.append("This observer gives no standard deviations.")
     if any(own.get("rule") for own in result.diagnostics.values()):
         sentences.append("Standard deviations hold if the agents learn as the learning rule says.")
-    sentences.append("The verdict was made without any ground truth.")
+    if result.verdict != NOT_JUDGED:
+        sentences.append("The verdict was made without any ground truth.")
     return Section("Limitations", sentences=sentences)
