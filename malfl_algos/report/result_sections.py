@@ -81,9 +81,14 @@ def number(value: Any) -> str:
         return str(int(value))
     if isinstance(value, (float, np.floating)):
         return f"{float(value):.3g}"
-    if isinstance(value, (list, tuple)):
+    if isinstance(value, (list, tuple, np.ndarray)):
         return ", ".join(map(number, value)) or "none"
     return str(value)
+
+
+def _is_given(value: Any) -> bool:
+    """Whether a diagnostic says something: not null, and no empty text or list."""
+    return value is not None and not (hasattr(value, "__len__") and len(value) == 0)
 
 
 def _data(source: Source | None) -> Section:
@@ -125,7 +130,7 @@ def _model(result: RecoveredRewards) -> Section:
         if source.known_policies:
             facts.append(("known policies", ", ".join(map(str, source.known_policies))))
     facts += _shared(
-        result, "reward depends on", lambda own: _REWARDS.get(own, own), "reward_model"
+        result, "reward depends on", lambda own: _REWARDS.get(str(own), str(own)), "reward_model"
     )
     facts += _shared(result, "learning rule", _rule, "rule", "learner_model")
     facts += _shared(result, "rules left open", _weights, "rule_weights")
@@ -155,7 +160,7 @@ def _weights(own: Any) -> str:
 
 
 def _weighted(entry: Any) -> str:
-    if not isinstance(entry, Mapping) or "weight" not in entry:
+    if not isinstance(entry, Mapping) or not isinstance(entry.get("weight"), (int, float)):
         return str(entry)
     others = [
         f"{name} {number(value)}"
@@ -174,7 +179,7 @@ def _shared(
     agents = result.agents or tuple(result.diagnostics)
     for agent in agents:
         own = result.diagnostics.get(agent, {})
-        value = next((own[name] for name in names if own.get(name) not in (None, "", [], ())), None)
+        value = next((own[name] for name in names if _is_given(own.get(name))), None)
         if value is not None:
             found[agent] = words(value)
     if len(set(found.values())) == 1 and len(found) == len(agents):
@@ -252,7 +257,7 @@ def _estimate(result: RecoveredRewards, agent: str, most: int) -> Section:
     facts = [
         (title, number(own[name]))
         for name, title in _OF_THE_FIT.items()
-        if own.get(name) not in (None, [], ())
+        if _is_given(own.get(name))
     ]
     title = f"Estimate: reward of {agent}"
     if agent not in result.rewards:
@@ -322,7 +327,7 @@ def _limitations(result: RecoveredRewards) -> Section:
         sentences.append("The dynamics were estimated from the trace.")
     if result.rewards and not result.sd:
         sentences.append("This observer gives no standard deviations.")
-    if any(own.get("rule") for own in result.diagnostics.values()):
+    if any(_is_given(own.get("rule")) for own in result.diagnostics.values()):
         sentences.append("Standard deviations hold if the agents learn as the learning rule says.")
     if result.verdict != NOT_JUDGED:
         sentences.append("The verdict was made without any ground truth.")

@@ -105,6 +105,18 @@ def test_summary_has_every_section_in_order_and_the_names():
     assert max(map(len, text.splitlines())) <= 100
 
 
+@pytest.mark.parametrize(
+    "value", [3, 2.5, "x", True, [], ["a", 1.0], {"a": [1]}, np.arange(3), np.float64(0.1), [{}]]
+)
+def test_diagnostics_of_any_kind_are_shown(value):
+    """Those of plugins may be any JSON, or arrays."""
+    names = ["reward_model", "rule", "rule_weights", "rules_left_out", "discount", "settled"]
+    names += ["identification", "bounds_hit", "log_evidence", "discount_interval"]
+    found = result(diagnostics={"alice": dict.fromkeys(names, value)})
+    assert "Verdict: believe" in found.summary()
+    assert "Limitations" in found._repr_html_()
+
+
 def test_summary_table_has_the_numbers_largest_first_and_no_unvisited_state():
     lines = result().summary().splitlines()
     start = lines.index("Estimate: reward of alice")
