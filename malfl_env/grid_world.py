@@ -196,8 +196,8 @@ class GridWorld(ParallelEnv):  # type: ignore[misc]  # pettingzoo ships no types
             the end of an episode, an empty dictionary of actions gives five empty dictionaries.
 
         Raises:
-            InputError: for a missing or unknown agent, or an action that is not 0..4; booleans are
-                no actions.
+            InputError: for a missing or unknown agent, or an action that is not 0..4. What its
+                space contains is an action: Python's False and True are, NumPy's booleans are not.
             RuntimeError: for actions after the end of an episode, and before the first `reset`.
         """
         agents = self.agents
@@ -207,7 +207,7 @@ class GridWorld(ParallelEnv):  # type: ignore[misc]  # pettingzoo ships no types
             raise RuntimeError("no episode is running: call reset() before step()")
         try:
             chosen = [actions[agent] for agent in agents]
-            if min(chosen) < 0 or len(actions) != len(agents) or bool in map(type, chosen):
+            if min(chosen) < 0 or len(actions) != len(agents):
                 raise IndexError
             moved = chosen if self.rules.slip == 0.0 else self._slip(chosen)
             steps = zip(self._moves, self._cells, moved, strict=True)
@@ -300,7 +300,7 @@ class GridWorld(ParallelEnv):  # type: ignore[misc]  # pettingzoo ships no types
             allowed = f"a whole number from 0 to {len(ACTIONS) - 1} {ACTIONS}"
             own = actions[agent]
             try:
-                fits = 0 <= index(own) < len(ACTIONS) and not isinstance(own, bool)
+                fits = 0 <= index(own) < len(ACTIONS)
             except TypeError:  # also NumPy's booleans
                 fits = False
             if not fits:

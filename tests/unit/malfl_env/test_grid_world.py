@@ -228,10 +228,24 @@ def test_an_action_means_the_same_whatever_its_type_and_the_rewards(number, rewa
         np.testing.assert_array_equal(expected[0]["agent_0"], found[0]["agent_0"])
 
 
-@pytest.mark.parametrize("truth", [True, np.True_, np.array(True)])
+@pytest.mark.parametrize("options", [{}, {"rewards": [TABLE, TABLE]}])
+def test_pythons_true_is_the_action_1_as_its_space_says(options) -> None:
+    env = grid_world_v0.parallel_env(**options)
+    assert env.action_space("agent_0").contains(True)
+    found = []
+    for one in (1, True):
+        env.reset(seed=0)
+        found.append(env.step(both(one, 0)))
+        view = malfl_env.single_agent_env(**options)
+        view.reset(seed=0)
+        found[-1] = (*found[-1][1].values(), view.step(one)[1])
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("truth", [np.True_, np.array(True)])
 @pytest.mark.parametrize("options", [{}, {"slip": 0.5}, {"rewards": [TABLE, TABLE]}])
-def test_a_boolean_is_no_action_in_any_form(truth, options) -> None:
-    """Whatever its type, the rewards, and the form of the environment."""
+def test_numpys_booleans_are_no_actions_in_any_form(truth, options) -> None:
+    """Whatever the rewards and the form of the environment."""
     env, view = grid_world_v0.parallel_env(**options), malfl_env.single_agent_env(**options)
     turns, batch = grid_world_v0.raw_env(**options), GridWorldVector(2, **options)
     for own in (env, view, turns, batch):
