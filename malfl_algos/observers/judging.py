@@ -43,6 +43,7 @@ from malfl_algos.verdict.balance import (
 from malfl_algos.verdict.deciding import HISTORY_CHECKS, contradicted, decide, not_measured
 from malfl_algos.verdict.words import joined
 from malfl_algos.work.threads import one_blas_thread
+from malfl_env.arguments import typed
 from malfl_env.errors import Contradiction, InputError
 from malfl_env.markov_game import MarkovGame
 
@@ -58,6 +59,7 @@ MOST_UNKNOWNS = 1000
 """Largest number of unknowns, unless the observer itself solved for more of them."""
 
 
+@typed
 def judge(
     result: RecoveredRewards,
     trace: LearningTrace,

@@ -137,3 +137,13 @@ def test_whole_histories_are_judged_by_their_own_model():
     again = judge(observer.recover(trace, **given), trace, observer=observer, **given)
     assert again.word == "do not believe"
     assert again.of("agent_0").numbers["explained"] < 0.5
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"), [("result", object()), ("trace", 3), ("brief", np.ones(2))]
+)
+def test_a_wrong_type_is_bad_input_that_names_the_argument(argument, value):
+    trace, game = learn(n_stages=2, episodes=2)
+    given = {"result": RecoveredRewards({}), "trace": trace, "game": game, **SETTINGS}
+    with pytest.raises(InputError, match=argument):
+        judge(**{**given, argument: value})
