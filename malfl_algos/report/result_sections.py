@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from malfl_algos.recovered import NOT_JUDGED, RecoveredRewards, Source
 from malfl_algos.report.values import Values, cut_to, values_of
 
-__all__ = ["Picture", "Section", "Table", "number", "sections_of"]
+__all__ = ["Picture", "Section", "Table", "data_section", "number", "sections_of"]
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def sections_of(result: RecoveredRewards, *, most: int = 12) -> list[Section]:
         result: the result.
         most: number of values shown of each agent.
     """
-    found = [_data(result.source), _model(result), _checks(result)]
+    found = [data_section(result.source), _model(result), _checks(result)]
     found += [_estimate(result, agent, most) for agent in result.agents]
     told = [section for section in found if section.facts or section.tables or section.sentences]
     return [*told, _verdict(result), _limitations(result)]
@@ -91,7 +91,8 @@ def _is_given(value: Any) -> bool:
     return value is not None and not (hasattr(value, "__len__") and len(value) == 0)
 
 
-def _data(source: Source | None) -> Section:
+def data_section(source: Source | None) -> Section:
+    """Names and sizes of the data."""
     if source is None:
         return Section("Data", sentences=["not known: the result does not say what it is from"])
     facts = []

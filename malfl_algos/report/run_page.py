@@ -17,7 +17,7 @@ from malfl_algos.experiments.recovered_files import saved_verdict
 from malfl_algos.recovered import NOT_JUDGED, RecoveredRewards
 from malfl_algos.report.pages import rendered
 from malfl_algos.report.result_page import data_uri, facts_of, pictures_of, versions_section
-from malfl_algos.report.result_sections import Picture, Section, Table, number
+from malfl_algos.report.result_sections import Picture, Section, Table, data_section, number
 from malfl_algos.report.run_files import Run, open_run
 from malfl_algos.scores.registry import SCORES
 from malfl_algos.storage.arrays import array_names, read_arrays
@@ -46,6 +46,8 @@ def run_page(folder: Path) -> str:
     run = open_run(folder)
     record = _record(folder)
     verdicts = _verdicts(run)
+    sources = {family: _source(run, family, run.seeds[0]) for family in run.families}
+    data = data_section(sources[run.families[0]])
     return rendered(
         "page.html",
         title=f"Experiment: rewards recovered by {', '.join(run.observers)}",
@@ -55,9 +57,10 @@ def run_page(folder: Path) -> str:
         verdicts=[],
         sections=[
             Section("What was asked", list(facts_of(_configured(record)))),
+            replace(data, sentences=[f"The trace of {run.families[0]}, {run.first_seed}."]),
             Section("Verdicts", tables=[verdicts], sentences=["A verdict uses no ground truth."]),
             Section("Scores", tables=_scores(run)),
-            Section("Rewards", figures=list(_rewards(run))),
+            Section("Rewards", figures=list(_rewards(run, sources))),
             Section("Figures", figures=list(_figures(folder))),
             Section("Settings", code=[_text(folder / "config.yaml")]),
             *versions_section(record.get("versions")),
@@ -166,15 +169,14 @@ def _score(row: Mapping[str, Any], name: str) -> str:
     return number(mean) + (f" [{number(list(interval))}]" if interval else "")
 
 
-def _rewards(run: Run) -> Iterator[Picture]:
+def _rewards(run: Run, sources: Mapping[str, Source]) -> Iterator[Picture]:
     """The rewards of the first seed."""
     seed, left = run.seeds[0], MOST_RESULTS
     for family in run.families:
-        source = _source(run, family, seed)
         for observer in run.observers:
             for unit in _units(run, family, observer, seed)[:left]:
                 left -= 1
-                result = replace(_result(unit), source=replace(source, observer=observer))
+                result = replace(_result(unit), source=replace(sources[family], observer=observer))
                 yield from pictures_of(
                     result, f"{observer}, {family}, {run.first_seed}. ", most=MOST_BARS
                 )

@@ -118,8 +118,9 @@ def test_the_page_of_a_run(tmp_path):
     (folder / "figures" / "policies_x.png").write_bytes(picture)
     assert main(["report", str(folder), "--output", str(tmp_path / "page.html")]) == 0
     page = Page((tmp_path / "page.html").read_text(encoding="utf-8"))
-    expected = ["What was asked", "Verdicts", "Scores", "Rewards", "Figures", "Settings"]
-    assert page.texts["h2"] == [*expected, "Versions", "How to run it again"]
+    expected = ["What was asked", "Data", "Verdicts", "Scores", "Rewards", "Figures"]
+    assert page.texts["h2"] == [*expected, "Settings", "Versions", "How to run it again"]
+    assert "3, of 100, 100, 100 steps" in page.texts["dd"]
     cells = page.texts["td"]
     assert cells[:6] == ["homogeneous", "log-policy", "0", "0", "0", "2"]
     scores = cells.index("Pearson r")
