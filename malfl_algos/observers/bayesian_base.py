@@ -91,6 +91,7 @@ class BayesianObserver(ABC):
     api_version: ClassVar[tuple[int, int]] = API_VERSION
     rules: ClassVar[tuple[str, ...]] = ()
     needs_game: ClassVar[bool] = True
+    averages: ClassVar[bool] = True
     cheap_verdict: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -277,7 +278,7 @@ class BayesianObserver(ABC):
             )
             by_stages: dict[tuple[Any, ...], dict[str, Any]] = {}
             settings, final, weights = decided(
-                [settings, *close_rivals(tried, settings)],
+                [settings, *(close_rivals(tried, settings) if self.averages else ())],
                 lambda own: self._by_stages(
                     partial(whole, own), by_stages.setdefault(_key(own), {})
                 ),

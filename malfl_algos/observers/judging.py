@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from math import prod
 from typing import Any, ClassVar
 from weakref import ref
@@ -191,9 +192,10 @@ _LATEST: list[tuple[tuple[Any, ...], RecoveredRewards]] = []
 
 @dataclass(frozen=True)
 class _Brief(MaLflBellman):
-    """`ma-lfl-bellman` with the rules of soft policy iteration only."""
+    """`ma-lfl-bellman` with the rules of soft policy iteration only, of which it takes the best."""
 
     rules: ClassVar[tuple[str, ...]] = ("td", "exact")
+    averages: ClassVar[bool] = False
 
     def _gradient(self, trace: LearningTrace) -> Gradient:
         return "never"
@@ -204,11 +206,12 @@ def _recovered_anew(
 ) -> tuple[MaLflBellman, RecoveredRewards]:
     """What `ma-lfl-bellman` recovers, with rule and improvement chosen by evidence."""
     made = _Brief(passes=PASSES, stages="same") if brief else MaLflBellman(passes=PASSES)
-    stages = tuple(ref(stage) for stage in problem.trace.stages)
-    game = None if problem.game is None else ref(problem.game.factors[0])
-    key = (stages, game, problem.discount, alpha, brief)
-    if _LATEST and not problem.known and _LATEST[0][0] == key:
-        return made, _LATEST[0][1]
+    key = None
+    if problem.game is not None and not problem.known:
+        counts = tuple(sha256(stage.counts.tobytes()).hexdigest() for stage in problem.trace.stages)
+        key = (counts, ref(problem.game.factors[0]), problem.discount, alpha, brief)
+        if _LATEST and _LATEST[0][0] == key:
+            return made, _LATEST[0][1]
     result = made.recover(
         problem.trace,
         game=problem.game,
@@ -216,7 +219,7 @@ def _recovered_anew(
         temperature=alpha,
         known_policies=problem.known,
     )
-    if not problem.known:
+    if key is not None:
         _LATEST[:] = [(key, result)]
     return made, result
 

@@ -147,3 +147,17 @@ def test_a_wrong_type_is_bad_input_that_names_the_argument(argument, value):
     given = {"result": RecoveredRewards({}), "trace": trace, "game": game, **SETTINGS}
     with pytest.raises(InputError, match=argument):
         judge(**{**given, argument: value})
+
+
+def test_results_of_other_observers_of_one_trace_share_a_recovery(monkeypatch):
+    trace, game = learn(n_stages=3, episodes=5, keep=False)
+    copy = LearningTrace(tuple(replace(stage) for stage in trace.stages))
+    calls = []
+    recover = MaLflBellman.recover
+    monkeypatch.setattr(
+        MaLflBellman, "recover", lambda self, *a, **k: calls.append(1) or recover(self, *a, **k)
+    )
+    for one, own in ((trace, game), (copy, game), (trace.first(2), game), (trace, game)):
+        rewards = {agent: own.reward(index) for index, agent in enumerate(own.agents)}
+        judge(RecoveredRewards(rewards), one, game=own, brief=True, **SETTINGS)
+    assert len(calls) == 3
