@@ -49,8 +49,8 @@ FAST: Mapping[str, Any] = {"iterations": 4, "episodes": 100, "episode_length": 2
         "--reward-families",
         nargs="+",
         metavar="NAME",
-        help="run these reward families (default: homogeneous heterogeneous; own, if the game is "
-        "not a grid world); the configuration can define others",
+        help="run these reward families (default: homogeneous heterogeneous); other games than the "
+        "grid world have the family own; the configuration can define others",
     ),
     *count_arguments(),
     argument(
