@@ -11,6 +11,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -101,21 +102,34 @@ def measure(task: tuple[Cell, str]) -> list[dict[str, Any]]:
     rows = []
     for constant, value in settings:
         shipped = None
+        modules: list[ModuleType] = []
         if constant is not None:
-            module = import_module(f"malfl_algos.ma_lfl.{CONSTANTS[constant][0]}")
-            shipped = getattr(module, constant)
-            setattr(module, constant, value)
+            shipped = getattr(
+                import_module(f"malfl_algos.ma_lfl.{CONSTANTS[constant][0]}"), constant
+            )
+            modules = _holding(constant, shipped)
         try:
+            for module in modules:
+                setattr(module, str(constant), value)
             agents = scored(cell, learned, base, OBSERVERS[observer])
         finally:
-            if constant is not None:
-                setattr(module, constant, shipped)
+            for module in modules:
+                setattr(module, str(constant), shipped)
         scores = {score: float(np.mean([agent[score] for agent in agents])) for score in SCORES}
         rows.append(
             {"case": (cell.learner, cell.data, observer), "cell": str(cell)}
             | {"constant": constant, "value": value, "shipped": shipped, **scores}
         )
     return rows
+
+
+def _holding(constant: str, shipped: Any) -> list[ModuleType]:
+    """All modules that hold the constant, also those that imported it from another one."""
+    return [
+        module
+        for name, module in list(sys.modules.items())
+        if name.startswith("malfl_algos.") and vars(module).get(constant) is shipped
+    ]
 
 
 def table(rows: Sequence[Mapping[str, Any]], *, command: str) -> str:

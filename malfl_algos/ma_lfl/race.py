@@ -9,8 +9,8 @@ __all__ = ["Race", "Runner"]
 
 LAGS = {1: 300.0, 2: 100.0}
 """A candidate whose log evidence after so many iterations is this far below the best one's is given
-up. Later iterations moved the distance of two candidates by up to 120 after the first iteration,
-and by up to 70 after the second, on learners of all rules.
+up. On learners of all rules, the rule that won in the end was at most 120 below the best one after
+the first iteration, and ahead after the second.
 """
 LEAST_GAIN = 2.0
 """Candidates with rho > 0 whose first iteration gains less than this over rho = 0 are given up."""

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from study_plan import Cell
 
+from malfl_algos.observers import bayesian_base  # noqa: F401 - a module that imports constants
+
 SCRIPT = Path(__file__).parents[2] / "scripts" / "sensitivity.py"
 CASE = ("td", "1/10", "ma-lfl-bellman")
 FEW = {"SWEEPS": ("learner_models", (2,)), "SIGN_SEED": ("replay", (1,))}
@@ -32,6 +34,15 @@ def shipped(script):
 def test_every_value_differs_from_the_shipped_one(script):
     for name, value in shipped(script).items():
         assert value not in script.CONSTANTS[name][1]
+
+
+def test_a_constant_is_changed_where_it_was_imported_too(script):
+    value = shipped(script)["SEARCH_STAGES"]
+    holding = {module.__name__ for module in script._holding("SEARCH_STAGES", value)}
+    assert holding >= {
+        "malfl_algos.ma_lfl.settings",
+        "malfl_algos.observers.bayesian_base",
+    }
 
 
 @pytest.mark.slow
