@@ -207,7 +207,7 @@ class GridWorld(ParallelEnv):  # type: ignore[misc]  # pettingzoo ships no types
             raise RuntimeError("no episode is running: call reset() before step()")
         try:
             chosen = [actions[agent] for agent in agents]
-            if min(chosen) < 0 or len(actions) != len(agents):
+            if min(chosen) < 0 or len(actions) != len(agents) or np.bool_ in map(type, chosen):
                 raise IndexError
             moved = chosen if self.rules.slip == 0.0 else self._slip(chosen)
             steps = zip(self._moves, self._cells, moved, strict=True)
@@ -300,8 +300,8 @@ class GridWorld(ParallelEnv):  # type: ignore[misc]  # pettingzoo ships no types
             allowed = f"a whole number from 0 to {len(ACTIONS) - 1} {ACTIONS}"
             own = actions[agent]
             try:
-                fits = 0 <= index(own) < len(ACTIONS)
-            except TypeError:  # also NumPy's booleans
+                fits = 0 <= index(own) < len(ACTIONS) and not isinstance(own, np.bool_)
+            except TypeError:
                 fits = False
             if not fits:
                 raise InputError(f"the action of {agent} must be {allowed}, got {own!r}")

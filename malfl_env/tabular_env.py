@@ -206,7 +206,7 @@ class TabularEnv(ParallelEnv):  # type: ignore[misc]  # pettingzoo ships no type
                 action = whole_index(actions[agent])
             except TypeError:
                 action = -1
-            if not 0 <= action < n_actions:
+            if not 0 <= action < n_actions or isinstance(actions[agent], np.bool_):
                 raise InputError(
                     f"the action of {agent} must be a whole number from 0 to {n_actions - 1}, got "
                     f"{actions[agent]!r}"
