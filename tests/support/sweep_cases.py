@@ -90,7 +90,7 @@ def command(*arguments: object) -> list[str]:
 def call(*arguments: object, folder: Path) -> subprocess.CompletedProcess[str]:
     """Call a sweep in a process of its own."""
     return subprocess.run(
-        command(*arguments), cwd=folder, capture_output=True, text=True, timeout=300, check=False
+        command(*arguments), cwd=folder, capture_output=True, text=True, timeout=900, check=False
     )
 
 
