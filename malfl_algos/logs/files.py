@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ import numpy as np
 
 from malfl_algos.logs.column import Frame
 from malfl_algos.storage.arrays import MANIFEST, read_npz
+from malfl_algos.storage.extras import needed
 from malfl_env.errors import InputError
 
 __all__ = ["FORMATS", "Log", "needed", "open_log"]
@@ -70,18 +70,8 @@ def open_log(path: Path, *, encoding: str | None = None) -> Log:
     return FORMATS[last](path)
 
 
-def needed(name: str) -> Any:
-    """Import a package of the extra `data`."""
-    try:
-        return import_module(name)
-    except ImportError as fault:
-        raise ModuleNotFoundError(
-            f'this format needs {fault.name or name}: pip install "malfl-env[data]"'
-        ) from fault
-
-
 def _csv(path: Path, encoding: str | None = None) -> Log:
-    needed("pyarrow")
+    needed("pyarrow", "this format")
     from malfl_algos.logs.csv_files import CsvFile
 
     file = CsvFile.opened(path, encoding)
@@ -89,8 +79,8 @@ def _csv(path: Path, encoding: str | None = None) -> Log:
 
 
 def _minari(path: Path) -> Log:
-    minari = needed("minari")
-    needed("h5py")
+    minari = needed("minari", "this format")
+    needed("h5py", "this format")
     from malfl_algos.logs.minari_files import read_dataset
 
     columns, about = read_dataset(minari, path)
@@ -100,8 +90,8 @@ def _minari(path: Path) -> Log:
 
 
 def _parquet(path: Path) -> Log:
-    parquet = needed("pyarrow.parquet")
-    fault_types = (needed("pyarrow").ArrowException, OSError, UnicodeError)
+    parquet = needed("pyarrow.parquet", "this format")
+    fault_types = (needed("pyarrow", "this format").ArrowException, OSError, UnicodeError)
     try:
         schema = parquet.read_schema(path)
         columns = tuple(schema.names)
@@ -136,7 +126,7 @@ def _npz(path: Path) -> Log:
 
 
 def _json_lines(path: Path) -> Log:
-    pyarrow, reader = needed("pyarrow"), needed("pyarrow.json")
+    pyarrow, reader = needed("pyarrow", "this format"), needed("pyarrow.json", "this format")
     try:
         table = reader.read_json(path)
         table.validate(full=True)

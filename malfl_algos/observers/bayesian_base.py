@@ -259,9 +259,6 @@ class BayesianObserver(ABC):
                 done[key] = fits(settings, search=False, stagewise=stagewise)
             return done[key]
 
-        by_noise: dict[str, Any] = {}
-        if self.needs_game:  # replay knows the learners' noise: its first stages tell rules apart
-            by_noise["whole"] = lambda settings: _evidence(whole(settings, "same"))
         rules, left_out = possible_rules(self._rules(), stages)
         with one_blas_thread():  # matrices are small, and sums must not depend on the threads
             settings, searches = choose_settings(
@@ -274,7 +271,8 @@ class BayesianObserver(ABC):
                 gradient=self._gradient(trace),
                 step_size_decay=self.step_size_decay,
                 unexplained=lambda settings: left[_key(settings)],
-                **by_noise,
+                # replay knows the learners' noise: its first stages tell rules apart
+                whole=(lambda own: _evidence(whole(own, "same"))) if self.needs_game else None,
             )
             by_stages: dict[tuple[Any, ...], dict[str, Any]] = {}
             settings, final, weights = decided(

@@ -2,7 +2,7 @@
 
 `logel` with `fit: history` follows the steps that the learner itself learned from. Counts of
 stages, from which every other reward is judged, say far less. So its reward is judged by its own
-model: weights from the odd stages foretell the policies of the even ones, and the other way round.
+model: weights from the odd stages predict the policies of the even ones, and the other way round.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ def numbers_of_history(
     counts = np.stack([own.action_counts(index) for own in problem.trace.stages]).astype(float)
     whole, features = observer.history(problem, index)
     even, odd = (observer.history(problem, index, slice(first, None, 2))[0] for first in (0, 1))
-    foretold = np.exp(np.where(_is_even(len(counts)), odd.log_policies, even.log_policies))
-    explained, misfit, rows = _foretold(counts, foretold)
+    predicted = np.exp(np.where(_is_even(len(counts)), odd.log_policies, even.log_policies))
+    explained, misfit, rows = _predicted(counts, predicted)
 
     def seen(weights: FloatArray) -> FloatArray:
         return compared(features @ weights)
@@ -127,8 +127,8 @@ class _Told:
         return _Told(self.axes, self.information, moment).mean(variance)
 
 
-def _foretold(counts: FloatArray, policies: FloatArray) -> tuple[float, float, int]:
-    """Share of the counts' departure from even choices that policies foretell beyond the noise of
+def _predicted(counts: FloatArray, policies: FloatArray) -> tuple[float, float, int]:
+    """Share of the counts' departure from even choices that policies predict beyond the noise of
     counts; Pearson's chi-squared of the counts by its degrees of freedom; the latter's number."""
     visits = counts.sum(axis=2, keepdims=True)
     expected = visits * policies

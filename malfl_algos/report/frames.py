@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ from numpy.typing import NDArray
 
 from malfl_algos.recovered import RecoveredRewards
 from malfl_algos.report.values import Values, values_of
+from malfl_algos.storage.extras import needed
 from malfl_env.errors import InputError
 
 __all__ = ["columns_of", "draws_of", "inference_data", "reward_frame"]
@@ -18,7 +18,7 @@ __all__ = ["columns_of", "draws_of", "inference_data", "reward_frame"]
 def reward_frame(result: RecoveredRewards) -> Any:
     """See `RecoveredRewards.to_dataframe`."""
     columns = columns_of(result)
-    return _needed("pandas", "to_dataframe", "data").DataFrame(columns)
+    return needed("pandas", "to_dataframe").DataFrame(columns)
 
 
 def columns_of(result: RecoveredRewards) -> dict[str, list[Any]]:
@@ -69,7 +69,7 @@ def inference_data(result: RecoveredRewards, *, n_draws: int, seed: int) -> Any:
     if n_draws < 1 or seed < 0:
         raise InputError(f"n_draws must be >= 1 and seed >= 0, got {n_draws} and {seed}")
     posterior, coords, dims = draws_of(result, n_draws=n_draws, seed=seed)
-    arviz = _needed("arviz", "to_arviz", "arviz")
+    arviz = needed("arviz", "to_arviz", extra="arviz")
     if hasattr(arviz, "InferenceData"):
         return arviz.from_dict(posterior=posterior, coords=coords, dims=dims)
     return arviz.from_dict({"posterior": posterior}, coords=coords, dims=dims)
@@ -140,10 +140,3 @@ def _coordinates(result: RecoveredRewards) -> dict[str, list[Any]]:
         actions = range(source.n_actions[index])
         coords[f"action/{agent}"] = [source.action_name(index, action) for action in actions]
     return coords
-
-
-def _needed(module: str, what: str, extra: str) -> Any:
-    try:
-        return import_module(module)
-    except ImportError as fault:
-        raise ImportError(f'{what} needs {module}: pip install "malfl-env[{extra}]"') from fault

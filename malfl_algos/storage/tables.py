@@ -14,7 +14,6 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from importlib import import_module
 from importlib.util import find_spec
 from itertools import pairwise
 from math import prod
@@ -26,6 +25,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from malfl_algos.storage.durable import partial_file, partial_folder, write_bytes
+from malfl_algos.storage.extras import needed
 from malfl_algos.storage.origins import stage_hashes
 from malfl_algos.storage.trace_folders import CHUNK_STEPS
 from malfl_algos.storage.trace_names import names_to_json
@@ -328,10 +328,4 @@ def _new(path: str | Path) -> Path:
 
 
 def _module(name: str) -> Any:
-    try:
-        return import_module(name)
-    except ImportError as fault:
-        raise ModuleNotFoundError(
-            f'this export needs {fault.name or name}: pip install "malfl-env[data]" (Minari needs '
-            "Python 3.11 or newer)"
-        ) from fault
+    return needed(name, "this export", note=" (Minari needs Python 3.11 or newer)")

@@ -6,6 +6,9 @@ import numpy as np
 from gymnasium import spaces
 from pettingzoo import ParallelEnv
 
+from malfl_algos import LearningTrace
+from malfl_algos.play import games_of, joined, play_stage
+
 
 class Corridor(ParallelEnv):
     """Two walkers on a line of five cells; each sees its own cell and the other's.
@@ -105,3 +108,23 @@ class Steered(Corridor):
 class Told(Corridor):
     def observation_space(self, agent):
         return spaces.Dict({"text": spaces.Text(5)})
+
+
+def corridor_trace():
+    """Two stages of five episodes of observations, which end at different lengths."""
+    env = Corridor(ends=True, box=True, max_cycles=9)
+    rng = np.random.default_rng(0)
+    stages = tuple(
+        joined(
+            play_stage(
+                games_of(env, 3),
+                lambda agent, seen: np.full((len(seen), 2), 0.5),
+                episodes=5,
+                episode_length=9,
+                rng=rng,
+            )
+        ).observed
+        for _ in range(2)
+    )
+    own = tuple(env.observation_space(agent) for agent in env.possible_agents)
+    return LearningTrace(stages, tuple(env.possible_agents), (2, 2), own)

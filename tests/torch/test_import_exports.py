@@ -11,11 +11,10 @@ import pytest
 from gymnasium import spaces
 from minari.data_collector import EpisodeBuffer
 from minari.dataset.minari_storage import MinariStorage
-from network_games import Corridor
+from network_games import corridor_trace
 
 from malfl_algos import LearningTrace
 from malfl_algos.cli.main import main
-from malfl_algos.play import games_of, joined, play_stage
 from malfl_algos.storage.origins import stage_hashes
 from malfl_algos.storage.tables import export_minari, export_parquet
 
@@ -24,22 +23,7 @@ EXPORTS = {"parquet": export_parquet, "minari": export_minari}
 
 @pytest.fixture
 def observed():
-    env = Corridor(ends=True, box=True, max_cycles=9)
-    rng = np.random.default_rng(0)
-    stages = tuple(
-        joined(
-            play_stage(
-                games_of(env, 3),
-                lambda agent, seen: np.full((len(seen), 2), 0.5),
-                episodes=5,
-                episode_length=9,
-                rng=rng,
-            )
-        ).observed
-        for _ in range(2)
-    )
-    own = tuple(env.observation_space(agent) for agent in env.possible_agents)
-    return LearningTrace(stages, tuple(env.possible_agents), (2, 2), own)
+    return corridor_trace()
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Tables that followed the gradients of their own episodes: the rows foretell their steps."""
+"""Tables that followed the gradients of their own episodes: the rows predict their steps."""
 
 from __future__ import annotations
 
