@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from pettingzoo import ParallelEnv
 
 from malfl_algos.contract import API_VERSION, LearnedStage, StageTruth
@@ -41,13 +42,18 @@ class QLearning:
             it follows q at every step.
         carry_over: whether q is carried over from stage to stage; otherwise every stage starts from
             initial_q, which needs a frozen policy.
-        initial_q: q before the first update.
+        initial_q: q before the first update: a number; or `uniform_others`: the discounted reward
+            of an action if it is played for ever in a state and the other agents draw theirs
+            evenly, mean_b r(s, a, b) / (1 - gamma), as in Calvano et al. (2020), section II.
         step_size: step size beta in (0, 1].
         step_size_decay: power w in [0, 1] of the number of updates of (s, a), counted over all
             stages, or within the stage if q is not carried over.
         epsilon_start: epsilon in the first stage, in [0, 1].
         epsilon_end: epsilon in the last stage, in [0, 1]; it changes linearly in between. If the
             policy moves, these are the values at the first step and after the last step.
+        epsilon_decay: rate b >= 0 of epsilon = epsilon_start exp(-b t) at step t, counted over all
+            stages; then epsilon_end is not used, and a frozen policy has the value at the start of
+            the stage. None: the linear change.
         temperature_end: temperature in the last stage, likewise; None: constant.
         episodes: episodes per stage.
         episode_length: steps per episode; no episode ends earlier.
@@ -63,11 +69,12 @@ class QLearning:
     choice: Literal["softmax", "epsilon_greedy"] = "softmax"
     policy: Literal["frozen", "moving"] = "frozen"
     carry_over: bool = True
-    initial_q: float = 0.0
+    initial_q: float | Literal["uniform_others"] = 0.0
     step_size: float = 0.1
     step_size_decay: float = 0.0
     epsilon_start: float = 1.0
     epsilon_end: float = 0.1
+    epsilon_decay: float | None = None
     temperature_end: float | None = None
     episodes: int = 3000
     episode_length: int = 1000
@@ -83,8 +90,12 @@ class QLearning:
             value = getattr(self, name)
             if value is not None and not 0 < value < np.inf:
                 raise InputError(f"{name} must be > 0 and finite, got {value}")
-        if not np.isfinite(self.initial_q):
-            raise InputError(f"initial_q must be finite, got {self.initial_q}")
+        if self.initial_q != "uniform_others" and not _is_finite(self.initial_q):
+            raise InputError(
+                f"initial_q must be a finite number or uniform_others, got {self.initial_q}"
+            )
+        if self.epsilon_decay is not None and not 0 <= self.epsilon_decay < np.inf:
+            raise InputError(f"epsilon_decay must be >= 0 and finite, got {self.epsilon_decay}")
         if not 0 < self.step_size <= 1:
             raise InputError(f"step_size must be in (0, 1], got {self.step_size}")
         for name in ("step_size_decay", "epsilon_start", "epsilon_end"):
@@ -129,7 +140,8 @@ class QLearning:
         self, game: MarkovGame, n_stages: Count, rng: np.random.Generator
     ) -> Iterator[LearnedStage]:
         shape = (game.n_agents, game.n_states, max(game.n_actions))
-        learners = QLearners(np.full(shape, self.initial_q), np.zeros(shape, dtype=np.int64))
+        first_q = self._first_q(game, shape)
+        learners = QLearners(first_q.copy(), np.zeros(shape, dtype=np.int64))
         for number in range(n_stages):
             sample, played = play_q_learning(
                 game,
@@ -144,8 +156,9 @@ class QLearning:
                     self._exploration(number, n_stages),
                     self.step_size,
                     self.step_size_decay,
-                    None if self.carry_over else self.initial_q,
+                    None if self.carry_over else first_q,
                     keep_steps=self.keep_transitions or not game.deterministic,
+                    exploration_decay=self.epsilon_decay if self.choice != "softmax" else None,
                 ),
                 seed=int(rng.integers(2**64, dtype=np.uint64)),
             )
@@ -159,8 +172,25 @@ class QLearning:
                 ),
             )
 
+    def _first_q(self, game: MarkovGame, shape: tuple[int, ...]) -> NDArray[np.float64]:
+        """Action values before the first update, `(n_agents, n_states, widest)`."""
+        if self.initial_q != "uniform_others":
+            return np.full(shape, float(self.initial_q))
+        q = np.zeros(shape)
+        for index, n_own in enumerate(game.n_actions):
+            table = game.reward(index)
+            table = table.reshape(*table.shape, *[1] * (game.n_agents + 1 - table.ndim))
+            table = np.broadcast_to(table, (game.n_states, *game.n_actions))
+            own = np.moveaxis(table, index + 1, 1).reshape(game.n_states, n_own, -1)
+            q[index, :, :n_own] = own.mean(axis=-1) / (1 - self.discount)
+        return q
+
     def _exploration(self, number: int, n_stages: Count) -> tuple[float, float]:
         """Temperature or epsilon at the start and at the end of a stage."""
+        if self.choice == "epsilon_greedy" and self.epsilon_decay is not None:
+            n_steps = number * self.episodes * self.episode_length
+            first = self.epsilon_start * float(np.exp(-self.epsilon_decay * n_steps))
+            return first, first
         if self.choice == "epsilon_greedy":
             first, last = self.epsilon_start, self.epsilon_end
         else:
@@ -169,3 +199,7 @@ class QLearning:
         span = n_stages if self.policy == "moving" else max(n_stages - 1, 1)
         start, end = number / span, (number + 1) / span
         return first + (last - first) * start, first + (last - first) * end
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, int | float) and bool(np.isfinite(value))

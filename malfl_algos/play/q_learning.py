@@ -61,9 +61,12 @@ class QStage:
             after it; a policy that does not move has the first one.
         step_size: beta in (0, 1].
         step_size_decay: w >= 0; the k-th update of (s, a) has step size beta / k^w.
-        restart: value from which every entry of q starts anew in this stage, once the policy has
-            been read off; None: q is carried over. A moving policy needs None.
+        restart: value, or values in the shape of the learners' q, from which q starts anew in this
+            stage, once the policy has been read off; None: q is carried over. A moving policy needs
+            None.
         keep_steps: whether to return the steps.
+        exploration_decay: rate b >= 0 of exploration exp(-b t) at step t of the stage, instead of a
+            linear change to the second value of `exploration`.
     """
 
     episodes: int
@@ -75,8 +78,9 @@ class QStage:
     exploration: tuple[float, float]
     step_size: float
     step_size_decay: float
-    restart: float | None
+    restart: float | FloatArray | None
     keep_steps: bool
+    exploration_decay: float | None = None
 
 
 def play_q_learning(
@@ -108,6 +112,8 @@ def play_q_learning(
     steps = np.empty((3, n_steps if stage.keep_steps else 0), dtype=np.int64)
     played = np.zeros(learners.q.shape)
     first, after = stage.exploration
+    drift = after - first if stage.moving else 0.0
+    decay = stage.exploration_decay if stage.moving else None
     frozen = np.zeros(learners.q.shape)
     _policies(learners.q, game.n_actions, stage.greedy, first, frozen)
     if stage.restart is not None:
@@ -120,7 +126,7 @@ def play_q_learning(
         *factor_tables(playable_factors(game), game.n_actions),
         (stage.episodes, stage.episode_length),
         (stage.discount, stage.step_size, stage.step_size_decay),
-        (first, after - first if stage.moving else 0.0),
+        (first, drift if decay is None else 0.0, decay or 0.0),
         (ALGORITHMS.index(stage.algorithm), stage.greedy, stage.moving),
         frozen,
         learners.q,
@@ -160,6 +166,15 @@ def _policy(
         policy[b] /= total
         if greedy:
             policy[b] = (1.0 - exploration) * policy[b] + exploration / n_actions
+
+
+@compiled(inline="always")
+def _exploration(exploring: Any, step: Any, n_steps: Any) -> Any:  # pragma: no cover
+    """Temperature or epsilon at a step of the stage."""
+    first, drift, decay = exploring
+    if decay > 0.0:
+        return first * np.exp(-decay * step)
+    return first + drift * step / n_steps
 
 
 @compiled()
@@ -209,7 +224,6 @@ def _play(  # noqa: C901, PLR0917 - a compiled loop takes plain arrays
     golden, half = np.uint64(0x9E3779B97F4A7C15), np.uint64(32)
     episodes, episode_length = lengths
     discount, step_size, decay = rates
-    exploration, drift = exploring
     algorithm, greedy, moving = kinds
     n_agents, n_factors = len(n_actions), n_local.shape[0]
     stochastic = successor_limits.shape[3] > 0
@@ -223,7 +237,7 @@ def _play(  # noqa: C901, PLR0917 - a compiled loop takes plain arrays
         s = starts[episode]
         for i in range(n_agents):
             if moving:
-                now = exploration + drift * step / n_steps
+                now = _exploration(exploring, step, n_steps)
                 _policy(q[i, s], n_actions[i], greedy, now, policy[i])
             else:
                 policy[i] = frozen[i, s]
@@ -250,7 +264,7 @@ def _play(  # noqa: C901, PLR0917 - a compiled loop takes plain arrays
                     k = choose(successor_limits[f, local, own], splitmix64(state) >> half)
                 t += scale * successors[f, local, own, k]
                 scale *= n_local[f]
-            now = exploration + drift * (step + 1) / n_steps
+            now = _exploration(exploring, step + 1, n_steps)
             last = position == episode_length - 1
             for i in range(n_agents):
                 a = actions[i]
@@ -288,7 +302,7 @@ def _play(  # noqa: C901, PLR0917 - a compiled loop takes plain arrays
     for i in range(n_agents):
         for s in range(q.shape[1]):
             if moving:
-                now = exploration + drift
+                now = _exploration(exploring, n_steps, n_steps)
                 _policy(q[i, s], n_actions[i], greedy, now, policy[i])
             else:
                 policy[i] = frozen[i, s]

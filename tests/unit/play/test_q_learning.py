@@ -31,6 +31,8 @@ def followed(game, q, visits, steps, stage):
         if not stage.moving:
             return frozen[i][s]
         now = first + (after - first) * n / len(steps[0])
+        if stage.exploration_decay is not None:
+            now = first * np.exp(-stage.exploration_decay * n)
         return policy_of(q[i][s], now, greedy=stage.greedy)
 
     joint_actions = [np.unravel_index(joint, game.n_actions) for joint in steps[1]]
@@ -69,6 +71,7 @@ def followed(game, q, visits, steps, stage):
 @pytest.mark.parametrize(("moving", "restart"), [(False, None), (True, None), (False, 1.0)])
 @pytest.mark.parametrize("game", ["grid", "slip", "table"])
 def test_the_learner_is_its_rule(game, algorithm, greedy, moving, restart):
+    decays = game == "table"
     game = GAMES[game]()
     shape = (game.n_agents, game.n_states, max(game.n_actions))
     learners = QLearners(np.zeros(shape), np.zeros(shape, dtype=np.int64))
@@ -77,7 +80,18 @@ def test_the_learner_is_its_rule(game, algorithm, greedy, moving, restart):
     for number in range(2):
         exploration = (0.8 - 0.2 * number, 0.7 - 0.2 * number)
         stage = QStage(
-            6, 25, GAMMA, algorithm, greedy, moving, exploration, BETA, 0.4, restart, True
+            6,
+            25,
+            GAMMA,
+            algorithm,
+            greedy,
+            moving,
+            exploration,
+            BETA,
+            0.4,
+            restart,
+            True,
+            exploration_decay=0.01 if decays else None,
         )
         sample, played = play_q_learning(game, learners, stage, seed=number)
         q, visits, averages = followed(game, q, visits, sample.steps, stage)
