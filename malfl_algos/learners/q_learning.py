@@ -84,18 +84,13 @@ class QLearning:
 
     def __post_init__(self) -> None:
         self._check_words()
+        self._check_start()
         if not 0 <= self.discount < 1:
             raise InputError(f"discount must be in [0, 1), got {self.discount}")
         for name in ("temperature", "temperature_end"):
             value = getattr(self, name)
             if value is not None and not 0 < value < np.inf:
                 raise InputError(f"{name} must be > 0 and finite, got {value}")
-        if self.initial_q != "uniform_others" and not _is_finite(self.initial_q):
-            raise InputError(
-                f"initial_q must be a finite number or uniform_others, got {self.initial_q}"
-            )
-        if self.epsilon_decay is not None and not 0 <= self.epsilon_decay < np.inf:
-            raise InputError(f"epsilon_decay must be >= 0 and finite, got {self.epsilon_decay}")
         if not 0 < self.step_size <= 1:
             raise InputError(f"step_size must be in (0, 1], got {self.step_size}")
         for name in ("step_size_decay", "epsilon_start", "epsilon_end"):
@@ -104,6 +99,14 @@ class QLearning:
         for name in ("episodes", "episode_length"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be >= 1, got {getattr(self, name)}")
+
+    def _check_start(self) -> None:
+        if self.initial_q != "uniform_others" and not _is_finite(self.initial_q):
+            raise InputError(
+                f"initial_q must be a finite number or uniform_others, got {self.initial_q}"
+            )
+        if self.epsilon_decay is not None and not 0 <= self.epsilon_decay < np.inf:
+            raise InputError(f"epsilon_decay must be >= 0 and finite, got {self.epsilon_decay}")
 
     def _check_words(self) -> None:
         for name, words in (
