@@ -49,7 +49,7 @@ __all__ = ["LEFTOVERS", "TABLES", "RunFolder", "open_run", "run_units"]
 TABLES = ("summary.json", "cross_correlation.csv", "trend.csv")
 _OWN = {
     *("trace.npz", "ground_truth.npz", "rewards.npz", "reward_functions.npz", "posterior.npz"),
-    *("estimated_policies.npz", "targets.npz", "potentials.npz"),
+    *("estimated_policies.npz", "targets.npz", "potentials.npz", "verdict.npz"),
     *("diagnostics.json", "trend.json", "result.json"),
 }
 """Names of the files of units."""

@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from malfl_algos.ma_lfl.carried_rules import Carried, follows_q
 from malfl_algos.ma_lfl.choices import CONCENTRATION
 from malfl_algos.observers.judged_rows import AgentFit, AgentRows, learners_noise, rows_of
+from malfl_algos.scores.prediction import estimated_policy
 from malfl_algos.verdict.agreement import Agreement, agreement, correlation
+from malfl_algos.verdict.drawn import calibration, half_rewards, predicted_log_policies
 from malfl_algos.verdict.halves import (
     HeldOut,
     Improvement,
@@ -29,6 +31,8 @@ from malfl_algos.verdict.halves import (
 __all__ = [
     "DISCOUNTS",
     "NEEDS_IMPROVEMENTS",
+    "arrays_of",
+    "calibrations",
     "climbed",
     "deficit",
     "numbers_of",
@@ -70,8 +74,8 @@ def numbers_of(
     compared: Callable[[FloatArray], FloatArray],
     rules: Sequence[str],
     n_seen: int,
-) -> dict[str, Any]:
-    """The numbers of `malfl_algos.verdict.deciding` on one agent's reward.
+) -> tuple[dict[str, Any], dict[str, FloatArray]]:
+    """The numbers of `malfl_algos.verdict.deciding` on one agent's reward, and what is drawn.
 
     Args:
         fit: the fit to judge under.
@@ -79,10 +83,13 @@ def numbers_of(
         compared: maps the unknowns to the reward at the compared states.
         rules: further rules to compare the evidence with.
         n_seen: number of unknowns that the data touch.
+
+    Returns:
+        The numbers, and the arrays of `malfl_algos.verdict.Verdict` but for `states`.
     """
     if len(fit.stages) < 3:
         why = f"it needs two improvements (3 stages), the trace has {len(fit.stages)} stages"
-        return {"missing": dict.fromkeys(NEEDS_IMPROVEMENTS, why)}
+        return {"missing": dict.fromkeys(NEEDS_IMPROVEMENTS, why)}, {}
     rows = rows_of(fit, fit.settings)
     unknown = rows.coefficients[0].shape[-1]
     prior = fit.prior(unknown)
@@ -118,7 +125,47 @@ def numbers_of(
     if _moves(fit.settings["rule"]):  # its expected updates are an approximation: discounts blur
         found["moving_discount_deficit"] = found.pop("discount_deficit")
     numbers |= found
-    return numbers | deficit("rule", others, scored, degrees)
+    drawn = arrays_of(fit, improvements, prior, parts, compared)
+    return numbers | deficit("rule", others, scored, degrees), drawn
+
+
+def arrays_of(
+    fit: AgentFit,
+    rows: Sequence[Improvement],
+    prior: FloatArray,
+    parts: Sequence[Sums],
+    compared: Callable[[FloatArray], FloatArray],
+) -> dict[str, FloatArray]:
+    """What the figures of a verdict show, by name.
+
+    Args:
+        fit: the fit.
+        rows, parts: all improvements, and their sums.
+        prior: prior precision.
+        compared: maps the unknowns to the reward at the compared states.
+    """
+    logs = [log for log, _ in fit.responses()[1:]]
+    counts = np.stack([own.action_counts(fit.index) for own in fit.stages])
+    predicted = predicted_log_policies(rows, logs, prior, parts)
+    return {
+        **calibrations(counts, predicted),
+        "halves": half_rewards(parts, prior, compared),
+    }
+
+
+def calibrations(counts: NDArray[np.int64], predicted: FloatArray) -> dict[str, FloatArray]:
+    """Calibration and divergence of predictions, and of the estimated policy of the stage before.
+
+    Args:
+        counts: of all stages, `(n_stages, n_states, n_actions)`.
+        predicted: log policies of all stages but the first.
+    """
+    unchanged = np.log(np.stack([estimated_policy(own) for own in counts[:-1]]))
+    found = [calibration(counts[1:].astype(float), own) for own in (predicted, unchanged)]
+    return {
+        "calibration": np.stack([bins for bins, _ in found]),
+        "divergence": np.array([divergence for _, divergence in found]),
+    }
 
 
 def numbers_of_halves(predicted: HeldOut, agreed: Agreement) -> dict[str, float]:

@@ -25,6 +25,7 @@ from malfl_algos.ma_lfl.policy_gradient import (
 )
 from malfl_algos.observers.judged_agent import (
     NEEDS_IMPROVEMENTS,
+    arrays_of,
     deficit,
     numbers_of_halves,
     other_discounts,
@@ -57,8 +58,8 @@ def numbers_of_gradient(
     reward: FloatArray | None,
     compared: Callable[[FloatArray], FloatArray],
     n_seen: int,
-) -> dict[str, Any]:
-    """The numbers of `malfl_algos.verdict.deciding`, as `judged_agent.numbers_of` gives them.
+) -> tuple[dict[str, Any], dict[str, FloatArray]]:
+    """The numbers of the verdict and what is drawn, as `judged_agent.numbers_of` gives them.
 
     Args:
         fit: the fit to judge under; its rule is `policy-gradient`.
@@ -67,7 +68,7 @@ def numbers_of_gradient(
     """
     if len(fit.stages) < 3:
         why = f"it needs two improvements (3 stages), the trace has {len(fit.stages)} stages"
-        return {"missing": dict.fromkeys(NEEDS_IMPROVEMENTS, why)}
+        return {"missing": dict.fromkeys(NEEDS_IMPROVEMENTS, why)}, {}
     discount = float(fit.settings["discount"])
     rows, shape = _rows(fit, game, discount), game.observation_shape
     prior = _prior_precision(fit, game, rows)
@@ -95,7 +96,7 @@ def numbers_of_gradient(
     }
     if reward is not None:
         numbers["agrees_with_posterior_mean"] = correlation(compared(mean(whole, prior)), reward)
-    return numbers
+    return numbers, arrays_of(fit, changes, prior, parts, compared)
 
 
 def _prior_precision(fit: AgentFit, game: MarkovGame, rows: Sequence[GradientRows]) -> FloatArray:

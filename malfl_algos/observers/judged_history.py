@@ -17,8 +17,10 @@ from scipy.special import chdtrc
 
 from malfl_algos.baselines.gradient_history import HistoryFit
 from malfl_algos.contract import Problem
+from malfl_algos.observers.judged_agent import calibrations
 from malfl_algos.observers.logel import Logel
 from malfl_algos.verdict.agreement import DRAWS, SEED, correlation
+from malfl_algos.verdict.drawn import of_half
 
 __all__ = ["numbers_of_history"]
 
@@ -34,8 +36,10 @@ def numbers_of_history(
     index: int,
     reward: FloatArray,
     compared: Callable[[FloatArray], FloatArray],
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], dict[str, FloatArray]]:
     """The numbers of `malfl_algos.verdict.deciding`; `gain_over_no_learning` in place of drift.
+
+    And what is drawn, as `judged_agent.numbers_of` gives it.
 
     Args:
         observer: with `fit: history`.
@@ -44,11 +48,12 @@ def numbers_of_history(
         reward: the judged reward at the compared states.
         compared: maps a table of rewards to the compared states.
     """
-    counts = np.stack([own.action_counts(index) for own in problem.trace.stages]).astype(float)
+    played = np.stack([own.action_counts(index) for own in problem.trace.stages])
+    counts = played.astype(float)
     whole, features = observer.history(problem, index)
     even, odd = (observer.history(problem, index, slice(first, None, 2))[0] for first in (0, 1))
-    predicted = np.exp(np.where(_is_even(len(counts)), odd.log_policies, even.log_policies))
-    explained, misfit, rows = _predicted(counts, predicted)
+    predicted = np.where(_is_even(len(counts)), odd.log_policies, even.log_policies)
+    explained, misfit, rows = _predicted(counts, np.exp(predicted))
 
     def seen(weights: FloatArray) -> FloatArray:
         return compared(features @ weights)
@@ -64,7 +69,9 @@ def numbers_of_history(
         agreed.append(correlation(seen(one), seen(two)))
     halves = correlation(*(seen(own.mean(variance)) for own in told[1:]))
     rarity = float(np.mean(np.asarray(agreed) <= halves))
-    return {
+    drawn = calibrations(played, predicted[1:])
+    drawn["halves"] = np.stack([own.reward(variance, seen) for own in told[1:]])
+    numbers = {
         "rule": "policy-gradient",
         "discount": problem.discount,
         "explained": explained,
@@ -82,6 +89,7 @@ def numbers_of_history(
         "unsettled": int(not whole.converged),
         "passes": whole.iterations,
     }
+    return numbers, drawn
 
 
 def _is_even(n_stages: int) -> NDArray[np.bool_]:
@@ -114,6 +122,11 @@ class _Told:
 
     def mean(self, variance: float) -> FloatArray:
         return np.asarray(self.axes @ (self.moment / (self.information + 1 / variance)))
+
+    def reward(self, variance: float, seen: Callable[[FloatArray], FloatArray]) -> FloatArray:
+        """Mean and standard deviation of the reward at the compared states, `(2, n)`."""
+        sd = 1 / np.sqrt(self.information + 1 / variance)
+        return of_half(self.mean(variance), sd[:, None] * self.axes.T, seen)
 
     def drawn(self, rng: np.random.Generator, variance: float) -> FloatArray:
         """Weights drawn from the posterior."""

@@ -9,7 +9,7 @@ settings chosen by evidence; the given reward is then compared with that posteri
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from math import prod
 from typing import Any, ClassVar
@@ -240,14 +240,15 @@ def _of_histories(result: RecoveredRewards, observer: Logel, problem: Problem) -
     shared, verdicts = _of_the_trace(problem), {}
     occurs, _ = _compared_states(problem)
     for index, agent in enumerate(problem.trace.agents):
-        numbers = numbers_of_history(
+        numbers, drawn = numbers_of_history(
             observer,
             problem,
             index,
             _by_state(result.rewards[agent], problem)[occurs],
             lambda table: _by_state(table, problem)[occurs],
         )
-        verdicts[agent] = decide({**shared, **numbers}, HISTORY_CHECKS)
+        arrays = {**drawn, "states": np.flatnonzero(occurs)}
+        verdicts[agent] = replace(decide({**shared, **numbers}, HISTORY_CHECKS), arrays=arrays)
     return joined(verdicts)
 
 
@@ -267,7 +268,8 @@ def _of_numbers(
     result: RecoveredRewards, basis: _Basis, index: int, shared: Mapping[str, Any]
 ) -> Verdict:
     try:
-        return decide({**shared, **_of_the_agent(result, basis, index)})
+        numbers, drawn = _of_the_agent(result, basis, index)
+        return replace(decide({**shared, **numbers}), arrays=drawn)
     except np.linalg.LinAlgError as fault:
         return not_measured("explained", f"its equations cannot be solved: {fault}")
 
@@ -312,8 +314,10 @@ def _unknowns_of(given: FloatArray, basis: _Basis, index: int) -> FloatArray:
     return unknowns
 
 
-def _of_the_agent(result: RecoveredRewards, basis: _Basis, index: int) -> dict[str, Any]:
-    """Numbers about one agent's reward, compared at the joint states that can occur."""
+def _of_the_agent(
+    result: RecoveredRewards, basis: _Basis, index: int
+) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    """Numbers about one agent's reward, compared at the joint states that can occur; arrays."""
     trace, agent = basis.problem.trace, basis.problem.trace.agents[index]
     occurs, visited = _compared_states(basis.problem)
     maps = basis.features[index]
@@ -342,14 +346,15 @@ def _of_the_agent(result: RecoveredRewards, basis: _Basis, index: int) -> dict[s
     if maps is not None:
         n_seen = min(n_seen, maps.shape[1])
     reward = None if basis.own else _by_state(result.rewards[agent], basis.problem)[occurs]
+    drawn: dict[str, FloatArray] = {}
     if settings["rule"] == GRADIENT:
         assert basis.game is not None
-        numbers = numbers_of_gradient(fit, basis.game, reward, compared, n_seen)
+        numbers, drawn = numbers_of_gradient(fit, basis.game, reward, compared, n_seen)
     elif choice_of(settings["rule"]) == "greedy":
         why = f"the rule {settings['rule']} tells which action is best, not by how much"
         numbers = {"missing": dict.fromkeys(NEEDS_IMPROVEMENTS, why)}
     else:
-        numbers = numbers_of(fit, reward, compared, rules, n_seen)
+        numbers, drawn = numbers_of(fit, reward, compared, rules, n_seen)
     bounds = settings.get("bounds_hit") or []
     if settings["rule"] != GRADIENT:  # its noises are of other kinds
         numbers["unpredicted_noise"] = float(settings["noise_variance"]) / basis.alpha**2
@@ -357,14 +362,16 @@ def _of_the_agent(result: RecoveredRewards, basis: _Basis, index: int) -> dict[s
     if basis.own:
         numbers |= {"unsettled": int(not settings.get("settled", True))}
         numbers["passes"] = settings.get("passes")
-    return {
-        **numbers,
+    # the arrays are of the fit, so they show another observer's reward only if it is the fit's
+    arrays = {**drawn, "states": np.flatnonzero(occurs)} if drawn and basis.own else {}
+    numbers |= {
         "compared": int(occurs.sum()),
         "unvisited": int((occurs & ~visited).sum()),
         "bounds_hit": list(bounds),
         "policy_misfit": _policy_misfit(basis.problem, index),
         "prior_variance": float(settings["prior_variance"]) / basis.alpha**2,
     }
+    return numbers, arrays
 
 
 def _policy_misfit(problem: Problem, index: int) -> float | None:

@@ -34,10 +34,10 @@ _WHITE_RIM = [withStroke(linewidth=3.0, foreground="white")]
 
 
 def draw(run: Run) -> Figure | None:
-    """Draw the matrices of a run; None if the run has no cross-correlation table."""
+    """Draw the matrices of a run; None if it has no cross-correlation table, or one family only."""
     columns = ("observer", "seed", "agent", "recovered_family", "true_family")
     rows = run.read_table("cross_correlation.csv", columns)
-    if not rows:
+    if not rows or len(run.families) < 2:
         return None
     observers = distinct(rows, "observer")
     axes = {

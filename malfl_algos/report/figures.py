@@ -19,7 +19,29 @@ from malfl_algos.scores.registry import score_groups
 from malfl_algos.storage.durable import write_bytes
 from malfl_algos.work.pool import in_parallel
 
-__all__ = ["FIGURES", "write_figures", "write_sweep_figure"]
+__all__ = [
+    "ARROWS",
+    "EVIDENCE",
+    "FIGURES",
+    "POLICIES",
+    "captions",
+    "write_figures",
+    "write_sweep_figure",
+]
+
+EVIDENCE = (
+    "frequencies of actions in each half of the stages, against the probabilities that the reward "
+    "from the other half predicts: on the dotted line, predictions hold; open squares are the "
+    "prediction that nothing changes. Triangles: the rewards from the two halves against each "
+    "other; on the dotted line, they agree."
+)
+POLICIES = (
+    "probabilities of each agent's actions, from stage to stage: dark fields are probable actions."
+)
+ARROWS = (
+    "probabilities of each agent's moves on the board, from stage to stage: arrows are as long as "
+    "a move is probable."
+)
 
 
 class FigureEntry(NamedTuple):
@@ -31,22 +53,79 @@ class FigureEntry(NamedTuple):
         stem: the first part of the file's name.
         each: any of `families`, `observers` and `groups` (of scores): there is one figure for every
             combination. Its names are arguments of the function and end the file's name.
+        shows: a sentence on what one sees, for pages and for those who cannot see it; `{0}`, `{1}`
+            stand for the names, `{policies}` for what figures of policies show.
     """
 
     function: str
     stem: str
     each: Sequence[str] = ()
+    shows: str = ""
 
 
+_EACH = ("families", "observers")
 FIGURES = (
-    FigureEntry("reward_maps.draw", "rewards", ("families", "observers")),
-    FigureEntry("scores.draw_trend", "trend"),
-    FigureEntry("cross_correlation.draw", "cross_correlation"),
-    FigureEntry("scores.draw_scores", "", ("groups",)),
-    FigureEntry("learners.draw_learning", "learning", ("families",)),
-    FigureEntry("learners.draw_policies", "policies", ("families",)),
+    FigureEntry(
+        "reward_maps.draw",
+        "rewards",
+        _EACH,
+        "{0}, {1}: maps of the ground-truth and the recovered reward of each agent, by its own "
+        "cell (rows) and the cell of the next agent (columns). Equal colours are equal rewards.",
+    ),
+    FigureEntry(
+        "result_figures.draw_run",
+        "intervals",
+        _EACH,
+        "{0}, {1}: recovered rewards by joint state, from the largest to the smallest, with bars "
+        "of 2 posterior sd. Two rewards differ for sure only where their bars are far apart.",
+    ),
+    FigureEntry(
+        "scatter.draw",
+        "truth",
+        _EACH,
+        "{0}, {1}: recovered against ground-truth reward. A perfect recovery lies on the dotted "
+        "line; bars of 2 posterior sd should reach it for about 95 % of the values.",
+    ),
+    FigureEntry("evidence.draw", "evidence", _EACH, "{0}, {1}: " + EVIDENCE),
+    FigureEntry(
+        "scores.draw_trend",
+        "trend",
+        (),
+        "Correlation with the ground truth of the rewards that are recovered from the first stages "
+        "only, by their number. Curves that rise show that more learning tells more.",
+    ),
+    FigureEntry(
+        "cross_correlation.draw",
+        "cross_correlation",
+        (),
+        "Pearson r of the rewards recovered in each family (rows) with the ground truth of each "
+        "family (columns). It should be highest on the diagonal.",
+    ),
+    FigureEntry(
+        "scores.draw_scores",
+        "",
+        ("groups",),
+        "Scores of all observers, group {0}: mean over seeds and its 95 % interval.",
+    ),
+    FigureEntry(
+        "learners.draw_learning",
+        "learning",
+        ("families",),
+        "{0}: what the agents earned and how random their choices were, by stage. Agents that "
+        "learn earn more and choose less at random.",
+    ),
+    FigureEntry("policies.draw", "policies", ("families",), "{0}: {policies}"),
 )
 """The slowest figures come first."""
+
+
+def captions(run: Run) -> dict[str, str]:
+    """What each figure of a run shows, by the name of its file without `.png`."""
+    policies = POLICIES if run.rules is None else ARROWS
+    return {
+        name: entry.shows.format(*values, policies=policies)
+        for name, entry, values in _figures(run)
+    }
 
 
 def write_figures(
@@ -75,7 +154,9 @@ def write_figures(
         ModuleNotFoundError: Matplotlib is not installed; the message says how to install it.
     """
     run = open_run(output_dir)
-    wanted = [figure for figure in _figures(run) if figure[0] not in skip]
+    wanted = [
+        (name, entry.function, values) for name, entry, values in _figures(run) if name not in skip
+    ]
     paths = []
     try:
         for path in in_parallel(partial(_write, run), wanted, jobs=jobs):
@@ -101,8 +182,8 @@ def write_sweep_figure(
     return None if drawn is None else _save(drawn[1], folder / f"{drawn[0]}.png")
 
 
-def _figures(run: Run) -> Iterator[tuple[str, str, tuple[str, ...]]]:
-    """File name without `.png`, function and names of every figure."""
+def _figures(run: Run) -> Iterator[tuple[str, FigureEntry, tuple[str, ...]]]:
+    """File name without `.png`, entry and names of every figure."""
     names = {
         "families": run.families,
         "observers": run.observers,
@@ -110,7 +191,7 @@ def _figures(run: Run) -> Iterator[tuple[str, str, tuple[str, ...]]]:
     }
     for entry in FIGURES:
         for values in product(*(names[kind] for kind in entry.each)):
-            yield "_".join(filter(None, (entry.stem, *values))), entry.function, values
+            yield "_".join(filter(None, (entry.stem, *values))), entry, values
 
 
 def _write(run: Run, figure: tuple[str, str, tuple[str, ...]]) -> Path | None:

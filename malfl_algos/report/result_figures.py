@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from malfl_algos.recovered import RecoveredRewards
+from malfl_algos.report.run_files import Run
 from malfl_algos.report.style import (
     MUTED,
     look,
@@ -16,21 +17,41 @@ from malfl_algos.report.style import (
     new_panels,
     set_panel_title,
     set_title,
+    shortened,
     soften,
 )
 from malfl_algos.report.values import Values, cut_to, values_of
 from malfl_env.errors import InputError
 
-__all__ = ["draw"]
+__all__ = ["draw", "draw_run"]
 
 WIDTH, ROW = 5.2, 0.21
 """Of the figure, and the height of one value, in inches."""
 LONGEST = 34
 """Letters of a label."""
+MOST_OF_RUN = 24
+"""Values of each agent in the figure of a run."""
+
+
+def draw_run(run: Run, family: str, observer: str) -> Figure | None:
+    """Draw the rewards of the first seed.
+
+    None if every observing agent has its own result, or if maps of a board show as much: where
+    there are no posterior standard deviations.
+    """
+    result = run.result(family, run.seeds[0], observer)
+    if result is None or (run.rules is not None and not result.sd):
+        return None
+    title = f"Rewards recovered by {observer}, {family}, {run.first_seed}"
+    return draw(result, most=MOST_OF_RUN, title=title)
 
 
 def draw(
-    result: RecoveredRewards, *, most: int = 40, agents: Sequence[str] | None = None
+    result: RecoveredRewards,
+    *,
+    most: int = 40,
+    agents: Sequence[str] | None = None,
+    title: str = "Recovered rewards by joint state",
 ) -> Figure:
     """Draw the rewards of agents, largest first, with 2 posterior standard deviations.
 
@@ -38,6 +59,7 @@ def draw(
         result: the result.
         most: number of values shown of each agent; beyond it, the largest and the smallest.
         agents: whose rewards; None: of all agents with a table.
+        title: of the figure.
 
     Raises:
         InputError: for rewards that are not tables.
@@ -60,7 +82,7 @@ def draw(
         _draw(axes, values, own, gaps, index)
     whiskers = "bars: 2 posterior sd" if result.sd else "no posterior sd"
     unit = _unit(result)
-    set_title(figure, "Recovered rewards", f"{whiskers}; {unit}")
+    set_title(figure, title, f"{whiskers}; {unit}")
     return figure
 
 
@@ -84,17 +106,13 @@ def _draw(axes: Axes, values: Values, places: np.ndarray, gaps: Sequence[int], i
         elinewidth=1.1,
         capsize=2,
     )
-    names = [_cut(values.name(int(place))) for place in places]
+    names = [shortened(values.name(int(place)), LONGEST) for place in places]
     ticks, labels = list(heights), list(names)
     for gap in gaps:
         ticks.append(gap)
-        labels.append(f"({len(values.reward) - len(places)} more)")
+        labels.append(f"({len(values.reward) - len(places)} left out)")
     axes.set_yticks(ticks, labels, parse_math=False)
     axes.set_ylim(max(heights, default=0) + 0.7, -0.7)
     axes.set_xlabel("reward")
     soften(axes, grid="x")
-    set_panel_title(axes, f"{_cut(str(values.agent))}".replace("$", r"\$"))
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
+    set_panel_title(axes, shortened(str(values.agent), LONGEST).replace("$", r"\$"))

@@ -8,8 +8,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from malfl_algos.recovered import RecoveredRewards
+from malfl_algos.report.evidence import evidence_figure, with_evidence
+from malfl_algos.report.figures import EVIDENCE, POLICIES
 from malfl_algos.report.pages import rendered
+from malfl_algos.report.policies import stage_figure
 from malfl_algos.report.result_figures import draw
 from malfl_algos.report.result_sections import Picture, Section, Table, number, sections_of
 from malfl_algos.report.style import png_bytes
@@ -52,6 +57,8 @@ def _sections(result: RecoveredRewards, record: Mapping[str, Any]) -> Iterator[S
     yield own.pop(next(title for title in own if title.startswith("Verdict")))
     if result.rewards:
         yield Section("Rewards", figures=pictures_of(result))
+        yield from _evidence(result)
+        yield from _policies(result)
     else:
         words = "The rewards are functions of observations, in reward_functions.npz."
         yield Section("Rewards", sentences=[words])
@@ -130,6 +137,32 @@ def pictures_of(
         )
         for agent in result.rewards
     ]
+
+
+def _evidence(result: RecoveredRewards) -> Iterator[Section]:
+    """What the verdict stands on, of the agents of which it is known."""
+    pictures = []
+    for agent in with_evidence(result):
+        title = "Held-out predictions, two halves"
+        drawn = evidence_figure(result, title=title, agents=[agent], narrow=True)
+        pictures.append(Picture(f"{agent}: {EVIDENCE}", data_uri(png_bytes(drawn))))
+    if pictures:
+        yield Section("What the reward predicts, and what was seen", figures=pictures)
+
+
+def _policies(result: RecoveredRewards) -> Iterator[Section]:
+    """The estimated policies, where the method has them and visits are known."""
+    policies, source = result.estimated_policies or {}, result.source
+    if source is None or source.visits is None or not source.visits.any():
+        return
+    agents = [index for index, agent in enumerate(source.agents) if agent in policies]
+    shown = [np.asarray(policies[source.agents[index]]) for index in agents]
+    if not shown or any(own.ndim != 3 or own.shape[1] != len(source.visits) for own in shown):
+        return
+    visits = np.tile(source.visits.astype(float), (len(shown[0]), 1))
+    drawn = stage_figure(shown, visits, source, title="Estimated policies by stage", agents=agents)
+    caption = POLICIES[0].upper() + POLICIES[1:]
+    yield Section("Policies by stage", figures=[Picture(caption, data_uri(png_bytes(drawn)))])
 
 
 def data_uri(png: bytes) -> str:

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec
 from numpy.typing import NDArray
 
-from malfl_algos.report.learners import draw_board
+from malfl_algos.report.boards import draw_board
 from malfl_algos.report.run_files import Run, averages
 from malfl_algos.report.style import (
     MUTED,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,23 @@ from numpy.typing import NDArray
 from malfl_algos.experiments.config import ExperimentConfig, load_config
 from malfl_algos.experiments.games import reachable_states
 from malfl_algos.ground_truth import GroundTruth
+from malfl_algos.recovered import RecoveredRewards, Source
 from malfl_algos.storage.arrays import read_arrays, read_npz
+from malfl_algos.storage.origins import RESULT_NAME
+from malfl_algos.storage.results import load_result, posterior_parts
 from malfl_env.errors import InputError
 from malfl_env.rules import GridRules
 
-__all__ = ["Run", "averages", "distinct", "open_run", "read_results", "read_state_counts"]
+__all__ = [
+    "Run",
+    "averages",
+    "distinct",
+    "on_board",
+    "open_run",
+    "read_result_of",
+    "read_results",
+    "read_state_counts",
+]
 
 FloatArray = NDArray[np.float64]
 Rows = Sequence[Mapping[str, Any]]
@@ -83,6 +95,31 @@ class Run:
             raise InputError(f"{unit}: no learner's folder in it has a ground_truth.npz")
         return GroundTruth.load(found[0]), found[0].parent
 
+    def source(self, family: str, seed: str) -> Source:
+        """Names and visits, from the trace; states of a board are the agents' cells."""
+        visits = read_state_counts(self.ground_truth(family, seed)[1])
+        game = self.config.markov_game(family)
+        source = Source(
+            agents=game.agents,
+            n_actions=game.n_actions,
+            steps=tuple(int(own) for own in visits.sum(axis=1)),
+            visits=visits.sum(axis=0).astype(np.int64),
+            states=game.states,
+            actions=game.actions,
+            game_given=True,
+            discount=self.config.discount,
+            temperature=self.config.temperature,
+        )
+        return source if self.rules is None else on_board(source, self.rules)
+
+    def result(self, family: str, seed: str, observer: str) -> RecoveredRewards | None:
+        """A result, with the names of its game; None as in `recovered`."""
+        unit = self.folder / family / f"seed_{seed}" / observer
+        if not (unit / "rewards.npz").exists():
+            return None
+        source = replace(self.source(family, seed), observer=observer)
+        return replace(read_result_of(unit), source=source)
+
     def recovered(self, family: str, seed: str, observer: str) -> dict[str, FloatArray]:
         """Recovered rewards per agent id.
 
@@ -133,6 +170,25 @@ def read_results(output_dir: Path) -> Rows:
     if not isinstance(results, list) or not results:
         raise InputError(f"{path}: it has no results to draw")
     return results
+
+
+def read_result_of(unit: Path) -> RecoveredRewards:
+    """A result of a run; runs of malfl 0.1 have no `result.json`."""
+    if (unit / RESULT_NAME).exists():
+        return load_result(unit)
+    path = unit / "posterior.npz"
+    posterior = posterior_parts(read_arrays(path)[0] if path.exists() else {})
+    return RecoveredRewards(read_arrays(unit / "rewards.npz")[0], sd=posterior["sd"] or None)
+
+
+def on_board(source: Source, rules: GridRules) -> Source:
+    """The source with the agents' cells as names of joint states, if they have none."""
+    if source.states is not None:
+        return source
+    cells = np.unravel_index(np.arange(rules.n_states), (rules.size,) * (2 * rules.n_agents))
+    pairs = np.stack(cells, axis=-1).reshape(rules.n_states, -1, 2)
+    names = tuple(" ".join(f"({row},{column})" for row, column in own) for own in pairs.tolist())
+    return replace(source, states=names)
 
 
 def distinct(rows: Rows, column: str) -> list[str]:

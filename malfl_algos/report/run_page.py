@@ -9,21 +9,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from malfl_algos.contract import Problem, Source
+from malfl_algos.contract import Source
 from malfl_algos.experiments.records import RECORD_NAME
 from malfl_algos.experiments.recovered_files import saved_verdict
-from malfl_algos.recovered import NOT_JUDGED, RecoveredRewards
+from malfl_algos.recovered import NOT_JUDGED
+from malfl_algos.report.figures import captions
 from malfl_algos.report.pages import rendered
 from malfl_algos.report.result_page import data_uri, facts_of, pictures_of, versions_section
 from malfl_algos.report.result_sections import Picture, Section, Table, data_section, number
-from malfl_algos.report.run_files import Run, open_run
+from malfl_algos.report.run_files import Run, open_run, read_result_of
 from malfl_algos.scores.registry import SCORES
-from malfl_algos.storage.arrays import array_names, read_arrays
-from malfl_algos.storage.origins import RESULT_NAME
-from malfl_algos.storage.results import load_result, posterior_parts
-from malfl_algos.trace import LearningTrace
+from malfl_algos.storage.arrays import array_names
 from malfl_algos.verdict.words import WORDS
 from malfl_env.errors import InputError
 
@@ -46,7 +42,7 @@ def run_page(folder: Path) -> str:
     run = open_run(folder)
     record = _record(folder)
     verdicts = _verdicts(run)
-    sources = {family: _source(run, family, run.seeds[0]) for family in run.families}
+    sources = {family: run.source(family, run.seeds[0]) for family in run.families}
     data = data_section(sources[run.families[0]])
     return rendered(
         "page.html",
@@ -60,8 +56,7 @@ def run_page(folder: Path) -> str:
             replace(data, sentences=[f"The trace of {run.families[0]}, {run.first_seed}."]),
             Section("Verdicts", tables=[verdicts], sentences=["A verdict uses no ground truth."]),
             Section("Scores", tables=_scores(run)),
-            Section("Rewards", figures=list(_rewards(run, sources))),
-            Section("Figures", figures=list(_figures(folder))),
+            *(own for own in _pictures(run, sources) if own.figures),
             Section("Settings", code=[_text(folder / "config.yaml")]),
             *versions_section(record.get("versions")),
             Section("How to run it again", code=_commands(folder)),
@@ -169,49 +164,38 @@ def _score(row: Mapping[str, Any], name: str) -> str:
     return number(mean) + (f" [{number(list(interval))}]" if interval else "")
 
 
+def _pictures(run: Run, sources: Mapping[str, Source]) -> Iterator[Section]:
+    yield Section("Figures", figures=list(_figures(run)))
+    yield Section("Rewards", figures=list(_rewards(run, sources)))
+
+
 def _rewards(run: Run, sources: Mapping[str, Source]) -> Iterator[Picture]:
-    """The rewards of the first seed."""
+    """The rewards of the first seed that no file of the folder shows."""
     seed, left = run.seeds[0], MOST_RESULTS
     for family in run.families:
         for observer in run.observers:
+            if (run.folder / "figures" / f"intervals_{family}_{observer}.png").exists():
+                continue
             for unit in _units(run, family, observer, seed)[:left]:
                 left -= 1
-                result = replace(_result(unit), source=replace(sources[family], observer=observer))
-                yield from pictures_of(
-                    result, f"{observer}, {family}, {run.first_seed}. ", most=MOST_BARS
-                )
+                source = replace(sources[family], observer=observer)
+                result = replace(read_result_of(unit), source=source)
+                named = f"{observer}, {family}, {run.first_seed}. "
+                yield from pictures_of(result, named, most=MOST_BARS)
 
 
-def _result(unit: Path) -> RecoveredRewards:
-    """A result of a run; runs of malfl 0.1 have no `result.json`."""
-    if (unit / RESULT_NAME).exists():
-        return load_result(unit)
-    path = unit / "posterior.npz"
-    posterior = posterior_parts(read_arrays(path)[0] if path.exists() else {})
-    return RecoveredRewards(read_arrays(unit / "rewards.npz")[0], sd=posterior["sd"] or None)
-
-
-def _source(run: Run, family: str, seed: str) -> Source:
-    """Names and visits, from the trace of one seed; states of a board are the agents' cells."""
-    trace = LearningTrace.load(run.ground_truth(family, seed)[1] / "trace.npz")
-    config = run.config
-    game = config.markov_game(family)
-    source = Source.of(Problem(trace, game, config.discount, config.temperature), None)
-    if source.states is not None or run.rules is None:
-        return source
-    cells = game.observation(np.arange(game.n_states)).reshape(game.n_states, -1, 2)
-    names = tuple(" ".join(f"({row},{column})" for row, column in own) for own in cells.tolist())
-    return replace(source, states=names)
-
-
-def _figures(folder: Path) -> Iterator[Picture]:
-    for path in sorted((folder / "figures").glob("*.png")):
+def _figures(run: Run) -> Iterator[Picture]:
+    """The figures of the folder: those of malfl in its order, then others."""
+    said, folder = captions(run), run.folder / "figures"
+    found = {path.stem: path for path in sorted(folder.glob("*.png"))}
+    for name in sorted(found, key=lambda own: list(said).index(own) if own in said else len(said)):
+        path = found[name]
         if path.stat().st_size > MOST_BYTES:
             raise InputError(f"{path}: larger than {MOST_BYTES} bytes")
         content = path.read_bytes()
         if not content.startswith(b"\x89PNG"):
             raise InputError(f"{path}: not a PNG")
-        yield Picture(path.stem.replace("_", " "), data_uri(content))
+        yield Picture(said.get(name) or name.replace("_", " "), data_uri(content))
 
 
 def _commands(folder: Path) -> list[str]:

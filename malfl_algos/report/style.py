@@ -11,6 +11,7 @@ of a run then hold null or an empty cell, the arrays here NaN.
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -42,6 +43,7 @@ __all__ = [
     "set_panel_title",
     "set_title",
     "shared_legend",
+    "shortened",
     "soften",
     "stage_axis",
     "standardise",
@@ -130,12 +132,15 @@ def set_panel_title(axes: Axes, title: str, *, loc: Literal["left", "center"] = 
 
 
 def set_title(figure: Figure, title: str, note: str) -> None:
-    """Write a bold title, and centred under it a muted note of one line ("" for no note)."""
+    """Write a bold title, and centred under it a muted note ("" for no note), on short lines."""
+    title = _wrapped(title, figure.get_figwidth() / 0.105)
     if not note:
         figure.suptitle(title, weight="bold", size=12)
         return
-    heading = figure.suptitle(f"{title}\n", weight="bold", size=12)
-    # the heading has an empty second line, in which the note is placed
+    note = _wrapped(note, figure.get_figwidth() / 0.078)
+    empty = "\n" * (note.count("\n") + 1)
+    heading = figure.suptitle(f"{title}{empty}", weight="bold", size=12)
+    # the heading ends with empty lines, in which the note is placed
     figure.add_artist(
         Annotation(
             note,
@@ -148,6 +153,10 @@ def set_title(figure: Figure, title: str, note: str) -> None:
             annotation_clip=False,
         )
     )
+
+
+def _wrapped(text: str, most: float) -> str:
+    return "\n".join(textwrap.wrap(text, int(most)))
 
 
 def soften(axes: Axes, *, grid: Literal["both", "x", "y"] = "both") -> None:
@@ -309,6 +318,11 @@ def shared_legend(figure: Figure) -> None:
         frameon=False,
         handlelength=3.2,
     )
+
+
+def shortened(text: str, most: int) -> str:
+    """A text of at most `most` letters."""
+    return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
 def standardise(values: FloatArray) -> FloatArray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from malfl_algos.recovered import NOT_JUDGED, RecoveredRewards, Source
 from malfl_algos.storage.arrays import check_manifest, read_arrays, write_arrays
 from malfl_algos.storage.durable import file_checksum, write_json
 from malfl_algos.storage.origins import RESULT_NAME, files_together, read_result, write_result
-from malfl_algos.verdict.words import verdict_from
+from malfl_algos.verdict.drawn import EDGES
+from malfl_algos.verdict.words import Verdict, verdict_from
 from malfl_env.errors import InputError
 from malfl_env.labels import check_labels, labels_from_json, labels_to_json
 
@@ -29,7 +31,7 @@ __all__ = [
     "write_source",
 ]
 
-SOURCE_NAME = "source.npz"
+SOURCE_NAME, DRAWN_NAME = "source.npz", "verdict.npz"
 _FORMAT, _VERSION = "malfl source of rewards", 1
 _TABLES = ("estimated_policies", "targets", "potentials")
 
@@ -60,7 +62,7 @@ def load_result(folder: Path, *, of_functions: bool = False) -> RecoveredRewards
     files: Mapping[str, str] = record["files"]
     if "rewards.npz" not in files and not of_functions:
         raise InputError(f"{folder}: it holds no tables of rewards (rewards.npz)")
-    known = ("rewards.npz", "posterior.npz", "diagnostics.json", SOURCE_NAME)
+    known = ("rewards.npz", "posterior.npz", "diagnostics.json", SOURCE_NAME, DRAWN_NAME)
     for name in (*known, *(f"{own}.npz" for own in _TABLES)):
         if name in files:
             _check_file(folder / name, files[name])
@@ -78,11 +80,39 @@ def load_result(folder: Path, *, of_functions: bool = False) -> RecoveredRewards
         potentials=arrays("potentials.npz"),
         sd=posterior["sd"] or None,
         covariance=posterior["covariance"] or None,
-        verdict=NOT_JUDGED if verdict is None else verdict_from(verdict),
+        verdict=NOT_JUDGED
+        if verdict is None
+        else _with_arrays(verdict_from(verdict), arrays(DRAWN_NAME) or {}, folder),
         source=read_source(folder / SOURCE_NAME) if SOURCE_NAME in files else None,
     )
     _check_shapes(folder, result)
     return result
+
+
+def _with_arrays(verdict: Verdict, arrays: Mapping[str, NDArray[Any]], folder: Path) -> Verdict:
+    """The verdict with the arrays of its agents.
+
+    Raises:
+        InputError: for arrays from which nothing can be drawn.
+    """
+    agents = {}
+    for agent, own in verdict.agents.items():
+        n_states = len(arrays.get(f"{agent}_states", ()))
+        shapes = {
+            "calibration": (2, len(EDGES) - 1, 3),
+            "divergence": (2,),
+            "halves": (2, 2, n_states),
+            "states": (n_states,),
+        }
+        found = {name: arrays[f"{agent}_{name}"] for name in shapes if f"{agent}_{name}" in arrays}
+        for name, array in found.items():
+            if array.shape != shapes[name] or array.dtype.kind not in "iuf":
+                raise InputError(
+                    f"{folder / DRAWN_NAME}: {agent}_{name} must be {shapes[name]} numbers, got "
+                    f"{array.shape}"
+                )
+        agents[agent] = replace(own, arrays=found)
+    return replace(verdict, agents=agents)
 
 
 def _check_shapes(folder: Path, result: RecoveredRewards) -> None:
@@ -148,6 +178,13 @@ def write_parts(result: RecoveredRewards, folder: Path) -> Path | None:
     posterior |= {f"{a}_covariance": array for a, array in (result.covariance or {}).items()}
     if posterior:
         write_arrays(folder / "posterior.npz", posterior)
+    drawn = {
+        f"{agent}_{name}": array
+        for agent, own in result.verdict.agents.items()
+        for name, array in own.arrays.items()
+    }
+    if drawn:
+        write_arrays(folder / DRAWN_NAME, drawn)
     return path
 
 

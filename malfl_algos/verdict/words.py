@@ -28,6 +28,11 @@ class Verdict:
         numbers: the numbers that the verdict stands on, by name; JSON.
         advice: what to try next, one sentence each.
         agents: the verdict on each agent's reward, by agent id; empty for one agent alone.
+        arrays: what figures show of it, by name: `calibration` `(2, n_bins, 3)` and `divergence`
+            `(2,)` of the held-out prediction and of no change (see
+            `malfl_algos.verdict.drawn.calibration`), `halves` `(2, 2, n_states)`, mean and sd of
+            the reward of each half, and `states`, their joint states. They are no part of `plain`,
+            and of no account when verdicts are compared.
 
     Raises:
         InputError: for another word.
@@ -38,6 +43,7 @@ class Verdict:
     numbers: Mapping[str, Any] = field(default_factory=dict)
     advice: tuple[str, ...] = ()
     agents: Mapping[str, Verdict] = field(default_factory=dict)
+    arrays: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.word not in WORDS:

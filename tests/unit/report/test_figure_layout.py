@@ -12,13 +12,20 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
+from malfl_algos import RecoveredRewards
+from malfl_algos.contract import Source, Verdict
+from malfl_algos.report.boards import policy_figure
 from malfl_algos.report.cross_correlation import cross_correlation_figure
-from malfl_algos.report.learners import learning_figure, policy_figure
+from malfl_algos.report.evidence import evidence_figure
+from malfl_algos.report.learners import learning_figure
+from malfl_algos.report.policies import stage_figure
 from malfl_algos.report.reward_maps import reward_figure
+from malfl_algos.report.scatter import truth_figure
 from malfl_algos.report.scores import scores_figure, trend_figure
 from malfl_algos.report.style import png_bytes
 from malfl_algos.scores import SCORES
 from malfl_algos.scores.registry import GROUPS, score_groups
+from malfl_algos.verdict.drawn import EDGES
 from malfl_env.rules import grid_rules
 
 FAMILIES = ("homogeneous", "heterogeneous")
@@ -73,7 +80,53 @@ def policies(n_agents: int = 2, size: int = 3) -> Figure:
     rules = grid_rules(size=size, n_agents=n_agents)
     rng = np.random.default_rng(4)
     played = [rng.dirichlet(np.ones(5), (3, rules.n_states)) for _ in range(n_agents)]
-    return policy_figure(played, rules=rules, stages=[0, 1, 2], title="Policies played")
+    visits = np.ones((3, rules.n_states))
+    return policy_figure(played, visits, rules=rules, stages=[0, 1, 2], title="Policies played")
+
+
+def by_stage(n_actions: int, n_states: int = 30, n_agents: int = 2) -> Figure:
+    """Random policies of a game without a board, with long names."""
+    rng = np.random.default_rng(6)
+    source = Source(
+        agents=tuple(f"the agent of number {index}" for index in range(n_agents)),
+        n_actions=(n_actions,) * n_agents,
+        steps=(9,) * 12,
+        states=tuple(f"the state of the whole game {state}" for state in range(n_states)),
+        actions=(tuple(f"a long action name {a}" for a in range(n_actions)),) * n_agents,
+    )
+    played = [rng.dirichlet(np.ones(n_actions), (12, n_states)) for _ in range(n_agents)]
+    visits = rng.integers(0, 3, (12, n_states)).astype(float)
+    return stage_figure(played, visits, source, title="Policies by stage, a family, seed 0")
+
+
+def recovered(n_states: int = 90, n_agents: int = 2) -> RecoveredRewards:
+    """Random rewards with the arrays of a verdict."""
+    rng = np.random.default_rng(7)
+    agents = [f"agent_{index}" for index in range(n_agents)]
+    steps = rng.integers(30, 4000, (2, len(EDGES) - 1))
+    middle = np.convolve(EDGES, [0.5, 0.5], "valid")
+    arrays = {
+        "calibration": np.stack([steps, steps * middle, rng.binomial(steps, middle)], axis=-1),
+        "divergence": np.array([0.0123, 0.123]),
+        "halves": np.abs(rng.normal(size=(2, 2, n_states))),
+        "states": np.arange(n_states),
+    }
+    own = Verdict("believe", ("so it is",), arrays=arrays)
+    return RecoveredRewards(
+        {agent: rng.normal(size=n_states) for agent in agents},
+        sd={agent: np.full(n_states, 0.5) for agent in agents},
+        verdict=Verdict("believe", agents=dict.fromkeys(agents, own)),
+    )
+
+
+def truths(n_agents: int = 2) -> Figure:
+    """Recovered rewards against a ground truth with many ties."""
+    made = recovered(n_agents=n_agents)
+    truth = {agent: np.arange(90.0) // 10 for agent in made.rewards}
+    title = "Recovered against ground-truth reward, an-observer, a family, seed 0 (first of 5)"
+    found = truth_figure(made, truth, None, title=title)
+    assert found is not None
+    return found
 
 
 def learning(n_agents: int = 2) -> Figure:
@@ -103,6 +156,16 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "policies": policies,
     "policies of three agents": lambda: policies(n_agents=3),
     "policies on a large board": lambda: policies(size=7),
+    "policies of many actions by stage": lambda: by_stage(15),
+    "policies of few actions by stage": lambda: by_stage(3),
+    "policies in one state": lambda: by_stage(2, n_states=1, n_agents=1),
+    "evidence": lambda: evidence_figure(recovered(), title="Held-out evidence, x, y, seed 0"),
+    "evidence on a phone": lambda: evidence_figure(
+        recovered(n_agents=1), title="Held-out evidence", narrow=True
+    ),
+    "truth": truths,
+    "truth of one agent": lambda: truths(1),
+    "truth of three agents": lambda: truths(3),
     "learning": learning,
     "learning of eight agents": lambda: learning(8),
 }

@@ -152,9 +152,9 @@ def png_chunks(content: bytes) -> dict[bytes, bytes]:
 
 
 def test_all_figures_are_written_as_png_of_sane_size(run_folder: Path) -> None:
-    per_family = ["learning", "policies", "rewards"]
+    per_family = ["learning", "policies", "rewards", "truth"]
     figures = sorted((run_folder / "figures").iterdir())
-    observers = {"rewards": ["_ma-lfl", "_ma-lfl-state"]}
+    observers = {kind: ["_ma-lfl", "_ma-lfl-state"] for kind in ("rewards", "truth")}
     assert sorted(path.name for path in figures) == sorted(
         ["correlation.png", "trend.png", "cross_correlation.png"]
         + [
@@ -227,10 +227,10 @@ def test_null_correlations_and_missing_optional_files(tmp_path: Path) -> None:
         names = {path.name for path in write_figures(folder)}
     assert names == {
         "correlation.png",
-        "cross_correlation.png",
         "learning_homogeneous.png",
         "policies_homogeneous.png",
         "rewards_homogeneous_ma-lfl-state.png",
+        "truth_homogeneous_ma-lfl-state.png",
     }
 
 

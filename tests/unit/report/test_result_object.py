@@ -243,7 +243,7 @@ def test_plot_shows_the_values_and_their_bars():
 
 def test_plot_says_how_many_values_it_leaves_out():
     figure = RecoveredRewards({"a": np.arange(100.0)}).plot(most=6)
-    assert "(94 more)" in [text.get_text() for text in figure.findobj(Text)]
+    assert "(94 left out)" in [text.get_text() for text in figure.findobj(Text)]
 
 
 @pytest.mark.slow  # a process of its own
