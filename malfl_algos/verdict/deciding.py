@@ -24,6 +24,7 @@ class Check:
         says: the reason, with `{value}` and the other numbers by name.
         advice: what to try if the number speaks against the reward.
         needed: whether a verdict without this number can be no better than doubt.
+        against: the reason if the number speaks against the reward; empty: `says`.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Check:
     says: str
     advice: str
     needed: bool = True
+    against: str = ""
 
     def word(self, value: float) -> Word:
         """What the value alone means."""
@@ -46,6 +48,7 @@ _RULE = (
     "the agents may learn by another rule: try another observer, or another learner option of this "
     "one"
 )
+_LEARNING = "check that the agents learned while the log was written"
 _GAME = "check the game: dynamics, numbering of states and actions, start"
 _ORDER = "check the order of the stages, and that none is missing or repeated"
 _DATA = "gather more episodes per stage, or more stages early in learning"
@@ -59,6 +62,16 @@ CHECKS: Sequence[Check] = (
         "Pearson r with the ground truth is expected to be {expected:.2f}, and above {value:.2f} "
         "with probability 95 %, if the agents learn as the rule {rule} says",
         _DATA,
+    ),
+    Check(
+        "gain_over_no_change",
+        0.02,
+        0.0,
+        True,
+        "log evidence per row over no reward at all (policies that drift) is {value:.3f}",
+        f"{_LEARNING}; {_RULE}",
+        against="learning for a reward explains the policies hardly or no better than drift "
+        "without any reward (log evidence per row: {value:.3f})",
     ),
     Check(
         "expected",
@@ -76,14 +89,6 @@ CHECKS: Sequence[Check] = (
         True,
         "on held-out stages a reward explains {value:.1%} of the change of policy, beyond the "
         "noise of counts and of the rule {rule}",
-        _RULE,
-    ),
-    Check(
-        "gain_over_no_change",
-        0.02,
-        0.0,
-        True,
-        "log evidence per row over no reward at all (policies that drift) is {value:.3f}",
         _RULE,
     ),
     Check(
@@ -228,6 +233,7 @@ HISTORY_CHECKS: Sequence[Check] = tuple(
         check,
         name="gain_over_no_learning",
         says="log likelihood per row over no learning at all is {value:.3f}",
+        against="",
     )
     if check.name == "gain_over_no_change"
     else check
@@ -249,7 +255,7 @@ def decide(
 
     Returns:
         The worst word of all checks. Reasons that speak against the reward come first; if none
-        does, the reasons are those for it.
+        does, the reasons are those for it. Advice that several checks give is given once.
     """
     found: list[tuple[Word, str, str]] = [("doubt", note, "") for note in notes]
     missing = numbers.get("missing", {})
@@ -261,14 +267,14 @@ def decide(
                 found.append(("doubt", f"{check.name} is missing: {why}", ""))
             continue
         fields = _Fields({**numbers, "value": value})
-        found.append(
-            (check.word(value), check.says.format_map(fields), check.advice.format_map(fields))
-        )
+        own = check.word(value)
+        says = check.says if own == "believe" else check.against or check.says
+        found.append((own, says.format_map(fields), check.advice.format_map(fields)))
     found.sort(key=lambda entry: -WORDS.index(entry[0]))
     word = found[0][0]
     against = [entry for entry in found if entry[0] != "believe"]
     reasons = [reason for _, reason, _ in against or found]
-    advice = dict.fromkeys(advice for _, _, advice in against if advice)
+    advice = dict.fromkeys(one for _, _, own in against for one in own.split("; ") if one)
     return Verdict(word, tuple(reasons), dict(numbers), tuple(advice))
 
 

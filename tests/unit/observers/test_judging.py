@@ -9,10 +9,10 @@ import pytest
 from logel_grid import Gpomdp, colour_features, logel_grid
 from recovery_cases import SETTINGS, learn
 
-from malfl_algos import LearningTrace, RecoveredRewards, judge
+from malfl_algos import LearningTrace, RecoveredRewards, Stage, judge
 from malfl_algos.observers.bayesian import MaLflBellman
 from malfl_algos.observers.logel import Logel
-from malfl_env import TabularEnv
+from malfl_env import TabularEnv, grid_world_v0, markov_game
 from malfl_env.errors import InputError
 
 OBSERVER = MaLflBellman(learner="exact")
@@ -55,6 +55,21 @@ def test_a_reward_of_nothing_is_not_believed(recovered, played):
     found = verdict(RecoveredRewards(random), played, observer=None)
     assert found.word == "do not believe"
     assert "Pearson r" in found.reasons[0]
+
+
+def test_agents_that_do_not_learn_are_not_believed_and_this_is_the_first_reason():
+    game = markov_game(grid_world_v0.parallel_env(size=2))
+    rng = np.random.default_rng(0)
+    policies = [rng.dirichlet(np.ones(5), game.n_states) for _ in range(2)]
+    joint = np.einsum("sa,sb->sab", *policies).reshape(game.n_states, 25)
+    stages = [rng.multinomial(2000, joint).reshape(-1, 5, 5) for _ in range(4)]
+    played = LearningTrace(tuple(Stage(counts) for counts in stages)), game
+    found = verdict(OBSERVER.recover(played[0], game=game, **SETTINGS), played)
+    assert found.word == "do not believe"
+    for own in found.agents.values():
+        assert own.numbers["gain_over_no_change"] < 0
+        assert "no better than drift without any reward" in own.reasons[0]
+        assert own.advice[0] == "check that the agents learned while the log was written"
 
 
 def test_a_wrong_discount_and_stages_in_another_order_are_not_believed(played):

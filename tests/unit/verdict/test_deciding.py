@@ -31,6 +31,14 @@ def test_the_worst_number_decides_and_comes_first():
     assert verdict.reasons == ("the error is 3.0", "the share is 0.70 of ?")
 
 
+def test_a_reason_against_has_its_own_words_and_advice_is_given_once():
+    check = Check("gain", 0.1, 0.0, True, "{value} gained", "learn; measure", against="no gain")
+    assert decide({"gain": 1.0}, [check]).reasons == ("1.0 gained",)
+    verdict = decide({"gain": -1.0, "error": 3.0}, [check, OTHER])
+    assert verdict.reasons == ("no gain", "the error is 3.0")
+    assert verdict.advice == ("learn", "measure")
+
+
 def test_a_missing_number_is_named_and_doubted():
     verdict = decide({"error": 0.5, "missing": {"share": "two stages are too few"}}, [CHECK, OTHER])
     assert verdict.word == "doubt"
