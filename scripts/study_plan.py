@@ -102,20 +102,27 @@ GAMES: Mapping[str, StudyGame] = {
 }
 MAIN_GAMES = ("homogeneous", "heterogeneous")
 
-REPLAY, SEARCH = "ma-lfl-replay", "ma-lfl-replay-search"
+BELLMAN, SMOOTH_BELLMAN = "ma-lfl-bellman", "ma-lfl-bellman-auto"
+REPLAY, SEARCH, SMOOTH_REPLAY = "ma-lfl-replay", "ma-lfl-replay-search", "ma-lfl-replay-auto"
 OBSERVERS: Mapping[str, PluginConfig] = {
     **{
         name: PluginConfig(name, name)
         for name in ("ma-lfl", "ma-lfl-own-action", "ma-lfl-state", "ma-lfl-faithful")
     },
-    "ma-lfl-bellman": PluginConfig("ma-lfl-bellman", "ma-lfl-bellman", {"covariance": True}),
-    REPLAY: PluginConfig(REPLAY, REPLAY, {"covariance": True, "step_size": 0.1}),
+    BELLMAN: PluginConfig(BELLMAN, BELLMAN, {"covariance": True, "prior": "iid"}),
+    REPLAY: PluginConfig(REPLAY, REPLAY, {"covariance": True, "prior": "iid", "step_size": 0.1}),
     **{name: PluginConfig(name, name) for name in ("lfl", "maxent-irl", "log-policy")},
-    SEARCH: PluginConfig(REPLAY, SEARCH, {"covariance": True, "step_size": None}),
+    SEARCH: PluginConfig(REPLAY, SEARCH, {"covariance": True, "prior": "iid", "step_size": None}),
+    SMOOTH_BELLMAN: PluginConfig(BELLMAN, SMOOTH_BELLMAN, {"covariance": True}),
+    SMOOTH_REPLAY: PluginConfig(REPLAY, SMOOTH_REPLAY, {"covariance": True, "step_size": 0.1}),
 }
-"""By label. `SEARCH` also searches the step size of the replay; it runs on few seeds."""
+"""By label. `SEARCH` also searches the step size of the replay; it runs on few seeds. The evidence
+chooses the prior of the two `-auto`; that of the others is independent.
+"""
 JOINT = ("ma-lfl", "ma-lfl-faithful")
-DEFAULT_OBSERVERS = tuple(label for label in OBSERVERS if label != SEARCH)
+DEFAULT_OBSERVERS = tuple(
+    label for label in OBSERVERS if label not in (SEARCH, SMOOTH_BELLMAN, SMOOTH_REPLAY)
+)
 
 
 @dataclass(frozen=True)
@@ -182,7 +189,7 @@ def left_out(cell: Cell, observer: str) -> str | None:
     """Why the study does not run an observer on a cell; None if it does."""
     if observer in JOINT and cell.game == "three-agents":
         return "91125 rewards of joint actions: not finished after 8 minutes on one core, with 6 GB"
-    if observer not in (REPLAY, SEARCH):
+    if observer not in (REPLAY, SEARCH, SMOOTH_REPLAY):
         return None
     if cell.learner != "td" and cell.learner not in Q_LEARNERS:
         return "replay needs td learners or Q-learners"

@@ -11,30 +11,39 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from malfl_algos.ma_lfl.choices import (
-    CONCENTRATION,
-    first_greedy,
-    greedy_choices,
-    open_scale,
-    repeats,
-    soft_choices,
+from malfl_algos.ma_lfl.agent_pass import (
+    KNOWN_VARIANCE,
+    AgentState,
+    action_counts,
+    one_pass,
+    played_stages,
 )
-from malfl_algos.ma_lfl.data_fit import Data, fit_data
+from malfl_algos.ma_lfl.choices import CONCENTRATION, open_scale
+from malfl_algos.ma_lfl.data_fit import Data
 from malfl_algos.ma_lfl.greedy import Choice
 from malfl_algos.ma_lfl.learner_models import LearnerModel, LinearisedModel
 from malfl_algos.ma_lfl.matrix_free_posterior import MatrixFreePosterior
 from malfl_algos.ma_lfl.policy_estimation import smoothed_policy
 from malfl_algos.ma_lfl.posterior import Given, Posterior
+from malfl_algos.ma_lfl.prior_shapes import Shape, SmoothPriors, chosen_shapes, shape_words
 from malfl_algos.ma_lfl.replay import ReplayedTd
 from malfl_algos.ma_lfl.stages import StageArrays
 from malfl_algos.ma_lfl.stagewise import StageKind
 
-__all__ = ["CONCENTRATION", "AgentFit", "alternate", "played_stages", "unexplained"]
+__all__ = [
+    "CONCENTRATION",
+    "KNOWN_VARIANCE",
+    "AgentFit",
+    "alternate",
+    "played_stages",
+    "unexplained",
+]
 
 FloatArray = NDArray[np.float64]
 
@@ -42,8 +51,6 @@ CONVERGED = 0.1
 """A reward has converged when an iteration moves it by less than this many posterior standard
 deviations, root mean square.
 """
-KNOWN_VARIANCE = 1e-10
-"""Variance of log pi where the policy is known exactly."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +92,7 @@ def alternate(
     measured: bool = False,
     choice: Choice = "soft",
     gives_up: Callable[[int, float], bool] | None = None,
+    smooth: SmoothPriors | None = None,
 ) -> list[AgentFit]:
     """Fit every agent's reward. All agents share each iteration, since the policies of one agent
     enter the learner models of the others.
@@ -109,205 +117,159 @@ def alternate(
             `malfl_algos.ma_lfl.greedy`.
         gives_up: whether to stop after an iteration, from its number, 1 for the first, and the log
             evidence of all agents; None: never.
+        smooth: smooth priors to choose from, without features and for soft choices; see
+            `_with_smooth_priors`. None: the unknowns are independent.
 
     Returns:
         One fit per agent.
     """
-    models = list(models)
-    n_agents = len(models)
-    known = [own is not None for own in known_policies]
-    policies = [
-        smoothed_policy(_counts(stages, index), pseudo_count=CONCENTRATION) if own is None else own
-        for index, own in enumerate(known_policies)
-    ]
-    states: list[_State | None] = [None] * n_agents
-    converged = [False] * n_agents
+    run = _Run(
+        stages,
+        list(models),
+        [own is not None for own in known_policies],
+        [
+            smoothed_policy(action_counts(stages, index), pseudo_count=CONCENTRATION)
+            if own is None
+            else own
+            for index, own in enumerate(known_policies)
+        ],
+        partial(
+            one_pass,
+            stages,
+            temperature=temperature,
+            given=given,
+            matrix_free=matrix_free,
+            retained=retained,
+            stagewise=stagewise,
+            choice=choice,
+        ),
+        features,
+    )
     for number in range(1, passes + 1):
-        before, models_before = list(states), list(models)
-        for index in range(n_agents):
-            states[index] = _pass(
-                stages,
-                models[index],
-                policies,
-                index,
-                features=features[index],
-                temperature=temperature,
-                earlier=states[index],
-                known=known[index],
-                given=given,
-                matrix_free=matrix_free,
-                retained=retained,
-                stagewise=stagewise,
-                measured=measured and (passes == 1 or states[index] is not None),
-                choice=choice,
-            )
-        for index, state in enumerate(states):
-            assert state is not None
-            model = models[index]
-            if isinstance(model, ReplayedTd) and model.bootstrap == "soft_q":
-                models[index] = replace(model, reward=state.reward)
-            if isinstance(model, LinearisedModel):
-                models[index] = model.linearised(state.reward)
-            if not known[index]:
-                policies[index] = state.policies
-        if all(known) and models == models_before and not any(map(_noisy, states)):
-            converged = [True] * n_agents  # another iteration would change nothing
-        else:
-            converged = [_converged(b, s) for b, s in zip(before, states, strict=True)]
-        if all(converged) or (gives_up is not None and gives_up(number, _log_evidence(states))):
+        converged = run.iterate(measured=measured and (passes == 1 or number > 1))
+        if all(converged) or (gives_up is not None and gives_up(number, run.log_evidence)):
             break
-    return [
-        AgentFit(
-            s.posterior,
-            policies[i],
-            models[i],
-            s.number,
-            converged[i],
-            open_scale(s.epsilon),
-            s.data,
-        )
-        for i, s in enumerate(states)
-        if s is not None
-    ]
+    fits = run.fits()
+    if smooth is None:
+        return fits
+    return _with_smooth_priors(run, fits, smooth, temperature, passes=passes, measured=measured)
 
 
-@dataclass(frozen=True, eq=False)
-class _State:
-    """One agent after an iteration.
+class _Run:
+    """All agents between two iterations."""
+
+    def __init__(
+        self,
+        stages: Sequence[StageArrays],
+        models: list[LearnerModel],
+        known: list[bool],
+        policies: list[FloatArray],
+        one_pass: Callable[..., AgentState],
+        features: Sequence[FloatArray | None],
+    ) -> None:
+        self.models, self.known, self.policies = models, known, policies
+        self.stages, self.one_pass, self.features = stages, one_pass, features
+        self.states: list[AgentState | None] = [None] * len(models)
+        self.shapes: list[Shape | None] = [None] * len(models)
+        self.converged = [False] * len(models)
+
+    def iterate(self, *, measured: bool) -> list[bool]:
+        """One iteration of all agents; whether each of them has converged."""
+        before, models_before = list(self.states), list(self.models)
+        for index, model in enumerate(self.models):
+            self.states[index] = self.one_pass(
+                model,
+                self.policies,
+                index,
+                features=self.features[index],
+                earlier=self.states[index],
+                known=self.known[index],
+                measured=measured,
+                shape=self.shapes[index],
+            )
+        for index, state in enumerate(self.states):
+            assert state is not None
+            model = self.models[index]
+            if isinstance(model, ReplayedTd) and model.bootstrap == "soft_q":
+                self.models[index] = replace(model, reward=state.reward)
+            if isinstance(model, LinearisedModel):
+                self.models[index] = model.linearised(state.reward)
+            if not self.known[index]:
+                self.policies[index] = state.policies
+        if all(self.known) and self.models == models_before and not any(map(_noisy, self.states)):
+            self.converged = [True] * len(before)  # another iteration would change nothing
+        else:
+            self.converged = [_converged(b, s) for b, s in zip(before, self.states, strict=True)]
+        return self.converged
+
+    @property
+    def log_evidence(self) -> float:
+        """Log evidence of all agents."""
+        found = [one.posterior.evidence.log_evidence for one in self.states if one is not None]
+        return sum(one or 0.0 for one in found)
+
+    @property
+    def posteriors(self) -> list[Posterior]:
+        """The posteriors of the unknowns, if they have matrices."""
+        found = [one.posterior for one in self.states if one is not None]
+        return [one for one in found if isinstance(one, Posterior)]
+
+    def fits(self) -> list[AgentFit]:
+        """The fits of the last iteration."""
+        return [
+            AgentFit(
+                s.posterior,
+                self.policies[i],
+                self.models[i],
+                s.number,
+                self.converged[i],
+                open_scale(s.epsilon),
+                s.data,
+            )
+            for i, s in enumerate(self.states)
+            if s is not None
+        ]
+
+
+def _with_smooth_priors(
+    run: _Run,
+    independent: Sequence[AgentFit],
+    smooth: SmoothPriors,
+    temperature: float,
+    *,
+    passes: int,
+    measured: bool,
+) -> list[AgentFit]:
+    """The fits with smooth priors of the agents whose evidence asks for them, else as they were.
+
+    The shapes of the priors are chosen at the noise of the last iteration; up to `passes` further
+    iterations then fit rewards and policies under them, and choose them again.
 
     Args:
-        posterior: posterior of the unknowns or weights.
-        reward: posterior mean of the unknowns.
-        policies: policies estimated from counts and prediction together, of every stage.
-        response, variance, log_constant: the working response of every stage for the next
-            iteration.
-        model_variance: variance of the learner's noise that this fit predicts.
-        number: number of iterations so far.
-        epsilon: of every stage but the first, for epsilon-greedy choices.
-        data: the working response of this iteration.
+        run: after the iterations with independent unknowns.
+        independent: its fits.
+        smooth, temperature, passes, measured: as `alternate` takes them.
     """
-
-    posterior: Posterior | MatrixFreePosterior
-    reward: FloatArray
-    policies: FloatArray
-    response: FloatArray
-    variance: FloatArray
-    log_constant: float
-    model_variance: FloatArray
-    number: int
-    epsilon: FloatArray | None = None
-    data: Data | None = None
-
-
-def played_stages(model: LearnerModel, stages: Sequence[StageArrays]) -> Sequence[StageArrays]:
-    """The stages whose play enters the next policies: all if the policy moves within them."""
-    moving = isinstance(model, LinearisedModel) and model.moving
-    return stages if moving else stages[:-1]
-
-
-def _pass(
-    stages: Sequence[StageArrays],
-    model: LearnerModel,
-    policies: Sequence[FloatArray],
-    index: int,
-    *,
-    features: FloatArray | None,
-    temperature: float,
-    earlier: _State | None,
-    known: bool,
-    given: Given | None,
-    matrix_free: bool,
-    retained: float | None,
-    stagewise: StageKind,
-    measured: bool,
-    choice: Choice,
-) -> _State:
-    played = played_stages(model, stages)
-    moving = len(played) == len(stages)
-    joint = [[policy[h] for policy in policies] for h in range(len(played))]
-    counts = _counts(stages, index).astype(float)
-    data = _data(policies[index], counts, temperature, earlier, known=known, retained=retained)
-    if choice == "greedy" and earlier is None:
-        first = first_greedy(counts, policies[index], temperature, moving=moving)
-        data = replace(
-            data,
-            response=first.mean,
-            response_variance=first.variance,
-            log_constant=first.log_constant,
-        )
-    data = replace(data, repeats=repeats(model, choice, len(stages) - 1))
-    data = replace(data, stages=stagewise, measured=measured)
-    posterior, q, drift = fit_data(
-        data,
-        model,
-        played,
-        joint,
-        index,
-        features=features,
-        start=earlier.posterior.evidence if earlier else None,
-        given=given,
-        matrix_free=matrix_free,
-    )
-    reward = posterior.mean if features is None else features @ posterior.mean
-    noise = model.variance(played, joint, index, reward, q)
-    epsilon = None
-    if choice == "greedy":
-        spread = posterior.evidence.row_variance(noise)
-        response, estimated, epsilon = greedy_choices(
-            drift, spread, counts, policies[index], temperature, moving=moving
-        )
-    else:
-        response, estimated = soft_choices(
-            drift, noise, counts, policies[index], posterior.evidence, temperature=temperature
-        )
-    return _State(
-        posterior,
-        reward,
-        estimated,
-        response.mean,
-        response.variance,
-        response.log_constant,
-        noise,
-        number=earlier.number + 1 if earlier else 1,
-        epsilon=epsilon,
-        data=data,
-    )
-
-
-def _data(
-    policies: FloatArray,
-    counts: FloatArray,
-    temperature: float,
-    earlier: _State | None,
-    *,
-    known: bool,
-    retained: float | None,
-) -> Data:
-    """The working response of an agent's policies, of every stage, for the next fit."""
-    logs = temperature * np.log(np.maximum(policies, 1e-300))
-    if earlier is None:
-        response = logs
-        variance = temperature**2 / (counts + 0.5)
-        variance = np.where(counts.sum(axis=-1, keepdims=True) > 0, variance, np.inf)
-        variance[0] = temperature**2 / (counts[0] + CONCENTRATION)
-        constant, predicted = 0.0, np.zeros(counts[1:].shape)
-    else:
-        response, variance = earlier.response, earlier.variance
-        constant, predicted = earlier.log_constant, earlier.model_variance
-    if known:
-        certain = KNOWN_VARIANCE * temperature**2
-        response, constant = logs, 0.0
-        variance = np.where(policies > 1e-300, certain, np.inf)
-    start = earlier.posterior.evidence.retained if earlier else 0.0
-    return Data(
-        response,
-        variance,
-        predicted,
-        constant,
-        temperature,
-        retained=start if retained is None else retained,
-        searched=retained is None,
-    )
+    tried = chosen_shapes(smooth, run.posteriors, temperature, run.shapes)
+    run.shapes = [one if one and one.gain > smooth.margin else None for one in tried]
+    for _ in range(passes):
+        if not any(run.shapes):
+            break
+        settled = run.iterate(measured=measured)
+        tried = chosen_shapes(smooth, run.posteriors, temperature, run.shapes)
+        if all(settled):
+            break
+        run.shapes = [own and one for own, one in zip(run.shapes, tried, strict=True)]
+    found = []
+    for index, (own, shape, last) in enumerate(zip(run.fits(), run.shapes, tried, strict=True)):
+        prior, gain = smooth.priors[index], None if last is None else last.gain
+        words: dict[str, Any] = {"kind": "iid", "gain": gain}
+        if prior is not None and shape and gain is not None and gain > smooth.margin:
+            words = {"kind": "smooth", "gain": gain, **shape_words(prior, shape)}
+        else:
+            own = independent[index]
+        found.append(replace(own, further={**own.further, "prior": words}))
+    return found
 
 
 def unexplained(fit: AgentFit, *, temperature: float) -> float:
@@ -320,19 +282,11 @@ def unexplained(fit: AgentFit, *, temperature: float) -> float:
     return float(at.noise_variance / max(temperature**2 * np.mean(moved**2), 1e-300))
 
 
-def _counts(stages: Sequence[StageArrays], index: int) -> NDArray[np.int64]:
-    return np.stack([stage.action_counts(index) for stage in stages])
-
-
-def _converged(before: _State | None, now: _State | None) -> bool:
+def _converged(before: AgentState | None, now: AgentState | None) -> bool:
     if before is None or now is None:
         return False
     return now.posterior.distance(now.posterior.mean - before.posterior.mean) < CONVERGED
 
 
-def _log_evidence(states: Sequence[_State | None]) -> float:
-    return sum(one.posterior.evidence.log_evidence or 0.0 for one in states if one is not None)
-
-
-def _noisy(state: _State | None) -> bool:
+def _noisy(state: AgentState | None) -> bool:
     return state is None or bool(state.model_variance.any())

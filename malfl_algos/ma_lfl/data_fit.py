@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +16,7 @@ from malfl_algos.ma_lfl.matrix_free_posterior import MatrixFreePosterior, matrix
 from malfl_algos.ma_lfl.matrix_free_values import Values
 from malfl_algos.ma_lfl.posterior import Evidence, Given, Posterior
 from malfl_algos.ma_lfl.precision import TIGHT, MatrixFreeRows
-from malfl_algos.ma_lfl.reward_models import feature_prior
+from malfl_algos.ma_lfl.reward_models import feature_prior, level_of, without_level
 from malfl_algos.ma_lfl.rows import Chain, Rows, Stagewise
 from malfl_algos.ma_lfl.stages import StageArrays
 from malfl_algos.ma_lfl.stagewise import StageKind
@@ -114,6 +114,7 @@ def fit_data(
     start: Evidence | None,
     given: Given | None,
     matrix_free: bool,
+    root: FloatArray | None = None,
 ) -> Fitted:
     """Posterior of the unknowns or weights, and the action values at its mean.
 
@@ -127,6 +128,8 @@ def fit_data(
             free.
         start, given: as `malfl_algos.ma_lfl.inference.fit` takes them.
         matrix_free: whether to avoid the coefficients of the unknowns.
+        root: lower triangular L: the prior covariance of the unknowns is V L L' about their nearly
+            flat mean, with V searched; only without features. None: L is the identity.
     """
     if matrix_free and features is None:
         assert given is not None
@@ -146,7 +149,11 @@ def fit_data(
         matrix_free_fit = matrix_free_posterior(rows, given)
         return Fitted(matrix_free_fit, matrix_free_fit.q, matrix_free_fit.q)
     k, offset = coefficients_of(model, stages, joint, index, features, matrix_free=matrix_free)
-    posterior = _with_coefficients(k, offset, data, features, start, given)
+    if root is None:
+        posterior = _with_coefficients(k, offset, data, features, start, given)
+    else:
+        posterior = _with_coefficients(k @ root, offset, data, None, start, given, root)
+        posterior = posterior.mapped(root)
     if data.repeats > 1:
         posterior = posterior.repeated(data.repeats)
     q = k @ posterior.mean + offset
@@ -187,8 +194,11 @@ def _with_coefficients(
     features: FloatArray | None,
     start: Evidence | None,
     given: Given | None,
+    root: FloatArray | None = None,
 ) -> Posterior:
     rows = rows_of(coefficients, offset, data, features, start)
+    if root is not None:
+        rows = replace(rows, prior=without_level(level_of(root)))
     return fit(
         rows,
         start=start,

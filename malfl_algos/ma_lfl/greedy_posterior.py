@@ -110,7 +110,7 @@ def fit_pairs(
         prior: of the unknowns; its variance is 1, its shares and its length are searched.
         start: an earlier choice to start from.
     """
-    names = ["prior_iid", "prior_length"] if prior.squared_distance is not None else []
+    names = ["prior_iid", "prior_length"] if prior.alike is not None else []
     names += ["noise_variance", *(["noise_scale"] if pairs.noise.any() else [])]
     known = {} if start is None else start.settings
     first = np.array([known.get(name, SETTINGS[name].mean) for name in names])
@@ -156,7 +156,7 @@ def _at(
     variance = variance + np.exp(settings.get("noise_scale", 0.0)) * pairs.noise
     factors = Halfspaces(pairs.rows, pairs.offsets, np.sqrt(variance), *pairs[3:])
     logs = np.zeros(1)
-    if prior.squared_distance is not None:
+    if prior.alike is not None:
         odds = settings["prior_iid"]
         logs = np.append(log_expit(np.array([odds, -odds])), settings["prior_length"])
     covariance, _ = prior.covariance(logs)

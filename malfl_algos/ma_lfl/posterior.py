@@ -127,6 +127,18 @@ class Posterior:
         mean = scipy.linalg.cho_solve((cholesky(precision, lower=False), False), moment)
         return Posterior(np.asarray(mean), precision, information, self.evidence, self.spread)
 
+    def mapped(self, root: FloatArray) -> Posterior:
+        """The posterior of root theta, for a lower triangular root of full rank."""
+
+        def pulled(matrix: FloatArray) -> FloatArray:
+            half = scipy.linalg.solve_triangular(root, matrix, lower=True, trans=1)
+            whole = scipy.linalg.solve_triangular(root, half.T, lower=True, trans=1)
+            return np.asarray(whole + whole.T) / 2
+
+        spread = None if self.spread is None else root @ self.spread
+        precision, information = pulled(self.precision), pulled(self.information)
+        return Posterior(root @ self.mean, precision, information, self.evidence, spread)
+
     def covariance(self) -> FloatArray:
         """Posterior covariance, `(n_unknowns, n_unknowns)`."""
         factor = scipy.linalg.cho_factor(self.precision)

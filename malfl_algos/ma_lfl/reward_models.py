@@ -11,6 +11,7 @@ from math import prod
 from typing import Any, Literal
 
 import numpy as np
+import scipy.linalg
 from numpy.typing import NDArray
 
 from malfl_env.errors import InputError
@@ -22,7 +23,9 @@ __all__ = [
     "feature_prior",
     "identification",
     "in_joint_order",
+    "level_of",
     "with_intercept",
+    "without_level",
 ]
 
 FloatArray = NDArray[np.float64]
@@ -110,6 +113,16 @@ def feature_prior(maps: FloatArray) -> FloatArray:
         The projection `(k, k)` whose null space is the weights that give every unknown one value.
     """
     level = np.linalg.lstsq(maps, np.ones(len(maps)), rcond=None)[0]
+    return without_level(np.asarray(level, dtype=np.float64))
+
+
+def level_of(root: FloatArray) -> FloatArray:
+    """The weights w for which all unknowns L w are 1, for a lower triangular L."""
+    return np.asarray(scipy.linalg.solve_triangular(root, np.ones(len(root)), lower=True))
+
+
+def without_level(level: FloatArray) -> FloatArray:
+    """The projection whose null space is one vector."""
     return np.asarray(np.eye(len(level)) - np.outer(level, level) / (level @ level))
 
 
@@ -128,7 +141,13 @@ def _dependent_columns(table: FloatArray) -> list[int]:
 
 
 def identification(
-    *, n_unknowns: int, rank: int, n_without_data: int, per_state: int, weak: int = 0
+    *,
+    n_unknowns: int,
+    rank: int,
+    n_without_data: int,
+    per_state: int,
+    weak: int = 0,
+    told: float | None = None,
 ) -> dict[str, Any]:
     """The diagnostics `rank`, `n_unidentified`, `n_without_data` and `identification` (in words).
 
@@ -141,6 +160,7 @@ def identification(
         n_without_data: number of unknowns of states without data.
         per_state: number of unknowns per state; 0 for weights of features.
         weak: number of directions with data along which the prior is stronger than the data.
+        told: of a smooth prior, the share of its variance that lies along the other directions.
     """
     n_seen = n_unknowns - n_without_data
     free = n_seen - rank
@@ -153,6 +173,8 @@ def identification(
             f"partly identified: along {weak} of {n_seen} directions the prior is stronger than "
             "the data"
         )
+        if told is not None:
+            words += f", which hold {1 - told:.0%} of the variance of the smooth prior"
     else:
         words = "identified, except for the mean, which the data hardly determine"
     if n_without_data:

@@ -83,6 +83,10 @@ class MaLflBellman(BayesianObserver):
             `auto`: chosen by the evidence, together with the learners' rule.
         stages: what differs from stage to stage. `noise`: the noise variance; `scale`: the step of
             the learners; `both`; `same`: neither; `auto`: both, if the evidence asks for it.
+        prior: prior of the reward values of learners with soft choices. `iid`: they are
+            independent. `smooth`: states that are alike, by the cells of the agents or the columns
+            of their labels, have similar values; lengths and shares are chosen by the evidence.
+            `auto`: smooth, if that raises the log evidence by more than 3.
         solver: `dense` forms the matrix of all unknowns. `iterative` does not: its memory is
             proportional to joint states times joint actions, its standard deviations are
             approximate, and it needs noise_variance and prior_variance (except with `features`).

@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from math import prod
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -24,6 +25,7 @@ from malfl_algos.ma_lfl.greedy_fit import fit_greedy, small_enough
 from malfl_algos.ma_lfl.learner_models import LearnerModel, LinearisedModel
 from malfl_algos.ma_lfl.possible_rules import possible_rules
 from malfl_algos.ma_lfl.posterior import Given
+from malfl_algos.ma_lfl.prior_shapes import MARGIN, SmoothPriors
 from malfl_algos.ma_lfl.race import Race, Runner
 from malfl_algos.ma_lfl.reward_models import (
     RewardModel,
@@ -31,6 +33,7 @@ from malfl_algos.ma_lfl.reward_models import (
     feature_maps,
     with_intercept,
 )
+from malfl_algos.ma_lfl.reward_priors import RewardPrior, alike_states, prior_of_alike_states
 from malfl_algos.ma_lfl.rule_averaging import close_rivals, decided
 from malfl_algos.ma_lfl.settings import (
     GRADIENT,
@@ -47,6 +50,7 @@ from malfl_algos.ma_lfl.stagewise import StageKind
 from malfl_algos.ma_lfl.uncertain_dynamics import DRAWS, with_uncertain_dynamics
 from malfl_algos.observers.bayesian_result import check_covariance, recovered_rewards
 from malfl_algos.observers.reading import drawn_dynamics, dynamics_of, stage_arrays
+from malfl_algos.observers.state_coordinates import seen_states
 from malfl_algos.trace import LearningTrace
 from malfl_algos.work.threads import one_blas_thread
 from malfl_env.errors import InputError
@@ -63,6 +67,11 @@ Settings = Mapping[str, Any]
 STAGES = ("auto", "same", "noise", "scale", "both")
 STAGE_MARGIN = 10.0
 """Steps and noises by stage are fitted if they promise to raise the log evidence by more than this.
+"""
+PRIORS = ("auto", "iid", "smooth")
+MOST_SMOOTH, MOST_SMOOTH_ASKED = 1000, 2500
+"""Largest number of unknowns for which `auto` tries a smooth prior, and for which there is one:
+every step of its search factorises matrices of this size.
 """
 LEAST_STAGES = 3
 """Smallest number of stages from which the share rho can be chosen."""
@@ -86,6 +95,7 @@ class BayesianObserver(ABC):
     noise_scale: float = 1.0
     improvement: float | Literal["auto"] = "auto"
     stages: Literal["auto", "same", "noise", "scale", "both"] = "auto"
+    prior: Literal["auto", "iid", "smooth"] = "auto"
     step_size_decay: float | None = 0.0
 
     api_version: ClassVar[tuple[int, int]] = API_VERSION
@@ -122,6 +132,8 @@ class BayesianObserver(ABC):
         check_improvement(self.improvement)
         if self.stages not in STAGES:
             raise InputError(f"stages must be one of {', '.join(STAGES)}, got {self.stages!r}")
+        if self.prior not in PRIORS:
+            raise InputError(f"prior must be one of {', '.join(PRIORS)}, got {self.prior!r}")
 
     def check_size(self, n_states: int, n_actions: tuple[int, ...], n_stages: int) -> None:
         """Reject a game that is too large for this method; see `malfl_algos.contract.Observer`."""
@@ -197,6 +209,7 @@ class BayesianObserver(ABC):
             check_covariance(base, trace)
         game, covered = self._dynamics(trace, game)
         stages = stage_arrays(trace)
+        smooth, without_smooth = self._smooth_priors(trace, problem.game, solver, known)
 
         def fits(
             settings: Settings,
@@ -230,6 +243,7 @@ class BayesianObserver(ABC):
                 choice=choice_of(settings["rule"]),
                 measured=len(used) == trace.n_stages and parts is None,
                 gives_up=None if parts is not None or runner is None else runner.gives_up,
+                smooth=None if search or choice_of(settings["rule"]) == "greedy" else smooth,
             )
             if parts is None:
                 return found
@@ -292,6 +306,7 @@ class BayesianObserver(ABC):
             "solver": solver,
             "unit": "temperature" if problem.temperature is None else "given",
             "states_without_dynamics": int((~covered).sum()),
+            **({"prior": {"kind": "iid", "reason": without_smooth}} if without_smooth else {}),
             **further,
         }
         found = recovered_rewards(
@@ -312,6 +327,68 @@ class BayesianObserver(ABC):
         return with_uncertain_dynamics(
             fits, stages, drawn_dynamics(problem.trace, DRAWS), features=maps
         )
+
+    def smooth_prior_of(
+        self, trace: LearningTrace, game: MarkovGame | None, agent_index: int
+    ) -> RewardPrior | None:
+        """The prior of an agent's reward over the coordinates of the states; None: they have none.
+
+        Args:
+            trace, game: as `recover` takes them.
+            agent_index: the agent.
+        """
+        seen = seen_states(trace, game)
+        if seen is None or self.reward_model == "features":
+            return None
+        n_actions = trace.n_actions
+        per_state = {"state": 1, "own_action": n_actions[agent_index], "joint": prod(n_actions)}
+        alike = alike_states(seen, agent_index)
+        return prior_of_alike_states(alike, per_state[self.reward_model])
+
+    def _smooth_priors(
+        self,
+        trace: LearningTrace,
+        game: MarkovGame | None,
+        solver: Solver,
+        known: Mapping[str, FloatArray],
+    ) -> tuple[SmoothPriors | None, str | None]:
+        """The smooth priors to try, or why there are none. An agent whose policies are known needs
+        none: they tell its reward all but exactly.
+
+        Raises:
+            InputError: if a smooth prior is asked for and not possible.
+        """
+        if self.prior == "iid":
+            return None, None
+        why = self._without_smooth_prior(trace, solver)
+        if why is None:
+            found = [self.smooth_prior_of(trace, game, index) for index in range(trace.n_agents)]
+            if None not in found:
+                margin = MARGIN if self.prior == "auto" else -np.inf
+                unknown = [agent not in known for agent in trace.agents]
+                priors = [own if on else None for own, on in zip(found, unknown, strict=True)]
+                return SmoothPriors(priors, margin), None
+            why = (
+                "the states are mere numbers: give a game whose observations have coordinates, or "
+                "a trace whose states are labels of several columns"
+            )
+        if self.prior == "smooth":
+            raise InputError(f"prior smooth is not possible: {why}; or set prior to auto or iid")
+        return None, why
+
+    def _without_smooth_prior(self, trace: LearningTrace, solver: Solver) -> str | None:
+        """Why there is no smooth prior whatever the states are."""
+        if self.reward_model == "features":
+            return "with features the prior is one of independent weights"
+        if self._given() is not None:
+            return "noise_variance and prior_variance are given"
+        if solver == "iterative":
+            return "the solver is iterative"
+        n_unknowns = count_unknowns(self.reward_model, trace.n_states, trace.n_actions)
+        most = MOST_SMOOTH_ASKED if self.prior == "smooth" else MOST_SMOOTH
+        if n_unknowns > most:
+            return f"{n_unknowns} unknowns, tried with up to {most}"
+        return None
 
     def _has_smooth_prior(
         self,

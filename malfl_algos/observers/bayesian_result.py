@@ -19,6 +19,7 @@ from malfl_algos.ma_lfl.posterior import MEAN_VARIANCE, Evidence, Posterior
 from malfl_algos.ma_lfl.replay_loops import SIGNS
 from malfl_algos.ma_lfl.reward_models import RewardModel, identification, in_joint_order
 from malfl_algos.trace import LearningTrace
+from malfl_algos.verdict.halves import told_variance
 from malfl_env.checks import check_table_bytes
 
 __all__ = ["check_covariance", "recovered_rewards"]
@@ -114,7 +115,8 @@ def _diagnose(
     if isinstance(posterior, MatrixFreePosterior):
         known = _without_matrices(posterior)
     else:
-        known = _ranks(posterior, unseen)
+        prior = fit.further.get("prior", {})
+        known = _ranks(posterior, unseen, smooth=prior.get("kind") == "smooth")
     return {
         "learner_model": fit.model.name,
         **settings,
@@ -183,12 +185,15 @@ def _without_matrices(posterior: MatrixFreePosterior) -> dict[str, Any]:
     }
 
 
-def _ranks(posterior: Posterior, unseen: NDArray[np.bool_] | None) -> dict[str, Any]:
+def _ranks(
+    posterior: Posterior, unseen: NDArray[np.bool_] | None, *, smooth: bool
+) -> dict[str, Any]:
     """Diagnostics of the directions that the data determine.
 
     Args:
         posterior: posterior of the unknowns or weights.
         unseen: joint states without data, bool `(n_states,)`; None for feature weights.
+        smooth: whether the prior is smooth, so that rough directions have little variance.
     """
     information, n_unknowns = posterior.information, len(posterior.mean)
     values = np.linalg.eigvalsh(information)
@@ -200,6 +205,10 @@ def _ranks(posterior: Posterior, unseen: NDArray[np.bool_] | None) -> dict[str, 
     n_without_data = int(untouched.sum())
     shares = scipy.linalg.eigvalsh(information, posterior.precision)
     weak = int((shares < 0.5).sum()) - n_without_data
+    told = None
+    if smooth and unseen is not None:
+        touched = ~np.repeat(unseen, per_state)
+        told = told_variance(information, posterior.precision - information, touched)
     return {
         **identification(
             n_unknowns=n_unknowns,
@@ -207,7 +216,9 @@ def _ranks(posterior: Posterior, unseen: NDArray[np.bool_] | None) -> dict[str, 
             n_without_data=n_without_data,
             per_state=per_state,
             weak=weak,
+            told=told,
         ),
+        **({} if told is None else {"told_variance": told}),
         "n_prior_dominated": weak,
         "effective_parameters": float(shares.sum()),
         "iterations": None,

@@ -25,6 +25,7 @@ from malfl_algos.verdict.halves import (
     log_evidence,
     mean,
     sums_of,
+    told_variance,
     total,
 )
 
@@ -110,7 +111,7 @@ def numbers_of(
         "gain_over_no_change": (evidence - _no_reward(fit)) / max(degrees, 1),
         "rows": degrees,
         "stage_noises_spread": float(np.max(noises) / np.median(noises)),
-        "identified": determined(whole, prior) / max(n_seen - 1, 1),
+        "identified": _identified(fit, whole, prior, n_seen),
     }
     if reward is not None:
         centre = mean(whole, prior)
@@ -166,6 +167,17 @@ def calibrations(counts: NDArray[np.int64], predicted: FloatArray) -> dict[str, 
         "calibration": np.stack([bins for bins, _ in found]),
         "divergence": np.array([divergence for _, divergence in found]),
     }
+
+
+def _identified(fit: AgentFit, whole: Sums, prior: FloatArray, n_seen: int) -> float:
+    """Share of the directions of the reward of visited states about which the data say more than
+    the prior; of a smooth prior the share of its variance.
+    """
+    if not fit.is_smooth:
+        return determined(whole, prior) / max(n_seen - 1, 1)
+    visited = np.sum([stage.action_counts(fit.index) for stage in fit.stages], axis=(0, 2)) > 0
+    seen = np.repeat(visited, len(prior) // len(visited))
+    return told_variance(whole.information, prior, seen)
 
 
 def numbers_of_halves(predicted: HeldOut, agreed: Agreement) -> dict[str, float]:

@@ -13,7 +13,9 @@ from malfl_algos.ma_lfl.alternation import CONCENTRATION
 from malfl_algos.ma_lfl.improvement import step_of
 from malfl_algos.ma_lfl.learner_models import LearnerModel, LinearisedModel
 from malfl_algos.ma_lfl.posterior import MEAN_VARIANCE
+from malfl_algos.ma_lfl.prior_shapes import shape_precision
 from malfl_algos.ma_lfl.reward_models import feature_prior
+from malfl_algos.ma_lfl.reward_priors import RewardPrior
 from malfl_algos.ma_lfl.rows import Chain, Rows, normal_equations
 from malfl_algos.ma_lfl.stages import StageArrays
 from malfl_algos.verdict.halves import Improvement, Sums, mean, sums_of, total
@@ -42,6 +44,7 @@ class AgentFit:
         reward: reward unknowns at which a model is linearised.
         features: map from weights to unknowns; None: the unknowns themselves.
         alpha: the temperature.
+        smooth: the prior over coordinates of the states; it counts if `settings` say so.
     """
 
     index: int
@@ -53,11 +56,18 @@ class AgentFit:
     reward: FloatArray
     features: FloatArray | None
     alpha: float
+    smooth: RewardPrior | None = None
 
     @property
     def retained(self) -> float:
         """Share of the log-policy that the learner keeps."""
         return float(self.settings.get("improvement") or 0.0)
+
+    @property
+    def is_smooth(self) -> bool:
+        """Whether the fit chose a smooth prior."""
+        chosen = self.settings.get("prior") or {}
+        return self.smooth is not None and chosen.get("kind") == "smooth"
 
     def by_stage(self, name: str) -> FloatArray:
         """A factor of every improvement that the fit chose; 1 if it chose none."""
@@ -67,6 +77,10 @@ class AgentFit:
     def prior(self, n_unknowns: int, factor: float = 1.0) -> FloatArray:
         """Prior precision of the unknowns, as in `malfl_algos.ma_lfl.data_fit`."""
         variance = factor * float(self.settings["prior_variance"])
+        if self.smooth is not None and self.is_smooth:
+            unit = self.alpha**2
+            shape = np.asarray(self.settings["prior"]["settings"], dtype=np.float64)
+            return shape_precision(self.smooth, shape, variance / unit) / unit
         spread = np.eye(n_unknowns) - np.full((n_unknowns, n_unknowns), 1 / n_unknowns)
         if self.features is not None:
             spread = feature_prior(self.features)

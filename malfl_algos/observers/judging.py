@@ -337,6 +337,7 @@ def _of_the_agent(
         reward=_unknowns_of(np.asarray(basis.result.rewards[agent]), basis, index),
         features=maps,
         alpha=basis.alpha,
+        smooth=basis.observer.smooth_prior_of(trace, basis.problem.game, index),
     )
     searched = "rule" in (settings.get("searches") or {})
     rules = [] if searched or not basis.observer.needs_game else basis.observer.rules

@@ -260,10 +260,34 @@ def _estimate(result: RecoveredRewards, agent: str, most: int) -> Section:
         for name, title in _OF_THE_FIT.items()
         if _is_given(own.get(name))
     ]
+    if isinstance(own.get("prior"), Mapping):
+        facts += _prior(own["prior"])
     title = f"Estimate: reward of {agent}"
     if agent not in result.rewards:
         return Section(title, facts, sentences=["a function of observations: see reward()"])
     return Section(title, facts, [_table(values_of(result, agent), most)])
+
+
+def _prior(own: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """The prior over the coordinates of the states, in words."""
+    if own.get("kind") == "smooth":
+        shares, lengths = own["shares"], own["lengths"]
+        alone = shares.get("independent", 0.0)
+        told = ", ".join(f"{name} {value:.2f}" for name, value in shares.items())
+        far = ", ".join(f"{name} {value:.1f}" for name, value in lengths.items())
+        yield (
+            "prior",
+            f"similar states have similar rewards: share {1 - alone:.2f} of the variance",
+        )
+        yield "shares of the prior variance", told
+        yield "lengths, in steps of the coordinates", far
+        yield "gain of log evidence over independent rewards", f"{own['gain']:.1f}"
+    elif own.get("kind") == "iid":
+        why = own.get("reason")
+        gain = own.get("gain")
+        if why is None and gain is not None:
+            why = f"a smooth prior changes the log evidence by {gain:.1f}"
+        yield "prior", "rewards are independent" + (f" ({why})" if why else "")
 
 
 def _table(values: Values, most: int) -> Table:

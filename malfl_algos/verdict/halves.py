@@ -26,6 +26,7 @@ __all__ = [
     "log_evidence",
     "mean",
     "sums_of",
+    "told_variance",
 ]
 
 FloatArray = NDArray[np.float64]
@@ -135,6 +136,25 @@ def determined(sums: Sums, prior: FloatArray) -> int:
     """Number of directions of theta about which the rows say more than the prior."""
     shares = scipy.linalg.eigvalsh(sums.information, sums.information + prior)
     return int((shares > 0.5).sum())
+
+
+def told_variance(information: FloatArray, prior: FloatArray, seen: NDArray[np.bool_]) -> float:
+    """Share of the prior variance that lies along directions about which the rows say more than the
+    prior; for independent unknowns the share of these directions.
+
+    The variance is that of the unknowns that the data touch, about their mean. Along a direction of
+    a smooth prior neighbouring unknowns may hardly differ; then it hardly counts.
+
+    Args:
+        information: of the rows, `(n_unknowns, n_unknowns)`.
+        prior: prior precision, of full rank, same shape.
+        seen: which unknowns the data touch, `(n_unknowns,)`.
+    """
+    root = scipy.linalg.inv(scipy.linalg.cholesky(prior, lower=True)).T
+    values, vectors = scipy.linalg.eigh(root.T @ information @ root)
+    moved = (root @ vectors)[seen]
+    variance = ((moved - moved.mean(axis=0)) ** 2).sum(axis=0)
+    return float(variance[values > 1].sum() / variance.sum())
 
 
 def halves(parts: Sequence[Sums]) -> tuple[Sums, Sums]:

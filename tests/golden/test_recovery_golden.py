@@ -209,7 +209,7 @@ def test_other_games(options, episodes):
 def test_dynamics_estimated_from_the_trace():
     trace, game = learn(n_stages=6)
     given, estimated = (
-        MaLflBellman(learner="td").recover(trace, game=dynamics, **SETTINGS)
+        MaLflBellman(learner="td", prior="iid").recover(trace, game=dynamics, **SETTINGS)
         for dynamics in (game.without_rewards(), None)
     )
     for agent in game.agents:  # td models read the dynamics of what was played only

@@ -1,0 +1,191 @@
+"""One iteration of `alternation` for one agent: its reward from the policies, then its policies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from malfl_algos.ma_lfl.choices import (
+    CONCENTRATION,
+    first_greedy,
+    greedy_choices,
+    repeats,
+    soft_choices,
+)
+from malfl_algos.ma_lfl.data_fit import Data, fit_data
+from malfl_algos.ma_lfl.greedy import Choice
+from malfl_algos.ma_lfl.learner_models import LearnerModel, LinearisedModel
+from malfl_algos.ma_lfl.matrix_free_posterior import MatrixFreePosterior
+from malfl_algos.ma_lfl.posterior import Given, Posterior
+from malfl_algos.ma_lfl.prior_shapes import Shape
+from malfl_algos.ma_lfl.stages import StageArrays
+from malfl_algos.ma_lfl.stagewise import StageKind
+
+__all__ = ["KNOWN_VARIANCE", "AgentState", "action_counts", "one_pass", "played_stages"]
+
+FloatArray = NDArray[np.float64]
+
+KNOWN_VARIANCE = 1e-10
+"""Variance of log pi where the policy is known exactly."""
+
+
+@dataclass(frozen=True, eq=False)
+class AgentState:
+    """One agent after an iteration.
+
+    Args:
+        posterior: posterior of the unknowns or weights.
+        reward: posterior mean of the unknowns.
+        policies: policies estimated from counts and prediction together, of every stage.
+        response, variance, log_constant: the working response of every stage for the next
+            iteration.
+        model_variance: variance of the learner's noise that this fit predicts.
+        number: number of iterations so far.
+        epsilon: of every stage but the first, for epsilon-greedy choices.
+        data: the working response of this iteration.
+        shape: of the prior of this iteration; None: the unknowns were independent.
+    """
+
+    posterior: Posterior | MatrixFreePosterior
+    reward: FloatArray
+    policies: FloatArray
+    response: FloatArray
+    variance: FloatArray
+    log_constant: float
+    model_variance: FloatArray
+    number: int
+    epsilon: FloatArray | None = None
+    data: Data | None = None
+    shape: Shape | None = None
+
+
+def played_stages(model: LearnerModel, stages: Sequence[StageArrays]) -> Sequence[StageArrays]:
+    """The stages whose play enters the next policies: all if the policy moves within them."""
+    moving = isinstance(model, LinearisedModel) and model.moving
+    return stages if moving else stages[:-1]
+
+
+def one_pass(
+    stages: Sequence[StageArrays],
+    model: LearnerModel,
+    policies: Sequence[FloatArray],
+    index: int,
+    *,
+    features: FloatArray | None,
+    temperature: float,
+    earlier: AgentState | None,
+    known: bool,
+    given: Given | None,
+    matrix_free: bool,
+    retained: float | None,
+    stagewise: StageKind,
+    measured: bool,
+    choice: Choice,
+    shape: Shape | None = None,
+) -> AgentState:
+    """One iteration; the arguments are those of `malfl_algos.ma_lfl.alternation.alternate`.
+
+    Args:
+        model: of this agent.
+        policies: of all agents.
+        index: the agent.
+        earlier: this agent after the iteration before.
+        known: whether its policies are known.
+        shape: of the prior; None: the unknowns are independent.
+    """
+    played = played_stages(model, stages)
+    moving = len(played) == len(stages)
+    joint = [[policy[h] for policy in policies] for h in range(len(played))]
+    counts = action_counts(stages, index).astype(float)
+    data = _data(policies[index], counts, temperature, earlier, known=known, retained=retained)
+    if choice == "greedy" and earlier is None:
+        first = first_greedy(counts, policies[index], temperature, moving=moving)
+        data = replace(
+            data,
+            response=first.mean,
+            response_variance=first.variance,
+            log_constant=first.log_constant,
+        )
+    data = replace(data, repeats=repeats(model, choice, len(stages) - 1))
+    data = replace(data, stages=stagewise, measured=measured)
+    posterior, q, drift = fit_data(
+        data,
+        model,
+        played,
+        joint,
+        index,
+        features=features,
+        start=earlier.posterior.evidence if earlier else None,
+        given=given,
+        matrix_free=matrix_free,
+        root=None if shape is None else shape.root,
+    )
+    reward = posterior.mean if features is None else features @ posterior.mean
+    noise = model.variance(played, joint, index, reward, q)
+    epsilon = None
+    if choice == "greedy":
+        spread = posterior.evidence.row_variance(noise)
+        response, estimated, epsilon = greedy_choices(
+            drift, spread, counts, policies[index], temperature, moving=moving
+        )
+    else:
+        response, estimated = soft_choices(
+            drift, noise, counts, policies[index], posterior.evidence, temperature=temperature
+        )
+    return AgentState(
+        posterior,
+        reward,
+        estimated,
+        response.mean,
+        response.variance,
+        response.log_constant,
+        noise,
+        number=earlier.number + 1 if earlier else 1,
+        epsilon=epsilon,
+        data=data,
+        shape=shape,
+    )
+
+
+def _data(
+    policies: FloatArray,
+    counts: FloatArray,
+    temperature: float,
+    earlier: AgentState | None,
+    *,
+    known: bool,
+    retained: float | None,
+) -> Data:
+    """The working response of an agent's policies, of every stage, for the next fit."""
+    logs = temperature * np.log(np.maximum(policies, 1e-300))
+    if earlier is None:
+        response = logs
+        variance = temperature**2 / (counts + 0.5)
+        variance = np.where(counts.sum(axis=-1, keepdims=True) > 0, variance, np.inf)
+        variance[0] = temperature**2 / (counts[0] + CONCENTRATION)
+        constant, predicted = 0.0, np.zeros(counts[1:].shape)
+    else:
+        response, variance = earlier.response, earlier.variance
+        constant, predicted = earlier.log_constant, earlier.model_variance
+    if known:
+        certain = KNOWN_VARIANCE * temperature**2
+        response, constant = logs, 0.0
+        variance = np.where(policies > 1e-300, certain, np.inf)
+    start = earlier.posterior.evidence.retained if earlier else 0.0
+    return Data(
+        response,
+        variance,
+        predicted,
+        constant,
+        temperature,
+        retained=start if retained is None else retained,
+        searched=retained is None,
+    )
+
+
+def action_counts(stages: Sequence[StageArrays], index: int) -> NDArray[np.int64]:
+    """Counts of one agent's actions in every stage, `(n_stages, n_states, n_actions)`."""
+    return np.stack([stage.action_counts(index) for stage in stages])
