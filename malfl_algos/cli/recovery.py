@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from malfl_algos.cli.table import (
@@ -33,7 +34,10 @@ __all__ = ["Recovery", "read_recovery", "recovery_arguments"]
 
 
 class Recovery(NamedTuple):
-    """The observer of a command, and the arguments of its `recover`."""
+    """The observer of a command, and the arguments of its `recover`.
+
+    `board` is the configuration of the grid world, or None for another game.
+    """
 
     plugin: Plugin
     wanted: PluginConfig
@@ -42,6 +46,7 @@ class Recovery(NamedTuple):
     game: MarkovGame | None
     discount: float | None
     temperature: float | None
+    board: dict[str, Any] | None
 
     @property
     def given(self) -> dict[str, Any]:
@@ -80,7 +85,10 @@ def read_recovery(arguments: argparse.Namespace) -> Recovery:
         _check_sizes(game, trace, arguments.trace)
     if game is not None:
         trace = in_numbering_of(game, trace, name=arguments.trace)
-    return Recovery(plugin, wanted, observer, trace, game, *read_scale(arguments, config))
+    board = None
+    if game is not None and not isinstance(config.game, str):
+        board = asdict(config.game)
+    return Recovery(plugin, wanted, observer, trace, game, *read_scale(arguments, config), board)
 
 
 def _check_sizes(game: MarkovGame, trace: LearningTrace, name: str) -> None:

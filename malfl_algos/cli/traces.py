@@ -153,9 +153,10 @@ def recover_rewards(arguments: argparse.Namespace) -> int:
     with one_blas_thread(), blaming(given.plugin):
         recovered = recover(given.observer, trace, **given.given)
     origin = Origin.of(trace, **given.given)
+    asked = _asked(arguments, given.board)
     with files_together(folder) as place:
         written = write_recovered(
-            recovered, place, origin=origin, observer=given.wanted, asked=_asked(arguments)
+            recovered, place, origin=origin, observer=given.wanted, asked=asked
         )
         name = folder / written[0].relative_to(place)
     tell(f"{name}: rewards of {', '.join(recovered[''].agents)}")
@@ -198,10 +199,17 @@ def recover_rewards(arguments: argparse.Namespace) -> int:
         metavar="FILE",
         help="also write the scores into this file (or pipe, such as /dev/stdout)",
     ),
+    argument(
+        "--figure",
+        metavar="FILE",
+        help="also draw the rewards against those of --ground-truth into this PNG",
+    ),
 )
 def score(arguments: argparse.Namespace) -> int:
     """Score recovered rewards against the ground truth, by held-out prediction, or both."""
     existing(arguments.rewards, arguments.ground_truth, arguments.trace)
+    if arguments.figure is not None and arguments.ground_truth is None:
+        raise InputError("--figure draws rewards against the ground truth: add --ground-truth FILE")
     from malfl_algos.experiments.config import merge
 
     config = read_config(arguments.config, arguments.game)
@@ -235,6 +243,10 @@ def score(arguments: argparse.Namespace) -> int:
         if not is_special(told):
             check_writable(told.resolve().parent)
         write_where_told(told, json_bytes(rows))
+    if arguments.figure is not None:
+        from malfl_algos.report.scatter import write_truth_figure
+
+        write_truth_figure(files, Path(arguments.figure))
     tell(score_text(rows))
     return 0
 
@@ -284,8 +296,8 @@ def export(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _asked(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The command that was given, and the versions that it ran with, for reports."""
+def _asked(arguments: argparse.Namespace, board: dict[str, Any] | None) -> dict[str, Any]:
+    """The command that was given, its versions, and the board if there is one, for reports."""
     from malfl_algos.experiments.records import versions
 
     words = ["malfl", "recover", arguments.trace, "--observer", arguments.observer]
@@ -296,7 +308,8 @@ def _asked(arguments: argparse.Namespace) -> dict[str, Any]:
     for pair in arguments.option:
         words += ["--option", pair]
     words += ["--output-dir", arguments.output_dir, *["--overwrite"] * arguments.overwrite]
-    return {"command": shlex.join(words), "versions": versions()}
+    further = {} if board is None else {"board": board}
+    return {"command": shlex.join(words), "versions": versions(), **further}
 
 
 def _path(name: str | None) -> Path | None:

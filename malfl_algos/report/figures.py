@@ -23,6 +23,7 @@ __all__ = [
     "ARROWS",
     "EVIDENCE",
     "FIGURES",
+    "MAPS",
     "POLICIES",
     "captions",
     "write_figures",
@@ -34,6 +35,10 @@ EVIDENCE = (
     "from the other half predicts: on the dotted line, predictions hold; open squares are the "
     "prediction that nothing changes. Triangles: the rewards from the two halves against each "
     "other; on the dotted line, they agree."
+)
+MAPS = (
+    "maps of each agent's recovered reward and of 2 posterior sd, by its own cell (rows) and the "
+    "cell of the next agent (columns). A reward counts where its colour is darker than its 2 sd."
 )
 POLICIES = (
     "probabilities of each agent's actions, from stage to stage: dark fields are probable actions."
@@ -72,12 +77,13 @@ FIGURES = (
         "{0}, {1}: maps of the ground-truth and the recovered reward of each agent, by its own "
         "cell (rows) and the cell of the next agent (columns). Equal colours are equal rewards.",
     ),
+    FigureEntry("reward_maps.draw_spread", "deviations", _EACH, "{0}, {1}: " + MAPS),
     FigureEntry(
         "result_figures.draw_run",
         "intervals",
         _EACH,
         "{0}, {1}: recovered rewards by joint state, from the largest to the smallest, with bars "
-        "of 2 posterior sd. Two rewards differ for sure only where their bars are far apart.",
+        "of 2 posterior sd. Rewards whose bars overlap widely cannot be told apart.",
     ),
     FigureEntry(
         "scatter.draw",

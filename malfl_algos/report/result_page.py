@@ -5,21 +5,29 @@ from __future__ import annotations
 import shlex
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from malfl_algos.experiments.games import game_from
+from malfl_algos.plugins.options import naming
 from malfl_algos.recovered import RecoveredRewards
+from malfl_algos.report.boards import policy_figure
 from malfl_algos.report.evidence import evidence_figure, with_evidence
-from malfl_algos.report.figures import EVIDENCE, POLICIES
+from malfl_algos.report.figures import ARROWS, EVIDENCE, MAPS, POLICIES
 from malfl_algos.report.pages import rendered
-from malfl_algos.report.policies import stage_figure
+from malfl_algos.report.policies import stage_figure, stages_shown
 from malfl_algos.report.result_figures import draw
 from malfl_algos.report.result_sections import Picture, Section, Table, number, sections_of
+from malfl_algos.report.reward_maps import spread_figure
+from malfl_algos.report.run_files import on_board
 from malfl_algos.report.style import png_bytes
 from malfl_algos.storage.origins import RESULT_NAME, read_result
 from malfl_algos.storage.results import load_result
+from malfl_env.errors import InputError
+from malfl_env.rules import GridRules, grid_rules
 
 __all__ = ["facts_of", "pictures_of", "result_page", "versions_section"]
 
@@ -37,6 +45,9 @@ def result_page(folder: Path) -> str:
     """
     result = load_result(folder, of_functions=True)
     record = read_result(folder / RESULT_NAME) or {}
+    rules = _board(folder, record, result)
+    if rules is not None and result.source is not None:
+        result = replace(result, source=on_board(result.source, rules))
     agents = ", ".join(map(str, result.agents or result.diagnostics))
     return rendered(
         "page.html",
@@ -46,19 +57,36 @@ def result_page(folder: Path) -> str:
         verdicts=[
             (result.verdict.word, result.verdict.reasons[0] if result.verdict.reasons else "")
         ],
-        sections=list(_sections(result, record)),
+        sections=list(_sections(result, record, rules)),
     )
 
 
-def _sections(result: RecoveredRewards, record: Mapping[str, Any]) -> Iterator[Section]:
+def _board(folder: Path, record: Mapping[str, Any], result: RecoveredRewards) -> GridRules | None:
+    """The board of the game; None for a game without one."""
+    board, source = record.get("board"), result.source
+    if board is None or source is None or source.visits is None:
+        return None
+    with naming(str(folder / RESULT_NAME)):
+        game = game_from(board)
+        if isinstance(game, str):
+            raise InputError(f"its board is not the mapping of a grid world, got {game!r}")
+        rules = grid_rules(**asdict(game))
+    if rules.n_states != len(source.visits) or rules.n_agents != len(source.agents):
+        raise InputError(f"{folder / RESULT_NAME}: its board is not that of the rewards")
+    return rules
+
+
+def _sections(
+    result: RecoveredRewards, record: Mapping[str, Any], rules: GridRules | None
+) -> Iterator[Section]:
     yield Section("What was asked", list(_asked(result, record)))
     own = {section.title: section for section in sections_of(result, most=MOST_ROWS)}
     yield own.pop("Data")
     yield own.pop(next(title for title in own if title.startswith("Verdict")))
     if result.rewards:
-        yield Section("Rewards", figures=pictures_of(result))
+        yield Section("Rewards", figures=[*pictures_of(result), *_maps(result, rules)])
         yield from _evidence(result)
-        yield from _policies(result)
+        yield from _policies(result, rules)
     else:
         words = "The rewards are functions of observations, in reward_functions.npz."
         yield Section("Rewards", sentences=[words])
@@ -139,6 +167,17 @@ def pictures_of(
     ]
 
 
+def _maps(result: RecoveredRewards, rules: GridRules | None) -> Iterator[Picture]:
+    """Maps of the board, where there is one."""
+    source, visited = result.source, result.visited
+    if rules is None or source is None or visited is None or not result.sd or not visited.any():
+        return
+    drawn = spread_figure(
+        result, source.agents, rules=rules, states=visited, title="Recovered rewards on the board"
+    )
+    yield Picture(MAPS[0].upper() + MAPS[1:], data_uri(png_bytes(drawn)))
+
+
 def _evidence(result: RecoveredRewards) -> Iterator[Section]:
     """What the verdict stands on, of the agents of which it is known."""
     pictures = []
@@ -150,7 +189,7 @@ def _evidence(result: RecoveredRewards) -> Iterator[Section]:
         yield Section("What the reward predicts, and what was seen", figures=pictures)
 
 
-def _policies(result: RecoveredRewards) -> Iterator[Section]:
+def _policies(result: RecoveredRewards, rules: GridRules | None) -> Iterator[Section]:
     """The estimated policies, where the method has them and visits are known."""
     policies, source = result.estimated_policies or {}, result.source
     if source is None or source.visits is None or not source.visits.any():
@@ -160,8 +199,14 @@ def _policies(result: RecoveredRewards) -> Iterator[Section]:
     if not shown or any(own.ndim != 3 or own.shape[1] != len(source.visits) for own in shown):
         return
     visits = np.tile(source.visits.astype(float), (len(shown[0]), 1))
-    drawn = stage_figure(shown, visits, source, title="Estimated policies by stage", agents=agents)
-    caption = POLICIES[0].upper() + POLICIES[1:]
+    title, caption = "Estimated policies by stage", POLICIES
+    if rules is not None and len(agents) == rules.n_agents:
+        stages = stages_shown(len(visits))
+        drawn = policy_figure(shown, visits, rules=rules, stages=stages, title=title)
+        caption = ARROWS
+    else:
+        drawn = stage_figure(shown, visits, source, title=title, agents=agents)
+    caption = caption[0].upper() + caption[1:]
     yield Section("Policies by stage", figures=[Picture(caption, data_uri(png_bytes(drawn)))])
 
 

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec
 from numpy.typing import NDArray
 
+from malfl_algos.recovered import RecoveredRewards
 from malfl_algos.report.boards import draw_board
 from malfl_algos.report.run_files import Run, averages
 from malfl_algos.report.style import (
@@ -27,7 +28,7 @@ from malfl_algos.scores.agreement import state_values
 from malfl_algos.scores.registry import CORRELATION, score_groups
 from malfl_env.rules import GridRules
 
-__all__ = ["draw", "reward_figure", "reward_map"]
+__all__ = ["draw", "draw_spread", "reward_figure", "reward_map", "spread_figure"]
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
@@ -63,6 +64,18 @@ def draw(run: Run, family: str, observer: str) -> Figure | None:
         notes=notes,
         title=f"Rewards recovered by {observer}, {family}, {run.first_seed}",
     )
+
+
+def draw_spread(run: Run, family: str, observer: str) -> Figure | None:
+    """Draw the recovered rewards of the first seed with their standard deviations.
+
+    None as in `draw`, and without standard deviations.
+    """
+    result = run.result(family, run.seeds[0], observer)
+    if result is None or run.rules is None or not result.sd:
+        return None
+    title = f"Rewards recovered by {observer}, and their sd, {family}, {run.first_seed}"
+    return spread_figure(result, run.agents, rules=run.rules, states=run.states, title=title)
 
 
 def reward_map(
@@ -109,35 +122,103 @@ def reward_figure(
         notes: per agent the text above its recovered reward.
         title: of the figure; a line below it states what was averaged.
     """
-    pairs = [
-        tuple(
+    maps = [
+        [
             standardise(reward_map(reward, rules=rules, agent_index=agent_index, states=states))
             for reward in pair
-        )
+        ]
         for agent_index, pair in enumerate(zip(true_rewards, recovered_rewards, strict=True))
     ]
-    limit = max(1.0, float(np.nanmax(np.abs(pairs))))
-    scale = Normalize(-limit, limit)
-    n_agents = len(pairs)
-    figure = new_figure(WIDTH, 0.6 + 3.75 * n_agents)
-    maps, margin = _places(figure, rules)
-    for agent_index, (true, recovered) in enumerate(pairs):
-        titles = ("ground truth", f"recovered\n{notes[agent_index]}")
-        for column, values in enumerate((true, recovered)):
-            axes = style_axes(figure.add_subplot(maps[agent_index, column]))
-            _draw_map(axes, values, scale, (agent_index, (agent_index + 1) % n_agents))
-            set_panel_title(axes, f"agent {agent_index}: {titles[column]}", loc="center")
-    _draw_margin(figure.add_subplot(margin[0]), scale, rules)
-    averaged = [
-        "joint actions" if any(table.ndim > 1 for table in recovered_rewards) else "",
-        "the cells of the remaining agents" if n_agents > 2 else "",
+    titles = [("ground truth", f"recovered\n{note}") for note in notes]
+    over = _averaged(recovered_rewards, rules)
+    note = f"rewards averaged uniformly over {over}" if over else ""
+    largest = max(1.0, float(np.nanmax(np.abs(maps))))
+    unit = "reward, standardised (mean 0, sd 1)"
+    return _map_figure(maps, titles, rules, largest, unit=unit, title=title, note=note)
+
+
+def spread_figure(
+    result: RecoveredRewards,
+    agents: Sequence[str],
+    *,
+    rules: GridRules,
+    states: BoolArray,
+    title: str,
+) -> Figure:
+    """Draw every agent's recovered reward, less its mean, beside 2 posterior standard deviations.
+
+    Where maps are averages, those of 2 sd are averages, too, which are never too small.
+
+    Args:
+        result: with standard deviations.
+        agents: all agents of the board, in order.
+        rules: the board.
+        states: bool `(n_states,)`: the joint states that are drawn; cells without any are grey.
+        title: of the figure.
+    """
+    known = [agent for agent in agents if agent in (result.sd or {})]
+    tables = [(result.rewards[agent], 2 * (result.sd or {})[agent]) for agent in known]
+    maps = [
+        [
+            reward_map(own, rules=rules, agent_index=agents.index(agent), states=states)
+            for own in pair
+        ]
+        for agent, pair in zip(known, tables, strict=True)
     ]
-    over = " and ".join(filter(None, averaged))
-    set_title(figure, title, f"rewards averaged uniformly over {over}" if over else "")
+    for own in maps:
+        own[0] = own[0] - np.nanmean(own[0])
+    over = _averaged([reward for reward, _ in tables], rules)
+    note = "red as dark on the right as a colour on the left: the reward may be the mean"
+    note += f"; averaged over {over}" if over else ""
+    titles = [("recovered reward", "2 posterior sd")] * len(known)
+    largest = float(np.nanmax(np.abs(maps))) or 1.0
+    return _map_figure(
+        maps,
+        titles,
+        rules,
+        largest,
+        unit="reward, less its mean",
+        title=title,
+        note=note,
+        agents=[agents.index(agent) for agent in known],
+    )
+
+
+def _averaged(rewards: Sequence[FloatArray], rules: GridRules) -> str:
+    """What a map is averaged over, in words."""
+    averaged = [
+        "joint actions" if any(table.ndim > 1 for table in rewards) else "",
+        "the cells of the remaining agents" if rules.n_agents > 2 else "",
+    ]
+    return " and ".join(filter(None, averaged))
+
+
+def _map_figure(
+    maps: Sequence[Sequence[FloatArray]],
+    titles: Sequence[tuple[str, str]],
+    rules: GridRules,
+    largest: float,
+    *,
+    unit: str,
+    title: str,
+    note: str,
+    agents: Sequence[int] | None = None,
+) -> Figure:
+    """Two maps for each agent on one colour scale from -largest to largest."""
+    scale = Normalize(-largest, largest)
+    figure = new_figure(WIDTH, 0.6 + 3.75 * len(maps))
+    places, margin = _places(figure, rules, len(maps))
+    for row, (agent_index, pair) in enumerate(zip(agents or range(len(maps)), maps, strict=True)):
+        for column, values in enumerate(pair):
+            axes = style_axes(figure.add_subplot(places[row, column]))
+            _draw_map(axes, values, scale, (agent_index, (agent_index + 1) % rules.n_agents))
+            set_panel_title(axes, f"agent {agent_index}: {titles[row][column]}", loc="center")
+    _draw_margin(figure.add_subplot(margin[0]), scale, rules, len(maps), unit)
+    set_title(figure, title, note)
     return figure
 
 
-def _places(figure: Figure, rules: GridRules) -> tuple[GridSpec, GridSpec]:
+def _places(figure: Figure, rules: GridRules, n_rows: int) -> tuple[GridSpec, GridSpec]:
     """Fixed places for two columns of maps and for the margin beside them.
 
     The sizes of all texts are known here. Matplotlib's layout engine would take longer than the
@@ -148,7 +229,7 @@ def _places(figure: Figure, rules: GridRules) -> tuple[GridSpec, GridSpec]:
     ends = {"bottom": 0.5 / height, "top": 0.98 - 0.85 / height}
     beside = 0.37 + 0.09 * len(str(rules.n_cells - 1))
     maps = figure.add_gridspec(
-        rules.n_agents,
+        n_rows,
         2,
         left=beside / WIDTH,
         right=7.0 / WIDTH,
@@ -159,15 +240,15 @@ def _places(figure: Figure, rules: GridRules) -> tuple[GridSpec, GridSpec]:
     return maps, figure.add_gridspec(1, 1, left=7.24 / WIDTH, right=8.28 / WIDTH, **ends)
 
 
-def _draw_margin(host: Axes, scale: Normalize, rules: GridRules) -> None:
+def _draw_margin(host: Axes, scale: Normalize, rules: GridRules, n_rows: int, unit: str) -> None:
     """Draw the key to the cell numbers and the colour bar in one narrow column."""
     host.set_axis_off()
-    key_height = 0.28 / rules.n_agents
+    key_height = 0.28 / n_rows
     _draw_key(host.inset_axes((0.0, 1.0 - key_height, 1.0, key_height)), rules)
     bar = host.figure.colorbar(
         ScalarMappable(scale, COLOUR_MAP),
         cax=host.inset_axes((0.2, 0.0, 0.2, 1.0 - 1.7 * key_height)),
-        label="reward, standardised (mean 0, sd 1)",
+        label=unit,
     )
     style_axes(bar.ax)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from malfl_algos.experiments.games import reachable_states
+from malfl_algos.experiments.scoring import ScoringFiles
 from malfl_algos.recovered import RecoveredRewards
 from malfl_algos.report.run_files import Run
 from malfl_algos.report.style import (
@@ -17,6 +21,7 @@ from malfl_algos.report.style import (
     look,
     new_figure,
     new_panels,
+    png_bytes,
     set_panel_title,
     set_title,
     shortened,
@@ -24,8 +29,21 @@ from malfl_algos.report.style import (
 )
 from malfl_algos.report.values import Values, values_of
 from malfl_algos.scores import pearson, spearman
+from malfl_algos.scores.agreement import state_values
+from malfl_algos.storage.durable import is_special, write_where_told
+from malfl_algos.storage.outputs import check_writable
+from malfl_algos.storage.results import posterior_parts
+from malfl_env.errors import InputError
 
-__all__ = ["DIAGONAL", "agreement_text", "draw", "draw_points", "side_by_side", "truth_figure"]
+__all__ = [
+    "DIAGONAL",
+    "agreement_text",
+    "draw",
+    "draw_points",
+    "side_by_side",
+    "truth_figure",
+    "write_truth_figure",
+]
 
 FloatArray = NDArray[np.float64]
 
@@ -68,25 +86,55 @@ def truth_figure(
     Returns:
         None if no agent is left.
     """
-    found = {
-        agent: _compared(values_of(result, agent), np.asarray(truth[agent], float), states)
-        for agent in result.rewards
-        if agent in truth
-    }
-    agents = [agent for agent, (_, true) in found.items() if np.ptp(true) > 1e-12]
-    if not agents:
+    drawn = []
+    for agent in (agent for agent in result.rewards if agent in truth):
+        true = np.asarray(truth[agent], dtype=np.float64)
+        values = _values(result, agent, true)
+        kept, own = _compared(values, true, states)
+        if len(own) and np.ptp(own) > 1e-12:
+            drawn.append((values, kept, own))
+    if not drawn:
         return None
-    n_columns = min(2, len(agents))
-    n_rows = -(-len(agents) // n_columns)
+    n_columns = min(2, len(drawn))
+    n_rows = -(-len(drawn) // n_columns)
     figure = new_figure(4.2 * max(n_columns, 1.4), 0.8 + 3.7 * n_rows)
     panels = new_panels(figure, n_rows, n_columns)
-    for axes in panels.flat[len(agents) :]:
+    for axes in panels.flat[len(drawn) :]:
         axes.set_axis_off()
-    for index, (axes, agent) in enumerate(zip(panels.flat, agents, strict=False)):
-        _draw_agent(axes, values_of(result, agent), *found[agent], look(index))
+    for index, (axes, parts) in enumerate(zip(panels.flat, drawn, strict=False)):
+        _draw_agent(axes, *parts, look(index))
     whiskers = "bars: 2 posterior sd; " if result.sd else ""
     set_title(figure, title, f"{whiskers}dotted: equal; means removed; ties side by side")
     return figure
+
+
+def write_truth_figure(files: ScoringFiles, path: Path) -> None:
+    """Draw the rewards of some files against their ground truth into a PNG.
+
+    Raises:
+        InputError: if there is nothing to draw, or the file cannot be written.
+    """
+    assert files.truth is not None
+    states = None if files.game is None else reachable_states(files.game)
+    result = RecoveredRewards(files.rewards, sd=posterior_parts(files.posterior)["sd"] or None)
+    title = "Recovered against ground-truth reward"
+    drawn = truth_figure(result, files.truth.rewards, states, title=title)
+    if drawn is None:
+        raise InputError(
+            "--figure: the ground truth does not differ between the values of the recovered "
+            "rewards (it depends on actions, they do not), so there is nothing to draw"
+        )
+    if not is_special(path):
+        check_writable(path.resolve().parent)
+    write_where_told(path, png_bytes(drawn))
+
+
+def _values(result: RecoveredRewards, agent: str, truth: FloatArray) -> Values:
+    """The values of an agent; averaged over actions, as correlations are, where nothing is lost."""
+    if truth.ndim == 1 and agent not in (result.sd or {}):
+        averaged = {agent: state_values(result.rewards[agent])}
+        return values_of(replace(result, rewards=averaged, sd=None), agent)
+    return values_of(result, agent)
 
 
 def _compared(

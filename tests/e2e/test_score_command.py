@@ -72,6 +72,14 @@ def test_the_ground_truth_has_perfect_scores(game, capsys):
     assert "Missing scores" not in capsys.readouterr().out
 
 
+def test_a_figure_of_the_rewards_against_the_ground_truth(game, capsys):
+    score("--ground-truth", "truth.npz", "--figure", "truth.png")
+    assert Path("truth.png").read_bytes().startswith(b"\x89PNG")
+    assert main(["score", "r/rewards.npz", "--trace", "trace.npz", "--figure", "other.png"]) == 2
+    assert "add --ground-truth FILE" in capsys.readouterr().err
+    assert not Path("other.png").exists()
+
+
 def test_without_ground_truth(game, capsys):
     """The output states that the prediction is in sample, and what other scores need."""
     rows = score("--trace", "trace.npz")

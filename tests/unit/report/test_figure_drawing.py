@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from scipy import stats
 
+from malfl_algos import RecoveredRewards
 from malfl_algos.report.boards import (
     FULL,
     LIKELIEST,
@@ -21,9 +22,12 @@ from malfl_algos.report.boards import (
     policy_of_cells,
 )
 from malfl_algos.report.cross_correlation import cross_correlation_figure, equal_truths
+from malfl_algos.report.evidence import frequencies
 from malfl_algos.report.learners import learning_figure
+from malfl_algos.report.policies import stage_tables
 from malfl_algos.report.reward_maps import reward_figure, reward_map
 from malfl_algos.report.run_files import averages
+from malfl_algos.report.scatter import side_by_side, truth_figure
 from malfl_algos.report.scores import scores_figure, trend_figure
 from malfl_algos.report.style import look, standardise, student_band
 from malfl_algos.scores import SCORES
@@ -310,3 +314,49 @@ def test_averages_leave_out_null_and_empty_values() -> None:
 def test_ten_series_differ_in_colour_and_marker() -> None:
     looks = [look(index) for index in range(10)]
     assert len({each.colour for each in looks}) == len({each.marker for each in looks}) == 10
+
+
+def test_stage_tables_show_the_most_visited_states_and_the_mean_by_visits() -> None:
+    policy = np.random.default_rng(0).dirichlet(np.ones(3), (2, 4))
+    visits = np.array([[5.0, 0.0, 1.0, 0.0], [5.0, 0.0, 2.0, 4.0]])
+    read_only(policy, visits)
+    table, states = stage_tables(policy, visits, most=3)
+    assert states == [0, 3, 2]
+    np.testing.assert_allclose(table[0, 0], (5 * policy[0, 0] + policy[0, 2]) / 6)
+    np.testing.assert_allclose(table[1, [1, 2, 3]], policy[1, [0, 3, 2]])
+    assert np.isnan(table[0, 2]).all()  # state 3 was not visited in stage 0
+
+
+def test_frequencies_have_errors_that_hold() -> None:
+    rng = np.random.default_rng(0)
+    p, steps, inside = np.array([0.002, 0.05, 0.5, 0.98]), 400, []
+    for _ in range(200):
+        bins = np.stack([np.full(4, steps), steps * p, rng.binomial(steps, p)], axis=1)
+        predicted, seen, error = frequencies(bins.astype(float))
+        np.testing.assert_allclose(predicted, p)
+        inside.append(np.abs(seen - p) <= error)
+    assert np.mean(inside) > 0.9
+    assert len(frequencies(np.array([[19.0, 1.0, 1.0]]))[0]) == 0
+
+
+def test_ties_are_drawn_side_by_side_and_other_values_where_they_are() -> None:
+    values = np.array([0.0, 1.0, 1.0, 4.0, 1.0, 0.0])
+    moved = side_by_side(values)
+    assert len(set(moved)) == 6
+    np.testing.assert_allclose(moved[3], 4.0)
+    assert np.abs(moved - values).max() <= 0.3
+    np.testing.assert_array_equal(side_by_side(values[[0, 1, 3]]), values[[0, 1, 3]])
+
+
+def test_truth_is_compared_at_the_values_that_the_reward_has() -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.normal(size=(5, 2, 3))
+    own = np.broadcast_to(truth.mean(axis=2)[..., None], truth.shape)
+    made = RecoveredRewards({"a": own + 7.0}, sd={"a": np.full(truth.shape, 0.1)})
+    figure: Any = truth_figure(made, {"a": truth}, None, title="x")
+    line = figure.axes[0].lines[0]
+    np.testing.assert_allclose(line.get_xdata(), line.get_ydata(), atol=1e-12)
+    assert "10 values, 100 % within 2 sd" in figure.axes[0].get_title(loc="left")
+    silent = RecoveredRewards({"a": np.arange(5.0)})
+    alike = np.broadcast_to(np.arange(6.0).reshape(2, 3), (5, 2, 3))
+    assert truth_figure(silent, {"a": alike}, None, title="x") is None

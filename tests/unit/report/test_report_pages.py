@@ -16,6 +16,7 @@ from malfl_algos.cli.main import main
 from malfl_algos.contract import Source, Verdict
 from malfl_algos.storage.origins import write_result
 from malfl_algos.storage.results import plain, write_parts, write_source
+from malfl_algos.verdict.drawn import EDGES
 
 RUN = Path(__file__).parents[2] / "data" / "run_0.1"
 VOID = {"meta", "img", "br"}
@@ -172,3 +173,36 @@ def test_figures_of_large_results_stay_readable(tmp_path):
     assert main(["report", str(tmp_path / "large"), "--output", str(tmp_path / "page.html")]) == 0
     page = Page((tmp_path / "page.html").read_text(encoding="utf-8"))
     assert "200 of 5000 values, from the largest to the smallest" in page.texts["p"]
+
+
+def test_a_result_on_a_board_has_maps_arrows_and_the_evidence(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    agents, tables = ("agent_0", "agent_1"), {"calibration": np.full((2, len(EDGES) - 1, 3), 40.0)}
+    tables |= {"divergence": np.ones(2), "halves": np.ones((2, 2, 16)), "states": np.arange(16)}
+    own = Verdict("doubt", arrays=tables)
+    made = RecoveredRewards(
+        {agent: rng.normal(size=16) for agent in agents},
+        sd={agent: np.ones(16) for agent in agents},
+        estimated_policies={agent: rng.dirichlet(np.ones(5), (3, 16)) for agent in agents},
+        verdict=Verdict("doubt", agents=dict.fromkeys(agents, own)),
+        source=Source(agents, (5, 5), (9, 9, 9), visits=np.arange(16)),
+    )
+
+    def page(**further):
+        folder = tmp_path / "board"
+        write_parts(made, folder)
+        write_source(made.source, folder)
+        write_result(folder, None, verdict=plain(made.verdict.plain()), **further)
+        return main(["report", str(folder), "--output", str(tmp_path / "page.html"), "--overwrite"])
+
+    assert page(board={"size": 2}) == 0
+    captions = Page((tmp_path / "page.html").read_text(encoding="utf-8")).texts["figcaption"]
+    heads = ["Reward of agent_0", "Reward of agent_1", "Maps of each", "agent_0: freq"]
+    heads += ["agent_1: freq", "Probabilities of each agent's moves on the board"]
+    assert [c.startswith(h) for c, h in zip(captions, heads, strict=True)] == [True] * 6
+    assert page() == 0
+    captions = Page((tmp_path / "page.html").read_text(encoding="utf-8")).texts["figcaption"]
+    assert captions[-1].startswith("Probabilities of each agent's actions")
+    for wrong in ({"size": 3}, {"size": 2, "n_agents": 3}, "a:b", {"shape": 2}):
+        assert page(board=wrong) == 2
+        assert "result.json" in capsys.readouterr().err.splitlines()[-1]
