@@ -190,7 +190,7 @@ class ExpectedQ:
         self, stage: StageArrays, own: FloatArray, agent_index: int
     ) -> tuple[sp.csr_array, FloatArray]:
         weights, transition = played_frequencies(self.game, stage, agent_index)
-        return transition, with_constant(immediate_matrix(self.model, weights), own)
+        return transition, with_constant(immediate_matrix(self.model, weights, transition), own)
 
 
 def log_kept(visits: FloatArray, step_size: float, decay: float) -> FloatArray:

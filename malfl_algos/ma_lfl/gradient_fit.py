@@ -26,7 +26,7 @@ from malfl_algos.ma_lfl.policy_gradient import (
     gradient_rows,
 )
 from malfl_algos.ma_lfl.posterior import Evidence, Posterior
-from malfl_algos.ma_lfl.reward_models import RewardModel
+from malfl_algos.ma_lfl.reward_models import OF_STATES, RewardModel
 from malfl_algos.ma_lfl.reward_priors import RewardPrior, prior_of_states, prior_of_weights
 from malfl_algos.ma_lfl.settings import GRADIENT
 from malfl_algos.ma_lfl.stages import StageArrays
@@ -205,7 +205,7 @@ def reward_prior(
         return prior_of_weights(features)
     states = np.arange(n_states)
     coordinates = states[:, None] if game is None else game.observation(states)
-    return prior_of_states(coordinates, per_state=1 if model == "state" else n_actions)
+    return prior_of_states(coordinates, per_state=1 if model in OF_STATES else n_actions)
 
 
 def _fitted(

@@ -32,10 +32,10 @@ FloatArray = NDArray[np.float64]
 
 MOST_WORK = 1e9
 """Largest number of pairs of actions times unknowns squared, to which the time is proportional."""
-EXPECTED_DRAWS, REPLAYED_DRAWS = 0.3, 0.2
-"""Number of independent draws that a stage of a moving policy, or a part of it, counts as, with
-expected and with replayed updates. Their errors are much the same in every stage. They were chosen
-so that 2 standard deviations cover what they should on the paper's games.
+EXPECTED_DRAWS = 0.3
+"""Number of independent draws that a stage of a moving policy counts as. Its errors are much the
+same in every stage. It was chosen so that 2 standard deviations cover what they should on the
+paper's games.
 """
 KNOWN_VISITS = 1e6
 """Number of visits of a state that stands for a known policy."""
@@ -79,9 +79,7 @@ def fit_greedy(
     models = list(models)
     moving = models[0].moving
     counts = [_counts(stages, index, known) for index, known in enumerate(known_policies)]
-    draws = 1.0
-    if moving:
-        draws = EXPECTED_DRAWS if isinstance(models[0], ExpectedQ) else REPLAYED_DRAWS
+    draws = EXPECTED_DRAWS if moving else 1.0
     shown = [
         moving_actions(own[1:], draws) if moving else frozen_actions(own[1:]) for own in counts
     ]

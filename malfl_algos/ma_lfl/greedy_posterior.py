@@ -8,6 +8,7 @@ their prior. The scale of the reward is open, and the prior fixes it: its varian
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -23,7 +24,7 @@ from malfl_algos.ma_lfl.halfspaces import (
 )
 from malfl_algos.ma_lfl.reward_priors import RewardPrior
 
-__all__ = ["GreedyPosterior", "Pairs", "fit_pairs"]
+__all__ = ["SETTINGS", "GreedyPosterior", "Pairs", "fit_pairs", "prior_covariance"]
 
 FloatArray = NDArray[np.float64]
 
@@ -145,6 +146,15 @@ def fit_pairs(
     return max(tried.values(), key=lambda one: one.log_evidence)
 
 
+def prior_covariance(prior: RewardPrior, settings: Mapping[str, float]) -> FloatArray:
+    """The prior covariance of variance 1 with the shares and the length of the settings."""
+    logs = np.zeros(1)
+    if prior.alike is not None:
+        odds = settings["prior_iid"]
+        logs = np.append(log_expit(np.array([odds, -odds])), settings["prior_length"])
+    return prior.covariance(logs)[0]
+
+
 def _at(
     pairs: Pairs,
     prior: RewardPrior,
@@ -155,11 +165,7 @@ def _at(
     variance = np.exp(settings["noise_variance"])
     variance = variance + np.exp(settings.get("noise_scale", 0.0)) * pairs.noise
     factors = Halfspaces(pairs.rows, pairs.offsets, np.sqrt(variance), *pairs[3:])
-    logs = np.zeros(1)
-    if prior.alike is not None:
-        odds = settings["prior_iid"]
-        logs = np.append(log_expit(np.array([odds, -odds])), settings["prior_length"])
-    covariance, _ = prior.covariance(logs)
+    covariance = prior_covariance(prior, settings)
     found = halfspace_posterior(covariance, factors, start=sites)
     pulls = [(value - SETTINGS[name].mean) / SETTINGS[name].sd for name, value in settings.items()]
     density = -sum(pull**2 for pull in pulls) / 2

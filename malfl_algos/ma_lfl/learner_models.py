@@ -38,6 +38,7 @@ __all__ = [
     "LinearisedModel",
     "MatrixFreeModel",
     "StageModel",
+    "expected_reward",
     "immediate_matrix",
     "parts_of_stage",
     "played_frequencies",
@@ -223,9 +224,7 @@ class ExactEvaluation(StageModel):
         )
 
     def _immediate(self, joint_policy: Sequence[FloatArray], agent_index: int) -> sp.csr_array:
-        others = others_joint_policy(joint_policy, agent_index)
-        n_actions = joint_policy[agent_index].shape[1]
-        return immediate_matrix(self.model, np.repeat(others[:, None], n_actions, axis=1))
+        return expected_reward(self.game, self.model, joint_policy, agent_index)
 
     def stage_variance(
         self,
@@ -261,7 +260,7 @@ class ExpectedTd(StageModel):
     ) -> FloatArray:
         own = joint_policy[agent_index]
         weights, transition = played_frequencies(self.game, stage, agent_index)
-        immediate = with_constant(immediate_matrix(self.model, weights), own)
+        immediate = with_constant(immediate_matrix(self.model, weights, transition), own)
         bonus = self.discount * self.temperature * (transition @ entropy(own))
         immediate[..., -1] += bonus.reshape(own.shape)
         return np.asarray(
@@ -291,7 +290,7 @@ class ExpectedTd(StageModel):
             transition,
             policy_transition(transition, own),
             own,
-            immediate_matrix(self.model, weights),
+            immediate_matrix(self.model, weights, transition),
             self.discount,
             self.temperature,
             _others_positions(self.game, agent_index),
@@ -323,17 +322,37 @@ class ExpectedTd(StageModel):
         return np.asarray(self.step_size / (2 - self.step_size) * target * reached)
 
 
-def immediate_matrix(model: RewardModel, weights: FloatArray) -> sp.csr_array:
+def expected_reward(
+    game: MarkovGame, model: RewardModel, joint_policy: Sequence[FloatArray], agent_index: int
+) -> sp.csr_array:
+    """Coefficients of an agent's expected reward of every state and own action, if the others
+    follow their policies: sparse `(n_states * n_actions, n_unknowns)`.
+    """
+    if model == "next_state":
+        return averaged_transition(game, joint_policy, agent_index)
+    others = others_joint_policy(joint_policy, agent_index)
+    n_actions = joint_policy[agent_index].shape[1]
+    return immediate_matrix(model, np.repeat(others[:, None], n_actions, axis=1))
+
+
+def immediate_matrix(
+    model: RewardModel, weights: FloatArray, transition: sp.csr_array | None = None
+) -> sp.csr_array:
     """Coefficients of the expected reward of every state and action.
 
     Args:
         model: the reward model, which numbers the unknowns.
         weights: probabilities of the others' joint action given (s, a), `(n_states, n_actions, m)`.
+        transition: probabilities of the next state with these weights, sparse
+            `(n_states * n_actions, n_states)`; only `next_state` needs them.
 
     Returns:
         Sparse `(n_states * n_actions, n_unknowns)`.
     """
     n_states, n_actions, n_others = weights.shape
+    if model == "next_state":
+        assert transition is not None
+        return transition
     if model == "state":
         return sp.csr_array(sp.kron(sp.eye_array(n_states), np.ones((n_actions, 1))))
     if model == "own_action":

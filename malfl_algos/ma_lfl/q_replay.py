@@ -6,22 +6,32 @@ in it. Those of Q-learning are piecewise affine: affine once it is known which a
 greatest at each update. They are linearised at the present estimate of the reward.
 
 A constant added to the first action values of all states and actions shifts the reward by a
-constant, which is not claimed. So it need not be known.
+constant, which is not claimed. So it need not be known. First action values that are themselves
+affine in the reward are no difficulty.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from malfl_algos.ma_lfl.carried_rules import CarriedRule
-from malfl_algos.ma_lfl.q_replay_loops import EXPECTED_SARSA, Q_LEARNING, SARSA, follow
+from malfl_algos.ma_lfl.learner_models import expected_reward
+from malfl_algos.ma_lfl.q_replay_loops import (
+    EXPECTED_SARSA,
+    GIVEN,
+    Q_LEARNING,
+    SARSA,
+    follow,
+    follow_choices,
+)
 from malfl_algos.ma_lfl.replay import columns_of, steps_of, unknowns_of
 from malfl_algos.ma_lfl.reward_models import RewardModel
-from malfl_algos.ma_lfl.stages import StageArrays
+from malfl_algos.ma_lfl.stages import StageArrays, Steps
+from malfl_env.markov_game import MarkovGame
 
 __all__ = ["Q_RULES", "ReplayedQ"]
 
@@ -38,8 +48,8 @@ Q_RULES: dict[CarriedRule, int] = {
 class ReplayedQ:
     """A Q-learner whose transitions are all known, in order.
 
-    At the k-th update of (s, a), q(s, a) += beta_k (r + gamma v(s') - q(s, a)), with q = 0 before
-    the first, beta_k = step_size / k^step_size_decay, and v(s') is
+    At the k-th update of (s, a), q(s, a) += beta_k (r + gamma v(s') - q(s, a)), with beta_k =
+    step_size / k^step_size_decay, and v(s') is
 
     - `q-learning`: the greatest q(s', b), linearised at `reward`;
     - `sarsa`: q(s', b) of the action b that the agent played next, and the expectation where an
@@ -61,6 +71,9 @@ class ReplayedQ:
             then those of q, averaged over the visits of a state in the stage.
         carried: whether q is carried over from stage to stage; otherwise every stage starts at 0.
         reward: the present estimate `(n_unknowns,)`; None: unknown.
+        uniform_others: the dynamics, if q before the first update is the discounted reward of an
+            action that is played for ever in a state while the others draw theirs evenly,
+            mean_b r(s, a, b) / (1 - gamma); None: it is 0.
     """
 
     model: RewardModel
@@ -73,6 +86,7 @@ class ReplayedQ:
     greedy: bool = False
     carried: bool = True
     reward: FloatArray | None = None
+    uniform_others: MarkovGame | None = None
 
     @property
     def name(self) -> str:
@@ -91,14 +105,13 @@ class ReplayedQ:
         agent_index: int,
     ) -> FloatArray:
         """See `malfl_algos.ma_lfl.learner_models.LearnerModel`."""
-        shape = stages[0].joint_counts.shape
-        n_unknowns = unknowns_of(self.model, shape, agent_index)
-        learner = _Learner.new(shape[0], shape[agent_index + 1], n_unknowns)
+        first = self._first_rows(stages[0].joint_counts.shape, agent_index)
+        learner = _Learner.new(first, self.reward)
         weights = self._weights([own[agent_index] for own in joint_policies])
         found = []
         for number, (stage, policy) in enumerate(zip(stages, weights, strict=True)):
             if stage.steps is not None or number:
-                self._follow(learner, stage, policy, agent_index)
+                self._follow(learner, stage, policy, agent_index, first)
             if not self.moving:
                 found.append(learner.rows.astype(np.float64))
             elif number:
@@ -106,12 +119,17 @@ class ReplayedQ:
         return np.stack(found)
 
     def _follow(
-        self, learner: _Learner, stage: StageArrays, policy: FloatArray, agent_index: int
+        self,
+        learner: _Learner,
+        stage: StageArrays,
+        policy: FloatArray,
+        agent_index: int,
+        first: NDArray[np.float32],
     ) -> None:
         steps = steps_of(stage)
         reward = np.zeros(learner.rows.shape[-1] - 1) if self.reward is None else self.reward
         if not self.carried:
-            learner.forget()
+            learner.forget(first, self.reward)
         learner.average[...], learner.played[...] = 0, 0
         follow(
             steps.states,
@@ -122,7 +140,7 @@ class ReplayedQ:
             (0, len(steps.states)) if stage.span is None else stage.span,
             policy,
             reward,
-            (self.discount, self.temperature, self.step_size, self.step_size_decay),
+            (self.discount, self.temperature, self.step_size, self.step_size_decay, GIVEN),
             (Q_RULES[self.rule], self.reward is not None, self.moving, self.greedy),
             learner.rows,
             learner.q,
@@ -130,6 +148,68 @@ class ReplayedQ:
             learner.average,
             learner.played,
         )
+
+    def _first_rows(self, shape: tuple[int, ...], agent_index: int) -> NDArray[np.float32]:
+        """Coefficients of q before the first update; `shape` is that of the joint counts."""
+        own = (shape[0], shape[agent_index + 1])
+        n_unknowns = unknowns_of(self.model, shape, agent_index)
+        rows = np.zeros((*own, n_unknowns + 1), dtype=np.float32)
+        if self.uniform_others is not None:
+            evenly = [np.full((shape[0], n), 1 / n) for n in shape[1:]]
+            reward = expected_reward(self.uniform_others, self.model, evenly, agent_index)
+            rows[..., :-1] = (reward / (1 - self.discount)).toarray().reshape(*own, n_unknowns)
+        return rows
+
+    def choices(
+        self,
+        steps: Steps,
+        chosen: Sequence[NDArray[np.int64]],
+        epsilon: FloatArray,
+        shape: tuple[int, ...],
+        agent_index: int,
+    ) -> Iterator[NDArray[np.float32]]:
+        """Coefficients of q in the state of each chosen step, before its update.
+
+        Until a reward is known, the action played next stands for the greatest one.
+
+        Args:
+            steps: of all stages, joined.
+            chosen: numbers of steps, increasing, in blocks.
+            epsilon: of every block, for the expectation under a greedy policy, `(n_blocks,)`.
+            shape: of the joint counts.
+            agent_index: the agent.
+
+        Yields:
+            `(m, n_actions, n_unknowns + 1)` for every block.
+        """
+        learner = _Learner.new(self._first_rows(shape, agent_index), self.reward)
+        known = self.reward is not None
+        reward = np.zeros(learner.rows.shape[-1] - 1) if self.reward is None else self.reward
+        evenly = np.full(learner.q.shape, 1 / learner.q.shape[1])
+        columns = columns_of(self.model, steps, agent_index, shape[1:])
+        own = np.ascontiguousarray(steps.joint_actions[:, agent_index])
+        start = 0
+        for block, rate in zip(chosen, epsilon, strict=True):
+            found = np.empty((len(block), *learner.rows.shape[1:]), dtype=np.float32)
+            follow_choices(
+                block,
+                steps.states,
+                own,
+                columns,
+                steps.next_states,
+                steps.episode_ends,
+                start,
+                evenly,
+                reward,
+                (self.discount, self.temperature, self.step_size, self.step_size_decay, rate),
+                (Q_RULES[self.rule] if known else SARSA, known, False, True),
+                learner.rows,
+                learner.q,
+                learner.visits,
+                found,
+            )
+            start = int(block[-1])
+            yield found
 
     def _averaged(self, learner: _Learner) -> FloatArray:
         """Derivative of T log of the averaged policy; the constant makes it exact at `reward`."""
@@ -174,11 +254,15 @@ class _Learner:
     played: FloatArray
 
     @classmethod
-    def new(cls, n_states: int, n_actions: int, n_unknowns: int) -> _Learner:
-        shape = (n_states, n_actions)
-        rows = np.zeros((*shape, n_unknowns + 1), dtype=np.float32)
+    def new(cls, rows: NDArray[np.float32], reward: FloatArray | None) -> _Learner:
+        """The learner before its first update, from the coefficients of its q."""
+        shape = rows.shape[:2]
         visits = np.zeros(shape, dtype=np.int64)
-        return cls(rows, np.zeros(shape), visits, np.zeros_like(rows), np.zeros(shape))
+        made = cls(rows.copy(), np.zeros(shape), visits, np.zeros_like(rows), np.zeros(shape))
+        made.forget(rows, reward)
+        return made
 
-    def forget(self) -> None:
-        self.rows[...], self.q[...], self.visits[...] = 0, 0, 0
+    def forget(self, rows: NDArray[np.float32], reward: FloatArray | None) -> None:
+        """Begin again."""
+        self.rows[...], self.visits[...] = rows, 0
+        self.q[...] = 0 if reward is None else rows[..., :-1] @ reward + rows[..., -1]

@@ -14,10 +14,12 @@ import numpy as np
 from malfl_algos.ma_lfl.replay_loops import REFRESH, TINY
 from malfl_algos.work.compilation import compiled
 
-__all__ = ["EXPECTED_SARSA", "Q_LEARNING", "SARSA", "follow"]
+__all__ = ["EXPECTED_SARSA", "GIVEN", "Q_LEARNING", "SARSA", "follow", "follow_choices"]
 
 Q_LEARNING, SARSA, EXPECTED_SARSA = 0, 1, 2
 """Values of the first entry of `kinds`."""
+GIVEN = -1.0
+"""Stands for epsilon where the policy is given."""
 THINNED = 4
 """In spans longer than `REFRESH` steps, one of this many visits of a state enters the derivatives.
 """
@@ -51,7 +53,8 @@ def follow(  # noqa: C901, PLR0917 - a compiled loop over plain arrays
         policy: `(n_states, n_actions)`: the frozen policy, or weights that stand for the greatest
             action while no reward is known.
         reward: `(n_unknowns,)`, at which the rule is linearised.
-        rates: discount, temperature, step size and step size decay.
+        rates: discount, temperature, step size, step size decay, and epsilon of a greedy policy
+            that moves; `GIVEN`: `policy` is used in its place.
         kinds: the rule; whether a reward is known; whether the policy moves with q; whether it is
             greedy.
         rows: float32 `(n_states, n_actions, n_unknowns + 1)`, coefficients of q.
@@ -63,7 +66,7 @@ def follow(  # noqa: C901, PLR0917 - a compiled loop over plain arrays
         played: `(n_states, n_actions)`; receives the policy at `reward`, averaged over the visits
             of each state in the span; 0 in states without visits.
     """
-    discount, temperature, step_size, decay = rates
+    discount, temperature, step_size, decay, epsilon = rates
     rule, linear, moving, greedy = kinds
     soft = linear and not greedy
     n_states, n_actions, width = rows.shape
@@ -102,6 +105,14 @@ def follow(  # noqa: C901, PLR0917 - a compiled loop over plain arrays
                 ahead += probability[b] * q[t, b]
             for b in range(n_actions):
                 weights[b] = probability[b] * (1.0 + (q[t, b] - ahead) / temperature)
+        elif linear and epsilon >= 0.0:
+            top = 0
+            for b in range(1, n_actions):
+                if q[t, b] > q[t, top]:
+                    top = b
+            for b in range(n_actions):
+                weights[b] = epsilon / n_actions + (1.0 - epsilon if b == top else 0.0)
+                ahead += weights[b] * q[t, b]
         else:
             for b in range(n_actions):
                 weights[b] = policy[t, b]
@@ -134,6 +145,54 @@ def follow(  # noqa: C901, PLR0917 - a compiled loop over plain arrays
                 weight = np.float32(max(part[s, b], 1e-30))
                 for k in range(width):
                     average[s, b, k] /= weight
+
+
+@compiled()
+def follow_choices(  # noqa: PLR0917 - a compiled loop over plain arrays
+    chosen: Any,
+    states: Any,
+    actions: Any,
+    columns: Any,
+    next_states: Any,
+    ends: Any,
+    start: Any,
+    policy: Any,
+    reward: Any,
+    rates: Any,
+    kinds: Any,
+    rows: Any,
+    q: Any,
+    visits: Any,
+    found: Any,
+) -> None:  # pragma: no cover
+    """Follow the steps from `start` to the last chosen one; see `follow`.
+
+    Args:
+        chosen: numbers of steps, increasing, `(m,)`.
+        found: float32 `(m, n_actions, n_unknowns + 1)`; receives the coefficients of q in the state
+            of each chosen step before its update.
+    """
+    average, played = np.zeros((1, 1, 1), dtype=np.float32), np.zeros((1, 1))
+    for number in range(chosen.shape[0]):
+        follow(
+            states,
+            actions,
+            columns,
+            next_states,
+            ends,
+            (start, chosen[number]),
+            policy,
+            reward,
+            rates,
+            kinds,
+            rows,
+            q,
+            visits,
+            average,
+            played,
+        )
+        found[number] = rows[states[chosen[number]]]
+        start = chosen[number]
 
 
 @compiled(fastmath=True)

@@ -130,6 +130,8 @@ def columns_of(
     model: RewardModel, steps: Steps, agent_index: int, n_actions: tuple[int, ...]
 ) -> NDArray[np.int32]:
     """Index of the reward unknown that the agent receives in each step, `(n_steps,)`."""
+    if model == "next_state":
+        return np.asarray(steps.next_states, dtype=np.int32)
     column = steps.states.astype(np.int32)
     if model == "state":
         return column
@@ -143,5 +145,5 @@ def columns_of(
 
 def unknowns_of(model: RewardModel, shape: tuple[int, ...], agent_index: int) -> int:
     """Number of reward unknowns of an agent; `shape` is that of the joint counts."""
-    per_state = {"state": 1, "own_action": shape[agent_index + 1], "joint": prod(shape[1:])}
-    return shape[0] * per_state[model]
+    per_state = {"own_action": shape[agent_index + 1], "joint": prod(shape[1:])}
+    return shape[0] * per_state.get(model, 1)

@@ -1,8 +1,9 @@
 """The unknowns of a reward: their numbering, rewards that are linear in features, and how many of
 the unknowns the data determine.
 
-An agent's reward is a function of the joint state (`state`), of the joint state and its own action
-(`own_action`), or of the joint state and everyone's action (`joint`).
+An agent's reward is a function of the joint state (`state`), of the joint state that a step leads
+to (`next_state`), of the joint state and its own action (`own_action`), or of the joint state and
+everyone's action (`joint`).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from malfl_env.errors import InputError
 
 __all__ = [
+    "OF_STATES",
     "RewardModel",
     "count_unknowns",
     "feature_maps",
@@ -29,20 +31,22 @@ __all__ = [
 ]
 
 FloatArray = NDArray[np.float64]
-RewardModel = Literal["joint", "own_action", "state"]
+RewardModel = Literal["joint", "own_action", "state", "next_state"]
+OF_STATES: tuple[RewardModel, ...] = ("state", "next_state")
+"""Models with one reward value per joint state."""
 
 
 def count_unknowns(model: RewardModel, n_states: int, n_actions: tuple[int, ...]) -> int:
-    """Number of reward values of one agent under the models `state`, `own_action`, `joint`."""
-    per_state = {"state": 1, "own_action": max(n_actions), "joint": prod(n_actions)}
-    return n_states * per_state[model]
+    """Number of reward values of one agent under a model."""
+    per_state = {"own_action": max(n_actions), "joint": prod(n_actions)}
+    return n_states * per_state.get(model, 1)
 
 
 def in_joint_order(
     reward: FloatArray, model: RewardModel, agent_index: int, n_actions: tuple[int, ...]
 ) -> FloatArray:
-    """`(n_states,)` for `state`, else `(n_states, *n_actions)` with actions in agent order."""
-    if model == "state":
+    """`(n_states,)` for models of states, else `(n_states, *n_actions)`, actions in agent order."""
+    if model in OF_STATES:
         return reward[:, 0].copy()
     others = [n for index, n in enumerate(n_actions) if index != agent_index]
     own = n_actions[agent_index]

@@ -11,8 +11,9 @@ recovery), `reading` (from a trace to arrays), then in `malfl_algos.ma_lfl`: `le
 `choices`, `greedy` and `data_fit` (rewards and policies fitted in turn), `improvement` (learners
 that keep a share of their policy), `rows` and `posterior` (normal equations, posterior, evidence),
 `inference` and `stagewise` (the search of noise, prior, rho and what differs by stage),
-`greedy_fit`, `greedy_posterior` and `halfspaces` (epsilon-greedy learners), `settings` (the choice
-of settings that are not given); last `bayesian_result` (the result and its
+`greedy_fit`, `greedy_posterior` and `halfspaces` (epsilon-greedy learners), `greedy_steps`,
+`chosen_steps` and `step_likelihood` (the same from single steps), `settings` (the choice of
+settings that are not given); last `bayesian_result` (the result and its
 diagnostics).
 """
 
@@ -46,7 +47,8 @@ class MaLflBellman(BayesianObserver):
     """Recover rewards from counts, with soft values in place of equation (12)'s free potentials.
 
     Args:
-        reward_model: `state` r(s), `own_action` r(s, a^i), `joint` r(s, a^1..a^n), or `features`.
+        reward_model: `state` r(s), `next_state` r(s') of the state that a step leads to,
+            `own_action` r(s, a^i), `joint` r(s, a^1..a^n), or `features`.
         features: phi of the reward model `features`, r = phi . w: an array `(n_states, k)` or
             `(n_states, *n_actions, k)`. An intercept is added.
         learner: rule by which the agents learn. `td`: they update along their data from q = 0, as

@@ -85,7 +85,7 @@ class BayesianObserver(ABC):
     builds the learner model of a rule.
     """
 
-    reward_model: Literal["state", "own_action", "joint", "features"] = "state"
+    reward_model: Literal["state", "next_state", "own_action", "joint", "features"] = "state"
     features: Any = field(default=None, compare=False)
     step_size: float | None = 0.1
     passes: int = 8
@@ -105,7 +105,7 @@ class BayesianObserver(ABC):
     cheap_verdict: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        models = ("state", "own_action", "joint", "features")
+        models = ("state", "next_state", "own_action", "joint", "features")
         if self.reward_model not in models:
             raise InputError(
                 f"reward_model must be one of {', '.join(models)}, got {self.reward_model!r}"
@@ -175,6 +175,19 @@ class BayesianObserver(ABC):
         """
         return None
 
+    def _fits_of_steps(
+        self,
+        stages: Sequence[StageArrays],
+        game: MarkovGame | None,
+        settings: Settings,
+        maps: Sequence[FloatArray | None],
+        *,
+        passes: int,
+        search: bool,
+    ) -> list[AgentFit] | None:
+        """The fits of rules whose rewards are recovered from single steps; None: of other rules."""
+        return None
+
     @abstractmethod
     def _model(self, game: MarkovGame | None, settings: Settings) -> LearnerModel:
         """The learner model for these settings."""
@@ -224,10 +237,13 @@ class BayesianObserver(ABC):
                 known[agent][: len(used)] if agent in known else None for agent in trace.agents
             ]
             passes = self._passes(settings, search=search)
+            of_steps = self._fits_of_steps(used, game, shared, maps, passes=passes, search=search)
+            if of_steps is not None:
+                return of_steps
             parts = self._parts(used, settings, search=search)
             if self._has_smooth_prior(settings["rule"], trace, base, maps):
                 return self._fits_with_smooth_prior(
-                    used, parts, game, shared, base, maps, known_policies=knowing, passes=passes
+                    used, game, shared, base, maps, known_policies=knowing, passes=passes
                 )
             found = alternate(
                 used if parts is None else parts,
@@ -341,9 +357,9 @@ class BayesianObserver(ABC):
         if seen is None or self.reward_model == "features":
             return None
         n_actions = trace.n_actions
-        per_state = {"state": 1, "own_action": n_actions[agent_index], "joint": prod(n_actions)}
+        per_state = {"own_action": n_actions[agent_index], "joint": prod(n_actions)}
         alike = alike_states(seen, agent_index)
-        return prior_of_alike_states(alike, per_state[self.reward_model])
+        return prior_of_alike_states(alike, per_state.get(self.reward_model, 1))
 
     def _smooth_priors(
         self,
@@ -408,7 +424,6 @@ class BayesianObserver(ABC):
     def _fits_with_smooth_prior(
         self,
         stages: Sequence[StageArrays],
-        parts: Sequence[StageArrays] | None,
         game: MarkovGame | None,
         settings: Settings,
         base: RewardModel,
@@ -436,11 +451,7 @@ class BayesianObserver(ABC):
         assert isinstance(model, LinearisedModel)
         models = [model] * len(n_actions)
         shared["temperature"] = settings["temperature"]
-        if parts is None:
-            return fit_greedy(stages, models, priors, **shared)
-        shared["known_policies"] = [None] * len(n_actions)
-        fits = fit_greedy(parts, models, priors, **shared)
-        return [of_stages(one, index, stages, parts) for index, one in enumerate(fits)]
+        return fit_greedy(stages, models, priors, **shared)
 
     def _dynamics(
         self, trace: LearningTrace, game: MarkovGame | None
@@ -498,6 +509,8 @@ class BayesianObserver(ABC):
     def _improvement(self, trace: LearningTrace) -> float | None:
         """rho, or None if it is to be chosen. One improvement alone does not show what was kept."""
         if self.improvement == "auto":
+            if all(follows_q(rule) for rule in self._rules()):
+                return 0.0
             return None if trace.n_stages >= LEAST_STAGES else 0.0
         return float(self.improvement)
 

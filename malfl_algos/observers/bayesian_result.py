@@ -17,7 +17,7 @@ from malfl_algos.ma_lfl.learner_models import SWEEPS
 from malfl_algos.ma_lfl.matrix_free_posterior import MatrixFreePosterior
 from malfl_algos.ma_lfl.posterior import MEAN_VARIANCE, Evidence, Posterior
 from malfl_algos.ma_lfl.replay_loops import SIGNS
-from malfl_algos.ma_lfl.reward_models import RewardModel, identification, in_joint_order
+from malfl_algos.ma_lfl.reward_models import OF_STATES, RewardModel, identification, in_joint_order
 from malfl_algos.trace import LearningTrace
 from malfl_algos.verdict.halves import told_variance
 from malfl_env.checks import check_table_bytes
@@ -76,7 +76,7 @@ def recovered_rewards(
 
 def check_covariance(model: RewardModel, trace: LearningTrace) -> None:
     """Reject a covariance that is too large, with the memory that it needs."""
-    n_values = trace.n_states * (1 if model == "state" else int(np.prod(trace.n_actions)))
+    n_values = trace.n_states * (1 if model in OF_STATES else int(np.prod(trace.n_actions)))
     check_table_bytes(8 * n_values**2, f"the covariance of {n_values} reward values")
 
 

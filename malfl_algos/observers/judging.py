@@ -305,7 +305,7 @@ def _unknowns_of(given: FloatArray, basis: _Basis, index: int) -> FloatArray:
     """The reward unknowns whose reward table is `given`."""
     base, _ = basis.observer._unknowns(basis.problem.trace)
     n_actions = basis.problem.trace.n_actions
-    width = {"state": 1, "own_action": n_actions[index], "joint": prod(n_actions)}[base]
+    width = {"own_action": n_actions[index], "joint": prod(n_actions)}.get(base, 1)
     n_unknowns = len(given) * width
     numbers = np.arange(n_unknowns, dtype=np.float64).reshape(len(given), -1)
     place = in_joint_order(numbers, base, index, n_actions).astype(np.int64)

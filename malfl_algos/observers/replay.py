@@ -11,6 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
+from malfl_algos.ma_lfl.alternation import AgentFit
 from malfl_algos.ma_lfl.carried_rules import (
     CARRIED_RULES,
     POLICIES,
@@ -20,18 +24,24 @@ from malfl_algos.ma_lfl.carried_rules import (
     follows_q,
 )
 from malfl_algos.ma_lfl.cut_stages import cut_stages
+from malfl_algos.ma_lfl.gradient_fit import reward_prior
 from malfl_algos.ma_lfl.greedy import CHOICES
+from malfl_algos.ma_lfl.greedy_steps import MOST_UNKNOWNS, fit_greedy_steps
 from malfl_algos.ma_lfl.learner_models import LearnerModel
 from malfl_algos.ma_lfl.q_replay import ReplayedQ
 from malfl_algos.ma_lfl.replay import ReplayedTd
+from malfl_algos.ma_lfl.reward_models import count_unknowns
 from malfl_algos.ma_lfl.settings import SEARCH_PASSES
 from malfl_algos.ma_lfl.stages import StageArrays
 from malfl_algos.observers.bayesian_base import BayesianObserver, Settings
+from malfl_algos.observers.reading import dynamics_of
 from malfl_algos.trace import LearningTrace
 from malfl_env.errors import InputError
 from malfl_env.markov_game import MarkovGame
 
 __all__ = ["MaLflReplay"]
+
+FloatArray = NDArray[np.float64]
 
 PAPER_RULES = ("fresh", "executed", "expected", "soft_q")
 """Rules of learners with an entropy bonus, whose q starts from 0 in every stage."""
@@ -53,7 +63,8 @@ class MaLflReplay(BayesianObserver):
     greedy learners needs.
 
     Args:
-        reward_model: `state` r(s), `own_action` r(s, a^i), `joint` r(s, a^1..a^n), or `features`.
+        reward_model: `state` r(s), `next_state` r(s') of the state that a step leads to,
+            `own_action` r(s, a^i), `joint` r(s, a^1..a^n), or `features`.
         features: phi of the reward model `features`, r = phi . w: an array `(n_states, k)` or
             `(n_states, *n_actions, k)`. An intercept is added.
         passes: largest number of iterations, each of which fits the reward and then the policies.
@@ -84,13 +95,18 @@ class MaLflReplay(BayesianObserver):
             it follows q at every step; `auto`: chosen by the evidence.
         choice: how such learners choose actions: `soft`, by a softmax of q at the temperature;
             `greedy`, the action of greatest q but for a share epsilon, which is estimated;
-            `auto`: chosen by the evidence, without greedy policies that move, which take long: give
-            bootstrap, policy and choice for them. The prior of greedy learners is smooth in
-            the coordinates of the state as far as the evidence asks for it.
+            `auto`: chosen by the evidence, without greedy policies that move: give bootstrap,
+            policy and choice for them. Their rewards are recovered from single steps, those of
+            other learners from the counts of stages. The prior of greedy learners is smooth in the
+            coordinates of the state as far as the evidence asks for it.
         step_size: step size beta of the learners; null: chosen by the evidence.
         step_size_decay: the power w in beta_k = step_size / k^w at the k-th update of a state and
             action, in a stage or, for learners that carry q over, in all stages; null: chosen by
             the evidence for learners that carry q over, else 0.
+        initial_q: q of learners that carry it over, before the first update. `zero`, or any other
+            number for all states and actions; `uniform_others`: the discounted reward of an action
+            that is played for ever in a state while the others draw theirs evenly (Calvano et al.
+            2020).
         incomplete: treatment of a trace that lacks some transitions that the learners used:
             `refuse` rejects it, `flag` lists the stages in the diagnostics.
     """
@@ -109,6 +125,7 @@ class MaLflReplay(BayesianObserver):
     policy: Literal["auto", "frozen", "moving"] = "auto"
     choice: Literal["auto", "soft", "greedy"] = "auto"
     step_size_decay: float | None = None
+    initial_q: Literal["zero", "uniform_others"] = "zero"
     incomplete: Literal["refuse", "flag"] = "refuse"
 
     needs_transitions: ClassVar[bool] = True
@@ -143,6 +160,8 @@ class MaLflReplay(BayesianObserver):
                 f"improvement must be auto or 0 for bootstrap {self.bootstrap}, with which "
                 f"learners choose by q alone, got {self.improvement}"
             )
+        if self.initial_q not in ("zero", "uniform_others"):
+            raise InputError(f"initial_q must be zero or uniform_others, got {self.initial_q!r}")
         if not self._rules():
             raise InputError(
                 f"improvement must be auto or 0 where policy or choice is given, got "
@@ -158,6 +177,13 @@ class MaLflReplay(BayesianObserver):
         return tuple(
             rule for rule in rules if not follows_q(rule) or self.improvement in ("auto", 0)
         )
+
+    def _dynamics(
+        self, trace: LearningTrace, game: MarkovGame | None
+    ) -> tuple[MarkovGame | None, NDArray[np.bool_]]:
+        if self.initial_q == "uniform_others":
+            return dynamics_of(trace, game)
+        return super()._dynamics(trace, game)
 
     def _model(self, game: MarkovGame | None, settings: Settings) -> LearnerModel:
         shared = (
@@ -176,6 +202,7 @@ class MaLflReplay(BayesianObserver):
             decay,
             moving=own.policy == "moving",
             greedy=own.choice == "greedy",
+            uniform_others=game if self.initial_q == "uniform_others" else None,
         )
 
     def _log_prior(self, rule: str) -> float:
@@ -192,6 +219,39 @@ class MaLflReplay(BayesianObserver):
             return None
         few = search or choice_of(rule) == "greedy"
         return cut_stages(stages, SEARCH_PARTS if few else PARTS, explain_first=not search)
+
+    def _fits_of_steps(
+        self,
+        stages: Sequence[StageArrays],
+        game: MarkovGame | None,
+        settings: Settings,
+        maps: Sequence[FloatArray | None],
+        *,
+        passes: int,
+        search: bool,
+    ) -> list[AgentFit] | None:
+        base, rule = settings["reward_model"], settings["rule"]
+        if not follows_q(rule) or Carried.named(rule)[1:] != ("moving", "greedy"):
+            return None
+        n_states, *n_actions = stages[0].joint_counts.shape
+        unknowns = count_unknowns(base, n_states, tuple(n_actions))
+        if max(unknowns if own is None else own.shape[1] for own in maps) > MOST_UNKNOWNS:
+            return None
+        model = self._model(game, settings)
+        assert isinstance(model, ReplayedQ)
+        priors = [
+            reward_prior(game, own, base, n, n_states)
+            for own, n in zip(maps, n_actions, strict=True)
+        ]
+        return fit_greedy_steps(
+            stages,
+            [model] * len(n_actions),
+            priors,
+            features=maps,
+            temperature=settings["temperature"],
+            passes=passes,
+            search=search,
+        )
 
     def _check_trace(self, trace: LearningTrace) -> dict[str, Any]:
         missing = [h for h, stage in enumerate(trace.stages[:-1]) if stage.transitions is None]

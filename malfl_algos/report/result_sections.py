@@ -143,6 +143,7 @@ def _model(result: RecoveredRewards) -> Section:
 
 _REWARDS = {
     "state": "the joint state",
+    "next_state": "the joint state that a step leads to",
     "own_action": "the joint state and the agent's own action",
     "joint": "the joint state and the joint action",
     "features": "given features",

@@ -106,6 +106,25 @@ def test_expected_td_reaches_the_soft_value(paper_game, options, model):
         np.testing.assert_allclose(table[..., :-1] @ reward + table[..., -1], q, atol=1e-5)
 
 
+@pytest.mark.parametrize("options", GAMES[:2])
+def test_a_reward_of_the_next_state_comes_one_step_earlier(paper_game, options):
+    """q of r(s) is r(s) + gamma q of r(s'), except for the entropy bonus."""
+    discount, game = 0.6, paper_game(**options)
+    policies = random_policies(game, 3)
+    stage = expected_counts(game, policies, 1e10)
+    for learner in (
+        lambda model: ExactEvaluation(game, model, discount, ALPHA),
+        lambda model: ExpectedTd(game, model, discount, ALPHA, 0.1),
+    ):
+        now, later = (
+            learner(model).stage_coefficients(stage, policies, 1)
+            for model in ("state", "next_state")
+        )
+        shifted = np.eye(game.n_states)[:, None] + discount * later[..., :-1]
+        np.testing.assert_allclose(now[..., :-1], shifted, atol=1e-5)
+        np.testing.assert_allclose(now[..., -1], later[..., -1], atol=1e-9)
+
+
 def one_state(reward: float) -> MarkovGame:
     return deterministic_game(np.zeros((1, 2), dtype=int), start=0, rewards=[np.array([reward])])
 

@@ -1,0 +1,176 @@
+"""Rewards from single steps of epsilon-greedy Q-learners: replay, likelihood, and what is found."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from malfl_algos import LearningTrace
+from malfl_algos.learners.q_learning import QLearning
+from malfl_algos.ma_lfl.chosen_steps import chosen_steps, joined
+from malfl_algos.ma_lfl.q_replay import ReplayedQ
+from malfl_algos.ma_lfl.reward_priors import prior_of_states
+from malfl_algos.ma_lfl.stages import StageArrays, Steps
+from malfl_algos.ma_lfl.step_likelihood import StepLikelihood
+from malfl_algos.observers.reading import stage_arrays
+from malfl_algos.observers.replay import MaLflReplay
+from malfl_env import games, markov_game
+
+GAMMA, BETA = 0.9, 0.15
+KNOWN = {
+    "reward_model": "next_state",
+    "bootstrap": "q-learning",
+    "policy": "moving",
+    "choice": "greedy",
+    "initial_q": "uniform_others",
+    "step_size": BETA,
+    "step_size_decay": 0.0,
+}
+
+
+def priced(n_prices=3, n_steps=2000, rule="q_learning", n_stages=2, cost=(1.0, 1.2)):
+    env = games.pricing(n_prices=n_prices, cost=cost)
+    learner = QLearning(
+        discount=GAMMA,
+        temperature=1.0,
+        algorithm=rule,
+        choice="epsilon_greedy",
+        policy="moving",
+        initial_q="uniform_others",
+        step_size=BETA,
+        epsilon_decay=2 / (n_stages * n_steps),
+        episodes=1,
+        episode_length=n_steps,
+        keep_transitions=True,
+    )
+    stages = learner.learn(env, n_stages=n_stages, rng=np.random.default_rng(0))
+    return LearningTrace(tuple(stage.observed for stage in stages)), markov_game(env)
+
+
+def learner_of(game, rule="q-learning", reward=None):
+    return ReplayedQ(
+        "next_state",
+        GAMMA,
+        1.0,
+        BETA,
+        rule,
+        moving=True,
+        greedy=True,
+        reward=reward,
+        uniform_others=game.without_rewards(),
+    )
+
+
+def profits_of(game, agent):
+    """Profits by next state, `(n_states,)`."""
+    return np.asarray(game.reward(agent)[0], dtype=float).ravel()
+
+
+def task_of(trace, game, agent=0, rule="q-learning"):
+    steps, ends = joined(stage_arrays(trace))
+    shape = trace.stages[0].counts.shape
+    chosen = chosen_steps(steps, ends, shape, agent, shape[0], search=False)
+    prior = prior_of_states(game.observation(np.arange(shape[0])))
+    return StepLikelihood(learner_of(game, rule), prior, steps, shape, agent, chosen, None)
+
+
+def values_at_choices(task, reward):
+    """q of every chosen step's state before its update, `(m, n_actions)`."""
+    blocks = task.chosen.blocks()
+    numbers = [task.chosen.numbers[own] for own in blocks]
+    rates = [task.chosen.epsilon[task.chosen.parts[own]].mean() for own in blocks]
+    model = task.model.linearised(reward)
+    rows = np.concatenate(list(model.choices(task.steps, numbers, rates, task.shape, task.index)))
+    return rows[..., :-1] @ reward + rows[..., -1]
+
+
+@pytest.mark.parametrize("rule", ["q_learning", "sarsa"])
+def test_replayed_choices_are_those_of_the_learner(rule):
+    """At the learner's own reward the action of greatest q is played, but for exploration."""
+    trace, game = priced(rule=rule)
+    for agent in range(2):
+        task = task_of(trace, game, agent, rule.replace("_", "-"))
+        q = values_at_choices(task, profits_of(game, agent))
+        late = task.chosen.numbers > 3000
+        played = q[np.arange(len(q)), task.chosen.actions] >= q.max(axis=1) - 1e-4
+        epsilon = np.exp(-2 * task.chosen.numbers[late] / 4000).mean()
+        assert played[late].mean() == pytest.approx(1 - epsilon * 2 / 3, abs=0.04)
+
+
+def test_a_choice_is_seen_before_its_update():
+    """The coefficients at step k are those of a log that ends before it."""
+    trace, game = priced(n_steps=60)
+    task = task_of(trace, game)
+    reward = profits_of(game, 0)
+    q = values_at_choices(task, reward)
+    for number in (0, 7, 40):
+        k = task.chosen.numbers[number]
+        cut = Steps(*(column[:k] for column in task.steps))
+        stage = StageArrays(trace.stages[0].counts, cut)
+        policies = [[np.full((game.n_states, 3), 1 / 3)] * 2]
+        frozen = ReplayedQ(
+            "next_state", GAMMA, 1.0, BETA, "q-learning", reward=reward, uniform_others=game
+        )
+        rows = frozen.coefficients([stage], policies, 0)[0][task.steps.states[k]]
+        np.testing.assert_allclose(q[number], rows[..., :-1] @ reward + rows[..., -1], atol=1e-4)
+
+
+def test_gradient_and_information_are_derivatives_of_the_likelihood():
+    trace, game = priced(n_steps=300)
+    task = task_of(trace, game)
+    rng = np.random.default_rng(0)
+    theta, at = rng.normal(size=(2, game.n_states))
+    epsilon = np.full(len(task.chosen.epsilon), 0.3)
+    here = task.sums(theta, 0.5, epsilon, at=at)
+    for direction in rng.normal(size=(3, game.n_states)):
+        ahead, back = (
+            task.sums(theta + sign * 1e-2 * direction, 0.5, epsilon, at=at) for sign in (1, -1)
+        )
+        slope = (ahead.log_likelihood - back.log_likelihood) / 2e-2
+        assert here.gradient @ direction == pytest.approx(slope, rel=2e-2, abs=0.1)
+    sure = task.sums(theta, 0.5, np.full_like(epsilon, 1e-9), at=at)  # no lapses: exact curvature
+    direction = rng.normal(size=game.n_states)
+    ahead, back = (
+        task.sums(theta + sign * 1e-2 * direction, 0.5, np.full_like(epsilon, 1e-9), at=at)
+        for sign in (1, -1)
+    )
+    bend = (ahead.gradient - back.gradient) @ direction / 2e-2
+    assert direction @ sure.information @ direction == pytest.approx(-bend, rel=1e-2)
+
+
+def test_every_state_has_as_many_steps_and_weights_count_all():
+    trace, _ = priced(n_steps=500)
+    steps, ends = joined(stage_arrays(trace))
+    chosen = chosen_steps(steps, ends, trace.stages[0].counts.shape, 0, 20_000, search=False)
+    assert 0 < len(chosen.numbers) < 1000
+    numbers = np.bincount(steps.states[chosen.numbers], minlength=9)
+    visits = np.bincount(steps.states, minlength=9)
+    np.testing.assert_array_equal(numbers, np.minimum(visits, numbers.max()))
+    assert chosen.weights.sum() == pytest.approx(1000)
+    assert np.all(np.diff(chosen.numbers) > 0)
+    few = chosen_steps(steps, ends, trace.stages[0].counts.shape, 0, 9, search=True)
+    assert few.numbers.min() >= 500
+    blocks = few._replace(block=7).blocks()
+    np.testing.assert_array_equal(np.concatenate([few.numbers[own] for own in blocks]), few.numbers)
+    assert all(len(set(few.parts[own])) == 1 for own in blocks)
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_profits_are_recovered_from_prices_alone(given):
+    """All of the profits, also what depends on the rival's price alone; see `greedy_steps`."""
+    trace, game = priced(n_prices=4, n_steps=6000)
+    result = MaLflReplay(**KNOWN).recover(
+        trace, game=game.without_rewards() if given else None, discount=GAMMA, temperature=None
+    )
+    for index, agent in enumerate(trace.agents):
+        profit = profits_of(game, index)
+        found = result.diagnostics[agent]
+        assert np.corrcoef(result.rewards[agent], profit)[0, 1] > 0.995
+        assert found["explained_choices"] > 0.95
+        assert found["rule"] == "q-learning, moving, greedy"
+        assert found["scale"] == "open"
+        assert found["epsilon"][0] == pytest.approx(0.63, abs=0.06)
+        centred = profit - profit.mean()
+        size = result.rewards[agent] @ result.rewards[agent] / (result.rewards[agent] @ centred)
+        error = np.abs(result.rewards[agent] - size * centred)
+        assert np.mean(error < 2 * result.sd[agent]) >= 0.85
