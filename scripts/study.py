@@ -160,8 +160,8 @@ def _held_out(learned: Learned, observed: Observation) -> HeldOut:
         observed.from_first(last)[""].rewards,
         [stage.counts for stage in learned.trace.stages],
         first_stage=last,
-        discount=learned.config.discount,
-        temperature=learned.config.temperature,
+        discount=learned.config.learners_discount,
+        temperature=learned.config.learners_temperature,
     )
 
 

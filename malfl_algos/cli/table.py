@@ -140,13 +140,17 @@ def count_arguments() -> Iterable[Argument]:
     yield whole_argument("--episode-length", "steps per episode (default: 1000)")
 
 
-def scale_arguments() -> Iterable[Argument]:
-    """`--discount` and `--temperature`, which `read_scale` reads."""
+def scale_arguments(unknown: str = "estimate it from the trace") -> Iterable[Argument]:
+    """`--discount` and `--temperature`, which `read_scale` and `set_keys` read.
+
+    Args:
+        unknown: what is done about a discount of null.
+    """
     yield argument(
         "--discount",
         type=_number_or_null,
         metavar="G",
-        help="use this discount factor, in [0, 1), or null: estimate it from the trace (default: "
+        help=f"use this discount factor, in [0, 1), or null: {unknown} (default: "
         "that of the configuration, 0.9)",
     )
     yield argument(
@@ -179,7 +183,7 @@ def read_scale(
 ) -> tuple[float | None, float | None]:
     """The discount and the temperature: of the command line, or else of the configuration."""
 
-    def of(given: float | str | None, configured: float) -> float | None:
+    def of(given: float | str | None, configured: float | None) -> float | None:
         if isinstance(given, str):
             return None
         return configured if given is None else given
@@ -231,7 +235,9 @@ def read_options(pairs: Sequence[str]) -> dict[str, Any]:
 def set_keys(arguments: argparse.Namespace, *keys: str) -> dict[str, Any]:
     """The keys of a configuration that were given as options, with their values."""
     given = {key: getattr(arguments, key) for key in keys}
-    return {key: value for key, value in given.items() if value is not None}
+    return {
+        key: None if value == _NULL else value for key, value in given.items() if value is not None
+    }
 
 
 def existing(*paths: str | None) -> None:

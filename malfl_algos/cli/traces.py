@@ -25,6 +25,7 @@ from malfl_algos.cli.table import (
     picked,
     read_config,
     read_options,
+    scale_arguments,
     set_keys,
     tell,
     tell_of_compilation,
@@ -187,7 +188,7 @@ def recover_rewards(arguments: argparse.Namespace) -> int:
         "scores count only joint states that can occur in its game (default: the paper's game)"
     ),
     game_argument(),
-    *known_scale_arguments(),
+    *scale_arguments("use that of the ground truth, or the one estimated with the rewards"),
     argument(
         "--allow-unrelated",
         action="store_true",

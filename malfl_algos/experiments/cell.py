@@ -8,7 +8,7 @@ the number of workers do not matter.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -197,7 +197,9 @@ def learn(
             agent: np.stack([stage.joint_policy[agent] for stage in stages])
             for agent in game.agents
         },
-        origin=Origin.of(trace, game, config.discount, config.temperature).to_mapping(),
+        origin=Origin.of(
+            trace, game, config.learners_discount, config.learners_temperature
+        ).to_mapping(),
     )
     return Learned(config, family, seed, trace, truth)
 
@@ -286,11 +288,24 @@ def _check_size(observer: Any, label: str, game: MarkovGame, n_stages: int) -> N
         ) from error
 
 
+def _learners_scale(
+    config: ExperimentConfig, wanted: PluginConfig, known: Mapping[str, Any]
+) -> dict[str, float]:
+    """Discount and temperature of the learner, where observers are not told them."""
+    config = replace(config, learner=wanted)
+    found = {}
+    if config.discount is None and "discount" in known:
+        found["discount"] = config.learners_discount
+    if config.temperature is None and "temperature" in known:
+        found["temperature"] = config.learners_temperature
+    return found
+
+
 def _make(
     kind: Kind, wanted: PluginConfig, config: ExperimentConfig, further: dict[str, Any]
 ) -> Learner | Observer:
     plugin = find_plugin(kind, wanted.name)
-    values = {
+    values: dict[str, Any] = {
         "discount": config.discount,
         "temperature": config.temperature,
         "episodes": config.episodes,
@@ -298,5 +313,7 @@ def _make(
         **further,
     }
     known = option_hints(plugin_class(plugin))
-    filled = {key: value for key, value in values.items() if key in known}
+    if kind == "learner":
+        values |= _learners_scale(config, wanted, known)
+    filled = {key: value for key, value in values.items() if key in known and value is not None}
     return make_plugin(plugin, {**filled, **wanted.options})

@@ -95,8 +95,9 @@ class ExperimentConfig:
         iterations: stages of learning, >= 2.
         episodes: number of episodes per stage.
         episode_length: number of steps per episode.
-        discount: in [0, 1).
-        temperature: entropy weight, > 0.
+        discount: in [0, 1); null: observers are not told it and estimate it, and `learner` gives
+            that of the agents as its option.
+        temperature: entropy weight, > 0; null: likewise, and rewards are recovered in units of it.
         seeds: every family runs once with each seed.
         learner: the learning algorithm of all agents.
         observers: the methods that recover rewards from the trace.
@@ -114,8 +115,8 @@ class ExperimentConfig:
     iterations: int = 10
     episodes: int = 3000
     episode_length: int = 1000
-    discount: float = 0.9
-    temperature: float = 3.0
+    discount: float | None = 0.9
+    temperature: float | None = 3.0
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     learner: PluginConfig = PluginConfig("ma-spi", "ma-spi")
     observers: tuple[PluginConfig, ...] = _OBSERVERS
@@ -128,15 +129,7 @@ class ExperimentConfig:
         self._check_game()
         if not self.reward_families:
             object.__setattr__(self, "reward_families", default_families(self.game))
-        if not 0 <= self.discount < 1:
-            raise InputError(f"discount must be in [0, 1), got {self.discount}")
-        if not self.temperature > 0:
-            raise InputError(f"temperature must be > 0, got {self.temperature}")
-        if not TEMPERATURES[0] <= self.temperature <= TEMPERATURES[1]:
-            raise InputError(
-                f"temperature must be from {TEMPERATURES[0]} to {TEMPERATURES[1]}, got "
-                f"{self.temperature}: scale the rewards"
-            )
+        _check_scale(self.discount, self.temperature)
         check_distinct("seeds", self.seeds)
         for seed in self.seeds:
             _check_within("seeds", seed, 0, _MAX_SEED)
@@ -166,6 +159,30 @@ class ExperimentConfig:
         if isinstance(self.game, GameConfig):
             return self.game.n_agents
         return None if self.game == NO_GAME else named_game(self.game).n_agents
+
+    @property
+    def learners_discount(self) -> float:
+        """The discount of the agents: that which observers are told, or else the learner's option.
+
+        Raises:
+            InputError: if neither gives it.
+        """
+        return self._of_learner("discount", self.discount)
+
+    @property
+    def learners_temperature(self) -> float:
+        """The temperature of the agents, as `learners_discount`."""
+        return self._of_learner("temperature", self.temperature)
+
+    def _of_learner(self, name: str, told: float | None) -> float:
+        found: Any = self.learner.options.get(name) if told is None else told
+        if type(found) not in (int, float):
+            raise InputError(
+                f"{name} is null, so that observers are not told it; the learner needs its own, "
+                f"got {shown(found)}: give learner: {{name: {self.learner.name}, options: "
+                f"{{{name}: NUMBER}}}}"
+            )
+        return float(found)
 
     def rules(self) -> GridRules | None:
         """The rules of the grid world; None for another game.
@@ -310,6 +327,20 @@ def _plugin(value: Any, *, where: str) -> PluginConfig:
     options = checked_mapping(given.get("options", {}), where=f"{where}: options")
     check_plain(options, where=f"{where}: options")
     return PluginConfig(name, label, {key: nested_tuples(v) for key, v in options.items()})
+
+
+def _check_scale(discount: float | None, temperature: float | None) -> None:
+    if discount is not None and not 0 <= discount < 1:
+        raise InputError(f"discount must be in [0, 1) or null, got {discount}")
+    if temperature is None:
+        return
+    if not temperature > 0:
+        raise InputError(f"temperature must be > 0 or null, got {temperature}")
+    if not TEMPERATURES[0] <= temperature <= TEMPERATURES[1]:
+        raise InputError(
+            f"temperature must be from {TEMPERATURES[0]} to {TEMPERATURES[1]}, got {temperature}: "
+            "scale the rewards"
+        )
 
 
 def _check_within(key: str, value: int, minimum: int, maximum: int) -> None:

@@ -37,10 +37,11 @@ from malfl_algos.experiments.games import reachable_states
 from malfl_algos.experiments.grid import SweepRun
 from malfl_algos.experiments.records import versions_that_count
 from malfl_algos.experiments.recovered_files import write_recovered
+from malfl_algos.experiments.scale import reference_of
 from malfl_algos.experiments.scoring import TRUTH_ALONE, log_scores, scored_rows
 from malfl_algos.ground_truth import GroundTruth
 from malfl_algos.plugins.loading import PluginError
-from malfl_algos.scores.inputs import Reference, reference, with_policies
+from malfl_algos.scores.inputs import Reference, with_policies
 from malfl_algos.scores.registry import score_names
 from malfl_algos.storage.arrays import array_names
 from malfl_algos.storage.durable import (
@@ -200,13 +201,8 @@ def died(job: Unit | SweepRun, words: str) -> Outcome:
 
 def prepared_scoring(learned: Learned) -> Reference:
     """The inputs that all scores of a cell against its ground truth share."""
-    config = learned.config
-    base = reference(
-        learned.game,
-        discount=config.discount,
-        temperature=config.temperature,
-        states=reachable_states(learned.game),
-    )
+    states = reachable_states(learned.game)
+    base = reference_of(learned.config, learned.game, states=states)
     return with_policies(base, learned.truth.joint_policies)
 
 

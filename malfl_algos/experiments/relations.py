@@ -74,7 +74,10 @@ def check_stages(origins: Mapping[str, Origin]) -> None:
 
 
 def settings_fault(
-    origins: Mapping[str, Origin], game: MarkovGame | None, discount: float, temperature: float
+    origins: Mapping[str, Origin],
+    game: MarkovGame | None,
+    discount: float | None,
+    temperature: float | None,
 ) -> str:
     """How a configuration differs from the settings of a file; empty if it does not."""
     own = {

@@ -17,6 +17,7 @@ from malfl_algos.experiments.cell import Recovered
 from malfl_algos.experiments.config import ExperimentConfig
 from malfl_algos.experiments.games import reachable_states
 from malfl_algos.experiments.recovered_files import saved_verdict
+from malfl_algos.experiments.scale import reference_of
 from malfl_algos.experiments.scoring import (
     OF_A_RUN,
     TRUTH_ALONE,
@@ -24,7 +25,7 @@ from malfl_algos.experiments.scoring import (
 )
 from malfl_algos.ground_truth import GroundTruth
 from malfl_algos.scores.agreement import pearson
-from malfl_algos.scores.inputs import Reference, reference, with_policies
+from malfl_algos.scores.inputs import Reference, with_policies
 from malfl_algos.scores.means import grouped, mean_of_rows
 from malfl_algos.scores.registry import score_names
 from malfl_algos.storage.arrays import read_arrays
@@ -193,12 +194,7 @@ def _crossed_rows(
 def _results(root: Path, config: ExperimentConfig, states: BoolArray) -> Iterator[dict[str, Any]]:
     """All scores of every recovered reward against the ground truth of its own family."""
     for family in config.reward_families:
-        of_family = reference(
-            config.markov_game(family),
-            discount=config.discount,
-            temperature=config.temperature,
-            states=states,
-        )
+        of_family = reference_of(config, config.markov_game(family), states=states)
         for seed in config.seeds:
             truth = _read_truth(root, config, family, seed)
             of_seed = with_policies(of_family, truth.joint_policies)

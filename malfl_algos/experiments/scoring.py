@@ -17,6 +17,7 @@ from malfl_algos.experiments.config import ExperimentConfig
 from malfl_algos.experiments.games import reachable_states
 from malfl_algos.experiments.recovered_files import saved_verdict
 from malfl_algos.experiments.relations import check_stages, known_origins, settings_fault
+from malfl_algos.experiments.scale import scale_of
 from malfl_algos.ground_truth import GroundTruth
 from malfl_algos.scores.inputs import (
     HeldOut,
@@ -130,7 +131,8 @@ class ScoringFiles:
         truth: the ground-truth rewards and policies.
         trace: stages; the rewards may have been recovered from the first of them only.
         game: the dynamics; None if they are not known.
-        discount, temperature: of the learners.
+        discount, temperature: of the learners; 1 if it is not known, as rewards then are in units
+            of it.
         made_from: checksum of each file by its role, for the rows.
         note: a warning that it was not checked whether the files belong together; or empty.
         verdict: the one that was saved with the rewards.
@@ -209,6 +211,9 @@ def read_scoring_files(
     if related and seen is not None:
         origins[str(trace)] = Origin(seen_stages, None, None, None)
     check_stages(origins if related else {})
+    discount, temperature, unit = scale_of(config, truth, rewards)
+    if truth is not None:
+        truth = replace(truth, rewards={own: r / unit for own, r in truth.rewards.items()})
     posterior = rewards.with_name("posterior.npz")
     return ScoringFiles(
         rewards=arrays,
@@ -217,8 +222,8 @@ def read_scoring_files(
         truth=truth,
         trace=seen,
         game=game,
-        discount=config.discount,
-        temperature=config.temperature,
+        discount=discount,
+        temperature=temperature,
         made_from={
             "rewards": file_checksum(rewards),
             "ground_truth": None if ground_truth is None else file_checksum(ground_truth),

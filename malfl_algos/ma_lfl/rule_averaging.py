@@ -34,7 +34,8 @@ def close_rivals(
 
     Args:
         tried: settings and their log evidence in the search.
-        chosen: the chosen settings; rivals differ in rule, rho or discount only.
+        chosen: the chosen settings; rivals differ in rule or rho, each with its best discount.
+            Other discounts under the chosen rule are for `discount_profile`.
     """
     scores = {
         tuple(settings.items()): value + prior_log_odds(settings)
@@ -44,8 +45,17 @@ def close_rivals(
     own = scores.pop(tuple(chosen.items()), None)
     if own is None:
         return []
-    close = sorted((name for name in scores if scores[name] > own - CLOSE), key=scores.__getitem__)
+    rivals: dict[tuple[Any, Any], tuple[tuple[str, Any], ...]] = {}
+    for name in sorted(scores, key=scores.__getitem__):
+        if scores[name] > own - CLOSE:
+            rivals[_rule_of(dict(name))] = name
+    rivals.pop(_rule_of(chosen), None)
+    close = sorted(rivals.values(), key=scores.__getitem__)
     return [dict(name) for name in close[: -MOST_RIVALS - 1 : -1]]
+
+
+def _rule_of(settings: Mapping[str, Any]) -> tuple[Any, Any]:
+    return settings["rule"], settings["improvement"]
 
 
 def _comparable(settings: Mapping[str, Any], chosen: Mapping[str, Any]) -> bool:

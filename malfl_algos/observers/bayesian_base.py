@@ -20,6 +20,7 @@ from malfl_algos.contract import API_VERSION, Problem, RecoveredRewards, Source
 from malfl_algos.ma_lfl.alternation import AgentFit, alternate, unexplained
 from malfl_algos.ma_lfl.carried_rules import choice_of, follows_q
 from malfl_algos.ma_lfl.cut_stages import of_stages
+from malfl_algos.ma_lfl.discount_profile import profiled, with_uncertain_discount
 from malfl_algos.ma_lfl.gradient_fit import fit_policy_gradient, reward_prior
 from malfl_algos.ma_lfl.greedy_fit import fit_greedy, small_enough
 from malfl_algos.ma_lfl.learner_models import LearnerModel, LinearisedModel
@@ -205,11 +206,12 @@ class BayesianObserver(ABC):
 
         The reward is the posterior mean with its mean over states (or states and actions) removed,
         because the data hardly determine that mean. `sd` holds the posterior standard deviations of
-        the mean-removed reward. An unknown discount is profiled over a grid. Without a temperature
-        the reward is in units of the temperature. The diagnostics hold all settings, and the
-        evidence of every choice that was tried. Where it leaves rules or discounts about as
-        probable, the best on all stages is taken, and the others widen the deviations by their
-        weight (`rule_weights`).
+        the mean-removed reward. Of an unknown discount, that of largest evidence is taken; the
+        diagnostics hold its 95 % interval by profile likelihood (`discount_interval`), and the
+        deviations contain its uncertainty. Without a temperature the reward is in units of the
+        temperature. The diagnostics hold all settings, and the evidence of every choice that was
+        tried. Where it leaves rules about as probable, the best on all stages is taken, and the
+        others widen the deviations by their weight (`rule_weights`).
         """
         problem = Problem(trace, game, discount, temperature, known_policies)
         unit = 1.0 if problem.temperature is None else problem.temperature
@@ -305,11 +307,16 @@ class BayesianObserver(ABC):
                 whole=(lambda own: _evidence(whole(own, "same"))) if self.needs_game else None,
             )
             by_stages: dict[tuple[Any, ...], dict[str, Any]] = {}
-            settings, final, weights = decided(
-                [settings, *(close_rivals(tried, settings) if self.averages else ())],
-                lambda own: self._by_stages(
-                    partial(whole, own), by_stages.setdefault(_key(own), {})
-                ),
+
+            def finally_fitted(own: Settings) -> list[AgentFit]:
+                tables = by_stages.setdefault(_key(own), {})
+                return self._by_stages(partial(whole, own), tables)
+
+            rivals = close_rivals(tried, settings) if self.averages else []
+            settings, final, weights, told = _decided(
+                [settings, *rivals],
+                finally_fitted,
+                profiles=discount is None and self.averages,
             )
             final = self._with_dynamics(final, problem, stages, maps)
         searches.update(by_stages[_key(settings)])
@@ -323,6 +330,7 @@ class BayesianObserver(ABC):
             "unit": "temperature" if problem.temperature is None else "given",
             "states_without_dynamics": int((~covered).sum()),
             **({"prior": {"kind": "iid", "reason": without_smooth}} if without_smooth else {}),
+            **told,
             **further,
         }
         found = recovered_rewards(
@@ -537,6 +545,18 @@ class BayesianObserver(ABC):
 
 def _key(settings: Settings) -> tuple[Any, ...]:
     return tuple(sorted(settings.items()))
+
+
+def _decided(
+    candidates: Sequence[Settings], fit: Callable[[Settings], list[AgentFit]], *, profiles: bool
+) -> tuple[dict[str, Any], list[AgentFit], list[dict[str, Any]], dict[str, Any]]:
+    """As `decided`, after the discount was profiled if it is unknown; and its diagnostics."""
+    if not profiles:
+        return *decided(candidates, fit), {}
+    candidates, profile = profiled(candidates, fit)
+    settings, final, weights = decided(candidates, fit)
+    sides = [fit({**settings, "discount": place}) for place in profile.places]
+    return settings, with_uncertain_discount(final, sides, profile), weights, profile.diagnostics()
 
 
 def _evidence(fits: Sequence[AgentFit]) -> float:

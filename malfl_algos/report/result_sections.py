@@ -5,14 +5,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from malfl_algos.recovered import NOT_JUDGED, RecoveredRewards, Source
+from malfl_algos.report.model_facts import is_given, model_facts, number, shared
 from malfl_algos.report.values import Values, cut_to, values_of
 
 __all__ = ["Picture", "Section", "Table", "data_section", "number", "sections_of"]
@@ -65,30 +65,10 @@ def sections_of(result: RecoveredRewards, *, most: int = 12) -> list[Section]:
         result: the result.
         most: number of values shown of each agent.
     """
-    found = [data_section(result.source), _model(result), _checks(result)]
+    found = [data_section(result.source), Section("Model", model_facts(result)), _checks(result)]
     found += [_estimate(result, agent, most) for agent in result.agents]
     told = [section for section in found if section.facts or section.tables or section.sentences]
     return [*told, _verdict(result), _limitations(result)]
-
-
-def number(value: Any) -> str:
-    """A number with three significant digits; other values as they are."""
-    if value is None:
-        return "-"
-    if isinstance(value, (bool, np.bool_)):
-        return "yes" if value else "no"
-    if isinstance(value, (int, np.integer)):
-        return str(int(value))
-    if isinstance(value, (float, np.floating)):
-        return f"{float(value):.3g}"
-    if isinstance(value, (list, tuple, np.ndarray)):
-        return ", ".join(map(number, value)) or "none"
-    return str(value)
-
-
-def _is_given(value: Any) -> bool:
-    """Whether a diagnostic says something: not null, and no empty text or list."""
-    return value is not None and not (hasattr(value, "__len__") and len(value) == 0)
 
 
 def data_section(source: Source | None) -> Section:
@@ -120,100 +100,6 @@ def _actions(source: Source, index: int, size: int) -> str:
     return f"{size} {noun}: {names}{', ...' * (size > 8)}"
 
 
-def _model(result: RecoveredRewards) -> Section:
-    facts: list[tuple[str, str]] = []
-    source = result.source
-    if source is not None:
-        facts.append(("observer", source.observer or "not known"))
-        if source.visits is not None:
-            given = "given" if source.game_given else "estimated from the trace"
-            facts.append(("dynamics", given))
-        if source.known_policies:
-            facts.append(("known policies", ", ".join(map(str, source.known_policies))))
-    facts += _shared(
-        result, "reward depends on", lambda own: _REWARDS.get(str(own), str(own)), "reward_model"
-    )
-    facts += _shared(result, "learning rule", _rule, "rule", "learner_model")
-    facts += _shared(result, "rules left open", _weights, "rule_weights")
-    facts += _shared(result, "rules left out", str, "rules_left_out")
-    facts += _discount(result)
-    facts += _temperature(source)
-    return Section("Model", facts)
-
-
-_REWARDS = {
-    "state": "the joint state",
-    "next_state": "the joint state that a step leads to",
-    "own_action": "the joint state and the agent's own action",
-    "joint": "the joint state and the joint action",
-    "features": "given features",
-}
-
-
-def _rule(own: Any) -> str:
-    return str(own)
-
-
-def _weights(own: Any) -> str:
-    """The rules that the evidence leaves open, with their weights."""
-    if not isinstance(own, (list, tuple)):
-        return str(own)
-    return "; ".join(_weighted(entry) for entry in own)
-
-
-def _weighted(entry: Any) -> str:
-    if not isinstance(entry, Mapping) or not isinstance(entry.get("weight"), (int, float)):
-        return str(entry)
-    others = [
-        f"{name} {number(value)}"
-        for name, value in entry.items()
-        if name not in ("weight", "rule") and value is not None
-    ]
-    extra = f" ({', '.join(others)})" if others else ""
-    return f"{entry.get('rule', 'rule')}{extra}: weight {float(entry['weight']):.2f}"
-
-
-def _shared(
-    result: RecoveredRewards, title: str, words: Any, *names: str
-) -> Iterator[tuple[str, str]]:
-    """A diagnostic by the first of its names that is there: one fact, or one for each agent."""
-    found = {}
-    agents = result.agents or tuple(result.diagnostics)
-    for agent in agents:
-        own = result.diagnostics.get(agent, {})
-        value = next((own[name] for name in names if _is_given(own.get(name))), None)
-        if value is not None:
-            found[agent] = words(value)
-    if len(set(found.values())) == 1 and len(found) == len(agents):
-        yield title, next(iter(found.values()))
-        return
-    for agent, text in found.items():
-        yield f"{title}, {agent}", text
-
-
-def _discount(result: RecoveredRewards) -> Iterator[tuple[str, str]]:
-    source = result.source
-    if source is not None and source.discount is not None:
-        yield "discount", f"{number(source.discount)} (given)"
-        return
-    known = "estimated from the trace" if source is not None else ""
-    for title, text in _shared(result, "discount", number, "discount"):
-        yield title, f"{text} ({known})" if known else text
-    yield from _shared(result, "discount, interval", number, "discount_interval")
-
-
-def _temperature(source: Source | None) -> Iterator[tuple[str, str]]:
-    if source is None:
-        return
-    if source.temperature is None:
-        yield "temperature", "unknown; it fixes the unit only: rewards are in units of it"
-    else:
-        yield (
-            "temperature",
-            f"{number(source.temperature)} (given); it fixes the unit of the rewards",
-        )
-
-
 _OF_THE_TRACE = {
     "repeated_stages": "stages with the counts of another stage",
     "broken_steps": "share of steps that do not begin where the step before ended",
@@ -238,8 +124,8 @@ def _checks(result: RecoveredRewards) -> Section:
         for name, title in _OF_THE_TRACE.items()
         if numbers.get(name) is not None
     ]
-    facts += _shared(result, "identification", str, "identification")
-    facts += _shared(result, "states without dynamics", number, "states_without_dynamics")
+    facts += shared(result, "identification", str, "identification")
+    facts += shared(result, "states without dynamics", number, "states_without_dynamics")
     return Section("Checks before estimation", facts)
 
 
@@ -257,9 +143,7 @@ _OF_THE_FIT = {
 def _estimate(result: RecoveredRewards, agent: str, most: int) -> Section:
     own = result.diagnostics.get(agent, {})
     facts = [
-        (title, number(own[name]))
-        for name, title in _OF_THE_FIT.items()
-        if _is_given(own.get(name))
+        (title, number(own[name])) for name, title in _OF_THE_FIT.items() if is_given(own.get(name))
     ]
     if isinstance(own.get("prior"), Mapping):
         facts += _prior(own["prior"])
@@ -353,7 +237,7 @@ def _limitations(result: RecoveredRewards) -> Section:
         sentences.append("The dynamics were estimated from the trace.")
     if result.rewards and not result.sd:
         sentences.append("This observer gives no standard deviations.")
-    if any(_is_given(own.get("rule")) for own in result.diagnostics.values()):
+    if any(is_given(own.get("rule")) for own in result.diagnostics.values()):
         sentences.append("Standard deviations hold if the agents learn as the learning rule says.")
     if result.verdict != NOT_JUDGED:
         sentences.append("The verdict was made without any ground truth.")

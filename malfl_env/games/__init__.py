@@ -6,6 +6,7 @@
 | `pricing` | 2 | last prices, 225 | Calvano, Calzolari, Denicolo, Pastorello 2020 |
 | `two_step` | 1 | 3 | Daw, Gershman, Seymour, Dayan, Dolan 2011 |
 | `labyrinth` | 1 | 127 | Rosenberg, Zhang, Perona, Meister 2021 |
+| `key_and_door` | 2 | two cells and a door, 162 | |
 
 Each function takes keywords only and returns a `malfl_env.TabularEnv`; `.game` is its
 `malfl_env.MarkovGame`. On the command line: `malfl learn --game malfl_env.games:pricing`.
@@ -23,6 +24,7 @@ from pettingzoo.utils.conversions import parallel_to_aec
 from pettingzoo.utils.env import AECEnv
 from pettingzoo.utils.wrappers import AssertOutOfBoundsWrapper, OrderEnforcingWrapper
 
+from malfl_env.games.key_and_door import key_and_door
 from malfl_env.games.labyrinth import labyrinth
 from malfl_env.games.matrix import matching_pennies, matrix_game, prisoners_dilemma
 from malfl_env.games.pricing import monopoly_prices, nash_prices, pricing, profits
@@ -30,6 +32,7 @@ from malfl_env.games.two_step import two_step
 
 __all__ = [
     "ENVIRONMENTS",
+    "key_and_door",
     "labyrinth",
     "matching_pennies",
     "matrix_game",
@@ -43,6 +46,7 @@ __all__ = [
 ]
 
 ENVIRONMENTS = (
+    "key_and_door",
     "labyrinth",
     "matching_pennies",
     "matrix_game",

@@ -55,7 +55,7 @@ def _option_help(command: str) -> str:
         ("reproduce --config ../empty.yaml", "the file is empty"),
         ("reproduce --config ../list.yaml", "expected a mapping"),
         ("reproduce --config ../misspelt.yaml", "unknown key 'sedes', did you mean 'seeds'"),
-        ("reproduce --config ../discount.yaml", r"discount must be in \[0, 1\), got 1.5"),
+        ("reproduce --config ../discount.yaml", r"discount must be in \[0, 1\) or null, got 1.5"),
         ("reproduce --config ../wall.yaml", "game: .*wall"),
         ("reproduce --config ../shape.yaml", r"families.mine.*\(81,"),
         ("reproduce --config ../option.yaml", "observer 'counting': unknown key 'shft'.*'shift'"),
