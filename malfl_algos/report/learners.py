@@ -47,7 +47,7 @@ def learning_curves(run: Run, family: str, seed: str) -> tuple[FloatArray, Float
     for agent_index, stage in np.ndindex(returns.shape):
         joint_policy = [policy[stage] for policy in policies]
         _, value = soft_evaluation(
-            game, joint_policy, agent_index, discount=run.config.discount, temperature=0.0
+            game, joint_policy, agent_index, discount=run.config.learners_discount, temperature=0.0
         )
         returns[agent_index, stage] = game.at_start(value)
     return returns, entropies

@@ -48,7 +48,7 @@ def draw(run: Run, family: str, observer: str) -> Figure | None:
     recovered = run.recovered(family, seed, observer)
     if not recovered or run.rules is None:
         return None
-    truth, _ = run.ground_truth(family, seed)
+    truth = run.true_rewards(family, seed)
     scores = [entry for entry in score_groups(run.results[0])[CORRELATION]]
     axes = {"family": [family], "observer": [observer], "seed": [seed], "agent": run.agents}
     values = averages(run.results, axes, [score.name for score in scores])[0, 0, 0]
@@ -57,7 +57,7 @@ def draw(run: Run, family: str, observer: str) -> Figure | None:
         for own in values
     ]
     return reward_figure(
-        [truth.rewards[agent] for agent in run.agents],
+        [truth[agent] for agent in run.agents],
         [recovered[agent] for agent in run.agents],
         rules=run.rules,
         states=run.states,

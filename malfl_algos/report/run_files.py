@@ -83,6 +83,12 @@ class Run:
                 raise InputError(f"{path}: the column {missing[0]!r} is missing")
             return list(reader)
 
+    def true_rewards(self, family: str, seed: str) -> dict[str, FloatArray]:
+        """The ground-truth rewards per agent id, in the unit of the recovered ones."""
+        unit = 1.0 if self.config.temperature is not None else self.config.learners_temperature
+        truth, _ = self.ground_truth(family, seed)
+        return {agent: own / unit for agent, own in truth.rewards.items()}
+
     def ground_truth(self, family: str, seed: str) -> tuple[GroundTruth, Path]:
         """The ground truth of one family and seed, and the learner's folder that contains it.
 

@@ -61,9 +61,9 @@ def draw(run: Run, family: str, observer: str) -> Figure | None:
     result = run.result(family, run.seeds[0], observer)
     if result is None:
         return None
-    truth, _ = run.ground_truth(family, run.seeds[0])
+    truth = run.true_rewards(family, run.seeds[0])
     title = f"Recovered against ground-truth reward, {observer}, {family}, {run.first_seed}"
-    return truth_figure(result, truth.rewards, run.states, title=title)
+    return truth_figure(result, truth, run.states, title=title)
 
 
 def truth_figure(

@@ -31,6 +31,9 @@ def test_a_game_of_your_own(tmp_path, monkeypatch) -> None:
     assert (game.states, game.agents, game.start) == (("apart", "together"), ("alice", "bob"), 0)
     config = from_mapping(yaml.safe_load(blocks(PAGE, "yaml")[0]))
     assert config.markov_game("reversed").reward(0).tolist() == [1.0, 0.0]
+    untold = from_mapping(yaml.safe_load(blocks(PAGE, "yaml")[1]))
+    assert (untold.discount, untold.temperature) == (None, None)
+    assert (untold.learners_discount, untold.learners_temperature) == (0.9, 0.4)
 
 
 @pytest.mark.slow
