@@ -312,11 +312,8 @@ class BayesianObserver(ABC):
                 tables = by_stages.setdefault(_key(own), {})
                 return self._by_stages(partial(whole, own), tables)
 
-            rivals = close_rivals(tried, settings) if self.averages else []
-            settings, final, weights, told = _decided(
-                [settings, *rivals],
-                finally_fitted,
-                profiles=discount is None and self.averages,
+            settings, final, weights, told = self._decided(
+                settings, tried, finally_fitted, discount
             )
             final = self._with_dynamics(final, problem, stages, maps)
         searches.update(by_stages[_key(settings)])
@@ -337,6 +334,27 @@ class BayesianObserver(ABC):
             trace, final, base, maps, chosen, temperature=unit, covariance=self.covariance
         )
         return replace(found, source=Source.of(problem, self))
+
+    def _decided(
+        self,
+        settings: dict[str, Any],
+        tried: Sequence[tuple[Settings, float]],
+        fit: Callable[[Settings], list[AgentFit]],
+        discount: float | None,
+    ) -> tuple[dict[str, Any], list[AgentFit], list[dict[str, Any]], dict[str, Any]]:
+        """The settings that all data leave most probable, the fits with the uncertainty of rule and
+        discount, the weights of the rules, and the diagnostics of an unknown discount.
+        """
+        if not self.averages:
+            return *decided([settings], fit), {}
+        candidates: Sequence[Settings] = [settings, *close_rivals(tried, settings)]
+        if discount is not None:
+            return *decided(candidates, fit), {}
+        candidates, profile = profiled(candidates, fit)
+        settings, final, weights = decided(candidates, fit)
+        sides = [fit({**settings, "discount": place}) for place in profile.places]
+        final = with_uncertain_discount(final, sides, profile)
+        return settings, final, weights, profile.diagnostics()
 
     def _with_dynamics(
         self,
@@ -545,18 +563,6 @@ class BayesianObserver(ABC):
 
 def _key(settings: Settings) -> tuple[Any, ...]:
     return tuple(sorted(settings.items()))
-
-
-def _decided(
-    candidates: Sequence[Settings], fit: Callable[[Settings], list[AgentFit]], *, profiles: bool
-) -> tuple[dict[str, Any], list[AgentFit], list[dict[str, Any]], dict[str, Any]]:
-    """As `decided`, after the discount was profiled if it is unknown; and its diagnostics."""
-    if not profiles:
-        return *decided(candidates, fit), {}
-    candidates, profile = profiled(candidates, fit)
-    settings, final, weights = decided(candidates, fit)
-    sides = [fit({**settings, "discount": place}) for place in profile.places]
-    return settings, with_uncertain_discount(final, sides, profile), weights, profile.diagnostics()
 
 
 def _evidence(fits: Sequence[AgentFit]) -> float:
