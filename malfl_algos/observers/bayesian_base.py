@@ -326,7 +326,7 @@ class BayesianObserver(ABC):
             "solver": solver,
             "unit": "temperature" if problem.temperature is None else "given",
             "states_without_dynamics": int((~covered).sum()),
-            **({"prior": {"kind": "iid", "reason": without_smooth}} if without_smooth else {}),
+            **_independent(without_smooth),
             **told,
             **further,
         }
@@ -563,6 +563,11 @@ class BayesianObserver(ABC):
 
 def _key(settings: Settings) -> tuple[Any, ...]:
     return tuple(sorted(settings.items()))
+
+
+def _independent(reason: str | None) -> dict[str, Any]:
+    """The diagnostics of a prior that is not smooth for a reason; none where evidence chooses."""
+    return {"prior": {"kind": "iid", "reason": reason}} if reason else {}
 
 
 def _evidence(fits: Sequence[AgentFit]) -> float:
