@@ -307,13 +307,13 @@ class BayesianObserver(ABC):
                 whole=(lambda own: _evidence(whole(own, "same"))) if self.needs_game else None,
             )
             by_stages: dict[tuple[Any, ...], dict[str, Any]] = {}
-
-            def finally_fitted(own: Settings) -> list[AgentFit]:
-                tables = by_stages.setdefault(_key(own), {})
-                return self._by_stages(partial(whole, own), tables)
-
             settings, final, weights, told = self._decided(
-                settings, tried, finally_fitted, discount
+                settings,
+                tried,
+                lambda own: self._by_stages(
+                    partial(whole, own), by_stages.setdefault(_key(own), {})
+                ),
+                discount,
             )
             final = self._with_dynamics(final, problem, stages, maps)
         searches.update(by_stages[_key(settings)])
