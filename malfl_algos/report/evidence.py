@@ -33,6 +33,10 @@ FEWEST = 20
 """Actions of a bin that is drawn: fewer say nothing of a frequency."""
 SMALLEST = 1e-3
 """Lower end of the axes of probabilities; the upper end is 1 less this."""
+TICKS = {
+    **{0.001: "<0.001", 0.01: "0.01", 0.1: "0.1", 0.25: "0.25", 0.5: "0.5"},
+    **{0.75: "0.75", 0.9: "0.9", 0.99: "0.99", 0.999: ">0.999"},
+}
 NAMES = ("reward of the other half", "no change since the stage before")
 LOOKS = (look(0), look(1))
 
@@ -110,25 +114,28 @@ def evidence_figure(
 
 
 def _draw_calibration(axes: Axes, arrays: Mapping[str, Any], name: str) -> None:
-    axes.plot([SMALLEST, 1 - SMALLEST], [SMALLEST, 1 - SMALLEST], **DIAGONAL)
+    end = 0.2
     parts = zip(arrays["calibration"], NAMES, LOOKS, strict=True)
     for number, (bins, label, own) in enumerate(parts):
         predicted, seen, error = frequencies(bins)
         # a bin in which nothing, or everything, was played is drawn on the frame
-        shown = np.clip(seen, SMALLEST, 1 - SMALLEST)
-        low = np.clip(seen - error, SMALLEST, None)
-        high = np.clip(seen + error, None, 1 - SMALLEST)
-        errors = np.maximum([shown - low, high - shown], 0.0)
-        at = np.clip(predicted, SMALLEST, 1 - SMALLEST)
+        at, shown, low, high = (
+            np.clip(value, SMALLEST, 1 - SMALLEST)
+            for value in (predicted, seen, seen - error, seen + error)
+        )
+        errors = [shown - low, high - shown]
         draw_points(axes, at, shown, None, errors, own, label=label, hollow=number == 1)
+        drawn = np.concatenate([at, low, high])
+        end = min([end, *drawn, *(1 - drawn)])
+    axes.plot([end, 1 - end], [end, 1 - end], **DIAGONAL)
     axes.set_xscale("logit")
     axes.set_yscale("logit")
-    ends = (SMALLEST / 1.3, 1 - SMALLEST / 1.3)
+    ends = (end / 1.3, 1 - end / 1.3)
     axes.set(xlim=ends, ylim=ends)
-    ticks = (0.001, 0.01, 0.1, 0.5, 0.9, 0.99, 0.999)
-    names = ("<0.001", "0.01", "0.1", "0.5", "0.9", "0.99", ">0.999")
+    inner = (0.25, 0.75) if end < 0.03 else ()
+    ticks = {p: text for p, text in TICKS.items() if ends[0] <= p <= ends[1] and p not in inner}
     for axis in (axes.xaxis, axes.yaxis):
-        axis.set_ticks(ticks, names)
+        axis.set_ticks(list(ticks), list(ticks.values()))
         axis.set_minor_locator(NullLocator())
     axes.set_xlabel("predicted probability of an action")
     axes.set_ylabel("frequency in held-out stages")
@@ -141,6 +148,9 @@ def _draw_calibration(axes: Axes, arrays: Mapping[str, Any], name: str) -> None:
 
 def _draw_halves(axes: Axes, halves: FloatArray, name: str) -> None:
     (odd, odd_sd), (even, even_sd) = halves
+    if len(odd) < 2:
+        axes.set_axis_off()
+        return
     axes.axline((0.0, 0.0), slope=1, **DIAGONAL)
     draw_points(axes, odd, even, 2 * odd_sd, 2 * even_sd, look(2))
     axes.set_xlabel("reward from improvements 1, 3, 5, ...")

@@ -83,14 +83,16 @@ FIGURES = (
         "intervals",
         _EACH,
         "{0}, {1}: recovered rewards by joint state, from the largest to the smallest, with bars "
-        "of 2 posterior sd. Rewards whose bars overlap widely cannot be told apart.",
+        "of 2 posterior sd if the observer has them. Rewards whose bars overlap widely cannot be "
+        "told apart.",
     ),
     FigureEntry(
         "scatter.draw",
         "truth",
         _EACH,
         "{0}, {1}: recovered against ground-truth reward. A perfect recovery lies on the dotted "
-        "line; bars of 2 posterior sd should reach it for about 95 % of the values.",
+        "line; bars of 2 posterior sd, if there are any, should reach it for about 95 % of the "
+        "values.",
     ),
     FigureEntry("evidence.draw", "evidence", _EACH, "{0}, {1}: " + EVIDENCE),
     FigureEntry(

@@ -87,18 +87,9 @@ def learning_figure(
     set_panel_title(right, "Entropy of the policy")
     right.set_ylabel("mean policy entropy (nats)")
     uniform = float(np.log(n_actions))
-    right.axhline(uniform, color=MUTED, linestyle=":", linewidth=1)
-    right.annotate(
-        f"uniform policy: ln {n_actions} = {uniform:.2f}",
-        (1, uniform),
-        xycoords=("axes fraction", "data"),
-        xytext=(0, 4),
-        textcoords="offset points",
-        ha="right",
-        color=MUTED,
-        size=8.5,
-    )
-    right.set_ylim(0, 1.1 * uniform)
+    label = f"uniform policy: ln {n_actions} = {uniform:.2f}"
+    right.axhline(uniform, color=MUTED, linestyle=":", linewidth=1, label=label)
+    right.set_ylim(0, 1.1 * max(uniform, 0.1))
     shared_legend(figure)
     note = band_note(n_seeds, "entropy averaged over visits")
     set_title(figure, title, note)

@@ -36,11 +36,13 @@ MOST_OF_RUN = 24
 def draw_run(run: Run, family: str, observer: str) -> Figure | None:
     """Draw the rewards of the first seed.
 
-    None if every observing agent has its own result, or if maps of a board show as much: where
-    there are no posterior standard deviations.
+    None if every observing agent has its own result, if all rewards are equal, or if maps of a
+    board show as much: where there are no posterior standard deviations.
     """
     result = run.result(family, run.seeds[0], observer)
     if result is None or (run.rules is not None and not result.sd):
+        return None
+    if all(np.ptp(table) == 0 for table in result.rewards.values()):
         return None
     title = f"Rewards recovered by {observer}, {family}, {run.first_seed}"
     return draw(result, most=MOST_OF_RUN, title=title)
@@ -81,6 +83,8 @@ def draw(
     ):
         _draw(axes, values, own, gaps, index)
     whiskers = "bars: 2 posterior sd" if result.sd else "no posterior sd"
+    if any(own.visits is not None and not own.visits.all() for own in shown):
+        whiskers += "; only visited states"
     unit = _unit(result)
     set_title(figure, title, f"{whiskers}; {unit}")
     return figure
@@ -95,7 +99,8 @@ def _unit(result: RecoveredRewards) -> str:
 def _draw(axes: Axes, values: Values, places: np.ndarray, gaps: Sequence[int], index: int) -> None:
     heights = [position + sum(position >= gap for gap in gaps) for position in range(len(places))]
     style = look(index)
-    axes.axvline(0.0, color=MUTED, linewidth=0.8)
+    if values.reward[places].min(initial=0.0) < 0 < values.reward[places].max(initial=0.0):
+        axes.axvline(0.0, color=MUTED, linewidth=0.8)
     axes.errorbar(
         values.reward[places],
         heights,
@@ -110,7 +115,7 @@ def _draw(axes: Axes, values: Values, places: np.ndarray, gaps: Sequence[int], i
     ticks, labels = list(heights), list(names)
     for gap in gaps:
         ticks.append(gap)
-        labels.append(f"({len(values.reward) - len(places)} left out)")
+        labels.append(f"({len(cut_to(values, len(values.reward))[0]) - len(places)} left out)")
     axes.set_yticks(ticks, labels, parse_math=False)
     axes.set_ylim(max(heights, default=0) + 0.7, -0.7)
     axes.set_xlabel("reward")

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -231,16 +232,18 @@ def draw_points(
         hollow: whether the points are white inside.
     """
     many = len(x) > MANY
+    shade = to_rgba(own.colour, 0.6 if many else 0.9)
+    faint = min(0.45, 45 / len(x)) if many else 0.9
     axes.errorbar(
         x,
         y,
         xerr=x_error,
         yerr=y_error,
         fmt=own.marker,
-        color=own.colour,
+        color=shade,
+        ecolor=to_rgba(own.colour, max(faint, 0.12)),
         markersize=2.5 if many else 4.5,
-        markerfacecolor="white" if hollow else own.colour,
+        markerfacecolor="white" if hollow else shade,
         elinewidth=0.5 if many else 0.9,
-        alpha=0.45 if many else 0.9,
         label=label,
     )

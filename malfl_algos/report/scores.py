@@ -43,7 +43,7 @@ _VALUE: dict[str, Any] = {"va": "center", "size": 9.5, "color": "#222222"}
 
 
 def draw_scores(run: Run, group: str) -> Figure | None:
-    """Draw the scores of one group, of the observers that have any; None if no observer has."""
+    """Draw the scores of one group, of the observers that have any; None if none is defined."""
     scores = score_groups(run.results[0]).get(group, [])
     axes = {"family": run.families, "observer": run.observers, "seed": run.seeds}
     table = averages(run.results, axes, [score.name for score in scores])
@@ -53,7 +53,7 @@ def draw_scores(run: Run, group: str) -> Figure | None:
         for position in range(len(run.observers))
         if group == CORRELATION or not np.isnan(table[:, position]).all()
     ]
-    if not shown:
+    if not shown or np.isnan(table).all():
         return None
     values = {
         family: {run.observers[position]: by_observer[position] for position in shown}
@@ -117,7 +117,7 @@ def scores_figure(
 
 
 def draw_trend(run: Run) -> Figure | None:
-    """Draw scores against the stages seen (the paper's Figure 3); None in a run without a trend."""
+    """Draw scores against the stages seen (the paper's Figure 3); None if there are none."""
     rows = run.read_table("trend.csv", ("family", "observer", "seed", "n_stages"))
     if not rows:
         return None
@@ -126,6 +126,8 @@ def draw_trend(run: Run) -> Figure | None:
     observers = distinct(rows, "observer")
     axes = {"family": run.families, "observer": observers, "seed": run.seeds, "n_stages": lengths}
     table = averages(rows, axes, [score.name for score in scores])
+    if np.isnan(table).all():
+        return None
     curves = {
         family: dict(zip(observers, by_observer, strict=True))
         for family, by_observer in zip(run.families, table, strict=True)

@@ -133,7 +133,7 @@ def set_panel_title(axes: Axes, title: str, *, loc: Literal["left", "center"] = 
 
 def set_title(figure: Figure, title: str, note: str) -> None:
     """Write a bold title, and centred under it a muted note ("" for no note), on short lines."""
-    title = _wrapped(title, figure.get_figwidth() / 0.105)
+    title = _wrapped(title, figure.get_figwidth() / 0.098)
     if not note:
         figure.suptitle(title, weight="bold", size=12)
         return

@@ -119,7 +119,7 @@ def test_the_page_of_a_run(tmp_path):
     (folder / "figures" / "policies_x.png").write_bytes(picture)
     assert main(["report", str(folder), "--output", str(tmp_path / "page.html")]) == 0
     page = Page((tmp_path / "page.html").read_text(encoding="utf-8"))
-    expected = ["What was asked", "Data", "Verdicts", "Scores", "Rewards", "Figures"]
+    expected = ["What was asked", "Data", "Verdicts", "Scores", "Figures", "Rewards"]
     assert page.texts["h2"] == [*expected, "Settings", "Versions", "How to run it again"]
     assert "3, of 100, 100, 100 steps" in page.texts["dd"]
     cells = page.texts["td"]
