@@ -21,7 +21,7 @@ __all__ = ["Chosen", "chosen_steps", "joined"]
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
-MOST_STEPS, SEARCH_STEPS = 30_000, 8_000
+MOST_STEPS, SEARCH_STEPS = 15_000, 6_000
 """Largest number of steps whose likelihood is used; and while settings are searched."""
 MOST_WORK = 4e10
 """Largest number of steps times actions times unknowns squared, to which the time is

@@ -31,11 +31,12 @@ from malfl_algos.ma_lfl.alternation import CONCENTRATION, CONVERGED, AgentFit
 from malfl_algos.ma_lfl.chosen_steps import Chosen, chosen_steps, joined
 from malfl_algos.ma_lfl.cut_stages import log_orders
 from malfl_algos.ma_lfl.greedy_posterior import SETTINGS, prior_covariance
+from malfl_algos.ma_lfl.held_out_steps import judged_steps
 from malfl_algos.ma_lfl.policy_estimation import smoothed_policy
 from malfl_algos.ma_lfl.posterior import Evidence, Posterior
-from malfl_algos.ma_lfl.q_replay import ReplayedQ
+from malfl_algos.ma_lfl.q_replay import ReplayedQ, Start
 from malfl_algos.ma_lfl.reward_priors import RewardPrior
-from malfl_algos.ma_lfl.stages import StageArrays
+from malfl_algos.ma_lfl.stages import StageArrays, Steps
 from malfl_algos.ma_lfl.step_likelihood import StepLikelihood, Sums
 
 __all__ = ["MOST_UNKNOWNS", "fit_greedy_steps"]
@@ -116,6 +117,7 @@ def fit_greedy_steps(
     temperature: float,
     passes: int,
     search: bool,
+    changes: int | None = None,
 ) -> list[AgentFit]:
     """Fit every agent's reward.
 
@@ -127,13 +129,29 @@ def fit_greedy_steps(
         passes: largest number of Newton steps at the last level.
         search: whether settings are searched: fewer steps are used, and the evidence is that of the
             actions after the first stage.
+        changes: stage with which the rewards change. Those of the stages before are fitted first,
+            and then taken as known. None: they do not change.
 
     Returns:
-        One fit per agent. The evidence is that of the counts, at the settings of largest posterior
-        density.
+        One fit per agent, of the rewards after the change. The evidence is that of the counts, at
+        the settings of largest posterior density.
     """
-    steps, ends = joined(stages)
     shape = stages[0].joint_counts.shape
+    if changes is not None:
+        shared: dict[str, Any] = {"features": features, "temperature": temperature}
+        shared |= {"passes": passes, "search": search}
+        before = fit_greedy_steps(stages[:changes], models, priors, **shared)
+        steps, _ = joined(stages[:changes])
+        learners = [
+            replace(model, start=_after(fit, steps, shape, index))
+            for index, (model, fit) in enumerate(zip(models, before, strict=True))
+        ]
+        after = fit_greedy_steps(stages[changes:], learners, priors, **shared)
+        return [
+            replace(late, policies=np.concatenate([early.policies, late.policies]))
+            for early, late in zip(before, after, strict=True)
+        ]
+    steps, ends = joined(stages)
     fits = []
     for index, (model, prior, own) in enumerate(zip(models, priors, features, strict=True)):
         width = len(prior.flat)
@@ -141,8 +159,15 @@ def fit_greedy_steps(
         task = StepLikelihood(model, prior, steps, shape, index, chosen, own)
         best = _levels(task, NOISES[:SEARCH_LEVELS] if search else NOISES, passes)
         orders = log_orders(stages[1:] if search else stages, index)
-        fits.append(_agent_fit(task, best, stages, orders, temperature))
+        fit = _agent_fit(task, best, stages, orders, temperature)
+        fits.append(fit if search else _judged(fit, task, best))
     return fits
+
+
+def _after(fit: AgentFit, steps: Steps, shape: tuple[int, ...], index: int) -> Start:
+    """The learner after some stages, with the reward that was found."""
+    assert isinstance(fit.model, ReplayedQ)
+    return fit.model.after(steps, shape, index)
 
 
 def _levels(task: StepLikelihood, noises: Sequence[float], passes: int) -> _Level:
@@ -187,16 +212,29 @@ def _settled(
         level = _Level(noise, theta, sums, settings, precision, done, converged=False)
         if best is not None and _objective(level) < _objective(best) - 1e-3:
             theta = (theta + best.theta) / 2
+            best = replace(best, converged=_is_small(theta - best.theta, best))
+            if best.converged:
+                break
             continue
         step = _newton(theta, sums, precision)
-        moved = np.sqrt(step @ (sums.information + precision) @ step / len(step))
-        best = _Level(noise, theta, sums, settings, precision, done, bool(moved < CONVERGED))
+        best = replace(level, converged=_is_small(step, level))
         epsilon = sums.epsilon
         if best.converged:
             break
         theta = theta + step
     assert best is not None
     return best, epsilon
+
+
+def _is_small(step: FloatArray, level: _Level) -> bool:
+    """Whether a step changes the shape of the reward by less than `CONVERGED` of its posterior
+    standard deviation, both root mean square. Mean and size are not claimed, so they do not count.
+    """
+    centred, theta = step - step.mean(), level.theta - level.theta.mean()
+    shape = centred - theta * (theta @ centred) / max(float(theta @ theta), 1e-300)
+    covariance = np.linalg.inv(level.sums.information / REPEATED + level.precision)
+    variance = np.trace(covariance) / len(step) - covariance.mean()
+    return bool(shape @ shape / len(step) < CONVERGED**2 * variance)
 
 
 def _prior_precision(prior: RewardPrior, settings: dict[str, float]) -> FloatArray:
@@ -278,11 +316,29 @@ def _agent_fit(
     return AgentFit(
         posterior,
         smoothed_policy(counts, pseudo_count=CONCENTRATION),
-        task.model.linearised(task.reward(mean)),
+        task.model.linearised(task.reward(level.mean)),
         level.passes,
         level.converged,
         _further(task.chosen, level),
     )
+
+
+def _judged(fit: AgentFit, task: StepLikelihood, level: _Level) -> AgentFit:
+    """The fit with the numbers of a verdict."""
+
+    def fitted(half: StepLikelihood) -> tuple[FloatArray, FloatArray]:
+        theta, epsilon = level.mean, level.sums.epsilon
+        for noise in (COARSE, level.noise):
+            settings, precision = level.settings, level.precision
+            found, epsilon = _settled(
+                half, noise, theta, epsilon, settings, precision, LEVEL_PASSES
+            )
+            theta = found.mean
+        return theta, epsilon
+
+    assert isinstance(fit.posterior, Posterior)
+    numbers = judged_steps(task, fit.posterior, fitted, level.noise)
+    return replace(fit, further={**fit.further, "held_out": numbers})
 
 
 def _of_shape(mean: FloatArray, information: FloatArray, prior: FloatArray) -> FloatArray:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +34,7 @@ from malfl_algos.ma_lfl.reward_models import RewardModel
 from malfl_algos.ma_lfl.stages import StageArrays, Steps
 from malfl_env.markov_game import MarkovGame
 
-__all__ = ["Q_RULES", "ReplayedQ"]
+__all__ = ["Q_RULES", "ReplayedQ", "Start"]
 
 FloatArray = NDArray[np.float64]
 Q_RULES: dict[CarriedRule, int] = {
@@ -42,6 +43,18 @@ Q_RULES: dict[CarriedRule, int] = {
     "expected-sarsa": EXPECTED_SARSA,
 }
 """Name of a rule -> its number in the compiled loop."""
+
+
+class Start(NamedTuple):
+    """A learner before its first observed update.
+
+    Args:
+        q: action values, `(n_states, n_actions)`.
+        visits: number of updates of each so far, of the same shape.
+    """
+
+    q: FloatArray
+    visits: NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +87,7 @@ class ReplayedQ:
         uniform_others: the dynamics, if q before the first update is the discounted reward of an
             action that is played for ever in a state while the others draw theirs evenly,
             mean_b r(s, a, b) / (1 - gamma); None: it is 0.
+        start: the learner before the first update, if it is known; else `uniform_others` tells.
     """
 
     model: RewardModel
@@ -87,6 +101,7 @@ class ReplayedQ:
     carried: bool = True
     reward: FloatArray | None = None
     uniform_others: MarkovGame | None = None
+    start: Start | None = None
 
     @property
     def name(self) -> str:
@@ -106,7 +121,7 @@ class ReplayedQ:
     ) -> FloatArray:
         """See `malfl_algos.ma_lfl.learner_models.LearnerModel`."""
         first = self._first_rows(stages[0].joint_counts.shape, agent_index)
-        learner = _Learner.new(first, self.reward)
+        learner = self._new(first)
         weights = self._weights([own[agent_index] for own in joint_policies])
         found = []
         for number, (stage, policy) in enumerate(zip(stages, weights, strict=True)):
@@ -154,11 +169,34 @@ class ReplayedQ:
         own = (shape[0], shape[agent_index + 1])
         n_unknowns = unknowns_of(self.model, shape, agent_index)
         rows = np.zeros((*own, n_unknowns + 1), dtype=np.float32)
-        if self.uniform_others is not None:
+        if self.start is not None:
+            rows[..., -1] = self.start.q
+        elif self.uniform_others is not None:
             evenly = [np.full((shape[0], n), 1 / n) for n in shape[1:]]
             reward = expected_reward(self.uniform_others, self.model, evenly, agent_index)
             rows[..., :-1] = (reward / (1 - self.discount)).toarray().reshape(*own, n_unknowns)
         return rows
+
+    def _new(self, rows: NDArray[np.float32]) -> _Learner:
+        learner = _Learner.new(rows, self.reward)
+        if self.start is not None:
+            learner.visits[...] = self.start.visits
+        return learner
+
+    def after(self, steps: Steps, shape: tuple[int, ...], agent_index: int) -> Start:
+        """The learner before the last step, at `reward`; its policy moves and is greedy.
+
+        Args:
+            steps, shape, agent_index: as `choices` takes them; the expectation of expected SARSA
+                is that of the greatest action.
+        """
+        assert self.reward is not None
+        learner = self._new(self._first_rows(shape, agent_index))
+        columns = columns_of(self.model, steps, agent_index, shape[1:])
+        own = np.ascontiguousarray(steps.joint_actions[:, agent_index])
+        last = len(steps.states) - 1
+        self._replayed(learner, steps, own, columns, np.array([last]), 0, 0.0)
+        return Start(learner.q, learner.visits)
 
     def choices(
         self,
@@ -182,34 +220,46 @@ class ReplayedQ:
         Yields:
             `(m, n_actions, n_unknowns + 1)` for every block.
         """
-        learner = _Learner.new(self._first_rows(shape, agent_index), self.reward)
-        known = self.reward is not None
-        reward = np.zeros(learner.rows.shape[-1] - 1) if self.reward is None else self.reward
-        evenly = np.full(learner.q.shape, 1 / learner.q.shape[1])
+        learner = self._new(self._first_rows(shape, agent_index))
         columns = columns_of(self.model, steps, agent_index, shape[1:])
         own = np.ascontiguousarray(steps.joint_actions[:, agent_index])
         start = 0
         for block, rate in zip(chosen, epsilon, strict=True):
-            found = np.empty((len(block), *learner.rows.shape[1:]), dtype=np.float32)
-            follow_choices(
-                block,
-                steps.states,
-                own,
-                columns,
-                steps.next_states,
-                steps.episode_ends,
-                start,
-                evenly,
-                reward,
-                (self.discount, self.temperature, self.step_size, self.step_size_decay, rate),
-                (Q_RULES[self.rule] if known else SARSA, known, False, True),
-                learner.rows,
-                learner.q,
-                learner.visits,
-                found,
-            )
+            yield self._replayed(learner, steps, own, columns, block, start, rate)
             start = int(block[-1])
-            yield found
+
+    def _replayed(
+        self,
+        learner: _Learner,
+        steps: Steps,
+        own: NDArray[Any],
+        columns: NDArray[np.int32],
+        block: NDArray[np.int64],
+        start: int,
+        epsilon: float,
+    ) -> NDArray[np.float32]:
+        """Follow the steps from `start` on; the coefficients at those of `block`."""
+        known = self.reward is not None
+        reward = np.zeros(learner.rows.shape[-1] - 1) if self.reward is None else self.reward
+        found = np.empty((len(block), *learner.rows.shape[1:]), dtype=np.float32)
+        follow_choices(
+            block,
+            steps.states,
+            own,
+            columns,
+            steps.next_states,
+            steps.episode_ends,
+            start,
+            np.full(learner.q.shape, 1 / learner.q.shape[1]),
+            reward,
+            (self.discount, self.temperature, self.step_size, self.step_size_decay, epsilon),
+            (Q_RULES[self.rule] if known else SARSA, known, False, True),
+            learner.rows,
+            learner.q,
+            learner.visits,
+            found,
+        )
+        return found
 
     def _averaged(self, learner: _Learner) -> FloatArray:
         """Derivative of T log of the averaged policy; the constant makes it exact at `reward`."""

@@ -5,7 +5,7 @@ P(a | s) = (1 - epsilon) softmax(q(s, .) / noise)(a) + epsilon / |A|, with q bef
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -36,6 +36,8 @@ class Sums(NamedTuple):
         gradient, information: with respect to the reward, or the feature weights.
         epsilon: its next estimate, by part.
         explained: share of greedy plays whose action has the greatest q.
+        entropy, entropy_variance: expectation and variance of minus the log likelihood of the
+            chosen steps, if the agent plays as this reward says.
     """
 
     log_likelihood: float
@@ -44,6 +46,8 @@ class Sums(NamedTuple):
     information: FloatArray
     epsilon: FloatArray
     explained: float
+    entropy: float
+    entropy_variance: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +76,17 @@ class StepLikelihood:
         """The unknowns."""
         return theta if self.features is None else self.features @ theta
 
+    def half(self, first: int) -> StepLikelihood:
+        """The likelihood of every other chosen step, from number `first` on."""
+        chosen = self.chosen
+        kept = chosen._replace(
+            numbers=chosen.numbers[first::2],
+            actions=chosen.actions[first::2],
+            parts=chosen.parts[first::2],
+            weights=chosen.weights[first::2],
+        )
+        return replace(self, chosen=kept)
+
     def sums(
         self, theta: FloatArray, noise: float, epsilon: FloatArray, *, at: FloatArray | None
     ) -> Sums:
@@ -92,7 +107,7 @@ class StepLikelihood:
         width = len(theta)
         gradient, information = np.zeros(width), np.zeros((width, width))
         logs, greedy = np.zeros(len(chosen.numbers)), np.zeros(len(chosen.numbers))
-        right = 0.0
+        right, entropy, variance = 0.0, 0.0, 0.0
         replayed = model.choices(self.steps, numbers, rates, self.shape, self.index)
         for own, rows in zip(blocks, replayed, strict=True):
             actions = chosen.actions[own]
@@ -106,6 +121,8 @@ class StepLikelihood:
                 ahead, x / noise, actions, rate, noise, gradient, information
             )
             right += float(greedy[own][x.max(axis=1) <= 0].sum())
+            expected, spread = _surprise(x / noise, rate)
+            entropy, variance = entropy + expected, variance + spread
         explored = np.bincount(chosen.parts, chosen.weights * (1 - greedy), len(epsilon))
         total = np.bincount(chosen.parts, chosen.weights, len(epsilon))
         rates = np.where(total > 0, explored / np.maximum(total, 1), epsilon)
@@ -116,7 +133,18 @@ class StepLikelihood:
             information,
             np.clip(rates, LEAST_EPSILON, 1 - LEAST_EPSILON),
             right / max(float(greedy.sum()), 1e-300),
+            entropy,
+            variance,
         )
+
+
+def _surprise(x: FloatArray, epsilon: FloatArray) -> tuple[float, float]:
+    """Expectation and variance of minus the log probability of the actions of some steps."""
+    rate = epsilon[:, None]
+    play = (1 - rate) * np.exp(log_softmax(x, axis=1)) + rate / x.shape[1]
+    logs = np.log(play)
+    expected = -(play * logs).sum(axis=1)
+    return float(expected.sum()), float(((play * logs**2).sum(axis=1) - expected**2).sum())
 
 
 def _add(

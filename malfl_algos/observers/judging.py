@@ -351,6 +351,8 @@ def _of_the_agent(
     if settings["rule"] == GRADIENT:
         assert basis.game is not None
         numbers, drawn = numbers_of_gradient(fit, basis.game, reward, compared, n_seen)
+    elif "held_out" in settings:
+        numbers = {**settings["held_out"], "rule": settings["rule"]}
     elif choice_of(settings["rule"]) == "greedy":
         why = f"the rule {settings['rule']} tells which action is best, not by how much"
         numbers = {"missing": dict.fromkeys(NEEDS_IMPROVEMENTS, why)}

@@ -107,6 +107,9 @@ class MaLflReplay(BayesianObserver):
             number for all states and actions; `uniform_others`: the discounted reward of an action
             that is played for ever in a state while the others draw theirs evenly (Calvano et al.
             2020).
+        reward_changes: number of the stage, from 1 on, with which the agents' rewards change while
+            they learn on; the reward from this stage on is recovered, after that of the stages
+            before. Only for greedy policies that move; null: they do not change.
         incomplete: treatment of a trace that lacks some transitions that the learners used:
             `refuse` rejects it, `flag` lists the stages in the diagnostics.
     """
@@ -126,6 +129,7 @@ class MaLflReplay(BayesianObserver):
     choice: Literal["auto", "soft", "greedy"] = "auto"
     step_size_decay: float | None = None
     initial_q: Literal["zero", "uniform_others"] = "zero"
+    reward_changes: int | None = None
     incomplete: Literal["refuse", "flag"] = "refuse"
 
     needs_transitions: ClassVar[bool] = True
@@ -162,6 +166,7 @@ class MaLflReplay(BayesianObserver):
             )
         if self.initial_q not in ("zero", "uniform_others"):
             raise InputError(f"initial_q must be zero or uniform_others, got {self.initial_q!r}")
+        self._check_changes()
         if not self._rules():
             raise InputError(
                 f"improvement must be auto or 0 where policy or choice is given, got "
@@ -170,6 +175,17 @@ class MaLflReplay(BayesianObserver):
             )
         if self.incomplete not in ("refuse", "flag"):
             raise InputError(f"incomplete must be refuse or flag, got {self.incomplete!r}")
+
+    def _check_changes(self) -> None:
+        changes = self.reward_changes
+        if changes is not None and changes < 1:
+            raise InputError(f"reward_changes must be a stage >= 1, got {changes}")
+        single = self.bootstrap in CARRIED_RULES and self.policy == "moving"
+        if changes is not None and not (single and self.choice == "greedy"):
+            raise InputError(
+                f"reward_changes needs bootstrap {', '.join(CARRIED_RULES)}, policy moving and "
+                f"choice greedy, got {self.bootstrap}, {self.policy} and {self.choice}"
+            )
 
     def _rules(self) -> tuple[str, ...]:
         wanted = {"learner": self.bootstrap, "policy": self.policy, "choice": self.choice}
@@ -243,6 +259,9 @@ class MaLflReplay(BayesianObserver):
             reward_prior(game, own, base, n, n_states)
             for own, n in zip(maps, n_actions, strict=True)
         ]
+        changes = self.reward_changes
+        if changes is not None and changes >= len(stages):  # a search uses the first stages
+            changes = None
         return fit_greedy_steps(
             stages,
             [model] * len(n_actions),
@@ -251,9 +270,15 @@ class MaLflReplay(BayesianObserver):
             temperature=settings["temperature"],
             passes=passes,
             search=search,
+            changes=changes,
         )
 
     def _check_trace(self, trace: LearningTrace) -> dict[str, Any]:
+        if self.reward_changes is not None and self.reward_changes >= trace.n_stages:
+            raise InputError(
+                f"reward_changes must be a stage below {trace.n_stages}, the number of stages, got "
+                f"{self.reward_changes}"
+            )
         missing = [h for h, stage in enumerate(trace.stages[:-1]) if stage.transitions is None]
         if missing:
             raise InputError(

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from malfl_algos import LearningTrace
+from malfl_algos import LearningTrace, judge
 from malfl_algos.learners.q_learning import QLearning
 from malfl_algos.ma_lfl.chosen_steps import chosen_steps, joined
+from malfl_algos.ma_lfl.held_out_steps import repeats
 from malfl_algos.ma_lfl.q_replay import ReplayedQ
 from malfl_algos.ma_lfl.reward_priors import prior_of_states
 from malfl_algos.ma_lfl.stages import StageArrays, Steps
@@ -15,6 +16,7 @@ from malfl_algos.ma_lfl.step_likelihood import StepLikelihood
 from malfl_algos.observers.reading import stage_arrays
 from malfl_algos.observers.replay import MaLflReplay
 from malfl_env import games, markov_game
+from malfl_env.errors import InputError
 
 GAMMA, BETA = 0.9, 0.15
 KNOWN = {
@@ -153,6 +155,42 @@ def test_every_state_has_as_many_steps_and_weights_count_all():
     blocks = few._replace(block=7).blocks()
     np.testing.assert_array_equal(np.concatenate([few.numbers[own] for own in blocks]), few.numbers)
     assert all(len(set(few.parts[own])) == 1 for own in blocks)
+
+
+def test_repeats_are_of_the_last_visit_of_a_state():
+    states, actions = np.array([0, 1, 0, 1, 0, 2]), np.array([2, 1, 2, 0, 1, 0])
+    np.testing.assert_array_equal(repeats(states, actions), [0, 0, 1, 0, 0, 0])
+
+
+def test_prices_without_learning_are_not_believed():
+    """Firms that draw every price evenly want nothing that their prices could show."""
+    rng = np.random.default_rng(0)
+    actions = rng.integers(0, 3, size=(3000, 2))
+    after = actions @ [3, 1]
+    trace = LearningTrace.from_transitions(
+        np.append(0, after[:-1]),
+        {"agent_0": actions[:, 0], "agent_1": actions[:, 1]},
+        after,
+        steps_per_stage=1000,
+    )
+    _, game = priced(n_steps=10)
+    observer = MaLflReplay(**KNOWN)
+    asked = {"game": game.without_rewards(), "discount": GAMMA, "temperature": None}
+    verdict = judge(observer.recover(trace, **asked), trace, observer=observer, **asked)
+    assert verdict.word == "do not believe"
+    assert verdict.of(trace.agents[0]).numbers["gain_over_no_change"] < 0.02
+
+
+def test_rewards_that_change_need_stages_on_both_sides():
+    trace, game = priced(n_steps=60)
+    with pytest.raises(InputError, match=r"reward_changes must be a stage below 2, .* got 2"):
+        MaLflReplay(**KNOWN, reward_changes=2).recover(
+            trace, game=game, discount=GAMMA, temperature=None
+        )
+    with pytest.raises(InputError, match="reward_changes must be a stage >= 1, got 0"):
+        MaLflReplay(**KNOWN, reward_changes=0)
+    with pytest.raises(InputError, match="reward_changes needs bootstrap"):
+        MaLflReplay(reward_changes=1)
 
 
 @pytest.mark.parametrize("given", [True, False])
