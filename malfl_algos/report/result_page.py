@@ -29,10 +29,12 @@ from malfl_algos.storage.results import load_result
 from malfl_env.errors import InputError
 from malfl_env.rules import GridRules, grid_rules
 
-__all__ = ["facts_of", "pictures_of", "result_page", "versions_section"]
+__all__ = ["facts_of", "picture", "pictures_of", "result_page", "versions_section"]
 
 MOST_ROWS, MOST_BARS = 200, 40
 """Values of each agent in a table and in a figure of the page."""
+LARGE = 1000
+"""Width, in pixels, from which on a picture is not made smaller on a narrow screen."""
 LONGEST = 300
 """Letters of a setting."""
 
@@ -158,10 +160,10 @@ def pictures_of(
 ) -> list[Picture]:
     """A figure of every agent's rewards."""
     return [
-        Picture(
+        picture(
             f"{caption}Reward of {agent} by joint state, from the largest to the smallest"
             + (", with bars of 2 posterior standard deviations" if result.sd else ""),
-            data_uri(png_bytes(draw(result, most=most, agents=[agent]))),
+            png_bytes(draw(result, most=most, agents=[agent])),
         )
         for agent in result.rewards
     ]
@@ -175,7 +177,7 @@ def _maps(result: RecoveredRewards, rules: GridRules | None) -> Iterator[Picture
     drawn = spread_figure(
         result, source.agents, rules=rules, states=visited, title="Recovered rewards on the board"
     )
-    yield Picture(MAPS[0].upper() + MAPS[1:], data_uri(png_bytes(drawn)))
+    yield picture(MAPS[0].upper() + MAPS[1:], png_bytes(drawn))
 
 
 def _evidence(result: RecoveredRewards) -> Iterator[Section]:
@@ -184,7 +186,7 @@ def _evidence(result: RecoveredRewards) -> Iterator[Section]:
     for agent in with_evidence(result):
         title = "Held-out predictions, two halves"
         drawn = evidence_figure(result, title=title, agents=[agent], narrow=True)
-        pictures.append(Picture(f"{agent}: {EVIDENCE}", data_uri(png_bytes(drawn))))
+        pictures.append(picture(f"{agent}: {EVIDENCE}", png_bytes(drawn)))
     if pictures:
         yield Section("What the reward predicts, and what was seen", figures=pictures)
 
@@ -207,12 +209,14 @@ def _policies(result: RecoveredRewards, rules: GridRules | None) -> Iterator[Sec
     else:
         drawn = stage_figure(shown, visits, source, title=title, agents=agents)
     caption = caption[0].upper() + caption[1:]
-    yield Section("Policies by stage", figures=[Picture(caption, data_uri(png_bytes(drawn)))])
+    yield Section("Policies by stage", figures=[picture(caption, png_bytes(drawn))])
 
 
-def data_uri(png: bytes) -> str:
-    """A PNG as the address of an image that is part of the page."""
-    return f"data:image/png;base64,{b64encode(png).decode()}"
+def picture(caption: str, png: bytes) -> Picture:
+    """A PNG as a part of the page."""
+    width = int.from_bytes(png[16:20], "big")
+    uri = f"data:image/png;base64,{b64encode(png).decode()}"
+    return Picture(caption, uri, large=width > LARGE)
 
 
 def _settings(result: RecoveredRewards) -> Iterator[Section]:

@@ -38,10 +38,14 @@ class Table:
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure: what it shows, in words, and its PNG as a data URI."""
+    """A figure: what it shows, in words, and its PNG as a data URI.
+
+    `large` figures are scrolled on a narrow screen instead of being made smaller.
+    """
 
     caption: str
     source: str
+    large: bool = False
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from malfl_algos.experiments.recovered_files import saved_verdict
 from malfl_algos.recovered import NOT_JUDGED
 from malfl_algos.report.figures import captions
 from malfl_algos.report.pages import rendered
-from malfl_algos.report.result_page import data_uri, facts_of, pictures_of, versions_section
+from malfl_algos.report.result_page import facts_of, picture, pictures_of, versions_section
 from malfl_algos.report.result_sections import Picture, Section, Table, data_section, number
 from malfl_algos.report.run_files import Run, open_run, read_result_of
 from malfl_algos.scores.registry import SCORES
@@ -195,7 +195,7 @@ def _figures(run: Run) -> Iterator[Picture]:
         content = path.read_bytes()
         if not content.startswith(b"\x89PNG"):
             raise InputError(f"{path}: not a PNG")
-        yield Picture(said.get(name) or name.replace("_", " "), data_uri(content))
+        yield picture(said.get(name) or name.replace("_", " "), content)
 
 
 def _commands(folder: Path) -> list[str]:

@@ -200,6 +200,8 @@ def test_a_result_on_a_board_has_maps_arrows_and_the_evidence(tmp_path, capsys):
     heads = ["Reward of agent_0", "Reward of agent_1", "Maps of each", "agent_0: freq"]
     heads += ["agent_1: freq", "Probabilities of each agent's moves on the board"]
     assert [c.startswith(h) for c, h in zip(captions, heads, strict=True)] == [True] * 6
+    text = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert text.count('class="large"') == 2  # maps and arrows have several columns
     assert page() == 0
     captions = Page((tmp_path / "page.html").read_text(encoding="utf-8")).texts["figcaption"]
     assert captions[-1].startswith("Probabilities of each agent's actions")
