@@ -119,9 +119,10 @@ STEP_SIZES: Mapping[str, float] = {"homogeneous": 0.01, "heterogeneous": 0.01}
 """Of `gpomdp`, for which 0.1 is too large where rewards are large."""
 
 _POSTERIOR = {"covariance": True}
+_INDEPENDENT = {**_POSTERIOR, "prior": "iid"}
 OBSERVERS: Mapping[str, PluginConfig] = {
-    "ma-lfl-bellman": PluginConfig("ma-lfl-bellman", "ma-lfl-bellman", _POSTERIOR),
-    "ma-lfl-replay": PluginConfig("ma-lfl-replay", "ma-lfl-replay", _POSTERIOR),
+    "ma-lfl-bellman": PluginConfig("ma-lfl-bellman", "ma-lfl-bellman", _INDEPENDENT),
+    "ma-lfl-replay": PluginConfig("ma-lfl-replay", "ma-lfl-replay", _INDEPENDENT),
     "ma-lfl-faithful": PluginConfig("ma-lfl-faithful", "ma-lfl-faithful"),
     "lfl": PluginConfig("lfl", "lfl"),
     "lfl-adam": PluginConfig("lfl", "lfl-adam", {"fit": "adam"}),
@@ -130,7 +131,9 @@ OBSERVERS: Mapping[str, PluginConfig] = {
     "logel-history": PluginConfig("logel", "logel-history", {"fit": "history", **_POSTERIOR}),
     **{name: PluginConfig(name, name) for name in ("trex", "maxent-irl", "log-policy")},
 }
-"""By label. `logel-constant` and `logel-history` are told that the step size did not change."""
+"""By label. The prior of `ma-lfl-bellman` and `ma-lfl-replay` is independent. `logel-constant` and
+`logel-history` are told that the step size did not change.
+"""
 FEATURED: Mapping[str, Mapping[str, Any]] = {
     "ma-lfl-bellman": {"reward_model": "features"},
     "ma-lfl-replay": {"reward_model": "features"},

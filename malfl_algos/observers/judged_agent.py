@@ -173,7 +173,7 @@ def _identified(fit: AgentFit, whole: Sums, prior: FloatArray, n_seen: int) -> f
     """Share of the directions of the reward of visited states about which the data say more than
     the prior; of a smooth prior the share of its variance.
     """
-    if not fit.is_smooth:
+    if fit.smooth is None:
         return determined(whole, prior) / max(n_seen - 1, 1)
     visited = np.sum([stage.action_counts(fit.index) for stage in fit.stages], axis=(0, 2)) > 0
     seen = np.repeat(visited, len(prior) // len(visited))

@@ -44,7 +44,7 @@ class AgentFit:
         reward: reward unknowns at which a model is linearised.
         features: map from weights to unknowns; None: the unknowns themselves.
         alpha: the temperature.
-        smooth: the prior over coordinates of the states; it counts if `settings` say so.
+        smooth: the smooth prior whose shape `settings` tell; None: the unknowns are independent.
     """
 
     index: int
@@ -63,12 +63,6 @@ class AgentFit:
         """Share of the log-policy that the learner keeps."""
         return float(self.settings.get("improvement") or 0.0)
 
-    @property
-    def is_smooth(self) -> bool:
-        """Whether the fit chose a smooth prior."""
-        chosen = self.settings.get("prior") or {}
-        return self.smooth is not None and chosen.get("kind") == "smooth"
-
     def by_stage(self, name: str) -> FloatArray:
         """A factor of every improvement that the fit chose; 1 if it chose none."""
         given = self.settings.get(name)
@@ -77,7 +71,7 @@ class AgentFit:
     def prior(self, n_unknowns: int, factor: float = 1.0) -> FloatArray:
         """Prior precision of the unknowns, as in `malfl_algos.ma_lfl.data_fit`."""
         variance = factor * float(self.settings["prior_variance"])
-        if self.smooth is not None and self.is_smooth:
+        if self.smooth is not None:
             unit = self.alpha**2
             shape = np.asarray(self.settings["prior"]["settings"], dtype=np.float64)
             return shape_precision(self.smooth, shape, variance / unit) / unit

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from malfl_algos.contract import Observer, Problem, RecoveredRewards
 from malfl_algos.ma_lfl.carried_rules import choice_of
 from malfl_algos.ma_lfl.reward_models import count_unknowns, in_joint_order
+from malfl_algos.ma_lfl.reward_priors import RewardPrior
 from malfl_algos.ma_lfl.settings import GRADIENT, Gradient
 from malfl_algos.ma_lfl.stages import StageArrays
 from malfl_algos.observers.bayesian import MaLflBellman
@@ -146,6 +147,13 @@ class _Basis:
         chosen = dict(self.result.diagnostics[self.problem.trace.agents[index]])
         base, _ = self.observer._unknowns(self.problem.trace)
         return {**chosen, "reward_model": base, "temperature": self.alpha}
+
+    def smooth_prior(self, index: int) -> RewardPrior | None:
+        """The smooth prior of one agent; None if the fit chose none."""
+        chosen = self.settings(index).get("prior") or {}
+        if chosen.get("kind") != "smooth":
+            return None
+        return self.observer.smooth_prior_of(self.problem.trace, self.problem.game, index)
 
 
 def _basis(
@@ -337,7 +345,7 @@ def _of_the_agent(
         reward=_unknowns_of(np.asarray(basis.result.rewards[agent]), basis, index),
         features=maps,
         alpha=basis.alpha,
-        smooth=basis.observer.smooth_prior_of(trace, basis.problem.game, index),
+        smooth=basis.smooth_prior(index),
     )
     searched = "rule" in (settings.get("searches") or {})
     rules = [] if searched or not basis.observer.needs_game else basis.observer.rules
