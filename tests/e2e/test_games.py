@@ -98,7 +98,10 @@ def test_a_run_and_a_sweep_of_a_game(tmp_path, monkeypatch, capsys) -> None:
     assert yaml.safe_load(Path("run/config.yaml").read_text())["game"] == "tiny.npz"
     rows = json.loads(Path("run/summary.json").read_text())["results"]
     assert {row["family"] for row in rows} == {"own"}
-    assert Path("run/figures/learning_own.png").exists()
+    drawn = {path.stem for path in Path("run/figures").iterdir()}
+    assert {"learning_own", "policies_own", "evidence_own_ma-lfl-bellman"} <= drawn
+    assert {f"{kind}_own_ma-lfl-bellman" for kind in ("intervals", "truth")} <= drawn
+    assert not any(name.startswith(("rewards", "deviations", "cross")) for name in drawn)
     assert main(["verify", "run"]) == 0
     assert main([*command, "--game", "malfl_env.games:two_step"]) == 2
     assert main([*command, "--game", "tiny.npz"]) == 0, "nothing is left to do"
