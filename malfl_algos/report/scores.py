@@ -38,6 +38,8 @@ FloatArray = NDArray[np.float64]
 TREND_WIDTH = 8.6
 SEEDS_BELOW = 0.3
 """Distance of a family's seeds below its mean, as a share of the family's height."""
+NOMINAL = {"coverage_1sd": 0.683, "coverage_2sd": 0.954, "coverage_3sd": 0.997}
+"""Shares within 1, 2 and 3 standard deviations of a calibrated Gaussian posterior."""
 _SIDE_NOTE: dict[str, Any] = {"va": "center", "size": 8.5, "color": MUTED}
 _VALUE: dict[str, Any] = {"va": "center", "size": 9.5, "color": "#222222"}
 
@@ -99,6 +101,8 @@ def scores_figure(
         axes.set_xlim(score_limits(shown, score))
         axes.set_xlabel(axis_label(score))
         axes.tick_params(labelbottom=True)
+        if score.name in NOMINAL:
+            axes.axvline(NOMINAL[score.name], color=MUTED, linestyle=":", linewidth=1.2)
         for index, family in enumerate(families):
             found = [values[family].get(name) for name in observers]
             _draw_family(
@@ -112,7 +116,8 @@ def scores_figure(
     shared_legend(figure)
     note = band_note(n_seeds, "agents averaged within a seed")
     dots = "; small dots: seeds" if n_seeds > 1 else ""
-    set_title(figure, title, note + dots)
+    nominal = "; dotted: nominal" if any(score.name in NOMINAL for score in scores) else ""
+    set_title(figure, title, note + dots + nominal)
     return figure
 
 

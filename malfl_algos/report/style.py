@@ -156,7 +156,10 @@ def set_title(figure: Figure, title: str, note: str) -> None:
 
 
 def _wrapped(text: str, most: float) -> str:
-    return "\n".join(textwrap.wrap(text, int(most)))
+    """A text on as few lines as fit, of about equal lengths."""
+    lines = textwrap.wrap(text, int(most))
+    even = textwrap.wrap(text, min(int(most), len(text) // max(len(lines), 1) + 8))
+    return "\n".join(even if len(even) == len(lines) else lines)
 
 
 def soften(axes: Axes, *, grid: Literal["both", "x", "y"] = "both") -> None:

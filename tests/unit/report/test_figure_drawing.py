@@ -316,6 +316,14 @@ def test_ten_series_differ_in_colour_and_marker() -> None:
     assert len({each.colour for each in looks}) == len({each.marker for each in looks}) == 10
 
 
+def test_calibration_has_its_nominal_shares() -> None:
+    entries = [SCORES[f"coverage_{k}sd"] for k in (1, 2, 3)]
+    figure: Any = scores_figure({"f": {"x": np.full((2, 3), 0.8)}}, entries, n_seeds=2, title="x")
+    for k, axes in zip((1, 2, 3), figure.axes, strict=False):
+        (line,) = (own for own in axes.lines if own.get_linestyle() == ":")
+        np.testing.assert_allclose(line.get_xdata(), 2 * stats.norm.cdf(k) - 1, atol=1e-3)
+
+
 def test_stage_tables_show_the_most_visited_states_and_the_mean_by_visits() -> None:
     policy = np.random.default_rng(0).dirichlet(np.ones(3), (2, 4))
     visits = np.array([[5.0, 0.0, 1.0, 0.0], [5.0, 0.0, 2.0, 4.0]])
