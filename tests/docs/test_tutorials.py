@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 import shlex
 from pathlib import Path
@@ -29,7 +30,7 @@ def commands(text: str) -> list[list[str]]:
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """The current folder, with the logs that lie beside the tutorials."""
-    for log in FOLDER.glob("*.csv"):
+    for log in FOLDER.glob("*.csv*"):
         (tmp_path / log.name).write_bytes(log.read_bytes())
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -73,6 +74,23 @@ def test_the_log_of_the_rooms_is_what_its_script_writes(tmp_path):
 
     assert write(["--output", str(tmp_path / "rooms.csv")]) == 0
     assert (tmp_path / "rooms.csv").read_bytes() == (FOLDER / "rooms.csv").read_bytes()
+
+
+@pytest.mark.slow
+def test_the_log_of_prices_is_what_its_script_writes(tmp_path):
+    from prices_log import main as write
+
+    assert write(["--output", str(tmp_path / "prices.csv.gz")]) == 0
+    made, kept = (folder / "prices.csv.gz" for folder in (tmp_path, FOLDER))
+    assert gzip.decompress(made.read_bytes()) == gzip.decompress(kept.read_bytes())
+
+
+def test_the_example_of_prices_is_of_the_log():
+    page = (FOLDER / "pricing-algorithms.md").read_text()
+    shown = re.search(r"^```text\n(season,.*?)^```", page, re.DOTALL | re.MULTILINE)
+    assert shown is not None
+    log = gzip.decompress((FOLDER / "prices.csv.gz").read_bytes()).decode()
+    assert log.startswith(shown.group(1))
 
 
 def test_the_example_of_rows_is_of_the_log():
