@@ -17,18 +17,26 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from malfl_algos.cli.main import main as malfl
 from malfl_algos.learners.ma_spi import MaSpi
 from malfl_algos.observers.judging import judge
 from malfl_algos.plugins import load_observer
 from malfl_algos.scores import calibration, mean_of_rows, pearson
+from malfl_algos.scores.agreement import mean_removed_sd
+from malfl_algos.soft import log_soft_improvement, soft_evaluation
 from malfl_algos.trace import LearningTrace
+from malfl_algos.trace.matching import in_numbering_of
 from malfl_env import MarkovGame, TabularEnv
 from malfl_env.games import key_and_door
 
+FloatArray = NDArray[np.float64]
+
 STAGES, EPISODE_LENGTH = 8, 60
 DISCOUNT, TEMPERATURE = 0.9, 0.4
+STEP = 1e-5
+"""Of finite differences."""
 STATE = ("ann_row", "ann_column", "bob_row", "bob_column", "door")
 SCORES = ("pearson", "coverage_2sd", "sd_ratio")
 
@@ -109,6 +117,61 @@ def scored(
     return rows
 
 
+def bounds(trace: LearningTrace, game: MarkovGame) -> list[float]:
+    """Per agent the Pearson r that no estimator can be expected to exceed without more knowledge.
+
+    It is sqrt(1 - v / s^2): s^2 is the variance of the agent's rewards, v the mean variance of the
+    mean-removed reward under the Laplace posterior at the ground truth. Its information is that of
+    all counts under the learners' own policies, which the rewards of all agents determine from the
+    first stage on, and of a prior of independent rewards with the variances s^2.
+    """
+    rewards = np.array([game.reward(index) for index in range(game.n_agents)]) / TEMPERATURE
+    logs = _history(game, rewards)
+    slopes = np.array(
+        [
+            (_history(game, rewards + STEP * one.reshape(rewards.shape)) - logs) / STEP
+            for one in np.eye(rewards.size)
+        ]
+    )
+    counts = np.stack([_counts(trace, game, index) for index in range(game.n_agents)], axis=1)
+    chances = np.exp(logs[1:])
+    slopes = slopes[:, 1:] - (slopes[:, 1:] * chances).sum(axis=-1, keepdims=True)
+    root = np.sqrt(counts[1:].sum(axis=-1, keepdims=True) * chances)
+    design = (slopes * root).reshape(rewards.size, -1)
+    variance = rewards.var(axis=1)
+    prior = np.repeat(1 / variance, game.n_states)
+    covariance = np.linalg.inv(design @ design.T + np.diag(prior))
+    found = []
+    for index, own in enumerate(variance):
+        part = slice(index * game.n_states, (index + 1) * game.n_states)
+        left = np.mean(mean_removed_sd(covariance[part, part]) ** 2)
+        found.append(float(np.sqrt(max(1 - left / own, 0.0))))
+    return found
+
+
+def _history(game: MarkovGame, rewards: FloatArray) -> FloatArray:
+    """Log policies of every stage, `(n_stages, n_agents, n_states, n_actions)`, temperature 1."""
+    own = game.with_rewards(list(rewards))
+    logs = [np.full((game.n_states, n), -np.log(n)) for n in game.n_actions]
+    found = [logs]
+    for _ in range(STAGES - 1):
+        joint = [np.exp(one) for one in logs]
+        q = [
+            soft_evaluation(own, joint, index, discount=DISCOUNT, temperature=1.0)[0]
+            for index in range(game.n_agents)
+        ]
+        logs = [log_soft_improvement(one, temperature=1.0) for one in q]
+        found.append(logs)
+    return np.array(found)
+
+
+def _counts(trace: LearningTrace, game: MarkovGame, index: int) -> FloatArray:
+    """An agent's counts in the numbering of the game, `(n_stages, n_states, n_actions)`."""
+    whole = in_numbering_of(game, trace, name="the log")
+    others = tuple(1 + other for other in range(game.n_agents) if other != index)
+    return np.array([stage.counts.sum(axis=others) for stage in whole.stages], dtype=float)
+
+
 def _number_or_null(text: str) -> float | None:
     return None if text == "null" else float(text)
 
@@ -124,6 +187,9 @@ def _parser() -> argparse.ArgumentParser:
         "--discount", type=_number_or_null, default=DISCOUNT, help="null: not told (default: 0.9)"
     )
     parser.add_argument("--unjudged", action="store_true", help="make no verdicts")
+    parser.add_argument(
+        "--bounds", action="store_true", help="print what can be expected at most, and recover not"
+    )
     return parser
 
 
@@ -135,12 +201,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         game = key_and_door(rewards=arguments.rewards, seed=seed).game
         with tempfile.TemporaryDirectory() as folder:
             trace = imported(Path(folder), game, episodes=arguments.episodes, seed=seed)
+        if arguments.bounds:
+            print(
+                f"seed {seed}, at most: {', '.join(map(_words, bounds(trace, game)))}", flush=True
+            )
+            continue
         begun = perf_counter()
         for row in scored(trace, game, discount=arguments.discount, judged=not arguments.unjudged):
             rows.append({"seed": seed, **row})
             print(", ".join(f"{name} {_words(own)}" for name, own in rows[-1].items()))
         print(f"  recovered and judged in {perf_counter() - begun:.0f} s", flush=True)
-    for name in SCORES:
+    for name in SCORES if rows else ():
         found = mean_of_rows(rows, name)
         print(f"{name}: mean {_words(found.mean)}, 95 % interval {_words(found.interval)}")
     return 0

@@ -141,6 +141,37 @@ def test_the_labyrinth_is_a_tree_of_127_nodes() -> None:
     assert np.flatnonzero(game.reward(0)).tolist() == [116]
 
 
+def test_the_door_opens_with_the_key_and_shuts_at_the_goal() -> None:
+    game = games.key_and_door().game
+    down, up, left, right, stay = range(5)
+    number = {state: place for place, state in enumerate(game.states)}
+
+    def after(state, one, other):
+        return game.states[game.next_states[number[state], one, other]]
+
+    assert (game.n_states, game.n_agents) == (162, 2)
+    assert after((1, 0, 0, 1, "shut"), down, right) == (2, 0, 0, 1, "shut")
+    assert after((2, 0, 0, 1, "shut"), stay, right) == (2, 0, 0, 1, "open")
+    assert after((2, 0, 0, 1, "open"), up, right) == (1, 0, 0, 2, "open")
+    assert after((1, 1, 2, 2, "open"), right, left) == (1, 1, 2, 2, "open")
+    assert after((2, 2, 2, 2, "open"), left, stay) == (0, 0, 0, 0, "shut")
+    moved = game.next_states != np.arange(162)[:, None, None]
+    assert len(np.unique(game.next_states[moved])) == 162
+    np.testing.assert_allclose(game.start_distribution, 1 / 162)
+
+
+def test_rewards_of_the_key_and_the_door() -> None:
+    game = games.key_and_door().game
+    number = {state: place for place, state in enumerate(game.states)}
+    expected = {(2, 2, 2, 0, "open"): (1.5, 0.1), (0, 0, 2, 2, "shut"): (-0.8, 0.2)}
+    for state, pair in expected.items():
+        np.testing.assert_allclose([game.reward(own)[number[state]] for own in (0, 1)], pair)
+    drawn = [games.key_and_door(rewards="random", seed=own).game.reward(0) for own in (1, 1, 2)]
+    np.testing.assert_array_equal(drawn[0], drawn[1])
+    assert abs(np.corrcoef(drawn[0], drawn[2])[0, 1]) < 0.3
+    assert 0.8 < drawn[0].std() < 1.2
+
+
 DATA = Path(__file__).parents[4] / "shared/data/labyrinth/trans_probs.npy"
 
 
@@ -160,6 +191,7 @@ def test_the_labyrinth_is_that_of_the_published_trajectories() -> None:
         (lambda: games.pricing(prices=[2, 1]), "prices must be increasing"),
         (lambda: games.pricing(cost=1.0), "cost must be"),
         (lambda: games.two_step(common=1.5), "common must be a number from 0 to 1"),
+        (lambda: games.key_and_door(rewards="mine"), "rewards must be one of .natural., .random.; got .mine."),
         (lambda: games.labyrinth(port=200), "port must be a node 0..126, got 200"),
     ],
 )
