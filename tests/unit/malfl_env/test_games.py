@@ -191,7 +191,10 @@ def test_the_labyrinth_is_that_of_the_published_trajectories() -> None:
         (lambda: games.pricing(prices=[2, 1]), "prices must be increasing"),
         (lambda: games.pricing(cost=1.0), "cost must be"),
         (lambda: games.two_step(common=1.5), "common must be a number from 0 to 1"),
-        (lambda: games.key_and_door(rewards="mine"), "rewards must be one of .natural., .random.; got .mine."),
+        (
+            lambda: games.key_and_door(rewards="mine"),
+            "rewards must be one of 'natural', 'random'; got 'mine'",
+        ),
         (lambda: games.labyrinth(port=200), "port must be a node 0..126, got 200"),
     ],
 )
