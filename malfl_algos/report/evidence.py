@@ -109,7 +109,7 @@ def evidence_figure(
         _draw_calibration(left, arrays, name)
         _draw_halves(right, arrays["halves"], name)
     shared_legend(figure)
-    set_title(figure, title, "bars: 2 standard errors, 2 posterior sd")
+    set_title(figure, title, "bars: 2 standard errors of frequencies, 2 posterior sd of rewards")
     return figure
 
 

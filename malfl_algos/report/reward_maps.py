@@ -168,7 +168,7 @@ def spread_figure(
     for own in maps:
         own[0] = own[0] - np.nanmean(own[0])
     over = _averaged([reward for reward, _ in tables], rules)
-    note = "red as dark on the right as a colour on the left: the reward may be the mean"
+    note = "where 2 sd are as dark as a reward, it hardly differs from the mean"
     note += f"; averaged over {over}" if over else ""
     titles = [("recovered reward", "2 posterior sd")] * len(known)
     largest = float(np.nanmax(np.abs(maps))) or 1.0
