@@ -12,8 +12,8 @@ recovery), `reading` (from a trace to arrays), then in `malfl_algos.ma_lfl`: `le
 that keep a share of their policy), `rows` and `posterior` (normal equations, posterior, evidence),
 `inference` and `stagewise` (the search of noise, prior, rho and what differs by stage),
 `greedy_fit`, `greedy_posterior` and `halfspaces` (epsilon-greedy learners), `greedy_steps`,
-`chosen_steps` and `step_likelihood` (the same from single steps), `settings` (the choice of
-settings that are not given); last `bayesian_result` (the result and its
+`chosen_steps`, `step_likelihood`, `step_levels` and `held_out_steps` (the same from single steps),
+`settings` (the choice of settings that are not given); last `bayesian_result` (the result and its
 diagnostics).
 """
 
