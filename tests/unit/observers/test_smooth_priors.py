@@ -66,6 +66,21 @@ def test_random_rewards_stay_independent_to_the_last_bit():
         assert np.array_equal(iid.sd[agent], auto.sd[agent])
 
 
+def test_states_never_visited_follow_from_their_neighbours():
+    trace, game = learn("homogeneous", walls=[(1, 1)], episodes=5, n_stages=6, evaluation="exact")
+    result = recovered(trace, game)
+    unseen = ~result.visited
+    assert unseen.sum() >= 17
+    for index, agent in enumerate(game.agents):
+        own, sd = result.diagnostics[agent], result.sd[agent]
+        assert own["n_without_data"] == unseen.sum()
+        assert sd[~unseen].mean() < sd[unseen].mean() < 0.9 * np.sqrt(own["prior_variance"])
+        truth = game.reward(index)
+        assert np.corrcoef(result.rewards[agent][unseen], truth[unseen])[0, 1] > 0.7
+        gap = np.abs(result.rewards[agent] - truth + truth.mean())
+        assert np.mean(gap[unseen] < 2 * sd[unseen]) > 0.85
+
+
 def test_rewards_of_own_actions_have_a_smooth_prior_too():
     trace, game = learn(size=2, episodes=5, n_stages=5, evaluation="exact", keep=False)
     result = recovered(trace, game, prior="smooth", reward_model="own_action")
