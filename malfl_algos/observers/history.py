@@ -1,0 +1,318 @@
+"""The observer `ma-lfl-history`: rewards that explain the whole learning history at once.
+
+Read these files in this order: this one, then in `malfl_algos.ma_lfl`: `history` (the history under
+given rewards, and its derivatives), `history_fit` (Gauss-Newton steps, posterior, evidence),
+`low_rank_priors` and `history_settings` (priors, and what is chosen among them).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from malfl_algos.contract import API_VERSION, Problem, RecoveredRewards, Source
+from malfl_algos.ma_lfl.alternation import CONCENTRATION
+from malfl_algos.ma_lfl.history import HistoryData
+from malfl_algos.ma_lfl.history_fit import HistoryFit, fit_history, split
+from malfl_algos.ma_lfl.history_settings import (
+    DISCOUNTS,
+    FIRST_LENGTH,
+    LENGTHS,
+    RETAINED,
+    climb,
+    kernels,
+    log_prior,
+    uniform_start,
+)
+from malfl_algos.ma_lfl.low_rank_priors import Kernel, Root, kernel_root
+from malfl_algos.ma_lfl.policy_estimation import smoothed_policy
+from malfl_algos.observers.bayesian_base import check_improvement
+from malfl_algos.observers.reading import dynamics_of
+from malfl_algos.trace import LearningTrace
+from malfl_algos.work.threads import one_blas_thread
+from malfl_env.checks import check_table_bytes
+from malfl_env.errors import InputError
+from malfl_env.markov_game import MarkovGame
+
+__all__ = ["MaLflHistory"]
+
+FloatArray = NDArray[np.float64]
+
+SEARCH_STAGES, KERNEL_STAGES = 3, 2
+"""Numbers of first stages from which discount and share, and the kernel, are chosen."""
+FIRST_DISCOUNT = 0.9
+LOST = 1.0
+"""A fit whose last step is longer than this many posterior standard deviations is an error."""
+
+
+@dataclass(frozen=True)
+class MaLflHistory:
+    """Recover all agents' rewards of the state from the whole history of policies.
+
+    The learners start from a known policy and solve equation (5) of the paper in every stage. Their
+    rewards then determine all policies, in states that were never visited, too. The rewards are
+    those of largest posterior; their prior is a Gaussian process over the states' coordinates.
+
+    Args:
+        prior: `smooth`: rewards of states with near coordinates are alike, over a length that the
+            evidence chooses; `iid`: they have nothing to do with one another; `auto`: the evidence
+            chooses. Games with more states than `columns` take smooth priors only.
+        columns: largest number of functions that the reward of an agent is made of in games with
+            more states; what they leave out counts as noise and widens the deviations.
+        improvement: share rho of its log policy that a learner keeps in an improvement: 0 for soft
+            policy iteration, up to 0.9 for natural policy gradient; `auto`: chosen by the evidence.
+    """
+
+    prior: Literal["auto", "iid", "smooth"] = "auto"
+    columns: int = 200
+    improvement: float | Literal["auto"] = "auto"
+
+    api_version: ClassVar[tuple[int, int]] = API_VERSION
+
+    def __post_init__(self) -> None:
+        if self.prior not in ("auto", "iid", "smooth"):
+            raise InputError(f"prior must be auto, iid or smooth, got {self.prior!r}")
+        if self.columns < 1:
+            raise InputError(f"columns must be >= 1, got {self.columns}")
+        check_improvement(self.improvement)
+        if self.improvement != "auto" and self.improvement >= 1:
+            raise InputError(
+                f"improvement must be auto or below 1, got {self.improvement}: for learners that "
+                "keep all of their log policy, use ma-lfl-bellman"
+            )
+
+    def check_size(self, n_states: int, n_actions: tuple[int, ...], n_stages: int) -> None:
+        """Reject a game that is too large for this method; see `malfl_algos.contract.Observer`."""
+        n_weights = len(n_actions) * (min(self.columns, n_states) + 1)
+        n_bytes = 4 * 3 * len(n_actions) * n_states * max(n_actions) * n_weights
+        check_table_bytes(n_bytes, f"the derivatives of the policies in {n_states} joint states")
+
+    def recover(
+        self,
+        trace: LearningTrace,
+        *,
+        game: MarkovGame | None,
+        discount: float | None,
+        temperature: float | None,
+        known_policies: Mapping[str, FloatArray] | None = None,
+    ) -> RecoveredRewards:
+        """Recover every agent's reward; see `malfl_algos.contract.Observer`.
+
+        The reward has mean zero, since the data hardly determine its level. The first policies are
+        the known ones, or uniform; if the counts of the first stage contradict uniform policies,
+        they are estimated from these counts, and the diagnostic `first_policy` says so.
+
+        Raises:
+            ArithmeticError: if the last step is longer than one posterior standard deviation; the
+                message has the last good point.
+        """
+        problem = Problem(trace, game, discount, temperature, known_policies)
+        problem.require_stages()
+        known_game, covered = dynamics_of(trace, problem.game)
+        self.check_size(trace.n_states, trace.n_actions, trace.n_stages)
+        coordinates = self._coordinates(known_game)
+        data, first = _data(problem, known_game)
+        with one_blas_thread():
+            settings, tried = self._chosen(data, coordinates, problem)
+            data = replace(data, discount=settings["discount"], retained=settings["improvement"])
+            root = kernel_root(settings["kernel"], coordinates, most=self._most(len(coordinates)))
+            features = [root.features] * trace.n_agents
+            found = fit_history(data, features, horizon=trace.n_stages)
+        if not found.distance <= LOST:
+            e = found.posterior.evidence
+            raise ArithmeticError(
+                f"the history did not converge: after {found.steps} steps the last one was still "
+                f"{found.distance:.1f} posterior standard deviations long (allowed: {LOST:g}), at "
+                f"log evidence {found.log_evidence:.1f}, noise variance {e.noise_variance:.2g} and "
+                f"prior variance {e.prior_variance:.2g}: the learners may follow another rule; "
+                "ma-lfl-bellman tries several"
+            )
+        further = {
+            "first_policy": first,
+            "states_without_dynamics": int((~covered).sum()),
+            "searches": tried,
+        }
+        return _result(problem, data, found, root, settings, further, self)
+
+    def _most(self, n_states: int) -> int:
+        return n_states if n_states <= self.columns else self.columns
+
+    def _coordinates(self, game: MarkovGame) -> FloatArray:
+        coordinates = np.asarray(game.observation(np.arange(game.n_states)), dtype=np.float64)
+        labels_only = coordinates.shape[1] == 1
+        if labels_only and (self.prior == "smooth" or game.n_states > self.columns):
+            raise InputError(
+                f"prior {self.prior} of {game.n_states} joint states needs states with "
+                "coordinates, these have a number only: set prior to iid, and columns to at least "
+                "the number of joint states"
+            )
+        if self.prior == "iid" and game.n_states > self.columns:
+            raise InputError(
+                f"prior iid needs as many columns as joint states, {game.n_states}, got "
+                f"{self.columns}: set columns, or prior to auto"
+            )
+        return coordinates
+
+    def _chosen(
+        self, data: HistoryData, coordinates: FloatArray, problem: Problem
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Kernel, share rho and discount: given, or of largest evidence in the first stages."""
+        n_states, n_stages = len(coordinates), problem.trace.n_stages
+        horizon = min(n_stages, SEARCH_STAGES)
+        kind = "iid" if coordinates.shape[1] == 1 else self.prior
+        grids = kernels(kind, complete=n_states <= self.columns)
+        settings: dict[str, Any] = {
+            "discount": FIRST_DISCOUNT if problem.discount is None else problem.discount,
+            "improvement": 0.0 if self.improvement == "auto" else float(self.improvement),
+            "kernel": grids[0][min(LENGTHS.index(FIRST_LENGTH), len(grids[0]) - 1)],
+        }
+        tried: dict[str, Any] = {}
+
+        def evidence(name: str, stages: int) -> Any:
+            def of(value: Any) -> float:
+                own = {**settings, name: value}
+                return self._evidence(data, coordinates, own, stages)
+
+            return of
+
+        if problem.discount is None:
+            start = DISCOUNTS.index(FIRST_DISCOUNT)
+            settings["discount"], values = climb(
+                evidence("discount", horizon), DISCOUNTS, start=start
+            )
+            tried["discount"] = [[key, value] for key, value in values.items()]
+        if self.improvement == "auto" and n_stages >= SEARCH_STAGES:
+            settings["improvement"], values = climb(
+                evidence("improvement", horizon), RETAINED, start=0
+            )
+            tried["improvement"] = [[key, value] for key, value in values.items()]
+        settings["kernel"], tried["kernel"] = _best_kernel(grids, evidence("kernel", KERNEL_STAGES))
+        return settings, tried
+
+    def _evidence(
+        self, data: HistoryData, coordinates: FloatArray, settings: dict[str, Any], stages: int
+    ) -> float:
+        root = kernel_root(settings["kernel"], coordinates, most=self._most(len(coordinates)))
+        own = replace(data, discount=settings["discount"], retained=settings["improvement"])
+        found = fit_history(own, [root.features] * len(data.counts), horizon=stages)
+        return found.log_evidence
+
+
+def _best_kernel(
+    grids: list[list[Kernel]], evidence: Callable[[Kernel], float]
+) -> tuple[Kernel, list[list[float]]]:
+    """The most probable kernel, and what was tried: length, smooth share, log evidence + prior."""
+    rows, best, most = [], grids[0][0], -np.inf
+    for grid in grids:
+        start = min(LENGTHS.index(FIRST_LENGTH), len(grid) - 1)
+        kernel, tried = climb(lambda own: evidence(own) + log_prior(own), grid, start=start)
+        rows += [[own.length, own.share, value] for own, value in tried.items()]
+        if tried[kernel] > most:
+            best, most = kernel, tried[kernel]
+    return best, rows
+
+
+def _data(problem: Problem, game: MarkovGame) -> tuple[HistoryData, str]:
+    """The counts and first policies, and what the first policies are."""
+    trace, known = problem.trace, problem.known
+    counts = [
+        np.stack([stage.action_counts(index) for stage in trace.stages]).astype(np.float64)
+        for index in range(trace.n_agents)
+    ]
+    uniform = uniform_start([own[0] for own in counts])
+    first = []
+    for agent, own in zip(trace.agents, counts, strict=True):
+        policy = np.full(own[0].shape, 1 / own.shape[-1])
+        if agent in known:
+            policy = known[agent][0]
+        elif not uniform:
+            policy = smoothed_policy(own[0].astype(np.int64), pseudo_count=CONCENTRATION)
+        first.append(np.log(np.maximum(policy, 1e-300)))
+    data = HistoryData(
+        game,
+        counts,
+        first,
+        [known.get(agent) for agent in trace.agents],
+        0.0 if problem.discount is None else problem.discount,
+        1.0 if problem.temperature is None else problem.temperature,
+    )
+    words = "uniform" if uniform else "estimated"
+    return data, "known" if len(known) == trace.n_agents else words
+
+
+def _result(
+    problem: Problem,
+    data: HistoryData,
+    found: HistoryFit,
+    root: Root,
+    settings: Mapping[str, Any],
+    further: Mapping[str, Any],
+    observer: MaLflHistory,
+) -> RecoveredRewards:
+    agents, evidence = problem.trace.agents, found.posterior.evidence
+    features = [root.features] * len(agents)
+    posterior = found.posterior.repeated(found.repeats) if root.left_out.any() else found.posterior
+    covariance = posterior.covariance()
+    centred = root.features - root.features.mean(axis=0)
+    width, left = centred.shape[1], evidence.prior_variance * root.left_out
+    if root.left_out.any():
+        left = left + evidence.noise_variance / max(data.discount, 0.1) ** 2
+    sds = {}
+    for index, agent in enumerate(agents):
+        own = covariance[index * width :, index * width :][:width, :width]
+        sds[agent] = np.sqrt(np.maximum(((centred @ own) * centred).sum(axis=1), 0.0) + left)
+    rewards = {
+        agent: table - table.mean()
+        for agent, table in zip(agents, split(features, found.weights), strict=True)
+    }
+    shares = np.linalg.solve(found.posterior.precision, found.posterior.information)
+    effective, kernel = float(np.trace(shares)), settings["kernel"]
+    content = {
+        "learner_model": "exact evaluation, whole history",
+        "rule": "exact",
+        "reward_model": "state",
+        "discount": settings["discount"],
+        "improvement": settings["improvement"],
+        "n_stages": problem.trace.n_stages,
+        "n_unknowns": len(agents) * data.game.n_states,
+        "effective_parameters": effective,
+        "identification": (
+            f"the data of all agents determine about {effective:.0f} directions of the rewards "
+            f"made of {len(agents) * width} functions; the others come from the prior, except for "
+            "the mean of each reward, which is not known"
+        ),
+        "representative": "largest posterior, mean removed",
+        "log_evidence": evidence.log_evidence,
+        "noise_variance": evidence.noise_variance,
+        "prior_variance": evidence.prior_variance,
+        "prior_length": kernel.length if kernel.share else None,
+        "prior_share": kernel.share,
+        "prior_left_out": float(root.left_out.mean()),
+        "bounds_hit": list(evidence.bounds_hit),
+        "passes": found.steps,
+        "settled": found.converged,
+        "unit": "temperature" if problem.temperature is None else "given",
+        **further,
+    }
+    policies = {
+        agent: np.exp(
+            np.stack(
+                [
+                    found.history.stages[0].log_policies[index],
+                    *(stage.following[index] for stage in found.history.stages),
+                ]
+            )
+        )
+        for index, agent in enumerate(agents)
+    }
+    return RecoveredRewards(
+        rewards=rewards,
+        diagnostics=dict.fromkeys(agents, content),
+        estimated_policies=policies,
+        sd=sds,
+        source=Source.of(problem, observer),
+    )

@@ -1,0 +1,134 @@
+"""The learning history and its derivatives, against finite differences and soft evaluation."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from exact import exact_policies
+from factored_cases import GAMES, factored
+
+from malfl_algos.ma_lfl.history import HistoryData, follow, sensitivities
+from malfl_algos.ma_lfl.history_fit import split
+from malfl_algos.ma_lfl.history_settings import climb, uniform_start
+from malfl_algos.ma_lfl.low_rank_priors import LEVEL, Kernel, kernel_root
+from malfl_env import MarkovGame
+
+ALPHA, GAMMA = 0.7, 0.8
+
+
+def history_of(game: MarkovGame, *, visits: float = 40.0, **given: object) -> HistoryData:
+    rng = np.random.default_rng(3)
+    seen = rng.random((3, game.n_states)) < 0.7
+    seen[0] = True
+    shared = visits * rng.random((3, game.n_states)) * seen
+    counts = [
+        np.round(shared[..., None] * rng.dirichlet(np.ones(n), size=shared.shape))
+        for n in game.n_actions
+    ]
+    # every agent has the same visits: the last action takes the difference
+    total = counts[0].sum(axis=-1)
+    for own in counts[1:]:
+        own[..., -1] += total - own.sum(axis=-1)
+        np.maximum(own, 0, out=own)
+    first = [np.full((game.n_states, n), -np.log(n)) for n in game.n_actions]
+    return HistoryData(
+        game,
+        counts,
+        first,
+        [None] * game.n_agents,
+        GAMMA,
+        ALPHA,
+        **given,  # type: ignore[arg-type]
+    )
+
+
+def predictions(data: HistoryData, rewards: list[np.ndarray], noise: float) -> np.ndarray:
+    width = max(data.game.n_actions)
+    rows = [
+        np.pad(one.x, ((0, 0), (0, width - one.x.shape[1])))
+        for stage in follow(data, rewards, noise, horizon=3).stages
+        for one in stage.predicted
+    ]
+    return np.concatenate(rows)
+
+
+@pytest.mark.parametrize("noise", [1e-6, 0.2])
+@pytest.mark.parametrize("retained", [0.0, 0.4])
+@pytest.mark.parametrize("name", ["three agents slip", "two kinds"])
+def test_derivatives_are_those_of_finite_differences(name, retained, noise):
+    game = (
+        factored([2, 3], [((0, 1), 6, 2)]) if name == "two kinds" else GAMES[name]()
+    ).without_rewards()
+    data = history_of(game, retained=retained)
+    rng = np.random.default_rng(0)
+    features = [rng.normal(size=(game.n_states, 2)) for _ in range(game.n_agents)]
+    weights = rng.normal(size=2 * game.n_agents)
+    found = sensitivities(
+        data, follow(data, split(features, weights), noise, horizon=3), features, noise
+    )
+    for place in range(len(weights)):
+        step = np.zeros_like(weights)
+        step[place] = 1e-4
+        ends = [predictions(data, split(features, weights + way * step), noise) for way in (1, -1)]
+        wanted = (ends[0] - ends[1]) / 2e-4
+        assert found[..., place] == pytest.approx(wanted, abs=2e-4 * max(1, np.abs(wanted).max()))
+
+
+def test_without_noise_the_history_is_that_of_exact_learners(paper_game):
+    game = paper_game(size=2)
+    policies = exact_policies(game, 4, discount=GAMMA, temperature=ALPHA)
+    data = history_of(game.without_rewards())
+    rewards = [game.reward(agent) for agent in range(2)]
+    followed = follow(data, rewards, 1e-12, horizon=3)
+    for number, stage in enumerate(followed.stages):
+        for index, following in enumerate(stage.following):
+            assert np.exp(following) == pytest.approx(policies[number + 1][index], abs=1e-6)
+
+
+def test_known_policies_are_taken_as_they_are(paper_game):
+    game = paper_game(size=2).without_rewards()
+    data = history_of(game)
+    rng = np.random.default_rng(1)
+    known = rng.dirichlet(np.ones(5), size=(3, game.n_states))
+    followed = follow(
+        HistoryData(game, data.counts, data.first, [known, None], GAMMA, ALPHA),
+        [rng.normal(size=game.n_states)] * 2,
+        0.1,
+        horizon=3,
+    )
+    assert np.exp(followed.stages[1].log_policies[0]) == pytest.approx(known[1])
+
+
+@pytest.mark.parametrize("share", [0.0, 0.6, 0.97])
+def test_complete_features_have_the_covariance_of_the_kernel(share):
+    points = np.random.default_rng(0).normal(size=(12, 3))
+    root = kernel_root(Kernel(1.3, share), points, most=12)
+    squared = ((points[:, None] - points[None]) ** 2).sum(axis=-1)
+    wanted = share * np.exp(-squared / (2 * 1.3**2)) + (1 - share) * np.eye(12) + LEVEL**2
+    assert root.features @ root.features.T == pytest.approx(wanted)
+    assert not root.left_out.any()
+
+
+def test_what_features_leave_out_is_said():
+    points = np.arange(40.0)[:, None]
+    root = kernel_root(Kernel(2.0, 1.0), points, most=8)
+    squared = (points - points.T) ** 2
+    kept = root.features[:, :-1] @ root.features[:, :-1].T
+    assert root.left_out == pytest.approx(1 - np.diag(kept), abs=1e-9)
+    assert np.linalg.eigvalsh(np.exp(-squared / 8) - kept).min() > -1e-9
+
+
+def test_a_climb_finds_the_peak_from_either_side():
+    grid = list(range(9))
+    for start in (0, 4, 8, 30):
+        found, tried = climb(lambda x: -((x - 6) ** 2), grid, start=start)
+        assert found == 6
+        assert max(tried.values()) == tried[6]
+
+
+def test_uniform_policies_are_told_from_others():
+    rng = np.random.default_rng(0)
+    uniform = rng.multinomial(200, np.full(4, 0.25), size=30).astype(float)
+    other = rng.multinomial(200, [0.35, 0.25, 0.2, 0.2], size=30).astype(float)
+    assert uniform_start([uniform, uniform])
+    assert not uniform_start([uniform, other])

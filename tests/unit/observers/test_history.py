@@ -1,0 +1,73 @@
+"""The observer `ma-lfl-history` on small games."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from recovery_cases import SETTINGS, learn
+
+from malfl_algos.observers.bayesian import MaLflBellman
+from malfl_algos.observers.history import MaLflHistory
+from malfl_env import InputError
+from malfl_env.markov_game import MarkovGame
+
+
+@pytest.fixture(scope="module")
+def small():
+    return learn(size=2, episodes=100, n_stages=4, evaluation="exact", keep=False)
+
+
+def test_it_agrees_with_the_bellman_observer_where_everything_is_visited_often(small):
+    trace, game = small
+    given = {"game": game.without_rewards(), **SETTINGS}
+    history = MaLflHistory(prior="iid", improvement=0.0).recover(trace, **given)
+    bellman = MaLflBellman(learner="exact", improvement=0.0, stages="same").recover(trace, **given)
+    for index, agent in enumerate(trace.agents):
+        gap = history.rewards[agent] - bellman.rewards[agent]
+        assert np.abs(gap / bellman.sd[agent]).max() < 1
+        assert np.corrcoef(history.rewards[agent], game.reward(index))[0, 1] > 0.9
+        assert history.sd[agent] == pytest.approx(bellman.sd[agent], rel=0.5)
+
+
+@pytest.mark.slow
+def test_a_smooth_prior_recovers_more_from_little_data():
+    trace, game = learn(episodes=30, n_stages=10, evaluation="exact", seed=5, keep=False)
+    given = {"game": game.without_rewards(), **SETTINGS}
+    found = MaLflHistory().recover(trace, **given)
+    assert found.diagnostics["agent_0"]["prior_share"] > 0
+    assert found.diagnostics["agent_0"]["improvement"] == 0
+    for index, agent in enumerate(trace.agents):
+        truth = game.reward(index)
+        assert np.corrcoef(found.rewards[agent], truth)[0, 1] > 0.97
+        off = found.rewards[agent] - (truth - truth.mean())
+        assert np.mean(np.abs(off) < 2 * found.sd[agent]) > 0.85
+
+
+def test_a_first_policy_that_is_not_uniform_is_estimated_and_said(small):
+    trace, game = small
+    found = MaLflHistory(prior="iid", improvement=0.0).recover(
+        trace.__class__(trace.stages[1:]), game=game.without_rewards(), **SETTINGS
+    )
+    assert found.diagnostics["agent_0"]["first_policy"] == "estimated"
+
+
+def test_states_without_coordinates_have_no_smooth_prior(small):
+    trace, game = small
+    plain = MarkovGame.from_tables(game.next_states)
+    with pytest.raises(InputError, match=r"needs states with coordinates.*set prior to iid"):
+        MaLflHistory(prior="smooth").recover(trace, game=plain, **SETTINGS)
+    with pytest.raises(InputError, match="as many columns as joint states, 16, got 3"):
+        MaLflHistory(prior="iid", columns=3).recover(trace, game=game, **SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"prior": "rough"}, "prior must be auto, iid or smooth, got 'rough'"),
+        ({"columns": 0}, "columns must be >= 1, got 0"),
+        ({"improvement": 1.0}, "improvement must be auto or below 1"),
+    ],
+)
+def test_options_are_checked(options, complaint):
+    with pytest.raises(InputError, match=complaint):
+        MaLflHistory(**options)
