@@ -32,6 +32,7 @@ from malfl_algos.ma_lfl.low_rank_priors import Kernel, Root, kernel_root
 from malfl_algos.ma_lfl.policy_estimation import smoothed_policy
 from malfl_algos.observers.bayesian_base import check_improvement
 from malfl_algos.observers.reading import dynamics_of
+from malfl_algos.observers.state_coordinates import seen_states
 from malfl_algos.trace import LearningTrace
 from malfl_algos.work.threads import one_blas_thread
 from malfl_env.checks import check_table_bytes
@@ -114,7 +115,7 @@ class MaLflHistory:
         problem.require_stages()
         known_game, covered = dynamics_of(trace, problem.game)
         self.check_size(trace.n_states, trace.n_actions, trace.n_stages)
-        coordinates = self._coordinates(known_game)
+        coordinates = self._coordinates(problem)
         data, first = _data(problem, known_game)
         with one_blas_thread():
             settings, tried = self._chosen(data, coordinates, problem)
@@ -141,21 +142,23 @@ class MaLflHistory:
     def _most(self, n_states: int) -> int:
         return n_states if n_states <= self.columns else self.columns
 
-    def _coordinates(self, game: MarkovGame) -> FloatArray:
-        coordinates = np.asarray(game.observation(np.arange(game.n_states)), dtype=np.float64)
-        labels_only = coordinates.shape[1] == 1
-        if labels_only and (self.prior == "smooth" or game.n_states > self.columns):
+    def _coordinates(self, problem: Problem) -> FloatArray:
+        """The coordinates of the joint states; their numbers alone for independent rewards."""
+        seen, n_states = seen_states(problem.trace, problem.game), problem.trace.n_states
+        if seen is None and (self.prior == "smooth" or n_states > self.columns):
             raise InputError(
-                f"prior {self.prior} of {game.n_states} joint states needs states with "
-                "coordinates, these have a number only: set prior to iid, and columns to at least "
-                "the number of joint states"
+                f"prior {self.prior} of {n_states} joint states needs states with coordinates, "
+                "these have a number only: set prior to iid, and columns to at least the number of "
+                "joint states"
             )
-        if self.prior == "iid" and game.n_states > self.columns:
+        if self.prior == "iid" and n_states > self.columns:
             raise InputError(
-                f"prior iid needs as many columns as joint states, {game.n_states}, got "
+                f"prior iid needs as many columns as joint states, {n_states}, got "
                 f"{self.columns}: set columns, or prior to auto"
             )
-        return coordinates
+        if seen is None:
+            return np.arange(n_states, dtype=np.float64)[:, None]
+        return np.hstack(seen.coordinates)
 
     def _chosen(
         self, data: HistoryData, coordinates: FloatArray, problem: Problem
