@@ -23,7 +23,14 @@ from malfl_algos.testing import check_observer
 from malfl_algos.trace import LearningTrace
 
 OWN = [plugin.name for plugin in own_plugins() if plugin.kind == "observer"]
-SLOW = {"ma-lfl-bellman", "ma-lfl-history", "ma-lfl-replay", "ma-lfl-faithful", "maxent-irl", "logel"}
+SLOW = {
+    "ma-lfl-bellman",
+    "ma-lfl-history",
+    "ma-lfl-replay",
+    "ma-lfl-faithful",
+    "maxent-irl",
+    "logel",
+}
 QUICK = {
     "ma-lfl-bellman": {"passes": 1},
     "ma-lfl-history": {"prior": "iid", "improvement": 0.0},
