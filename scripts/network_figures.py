@@ -1,4 +1,4 @@
-"""Figures of the studies of the network observer: recovered against ground-truth rewards."""
+"""Figures of the studies of boards seen in part: recovered and ground-truth rewards."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MOST_BARS = 500
 
 
 def write_network_figures(cells: Cells, folder: Path) -> list[Path]:
-    """Draw a figure of the first seed for every board, learner, amount of data and form.
+    """Draw figures of the first seed for every observer, board, learner, amount of data and form.
 
     Args:
         cells: of the studies, as `scripts/networks.py` writes them.
@@ -39,16 +39,22 @@ def write_network_figures(cells: Cells, folder: Path) -> list[Path]:
     Returns:
         The files written.
     """
-    keys = ("size", "learner", "episodes", "form")
+    keys = ("size", "learner", "episodes", "form", "observer")
+    cells = [{"observer": "ma-lfl-network", **cell} for cell in cells]
     written = []
     for setting in sorted({tuple(cell[key] for key in keys) for cell in cells}):
         own = [cell for cell in cells if tuple(cell[key] for key in keys) == setting]
         first = min(cell["seed"] for cell in own)
         shown = sorted((c for c in own if c["seed"] == first), key=lambda c: str(c["family"]))
-        size, learner, episodes, form = setting
-        path = folder / f"rewards_{size}x{size}_{learner}_{episodes}_{form}.png"
-        write_bytes(path, png_bytes(reward_figure(shown)))
-        written.append(path)
+        size, learner, episodes, form, observer = setting
+        kind = form if observer == "ma-lfl-network" else observer
+        name = f"{size}x{size}_{learner}_{episodes}_{kind}.png"
+        drawn = {f"rewards_{name}": reward_figure(shown)}
+        if all(one["sd"] is not None for cell in shown for one in cell["agents"]):
+            drawn[f"boards_{name}"] = board_figure(shown)
+        for file, figure in drawn.items():
+            write_bytes(folder / file, png_bytes(figure))
+            written.append(folder / file)
     return written
 
 
@@ -84,6 +90,45 @@ def reward_figure(cells: Cells) -> Figure:
         f"Recovered and ground-truth reward, {one['size']}x{one['size']} board",
         f"{one['learner']} learners, {one['episodes']} episodes per stage, seed {one['seed']}; "
         f"{bars}titles: Pearson r",
+    )
+    return figure
+
+
+def board_figure(cells: Cells) -> Figure:
+    """Draw maps of agent 0's reward over its own cells, with the other agent on the middle cell.
+
+    Args:
+        cells: one per family, of one setting and seed. Each is a row with maps of the ground-truth
+            reward, of the recovered one, and of two posterior standard deviations.
+    """
+    figure = new_figure(SIDE * 3 + 0.8, SIDE * len(cells) + 0.9)
+    panels = new_panels(figure, len(cells), 3)
+    one = cells[0]
+    size, n_cells = one["size"], one["size"] ** 2
+    middle = size // 2 * size + size // 2
+    for row, cell in zip(panels, cells, strict=True):
+        own = cell["agents"][0]
+        maps = [np.array(own[name]) for name in ("truth", "recovered", "sd")]
+        shown = [table.reshape(n_cells, n_cells)[:, middle].reshape(size, size) for table in maps]
+        shown = [
+            shown[0] - maps[0].mean(),
+            shown[1] - maps[1].mean(),
+            2 * shown[2],
+        ]
+        most = max(float(np.abs(table).max()) for table in shown)
+        titles = ("ground truth", "recovered", "two posterior sd")
+        for axes, table, title in zip(row, shown, titles, strict=True):
+            image = axes.imshow(table, cmap="RdBu_r", vmin=-most, vmax=most)
+            axes.plot(size // 2, size // 2, "o", color="#333333", markersize=5)
+            axes.set_xticks([])
+            axes.set_yticks([])
+            set_panel_title(axes, f"{cell['family']}: {title}", loc="center")
+        figure.colorbar(image, ax=list(row), shrink=0.8, label="reward, mean removed")
+    set_title(
+        figure,
+        f"Reward of agent_0 by its own cell, {size}x{size} board",
+        f"the other agent stands on the dot; {one['learner']} learners, {one['episodes']} episodes "
+        f"per stage, seed {one['seed']}",
     )
     return figure
 

@@ -1,8 +1,9 @@
-"""The network observer on grid worlds observed as rows and columns: `python scripts/networks.py`.
+"""Observers on grid worlds of which the samples visit only a part: `python scripts/networks.py`.
 
-Study `small`: the 3x3 game, exact and td learners. Study `large`: a larger board, of which the
-samples visit only a part. Every cell writes one JSON file, so the study can be stopped, resumed and
-extended; the table and the figures are made from the cells that are present.
+Study `small`: the 3x3 game, exact and td learners. Study `large`: a larger board. `--observer`
+chooses `ma-lfl-network`, which sees rows and columns alone, or `ma-lfl-history`. Every cell writes
+one JSON file, so the study can be stopped, resumed and extended; the table and the figures are made
+from the cells that are present.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ from network_figures import write_network_figures
 from tqdm import tqdm
 
 from malfl_algos import LearningTrace
+from malfl_algos.contract import Observer
 from malfl_algos.learners.ma_spi import MaSpi
+from malfl_algos.plugins import load_observer
 from malfl_algos.scores import mean_interval
 from malfl_algos.storage.durable import write_bytes, write_json
 from malfl_env import grid_world_v0, markov_game
@@ -44,6 +47,7 @@ class Cell:
         seed: of the learners and of the observer.
         width: of the observer's random layer.
         form: the option `form` of the observer.
+        observer: `ma-lfl-network`, or `ma-lfl-history`, which has no width and no form.
     """
 
     size: int
@@ -53,6 +57,7 @@ class Cell:
     seed: int
     width: int
     form: str = "bellman"
+    observer: str = "ma-lfl-network"
 
     @property
     def name(self) -> str:
@@ -84,11 +89,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(cell: Cell, *, log_dir: str | None = None) -> dict[str, Any]:
     """Let the learners learn, recover rewards, and score them."""
-    import torch
-
-    from malfl_algos.observers.network import MaLflNetwork
-
-    torch.set_num_threads(1)
     env = grid_world_v0.parallel_env(size=cell.size, rewards=cell.family)
     game = markov_game(env)
     learner = MaSpi(
@@ -103,12 +103,7 @@ def run(cell: Cell, *, log_dir: str | None = None) -> dict[str, Any]:
     trace = LearningTrace(tuple(stage.observed for stage in stages))
     visited = np.sum([stage.state_counts for stage in trace.stages], axis=0) > 0
     later = np.sum([stage.state_counts for stage in trace.stages[1:]], axis=0) > 0
-    observer = MaLflNetwork(
-        form=cell.form,  # type: ignore[arg-type]
-        widths=(cell.width,),
-        seed=cell.seed,
-        log_dir=None if log_dir is None else str(Path(log_dir) / cell.name),
-    )
+    observer = _observer(cell, log_dir)
     started = process_time()
     found = observer.recover(
         trace, game=game.without_rewards(), discount=DISCOUNT, temperature=TEMPERATURE
@@ -121,7 +116,7 @@ def run(cell: Cell, *, log_dir: str | None = None) -> dict[str, Any]:
         agents.append(
             {
                 "agent": agent,
-                "prediction": found.diagnostics[agent]["prediction"],
+                "prediction": found.diagnostics[agent].get("prediction"),
                 "all": scores(truth, mean, sd, np.ones(len(truth), dtype=bool)),
                 "visited": scores(truth, mean, sd, visited),
                 "visited_later": scores(truth, mean, sd, later),
@@ -135,6 +130,21 @@ def run(cell: Cell, *, log_dir: str | None = None) -> dict[str, Any]:
     if log_dir is not None:
         _log_scores(agents, str(Path(log_dir) / cell.name))
     return {**asdict(cell), "seconds": seconds, "agents": agents}
+
+
+def _observer(cell: Cell, log_dir: str | None) -> Observer:
+    if cell.observer == "ma-lfl-history":
+        return load_observer(cell.observer)
+    import torch
+
+    torch.set_num_threads(1)
+    return load_observer(
+        cell.observer,
+        form=cell.form,
+        widths=(cell.width,),
+        seed=cell.seed,
+        log_dir=None if log_dir is None else str(Path(log_dir) / cell.name),
+    )
 
 
 def scores(
@@ -161,10 +171,11 @@ GROUPS = ("all", "visited", "visited_later", "never_visited")
 
 def rows_of(cells: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
     """One row per setting and group of states: means over seeds, agents averaged within a seed."""
-    keys = ("size", "family", "learner", "episodes", "width", "form")
-    settings = sorted({tuple(cell[key] for key in keys) for cell in cells})
+    keys = ("size", "family", "learner", "episodes", "width", "form", "observer")
+    kept = [{"observer": "ma-lfl-network", **cell} for cell in cells]  # cells of before have none
+    settings = sorted({tuple(cell[key] for key in keys) for cell in kept})
     for setting in settings:
-        own = [cell for cell in cells if tuple(cell[key] for key in keys) == setting]
+        own = [cell for cell in kept if tuple(cell[key] for key in keys) == setting]
         for group in GROUPS if setting[0] > 3 else GROUPS[:1]:
             by_seed = {cell["seed"]: [a[group] for a in cell["agents"] if a[group]] for cell in own}
             found = [one for agents in by_seed.values() for one in agents]
@@ -226,10 +237,12 @@ def _cells(given: argparse.Namespace) -> list[Cell]:
     for seed in given.seeds:
         for family in FAMILIES:
             for learner, episodes in small if "small" in given.studies else []:
-                cells.append(Cell(3, family, learner, episodes, seed, WIDTHS["small"], given.form))
+                shared = (seed, WIDTHS["small"], given.form, given.observer)
+                cells.append(Cell(3, family, learner, episodes, *shared))
             for episodes in given.episodes_large if "large" in given.studies else []:
                 width = given.width or WIDTHS["large"]
-                cells.append(Cell(given.size, family, "exact", episodes, seed, width, given.form))
+                shared = (seed, width, given.form, given.observer)
+                cells.append(Cell(given.size, family, "exact", episodes, *shared))
     return cells
 
 
@@ -239,6 +252,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--studies", nargs="+", choices=("small", "large"), default=["small"])
     parser.add_argument("--seeds", nargs="+", type=int, default=list(range(5)))
     parser.add_argument("--form", choices=("bellman", "potentials"), default="bellman")
+    parser.add_argument(
+        "--observer", choices=("ma-lfl-network", "ma-lfl-history"), default="ma-lfl-network"
+    )
     parser.add_argument(
         "--episodes-small", type=int, default=3000, help="episodes per stage of the 3x3 game"
     )
