@@ -261,9 +261,12 @@ def _with_smooth_priors(
             break
         run.shapes = [own and one for own, one in zip(run.shapes, tried, strict=True)]
     found = []
-    for index, (own, shape, last) in enumerate(zip(run.fits(), run.shapes, tried, strict=True)):
+    shapes = [one.shape for one in run.states if one is not None]
+    for index, (own, shape, last) in enumerate(zip(run.fits(), shapes, tried, strict=True)):
         prior, gain = smooth.priors[index], None if last is None else last.gain
         words: dict[str, Any] = {"kind": "iid", "gain": gain}
+        if prior is None:
+            words = {"kind": "iid", "reason": "the agent's policies are known"}
         if prior is not None and shape and gain is not None and gain > smooth.margin:
             words = {"kind": "smooth", "gain": gain, **shape_words(prior, shape)}
         else:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from recovery_cases import SETTINGS, learn
+from recovery_cases import SETTINGS, known_exactly, learn
 
 from malfl_algos import judge
 from malfl_algos.observers.bayesian import MaLflBellman
@@ -86,11 +86,22 @@ def test_states_never_visited_follow_from_their_neighbours():
         assert np.mean(gap[unseen] < 2 * sd[unseen]) > 0.85
 
 
-def test_rewards_of_own_actions_have_a_smooth_prior_too():
-    trace, game = learn(size=2, episodes=5, n_stages=5, evaluation="exact", keep=False)
-    result = recovered(trace, game, prior="smooth", reward_model="own_action")
+@pytest.mark.parametrize("model", ["own_action", pytest.param("joint", marks=pytest.mark.slow)])
+def test_rewards_of_actions_have_a_smooth_prior_too(model):
+    trace, game = learn(size=2, episodes=5, n_stages=3, evaluation="exact", keep=False)
+    result = recovered(trace, game, prior="smooth", reward_model=model)
     assert result.diagnostics["agent_0"]["prior"]["kind"] == "smooth"
     assert np.all(result.sd["agent_0"] > 0)
+
+
+def test_a_known_policy_needs_no_smooth_prior(paper_game):
+    game = paper_game()
+    trace, known = known_exactly(game, 3)
+    result = MaLflBellman(**FIXED).recover(
+        trace, game=game.without_rewards(), known_policies=known, **SETTINGS
+    )
+    said = result.diagnostics["agent_0"]["prior"]
+    assert said == {"kind": "iid", "reason": "the agent's policies are known"}
 
 
 def test_labels_of_columns_take_the_place_of_a_board(little):
