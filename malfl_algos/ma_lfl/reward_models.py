@@ -173,12 +173,13 @@ def identification(
     elif free > (1 if per_state == 1 else 0):
         words = f"not identified: {free} of {n_seen} directions are unidentified"
     elif weak > 1:
-        words = (
-            f"partly identified: along {weak} of {n_seen} directions the prior is stronger than "
-            "the data"
-        )
+        held = ""
         if told is not None:
-            words += f", which hold {1 - told:.0%} of the variance of the smooth prior"
+            held = f", which hold {1 - told:.0%} of the variance of the smooth prior,"
+        words = (
+            f"partly identified: along {weak} of {n_seen} directions{held} the prior is stronger "
+            "than the data"
+        )
     else:
         words = "identified, except for the mean, which the data hardly determine"
     if n_without_data:

@@ -8,8 +8,10 @@ the learners' q is then known up to their unobserved bootstrap draws.
 Read these files in this order: this one and `replay`, `bayesian_base` (options and the steps of a
 recovery), `reading` (from a trace to arrays), then in `malfl_algos.ma_lfl`: `learner_models`,
 `expected_updates`, `replay` and `q_replay` (action values, affine in the reward), `alternation`,
-`choices`, `greedy` and `data_fit` (rewards and policies fitted in turn), `improvement` (learners
-that keep a share of their policy), `rows` and `posterior` (normal equations, posterior, evidence),
+`agent_pass`, `choices`, `greedy` and `data_fit` (rewards and policies fitted in turn),
+`improvement` (learners that keep a share of their policy), `rows` and `posterior` (normal
+equations, posterior, evidence), `reward_priors` and `prior_shapes` (priors that are smooth over
+the coordinates of `observers.state_coordinates`),
 `inference` and `stagewise` (the search of noise, prior, rho and what differs by stage),
 `greedy_fit`, `greedy_posterior` and `halfspaces` (epsilon-greedy learners), `greedy_steps`,
 `chosen_steps`, `step_likelihood`, `step_levels` and `held_out_steps` (the same from single steps),
