@@ -87,10 +87,10 @@ def imported(folder: Path, game: MarkovGame, *, episodes: int, seed: int) -> Lea
 
 
 def scored(
-    trace: LearningTrace, game: MarkovGame, *, discount: float | None, judged: bool
+    trace: LearningTrace, game: MarkovGame, *, discount: float | None, prior: str, judged: bool
 ) -> list[dict[str, Any]]:
     """One row per agent: scores over the visited joint states, rule, discount and verdict."""
-    observer = load_observer("ma-lfl-bellman", covariance=True)
+    observer = load_observer("ma-lfl-bellman", covariance=True, prior=prior)
     given: dict[str, Any] = {"game": None, "discount": discount, "temperature": None}
     result = observer.recover(trace, **given)
     verdict = judge(result, trace, **given, observer=observer) if judged else None
@@ -186,6 +186,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--discount", type=_number_or_null, default=DISCOUNT, help="null: not told (default: 0.9)"
     )
+    parser.add_argument("--prior", choices=("auto", "smooth", "iid"), default="auto")
     parser.add_argument("--unjudged", action="store_true", help="make no verdicts")
     parser.add_argument(
         "--bounds", action="store_true", help="print what can be expected at most, and recover not"
@@ -207,13 +208,20 @@ def main(argv: Sequence[str] | None = None) -> int:
             )
             continue
         begun = perf_counter()
-        for row in scored(trace, game, discount=arguments.discount, judged=not arguments.unjudged):
+        found = scored(
+            trace,
+            game,
+            discount=arguments.discount,
+            prior=arguments.prior,
+            judged=not arguments.unjudged,
+        )
+        for row in found:
             rows.append({"seed": seed, **row})
             print(", ".join(f"{name} {_words(own)}" for name, own in rows[-1].items()))
         print(f"  recovered and judged in {perf_counter() - begun:.0f} s", flush=True)
     for name in SCORES if rows else ():
-        found = mean_of_rows(rows, name)
-        print(f"{name}: mean {_words(found.mean)}, 95 % interval {_words(found.interval)}")
+        over = mean_of_rows(rows, name)
+        print(f"{name}: mean {_words(over.mean)}, 95 % interval {_words(over.interval)}")
     return 0
 
 
