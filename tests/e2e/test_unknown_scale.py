@@ -11,7 +11,7 @@ import yaml
 
 from malfl_algos.cli.main import main
 
-OPTIONS = {"learner": "exact", "improvement": 0.0, "covariance": True}
+OPTIONS = {"learner": "exact", "improvement": 0.0, "covariance": True, "prior": "iid"}
 OBSERVER = {"name": "ma-lfl-bellman", "options": OPTIONS}
 OWN = {"discount": 0.8, "temperature": 2.0}
 BASE: dict[str, Any] = {
@@ -61,6 +61,7 @@ def test_scores_do_not_depend_on_whether_the_temperature_is_told(tmp_path, monke
             assert other[score] == third[score], score
 
 
+@pytest.mark.slow  # two recoveries and a page
 def test_an_unknown_discount_by_yaml_and_by_command(tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
     config = write("run.yaml", learner=learner(**OWN), discount=None, temperature=None)
