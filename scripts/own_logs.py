@@ -1,7 +1,7 @@
 """Recover rewards from a foreign log of a game that is no product of parts, and score them.
 
 Exact learners play `malfl_env.games.key_and_door`. Their steps are written as a CSV of names, which
-`malfl import` reads. `ma-lfl-bellman` recovers the rewards with its default options from this trace
+`malfl import` reads. An observer recovers the rewards with its default options from this trace
 alone: neither dynamics nor temperature are given. `python scripts/own_logs.py --seeds 0 1 2`.
 """
 
@@ -87,10 +87,16 @@ def imported(folder: Path, game: MarkovGame, *, episodes: int, seed: int) -> Lea
 
 
 def scored(
-    trace: LearningTrace, game: MarkovGame, *, discount: float | None, prior: str, judged: bool
+    trace: LearningTrace,
+    game: MarkovGame,
+    *,
+    discount: float | None,
+    prior: str,
+    judged: bool,
+    name: str = "ma-lfl-bellman",
 ) -> list[dict[str, Any]]:
     """One row per agent: scores over the visited joint states, rule, discount and verdict."""
-    observer = load_observer("ma-lfl-bellman", covariance=True, prior=prior)
+    observer = load_observer(name, covariance=True, prior=prior)
     given: dict[str, Any] = {"game": None, "discount": discount, "temperature": None}
     result = observer.recover(trace, **given)
     verdict = judge(result, trace, **given, observer=observer) if judged else None
@@ -107,7 +113,7 @@ def scored(
         rows.append(
             {
                 "agent": agent,
-                **{name: found[name].value for name in SCORES},
+                **{score: found[score].value for score in SCORES},
                 "rule": own["rule"],
                 "discount": own["discount"],
                 "interval": own.get("discount_interval"),
@@ -186,6 +192,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--discount", type=_number_or_null, default=DISCOUNT, help="null: not told (default: 0.9)"
     )
+    parser.add_argument(
+        "--observer", choices=("ma-lfl-bellman", "ma-lfl-history"), default="ma-lfl-bellman"
+    )
     parser.add_argument("--prior", choices=("auto", "smooth", "iid"), default="auto")
     parser.add_argument("--unjudged", action="store_true", help="make no verdicts")
     parser.add_argument(
@@ -213,6 +222,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             game,
             discount=arguments.discount,
             prior=arguments.prior,
+            name=arguments.observer,
             judged=not arguments.unjudged,
         )
         for row in found:

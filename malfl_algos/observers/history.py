@@ -31,6 +31,7 @@ from malfl_algos.ma_lfl.history_settings import (
 from malfl_algos.ma_lfl.low_rank_priors import Kernel, Root, kernel_root
 from malfl_algos.ma_lfl.policy_estimation import smoothed_policy
 from malfl_algos.observers.bayesian_base import check_improvement
+from malfl_algos.observers.bayesian_result import check_covariance
 from malfl_algos.observers.reading import dynamics_of
 from malfl_algos.observers.state_coordinates import seen_states
 from malfl_algos.trace import LearningTrace
@@ -66,11 +67,13 @@ class MaLflHistory:
             more states; what they leave out counts as noise and widens the deviations.
         improvement: share rho of its log policy that a learner keeps in an improvement: 0 for soft
             policy iteration, up to 0.9 for natural policy gradient; `auto`: chosen by the evidence.
+        covariance: whether to return the posterior covariance of the mean-removed reward.
     """
 
     prior: Literal["auto", "iid", "smooth"] = "auto"
     columns: int = 200
     improvement: float | Literal["auto"] = "auto"
+    covariance: bool = False
 
     api_version: ClassVar[tuple[int, int]] = API_VERSION
 
@@ -116,6 +119,8 @@ class MaLflHistory:
         known_game, covered = dynamics_of(trace, problem.game)
         self.check_size(trace.n_states, trace.n_actions, trace.n_stages)
         coordinates = self._coordinates(problem)
+        if self.covariance:
+            check_covariance("state", trace)
         data, first = _data(problem, known_game)
         with one_blas_thread():
             settings, tried = self._chosen(data, coordinates, problem)
@@ -264,10 +269,12 @@ def _result(
     width, left = centred.shape[1], evidence.prior_variance * root.left_out
     if root.left_out.any():
         left = left + evidence.noise_variance / max(data.discount, 0.1) ** 2
-    sds = {}
+    sds, covariances = {}, {}
     for index, agent in enumerate(agents):
         own = covariance[index * width :, index * width :][:width, :width]
         sds[agent] = np.sqrt(np.maximum(((centred @ own) * centred).sum(axis=1), 0.0) + left)
+        if observer.covariance:
+            covariances[agent] = centred @ own @ centred.T + np.diag(left)
     rewards = {
         agent: table - table.mean()
         for agent, table in zip(agents, split(features, found.weights), strict=True)
@@ -317,5 +324,6 @@ def _result(
         diagnostics=dict.fromkeys(agents, content),
         estimated_policies=policies,
         sd=sds,
+        covariance=covariances or None,
         source=Source.of(problem, observer),
     )

@@ -20,13 +20,15 @@ def small():
 def test_it_agrees_with_the_bellman_observer_where_everything_is_visited_often(small):
     trace, game = small
     given = {"game": game.without_rewards(), **SETTINGS}
-    history = MaLflHistory(prior="iid", improvement=0.0).recover(trace, **given)
+    history = MaLflHistory(prior="iid", improvement=0.0, covariance=True).recover(trace, **given)
     bellman = MaLflBellman(learner="exact", improvement=0.0, stages="same").recover(trace, **given)
     for index, agent in enumerate(trace.agents):
         gap = history.rewards[agent] - bellman.rewards[agent]
         assert np.abs(gap / bellman.sd[agent]).max() < 1
         assert np.corrcoef(history.rewards[agent], game.reward(index))[0, 1] > 0.9
         assert history.sd[agent] == pytest.approx(bellman.sd[agent], rel=0.5)
+        spread = np.diag(history.covariance[agent])
+        assert history.sd[agent] == pytest.approx(np.sqrt(spread))
 
 
 @pytest.mark.slow
