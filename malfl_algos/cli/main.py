@@ -29,6 +29,7 @@ from malfl_algos.cli import (  # noqa: F401  (they add to the table)
     traces,
 )
 from malfl_algos.cli.table import COMMANDS, log, tell
+from malfl_algos.plugins.interruption import pass_interruption
 from malfl_algos.plugins.loading import PluginError, PluginFault
 from malfl_algos.plugins.options import suggestion
 from malfl_env.errors import InputError
@@ -93,7 +94,7 @@ def _terminable() -> Iterator[None]:
     """Within the context, a signal that asks the process to end raises `_Terminated`.
 
     Batch systems send SIGTERM, a terminal that closes sends SIGHUP. A signal that is ignored
-    (`nohup`) stays ignored.
+    (`nohup`) stays ignored. An error that an interruption led to is raised as the interruption.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -104,6 +105,9 @@ def _terminable() -> Iterator[None]:
         signal.signal(number, _raise)
     try:
         yield
+    except Exception as fault:
+        pass_interruption(fault)
+        raise
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -22,6 +22,7 @@ from malfl_algos.contract import LearnedStage, Learner, Observer
 from malfl_algos.experiments.config import ExperimentConfig, PluginConfig
 from malfl_algos.experiments.perspectives import Recovered, recover
 from malfl_algos.ground_truth import GroundTruth
+from malfl_algos.plugins.interruption import pass_interruption
 from malfl_algos.plugins.loading import (
     Kind,
     Plugin,
@@ -280,9 +281,8 @@ def _check_size(observer: Any, label: str, game: MarkovGame, n_stages: int) -> N
         observer.check_size(game.n_states, game.n_actions, n_stages)
     except InputError as error:
         raise InputError(f"observer {label!r}: {error}") from None
-    except KeyboardInterrupt:
-        raise
     except BaseException as error:
+        pass_interruption(error)
         raise PluginFault(
             f"observer {label!r}: check_size failed: {type(error).__name__}: {error}"
         ) from error

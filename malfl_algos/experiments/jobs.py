@@ -40,6 +40,7 @@ from malfl_algos.experiments.recovered_files import write_recovered
 from malfl_algos.experiments.scale import reference_of
 from malfl_algos.experiments.scoring import TRUTH_ALONE, log_scores, scored_rows
 from malfl_algos.ground_truth import GroundTruth
+from malfl_algos.plugins.interruption import pass_interruption
 from malfl_algos.plugins.loading import PluginError
 from malfl_algos.scores.inputs import Reference, with_policies
 from malfl_algos.scores.registry import score_names
@@ -151,7 +152,8 @@ def run_unit(unit: Unit) -> Outcome:
         checksums = folder_checksums(partial)
     except BaseException as error:
         shutil.rmtree(partial, ignore_errors=True)
-        if isinstance(error, (NoSpace, KeyboardInterrupt)):
+        pass_interruption(error)
+        if isinstance(error, NoSpace):
             raise
         words, story = _described(error)
         return Outcome(unit, perf_counter() - started, (f"{unit}: {words}",), (story,))
@@ -171,13 +173,11 @@ def run_cell(run: SweepRun) -> Outcome:
             part = f"observer {plugin.label!r}"
             try:
                 rows += _plain_rows(learned, base, in_own_folder(plugin, run.id))
-            except KeyboardInterrupt:
-                raise
             except BaseException as error:  # a plugin may raise anything
+                pass_interruption(error)
                 failed.append(_described(error, part))
-    except KeyboardInterrupt:
-        raise
     except BaseException as error:
+        pass_interruption(error)
         failed.append(_described(error, part))
     return Outcome(
         run,

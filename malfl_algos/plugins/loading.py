@@ -25,6 +25,7 @@ from malfl_algos.plugins.discovery import (
     install_plugin,
     missing_module,
 )
+from malfl_algos.plugins.interruption import pass_interruption
 from malfl_algos.plugins.options import coerce_options, option_hints, suggestion
 from malfl_env.checks import shown
 from malfl_env.errors import InputError
@@ -143,9 +144,8 @@ def plugin_class(plugin: Plugin) -> type:
         raise PluginError(f"{plugin}: {plugin.malformed}")
     try:
         cls = EntryPoint(plugin.name, plugin.value, GROUPS[plugin.kind]).load()
-    except KeyboardInterrupt:
-        raise
     except BaseException as fault:
+        pass_interruption(fault)
         advice = ""
         kind: type[PluginError] = PluginFault
         if isinstance(fault, ModuleNotFoundError):
@@ -199,9 +199,8 @@ def make_plugin(plugin: Plugin, options: Mapping[str, Any]) -> Learner | Observe
     except (ValueError, TypeError) as fault:
         # a required option that is missing is a TypeError
         raise InputError(f"{where}: {fault}") from fault
-    except KeyboardInterrupt:
-        raise
     except BaseException as fault:
+        pass_interruption(fault)
         raise PluginFault(f"{plugin} failed to start: {type(fault).__name__}: {fault}") from fault
     return cast("Learner | Observer", made)
 

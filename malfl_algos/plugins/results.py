@@ -25,6 +25,7 @@ from malfl_algos.contract import (
     Stage,
     StageTruth,
 )
+from malfl_algos.plugins.interruption import pass_interruption
 from malfl_algos.plugins.loading import Plugin, PluginFault
 from malfl_algos.trace import LearningTrace, NextStateCounts, Transitions
 from malfl_env.errors import InputError
@@ -154,9 +155,8 @@ def blaming(plugin: Plugin) -> Iterator[None]:
     """
     try:
         yield
-    except KeyboardInterrupt:
-        raise
     except BaseException as fault:
+        pass_interruption(fault)
         passed = [frame for frame, _ in walk_tb(fault.__traceback__)]
         owners = [frame.f_locals.get("self") for frame in passed]
         if isinstance(fault, InputError) and (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import subprocess
 import sys
 from importlib.metadata import version
@@ -117,6 +118,21 @@ def test_an_interruption_says_how_to_continue(monkeypatch, capsys, resumes, line
     monkeypatch.setitem(table.COMMANDS, "fail", entry)
     assert main(["fail"]) == 130
     assert capsys.readouterr().err == line
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_in_compiled_code_is_an_interruption(monkeypatch, capsys, number):
+    def fail(arguments: object) -> int:
+        try:
+            signal.raise_signal(number)
+        except KeyboardInterrupt as fault:
+            raise SystemError("returned a result with an exception set") from fault
+        return 0
+
+    entry = table.Command("Fail.", (), fail, needs_extra=False)
+    monkeypatch.setitem(table.COMMANDS, "fail", entry)
+    assert main(["fail"]) == 128 + number
+    assert capsys.readouterr().err == "malfl: interrupted\n"
 
 
 @pytest.mark.usefixtures("_odd_plugins")

@@ -22,6 +22,10 @@ def raises(error):
     yield
 
 
+def raise_it(error):
+    raise error
+
+
 def stages(n):
     policies = {agent: np.full((3, 2), 0.5) for agent in TRACE.agents}
     return (LearnedStage(TRACE.stages[0], StageTruth(policies)) for _ in range(n))
@@ -102,6 +106,24 @@ def test_an_input_error_of_its_own_stage_is_a_fault_of_the_learner():
 def test_a_person_may_interrupt():
     with pytest.raises(KeyboardInterrupt):
         learn(lambda: raises(KeyboardInterrupt()))
+
+
+@pytest.mark.parametrize("chained", [True, False])
+def test_an_interruption_in_compiled_code_is_no_fault_of_the_plugin(chained):
+    interruption = KeyboardInterrupt("SIGTERM")
+
+    def compiled():
+        try:
+            raise interruption
+        except KeyboardInterrupt as fault:
+            raise SystemError("an exception set") from (fault if chained else None)
+
+    for call in (recover, learn):
+        with pytest.raises(KeyboardInterrupt) as caught:
+            call(compiled)
+        assert caught.value is interruption
+    with pytest.raises(PluginFault, match="SystemError: no signal"):
+        recover(lambda: raise_it(SystemError("no signal")))
 
 
 def test_stages_that_contradict_the_claimed_policies():
