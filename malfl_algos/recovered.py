@@ -115,6 +115,7 @@ class Source:
         discount, temperature: as given; None: unknown.
         known_policies: agents whose policies were given.
         observer: name of the observer.
+        by_default: which of discount and temperature a command took by default.
     """
 
     agents: tuple[str, ...]
@@ -129,6 +130,7 @@ class Source:
     temperature: float | None = None
     known_policies: tuple[str, ...] = ()
     observer: str | None = None
+    by_default: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, problem: Problem, observer: object) -> Source:

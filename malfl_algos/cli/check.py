@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 from malfl_algos.cli.recovery import Recovery, read_recovery, recovery_arguments
-from malfl_algos.cli.table import argument, command, tell
+from malfl_algos.cli.table import argument, command, log, tell
 
 __all__ = ["check"]
 
@@ -40,6 +40,8 @@ def check(arguments: argparse.Namespace) -> int:
         tell(json.dumps(plain(verdict.plain()), indent=2))
     else:
         tell(verdict.summary())
+        for line in given.defaults():
+            log(f"malfl: {line}")
     return 0 if verdict.word == "believe" else 1
 
 

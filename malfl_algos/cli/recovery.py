@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from malfl_algos.cli.table import (
@@ -13,9 +14,10 @@ from malfl_algos.cli.table import (
     existing,
     game_argument,
     given_game,
+    null_or_number,
     option_argument,
     picked,
-    read_config,
+    read_observed_config,
     read_options,
     read_scale,
     scale_arguments,
@@ -27,16 +29,24 @@ if TYPE_CHECKING:
     from malfl_algos.contract import Observer
     from malfl_algos.experiments.config import PluginConfig
     from malfl_algos.plugins.discovery import Plugin
+    from malfl_algos.recovered import RecoveredRewards
     from malfl_algos.trace import LearningTrace
     from malfl_env import MarkovGame
 
-__all__ = ["Recovery", "read_recovery", "recovery_arguments"]
+__all__ = [
+    "Recovery",
+    "asked_command",
+    "named_result",
+    "read_recovery",
+    "recovery_arguments",
+]
 
 
 class Recovery(NamedTuple):
     """The observer of a command, and the arguments of its `recover`.
 
-    `board` is the configuration of the grid world, or None for another game.
+    `board` is the configuration of the grid world, or None for another game. `by_default` names
+    those of discount and temperature that neither an option nor a file gives.
     """
 
     plugin: Plugin
@@ -47,11 +57,19 @@ class Recovery(NamedTuple):
     discount: float | None
     temperature: float | None
     board: dict[str, Any] | None
+    by_default: tuple[str, ...]
 
     @property
     def given(self) -> dict[str, Any]:
         """The arguments of `recover` besides the trace."""
         return {"game": self.game, "discount": self.discount, "temperature": self.temperature}
+
+    def defaults(self) -> list[str]:
+        """A line about each of discount and temperature that has its default."""
+        return [
+            f"{name}: {null_or_number(self.given[name])} (default; --{name} sets it)"
+            for name in self.by_default
+        ]
 
 
 def recovery_arguments() -> Iterator[Argument]:
@@ -67,7 +85,7 @@ def read_recovery(arguments: argparse.Namespace) -> Recovery:
     from malfl_algos.experiments.config import PluginConfig
     from malfl_algos.plugins.loading import find_plugin
 
-    config = read_config(arguments.config, arguments.game)
+    config = read_observed_config(arguments)
     chosen = picked(arguments.observer, config.observers)
     chosen["options"] = {**chosen["options"], **read_options(arguments.option)}
     plugin = find_plugin("observer", chosen["name"])
@@ -88,7 +106,40 @@ def read_recovery(arguments: argparse.Namespace) -> Recovery:
     board = None
     if game is not None and not isinstance(config.game, str):
         board = asdict(config.game)
-    return Recovery(plugin, wanted, observer, trace, game, *read_scale(arguments, config), board)
+    scale, asked = read_scale(arguments, config), vars(arguments)
+    by_default = tuple(
+        name
+        for name in ("discount", "temperature")
+        if arguments.config is None and asked[name] is None
+    )
+    return Recovery(plugin, wanted, observer, trace, game, *scale, board, by_default)
+
+
+def named_result(result: RecoveredRewards, given: Recovery) -> RecoveredRewards:
+    """The result, whose source has the plugin's name and says which arguments nobody gave."""
+    if result.source is None:
+        return result
+    name = given.wanted.name
+    source = replace(result.source, observer=name, by_default=given.by_default)
+    return replace(result, source=source)
+
+
+def asked_command(arguments: argparse.Namespace, given: Recovery) -> dict[str, Any]:
+    """The command with the defaults it took, its versions, and the board if there is one."""
+    from malfl_algos.experiments.records import versions
+
+    words = ["malfl", "recover", arguments.trace, "--observer", arguments.observer]
+    for name in ("config", "game", "discount", "temperature", "stages"):
+        value = getattr(arguments, name)
+        if name in given.by_default:
+            value = null_or_number(given.given[name])
+        if value is not None:
+            words += [f"--{name}", str(value)]
+    for pair in arguments.option:
+        words += ["--option", pair]
+    words += ["--output-dir", arguments.output_dir, *["--overwrite"] * arguments.overwrite]
+    further = {} if given.board is None else {"board": given.board}
+    return {"command": shlex.join(words), "versions": versions(), **further}
 
 
 def _check_sizes(game: MarkovGame, trace: LearningTrace, name: str) -> None:

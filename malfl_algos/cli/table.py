@@ -33,9 +33,11 @@ __all__ = [
     "given_game",
     "known_scale_arguments",
     "log",
+    "null_or_number",
     "option_argument",
     "picked",
     "read_config",
+    "read_observed_config",
     "read_options",
     "read_scale",
     "scale_arguments",
@@ -150,15 +152,15 @@ def scale_arguments(unknown: str = "estimate it from the trace") -> Iterable[Arg
         "--discount",
         type=_number_or_null,
         metavar="G",
-        help=f"use this discount factor, in [0, 1), or null: {unknown} (default: "
-        "that of the configuration, 0.9)",
+        help=f"use this discount factor, in [0, 1), or null: {unknown} (default: that of --config, "
+        "or else 0.9)",
     )
     yield argument(
         "--temperature",
         type=_number_or_null,
         metavar="T",
         help="use this temperature, > 0, or null: rewards in units of the temperature (default: "
-        "that of the configuration, 3)",
+        "that of --config, or else null with --game, and 3 in the paper's game)",
     )
 
 
@@ -189,6 +191,11 @@ def read_scale(
         return configured if given is None else given
 
     return of(arguments.discount, config.discount), of(arguments.temperature, config.temperature)
+
+
+def null_or_number(value: float | None) -> str:
+    """A discount or temperature as the command line has it."""
+    return _NULL if value is None else f"{value:g}"
 
 
 def _number(text: str) -> float:
@@ -254,6 +261,15 @@ def read_config(path: str | None, game: str | None = None) -> ExperimentConfig:
     if path is None:
         return from_mapping({} if game is None else {"game": game})
     return load_config(path, game=game)
+
+
+def read_observed_config(arguments: argparse.Namespace) -> ExperimentConfig:
+    """As `read_config`, for logs: without a file, the temperature of a named game is unknown."""
+    if arguments.config is not None or arguments.game is None:
+        return read_config(arguments.config, arguments.game)
+    from malfl_algos.experiments.config import from_mapping
+
+    return from_mapping({"game": arguments.game, "temperature": None})
 
 
 def given_game(arguments: argparse.Namespace) -> bool:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from malfl_algos.cli.recovery import read_recovery, recovery_arguments
+from malfl_algos.cli.recovery import (
+    asked_command,
+    named_result,
+    read_recovery,
+    recovery_arguments,
+)
 from malfl_algos.cli.table import (
     Argument,
     argument,
@@ -24,6 +28,7 @@ from malfl_algos.cli.table import (
     option_argument,
     picked,
     read_config,
+    read_observed_config,
     read_options,
     scale_arguments,
     set_keys,
@@ -153,14 +158,17 @@ def recover_rewards(arguments: argparse.Namespace) -> int:
     folder = _output(arguments, "rewards.npz", "diagnostics.json")
     with one_blas_thread(), blaming(given.plugin):
         recovered = recover(given.observer, trace, **given.given)
+    recovered = {name: named_result(own, given) for name, own in recovered.items()}
     origin = Origin.of(trace, **given.given)
-    asked = _asked(arguments, given.board)
+    asked = asked_command(arguments, given)
     with files_together(folder) as place:
         written = write_recovered(
             recovered, place, origin=origin, observer=given.wanted, asked=asked
         )
         name = folder / written[0].relative_to(place)
     tell(f"{name}: rewards of {', '.join(recovered[''].agents)}")
+    for line in given.defaults():
+        tell(line)
     tell(f"verdict: {recovered[''].verdict.line()} (malfl check gives all reasons)")
     return 0
 
@@ -213,7 +221,7 @@ def score(arguments: argparse.Namespace) -> int:
         raise InputError("--figure draws rewards against the ground truth: add --ground-truth FILE")
     from malfl_algos.experiments.config import merge
 
-    config = read_config(arguments.config, arguments.game)
+    config = read_observed_config(arguments)
     config = merge(config, set_keys(arguments, "discount", "temperature"))
     tell_of_compilation()
     from malfl_algos.experiments.named_games import NO_GAME
@@ -295,22 +303,6 @@ def export(arguments: argparse.Namespace) -> int:
     n_steps = sum(stage.n_steps for stage in trace.stages)
     tell(f"{arguments.output}: {trace.n_stages} stages, {n_steps} steps")
     return 0
-
-
-def _asked(arguments: argparse.Namespace, board: dict[str, Any] | None) -> dict[str, Any]:
-    """The command that was given, its versions, and the board if there is one, for reports."""
-    from malfl_algos.experiments.records import versions
-
-    words = ["malfl", "recover", arguments.trace, "--observer", arguments.observer]
-    for name in ("config", "game", "discount", "temperature", "stages"):
-        value = getattr(arguments, name)
-        if value is not None:
-            words += [f"--{name}", str(value)]
-    for pair in arguments.option:
-        words += ["--option", pair]
-    words += ["--output-dir", arguments.output_dir, *["--overwrite"] * arguments.overwrite]
-    further = {} if board is None else {"board": board}
-    return {"command": shlex.join(words), "versions": versions(), **further}
 
 
 def _path(name: str | None) -> Path | None:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from malfl_algos.experiments.config import ExperimentConfig
 from malfl_algos.ground_truth import GroundTruth
 from malfl_algos.scores.inputs import Reference, reference
+from malfl_algos.storage.origins import Origin
 from malfl_env import MarkovGame
 from malfl_env.errors import InputError
 
@@ -37,12 +38,16 @@ def reference_of(config: ExperimentConfig, game: MarkovGame, *, states: BoolArra
 
 
 def scale_of(
-    config: ExperimentConfig, truth: GroundTruth | None, rewards: Path
+    config: ExperimentConfig,
+    truth: GroundTruth | None,
+    rewards: Path,
+    recovered: Origin | None = None,
 ) -> tuple[float, float, float]:
     """The discount; the temperature; and the unit in which rewards are, as a ground truth has it.
 
     Where the configuration has null, the discount is that of the ground truth, or else the one that
-    was estimated with the rewards; and the unit is the temperature of the ground truth.
+    was estimated with the rewards. The temperature is that which the rewards were recovered with
+    (`recovered`, their origin); if it was null there, too, the unit is that of the ground truth.
     """
     known = {} if truth is None or truth.origin is None else dict(truth.origin)
     discount, unit = config.discount, 1.0
@@ -57,6 +62,8 @@ def scale_of(
         )
     if config.temperature is not None:
         return float(discount), config.temperature, unit
+    if recovered is not None and recovered.temperature is not None:
+        return float(discount), recovered.temperature, unit
     if truth is not None:
         if known.get("temperature") is None:
             raise InputError(

@@ -211,7 +211,7 @@ def read_scoring_files(
     if related and seen is not None:
         origins[str(trace)] = Origin(seen_stages, None, None, None)
     check_stages(origins if related else {})
-    discount, temperature, unit = scale_of(config, truth, rewards)
+    discount, temperature, unit = scale_of(config, truth, rewards, origins.get(str(rewards)))
     if truth is not None:
         truth = replace(truth, rewards={own: r / unit for own, r in truth.rewards.items()})
     posterior = rewards.with_name("posterior.npz")

@@ -9,7 +9,7 @@ import numpy as np
 
 from malfl_algos.recovered import RecoveredRewards, Source
 
-__all__ = ["is_given", "model_facts", "number", "shared"]
+__all__ = ["RULES_WITHOUT_STEPS", "is_given", "model_facts", "number", "shared", "step_size"]
 
 
 def number(value: Any) -> str:
@@ -72,6 +72,18 @@ def _learning_rule(result: RecoveredRewards) -> Iterator[tuple[str, str]]:
         yield title, text + among
 
 
+RULES_WITHOUT_STEPS = ("exact", "policy-gradient")
+
+
+def step_size(own: Mapping[str, Any]) -> str | None:
+    """The step size of the learning rule and where it is from; None: the rule has none."""
+    value = own.get("step_size")
+    if value is None or own.get("rule") in RULES_WITHOUT_STEPS:
+        return None
+    searched = "step_size" in (own.get("searches") or {})
+    return f"{number(value)} ({'chosen by the evidence' if searched else 'assumed'})"
+
+
 def _weights(own: Any) -> str:
     """The rules that the evidence leaves open, with their weights."""
     if not isinstance(own, (list, tuple)):
@@ -120,7 +132,7 @@ def _by_agent(
 def _discount(result: RecoveredRewards) -> Iterator[tuple[str, str]]:
     source = result.source
     if source is not None and source.discount is not None:
-        yield "discount", f"{number(source.discount)} (given)"
+        yield "discount", f"{number(source.discount)} ({_from(source, 'discount')})"
         return
     yield from _by_agent(result, "discount", _estimated_discount)
 
@@ -149,5 +161,10 @@ def _temperature(source: Source | None) -> Iterator[tuple[str, str]]:
     else:
         yield (
             "temperature",
-            f"{number(source.temperature)} (given); it fixes the unit of the rewards",
+            f"{number(source.temperature)} ({_from(source, 'temperature')}); it fixes the unit of "
+            "the rewards",
         )
+
+
+def _from(source: Source, name: str) -> str:
+    return "default" if name in source.by_default else "given"

@@ -17,6 +17,7 @@ from malfl_algos.recovered import RecoveredRewards
 from malfl_algos.report.boards import policy_figure
 from malfl_algos.report.evidence import evidence_figure, with_evidence
 from malfl_algos.report.figures import ARROWS, EVIDENCE, MAPS, POLICIES
+from malfl_algos.report.model_facts import RULES_WITHOUT_STEPS
 from malfl_algos.report.pages import rendered
 from malfl_algos.report.policies import stage_figure, stages_shown
 from malfl_algos.report.result_figures import draw
@@ -37,6 +38,7 @@ LARGE = 1000
 """Width, in pixels, from which on a picture is not made smaller on a narrow screen."""
 LONGEST = 300
 """Letters of a setting."""
+_STEPS = ("step_size", "step_size_decay")
 
 
 def result_page(folder: Path) -> str:
@@ -127,10 +129,12 @@ def _asked(result: RecoveredRewards, record: Mapping[str, Any]) -> Iterator[tupl
             yield from ((f"option {name}", _short(value)) for name, value in options.items())
     made_from = record.get("made_from")
     if isinstance(made_from, Mapping):
+        defaults = () if result.source is None else result.source.by_default
         unknown = {"discount": "to be estimated", "temperature": "unknown: it fixes the unit only"}
         for name, words in unknown.items():
             value = made_from.get(name)
-            yield name, words if value is None else number(value)
+            origin = " (default)" if value is not None and name in defaults else ""
+            yield name, (words if value is None else number(value)) + origin
         game = made_from.get("game")
         yield "game", "none given: dynamics estimated from the trace" if game is None else "given"
 
@@ -152,7 +156,9 @@ def _numbers(result: RecoveredRewards) -> Iterator[Table]:
             ]
             for name in names
         ]
-        yield Table(["number", *map(str, verdicts)], rows, 1, "the numbers behind the verdict")
+        yield Table(
+            ["number", *map(str, verdicts)], rows, 1, folded="the numbers behind the verdict"
+        )
 
 
 def pictures_of(
@@ -222,11 +228,17 @@ def picture(caption: str, png: bytes) -> Picture:
 def _settings(result: RecoveredRewards) -> Iterator[Section]:
     tables = list(_numbers(result))
     tables += [
-        Table(["diagnostic", "value"], list(facts_of(own)), 2, f"reward of {agent}")
+        Table(["diagnostic", "value"], list(facts_of(_raw(own))), 2, folded=f"reward of {agent}")
         for agent, own in result.diagnostics.items()
     ]
     if tables:
         yield Section("Settings and diagnostics", tables=tables)
+
+
+def _raw(own: Mapping[str, Any]) -> dict[str, Any]:
+    """Diagnostics without the steps of a rule that has none."""
+    without = own.get("rule") in RULES_WITHOUT_STEPS
+    return {name: value for name, value in own.items() if not (without and name in _STEPS)}
 
 
 def facts_of(content: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

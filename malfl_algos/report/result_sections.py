@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from malfl_algos.recovered import NOT_JUDGED, RecoveredRewards, Source
-from malfl_algos.report.model_facts import is_given, model_facts, number, shared
+from malfl_algos.report.model_facts import is_given, model_facts, number, shared, step_size
 from malfl_algos.report.values import Values, cut_to, values_of
 
 __all__ = ["Picture", "Section", "Table", "data_section", "number", "sections_of"]
@@ -28,12 +28,14 @@ class Table:
         rows: cells as text.
         text_columns: number of columns, from the left, that hold text; the others hold numbers.
         note: what the table shows, or leaves out.
+        folded: title of the table on a page that shows it only when it is opened; empty: always.
     """
 
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
     text_columns: int = 1
     note: str = ""
+    folded: str = ""
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,8 @@ def data_section(source: Source | None) -> Section:
     else:
         n_states, n_seen = len(source.visits), int((source.visits > 0).sum())
         facts.append(("joint states", f"{n_states}, of which {n_seen} were visited"))
-    facts += [("how it was made", note) for note in source.notes]
+    if source.notes:
+        facts.append(("how it was made", "; ".join(source.notes)))
     return Section("Data", facts)
 
 
@@ -138,7 +141,6 @@ _OF_THE_FIT = {
     "log_evidence": "log evidence",
     "noise_variance": "noise variance",
     "prior_variance": "prior variance",
-    "step_size": "step size",
     "improvement": "share kept of the log policy at an update",
     "settled": "converged",
     "bounds_hit": "settings at the end of their range",
@@ -150,6 +152,8 @@ def _estimate(result: RecoveredRewards, agent: str, most: int) -> Section:
     facts = [
         (title, number(own[name])) for name, title in _OF_THE_FIT.items() if is_given(own.get(name))
     ]
+    if (steps := step_size(own)) is not None:
+        facts.append(("step size", steps))
     if isinstance(own.get("prior"), Mapping):
         facts += _prior(own["prior"])
     title = f"Estimate: reward of {agent}"
@@ -231,7 +235,8 @@ def _limitations(result: RecoveredRewards) -> Section:
     if source is None or source.temperature is None:
         sentences.append("The unit of a reward is the learners' temperature, which is unknown.")
     if source is not None and source.discount is not None:
-        sentences.append("The discount was given; with another one, the rewards differ.")
+        origin = "the default" if "discount" in source.by_default else "given"
+        sentences.append(f"The discount was {origin}; with another one, the rewards differ.")
     visited = result.visited
     if visited is not None and not visited.all():
         sentences.append(

@@ -225,6 +225,7 @@ def write_source(source: Source, folder: Path) -> None:
         "temperature": source.temperature,
         "known_policies": list(source.known_policies),
         "observer": source.observer,
+        "by_default": list(source.by_default),
     }
     write_arrays(folder / SOURCE_NAME, arrays, manifest=manifest)
 
@@ -264,6 +265,7 @@ def read_source(path: Path) -> Source:
             game_given=bool(manifest["game_given"]),
             known_policies=_texts("known_policies", manifest["known_policies"]),
             observer=None if manifest["observer"] is None else str(manifest["observer"]),
+            by_default=_texts("by_default", manifest.get("by_default", [])),
             **scale,
         )
     except (KeyError, TypeError, ValueError) as fault:

@@ -95,6 +95,8 @@ def test_the_page_of_a_result(result, tmp_path, capsys):
     assert "td: weight 0.70" in page.texts["dd"]
     assert cells[cells.index("halves") + 1] == "0.125"
     assert "2 actions: {{ 7 * 7 }}, right" in page.texts["dd"]
+    assert page.texts["summary"] == ["the numbers behind the verdict", "reward of alice"]
+    assert text.index("<caption>") < text.index("<thead>")
 
 
 def test_a_page_loads_nothing_and_runs_nothing(result, tmp_path):
@@ -172,7 +174,7 @@ def test_figures_of_large_results_stay_readable(tmp_path):
     replace(made, verdict=Verdict("believe")).save(tmp_path / "large")
     assert main(["report", str(tmp_path / "large"), "--output", str(tmp_path / "page.html")]) == 0
     page = Page((tmp_path / "page.html").read_text(encoding="utf-8"))
-    assert "200 of 5000 values, from the largest to the smallest" in page.texts["p"]
+    assert "200 of 5000 values, from the largest to the smallest" in page.texts["caption"]
 
 
 def test_a_result_on_a_board_has_maps_arrows_and_the_evidence(tmp_path, capsys):

@@ -16,6 +16,7 @@ from malfl_algos import LearningTrace, RecoveredRewards, Stage
 from malfl_algos.contract import Problem, Source, Verdict
 from malfl_algos.observers.log_policy import LogPolicy
 from malfl_algos.report.frames import columns_of, draws_of
+from malfl_algos.report.result_sections import sections_of
 from malfl_algos.report.values import cut_to, values_of
 from malfl_env.errors import InputError
 
@@ -65,6 +66,21 @@ def test_observers_say_what_the_rewards_are_from():
     assert found.source.steps == (20, 40)
     np.testing.assert_array_equal(found.source.visits, [18, 0, 42])
     np.testing.assert_array_equal(found.visited, [True, False, True])
+
+
+@pytest.mark.parametrize(
+    ("own", "told"),
+    [
+        ({"rule": "td", "searches": {}}, "0.1 (assumed)"),
+        ({"rule": "td", "searches": {"step_size": {"0.1": 1.0}}}, "0.1 (chosen by the evidence)"),
+        ({"rule": "exact"}, None),
+        ({"rule": "policy-gradient"}, None),
+    ],
+)
+def test_a_step_size_is_told_of_rules_that_have_one(own, told):
+    made = result(diagnostics={"alice": {**own, "step_size": 0.1}})
+    facts = [fact for part in sections_of(made) for fact in part.facts]
+    assert [text for name, text in facts if name == "step size"] == [told] * (told is not None)
 
 
 def test_a_result_made_by_hand_has_no_source_and_still_a_summary():

@@ -23,6 +23,7 @@ SOURCE = Source(
     notes=("stages: every 2 days",),
     discount=0.9,
     observer="tried",
+    by_default=("discount",),
 )
 RESULT = RecoveredRewards(
     rewards={"alice": np.arange(3.0), "bob": np.arange(6.0).reshape(3, 2, 1)},
