@@ -1,4 +1,4 @@
-"""The choice of what a learning history leaves open: kernel of the prior, share rho, discount.
+"""The choice of what a learning history leaves open: kernel of the prior, and share rho.
 
 Every candidate is fitted to the first stages, and the evidence decides. One setting is searched at
 a time along an ordered grid, from its start in the direction of larger evidence.
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from malfl_algos.ma_lfl.low_rank_priors import Kernel
 
-__all__ = ["DISCOUNTS", "RETAINED", "climb", "kernels", "log_prior", "uniform_start"]
+__all__ = ["RETAINED", "climb", "kernels", "log_prior", "uniform_start"]
 
 FloatArray = NDArray[np.float64]
 Settings = Mapping[str, Any]
@@ -22,9 +22,8 @@ Settings = Mapping[str, Any]
 LENGTHS = (0.7, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 9.0, 14.0)
 SHARES, LARGE_SHARE = (0.9, 0.99), 0.98
 RETAINED = (0.0, 0.2, 0.4, 0.6, 0.75, 0.9)
-DISCOUNTS = (0.0, 0.3, 0.5, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98)
-"""Grids of the kernel's length and smooth share (the share in games too large for all features), of
-rho, and of the discount.
+"""Grids of the kernel's length, its smooth share (and that share in games too large for all
+features), and rho.
 """
 FIRST_LENGTH, SPREAD = 3.0, 0.4
 """Median of the length before anything was seen, and the standard deviation of its logarithm. The

@@ -50,7 +50,7 @@ from malfl_algos.ma_lfl.stages import StageArrays
 from malfl_algos.ma_lfl.stagewise import StageKind
 from malfl_algos.ma_lfl.uncertain_dynamics import DRAWS, with_uncertain_dynamics
 from malfl_algos.observers.bayesian_result import check_covariance, recovered_rewards
-from malfl_algos.observers.reading import drawn_dynamics, dynamics_of, stage_arrays
+from malfl_algos.observers.reading import check_data, drawn_dynamics, dynamics_of, stage_arrays
 from malfl_algos.observers.state_coordinates import seen_states
 from malfl_algos.trace import LearningTrace
 from malfl_algos.work.threads import one_blas_thread
@@ -216,7 +216,7 @@ class BayesianObserver(ABC):
         problem = Problem(trace, game, discount, temperature, known_policies)
         unit = 1.0 if problem.temperature is None else problem.temperature
         game, known = problem.game, problem.known
-        _check_data(problem)
+        check_data(problem)
         further = self._check_trace(trace)
         base, maps = self._unknowns(trace)
         solver = self._checked_solver(trace, base, maps[0], discount)
@@ -591,17 +591,6 @@ def check_improvement(improvement: float | str) -> None:
             f"improvement must be auto or a number in [0, 1], got {improvement!r}: it is the share "
             "of its log policy that a learner keeps, 0 for soft policy iteration"
         )
-
-
-def _check_data(problem: Problem) -> None:
-    """Require at least two stages, and data in every stage unless all policies are known."""
-    problem.require_stages()
-    for number, stage in enumerate(problem.trace.stages):
-        if not stage.counts.any() and set(problem.known) != set(problem.trace.agents):
-            raise InputError(
-                f"stage {number} holds no data: recover from the stages before it "
-                "(LearningTrace.first), or remove it from the trace"
-            )
 
 
 def _needs(option: str) -> str:

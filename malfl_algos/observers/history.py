@@ -19,7 +19,6 @@ from malfl_algos.ma_lfl.alternation import CONCENTRATION
 from malfl_algos.ma_lfl.history import HistoryData
 from malfl_algos.ma_lfl.history_fit import HistoryFit, fit_history, split
 from malfl_algos.ma_lfl.history_settings import (
-    DISCOUNTS,
     FIRST_LENGTH,
     LENGTHS,
     RETAINED,
@@ -32,7 +31,7 @@ from malfl_algos.ma_lfl.low_rank_priors import Kernel, Root, kernel_root
 from malfl_algos.ma_lfl.policy_estimation import smoothed_policy
 from malfl_algos.observers.bayesian_base import check_improvement
 from malfl_algos.observers.bayesian_result import check_covariance
-from malfl_algos.observers.reading import dynamics_of
+from malfl_algos.observers.reading import check_data, dynamics_of
 from malfl_algos.observers.state_coordinates import seen_states
 from malfl_algos.trace import LearningTrace
 from malfl_algos.work.threads import one_blas_thread
@@ -45,8 +44,9 @@ __all__ = ["MaLflHistory"]
 FloatArray = NDArray[np.float64]
 
 SEARCH_STAGES, KERNEL_STAGES = 3, 2
-"""Numbers of first stages from which discount and share, and the kernel, are chosen."""
-FIRST_DISCOUNT = 0.9
+"""Numbers of first stages from which the share rho, and the kernel, are chosen."""
+LARGEST_DISCOUNT = 0.9999
+"""Soft values are computed iteratively; beyond this discount they do not converge."""
 LOST = 1.0
 """A fit whose last step is longer than this many posterior standard deviations is an error."""
 
@@ -108,14 +108,23 @@ class MaLflHistory:
 
         The reward has mean zero, since the data hardly determine its level. The first policies are
         the known ones, or uniform; if the counts of the first stage contradict uniform policies,
-        they are estimated from these counts, and the diagnostic `first_policy` says so.
+        they are estimated from these counts, and the diagnostic `first_policy` says so. Dynamics
+        may be estimated, but the deviations leave out their uncertainty. The discount must be
+        given; `ma-lfl-bellman` estimates it with an interval.
 
         Raises:
+            InputError: for a stage without data, a discount that is missing or above 0.9999, or a
+                prior that the states have no coordinates for.
             ArithmeticError: if the last step is longer than one posterior standard deviation; the
                 message has the last good point.
         """
         problem = Problem(trace, game, discount, temperature, known_policies)
-        problem.require_stages()
+        check_data(problem)
+        if problem.given("discount") > LARGEST_DISCOUNT:
+            raise InputError(
+                f"discount must be at most {LARGEST_DISCOUNT} for this observer, got "
+                f"{problem.discount}"
+            )
         known_game, covered = dynamics_of(trace, problem.game)
         self.check_size(trace.n_states, trace.n_actions, trace.n_stages)
         coordinates = self._coordinates(problem)
@@ -124,7 +133,7 @@ class MaLflHistory:
         data, first = _data(problem, known_game)
         with one_blas_thread():
             settings, tried = self._chosen(data, coordinates, problem)
-            data = replace(data, discount=settings["discount"], retained=settings["improvement"])
+            data = replace(data, retained=settings["improvement"])
             root = kernel_root(settings["kernel"], coordinates, most=self._most(len(coordinates)))
             features = [root.features] * trace.n_agents
             found = fit_history(data, features, horizon=trace.n_stages)
@@ -168,13 +177,12 @@ class MaLflHistory:
     def _chosen(
         self, data: HistoryData, coordinates: FloatArray, problem: Problem
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Kernel, share rho and discount: given, or of largest evidence in the first stages."""
+        """Kernel and share rho: given, or of largest evidence in the first stages."""
         n_states, n_stages = len(coordinates), problem.trace.n_stages
         horizon = min(n_stages, SEARCH_STAGES)
         kind = "iid" if coordinates.shape[1] == 1 else self.prior
         grids = kernels(kind, complete=n_states <= self.columns)
         settings: dict[str, Any] = {
-            "discount": FIRST_DISCOUNT if problem.discount is None else problem.discount,
             "improvement": 0.0 if self.improvement == "auto" else float(self.improvement),
             "kernel": grids[0][min(LENGTHS.index(FIRST_LENGTH), len(grids[0]) - 1)],
         }
@@ -187,12 +195,6 @@ class MaLflHistory:
 
             return of
 
-        if problem.discount is None:
-            start = DISCOUNTS.index(FIRST_DISCOUNT)
-            settings["discount"], values = climb(
-                evidence("discount", horizon), DISCOUNTS, start=start
-            )
-            tried["discount"] = [[key, value] for key, value in values.items()]
         if self.improvement == "auto" and n_stages >= SEARCH_STAGES:
             settings["improvement"], values = climb(
                 evidence("improvement", horizon), RETAINED, start=0
@@ -205,7 +207,7 @@ class MaLflHistory:
         self, data: HistoryData, coordinates: FloatArray, settings: dict[str, Any], stages: int
     ) -> float:
         root = kernel_root(settings["kernel"], coordinates, most=self._most(len(coordinates)))
-        own = replace(data, discount=settings["discount"], retained=settings["improvement"])
+        own = replace(data, retained=settings["improvement"])
         found = fit_history(own, [root.features] * len(data.counts), horizon=stages)
         return found.log_evidence
 
@@ -245,8 +247,8 @@ def _data(problem: Problem, game: MarkovGame) -> tuple[HistoryData, str]:
         counts,
         first,
         [known.get(agent) for agent in trace.agents],
-        0.0 if problem.discount is None else problem.discount,
-        1.0 if problem.temperature is None else problem.temperature,
+        problem.given("discount"),
+        1.0,  # rewards are fitted in units of the temperature
     )
     words = "uniform" if uniform else "estimated"
     return data, "known" if len(known) == trace.n_agents else words
@@ -269,14 +271,16 @@ def _result(
     width, left = centred.shape[1], evidence.prior_variance * root.left_out
     if root.left_out.any():
         left = left + evidence.noise_variance / max(data.discount, 0.1) ** 2
+    unit = 1.0 if problem.temperature is None else problem.temperature
     sds, covariances = {}, {}
     for index, agent in enumerate(agents):
         own = covariance[index * width :, index * width :][:width, :width]
-        sds[agent] = np.sqrt(np.maximum(((centred @ own) * centred).sum(axis=1), 0.0) + left)
+        variance = np.maximum(((centred @ own) * centred).sum(axis=1), 0.0) + left
+        sds[agent] = unit * np.sqrt(variance)
         if observer.covariance:
-            covariances[agent] = centred @ own @ centred.T + np.diag(left)
+            covariances[agent] = unit**2 * (centred @ own @ centred.T + np.diag(left))
     rewards = {
-        agent: table - table.mean()
+        agent: unit * (table - table.mean())
         for agent, table in zip(agents, split(features, found.weights), strict=True)
     }
     shares = np.linalg.solve(found.posterior.precision, found.posterior.information)
@@ -285,7 +289,7 @@ def _result(
         "learner_model": "exact evaluation, whole history",
         "rule": "exact",
         "reward_model": "state",
-        "discount": settings["discount"],
+        "discount": data.discount,
         "improvement": settings["improvement"],
         "n_stages": problem.trace.n_stages,
         "n_unknowns": len(agents) * data.game.n_states,
@@ -297,8 +301,8 @@ def _result(
         ),
         "representative": "largest posterior, mean removed",
         "log_evidence": evidence.log_evidence,
-        "noise_variance": evidence.noise_variance,
-        "prior_variance": evidence.prior_variance,
+        "noise_variance": unit**2 * evidence.noise_variance,
+        "prior_variance": unit**2 * evidence.prior_variance,
         "prior_length": kernel.length if kernel.share else None,
         "prior_share": kernel.share,
         "prior_left_out": float(root.left_out.mean()),

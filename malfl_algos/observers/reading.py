@@ -21,6 +21,7 @@ from malfl_env.markov_game import MarkovGame
 
 __all__ = [
     "LastStage",
+    "check_data",
     "check_pseudo_count",
     "drawn_dynamics",
     "dynamics_of",
@@ -198,3 +199,14 @@ def without_data(informed: NDArray[np.bool_]) -> dict[str, Any]:
         "rows_left_out": len(missing),
         "states_without_data": missing.tolist(),
     }
+
+
+def check_data(problem: Problem) -> None:
+    """Require at least two stages, and data in every stage unless all policies are known."""
+    problem.require_stages()
+    for number, stage in enumerate(problem.trace.stages):
+        if not stage.counts.any() and set(problem.known) != set(problem.trace.agents):
+            raise InputError(
+                f"stage {number} holds no data: recover from the stages before it "
+                "(LearningTrace.first), or remove it from the trace"
+            )

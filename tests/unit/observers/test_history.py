@@ -8,6 +8,7 @@ from recovery_cases import SETTINGS, learn
 
 from malfl_algos.observers.bayesian import MaLflBellman
 from malfl_algos.observers.history import MaLflHistory
+from malfl_algos.trace import LearningTrace, Stage
 from malfl_env import InputError
 from malfl_env.markov_game import MarkovGame
 
@@ -73,3 +74,33 @@ def test_states_without_coordinates_have_no_smooth_prior(small):
 def test_options_are_checked(options, complaint):
     with pytest.raises(InputError, match=complaint):
         MaLflHistory(**options)
+
+
+def test_the_unit_of_the_temperature_is_that_of_the_reward(small):
+    trace, game = small
+    observer = MaLflHistory(prior="iid", improvement=0.0)
+    found = [
+        observer.recover(trace, game=game.without_rewards(), discount=0.9, temperature=alpha)
+        for alpha in (None, 1e45)
+    ]
+    for agent in trace.agents:
+        assert found[1].rewards[agent] == pytest.approx(1e45 * found[0].rewards[agent])
+        assert found[1].sd[agent] == pytest.approx(1e45 * found[0].sd[agent])
+
+
+@pytest.mark.parametrize(
+    ("discount", "complaint"),
+    [(None, "discount must be given"), (0.99999, "discount must be at most 0.9999")],
+)
+def test_a_discount_that_it_cannot_take_is_rejected(small, discount, complaint):
+    trace, game = small
+    with pytest.raises(InputError, match=complaint):
+        MaLflHistory().recover(trace, game=game, discount=discount, temperature=3.0)
+
+
+def test_a_stage_without_data_is_rejected(small):
+    trace, game = small
+    empty = Stage(np.zeros_like(trace.stages[1].counts))
+    stages = (trace.stages[0], empty, *trace.stages[2:])
+    with pytest.raises(InputError, match="stage 1 holds no data"):
+        MaLflHistory().recover(LearningTrace(stages), game=game, **SETTINGS)
