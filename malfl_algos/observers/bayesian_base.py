@@ -70,6 +70,8 @@ STAGE_MARGIN = 10.0
 """Steps and noises by stage are fitted if they promise to raise the log evidence by more than this.
 """
 PRIORS = ("auto", "iid", "smooth")
+POLICIES_UNUSED = "not used: the rewards are recovered from single steps, which tell the policies"
+"""Diagnostics of an agent whose known policies have no effect."""
 MOST_SMOOTH, MOST_SMOOTH_ASKED = 1000, 2500
 """Largest number of unknowns for which `auto` tries a smooth prior, and for which there is one:
 every step of its search factorises matrices of this size.
@@ -241,7 +243,12 @@ class BayesianObserver(ABC):
             passes = self._passes(settings, search=search)
             of_steps = self._fits_of_steps(used, game, shared, maps, passes=passes, search=search)
             if of_steps is not None:
-                return of_steps
+                return [
+                    replace(one, further={**one.further, "known_policies": POLICIES_UNUSED})
+                    if agent in known
+                    else one
+                    for agent, one in zip(trace.agents, of_steps, strict=True)
+                ]
             parts = self._parts(used, settings, search=search)
             if self._has_smooth_prior(settings["rule"], trace, base, maps):
                 return self._fits_with_smooth_prior(

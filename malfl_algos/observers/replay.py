@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -166,6 +167,11 @@ class MaLflReplay(BayesianObserver):
             )
         if self.initial_q not in ("zero", "uniform_others"):
             raise InputError(f"initial_q must be zero or uniform_others, got {self.initial_q!r}")
+        if self.bootstrap in PAPER_RULES and self.initial_q != "zero":
+            raise InputError(
+                f"initial_q must be zero for bootstrap {self.bootstrap}, with which learners do "
+                f"not carry q over, got {self.initial_q}"
+            )
         self._check_changes()
         if not self._rules():
             raise InputError(
@@ -251,12 +257,15 @@ class MaLflReplay(BayesianObserver):
             return None
         n_states, *n_actions = stages[0].joint_counts.shape
         unknowns = count_unknowns(base, n_states, tuple(n_actions))
-        if max(unknowns if own is None else own.shape[1] for own in maps) > MOST_UNKNOWNS:
+        formed = max(unknowns if own is None else own.shape[1] for own in maps)
+        if formed > MOST_UNKNOWNS:
+            self._check_whole(formed)
             return None
+        self._check_chosen()
         model = self._model(game, settings)
         assert isinstance(model, ReplayedQ)
         priors = [
-            reward_prior(game, own, base, n, n_states)
+            reward_prior(game, own, base, prod(n_actions) if base == "joint" else n, n_states)
             for own, n in zip(maps, n_actions, strict=True)
         ]
         changes = self.reward_changes
@@ -272,6 +281,25 @@ class MaLflReplay(BayesianObserver):
             search=search,
             changes=changes,
         )
+
+    def _check_whole(self, n_unknowns: int) -> None:
+        """Reject what only single steps tell, where there are too many unknowns for them."""
+        if self.reward_changes is not None:
+            raise InputError(
+                f"reward_changes needs at most {MOST_UNKNOWNS} unknowns, of which rewards are "
+                f"recovered from single steps, got {n_unknowns}: leave reward_changes out and give "
+                "the stages before and after the change as traces of their own, or take a reward "
+                "model with fewer unknowns"
+            )
+
+    def _check_chosen(self) -> None:
+        """Reject noise and prior, which single steps choose by themselves."""
+        if self._given() is not None:
+            raise InputError(
+                "noise_variance and prior_variance must be left out for greedy policies that move, "
+                "whose rewards are recovered from single steps without them, got "
+                f"{self.noise_variance} and {self.prior_variance}"
+            )
 
     def _check_trace(self, trace: LearningTrace) -> dict[str, Any]:
         if self.reward_changes is not None and self.reward_changes >= trace.n_stages:

@@ -212,3 +212,40 @@ def test_profits_are_recovered_from_prices_alone(given):
         size = result.rewards[agent] @ result.rewards[agent] / (result.rewards[agent] @ centred)
         error = np.abs(result.rewards[agent] - size * centred)
         assert np.mean(error < 2 * result.sd[agent]) >= 0.85
+
+
+def test_rewards_of_joint_actions_are_recovered_from_steps():
+    """Unequal numbers of actions, and exchanged agents: the order of the unknowns is right."""
+    rng = np.random.default_rng(1)
+    actions = np.stack([rng.integers(0, 2, 900), rng.integers(0, 3, 900)], axis=1)
+    after = rng.integers(0, 4, 900)
+    found = []
+    for order in ([0, 1], [1, 0]):
+        trace = LearningTrace.from_transitions(
+            np.append(0, after[:-1]),
+            {f"agent_{own}": actions[:, own] for own in order},
+            after,
+            steps_per_stage=300,
+        )
+        options = {**KNOWN, "reward_model": "joint", "initial_q": "zero"}
+        asked = {"game": None, "discount": GAMMA, "temperature": None}
+        found.append(MaLflReplay(**options).recover(trace, **asked))
+    for agent in ("agent_0", "agent_1"):
+        assert found[0].rewards[agent].shape == (4, 2, 3)
+        exchanged = found[1].rewards[agent].swapaxes(1, 2)
+        np.testing.assert_allclose(found[0].rewards[agent], exchanged, atol=1e-4)
+        assert found[0].diagnostics[agent]["steps_used"] > 0
+
+
+def test_options_that_single_steps_do_not_have_are_named(monkeypatch):
+    trace, game = priced(n_steps=60)
+    asked = {"game": game.without_rewards(), "discount": GAMMA, "temperature": None}
+    with pytest.raises(InputError, match="noise_variance and prior_variance must be left out"):
+        MaLflReplay(**KNOWN, noise_variance=0.1, prior_variance=1.0).recover(trace, **asked)
+    even = {"agent_0": np.full((2, 9, 3), 1 / 3)}
+    result = MaLflReplay(**KNOWN).recover(trace, known_policies=even, **asked)
+    assert result.diagnostics["agent_0"]["known_policies"].startswith("not used")
+    assert "known_policies" not in result.diagnostics["agent_1"]
+    monkeypatch.setattr("malfl_algos.observers.replay.MOST_UNKNOWNS", 8)
+    with pytest.raises(InputError, match="reward_changes needs at most 8 unknowns.* got 9"):
+        MaLflReplay(**KNOWN, reward_changes=1).recover(trace, **asked)

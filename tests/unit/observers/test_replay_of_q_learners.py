@@ -70,6 +70,10 @@ def test_parts_have_fewer_orders_than_their_stages():
         ({"bootstrap": "sarsa", "improvement": 0.5}, "improvement must be auto or 0 for bootstrap"),
         ({"policy": "moving", "improvement": 0.5}, "improvement must be auto or 0 where policy"),
         ({"initial_q": "ones"}, "initial_q must be zero or uniform_others, got 'ones'"),
+        (
+            {"bootstrap": "executed", "initial_q": "uniform_others"},
+            "initial_q must be zero for bootstrap executed",
+        ),
         ({"step_size_decay": 2.0}, r"step_size_decay must be in \[0, 1\], got 2.0"),
     ],
 )
