@@ -247,5 +247,5 @@ def test_options_that_single_steps_do_not_have_are_named(monkeypatch):
     assert result.diagnostics["agent_0"]["known_policies"].startswith("not used")
     assert "known_policies" not in result.diagnostics["agent_1"]
     monkeypatch.setattr("malfl_algos.observers.replay.MOST_UNKNOWNS", 8)
-    with pytest.raises(InputError, match="reward_changes needs at most 8 unknowns.* got 9"):
+    with pytest.raises(InputError, match=r"reward_changes needs at most 8 unknowns.* got 9"):
         MaLflReplay(**KNOWN, reward_changes=1).recover(trace, **asked)
