@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from malfl_algos.verdict import Verdict
+from malfl_algos.verdict.words import NOT_JUDGED
 from malfl_env.arguments import typed
 from malfl_env.errors import InputError
 from malfl_env.labels import Label, label_text
@@ -25,12 +26,6 @@ if TYPE_CHECKING:
 __all__ = ["NOT_JUDGED", "Diagnostics", "RecoveredRewards", "RewardFunction", "Source"]
 
 FloatArray = NDArray[np.float64]
-NOT_JUDGED = Verdict(
-    "doubt",
-    ("no verdict was made: every number that it stands on is missing",),
-    {},
-    ("call malfl_algos.judge(result, trace, game=..., discount=..., temperature=...)",),
-)
 RewardFunction = Callable[[Any, Any], Any]
 """Observations and joint actions of some steps -> reward of each step, `(n_steps,)`."""
 

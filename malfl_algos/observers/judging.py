@@ -26,6 +26,7 @@ from malfl_algos.ma_lfl.settings import GRADIENT, Gradient
 from malfl_algos.ma_lfl.stages import StageArrays
 from malfl_algos.observers.bayesian import MaLflBellman
 from malfl_algos.observers.bayesian_base import BayesianObserver
+from malfl_algos.observers.judged_advice import other_rule
 from malfl_algos.observers.judged_agent import NEEDS_IMPROVEMENTS, numbers_of
 from malfl_algos.observers.judged_gradient import numbers_of_gradient
 from malfl_algos.observers.judged_history import numbers_of_history
@@ -42,6 +43,7 @@ from malfl_algos.verdict.balance import (
     reachable_states,
     repeated,
 )
+from malfl_algos.verdict.change import policy_change
 from malfl_algos.verdict.deciding import HISTORY_CHECKS, contradicted, decide, not_measured
 from malfl_algos.verdict.words import joined
 from malfl_algos.work.threads import one_blas_thread
@@ -108,7 +110,7 @@ def judge(
             return not_measured("explained", str(fault))
         shared = _of_the_trace(problem)
         verdicts = {
-            agent: _of_numbers(result, basis, index, shared)
+            agent: _of_numbers(result, basis, index, shared, observer)
             for index, agent in enumerate(trace.agents)
             if agent in result.rewards
         }
@@ -273,11 +275,18 @@ def _by_state(table: FloatArray, problem: Problem) -> FloatArray:
 
 
 def _of_numbers(
-    result: RecoveredRewards, basis: _Basis, index: int, shared: Mapping[str, Any]
+    result: RecoveredRewards,
+    basis: _Basis,
+    index: int,
+    shared: Mapping[str, Any],
+    observer: Observer | None,
 ) -> Verdict:
+    used = result.source.observer if observer is None and result.source else None
+    rule = basis.settings(index)["rule"]
+    other = other_rule(basis.problem.trace, observer, used or type(observer).__name__, rule)
     try:
         numbers, drawn = _of_the_agent(result, basis, index)
-        return replace(decide({**shared, **numbers}), arrays=drawn)
+        return replace(decide({**shared, **numbers}, other_rule=other), arrays=drawn)
     except np.linalg.LinAlgError as fault:
         return not_measured("explained", f"its equations cannot be solved: {fault}")
 
@@ -380,6 +389,7 @@ def _of_the_agent(
         "unvisited": int((occurs & ~visited).sum()),
         "bounds_hit": list(bounds),
         "policy_misfit": _policy_misfit(basis.problem, index),
+        **_policy_change(basis.problem, index),
         "prior_variance": float(settings["prior_variance"]) / basis.alpha**2,
     }
     return numbers, arrays
@@ -392,3 +402,16 @@ def _policy_misfit(problem: Problem, index: int) -> float | None:
         return None
     counts = np.stack([stage.action_counts(index) for stage in problem.trace.stages])
     return policy_misfit(counts, problem.known[agent])
+
+
+def _policy_change(problem: Problem, index: int) -> dict[str, float]:
+    """See `malfl_algos.verdict.balance.policy_change`; nothing for policies that are known."""
+    if problem.trace.agents[index] in problem.known:
+        return {}
+    counts = np.stack([stage.action_counts(index) for stage in problem.trace.stages])
+    found = policy_change(counts)
+    return (
+        {}
+        if found is None
+        else dict(zip(("policy_change", "policy_change_p_value"), found, strict=True))
+    )

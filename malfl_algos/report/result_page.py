@@ -59,7 +59,7 @@ def result_page(folder: Path) -> str:
         lead="What the agents wanted, inferred from how they learned, with error bars and a "
         "verdict on whether to believe it.",
         verdicts=[
-            (result.verdict.word, result.verdict.reasons[0] if result.verdict.reasons else "")
+            (result.verdict.title, result.verdict.reasons[0] if result.verdict.reasons else "")
         ],
         sections=list(_sections(result, record, rules)),
     )

@@ -226,7 +226,7 @@ def _verdict(result: RecoveredRewards) -> Section:
     verdict = result.verdict
     facts = [(agent, own.word) for agent, own in verdict.agents.items()]
     sentences = [*verdict.reasons, *(f"try: {own}" for own in verdict.advice)]
-    return Section(f"Verdict: {verdict.word}", facts, sentences=sentences)
+    return Section(f"Verdict: {verdict.title}", facts, sentences=sentences)
 
 
 def _limitations(result: RecoveredRewards) -> Section:

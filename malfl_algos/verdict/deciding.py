@@ -21,10 +21,12 @@ class Check:
         doubt: from this value on the reward is doubted.
         reject: from this value on it is not believed; None: this number alone never rejects.
         higher_is_better: the direction.
-        says: the reason, with `{value}` and the other numbers by name.
+        says: the reason if the number speaks against the reward, with `{value}` and the other
+            numbers by name.
         advice: what to try if the number speaks against the reward.
         needed: whether a verdict without this number can be no better than doubt.
-        against: the reason if the number speaks against the reward; empty: `says`.
+        carries: what the number says for a reward that is believed, with `{capped}`, the value or
+            1 if it is larger; empty: it is not among the reasons to believe.
     """
 
     name: str
@@ -34,7 +36,7 @@ class Check:
     says: str
     advice: str
     needed: bool = True
-    against: str = ""
+    carries: str = ""
 
     def word(self, value: float) -> Word:
         """What the value alone means."""
@@ -44,10 +46,27 @@ class Check:
         return "doubt" if sign * value < sign * self.doubt else "believe"
 
 
-_RULE = (
-    "the agents may learn by another rule: try another observer, or another learner option of this "
-    "one"
+_RULE = "the agents may learn by another rule: {other_rule}"
+_OTHER_RULE = "try ma-lfl-bellman with learner auto, or ma-lfl-replay if the log holds every step"
+_EXPECTED = (
+    "Pearson r with the ground truth is expected to be {expected:.2f}, and above "
+    "{expected_low:.2f} with probability 95 %, if the agents learn as the rule {rule} says"
 )
+_HALVES = (
+    "rewards from odd and from even improvements correlate at {halves:.2f}, expected "
+    "{halves_expected:.2f}"
+)
+_EXPLAINED = (
+    "on held-out stages a reward explains {value:.1%} of the change of policy, beyond the noise of "
+    "counts and of the rule {rule}"
+)
+_UNCHANGED = (
+    "the policies hardly change from stage to stage, no more than by chance (chi-squared per "
+    "degree of freedom {policy_change:.2f}): nothing was learned, it was learned before, or the "
+    "log is too short to show it"
+)
+_STILL = 0.01
+"""Probability, from which on a change of policies as small is as by chance."""
 _LEARNING = "check that the agents learned while the log was written"
 _GAME = "check the game: dynamics, numbering of states and actions, start"
 _ORDER = "check the order of the stages, and that none is missing or repeated"
@@ -59,27 +78,25 @@ CHECKS: Sequence[Check] = (
         0.85,
         None,
         True,
-        "Pearson r with the ground truth is expected to be {expected:.2f}, and above {value:.2f} "
-        "with probability 95 %, if the agents learn as the rule {rule} says",
+        _EXPECTED,
         _DATA,
+        carries=_EXPECTED,
     ),
     Check(
         "gain_over_no_change",
         0.02,
         0.0,
         True,
-        "log evidence per row over no reward at all (policies that drift) is {value:.3f}",
+        "learning for a reward explains the policies hardly or no better than drift without any "
+        "reward (log evidence per row: {value:.3f})",
         f"{_LEARNING}; {_RULE}",
-        against="learning for a reward explains the policies hardly or no better than drift "
-        "without any reward (log evidence per row: {value:.3f})",
     ),
     Check(
         "expected",
         0.6,
         0.6,
         True,
-        "Pearson r with the ground truth is expected to be {value:.2f}, if the agents learn as the "
-        "rule {rule} says",
+        _EXPECTED,
         _DATA,
     ),
     Check(
@@ -87,9 +104,9 @@ CHECKS: Sequence[Check] = (
         0.8,
         0.6,
         True,
-        "on held-out stages a reward explains {value:.1%} of the change of policy, beyond the "
-        "noise of counts and of the rule {rule}",
+        _EXPLAINED,
         _RULE,
+        carries=_EXPLAINED,
     ),
     Check(
         "misfit",
@@ -105,9 +122,9 @@ CHECKS: Sequence[Check] = (
         0.2,
         0.4,
         False,
-        "rewards from odd and from even improvements correlate at {halves:.2f}, expected "
-        "{halves_expected:.2f}",
+        _HALVES,
         f"{_ORDER}; {_RULE}",
+        carries=_HALVES,
     ),
     Check(
         "unsettled",
@@ -187,9 +204,11 @@ CHECKS: Sequence[Check] = (
         0.5,
         0.1,
         True,
-        "the data say more than the prior about {value:.0%} of the directions of the reward of "
-        "visited states",
+        "the data say more than the prior about only {value:.0%} of the directions of the reward "
+        "of visited states",
         _DATA,
+        carries="the data say more than the prior about {capped:.0%} of the directions of the "
+        "reward of visited states",
     ),
     Check(
         "repeated_stages",
@@ -232,8 +251,8 @@ HISTORY_CHECKS: Sequence[Check] = tuple(
     replace(
         check,
         name="gain_over_no_learning",
-        says="log likelihood per row over no learning at all is {value:.3f}",
-        against="",
+        says="learning for a reward explains the policies hardly or no better than no learning at "
+        "all (log likelihood per row: {value:.3f})",
     )
     if check.name == "gain_over_no_change"
     else check
@@ -243,7 +262,11 @@ HISTORY_CHECKS: Sequence[Check] = tuple(
 
 
 def decide(
-    numbers: Mapping[str, Any], checks: Sequence[Check] = CHECKS, *, notes: Sequence[str] = ()
+    numbers: Mapping[str, Any],
+    checks: Sequence[Check] = CHECKS,
+    *,
+    notes: Sequence[str] = (),
+    other_rule: str = _OTHER_RULE,
 ) -> Verdict:
     """The verdict on one agent's reward.
 
@@ -252,13 +275,16 @@ def decide(
             `missing`, a mapping by name.
         checks: the checks.
         notes: further reasons for doubt.
+        other_rule: what to try where the agents may learn by another rule.
 
     Returns:
-        The worst word of all checks. Reasons that speak against the reward come first; if none
-        does, the reasons are those for it. Advice that several checks give is given once.
+        The worst word of all checks. The reasons are those that speak against the reward, the worst
+        first; if none does, the numbers that carry it. Reasons and advice that several checks give
+        are given once.
     """
     found: list[tuple[Word, str, str]] = [("doubt", note, "") for note in notes]
     missing = numbers.get("missing", {})
+    speaking, passed = [], []
     for check in checks:
         value = numbers.get(check.name)
         if value is None or isnan(value):
@@ -266,16 +292,44 @@ def decide(
                 why = missing.get(check.name, "not computed" if value is None else "not a number")
                 found.append(("doubt", f"{check.name} is missing: {why}", ""))
             continue
-        fields = _Fields({**numbers, "value": value})
+        fields = _Fields(
+            {**numbers, "value": value, "capped": min(value, 1.0), "other_rule": other_rule}
+        )
         own = check.word(value)
-        says = check.says if own == "believe" else check.against or check.says
-        found.append((own, says.format_map(fields), check.advice.format_map(fields)))
+        if own == "believe":
+            passed.append(check.carries.format_map(fields))
+            continue
+        speaking.append(check.name)
+        found.append((own, check.says.format_map(fields), check.advice.format_map(fields)))
+    if not found:
+        return Verdict("believe", _carried(passed), dict(numbers))
     found.sort(key=lambda entry: -WORDS.index(entry[0]))
     word = found[0][0]
-    against = [entry for entry in found if entry[0] != "believe"]
-    reasons = [reason for _, reason, _ in against or found]
-    advice = dict.fromkeys(one for _, _, own in against for one in own.split("; ") if one)
+    if _unchanged(numbers, speaking):
+        found.insert(0, (word, _UNCHANGED.format_map(numbers), _LEARNING))
+    reasons = dict.fromkeys(reason for _, reason, _ in found)
+    advice = dict.fromkeys(one for _, _, own in found for one in own.split("; ") if one)
     return Verdict(word, tuple(reasons), dict(numbers), tuple(advice))
+
+
+def _carried(passed: Sequence[str]) -> tuple[str, ...]:
+    """Reasons to believe, from what the checks say for a reward, empty where they say nothing."""
+    told = [one for one in passed if one]
+    n_further = len(passed) - len(told)
+    noun = "number is" if n_further == 1 else "numbers are"
+    further = f" ({n_further} further {noun} within bounds)" if n_further else ""
+    return (*told, f"nothing speaks against the reward{further}")
+
+
+def _unchanged(numbers: Mapping[str, Any], speaking: Sequence[str]) -> bool:
+    """Whether little is identified because policies do not change, and no check says so.
+
+    Agents that play at random are explained by a reward that is the same everywhere, and better
+    than by drift; so the gain over drift does not tell that they do not learn.
+    """
+    chance = numbers.get("policy_change_p_value")
+    told = any(name.startswith("gain_over") for name in speaking)
+    return "identified" in speaking and not told and chance is not None and chance > _STILL
 
 
 class _Fields(dict[str, Any]):

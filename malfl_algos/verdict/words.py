@@ -10,7 +10,7 @@ from malfl_env.arguments import typed
 from malfl_env.checks import shown
 from malfl_env.errors import InputError
 
-__all__ = ["WORDS", "Verdict", "Word", "joined", "verdict_from"]
+__all__ = ["NOT_JUDGED", "WORDS", "Verdict", "Word", "joined", "verdict_from"]
 
 Word = Literal["believe", "doubt", "do not believe"]
 WORDS: Sequence[Word] = ("believe", "doubt", "do not believe")
@@ -55,13 +55,18 @@ class Verdict:
             raise InputError(f"agent must be an id, got {shown(agent)}")
         return self.agents.get(agent, self)
 
+    @property
+    def title(self) -> str:
+        """The word; `not judged yet` for the verdict of a result that nobody has judged."""
+        return "not judged yet" if self == NOT_JUDGED else self.word
+
     def line(self) -> str:
         """The word, the first reason and the first advice, in one line."""
         advice = f"; try: {self.advice[0]}" if self.advice else ""
         return f"{self}{advice}"
 
     def __str__(self) -> str:
-        return f"{self.word}: {self.reasons[0]}" if self.reasons else self.word
+        return f"{self.title}: {self.reasons[0]}" if self.reasons else self.title
 
     def summary(self) -> str:
         """The word with its first reason, then all reasons and all advice, one a line."""
@@ -83,6 +88,18 @@ class Verdict:
         return content
 
 
+NOT_JUDGED = Verdict(
+    "doubt",
+    (
+        "call malfl_algos.judge(result, trace, game=..., discount=..., temperature=..., "
+        "observer=observer) to learn whether to believe these rewards",
+    ),
+)
+"""Of a result that nobody has judged; its word is `doubt`, the best that can be said."""
+_EARLIER = "no verdict was made: every number that it stands on is missing"
+"""The reason of `NOT_JUDGED` in files of earlier versions."""
+
+
 def joined(agents: Mapping[str, Verdict]) -> Verdict:
     """One verdict on the rewards of several agents: the worst word, and whose it is."""
     worst = max(agents.values(), key=lambda own: WORDS.index(own.word)).word
@@ -93,13 +110,13 @@ def joined(agents: Mapping[str, Verdict]) -> Verdict:
 
 
 def verdict_from(content: Any) -> Verdict:
-    """The verdict that `Verdict.plain` wrote.
+    """The verdict that `Verdict.plain` wrote; `NOT_JUDGED` itself if it is that one.
 
     Raises:
         InputError: for anything else.
     """
     try:
-        return Verdict(
+        found = Verdict(
             content["word"],
             tuple(map(str, content["reasons"])),
             dict(content["numbers"]),
@@ -108,3 +125,4 @@ def verdict_from(content: Any) -> Verdict:
         )
     except (TypeError, KeyError, AttributeError, ValueError) as fault:
         raise InputError(f"verdict must be one that malfl wrote: {fault}") from fault
+    return NOT_JUDGED if found == NOT_JUDGED or found.reasons == (_EARLIER,) else found

@@ -126,7 +126,7 @@ def test_bad_arguments_are_bad_input(recovered, played):
 
 def test_a_verdict_is_never_missing(recovered):
     assert recovered.verdict.word == "doubt"
-    assert "no verdict was made" in recovered.verdict.reasons[0]
+    assert str(recovered.verdict).startswith("not judged yet: call malfl_algos.judge(")
     assert replace(recovered, rewards={}).verdict.word == "doubt"
 
 

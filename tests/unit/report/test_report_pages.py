@@ -143,6 +143,17 @@ def test_a_result_of_functions_has_a_page(result, tmp_path):
     assert any("functions of observations" in text for text in page.texts["li"])
 
 
+def test_a_result_that_nobody_judged_says_so(tmp_path):
+    """And how to judge it, without the colour of a doubt."""
+    folder, output = tmp_path / "unjudged", tmp_path / "page.html"
+    RecoveredRewards({"a": np.array([0.5, -0.5])}).save(folder)
+    assert main(["report", str(folder), "--output", str(output)]) == 0
+    text = output.read_text(encoding="utf-8")
+    assert '<div class="verdict open"><strong>not judged yet</strong>' in text
+    assert "malfl_algos.judge(result, trace, game=..., " in text
+    assert "Verdict: not judged yet" in Page(text).texts["h2"]
+
+
 def test_bad_input_is_one_line_and_nothing_is_written(result, tmp_path, capsys):
     def told(folder, output="page.html", *more):
         assert main(["report", str(folder), "--output", str(tmp_path / output), *more]) == 2

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from recovery_cases import learn
+from scipy.stats import chi2_contingency
 
 from malfl_algos.verdict.balance import (
     broken_steps,
@@ -16,6 +17,7 @@ from malfl_algos.verdict.balance import (
     policy_misfit,
     repeated,
 )
+from malfl_algos.verdict.change import policy_change
 from malfl_env.markov_game import Factor, MarkovGame
 
 
@@ -81,6 +83,23 @@ def test_actions_that_follow_known_policies_and_others_that_do_not():
     assert policy_misfit(counts, policies) == pytest.approx(1, abs=0.2)
     assert policy_misfit(counts, policies[::-1]) > 10
     assert policy_misfit(np.zeros_like(counts), policies) is None
+
+
+def test_a_policy_that_does_not_change_is_told_from_one_that_does():
+    rng = np.random.default_rng(0)
+    policies = rng.dirichlet(np.ones(4), size=50)
+    kept = rng.multinomial(rng.integers(5, 200, size=(6, 50)), policies)
+    value, chance = policy_change(kept)
+    assert value == pytest.approx(1, abs=0.15)
+    assert chance > 0.01
+    moved = kept.copy()
+    moved[3] = rng.multinomial(100, rng.dirichlet(np.ones(4), size=50))
+    assert policy_change(moved)[1] < 1e-6
+    table = rng.integers(10, 90, size=(3, 1, 4))
+    found = chi2_contingency(table[:, 0], correction=False)
+    assert policy_change(table) == pytest.approx((found.statistic / found.dof, found.pvalue))
+    assert policy_change(kept[:1]) is None
+    assert policy_change(np.zeros_like(kept)) is None
 
 
 def test_repeated_stages():
