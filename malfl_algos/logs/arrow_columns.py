@@ -99,7 +99,7 @@ def _text(name: str, array: Any) -> Column:
         present, codes = codes, np.full(len(encoded), MISSING, dtype=np.int64)
         codes[known] = present
     try:
-        return of_labels(name, encoded.dictionary.to_pylist(), codes)
+        return of_labels(name, encoded.dictionary.to_pylist(), codes).without_blanks()
     except UnicodeError as fault:
         raise InputError(f"column {name!r} holds text that is not UTF-8: {fault}") from fault
 

@@ -76,6 +76,14 @@ class Column:
         codes[self.missing] = MISSING
         return Column(self.name, self.values[seen], codes, self.mixed)
 
+    def without_blanks(self) -> Column:
+        """The column, in which text that is empty or blank is a missing value."""
+        blank = np.array([self.is_text and not value.strip() for value in self.values], dtype=bool)
+        if not blank.any():
+            return self
+        codes = np.where(np.append(blank, False)[self.codes], MISSING, self.codes)
+        return Column(self.name, self.values, codes, self.mixed).used()
+
     def taken(self, rows: NDArray[Any]) -> Column:
         """The column of some rows."""
         return Column(self.name, self.values, self.codes[rows], self.mixed)

@@ -207,7 +207,10 @@ def _of_plain(
 
 
 def _kind(value: Any) -> str:
-    """The kind of a Python value as of an array; empty for a missing value, "?" for others."""
+    """The kind of a Python value as of an array; "?" for others.
+
+    It is empty for a missing value: None, NaN, blank text.
+    """
     if value is None or type(value).__name__ in ("NAType", "NaTType"):
         return ""
     if isinstance(value, (bool, np.bool_)):
@@ -217,7 +220,7 @@ def _kind(value: Any) -> str:
     if isinstance(value, (float, np.floating, Decimal)):
         return "" if value != value else "f"
     if isinstance(value, str):
-        return "O"
+        return "O" if value.strip() else ""
     if hasattr(value, "isoformat"):
         return "M"
     return "?"

@@ -23,6 +23,7 @@ import numpy as np
 from gymnasium.spaces import Discrete, MultiDiscrete
 from numpy.typing import NDArray
 
+from malfl_algos.trace.texts import stage_text, trace_text
 from malfl_algos.trace.transitions import OBSERVED, Transitions, blocks, kept
 from malfl_env.arguments import Index, typed
 from malfl_env.checks import check_count, is_whole, shown
@@ -88,7 +89,7 @@ class NextStateCounts:
         return cls(seen // shape[0], seen % shape[0], counts)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Stage:
     """The data of one policy-improvement round: counts, ordered steps, or both.
 
@@ -110,6 +111,9 @@ class Stage:
     joint_counts: IntArray | None = None
     next_state_counts: NextStateCounts | None = None
     transitions: Transitions | None = None
+
+    def __repr__(self) -> str:
+        return stage_text(self)
 
     def __post_init__(self) -> None:
         for name, kind in (("next_state_counts", NextStateCounts), ("transitions", Transitions)):
@@ -196,7 +200,7 @@ class Stage:
         return _next_state_counts(steps, self.counts.shape)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class LearningTrace:
     """All data that an observer may read: the stages in order, all of one game.
 
@@ -222,6 +226,9 @@ class LearningTrace:
     states: tuple[Label, ...] | None = None
     actions: tuple[tuple[Label, ...], ...] | None = None
     notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return trace_text(self)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "stages", _entries("stages", self.stages))
@@ -397,7 +404,7 @@ class LearningTrace:
 
         Args:
             frame: anything with columns: a mapping of names to arrays, or a table of pandas, polars
-                or pyarrow.
+                or pyarrow. Null, NaN and text that is empty or blank have no value.
             state: the column of the joint state, or several; None with `memory`. Whole numbers
                 stay themselves; labels and the combinations of several columns are numbered in
                 sorted order, see `states`.

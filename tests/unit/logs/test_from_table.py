@@ -143,6 +143,38 @@ def test_a_last_row_without_actions_gives_the_final_state():
     np.testing.assert_array_equal(trace.stages[1].transitions.next_states, [2, 1])
 
 
+@pytest.mark.parametrize("blank", ["", "  "])
+def test_blank_text_is_a_missing_value(blank):
+    def table(missing):
+        return {name: [*own, missing] for name, own in WIDE.items()} | {
+            "s": [*WIDE["s"], 2],
+            "episode": [*WIDE["episode"], 1],
+            "step": [*WIDE["step"], 3],
+        }
+
+    expected, made = of(table(None)), of(table(blank))
+    assert same(made, expected)
+    assert made.actions[1] == ("left", "right")
+    assert same(of({**table(blank), "b": np.array(table(blank)["b"])}), expected)
+    arrow = pytest.importorskip("pyarrow")
+    assert same(of({**table(None), "b": arrow.array(table(blank)["b"])}), expected)
+    empty = {**WIDE, "b": arrow.array(["left", blank, *WIDE["b"][2:]])}
+    with pytest.raises(InputError, match=r"row 1 .*'b': the action of bob is missing"):
+        of(empty)
+
+
+def test_a_trace_and_a_stage_are_shown_in_a_few_lines():
+    trace = of(WIDE)
+    assert repr(trace).splitlines()[:2] == [
+        "LearningTrace of alice, bob: 2 stages, 4 steps",
+        "3 joint states; numbers of actions: 2, 2",
+    ]
+    assert len(repr(trace).splitlines()) == 3
+    assert repr(trace.stages[0]) == (
+        "Stage: 2 steps; 3 joint states; actions 2, 2; counts; ordered steps"
+    )
+
+
 def test_a_column_of_next_states_keeps_last_steps():
     table = {**WIDE, "then": [1, 2, 1, 2, 1, 0]}
     trace = of(table, next_state="then")
