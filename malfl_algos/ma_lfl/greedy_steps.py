@@ -88,17 +88,15 @@ def fit_greedy_steps(
     if changes is not None:
         shared: dict[str, Any] = {"features": features, "temperature": temperature}
         shared |= {"passes": passes, "search": search}
-        before = fit_greedy_steps(stages[:changes], models, priors, judged=False, **shared)
+        shared["judged"] = judged
+        before = fit_greedy_steps(stages[:changes], models, priors, **shared)
         steps, _ = joined(stages[:changes])
         learners = [
             replace(model, start=_after(fit, steps, shape, index))
             for index, (model, fit) in enumerate(zip(models, before, strict=True))
         ]
         after = fit_greedy_steps(stages[changes:], learners, priors, **shared)
-        return [
-            replace(late, policies=np.concatenate([early.policies, late.policies]))
-            for early, late in zip(before, after, strict=True)
-        ]
+        return [_following(*fits) for fits in zip(before, after, strict=True)]
     steps, ends = joined(stages)
     fits = []
     for index, (model, prior, own) in enumerate(zip(models, priors, features, strict=True)):
@@ -108,8 +106,21 @@ def fit_greedy_steps(
         best = best_level(task, NOISES[:SEARCH_LEVELS] if search else NOISES, passes)
         orders = log_orders(stages[1:] if search else stages, index)
         fit = _agent_fit(task, best, stages, orders, temperature)
-        fits.append(_judged(fit, task, best) if judged and not search else fit)
+        fits.append(_judged(fit, task, best, passes) if judged and not search else fit)
     return fits
+
+
+def _following(early: AgentFit, late: AgentFit) -> AgentFit:
+    """The later fit, with the policies of all stages; a verdict needs the numbers of both."""
+    further = dict(late.further)
+    if "held_out" in early.further:
+        numbers = early.further["held_out"]
+        unsettled = {"unsettled": int(not early.converged), "passes": early.passes}
+        further["before_changes"] = {**numbers, **unsettled}
+        start = {name: numbers[name] for name in ("start_deficit",) if name in numbers}
+        further["held_out"] = {**further["held_out"], **start}
+    policies = np.concatenate([early.policies, late.policies])
+    return replace(late, policies=policies, further=further)
 
 
 def _after(fit: AgentFit, steps: Steps, shape: tuple[int, ...], index: int) -> Start:
@@ -148,10 +159,14 @@ def _agent_fit(
     )
 
 
-def _judged(fit: AgentFit, task: StepLikelihood, level: Level) -> AgentFit:
+def _judged(fit: AgentFit, task: StepLikelihood, level: Level, passes: int) -> AgentFit:
     """The fit with the numbers of a verdict."""
     assert isinstance(fit.posterior, Posterior)
     numbers = judged_steps(task, fit.posterior, partial(held_out_fit, level=level), level.noise)
+    if task.model.uniform_others is not None and task.model.start is None:
+        from_zero = replace(task, model=replace(task.model, uniform_others=None))
+        other = best_level(from_zero, NOISES, passes)
+        numbers["start_deficit"] = other.log_evidence - level.log_evidence
     return replace(fit, further={**fit.further, "held_out": numbers})
 
 

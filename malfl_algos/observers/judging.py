@@ -286,9 +286,21 @@ def _of_numbers(
     other = other_rule(basis.problem.trace, observer, used or type(observer).__name__, rule)
     try:
         numbers, drawn = _of_the_agent(result, basis, index)
-        return replace(decide({**shared, **numbers}, other_rule=other), arrays=drawn)
+        notes = _before_changes(basis.settings(index), shared) if basis.own else ()
+        word = decide({**shared, **numbers}, notes=notes, other_rule=other)
+        return replace(word, arrays=drawn)
     except np.linalg.LinAlgError as fault:
         return not_measured("explained", f"its equations cannot be solved: {fault}")
+
+
+def _before_changes(settings: Mapping[str, Any], shared: Mapping[str, Any]) -> Sequence[str]:
+    """Why the rewards before a change are not believed, from which the later ones follow."""
+    if "before_changes" not in settings:
+        return ()
+    early = decide({**shared, **settings["before_changes"], "rule": settings["rule"]})
+    if early.word == "believe":
+        return ()
+    return (f"the rewards before reward_changes, which these build on: {early.reasons[0]}",)
 
 
 def _of_the_trace(problem: Problem) -> dict[str, Any]:

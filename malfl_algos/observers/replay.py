@@ -107,7 +107,8 @@ class MaLflReplay(BayesianObserver):
         initial_q: q of learners that carry it over, before the first update. `zero`, or any other
             number for all states and actions; `uniform_others`: the discounted reward of an action
             that is played for ever in a state while the others draw theirs evenly (Calvano et al.
-            2020).
+            2020). It needs a log that begins where the agents began to learn; the verdict compares
+            its evidence with that of `zero` if policies are greedy and move.
         reward_changes: number of the stage, from 1 on, with which the agents' rewards change while
             they learn on; the reward from this stage on is recovered, after that of the stages
             before. Only for greedy policies that move; null: they do not change.

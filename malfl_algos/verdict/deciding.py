@@ -136,6 +136,16 @@ CHECKS: Sequence[Check] = (
         needed=False,
     ),
     Check(
+        "start_deficit",
+        10.0,
+        10.0,
+        False,
+        "the log does not begin where the agents began to learn with initial_q uniform_others: "
+        "zero is more probable, by a log evidence of {value:.0f}",
+        "set initial_q to zero",
+        needed=False,
+    ),
+    Check(
         "unpredicted_noise",
         0.012,
         None,

@@ -249,3 +249,34 @@ def test_options_that_single_steps_do_not_have_are_named(monkeypatch):
     monkeypatch.setattr("malfl_algos.observers.replay.MOST_UNKNOWNS", 8)
     with pytest.raises(InputError, match=r"reward_changes needs at most 8 unknowns.* got 9"):
         MaLflReplay(**KNOWN, reward_changes=1).recover(trace, **asked)
+
+
+def test_a_log_that_begins_in_mid_learning_is_not_believed_with_a_start():
+    trace, game = priced(n_prices=4, n_steps=3000, n_stages=4)
+    asked = {"game": game.without_rewards(), "discount": GAMMA, "temperature": None}
+    observer = MaLflReplay(**KNOWN)
+    words, deficits = [], []
+    for stages in (trace.stages, trace.stages[2:]):
+        seen = LearningTrace(stages, trace.agents)
+        verdict = judge(observer.recover(seen, **asked), seen, observer=observer, **asked)
+        words.append([verdict.of(agent).word for agent in trace.agents])
+        deficits.append([verdict.of(agent).numbers["start_deficit"] for agent in trace.agents])
+        reasons = verdict.of("agent_0").reasons
+    assert words == [["believe"] * 2, ["do not believe"] * 2]
+    assert max(deficits[0]) < -10 < 10 < min(deficits[1])
+    assert any("zero is more probable" in reason for reason in reasons)
+
+
+def test_rewards_after_a_change_are_doubted_if_those_before_are():
+    """The q after a first period of 40 steps follows from rewards that it cannot tell."""
+    (few, game), (many, _) = (priced(n_steps=n, n_stages=1) for n in (40, 2000))
+    trace = LearningTrace((*few.stages, *many.stages, *many.stages), few.agents)
+    asked = {"game": game.without_rewards(), "discount": GAMMA, "temperature": None}
+    observer = MaLflReplay(**KNOWN, reward_changes=1)
+    result = observer.recover(trace, **asked)
+    verdict = judge(result, trace, observer=observer, **asked)
+    for agent in trace.agents:
+        assert verdict.of(agent).word != "believe"
+        before = result.diagnostics[agent]["before_changes"]
+        assert {"unsettled", "misfit", "start_deficit"} <= set(before)
+        assert any("which these build on" in one for one in verdict.of(agent).reasons)
