@@ -96,7 +96,7 @@ class Problem:
         """
         value = getattr(self, name)
         if value is None:
-            raise InputError(f"{name} must be given, this observer cannot estimate it; got None")
+            raise InputError(f"{name} must be given, this observer cannot estimate it")
         return float(value)
 
     def require_stages(self, n_stages: int = 2) -> None:

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from malfl_algos.cli.import_texts import quoted
 from malfl_algos.cli.table import Argument, argument, whole_argument
 from malfl_env.errors import InputError
 
@@ -250,6 +251,8 @@ def told(roles: Mapping[str, Any]) -> str:
         own = roles.get(role)
         if isinstance(own, Mapping):
             own = [f"{agent}={name}" for agent, name in own.items()]
+        elif isinstance(own, str):
+            own = [own]
         if own is not None:
-            parts.append(f"{role} {own if isinstance(own, str) else ' '.join(own)}")
+            parts.append(f"{role} {' '.join(map(quoted, own))}")
     return ", ".join(parts)

@@ -18,9 +18,16 @@ from malfl_algos.cli.import_options import (
     roles_given,
     told,
 )
+from malfl_algos.cli.import_texts import (
+    counted,
+    in_words_of_options,
+    line,
+    quoted,
+    rare_labels,
+    unused,
+)
 from malfl_algos.cli.table import argument, command, existing, tell
 from malfl_env.errors import InputError
-from malfl_env.labels import Label, label_text
 
 if TYPE_CHECKING:
     from malfl_algos.trace import LearningTrace
@@ -73,12 +80,14 @@ def import_log(arguments: argparse.Namespace) -> int:
             roles = read_roles(arguments, log)
             if arguments.game not in (None, "none"):
                 roles["game"] = named_game_of(arguments.game)
-            frame = log.read(columns_of(roles))
-            if arguments.separate:
-                traces = LearningTrace.from_subjects(frame, **roles)
-            else:
-                traces = {"": LearningTrace.from_table(frame, **roles)}
-            notes = (*log.notes, f"columns: {told(roles)}")
+            used = columns_of(roles)
+            frame = log.read(used)
+            with in_words_of_options(log.names):
+                if arguments.separate:
+                    traces = LearningTrace.from_subjects(frame, **roles)
+                else:
+                    traces = {"": LearningTrace.from_table(frame, **roles)}
+            notes = (*log.notes(), f"columns: {told(roles)}", *unused(log.names, used))
     _write(traces, output)
     for name, trace in traces.items():
         _tell(name, trace, output, notes)
@@ -106,21 +115,18 @@ def _write(traces: Mapping[str, LearningTrace], output: Path) -> None:
 def _tell(name: str, trace: LearningTrace, output: Path, notes: Sequence[str]) -> None:
     sizes = [stage.n_steps for stage in trace.stages]
     shown = ", ".join(map(str, sizes[:10])) + (", ..." if len(sizes) > 10 else "")
-    tell(f"{output / f'{name}.npz' if name else output}: {len(sizes)} stages of {shown} steps")
+    path = output / f"{name}.npz" if name else output
+    tell(f"{path}: {counted(len(sizes), 'stage')} of {shown} step{'s' * (sizes != [1])}")
     if trace.is_tabular:
         visited = np.logical_or.reduce([stage.state_counts > 0 for stage in trace.stages]).sum()
         ends = () if trace.states is None else (trace.states[0], trace.states[-1])
-        labels = f", labelled {_line(ends[0])} to {_line(ends[1])}" if ends else ""
+        labels = f", labelled {line(ends[0])} to {line(ends[1])}" if ends else ""
         tell(f"  states: {trace.n_states}, {visited} of them visited{labels}")
     for index, (agent, number) in enumerate(zip(trace.agents, trace.n_actions, strict=True)):
         own = range(number) if trace.actions is None else trace.actions[index]
-        some = ", ".join(map(_line, own[:8])) + (", ..." if number > 8 else "")
-        tell(f"  agent {agent}: {number} actions ({some})")
-    for note in (*notes, *trace.notes):
+        some = ", ".join(map(line, own[:8])) + (", ..." if number > 8 else "")
+        tell(f"  agent {quoted(agent)}: {counted(number, 'action')} ({some})")
+    for note in (*notes, *trace.notes, *rare_labels(trace)):
         tell(f"  {note}")
     if trace.n_stages == 1:
         tell("  one stage shows no learning: observers need two or more")
-
-
-def _line(label: Label) -> str:
-    return " ".join(label_text(label).split())

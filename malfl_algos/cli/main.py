@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import signal
 import sys
 import threading
@@ -36,6 +37,7 @@ from malfl_env.errors import InputError
 
 __all__ = ["main", "make_parser"]
 
+_CHOICE = re.compile(r"invalid choice: '([^']*)' \(choose from (.*)\)")
 _EXTRA = (
     "scipy",
     "numba",
@@ -153,7 +155,13 @@ class _Parser(argparse.ArgumentParser):
     """Raises errors as `InputError`, in one line, without the usage."""
 
     def error(self, message: str) -> NoReturn:
-        raise InputError(f"{message} (see {self.prog} --help)")
+        raise InputError(f"{message}{_nearest(message)} (see {self.prog} --help)")
+
+
+def _nearest(message: str) -> str:
+    """The choice that a wrong word of the command line may mean."""
+    found = _CHOICE.search(message)
+    return "" if found is None else suggestion(found[1], re.findall(r"[\w-]+", found[2]))
 
 
 class _PluginHelp(argparse.Action):

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from malfl_algos.cli.import_texts import counted
 from malfl_algos.cli.recovery import (
     asked_command,
     named_result,
@@ -111,7 +112,9 @@ def learn(arguments: argparse.Namespace) -> int:
     with files_together(folder) as place:
         trace.save(place / "trace.npz")
         learned.truth.save(place / "ground_truth.npz")
-    tell(f"{folder / 'trace.npz'}: {trace.n_stages} stages; {folder / 'ground_truth.npz'}")
+    tell(
+        f"{folder / 'trace.npz'}: {counted(trace.n_stages, 'stage')}; {folder / 'ground_truth.npz'}"
+    )
     return 0
 
 
@@ -301,7 +304,7 @@ def export(arguments: argparse.Namespace) -> int:
     write = {"minari": export_minari, "parquet": export_parquet}[arguments.format]
     write(trace, arguments.output)
     n_steps = sum(stage.n_steps for stage in trace.stages)
-    tell(f"{arguments.output}: {trace.n_stages} stages, {n_steps} steps")
+    tell(f"{arguments.output}: {counted(trace.n_stages, 'stage')}, {counted(n_steps, 'step')}")
     return 0
 
 

@@ -12,8 +12,7 @@ from __future__ import annotations
 import codecs
 import csv
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -49,6 +48,7 @@ class CsvFile:
         separator: between the cells of a row.
         encoding: of the text.
         n_before: lines before the first row of data.
+        decimal_commas: names of the columns that were read and have decimal commas.
     """
 
     path: Path
@@ -56,6 +56,7 @@ class CsvFile:
     separator: str
     encoding: str
     n_before: int
+    decimal_commas: list[str] = field(default_factory=list)
 
     @classmethod
     def opened(cls, path: Path, encoding: str | None = None) -> CsvFile:
@@ -93,7 +94,11 @@ class CsvFile:
     def notes(self) -> tuple[str, ...]:
         """What was found out about the form of the file."""
         named = {";": "semicolons", "\t": "tabs", "|": "bars"}.get(self.separator)
-        return () if named is None else (f"cells are separated by {named}",)
+        notes = () if named is None else (f"cells are separated by {named}",)
+        if not self.decimal_commas:
+            return notes
+        columns = ", ".join(map(repr, dict.fromkeys(self.decimal_commas)))
+        return (*notes, f"commas are decimal signs in {columns}")
 
     def read(self, names: Sequence[str]) -> Frame:
         """The frame with these columns.
@@ -104,7 +109,14 @@ class CsvFile:
         wanted = [str(place) for place, name in enumerate(self.names) if name in set(names)]
         table = self._table(wanted) if wanted else None
         row_name = self.row_name
-        parse = partial(parse_text, commas=self.separator != ",", row_name=row_name)
+        commas = self.separator != ","
+
+        def parse(name: str, raw: Any) -> Column:
+            column = parse_text(name, raw, commas=commas, row_name=row_name)
+            if commas and not column.is_text and _has_commas(raw):
+                self.decimal_commas.append(name)
+            return column
+
         get = lambda name: table[str(self.names.index(name))]  # type: ignore[index]  # noqa: E731
         return Frame(self.names, get, row_name, parse)
 
@@ -159,6 +171,12 @@ class CsvFile:
                     f"{row.expected_columns}: {row.text[:80]!r}"
                 ) from fault
             raise InputError(f"not a readable CSV: {words[:200]}") from fault
+
+
+def _has_commas(chunked: Any) -> bool:
+    """Whether a text of pyarrow's dictionary-encoded strings has a comma."""
+    texts = [chunk.dictionary for chunk in chunked.chunks]
+    return any(compute.any(compute.match_substring(own, ",")).as_py() for own in texts)
 
 
 def parse_text(name: str, chunked: Any, *, commas: bool, row_name: Any) -> Column:

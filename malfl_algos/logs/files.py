@@ -33,14 +33,14 @@ class Log:
         read: the frame with these columns.
         roles: arguments of `LearningTrace.from_table` that the format fixes.
         about: what `malfl export` wrote about the trace, if it wrote the file; else empty.
-        notes: what was found out about the file.
+        notes: what was found out about the file, by now.
     """
 
     names: tuple[str, ...]
     read: Callable[[Sequence[str]], Frame]
     roles: Mapping[str, Any] = field(default_factory=dict)
     about: Mapping[str, Any] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
+    notes: Callable[[], Sequence[str]] = tuple
 
 
 def open_log(path: Path, *, encoding: str | None = None) -> Log:
@@ -75,7 +75,7 @@ def _csv(path: Path, encoding: str | None = None) -> Log:
     from malfl_algos.logs.csv_files import CsvFile
 
     file = CsvFile.opened(path, encoding)
-    return Log(file.names, file.read, notes=file.notes)
+    return Log(file.names, file.read, notes=lambda: file.notes)
 
 
 def _minari(path: Path) -> Log:

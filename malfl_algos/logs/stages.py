@@ -58,6 +58,10 @@ class Cut(NamedTuple):
         return self
 
 
+def _every(number: int, noun: str) -> str:
+    return f"every {noun}" if number == 1 else f"every {number} {noun}s"
+
+
 def cut_stages(
     steps: Steps, cut: Cut, *, n_states: int, n_actions: tuple[int, ...]
 ) -> tuple[IntArray, str]:
@@ -80,11 +84,13 @@ def cut_stages(
         return steps.stage, "by their column"
     if cut.steps_per_stage is not None:
         place, _ = within(steps.subject)
-        return place // cut.steps_per_stage, f"every {cut.steps_per_stage} steps"
+        return place // cut.steps_per_stage, _every(cut.steps_per_stage, "step")
     if cut.episodes_per_stage is not None:
         episode = steps.episode - first_of(steps.subject, steps.episode)
-        return episode // cut.episodes_per_stage, f"every {cut.episodes_per_stage} episodes"
+        return episode // cut.episodes_per_stage, _every(cut.episodes_per_stage, "episode")
     if cut.n_stages is not None:
         stage, how = parts(steps, cut.n_stages)
+        if cut.n_stages == 1:
+            return stage, "one"
         return stage, f"{cut.n_stages} parts with about equally many steps, cut {how}"
     return find_change_points(steps, n_states=n_states, n_actions=n_actions)

@@ -114,13 +114,13 @@ def _check_gaps(rows: Rows, jumps: NDArray[np.bool_], gaps: str) -> None:
         raise InputError(f"gaps must be 'error' or 'split', got {shown(gaps)}")
     if gaps == "split" or not jumps.any():
         return
-    place = int(np.argmax(jumps))
+    place, n_gaps = int(np.argmax(jumps)), int(jumps.sum())
     before, after = (int(rows.source[place + own]) for own in (0, 1))
     raise InputError(
         f"{rows.names.place(after)}: the row before it ({rows.names.row(before)}) has step "
         f"{rows.names.step(before)}, so steps are missing between them "
-        f"({int(jumps.sum())} gaps in all); give the missing rows, a column of next states, or "
-        "gaps 'split' to end episodes at gaps"
+        f"({n_gaps} gap{'s' * (n_gaps != 1)} in all); give the missing rows, a column of next "
+        "states, or gaps 'split' to end episodes at gaps"
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from zipfile import is_zipfile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,8 @@ from malfl_env.spaces import space_from_json, space_to_json
 __all__ = ["load_trace", "save_trace"]
 
 _FORMAT, _VERSION = "malfl learning trace", 1
+_LOGS = {".csv", ".tsv", ".txt", ".gz", ".parquet", ".pq", ".jsonl", ".ndjson", ".json"}
+"""Suffixes of files that `malfl import` reads."""
 
 
 def save_trace(trace: LearningTrace, path: Path) -> None:
@@ -47,6 +50,8 @@ def load_trace(path: Path, *, verify: bool = True) -> LearningTrace:
     """Read a trace; see `LearningTrace.load`."""
     if path.is_dir():
         return load_folder(path, verify=verify)
+    if path.suffix.lower() in _LOGS and path.is_file() and not is_zipfile(path):
+        raise InputError(f"{path} is a log, not a trace: make a trace of it with malfl import")
     arrays, manifest = read_arrays(path)
     check_manifest(path, manifest, _FORMAT, version=_VERSION)
     try:

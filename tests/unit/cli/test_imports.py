@@ -39,6 +39,7 @@ def test_columns_of_the_usual_names_need_no_options(capsys):
         "  agent agent_0: 2 actions (L, R)",
         "  columns: state state, episode episode, step step, next_state next_state, actions "
         "agent_0=action",
+        "  not used: mouse, round",
         "  stages: 2 parts with about equally many steps, cut between episodes",
     ]
     trace = LearningTrace.load("t.npz")
@@ -99,7 +100,7 @@ def test_the_names_of_a_game(capsys):
         (["one.csv", "--output", "t", "--separate"], "--separate needs --subject COL"),
         (["one.csv", "--output", "t.npz"], "one.csv: say how time is cut into stages by one of"),
         (["one.csv", "--output", "t.npz", "--stages", "2", "--change-points"], "got --stages"),
-        (["one.csv", "--output", "t.npz", "--stages", "0"], "n_stages must be a whole number >="),
+        (["one.csv", "--output", "t.npz", "--stages", "0"], "--stages must be a whole number >="),
         (["log.csv", "--output", "t.npz", "--stages", "2"], "log.csv: row 22 (episode 0, step 0)"),
         (["one.csv", "--output", "t.npz", "--actions", "x"], "--actions must be AGENT=VALUE, got"),
         (["one.csv", "--output", "t.npz", "--actions", "x=a", "x=b"], "the agent 'x' twice"),
@@ -135,3 +136,54 @@ def test_a_trace_needs_no_import(capsys):
     assert run("one.csv", "--output", "t.npz", "--stages", "2") == 0
     assert run("t.npz", "--output", "u.npz") == 2
     assert "this is a file of malfl already" in capsys.readouterr().err
+
+
+def test_labels_that_hardly_occur_blanks_in_names_and_decimal_commas_are_told(capsys):
+    rows = [f"{e};{t};{(t + e) % 3};go;{1 + t % 2},5;x" for e in range(20) for t in range(6)]
+    rows[7] = rows[7].replace("go", "Go")
+    header = "day;step;state;own move;price;grey\n"
+    with open("wide.csv", "w") as stream:
+        stream.write(header + "\n".join(rows))
+    given = ["--episode", "day", "--actions", "red=own move", "blue=price", "--stages", "1"]
+    assert run("wide.csv", "--output", "t.npz", *given) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "t.npz: 1 stage of 100 steps"
+    assert "  commas are decimal signs in 'price'" in lines
+    assert "  not used: grey" in lines
+    assert "  action 'Go' of agent red occurs once: a typo?" in lines
+    assert any("'red=own move' blue=price" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("rows", "options", "words"),
+    [
+        (
+            ["0,0,0,L", "0,1,1,L", "0,3,1,L"],
+            [],
+            "(1 gap in all); give the missing rows",
+        ),
+        (["0,0,0,L", "0,1,1,L", "0,3,1,L"], [], "or --gaps split to end"),
+        (["0,0,-1,L", "0,1,1,L"], [], "(or labels, or --compact)"),
+        (["0,0,0,L", "0,1,1,L"], ["--stages", "0"], "--stages must be a whole number >= 1"),
+        (["0,0,0,L", "0,1,1,L"], ["--memory", "7"], "--memory is 7, and no episode has more"),
+    ],
+)
+def test_errors_name_options_of_the_command(rows, options, words, capsys):
+    with open("short.csv", "w") as stream:
+        stream.write("episode,step,state,action\n" + "\n".join(rows))
+    cut = [] if "--stages" in options else ["--stages", "1"]
+    assert run("short.csv", "--output", "t.npz", *cut, *options) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_a_log_in_the_place_of_a_trace(capsys):
+    for command in (["check", "log.csv"], ["recover", "log.csv", "--observer", "log-policy"]):
+        further = ["--output-dir", "x"] if command[0] == "recover" else []
+        assert main([*command, "--game", "none", *further]) == 2
+        said = capsys.readouterr().err
+        assert "log.csv is a log, not a trace: make a trace of it with malfl import" in said
+
+
+def test_a_misspelt_command(capsys):
+    assert main(["imprt", "log.csv"]) == 2
+    assert "did you mean 'import'?" in capsys.readouterr().err
