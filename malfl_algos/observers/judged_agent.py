@@ -62,6 +62,7 @@ NEEDS_IMPROVEMENTS = (
     "explained",
     "misfit",
     "halves_shortfall",
+    "expected",
     "expected_low",
     "gain_over_no_change",
     "identified",

@@ -396,6 +396,7 @@ def _of_the_agent(
         numbers["passes"] = settings.get("passes")
     # the arrays are of the fit, so they show another observer's reward only if it is the fit's
     arrays = {**drawn, "states": np.flatnonzero(occurs)} if drawn and basis.own else {}
+    numbers.setdefault("rule", settings["rule"])
     numbers |= {
         "compared": int(occurs.sum()),
         "unvisited": int((occurs & ~visited).sum()),

@@ -293,14 +293,15 @@ def decide(
         are given once.
     """
     found: list[tuple[Word, str, str]] = [("doubt", note, "") for note in notes]
-    missing = numbers.get("missing", {})
+    told = numbers.get("missing", {})
+    missing: dict[str, list[str]] = {}
     speaking, passed = [], []
     for check in checks:
         value = numbers.get(check.name)
         if value is None or isnan(value):
             if check.needed or value is not None:
-                why = missing.get(check.name, "not computed" if value is None else "not a number")
-                found.append(("doubt", f"{check.name} is missing: {why}", ""))
+                why = told.get(check.name, "not computed" if value is None else "not a number")
+                missing.setdefault(why, []).append(check.name)
             continue
         fields = _Fields(
             {**numbers, "value": value, "capped": min(value, 1.0), "other_rule": other_rule}
@@ -311,6 +312,7 @@ def decide(
             continue
         speaking.append(check.name)
         found.append((own, check.says.format_map(fields), check.advice.format_map(fields)))
+    found[:0] = [("doubt", _missing(names, why), "") for why, names in missing.items()]
     if not found:
         return Verdict("believe", _carried(passed), dict(numbers))
     found.sort(key=lambda entry: -WORDS.index(entry[0]))
@@ -320,6 +322,13 @@ def decide(
     reasons = dict.fromkeys(reason for _, reason, _ in found)
     advice = dict.fromkeys(one for _, _, own in found for one in own.split("; ") if one)
     return Verdict(word, tuple(reasons), dict(numbers), tuple(advice))
+
+
+def _missing(names: Sequence[str], why: str) -> str:
+    """The reason for doubt where numbers are missing for the same cause."""
+    *others, last = names
+    listed = f"{', '.join(others)} and {last} are" if others else f"{last} is"
+    return f"{listed} missing: {why}"
 
 
 def _carried(passed: Sequence[str]) -> tuple[str, ...]:

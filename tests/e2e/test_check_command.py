@@ -99,4 +99,4 @@ def test_too_few_stages_are_doubted_with_the_missing_number(tmp_path, capsys):
     )
     capsys.readouterr()
     assert main(["check", f"{to}/trace.npz"]) == 1
-    assert "is missing" in capsys.readouterr().out
+    assert "are missing: it needs two improvements (3 stages)" in capsys.readouterr().out

@@ -72,6 +72,21 @@ def test_agents_that_do_not_learn_are_not_believed_and_this_is_the_first_reason(
         assert own.advice[0] == "check that the agents learned while the log was written"
 
 
+def test_agents_that_play_at_random_are_told_that_their_policies_do_not_change():
+    """A reward that is the same everywhere explains them better than drift does."""
+    game = markov_game(grid_world_v0.parallel_env(size=2))
+    rng = np.random.default_rng(0)
+    joint = np.full((game.n_states, 25), 1 / 25)
+    stages = [rng.multinomial(500, joint).reshape(-1, 5, 5) for _ in range(4)]
+    played = LearningTrace(tuple(Stage(counts) for counts in stages)), game
+    found = verdict(OBSERVER.recover(played[0], game=game, **SETTINGS), played)
+    assert found.word == "do not believe"
+    assert found.advice[0] == "check that the agents learned while the log was written"
+    for own in found.agents.values():
+        assert own.numbers["gain_over_no_change"] > 0.02
+        assert own.reasons[0].startswith("the policies hardly change from stage to stage")
+
+
 def test_a_wrong_discount_and_stages_in_another_order_are_not_believed(played):
     trace, game = played
     low = {**SETTINGS, "discount": 0.3}
@@ -99,8 +114,12 @@ def test_too_few_stages_name_the_missing_number(played):
     result = OBSERVER.recover(short, game=game, **SETTINGS)
     found = verdict(result, (short, game))
     assert found.word == "doubt"
-    reasons = " ".join(found.reasons)
-    assert "explained is missing: it needs two improvements (3 stages)" in reasons
+    reasons = found.agents["agent_0"].reasons
+    (missing,) = [reason for reason in reasons if "missing" in reason]
+    assert missing.startswith("expected_low, gain_over_no_change, expected, explained, misfit, ")
+    assert missing.endswith(
+        " are missing: it needs two improvements (3 stages), the trace has 2 stages"
+    )
 
 
 def test_impossible_transitions_are_not_believed(recovered):

@@ -13,6 +13,7 @@ from malfl_env.errors import InputError
 
 SHARE = "the share is {value:.2f} of {rule}"
 CHECK = Check("share", 0.9, 0.5, True, SHARE, "try {rule}", carries="shared: {capped:.2f}")
+PART = Check("part", 0.9, 0.5, True, "the part is {value:.2f}", "measure")
 OTHER = Check("error", 1.0, 2.0, False, "the error is {value:.1f}", "measure", needed=False)
 
 
@@ -111,6 +112,8 @@ def test_a_missing_number_is_named_and_doubted():
     assert verdict.word == "doubt"
     assert verdict.reasons == ("share is missing: two stages are too few",)
     assert decide({"share": 1.0}, [CHECK, OTHER]).word == "believe"
+    both = decide({"missing": {"share": "no data", "part": "no data"}}, [CHECK, PART])
+    assert both.reasons == ("share and part are missing: no data",)
 
 
 def test_what_is_not_a_number_is_never_believed():
