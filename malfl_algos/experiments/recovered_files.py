@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,13 @@ from malfl_algos.storage.results import plain, saves_itself, write_parts, write_
 from malfl_algos.verdict.words import verdict_from
 from malfl_env.errors import InputError
 
-__all__ = ["saved_verdict", "write_recovered"]
+__all__ = [
+    "check_scorable",
+    "saved_reward_models",
+    "saved_verdict",
+    "unfit_for_scores",
+    "write_recovered",
+]
 
 
 def write_recovered(
@@ -68,6 +75,42 @@ def write_recovered(
         further = {"observer": about, "observing": observing, "verdict": verdict}
         write_result(place, origin, **further, **(asked or {}))
     return written
+
+
+def saved_reward_models(rewards: Path) -> dict[str, dict[str, Any]]:
+    """The diagnostics `reward_model` beside a file of rewards, by agent; empty without any."""
+    try:
+        text = rewards.with_name("diagnostics.json").read_text(encoding="utf-8")
+        content = json.loads(text)
+        return {agent: {"reward_model": own.get("reward_model")} for agent, own in content.items()}
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return {}
+
+
+def unfit_for_scores(diagnostics: Mapping[str, Mapping[str, Any]]) -> str:
+    """Why rewards with these diagnostics cannot be scored; empty: they can.
+
+    A ground truth and a prediction need r(s) or r(s, a); r(s') has the shape of r(s).
+    """
+    found = [a for a, own in diagnostics.items() if own.get("reward_model") == "next_state"]
+    if not found:
+        return ""
+    return (
+        f"the reward of {found[0]} is of the next state, r(s'), which cannot be scored as r(s) or "
+        "r(s, a): recover with reward_model state, own_action or joint, or compare its values with "
+        "a ground truth of next states in Python"
+    )
+
+
+def check_scorable(rewards: Path) -> None:
+    """Reject a file of rewards that cannot be scored.
+
+    Raises:
+        InputError: naming the file, with the reason of `unfit_for_scores`.
+    """
+    reason = unfit_for_scores(saved_reward_models(rewards))
+    if reason:
+        raise InputError(f"{rewards}: {reason}")
 
 
 def saved_verdict(rewards: Path) -> Verdict:

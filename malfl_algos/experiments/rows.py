@@ -16,7 +16,7 @@ from malfl_algos.contract import RecoveredRewards
 from malfl_algos.experiments.cell import Recovered
 from malfl_algos.experiments.config import ExperimentConfig
 from malfl_algos.experiments.games import reachable_states
-from malfl_algos.experiments.recovered_files import saved_verdict
+from malfl_algos.experiments.recovered_files import saved_reward_models, saved_verdict
 from malfl_algos.experiments.scale import reference_of
 from malfl_algos.experiments.scoring import (
     OF_A_RUN,
@@ -213,7 +213,9 @@ def _read_recovered(folder: Path) -> Recovered:
         observing = "" if path.parent == folder else path.parent.name
         parts = posterior_parts(arrays)
         verdict = saved_verdict(path)
-        found[observing] = RecoveredRewards(read_arrays(path)[0], **parts, verdict=verdict)
+        found[observing] = RecoveredRewards(
+            read_arrays(path)[0], saved_reward_models(path), **parts, verdict=verdict
+        )
     return found
 
 

@@ -15,7 +15,11 @@ from malfl_algos.contract import NOT_JUDGED, Verdict
 from malfl_algos.experiments.cell import Recovered
 from malfl_algos.experiments.config import ExperimentConfig
 from malfl_algos.experiments.games import reachable_states
-from malfl_algos.experiments.recovered_files import saved_verdict
+from malfl_algos.experiments.recovered_files import (
+    check_scorable,
+    saved_verdict,
+    unfit_for_scores,
+)
 from malfl_algos.experiments.relations import check_stages, known_origins, settings_fault
 from malfl_algos.experiments.scale import scale_of
 from malfl_algos.ground_truth import GroundTruth
@@ -86,6 +90,7 @@ def scored_rows(
             covariance=result.covariance or {},
             sd=result.sd or {},
             held_out=held_out,
+            unfit=unfit_for_scores(result.diagnostics),
         )
         for agent in (agent for agent in reference.truth if agent in result.rewards):
             row = {"agent": agent, **score_agent(inputs, agent, names)}
@@ -174,7 +179,8 @@ def read_scoring_files(
         related: reject files that were not made from each other.
 
     Raises:
-        InputError: a file is missing or damaged, or the files are not of one game or of one run.
+        InputError: a file is missing or damaged, or the files are not of one game or of one run, or
+            the rewards are of next states.
     """
     if ground_truth is None and trace is None:
         raise InputError(
@@ -182,6 +188,7 @@ def read_scoring_files(
             "--trace FILE (to predict the agents' actions), or both"
         )
     arrays = read_arrays(rewards)[0]
+    check_scorable(rewards)
     truth = None if ground_truth is None else GroundTruth.load(ground_truth)
     seen = None if trace is None else LearningTrace.load(trace)
     game = config.dynamics()

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from malfl_algos.experiments.games import reachable_states
+from malfl_algos.experiments.recovered_files import unfit_for_scores
 from malfl_algos.experiments.scoring import ScoringFiles
 from malfl_algos.recovered import RecoveredRewards
 from malfl_algos.report.run_files import Run
@@ -56,11 +57,12 @@ MANY, MOST = 60, 2000
 def draw(run: Run, family: str, observer: str) -> Figure | None:
     """Draw the recovered rewards of the first seed against the ground truth.
 
-    None if every observing agent has its own result, or if the ground truth does not differ where
-    the recovered rewards do: it is of actions, they are of states.
+    None if every observing agent has its own result, if the rewards are of next states, or if the
+    ground truth does not differ where the recovered rewards do: it is of actions, they are of
+    states.
     """
     result = run.result(family, run.seeds[0], observer)
-    if result is None:
+    if result is None or unfit_for_scores(result.diagnostics):
         return None
     truth = run.true_rewards(family, run.seeds[0])
     title = f"Recovered against ground-truth reward, {observer}, {family}, {run.first_seed}"

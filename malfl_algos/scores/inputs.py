@@ -153,6 +153,7 @@ class ScoringInputs:
         covariance, sd: of the posterior, per agent id; agents without a posterior are left out.
         held_out: stages to predict; None if there are none.
         missing: the reason why an input is None, by need.
+        unfit: why the rewards cannot be scored at all; empty: they can.
     """
 
     rewards: Mapping[str, FloatArray]
@@ -161,9 +162,12 @@ class ScoringInputs:
     sd: Mapping[str, FloatArray] = field(default_factory=dict)
     held_out: HeldOut | None = None
     missing: Mapping[Need, str] = field(default_factory=dict)
+    unfit: str = ""
 
     def lacks(self, need: Need, agent: str) -> str | None:
         """The reason why an input of an agent's scores is missing; None if it is not."""
+        if self.unfit:
+            return self.unfit
         if need == "posterior_covariance":
             if agent in self.covariance:
                 return None

@@ -12,8 +12,11 @@ import pytest
 from exact import exact_policies
 
 from malfl_algos.cli.main import main
+from malfl_algos.experiments.scoring import TRUTH_ALONE, scored_rows
 from malfl_algos.ground_truth import GroundTruth
+from malfl_algos.recovered import RecoveredRewards
 from malfl_algos.scores import score_names
+from malfl_algos.scores.inputs import Reference
 from malfl_algos.storage.arrays import read_arrays, write_arrays
 from malfl_algos.trace import LearningTrace, Stage
 from malfl_env import grid_world_v0, markov_game
@@ -70,6 +73,19 @@ def test_the_ground_truth_has_perfect_scores(game, capsys):
         assert row["prediction"] == {"stages": [3], "in_sample": False}
         assert row["reasons"] == {}
     assert "Missing scores" not in capsys.readouterr().out
+
+
+def test_rewards_of_next_states_are_not_scored_as_those_of_states(game, capsys):
+    """In files and in runs; a result in memory has the same reason for every score."""
+    said = {agent: {"reward_model": "next_state"} for agent in game.agents}
+    Path("r/diagnostics.json").write_text(json.dumps(said))
+    assert main(["score", "r/rewards.npz", "--ground-truth", "truth.npz"]) == 2
+    assert "the reward of agent_0 is of the next state, r(s'), " in capsys.readouterr().err
+    rewards = {agent: game.reward(index) for index, agent in enumerate(game.agents)}
+    rows = scored_rows(Reference(rewards), {"": RecoveredRewards(rewards, said)}, TRUTH_ALONE)
+    for row in rows:
+        assert row["pearson"] is None
+        assert "is of the next state" in row["reasons"]["pearson"]
 
 
 def test_a_figure_of_the_rewards_against_the_ground_truth(game, capsys):
