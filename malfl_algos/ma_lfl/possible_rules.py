@@ -41,7 +41,7 @@ def possible_rules(
     if visits < LEAST_VISITS:
         left = [rule for rule in rules if rule not in plain]
         return plain, (
-            f"{', '.join(left)}: a stage visits a pair of state and action {visits:.3g} times on "
+            f"{'; '.join(left)}: a stage visits a pair of state and action {visits:.3g} times on "
             f"average, fewer than {LEAST_VISITS}; give learner to assume such a rule"
         )
     greedy = [rule for rule in rules if choice_of(rule) == "greedy"]
@@ -50,7 +50,7 @@ def possible_rules(
     if spread <= MOST_SPREAD:
         return rules, None
     return tuple(rule for rule in rules if rule not in frozen), (
-        f"{', '.join(frozen)}: how often the least played actions are played differs between "
+        f"{'; '.join(frozen)}: how often the least played actions are played differs between "
         f"states {spread:.3g} times as much as chance allows if all are explored alike"
     )
 

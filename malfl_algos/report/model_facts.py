@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from malfl_algos.plugins.discovery import discover
 from malfl_algos.recovered import RecoveredRewards, Source
 
 __all__ = ["RULES_WITHOUT_STEPS", "is_given", "model_facts", "number", "shared", "step_size"]
@@ -37,7 +38,7 @@ def model_facts(result: RecoveredRewards) -> list[tuple[str, str]]:
     facts: list[tuple[str, str]] = []
     source = result.source
     if source is not None:
-        facts.append(("observer", source.observer or "not known"))
+        facts.append(("observer", _command_name(source.observer)))
         if source.visits is not None:
             given = "given" if source.game_given else "estimated from the trace"
             facts.append(("dynamics", given))
@@ -52,6 +53,19 @@ def model_facts(result: RecoveredRewards) -> list[tuple[str, str]]:
     facts += _discount(result)
     facts += _temperature(source)
     return facts
+
+
+def _command_name(observer: str | None) -> str:
+    """The name of an observer on the command line, where its class has one."""
+    if observer is None:
+        return "not known"
+    plugins, _ = discover()
+    names = {
+        one.name
+        for one in plugins
+        if one.kind == "observer" and one.value.rpartition(":")[2] == observer
+    }
+    return names.pop() if len(names) == 1 else observer
 
 
 _REWARDS = {

@@ -83,6 +83,12 @@ def test_a_step_size_is_told_of_rules_that_have_one(own, told):
     assert [text for name, text in facts if name == "step size"] == [told] * (told is not None)
 
 
+def test_the_summary_names_the_observer_as_the_command_line_does():
+    assert "observer: log-policy" in result().summary()
+    own = replace(result().source, observer="Mine")
+    assert "observer: Mine" in result(source=own).summary()
+
+
 def test_a_result_made_by_hand_has_no_source_and_still_a_summary():
     plain = RecoveredRewards({"a": np.array([1.0, 2.0])})
     assert plain.visited is None
