@@ -51,7 +51,7 @@ def judged_steps(
     evenly = -rows * np.log(n_actions)
     repeated = _log_likelihood_of_repeating(task, n_actions)
     means = [task.reward(theta) for theta, _ in found]
-    agreed = float(np.corrcoef(means[0], means[1])[0, 1])
+    agreed = _correlation(means[0], means[1])
     drawn, shares = _drawn(task, posterior)
     expected = 1 / (1 + 2 * shares)
     return {
@@ -108,8 +108,14 @@ def _drawn(task: StepLikelihood, posterior: Posterior) -> tuple[FloatArray, floa
     draws = rng.normal(size=(DRAWS, len(root))) @ root.T
     errors = np.stack([task.reward(own) for own in draws])
     errors -= errors.mean(axis=1, keepdims=True)
-    near = np.array([np.corrcoef(mean, mean + own)[0, 1] for own in errors])
+    near = np.array([_correlation(mean, mean + own) for own in errors])
     return near, float((errors**2).mean() / max(mean.var(), 1e-300))
+
+
+def _correlation(one: FloatArray, two: FloatArray) -> float:
+    """Pearson r; 0 if one of the two is constant."""
+    constant = min(float(np.var(one)), float(np.var(two))) == 0
+    return 0.0 if constant else float(np.corrcoef(one, two)[0, 1])
 
 
 def _identified(posterior: Posterior) -> float:
