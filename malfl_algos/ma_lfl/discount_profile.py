@@ -36,6 +36,8 @@ CLOSE_FALL = 0.4
 """The fall at an end is found up to this."""
 LEAST_GAIN = 0.02
 """The search for the maximum ends if its next step promises less than this."""
+GRID = tuple(sorted({*DISCOUNTS, 0.02, 0.05, 0.1, 0.2}))
+"""The discounts among which the search climbs: those of the settings, and small ones."""
 DIGITS = 5
 """Discounts are rounded to so many decimals."""
 
@@ -59,9 +61,10 @@ class DiscountProfile:
     @property
     def places(self) -> tuple[float, float]:
         """A discount below and one above the best, whose evidence is known, for differences; the
-        evaluated ones nearest to the ends of the interval.
+        evaluated ones nearest to the ends of the interval. A discount of 0 is no neighbour of
+        others: rewards of states then change nothing.
         """
-        known = list(self.evidence)
+        known = [one for one in self.evidence if one > 0 or self.best == 0]
         low, high = (min(known, key=lambda one: abs(one - end)) for end in self.interval)
         return low, high
 
@@ -78,7 +81,7 @@ def discount_profile(
     evidence: Callable[[float], float],
     start: float,
     *,
-    grid: Sequence[float] = DISCOUNTS,
+    grid: Sequence[float] = GRID,
 ) -> DiscountProfile:
     """Search the discount of largest evidence and the ends of its 95 % interval.
 
@@ -202,8 +205,9 @@ def _vertex(values: Mapping[float, float]) -> float | None:
     """The vertex of the parabola through the best discount and its neighbours; None if there is no
     maximum between them, or the gain is small.
     """
-    known = sorted(values)
-    place = known.index(_best(values))
+    best = _best(values)
+    known = sorted(one for one in values if one > 0 or one == best)
+    place = known.index(best)
     if place in (0, len(known) - 1):
         return None
     x = np.array([_far(one) for one in known[place - 1 : place + 2]])
@@ -221,8 +225,14 @@ def _end(
     side: int,
     grid: Sequence[float],
 ) -> float | None:
-    """Where the log evidence has fallen by `FALL` on one side of the best; None: nowhere."""
-    outside = sorted((one for one in grid if side * (one - _best(values)) > 0), reverse=side < 0)
+    """Where the log evidence has fallen by `FALL` on one side of the best; None: nowhere.
+
+    The evidence of a discount of 0 tells nothing about small ones, for rewards of states change
+    nothing under it alone.
+    """
+    outside = sorted(
+        (one for one in grid if one > 0 and side * (one - _best(values)) > 0), reverse=side < 0
+    )
     for one in outside:
         if values[_best(values)] - tried(one) >= FALL:
             break
@@ -240,7 +250,8 @@ def _end(
 def _crossing(values: Mapping[float, float], side: int) -> float | None:
     """Where the root of the fall, linear between evaluated discounts, first is that of `FALL`."""
     best = _best(values)
-    outward = sorted((one for one in values if side * (one - best) >= 0), reverse=side < 0)
+    known = [one for one in values if one > 0 or one == best]
+    outward = sorted((one for one in known if side * (one - best) >= 0), reverse=side < 0)
     falls = np.sqrt([max(values[best] - values[one], 0.0) for one in outward])
     beyond = np.flatnonzero(falls >= np.sqrt(FALL))
     if not beyond.size:

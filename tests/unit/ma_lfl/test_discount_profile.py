@@ -50,6 +50,28 @@ def test_ends_where_the_evidence_does_not_fall_are_open():
     assert (flat.interval, flat.open_ends) == ((0.0, 0.99), ("lower", "upper"))
 
 
+@pytest.mark.parametrize("start", [0.3, 0.9])
+def test_small_discounts_are_tried_and_that_of_0_tells_nothing_about_them(start):
+    near = parabola(0.1, 0.04)
+    found = discount_profile(lambda own: -1e5 if own == 0 else near(own), start)
+    ends = 1 - 0.9 * np.exp([0.04, -0.04])
+    assert found.best == pytest.approx(0.1, abs=1e-3)
+    np.testing.assert_allclose(found.interval, ends, atol=0.01)
+    wide = parabola(0.1, 0.5)
+    found = discount_profile(lambda own: -1e5 if own == 0 else wide(own), start)
+    assert (found.interval[0], found.open_ends) == (0.0, ("lower",))
+    assert 0 < found.places[0] < found.best
+
+
+def test_the_interval_of_a_learner_with_a_small_discount_contains_it():
+    trace, game = learned(3, 0.1)
+    found = OBSERVER.recover(trace, game=game, discount=None, temperature=0.5)
+    own = found.diagnostics["agent_0"]
+    low, high = own["discount_interval"]
+    assert low <= 0.1 <= high
+    assert "lower" in own["discount_interval_open"]  # state rewards: a small one only rescales
+
+
 def fit_of(mean, evidence=0.0):
     found = Posterior(np.array(mean), np.eye(2), np.eye(2), Evidence(evidence, 0.1, 1.0, 1.0, ()))
     return [AgentFit(found, np.zeros((2, 1, 2)), None, 1, True)]
