@@ -22,6 +22,9 @@ __all__ = ["seen_states"]
 
 FloatArray = NDArray[np.float64]
 
+MOST_STEPS = 1e100
+"""Numbers are coordinates if fewer median steps lie between them, so that squares are finite."""
+
 
 def seen_states(trace: LearningTrace, game: MarkovGame | None) -> Seen | None:
     """The coordinates of the joint states; None for states that are mere numbers or single labels.
@@ -84,9 +87,29 @@ def _by_column(labels: Sequence[Label]) -> Seen | None:
 
 
 def _coordinates(values: Sequence[Any]) -> FloatArray:
-    """Numbers in units of their median step; other values at distance 1 from each other."""
-    if all(isinstance(own, (int, float)) for own in values):
-        numbers = np.array(values, dtype=np.float64)
-        return np.asarray(numbers / np.median(np.diff(np.unique(numbers))))[:, None]
-    texts = np.array([repr(own) for own in values])
+    """Numbers in units of their median step; other values at distance 1 from each other, and so
+    numbers that double precision cannot tell apart or hold.
+    """
+    found = _in_steps(values)
+    if found is not None:
+        return found[:, None]
+    known: dict[Any, str] = {}
+    texts = np.array([known.setdefault(own, repr(own)) for own in values])
     return np.asarray((texts[:, None] == np.unique(texts)) / np.sqrt(2.0))
+
+
+def _in_steps(values: Sequence[Any]) -> FloatArray | None:
+    """Numbers in units of their median step; None if they are none that doubles tell apart."""
+    if not all(isinstance(own, (int, float)) for own in values):
+        return None
+    least = min(values) if all(isinstance(own, int) for own in values) else 0
+    try:
+        numbers = np.array([float(own - least) for own in values])
+    except OverflowError:  # a whole number beyond all doubles
+        return None
+    with np.errstate(over="ignore", invalid="ignore"):
+        steps = np.diff(np.unique(numbers))
+        if len(steps) + 1 < len(set(values)):
+            return None
+        found = numbers / np.median(steps)
+        return found if float(np.ptp(found)) < MOST_STEPS else None
