@@ -81,6 +81,12 @@ def test_a_new_file_system_is_an_empty_folder(tmp_path, config):
     assert (root / "lost+found").is_dir()
 
 
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="the system has no /proc")
+def test_a_system_folder_is_rejected():
+    with pytest.raises(ValueError, match="the output folder /proc/x is not writable: no folder"):
+        check_writable(Path("/proc/x"))
+
+
 def test_a_folder_without_permission_is_rejected():
     """Root may write anywhere, so another user has to try."""
     program = (
