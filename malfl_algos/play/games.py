@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pettingzoo import ParallelEnv
 
-from malfl_env.checks import check_count
+from malfl_env.checks import check_count, shown
 from malfl_env.errors import InputError
 from malfl_env.grid_world import GridWorld
 from malfl_env.spaces import AnySpace, action_counts, narrowed, observation_spaces
@@ -216,7 +216,7 @@ def _made(factory: Any) -> AnyEnv:
     if not isinstance(env, ParallelEnv):
         raise InputError(
             "env must be a PettingZoo parallel environment, or a function that makes one; got "
-            f"{env!r}"
+            f"{shown(env)}"
         )
     return env
 

@@ -21,7 +21,13 @@ DOOR = ((0, 1), (0, 2))
 MOVES = {"down": (1, 0), "up": (-1, 0), "left": (0, -1), "right": (0, 1), "stay": (0, 0)}
 
 
-def key_and_door(*, rewards: str = "natural", seed: int = 0, **options: Any) -> TabularEnv:
+def key_and_door(
+    *,
+    rewards: str = "natural",
+    seed: int = 0,
+    max_cycles: int = 1000,
+    render_mode: str | None = None,
+) -> TabularEnv:
     """Two agents need a key to reach the goal; 162 joint states that are no product of parts.
 
     A joint state is the cells of both agents and whether the door is open: 9 x 9 x 2. Columns 1 and
@@ -37,7 +43,7 @@ def key_and_door(*, rewards: str = "natural", seed: int = 0, **options: Any) -> 
             [in the goal] + [door open] / 2 - d(own cell, goal) / 5, agent 1 has [in the goal] +
             [on the key] / 2 - d(own cell, other's cell) / 5. `random`: standard normal values.
         seed: of random rewards.
-        **options: of `malfl_env.TabularEnv`.
+        max_cycles, render_mode: as for `malfl_env.TabularEnv`.
 
     Raises:
         InputError: for an option out of its range.
@@ -57,7 +63,7 @@ def key_and_door(*, rewards: str = "natural", seed: int = 0, **options: Any) -> 
         actions=[list(MOVES), list(MOVES)],
         start=np.full(len(states), 1 / len(states)),
     )
-    return TabularEnv(game, name="key_and_door", **options)
+    return TabularEnv(game, name="key_and_door", max_cycles=max_cycles, render_mode=render_mode)
 
 
 def _next_states(states: list[tuple[Any, ...]]) -> NDArray[np.int64]:

@@ -201,3 +201,8 @@ def test_the_labyrinth_is_that_of_the_published_trajectories() -> None:
 def test_wrong_options_are_named(make, message) -> None:
     with pytest.raises(InputError, match=message):
         make()
+
+
+def test_a_wrong_option_names_the_function_that_was_called() -> None:
+    with pytest.raises(TypeError, match=r"key_and_door\(\) got an unexpected keyword .*'foo'"):
+        games.key_and_door(foo=1)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from malfl_algos.play.games import games_of
 from malfl_algos.play.tabular import sample_stage, thresholds
 from malfl_algos.soft import log_soft_improvement, soft_evaluation
+from malfl_env.errors import InputError
 from malfl_env.markov_game import deterministic_game
 
 MASK = 2**64 - 1
@@ -182,3 +184,10 @@ def test_seeds_differ_and_repeat(paper_game):
     first, again, other = (sample_stage(game, policies, seed=s, **options) for s in (5, 5, 6))
     np.testing.assert_array_equal(first.q[0], again.q[0])
     assert not np.array_equal(first.joint_counts, other.joint_counts)
+
+
+def test_a_game_in_place_of_an_environment_is_told_briefly():
+    game = deterministic_game(np.zeros((500, 2), dtype=int), start=0)
+    with pytest.raises(InputError, match="must be a PettingZoo parallel environment") as told:
+        games_of(game, 1)
+    assert len(str(told.value)) < 400
