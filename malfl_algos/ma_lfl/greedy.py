@@ -224,7 +224,7 @@ def _expected_plays(
         return plays, np.clip(explored, LEAST_EPSILON, MOST_EPSILON)
     plays = np.exp(log_softmax(log_greedy + _if_greedy(counts, rate), axis=-1)) * (visits > 0)
     missed = (visits - (plays * counts).sum(axis=-1, keepdims=True)).sum(axis=(1, 2))
-    found = missed / np.maximum(visits.sum(axis=(1, 2)), 1) * n_actions / (n_actions - 1)
+    found = missed / np.maximum(visits.sum(axis=(1, 2)), 1) * n_actions / max(n_actions - 1, 1)
     return plays, np.clip(found, LEAST_EPSILON, MOST_EPSILON)
 
 

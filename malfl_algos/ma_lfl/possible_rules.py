@@ -30,7 +30,8 @@ def possible_rules(
 
     Which pairs (s, a) a learner visited is an input of its model. With few visits that input nearly
     tells the actions that the model has to predict, which favours rules of learners that carry
-    their q over. If there are no other rules, all are kept.
+    their q over. An agent with one action explores nothing, so that epsilon-greedy choices cannot
+    be fitted to it. If there are no other rules, all are kept.
     """
     left: list[str] = []
     plain = tuple(rule for rule in rules if not follows_q(rule))
@@ -45,6 +46,10 @@ def possible_rules(
             f"average, fewer than {LEAST_VISITS}; give learner to assume such a rule"
         )
     greedy = [rule for rule in rules if choice_of(rule) == "greedy"]
+    if min(shape[1:]) == 1:
+        return tuple(rule for rule in rules if rule not in greedy), (
+            f"{', '.join(greedy)}: an agent has one action, which shows no exploration"
+        )
     frozen = [rule for rule in greedy if Carried.named(rule).policy == "frozen"]
     spread = max(_spread(stages, index) for index in range(len(shape) - 1)) if frozen else 0.0
     if spread <= MOST_SPREAD:

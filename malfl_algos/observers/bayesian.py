@@ -33,6 +33,7 @@ from malfl_algos.ma_lfl.settings import GRADIENT, Gradient, Solver, choose_solve
 from malfl_algos.observers.bayesian_base import BayesianObserver, Settings
 from malfl_algos.observers.replay import MaLflReplay
 from malfl_algos.trace import LearningTrace
+from malfl_env.checks import shown
 from malfl_env.errors import InputError
 from malfl_env.markov_game import MarkovGame
 
@@ -160,6 +161,8 @@ class MaLflBellman(BayesianObserver):
             self._check_gradient()
         except InputError:
             return "never"
+        if min(trace.n_actions) == 1:
+            return "never"
         rows = largest_rows(trace)
         named = (self.learner, self.policy, self.choice) != ("auto", "auto", "auto")
         if named or rows > GRADIENT_ROWS:
@@ -167,6 +170,12 @@ class MaLflBellman(BayesianObserver):
         return "always" if rows <= TABLE_ROWS else "where others fail"
 
     def _check_trace(self, trace: LearningTrace) -> dict[str, Any]:
+        if self.learner == GRADIENT and min(trace.n_actions) == 1:
+            raise InputError(
+                f"learner {GRADIENT} needs agents with two or more actions, got "
+                f"{shown(trace.n_actions)}: an agent with one action has no gradient; use td or "
+                "exact"
+            )
         if self.learner == GRADIENT and largest_rows(trace) > MOST_GRADIENT_ROWS:
             raise InputError(
                 f"learner {GRADIENT} takes at most {MOST_GRADIENT_ROWS} joint states times actions "

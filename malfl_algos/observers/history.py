@@ -47,6 +47,7 @@ SEARCH_STAGES, KERNEL_STAGES = 3, 2
 """Numbers of first stages from which the share rho, and the kernel, are chosen."""
 LARGEST_DISCOUNT = 0.9999
 """Soft values are computed iteratively; beyond this discount they do not converge."""
+NOTHING_SHOWN = "not identified: the agent has one action, so that its play shows nothing"
 LOST = 1.0
 """A fit whose last step is longer than this many posterior standard deviations is an error."""
 
@@ -325,7 +326,10 @@ def _result(
     }
     return RecoveredRewards(
         rewards=rewards,
-        diagnostics=dict.fromkeys(agents, content),
+        diagnostics={
+            agent: content if n > 1 else {**content, "identification": NOTHING_SHOWN}
+            for agent, n in zip(agents, problem.trace.n_actions, strict=True)
+        },
         estimated_policies=policies,
         sd=sds,
         covariance=covariances or None,

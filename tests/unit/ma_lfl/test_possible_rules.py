@@ -66,3 +66,10 @@ def test_rules_left_out_are_said(policies, visits, kept, why):
 def test_a_rule_that_is_given_is_kept():
     stages = [StageArrays(own) for own in counts_of(soft_policies(), 1000)]
     assert possible_rules(("q-learning, greedy",), stages) == (("q-learning, greedy",), None)
+
+
+def test_one_action_shows_no_exploration():
+    stages = [StageArrays(np.full((8, 1, 3), 100))] * 3
+    found, said = possible_rules(RULES, stages)
+    assert found == ("td", "q-learning")
+    assert "an agent has one action" in said

@@ -8,9 +8,13 @@ import numpy as np
 import pytest
 from recovery_cases import SETTINGS, learn
 
+from malfl_algos import judge
+from malfl_algos.learners.ma_spi import MaSpi
 from malfl_algos.observers.bayesian import MaLflBellman
+from malfl_algos.observers.history import MaLflHistory
 from malfl_algos.observers.replay import MaLflReplay
 from malfl_algos.trace import LearningTrace, Stage
+from malfl_env import MarkovGame, TabularEnv
 
 TD, REPLAY = MaLflBellman(learner="td"), MaLflReplay(bootstrap="fresh", step_size=0.1)
 AGENTS = ("agent_0", "agent_1")
@@ -105,3 +109,31 @@ def test_bad_rules_are_named():
         MaLflReplay(step_size_decay=-1)
     with pytest.raises(ValueError, match="incomplete must be"):
         MaLflReplay(incomplete="ignore")
+
+
+@pytest.fixture(scope="module")
+def with_one_action():
+    rng = np.random.default_rng(0)
+    tables, rewards = rng.integers(0, 5, (5, 1, 2)), list(rng.normal(size=(2, 5)))
+    game = MarkovGame.from_tables(tables, rewards=rewards, start=np.full(5, 0.2))
+    learner = MaSpi(evaluation="exact", episodes=100, episode_length=20, **SETTINGS)
+    stages = learner.learn(TabularEnv(game), n_stages=3, rng=rng)
+    return LearningTrace(tuple(one.observed for one in stages)), game.without_rewards()
+
+
+@pytest.mark.parametrize("observer", [MaLflBellman(), MaLflHistory()])
+def test_an_agent_with_one_action_shows_nothing(with_one_action, observer):
+    trace, game = with_one_action
+    found = observer.recover(trace, game=game, **SETTINGS)
+    silent = found.diagnostics["agent_0"]["identification"]
+    assert silent.startswith("not identified")
+    assert not found.diagnostics["agent_1"]["identification"].startswith("not identified")
+    np.testing.assert_array_equal(found.rewards["agent_0"], 0)
+    words = judge(found, trace, game=game, observer=observer, **SETTINGS).of("agent_0").word
+    assert words == "do not believe"
+
+
+def test_an_agent_with_one_action_has_no_gradient(with_one_action):
+    trace, game = with_one_action
+    with pytest.raises(ValueError, match=r"two or more actions, got \(1, 2\)"):
+        MaLflBellman(learner="policy-gradient").recover(trace, game=game, **SETTINGS)
