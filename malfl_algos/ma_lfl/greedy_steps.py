@@ -15,7 +15,7 @@ follows that sample, which the replay knows.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from math import pi
@@ -77,7 +77,8 @@ def fit_greedy_steps(
         search: whether settings are searched: fewer steps are used, and the evidence is that of the
             actions after the first stage.
         changes: stage with which the rewards change. Those of the stages before are fitted first,
-            and then taken as known. None: they do not change.
+            and then taken as known. None: they do not change. For a verdict, a change one stage
+            earlier and later is fitted, too.
         judged: whether the numbers of a verdict are wanted; never while settings are searched.
 
     Returns:
@@ -88,15 +89,19 @@ def fit_greedy_steps(
     if changes is not None:
         shared: dict[str, Any] = {"features": features, "temperature": temperature}
         shared |= {"passes": passes, "search": search}
-        shared["judged"] = judged
-        before = fit_greedy_steps(stages[:changes], models, priors, **shared)
-        steps, _ = joined(stages[:changes])
-        learners = [
-            replace(model, start=_after(fit, steps, shape, index))
-            for index, (model, fit) in enumerate(zip(models, before, strict=True))
-        ]
-        after = fit_greedy_steps(stages[changes:], learners, priors, **shared)
-        return [_following(*fits) for fits in zip(before, after, strict=True)]
+        before, after = _two_periods(stages, changes, models, priors, judged=judged, **shared)
+        fits = [_following(*own) for own in zip(before, after, strict=True)]
+        if search or not judged:
+            return fits
+        found = _evidence_of(before, after)
+        others = {
+            other: _evidence_of(
+                *_two_periods(stages, other, models, priors, judged=False, **shared)
+            )
+            for other in (changes - 1, changes + 1)
+            if 0 < other < len(stages)
+        }
+        return _compared(fits, changes, found, others, len(joined(stages)[0].states))
     steps, ends = joined(stages)
     fits = []
     for index, (model, prior, own) in enumerate(zip(models, priors, features, strict=True)):
@@ -108,6 +113,51 @@ def fit_greedy_steps(
         fit = _agent_fit(task, best, stages, orders, temperature)
         fits.append(_judged(fit, task, best, passes) if judged and not search else fit)
     return fits
+
+
+def _two_periods(
+    stages: Sequence[StageArrays],
+    changes: int,
+    models: Sequence[ReplayedQ],
+    priors: Sequence[RewardPrior],
+    **shared: Any,
+) -> tuple[list[AgentFit], list[AgentFit]]:
+    """The fits of the stages before a change of rewards, and from it on."""
+    shape = stages[0].joint_counts.shape
+    before = fit_greedy_steps(stages[:changes], models, priors, **shared)
+    steps, _ = joined(stages[:changes])
+    learners = [
+        replace(model, start=_after(fit, steps, shape, index))
+        for index, (model, fit) in enumerate(zip(models, before, strict=True))
+    ]
+    return before, fit_greedy_steps(stages[changes:], learners, priors, **shared)
+
+
+def _evidence_of(*periods: Sequence[AgentFit]) -> float:
+    """Log evidence of all agents' actions in all periods."""
+    return sum(fit.posterior.evidence.log_evidence or 0.0 for own in periods for fit in own)
+
+
+def _compared(
+    fits: Sequence[AgentFit],
+    changes: int,
+    found: float,
+    others: Mapping[int, float],
+    n_steps: int,
+) -> list[AgentFit]:
+    """The fits with what a change one stage earlier or later would gain, for a verdict."""
+    if not others:
+        return list(fits)
+    best = max(others, key=lambda other: others[other])
+    numbers: dict[str, Any] = {
+        "changes_deficit": (others[best] - found) / n_steps,
+        "changes": changes,
+        "best_changes": best,
+    }
+    return [
+        replace(fit, further={**fit.further, "held_out": {**fit.further["held_out"], **numbers}})
+        for fit in fits
+    ]
 
 
 def _following(early: AgentFit, late: AgentFit) -> AgentFit:

@@ -146,6 +146,16 @@ CHECKS: Sequence[Check] = (
         needed=False,
     ),
     Check(
+        "changes_deficit",
+        0.02,
+        None,
+        False,
+        "log evidence per step of rewards that change with stage {best_changes} less that of stage "
+        "{changes} is {value:.3f}",
+        "set reward_changes to {best_changes}",
+        needed=False,
+    ),
+    Check(
         "unpredicted_noise",
         0.012,
         None,

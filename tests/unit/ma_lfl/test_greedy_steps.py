@@ -251,6 +251,7 @@ def test_options_that_single_steps_do_not_have_are_named(monkeypatch):
         MaLflReplay(**KNOWN, reward_changes=1).recover(trace, **asked)
 
 
+@pytest.mark.slow
 def test_a_log_that_begins_in_mid_learning_is_not_believed_with_a_start():
     trace, game = priced(n_prices=4, n_steps=3000, n_stages=4)
     asked = {"game": game.without_rewards(), "discount": GAMMA, "temperature": None}
@@ -269,7 +270,7 @@ def test_a_log_that_begins_in_mid_learning_is_not_believed_with_a_start():
 
 def test_rewards_after_a_change_are_doubted_if_those_before_are():
     """The q after a first period of 40 steps follows from rewards that it cannot tell."""
-    (few, game), (many, _) = (priced(n_steps=n, n_stages=1) for n in (40, 2000))
+    (few, game), (many, _) = (priced(n_steps=n, n_stages=1) for n in (40, 600))
     trace = LearningTrace((*few.stages, *many.stages, *many.stages), few.agents)
     asked = {"game": game.without_rewards(), "discount": GAMMA, "temperature": None}
     observer = MaLflReplay(**KNOWN, reward_changes=1)
@@ -280,3 +281,8 @@ def test_rewards_after_a_change_are_doubted_if_those_before_are():
         before = result.diagnostics[agent]["before_changes"]
         assert {"unsettled", "misfit", "start_deficit"} <= set(before)
         assert any("which these build on" in one for one in verdict.of(agent).reasons)
+    other = MaLflReplay(**KNOWN, reward_changes=2).recover(trace, **asked)
+    for agent in trace.agents:  # of three stages, each change is the only one beside the other
+        one, two = (own.diagnostics[agent]["held_out"] for own in (result, other))
+        assert (one["changes"], one["best_changes"]) == (1, 2)
+        assert one["changes_deficit"] == pytest.approx(-two["changes_deficit"]) != 0
