@@ -169,9 +169,9 @@ def recover_rewards(arguments: argparse.Namespace) -> int:
             recovered, place, origin=origin, observer=given.wanted, asked=asked
         )
         name = folder / written[0].relative_to(place)
-    tell(f"{name}: rewards of {', '.join(recovered[''].agents)}")
     for line in given.defaults():
         tell(line)
+    tell(f"{name}: rewards of {', '.join(recovered[''].agents)}")
     tell(f"verdict: {recovered[''].verdict.line()} (malfl check gives all reasons)")
     return 0
 
