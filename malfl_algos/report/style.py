@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import io
 import textwrap
+import threading
+import warnings
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -52,6 +54,8 @@ __all__ = [
 ]
 
 FloatArray = NDArray[np.float64]
+
+_one_at_a_time = threading.Lock()
 
 DPI = 150
 MUTED = "#6b6b6b"
@@ -170,10 +174,15 @@ def soften(axes: Axes, *, grid: Literal["both", "x", "y"] = "both") -> None:
 
 
 def png_bytes(figure: Figure) -> bytes:
-    """Render a figure; no version or time is written, so equal figures give equal bytes."""
+    """Render a figure; no version or time is written, so equal figures give equal bytes.
+
+    Letters that the font lacks are drawn as boxes, without Matplotlib's warning about each of them.
+    """
     buffer = io.BytesIO()
-    # unlike savefig, this does not lay out and draw the whole figure twice
-    figure.canvas.print_png(buffer, metadata={"Software": None})  # type: ignore[attr-defined]
+    with _one_at_a_time, warnings.catch_warnings():  # filters belong to the whole process
+        warnings.filterwarnings("ignore", r"Glyph \d+ .*missing from", UserWarning)
+        # unlike savefig, this does not lay out and draw the whole figure twice
+        figure.canvas.print_png(buffer, metadata={"Software": None})  # type: ignore[attr-defined]
     return buffer.getvalue()
 
 

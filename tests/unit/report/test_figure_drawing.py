@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.text import Text
@@ -29,7 +31,7 @@ from malfl_algos.report.reward_maps import reward_figure, reward_map
 from malfl_algos.report.run_files import averages
 from malfl_algos.report.scatter import side_by_side, truth_figure
 from malfl_algos.report.scores import scores_figure, trend_figure
-from malfl_algos.report.style import look, standardise, student_band
+from malfl_algos.report.style import look, png_bytes, standardise, student_band
 from malfl_algos.scores import SCORES
 from malfl_env.rules import grid_rules
 
@@ -368,3 +370,12 @@ def test_truth_is_compared_at_the_values_that_the_reward_has() -> None:
     silent = RecoveredRewards({"a": np.arange(5.0)})
     alike = np.broadcast_to(np.arange(6.0).reshape(2, 3), (5, 2, 3))
     assert truth_figure(silent, {"a": alike}, None, title="x") is None
+
+
+def test_letters_that_the_font_lacks_are_drawn_without_a_warning():
+    figure = Figure(figsize=(1, 1))
+    FigureCanvasAgg(figure)
+    figure.text(0, 0, "\u4e00\u4e8c")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert png_bytes(figure).startswith(b"\x89PNG")
