@@ -268,6 +268,7 @@ def test_a_log_that_begins_in_mid_learning_is_not_believed_with_a_start():
     assert any("zero is more probable" in reason for reason in reasons)
 
 
+@pytest.mark.slow
 def test_rewards_after_a_change_are_doubted_if_those_before_are():
     """The q after a first period of 40 steps follows from rewards that it cannot tell."""
     (few, game), (many, _) = (priced(n_steps=n, n_stages=1) for n in (40, 600))
