@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
-__all__ = ["Race", "Runner"]
+__all__ = ["Race", "Races", "Runner"]
 
 LAGS = {1: 300.0, 2: 100.0}
 """A candidate whose log evidence after so many iterations is this far below the best one's is given
@@ -29,6 +30,30 @@ class Race:
     best: dict[int, float] = field(default_factory=dict)
     plain: dict[Hashable, float] = field(default_factory=dict)
     leader: float = -float("inf")
+
+
+@dataclass
+class Races:
+    """The races of the candidates with the first steps, and of those with other steps, by rule.
+
+    `LAGS` holds between rules with one step size. Under others a rule may be far behind another one
+    after one iteration and ahead after two, so each races with itself.
+
+    Args:
+        first: step size and decay of the first candidate.
+        by_rule: the races; None: of the candidates with the first steps.
+    """
+
+    first: tuple[Any, Any] | None = None
+    by_rule: dict[str | None, Race] = field(default_factory=dict)
+
+    def of(self, settings: Mapping[str, Any]) -> Race:
+        """The race of a candidate."""
+        steps = settings["step_size"], settings["step_size_decay"]
+        if self.first is None:
+            self.first = steps
+        rule = None if steps == self.first else settings["rule"]
+        return self.by_rule.setdefault(rule, Race())
 
 
 @dataclass

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from malfl_algos.ma_lfl.carried_rules import choice_of, follows_q
-from malfl_algos.ma_lfl.step_search import choose_step_size, choose_steps
+from malfl_algos.ma_lfl.step_search import CARRIED_STEP_SIZES, choose_step_size, choose_steps
 from malfl_env.checks import check_table_bytes
 
 __all__ = [
@@ -138,6 +138,7 @@ def choose_settings(
     improvement: float | None = 0.0,
     gradient: Gradient = "never",
     whole: Callable[[dict[str, Any]], float] | None = None,
+    every_stage: Callable[[dict[str, Any]], float] | None = None,
     unexplained: Callable[[dict[str, Any]], float] | None = None,
     step_size_decay: float | None = 0.0,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -153,6 +154,8 @@ def choose_settings(
             log policy, so the setting `improvement` is then 1.
         whole: as `evidence`, from all stages, for rules that the first stages do not tell apart;
             None: `evidence`.
+        every_stage: as `evidence`, from all stages, for the last two rules, each with its own step
+            size; None: `evidence`.
         unexplained: share of the variance of the improvements that settings leave to noise. If it
             is small, epsilon-greedy choices and policy gradients `where others fail` are not tried;
             they take long. None: it is large.
@@ -174,8 +177,8 @@ def choose_settings(
     if rule == GRADIENT:
         improvement = settings["improvement"] = 1.0
 
-    def choose_rule() -> None:
-        poor = _choose_rule(
+    def choose_rule() -> _Table:
+        poor, finalists = _choose_rule(
             evidence,
             whole or evidence,
             unexplained or (lambda _: 1.0),
@@ -187,22 +190,68 @@ def choose_settings(
         )
         if rule is None and (gradient == "always" or (gradient == "where others fail" and poor)):
             _try_gradient(evidence, whole or evidence, settings, searches)
+        return finalists
 
-    choose_rule()
+    finalists = choose_rule()
     if discount is None:
         table = {choice: evidence({**settings, "discount": choice}) for choice in DISCOUNTS}
         settings["discount"] = max(table, key=table.__getitem__)
         searches["discount"] = {str(choice): value for choice, value in table.items()}
         if improvement is None:  # the first choice was made under another discount
-            choose_rule()
+            finalists = choose_rule()
+    if step_size is None and len(finalists) > 1 and settings["rule"] != GRADIENT:
+        _choose_finalist(evidence, every_stage or evidence, finalists, settings, searches)
     if follows_q(settings["rule"]):
         following = [one for one in rules if follows_q(one)] if rule is None else []
         _choose_rule_and_steps(
             evidence, following, settings, searches, step_size=step_size, decay=step_size_decay
         )
-    elif step_size is None and settings["rule"] not in ("exact", GRADIENT):
-        choose_step_size(evidence, settings, searches, STEP_SIZES, 0.05)
+    elif step_size is None and "step_size" not in searches:
+        _choose_own_step(evidence, settings, searches)
     return settings, searches
+
+
+def _choose_finalist(
+    evidence: Callable[[dict[str, Any]], float],
+    every_stage: Callable[[dict[str, Any]], float],
+    finalists: _Table,
+    settings: dict[str, Any],
+    searches: dict[str, Any],
+) -> None:
+    """Compare the best rule of either kind again, each with its own step size.
+
+    Under a wrong step size all rules are wrong, and their evidence says little about them. Both
+    have the same decay, so that neither has more to adapt than the other.
+
+    Args:
+        evidence, every_stage: as in `choose_settings`.
+        finalists: the rule that does not carry q over, the one that does, and their evidence. They
+            are compared if that differs by `SURE_MARGIN` at most.
+        settings, searches: get the rule, rho and step size.
+    """
+    plain, carried = finalists
+    if abs(finalists[carried] - finalists[plain]) > SURE_MARGIN:
+        return
+    tried: dict[_Key, tuple[dict[str, Any], dict[str, Any]]] = {}
+    for key in finalists:
+        tried[key] = _with(settings, key), {}
+        _choose_own_step(evidence, *tried[key])
+    values = {key: every_stage(own) for key, (own, _) in tried.items()}
+    chosen = carried if values[carried] > values[plain] + CARRIED_MARGIN else plain
+    settings.update(tried[chosen][0])
+    searches.update(tried[chosen][1])
+    searches["own step sizes"] = {_words(key): value for key, value in values.items()}
+
+
+def _choose_own_step(
+    evidence: Callable[[dict[str, Any]], float],
+    settings: dict[str, Any],
+    searches: dict[str, Any],
+) -> None:
+    """Choose the step size of a rule that has one."""
+    if settings["rule"] not in ("exact", GRADIENT):
+        bounds = CARRIED_STEP_SIZES if follows_q(settings["rule"]) else STEP_SIZES
+        choose_step_size(evidence, settings, searches, bounds, 0.05)
 
 
 def _choose_rule_and_steps(
@@ -250,7 +299,7 @@ def _choose_rule(
     *,
     rule: str | None,
     improvement: float | None,
-) -> bool:
+) -> tuple[bool, _Table]:
     """Choose the learners' rule and the share rho together, into `settings` and `searches`.
 
     rho = 0 wins unless some rho > 0 is better by more than `RETAINING_MARGIN`. Rules whose learners
@@ -261,7 +310,7 @@ def _choose_rule(
         Whether the rules whose learners do not carry their q over leave much unexplained.
     """
     if rule is not None and improvement is not None:
-        return True
+        return True, {}
     candidates = rules if rule is None else (rule,)
     plain: _Table = {
         (one, retained): evidence({**settings, "rule": one, "improvement": retained})
@@ -279,7 +328,8 @@ def _choose_rule(
     }
     carried, table = _best(others), {**plain, **others}
     if not table:
-        return poor
+        return poor, {}
+    finalists = {key: table[key] for key in (chosen, carried) if key is not None}
     if chosen is None:
         chosen = carried
     elif carried is not None and table[carried] > table[chosen]:
@@ -298,7 +348,7 @@ def _choose_rule(
             words: {key[0]: value for key, value in table.items() if key[1] == retained}
             for words, retained in (("0", 0.0), ("> 0", None))
         }
-    return poor
+    return poor, finalists
 
 
 def _with(settings: dict[str, Any], key: _Key) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize, minimize_scalar
 
-__all__ = ["choose_step_size", "choose_steps"]
+__all__ = ["CARRIED_STEP_SIZES", "choose_step_size", "choose_steps"]
 
 FloatArray = NDArray[np.float64]
 

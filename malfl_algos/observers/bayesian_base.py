@@ -27,7 +27,7 @@ from malfl_algos.ma_lfl.learner_models import LearnerModel, LinearisedModel
 from malfl_algos.ma_lfl.possible_rules import possible_rules
 from malfl_algos.ma_lfl.posterior import Given
 from malfl_algos.ma_lfl.prior_shapes import MARGIN, SmoothPriors
-from malfl_algos.ma_lfl.race import Race, Runner
+from malfl_algos.ma_lfl.race import Races, Runner
 from malfl_algos.ma_lfl.reward_models import (
     RewardModel,
     count_unknowns,
@@ -232,11 +232,12 @@ class BayesianObserver(ABC):
             settings: Settings,
             *,
             search: bool,
+            every_stage: bool = False,
             stagewise: StageKind = "same",
             runner: Runner | None = None,
         ) -> list[AgentFit]:
             shared = {"reward_model": base, "temperature": unit, **settings}
-            used = stages[:SEARCH_STAGES] if search else stages
+            used = stages[:SEARCH_STAGES] if search and not every_stage else stages
             knowing = [
                 known[agent][: len(used)] if agent in known else None for agent in trace.agents
             ]
@@ -275,12 +276,12 @@ class BayesianObserver(ABC):
             return [of_stages(one, index, used, parts) for index, one in enumerate(found)]
 
         left: dict[tuple[Any, ...], float] = {}
-        race = Race()
+        races = Races()
         tried: list[tuple[Settings, float]] = []
 
         def evidence(settings: Settings) -> float:
             name = _key({**settings, "improvement": None})
-            runner = Runner(race, name, searched=settings["improvement"] is None)
+            runner = Runner(races.of(settings), name, searched=settings["improvement"] is None)
             soft = settings["rule"] != GRADIENT and choice_of(settings["rule"]) == "soft"
             found = fits(settings, search=True, runner=runner if soft else None)
             if settings["rule"] != GRADIENT:
@@ -309,6 +310,10 @@ class BayesianObserver(ABC):
                 improvement=self._improvement(trace),
                 gradient=self._gradient(trace),
                 step_size_decay=self.step_size_decay,
+                every_stage=lambda own: (
+                    _evidence(fits(own, search=True, every_stage=True))
+                    + self._log_prior(own["rule"])
+                ),
                 unexplained=lambda settings: left[_key(settings)],
                 # replay knows the learners' noise: its first stages tell rules apart
                 whole=(lambda own: _evidence(whole(own, "same"))) if self.needs_game else None,

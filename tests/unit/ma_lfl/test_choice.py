@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from malfl_algos.ma_lfl.settings import (
@@ -86,3 +87,54 @@ def test_a_given_share_is_not_searched():
     assert (settings["rule"], settings["improvement"]) == ("exact", 0.5)
     assert "improvement" not in searches
     assert {key[1] for key in asked} <= {0.5, 1.0}
+
+
+class Stepped:
+    """Log evidence that falls with the distance from the step size that suits a rule best."""
+
+    def __init__(self, table, scale=1.0):
+        self.table, self.scale, self.asked = table, scale, []
+
+    def __call__(self, settings):
+        best, height = self.table[settings["rule"]]
+        self.asked.append(settings["rule"])
+        off = np.log(settings["step_size"] / best) ** 2
+        return self.scale * (height - 40 * off - 200 * settings["step_size_decay"])
+
+
+@pytest.mark.parametrize(
+    ("fresh", "following", "whole", "expected"),
+    [
+        # behind at a step size of 0.1, sure with its own; ahead there by less than the margin
+        ((0.1, 0.0), (0.4, CARRIED_MARGIN + 5), 1.0, "q-learning"),
+        ((0.1, 0.0), (0.4, CARRIED_MARGIN - 5), 1.0, "fresh"),
+        ((0.1, 0.0), (0.4, CARRIED_MARGIN - 5), 2.0, "q-learning"),  # by all stages
+        # ahead at a step size of 0.1 by more than the margin, and behind in the end
+        ((0.6, 0.0), (0.1, -20.0), 1.0, "fresh"),
+    ],
+)
+def test_rules_are_compared_with_their_own_step_sizes(fresh, following, whole, expected):
+    table = {"fresh": fresh, "q-learning": following}
+    first, every = Stepped(table), Stepped(table, whole)
+    settings, searches = choose_settings(
+        first,
+        ("fresh", "q-learning"),
+        rule=None,
+        discount=0.9,
+        step_size=None,
+        step_size_decay=None,
+        every_stage=every,
+    )
+    assert settings["rule"] == expected
+    assert settings["step_size"] == pytest.approx(table[expected][0], rel=0.05)
+    assert set(searches["own step sizes"]) == {"fresh", "q-learning"}
+    assert every.asked == ["fresh", "q-learning"]
+
+
+def test_rules_far_apart_are_not_compared_again():
+    first = Stepped({"fresh": (0.1, 0.0), "q-learning": (0.1, -SURE_MARGIN - 1)})
+    settings, searches = choose_settings(
+        first, ("fresh", "q-learning"), rule=None, discount=0.9, step_size=None
+    )
+    assert "own step sizes" not in searches
+    assert (settings["rule"], first.asked.count("q-learning")) == ("fresh", 1)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from recovery_cases import learn
 
-from malfl_algos.ma_lfl.race import LAGS, LEAST_GAIN, Race, Runner
+from malfl_algos.ma_lfl.race import LAGS, LEAST_GAIN, Race, Races, Runner
 from malfl_algos.observers.bayesian import MaLflBellman
 
 
@@ -43,3 +43,14 @@ def test_the_choice_is_that_of_a_whole_search(evaluation, monkeypatch):
     whole = MaLflBellman().recover(trace, **given)
     for agent in trace.agents:
         np.testing.assert_array_equal(raced.rewards[agent], whole.rewards[agent])
+
+
+def test_rules_race_with_each_other_under_the_first_steps_only():
+    races = Races()
+    first = {"rule": "fresh", "step_size": 0.1, "step_size_decay": 0.0}
+    shared = races.of(first)
+    assert races.of({**first, "rule": "q-learning"}) is shared
+    own = races.of({**first, "step_size": 0.3})
+    assert own is not shared
+    assert races.of({**first, "step_size_decay": 0.5}) is own
+    assert races.of({**first, "rule": "q-learning", "step_size": 0.3}) is not own
