@@ -47,7 +47,7 @@ def test_killed_at_random_moments_and_resumed_a_run_ends_as_if_undisturbed(tmp_p
         undisturbed = nursery.run(*argv, str(tmp_path / "undisturbed"))
         expected = content(tmp_path / "undisturbed")
         assert undisturbed["status"] == 0
-        assert len([name for name in expected if name.endswith(".png")]) == 8
+        assert len([name for name in expected if name.endswith(".png")]) == 12
         for chain in range(4 * N_KILLS):
             root = tmp_path / f"run_{chain}"
             left = undisturbed["seconds"]

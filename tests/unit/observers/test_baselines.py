@@ -518,7 +518,7 @@ def test_bad_input_is_named(observer, given, message, paper_game):
 def test_what_a_method_cannot_do_without_is_named(paper_game):
     trace, game = trained({}), paper_game().without_rewards()
     for observer in OBSERVERS[:3]:
-        with pytest.raises(ValueError, match=r"discount must be given.*got None"):
+        with pytest.raises(ValueError, match="discount must be given"):
             observer.recover(trace, game=game, discount=None, temperature=3.0)
         with pytest.raises(ValueError, match="game is None, and stage"):
             observer.recover(trace, game=None, **SETTINGS)

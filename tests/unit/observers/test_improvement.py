@@ -164,5 +164,5 @@ def test_few_visits_leave_out_rules_that_carry_q_over(game):
     few = LearningTrace(tuple(Stage(stage.counts // 100) for stage in trace.stages))
     said = recovered(MaLflBellman(), game, few).diagnostics["agent_0"]
     assert not any("q-learning" in rule for rule in said["searches"]["rule"])
-    assert said["rules_left_out"].startswith("q-learning, q-learning, moving")
+    assert said["rules_left_out"].startswith("q-learning; q-learning, moving")
     assert "5 times on average, fewer than 30" in said["rules_left_out"]
