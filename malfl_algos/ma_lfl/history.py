@@ -23,6 +23,7 @@ import scipy.linalg
 from numpy.typing import NDArray
 from scipy.special import log_softmax
 
+from malfl_algos.ma_lfl.agent_pass import KNOWN_VARIANCE
 from malfl_algos.ma_lfl.policy_estimation import Response, working_response
 from malfl_algos.soft import entropy
 from malfl_algos.soft.averaging import AveragedDynamics, averaged_dynamics
@@ -41,8 +42,6 @@ SLOPE_RESIDUAL = 1e-4
 """Relative residual of the derivatives of soft values where they are computed iteratively."""
 DENSE_STATES = 6000
 """Derivatives use a dense factorisation in single precision up to this many joint states."""
-KNOWN_VARIANCE = 1e-10
-"""Variance of log pi where the policy is known, as in `alternation`."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -49,23 +49,24 @@ class HistoryFit:
         weights: of the features of all agents, in the order of agents.
         posterior: of the weights, at the last linearisation.
         history: under these rewards, of all stages followed.
-        repeats: number of rows that count as one if noise repeats from stage to stage.
         distance: length of the last step in posterior standard deviations.
         steps: number of Gauss-Newton steps.
-        shortened: whether the last step had to be shortened.
     """
 
     weights: FloatArray
     posterior: Posterior
     history: Followed
-    repeats: float
     distance: float
     steps: int
-    shortened: bool
 
     @property
     def converged(self) -> bool:
         return self.distance < CONVERGED
+
+    @property
+    def repeats(self) -> float:
+        """Number of rows that count as one if noise repeats from stage to stage."""
+        return _repeats(self.history, self.posterior.evidence.noise_variance)
 
     @property
     def log_evidence(self) -> float:
@@ -85,7 +86,6 @@ def fit_history(
     features: Sequence[FloatArray],
     *,
     horizon: int,
-    start: HistoryFit | None = None,
 ) -> HistoryFit:
     """Rewards, noise and prior variance of largest posterior and evidence.
 
@@ -94,9 +94,9 @@ def fit_history(
         features: per agent `(n_states, n_weights)`; their weights are independent, with one prior
             variance.
         horizon: number of stages to explain.
-        start: a fit with the same features to start from.
     """
-    found, stages = start, 1 if start is None else len(start.history.stages) + 1
+    found: HistoryFit | None = None
+    stages = 1
     while stages < horizon or found is None:
         stages = min(max(stages + 1, int(GROWTH * stages)), horizon)
         found = _at_horizon(data, features, stages, found, last=stages == horizon)
@@ -118,25 +118,24 @@ def _at_horizon(
     steps = 0 if start is None else start.steps
     most = LAST_STEPS if last else FIRST_STEPS if start is None else STEPS
     found: HistoryFit | None = None
+    followed: Followed | None = None
     for number in range(most):
         noise = FIRST_NOISE * data.temperature**2 if chosen is None else chosen.noise_variance
-        followed = follow(data, split(features, weights), noise, horizon=horizon)
+        if followed is None:
+            followed = follow(data, split(features, weights), noise, horizon=horizon)
         rows = _rows(data, followed, features, weights, noise)
         free = chosen is None or horizon == 2 or (found is not None and found.distance < 1)
         posterior = _posterior(rows, chosen, free=free)
         chosen = posterior.evidence
         at = _moved(data, features, weights, posterior, horizon)
-        moved, weights = at.weights - weights, at.weights
-        whole = posterior.mean - (at.weights - moved)
+        moved, weights, followed = at.weights - weights, at.weights, at.history
         steps += 1
         found = HistoryFit(
             weights,
             posterior,
             at.history,
-            _repeats(at.history, chosen.noise_variance),
             posterior.distance(moved),
             steps,
-            not np.allclose(moved, whole),
         )
         if number and free and found.distance < (CONVERGED if last else NEAR):
             break

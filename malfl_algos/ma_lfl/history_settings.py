@@ -6,7 +6,7 @@ a time along an ordered grid, from its start in the direction of larger evidence
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,6 @@ from malfl_algos.ma_lfl.low_rank_priors import Kernel
 __all__ = ["RETAINED", "climb", "kernels", "log_prior", "uniform_start"]
 
 FloatArray = NDArray[np.float64]
-Settings = Mapping[str, Any]
 
 LENGTHS = (0.7, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 9.0, 14.0)
 SHARES, LARGE_SHARE = (0.9, 0.99), 0.98

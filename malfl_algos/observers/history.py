@@ -135,7 +135,7 @@ class MaLflHistory:
         with one_blas_thread():
             settings, tried = self._chosen(data, coordinates, problem)
             data = replace(data, retained=settings["improvement"])
-            root = kernel_root(settings["kernel"], coordinates, most=self._most(len(coordinates)))
+            root = kernel_root(settings["kernel"], coordinates, most=self.columns)
             features = [root.features] * trace.n_agents
             found = fit_history(data, features, horizon=trace.n_stages)
         if not found.distance <= LOST:
@@ -153,9 +153,6 @@ class MaLflHistory:
             "searches": tried,
         }
         return _result(problem, data, found, root, settings, further, self)
-
-    def _most(self, n_states: int) -> int:
-        return n_states if n_states <= self.columns else self.columns
 
     def _coordinates(self, problem: Problem) -> FloatArray:
         """The coordinates of the joint states; their numbers alone for independent rewards."""
@@ -207,7 +204,7 @@ class MaLflHistory:
     def _evidence(
         self, data: HistoryData, coordinates: FloatArray, settings: dict[str, Any], stages: int
     ) -> float:
-        root = kernel_root(settings["kernel"], coordinates, most=self._most(len(coordinates)))
+        root = kernel_root(settings["kernel"], coordinates, most=self.columns)
         own = replace(data, retained=settings["improvement"])
         found = fit_history(own, [root.features] * len(data.counts), horizon=stages)
         return found.log_evidence
