@@ -20,7 +20,7 @@ Draw = Callable[[FloatArray], int]
 
 ORIGINAL_SECONDS = 91 * 60
 """Seconds of the original code on the full protocol, both families, one seed, measured by us on
-this kind of machine; see docs/performance.md."""
+this kind of machine; see docs/explanation/performance.md."""
 PAPERS_OBSERVERS = ("ma-lfl", "ma-lfl-own-action", "ma-lfl-state", "ma-lfl-faithful")
 
 

@@ -1,4 +1,4 @@
-"""Imports point down only: the layers of docs/architecture.md, read from the source itself."""
+"""Imports point down only: the layers of docs/explanation/architecture.md, read from the source."""
 
 from __future__ import annotations
 

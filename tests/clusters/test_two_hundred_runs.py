@@ -1,4 +1,4 @@
-"""The sweep of docs/clusters.md: 200 runs give the same table on every backend."""
+"""The sweep of docs/how-to/clusters.md: 200 runs give the same table on every backend."""
 
 from __future__ import annotations
 

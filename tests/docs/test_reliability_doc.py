@@ -15,7 +15,7 @@ def _tests(file: str) -> dict[str, bool]:
 
 
 def test_every_promise_names_tests_that_exist_and_one_at_least_is_quick():
-    page = (REPOSITORY / "docs" / "reliability.md").read_text()
+    page = (REPOSITORY / "docs" / "reference" / "reliability.md").read_text()
     table = page.partition("## `malfl verify")[0]
     promises = re.findall(r"^\| ([^|]+) \| ([^|]+) \|$", table, re.M)
     promises = [row for row in promises if row[0] != "promise"]

@@ -1,4 +1,4 @@
-"""docs/games.md: what it shows runs."""
+"""docs/how-to/games.md: what it shows runs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from malfl_algos.cli.main import main
 from malfl_algos.experiments.config import from_mapping
 from malfl_env import MarkovGame
 
-PAGE = (Path(__file__).parents[2] / "docs" / "games.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "how-to" / "games.md").read_text(encoding="utf-8")
 SECTIONS = {
     title: text for title, text in re.findall(r"### ([^\n]+)\n(.*?)(?=\n### |\Z)", PAGE, re.DOTALL)
 }

@@ -1,4 +1,4 @@
-"""The commands of docs/plugins.md: the template is copied, renamed, installed and used."""
+"""The commands of docs/how-to/plugins.md: the template is copied, renamed, installed and used."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import yaml
 from malfl_algos.experiments.config import from_mapping
 
 ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs" / "plugins.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "how-to" / "plugins.md").read_text(encoding="utf-8")
 LEFT_OUT = shutil.ignore_patterns(
     ".*", "build", "dist", "*.egg-info", "results", "out", "__pycache__"
 )

@@ -118,7 +118,7 @@ def test_the_projection_is_the_improved_policy(linear):
 
 @pytest.mark.parametrize("family", ["homogeneous", "heterogeneous"])
 def test_policies_agree_with_exact_evaluation(family):
-    """With fewer stages and steps than in the paper; docs/networks.md has the full table."""
+    """With fewer stages and steps than in the paper; docs/how-to/networks.md has the full table."""
     env = grid_world_v0.parallel_env(rewards=family)
     sizes = {"episodes": 100, "episode_length": 1000}
     exact = MaSpi(**RATES, evaluation="exact", episodes=1, episode_length=1)

@@ -102,5 +102,5 @@ def test_a_grid_that_is_too_large_is_counted_before_it_is_built() -> None:
 
 def test_the_file_in_the_manual_makes_two_hundred_runs() -> None:
     assert len(load_sweep(DOCS / "sweep.yaml", max_runs=200).runs) == 200
-    shown = (DOCS / "clusters.md").read_text(encoding="utf-8")
+    shown = (DOCS / "how-to" / "clusters.md").read_text(encoding="utf-8")
     assert f"```yaml\n{(DOCS / 'sweep.yaml').read_text(encoding='utf-8')}```\n" in shown

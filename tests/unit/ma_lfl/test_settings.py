@@ -324,7 +324,9 @@ def test_a_game_is_rejected_before_any_work(known, solver, monkeypatch):
 
 
 def test_the_example_of_the_docs_runs(capsys):
-    text = (Path(__file__).parents[3] / "docs" / "large_games.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[3] / "docs" / "explanation" / "large_games.md").read_text(
+        encoding="utf-8"
+    )
     example = text.split("```python\n")[1].split("```")[0]
     assert "recover(7, " in example
     exec(

@@ -244,7 +244,7 @@ def test_a_batch_in_numpy_loads_nothing_heavy() -> None:
 
 
 def test_the_documented_lines_run() -> None:
-    text = (Path(__file__).parents[3] / "docs" / "vector.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[3] / "docs" / "how-to" / "vector.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     names: dict[str, Any] = {}
     try:
