@@ -14,13 +14,13 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 def test_python_blocks_run(capsys):
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    assert blocks
-    for block in blocks:
-        names: dict[str, object] = {}
-        exec(compile(block, "README.md", "exec"), names)
-        found = names["found"].rewards["agent_0"]
-        truth = names["markov_game"](names["env"]).reward(0)
-        assert np.corrcoef(found, truth)[0, 1] > 0.5
+    names: list[dict[str, object]] = [{} for _ in blocks]
+    for block, here in zip(blocks, names, strict=True):
+        exec(compile(block, "README.md", "exec"), here)
+    found = names[0]["found"].rewards["agent_0"]
+    truth = names[0]["markov_game"](names[0]["env"]).reward(0)
+    assert np.corrcoef(found, truth)[0, 1] > 0.5
+    assert names[1]["env"].possible_agents == ["agent_0", "agent_1", "agent_2"]
     assert "identified" in capsys.readouterr().out
 
 
