@@ -190,7 +190,10 @@ def learn(
         _check_usable(stage, config, keep=keep)  # at the first stage, not after the last
         stages.append(stage)
     trace = LearningTrace(
-        tuple(stage.observed for stage in stages), states=game.states, actions=game.actions
+        tuple(stage.observed for stage in stages),
+        game.agents,
+        states=game.states,
+        actions=game.actions,
     )
     truth = GroundTruth(
         rewards={agent: game.reward(index) for index, agent in enumerate(game.agents)},

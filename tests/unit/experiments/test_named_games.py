@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 
+from malfl_algos.experiments.cell import learn
 from malfl_algos.experiments.config import (
     ExperimentConfig,
     extended,
@@ -64,6 +65,15 @@ def test_a_file_names_a_game(here) -> None:
     assert config.rules() is None
     games.pricing(n_prices=4).game.save("price.npz")
     assert config.markov_game("own").n_states == 16, "a changed file is read again"
+
+
+def test_a_trace_has_the_names_of_the_agents_of_the_game(here) -> None:
+    """Scores compare the names of recovered rewards with those of the ground truth."""
+    game = MarkovGame.from_tables([[[0, 1]], [[1, 0]]], rewards=[[0, 1.0]] * 2, agents=["a", "b"])
+    game.save("two.npz")
+    size = {"iterations": 2, "episodes": 3, "episode_length": 4}
+    learned = learn(from_mapping({"game": "two.npz", **size}), keep_transitions=False)
+    assert learned.trace.agents == tuple(learned.truth.rewards) == ("a", "b")
 
 
 @pytest.mark.parametrize("name", ["mygames:game", "mygames:env", "malfl_env.games:two_step"])
