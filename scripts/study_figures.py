@@ -12,11 +12,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 from numpy.typing import NDArray
 
+from malfl_algos.report.series import draw_points, draw_series, side_by_side, student_band
 from malfl_algos.report.style import (
     MUTED,
     Look,
     band_note,
-    draw_series,
     legend_columns,
     look,
     new_figure,
@@ -26,7 +26,6 @@ from malfl_algos.report.style import (
     set_title,
     shared_legend,
     soften,
-    student_band,
 )
 from malfl_algos.storage.durable import write_bytes
 
@@ -128,27 +127,28 @@ def calibration_figure(curves: Curves, *, n_seeds: int) -> Figure:
     for axes in panels.flat[len(curves) :]:
         axes.set_visible(False)
     for axes, (title, by_data) in zip(panels.flat, curves.items(), strict=False):
-        axes.plot((1, 2, 3), NOMINAL, "_", color=MUTED, markersize=26, mew=1.6, label="nominal")
+        for share in NOMINAL:
+            axes.axhline(share, color=MUTED, linestyle="--", linewidth=1.0, zorder=1)
         for name in (name for name in names if name in by_data):
-            draw_series(
+            index = names.index(name)
+            draw_points(
                 axes,
-                (1, 2, 3),
-                by_data[name],
-                look(names.index(name)),
+                side_by_side(3, index, len(names)),
+                student_band(by_data[name]),
+                look(index),
                 label=name,
-                n_series=len(names),
             )
         soften(axes)
         set_panel_title(axes, title)
-        axes.set_xticks((1, 2, 3))
-        axes.set_xlim(0.6, 3.4)
+        axes.set_xticks((0, 1, 2), ("1", "2", "3"))
+        axes.set_xlim(-0.5, 2.5)
         axes.set_xlabel("posterior standard deviations")
         axes.tick_params(labelbottom=True)
     panels[0, 0].set_ylim(_lowest([v for panel in curves.values() for v in panel.values()]), 1.03)
     for row in panels:
         row[0].set_ylabel("share of ground-truth values within")
     shared_legend(figure)
-    note = band_note(n_seeds, "agents averaged within a seed")
+    note = band_note(n_seeds, "agents averaged within a seed; dashed: nominal shares")
     set_title(figure, "Calibration of the posterior", note)
     return figure
 

@@ -7,10 +7,10 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from malfl_algos.report.run_files import Run, read_state_counts
+from malfl_algos.report.series import draw_series
 from malfl_algos.report.style import (
     MUTED,
     band_note,
-    draw_series,
     look,
     new_figure,
     new_panels,

@@ -11,23 +11,21 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from malfl_algos.report.run_files import Run, averages, distinct
+from malfl_algos.report.series import draw_series, score_limits, student_band
 from malfl_algos.report.style import (
     MUTED,
     Look,
     axis_label,
     band_note,
-    draw_series,
     legend_columns,
     look,
     new_figure,
     new_panels,
-    score_limits,
     set_panel_title,
     set_title,
     shared_legend,
     soften,
     stage_axis,
-    student_band,
 )
 from malfl_algos.scores.registry import CORRELATION, GROUPS, ScoreEntry, score_groups
 

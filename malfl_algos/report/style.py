@@ -1,4 +1,4 @@
-"""How every figure looks, and what figures draw alike: bands over seeds, axes, notes and legends.
+"""How every figure looks: colours, titles, axes, notes and legends.
 
 Neither pyplot nor Matplotlib's settings are touched. A figure is drawn on its own Agg canvas, and
 its parts carry all that differs from Matplotlib's defaults, so the PNG bytes depend on the figure
@@ -14,7 +14,7 @@ import io
 import textwrap
 import threading
 import warnings
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -26,7 +26,7 @@ from matplotlib.text import Annotation
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from malfl_algos.scores.means import INTERVAL, mean_interval
+from malfl_algos.scores.means import INTERVAL
 from malfl_algos.scores.registry import ScoreEntry
 
 __all__ = [
@@ -34,14 +34,11 @@ __all__ = [
     "Look",
     "axis_label",
     "band_note",
-    "draw_band",
-    "draw_series",
     "legend_columns",
     "look",
     "new_figure",
     "new_panels",
     "png_bytes",
-    "score_limits",
     "set_panel_title",
     "set_title",
     "shared_legend",
@@ -49,7 +46,6 @@ __all__ = [
     "soften",
     "stage_axis",
     "standardise",
-    "student_band",
     "style_axes",
 ]
 
@@ -186,86 +182,6 @@ def png_bytes(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def student_band(values: FloatArray) -> FloatArray:
-    """Mean over seeds and its 95 % Student t interval.
-
-    Args:
-        values: `(n_seeds, ...)`; NaN = missing.
-
-    Returns:
-        `(3, ...)`: lower end, mean, upper end. The mean is NaN where no seed has a value, the ends
-        where fewer than two seeds have one.
-    """
-    columns = values.reshape(len(values), -1).T
-    band = np.full((3, len(columns)), np.nan)
-    for position, column in enumerate(columns):
-        present = {seed: [float(v)] for seed, v in enumerate(column) if not np.isnan(v)}
-        result = mean_interval(present)
-        if result.mean is not None:
-            band[1, position] = result.mean
-        if result.interval is not None:
-            band[[0, 2], position] = result.interval
-    return band.reshape(3, *values.shape[1:])
-
-
-def draw_series(
-    axes: Axes,
-    positions: Sequence[int],
-    values: FloatArray,
-    look: Look,
-    *,
-    label: str,
-    n_series: int,
-) -> None:
-    """Draw the mean over seeds as a line with markers, and its 95 % Student t interval as a band.
-
-    Args:
-        positions: `(n_positions,)`, on the horizontal axis.
-        values: `(n_seeds, n_positions)`; NaN = missing and leaves a gap. There is no band where
-            fewer than two seeds have a value.
-        look: of the line.
-        label: of the line, in the legend.
-        n_series: number of series in the panel; many series have paler bands.
-    """
-    draw_band(axes, positions, student_band(values), look, label=label, n_series=n_series)
-
-
-def draw_band(
-    axes: Axes,
-    positions: Sequence[float],
-    band: FloatArray,
-    look: Look,
-    *,
-    label: str,
-    n_series: int,
-) -> None:
-    """Draw a line with markers, and a band around it.
-
-    Args:
-        band: `(3, n_positions)`: lower end, line, upper end.
-        positions, look, label, n_series: as in `draw_series`.
-    """
-    low, mean, high = band
-    axes.fill_between(
-        positions,
-        low,
-        high,
-        color=look.colour,
-        alpha=0.16 if n_series <= 5 else 0.07,
-        linewidth=0,
-    )
-    axes.plot(
-        positions,
-        mean,
-        color=look.colour,
-        marker=look.marker,
-        linestyle=look.dash,
-        linewidth=1.6,
-        markersize=4.5,
-        label=label,
-    )
-
-
 def stage_axis(axes: Axes, positions: Sequence[int], label: str) -> None:
     """Set whole-number ticks and limits that fit the positions."""
     pad = max(0.3, 0.03 * (positions[-1] - positions[0]))
@@ -280,25 +196,6 @@ def axis_label(score: ScoreEntry) -> str:
     if score.lower_is_better is None:
         return f"{score.title}{unit}"
     return f"{score.title}{unit}\n{'lower' if score.lower_is_better else 'higher'} is better"
-
-
-def score_limits(values: Iterable[FloatArray], score: ScoreEntry) -> tuple[float, float]:
-    """Axis limits for a score `(n_seeds, ...)` and its intervals, cut at the score's bounds.
-
-    The better end of the score's range is always shown; if neither end is better, both are.
-    """
-    found = [np.concatenate([student_band(array).ravel(), array.ravel()]) for array in values]
-    points = np.concatenate([array[~np.isnan(array)] for array in found])
-    low, high = (float(points.min()), float(points.max())) if len(points) else (0.0, 0.0)
-    lower, upper = score.bounds
-    if upper is not None and score.lower_is_better is not True:
-        low, high = min(low, upper - 0.1), upper
-    if lower is not None and score.lower_is_better is not False:
-        low, high = lower, max(high, lower + 0.1)
-    low = low if lower is None else max(low, lower)
-    high = high if upper is None else min(high, upper)
-    margin = 0.04 * (high - low)
-    return low - margin, high + margin
 
 
 def band_note(n_seeds: int, averaged: str) -> str:

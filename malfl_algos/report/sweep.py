@@ -13,10 +13,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 from numpy.typing import NDArray
 
+from malfl_algos.report.series import draw_band, draw_points, side_by_side
 from malfl_algos.report.style import (
-    Look,
     axis_label,
-    draw_band,
     legend_columns,
     look,
     new_figure,
@@ -39,7 +38,7 @@ Bands = Mapping[str, Mapping[str, FloatArray]]
 WIDTH = 9.6
 _PANELS = ("family", "observer")
 _LOGARITHMIC = 50.0
-"""A horizontal axis is logarithmic if its positive numbers differ by this factor."""
+"""The axis of two positive numbers is logarithmic if they differ by this factor."""
 
 
 def draw(rows: Rows, *, x: str, hue: str | None, measure: str) -> tuple[str, Figure] | None:
@@ -105,7 +104,8 @@ def sweep_figure(
             if numeric:
                 draw_band(axes, positions, band, look(index), label=label, n_series=len(by_line))
             else:
-                _draw_points(axes, band, look(index), label, place=(index, len(by_line)))
+                aside = side_by_side(len(positions), index, len(by_line))
+                draw_points(axes, aside, band, look(index), label=label)
         soften(axes, grid="both" if numeric else "y")
         set_panel_title(axes, title)
         _horizontal_axis(axes, positions, x, numeric=numeric)
@@ -114,7 +114,7 @@ def sweep_figure(
     if hue is not None:
         shared_legend(figure)
     interval = f"{INTERVAL} over {n_seeds} seeds" if n_seeds > 1 else "one seed"
-    title = f"{SCORES[measure].title} by {x}" + (f" and {hue}" if hue else "")
+    title = f"{SCORES[measure].title} by {_words(x)}" + (f" and {_words(hue)}" if hue else "")
     set_title(figure, title, f"mean and {interval}; all other keys averaged within a seed")
     return figure
 
@@ -145,32 +145,13 @@ def _label(hue: str | None, value: Any) -> str:
     if hue is None:
         return "mean"
     text = value if isinstance(value, str) else json.dumps(value)
-    return text if hue in _PANELS or hue == "learner" else f"{hue.rpartition('.')[2]} {text}"
-
-
-def _draw_points(
-    axes: Axes, band: FloatArray, own: Look, label: str, *, place: tuple[int, int]
-) -> None:
-    """Draw means with error bars; the means of one position stand side by side."""
-    low, mean, high = band
-    index, n_lines = place
-    positions = np.arange(len(mean)) + 0.6 * ((index + 0.5) / n_lines - 0.5)
-    bars = np.nan_to_num(np.stack([mean - low, high - mean]))
-    axes.errorbar(
-        positions,
-        mean,
-        yerr=bars,
-        color=own.colour,
-        marker=own.marker,
-        linestyle="none",
-        elinewidth=1.4,
-        markersize=5,
-        label=label,
+    return (
+        text if hue in _PANELS or hue == "learner" else f"{_words(hue.rpartition('.')[2])} {text}"
     )
 
 
 def _horizontal_axis(axes: Axes, positions: Sequence[Any], name: str, *, numeric: bool) -> None:
-    axes.set_xlabel(name)
+    axes.set_xlabel(_words(name))
     axes.tick_params(labelbottom=True)
     if not numeric:
         labels = [v if isinstance(v, str) else json.dumps(v) for v in positions]
@@ -179,12 +160,28 @@ def _horizontal_axis(axes: Axes, positions: Sequence[Any], name: str, *, numeric
         if sum(map(len, labels)) > 24:
             axes.tick_params(axis="x", labelrotation=20)
         return
-    low, high = min(positions), max(positions)
-    if low > 0 and high / low >= _LOGARITHMIC:
+    if _logarithmic(positions):
         axes.set_xscale("log")
         axes.xaxis.set_minor_locator(NullLocator())
     if len(positions) <= 8:
         axes.set_xticks(list(positions), [f"{value:g}" for value in positions])
+
+
+def _words(key: str) -> str:
+    """The name of a column for readers: `learner.options.step_size` is `step size (learner)`."""
+    *owners, name = key.split(".")
+    owners = [owner for owner in owners if owner not in ("options", "observer_options")]
+    return name.replace("_", " ") + (f" ({', '.join(owners)})" if owners else "")
+
+
+def _logarithmic(positions: Sequence[float]) -> bool:
+    """Whether the numbers are positive and more evenly spaced in their logarithms."""
+    if min(positions) <= 0:
+        return False
+    if len(positions) < 3:
+        return max(positions) / min(positions) >= _LOGARITHMIC
+    plain, log = np.diff(positions), np.diff(np.log(positions))
+    return bool(np.std(log) / np.mean(log) < np.std(plain) / np.mean(plain) - 1e-9)
 
 
 def _short(text: str) -> str:

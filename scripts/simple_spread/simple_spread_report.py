@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from simple_spread_seed import TRUE, read_part
 
+from malfl_algos.report.series import draw_series
 from malfl_algos.report.style import (
     band_note,
-    draw_series,
     look,
     new_figure,
     new_panels,

@@ -31,7 +31,12 @@ from malfl_algos.report.reward_maps import reward_figure, reward_map
 from malfl_algos.report.run_files import averages
 from malfl_algos.report.scatter import side_by_side, truth_figure
 from malfl_algos.report.scores import scores_figure, trend_figure
-from malfl_algos.report.style import look, png_bytes, standardise, student_band
+from malfl_algos.report.series import student_band
+from malfl_algos.report.style import (
+    look,
+    png_bytes,
+    standardise,
+)
 from malfl_algos.scores import SCORES
 from malfl_env.rules import grid_rules
 
