@@ -22,6 +22,7 @@ from malfl_algos.contract import LearnedStage, Learner, Observer
 from malfl_algos.experiments.config import ExperimentConfig, PluginConfig
 from malfl_algos.experiments.perspectives import Recovered, recover
 from malfl_algos.ground_truth import GroundTruth
+from malfl_algos.ma_lfl.search import Memory, remembering
 from malfl_algos.plugins.interruption import pass_interruption
 from malfl_algos.plugins.loading import (
     Kind,
@@ -246,13 +247,20 @@ def observe(
     def built(*further: str) -> Observer:
         return make_observer(config, in_own_folder(plugin, *place, *further), seed=learned.seed)
 
+    memory: Memory = {}
+    game = learned.game.without_rewards()
+
     def from_first(n_stages: int) -> Recovered:
+        with remembering(memory):
+            return recovered(n_stages)
+
+    def recovered(n_stages: int) -> Recovered:
         whole = n_stages == learned.trace.n_stages
         stages = f"stages_{n_stages}"
         return recover(
             built(stages),
             learned.trace.first(n_stages),
-            game=learned.game.without_rewards(),
+            game=game,
             discount=config.discount,
             temperature=config.temperature,
             seat=config.seat,

@@ -100,10 +100,11 @@ def _maximum(mean: Any, variance: Any, draws: Any, weights: Any) -> Any:  # prag
     """
     weights[:] = 0.0
     excess = 0.0
+    spread = np.sqrt(variance)
     for d in range(draws.shape[0]):
         best, which = -np.inf, 0
         for a in range(mean.shape[0]):
-            x = mean[a] + np.sqrt(variance[a]) * draws[d, a]
+            x = mean[a] + spread[a] * draws[d, a]
             if x > best:
                 best, which = x, a
         weights[which] += 1.0 / draws.shape[0]
@@ -172,8 +173,9 @@ def _accumulate(
     weight = np.zeros(n_actions)
     for s in range(n_states):
         total = 0.0
+        greatest = mean[s].max()
         for a in range(n_actions):
-            weight[a] = np.exp((mean[s, a] - mean[s].max()) / temperature)
+            weight[a] = np.exp((mean[s, a] - greatest) / temperature)
             total += weight[a]
         centre[:] = 0.0
         for a in range(n_actions):

@@ -7,7 +7,7 @@ agent's reward.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from math import prod
@@ -27,7 +27,7 @@ from malfl_algos.ma_lfl.learner_models import LearnerModel, LinearisedModel
 from malfl_algos.ma_lfl.possible_rules import possible_rules
 from malfl_algos.ma_lfl.posterior import Given
 from malfl_algos.ma_lfl.prior_shapes import MARGIN, SmoothPriors
-from malfl_algos.ma_lfl.race import Races, Runner
+from malfl_algos.ma_lfl.race import Runner
 from malfl_algos.ma_lfl.reward_models import (
     RewardModel,
     count_unknowns,
@@ -36,6 +36,7 @@ from malfl_algos.ma_lfl.reward_models import (
 )
 from malfl_algos.ma_lfl.reward_priors import RewardPrior, alike_states, prior_of_alike_states
 from malfl_algos.ma_lfl.rule_averaging import close_rivals, decided
+from malfl_algos.ma_lfl.search import Found, Search, key_of
 from malfl_algos.ma_lfl.settings import (
     GRADIENT,
     LINEARISED_PASSES,
@@ -217,7 +218,7 @@ class BayesianObserver(ABC):
         """
         problem = Problem(trace, game, discount, temperature, known_policies)
         unit = 1.0 if problem.temperature is None else problem.temperature
-        game, known = problem.game, problem.known
+        given_game, (game, known) = game, (problem.game, problem.known)
         check_data(problem)
         further = self._check_trace(trace)
         base, maps = self._unknowns(trace)
@@ -267,7 +268,7 @@ class BayesianObserver(ABC):
                 retained=settings["improvement"],
                 stagewise=stagewise,
                 choice=choice_of(settings["rule"]),
-                measured=len(used) == trace.n_stages and parts is None,
+                measured=not search and parts is None,
                 gives_up=None if parts is not None or runner is None else runner.gives_up,
                 smooth=None if search or choice_of(settings["rule"]) == "greedy" else smooth,
             )
@@ -275,34 +276,29 @@ class BayesianObserver(ABC):
                 return found
             return [of_stages(one, index, used, parts) for index, one in enumerate(found)]
 
-        left: dict[tuple[Any, ...], float] = {}
-        races = Races()
-        tried: list[tuple[Settings, float]] = []
-
-        def evidence(settings: Settings) -> float:
-            name = _key({**settings, "improvement": None})
-            runner = Runner(races.of(settings), name, searched=settings["improvement"] is None)
-            soft = settings["rule"] != GRADIENT and choice_of(settings["rule"]) == "soft"
-            found = fits(settings, search=True, runner=runner if soft else None)
-            if settings["rule"] != GRADIENT:
-                left[_key(settings)] = max(unexplained(one, temperature=unit) for one in found)
-            value = runner.scored(_evidence(found)) if soft else _evidence(found)
-            value += self._log_prior(settings["rule"])
-            tried.append((dict(settings), value))
-            return value
+        candidates = Search(
+            self._search_data(trace, given_game, known, unit),
+            lambda own, runner: _found(fits(own, search=True, runner=runner), own, unit),
+            lambda own: self._log_prior(own["rule"]),
+            lambda own: own["rule"] != GRADIENT and choice_of(own["rule"]) == "soft",
+        )
 
         done: dict[tuple[Any, ...], list[AgentFit]] = {}
 
         def whole(settings: Settings, stagewise: StageKind) -> list[AgentFit]:
-            key = (*_key(settings), stagewise)
+            key = (*key_of(settings), stagewise)
             if key not in done:
                 done[key] = fits(settings, search=False, stagewise=stagewise)
             return done[key]
 
+        def every_stage(settings: Settings) -> float:
+            found = fits(settings, search=True, every_stage=True)
+            return _evidence(found) + self._log_prior(settings["rule"])
+
         rules, left_out = possible_rules(self._rules(), stages)
         with one_blas_thread():  # matrices are small, and sums must not depend on the threads
             settings, searches = choose_settings(
-                evidence,
+                candidates.evidence,
                 rules,
                 rule=rules[0] if len(rules) == 1 else None,
                 discount=discount,
@@ -310,25 +306,22 @@ class BayesianObserver(ABC):
                 improvement=self._improvement(trace),
                 gradient=self._gradient(trace),
                 step_size_decay=self.step_size_decay,
-                every_stage=lambda own: (
-                    _evidence(fits(own, search=True, every_stage=True))
-                    + self._log_prior(own["rule"])
-                ),
-                unexplained=lambda settings: left[_key(settings)],
+                every_stage=every_stage if trace.n_stages > SEARCH_STAGES else None,
+                unexplained=candidates.unexplained,
                 # replay knows the learners' noise: its first stages tell rules apart
                 whole=(lambda own: _evidence(whole(own, "same"))) if self.needs_game else None,
             )
             by_stages: dict[tuple[Any, ...], dict[str, Any]] = {}
             settings, final, weights, told = self._decided(
                 settings,
-                tried,
+                candidates.tried,
                 lambda own: self._by_stages(
-                    partial(whole, own), by_stages.setdefault(_key(own), {})
+                    partial(whole, own), by_stages.setdefault(key_of(own), {})
                 ),
                 discount,
             )
             final = self._with_dynamics(final, problem, stages, maps)
-        searches.update(by_stages[_key(settings)])
+        searches.update(by_stages[key_of(settings)])
         chosen = {
             "reward_model": self.reward_model,
             **settings,
@@ -346,6 +339,24 @@ class BayesianObserver(ABC):
             trace, final, base, maps, chosen, temperature=unit, covariance=self.covariance
         )
         return replace(found, source=Source.of(problem, self))
+
+    def _search_data(
+        self,
+        trace: LearningTrace,
+        game: MarkovGame | None,
+        known: Mapping[str, FloatArray],
+        unit: float,
+    ) -> Hashable | None:
+        """Identifies what the search for settings depends on, apart from the settings; None where
+        that is more than the first stages: dynamics are estimated from all stages.
+        """
+        if game is None and self.needs_game:
+            return None
+        policies = tuple(
+            (agent, np.ascontiguousarray(own[:SEARCH_STAGES]).tobytes())
+            for agent, own in known.items()
+        )
+        return self, id(self.features), trace.stages[:SEARCH_STAGES], game, policies, unit
 
     def _decided(
         self,
@@ -573,13 +584,15 @@ class BayesianObserver(ABC):
             raise InputError("solver iterative computes no covariance: set covariance to false")
 
 
-def _key(settings: Settings) -> tuple[Any, ...]:
-    return tuple(sorted(settings.items()))
-
-
 def _independent(reason: str | None) -> dict[str, Any]:
     """The diagnostics of a prior that is not smooth for a reason; none where evidence chooses."""
     return {"prior": {"kind": "iid", "reason": reason}} if reason else {}
+
+
+def _found(fits: Sequence[AgentFit], settings: Settings, unit: float) -> Found:
+    if settings["rule"] == GRADIENT:
+        return Found(_evidence(fits), None)
+    return Found(_evidence(fits), max(unexplained(one, temperature=unit) for one in fits))
 
 
 def _evidence(fits: Sequence[AgentFit]) -> float:
