@@ -1,11 +1,13 @@
 """skrl: IPPO with the models of its runner."""
 
+import pettingzoo
 from skrl.envs.wrappers.torch import wrap_env
 from skrl.utils.runner.torch import Runner
 
-from malfl_env import grid_world_v0
+import malfl_env  # noqa: F401, registers the game
 
-env = wrap_env(grid_world_v0.parallel_env(observations="one_hot"), wrapper="pettingzoo")
+game = pettingzoo.make("parallel", "malfl/grid_world-v0", observations="one_hot")
+env = wrap_env(game, wrapper="pettingzoo")
 network = [{"name": "net", "input": "OBSERVATIONS", "layers": [64], "activations": "elu"}]
 settings = {
     "models": {

@@ -1,9 +1,10 @@
 """SuperSuit: the nine observation wrappers that reject rows and columns (a MultiDiscrete)."""
 
 import numpy as np
+import pettingzoo
 import supersuit
 
-from malfl_env import grid_world_v0
+import malfl_env  # noqa: F401, registers the game
 
 WRAPPERS = {
     "agent_indicator_v0": {},
@@ -17,7 +18,7 @@ WRAPPERS = {
     "reshape_v0": {"shape": (2, 2)},
 }
 for name, options in WRAPPERS.items():
-    game = grid_world_v0.parallel_env(observations="coordinates")
+    game = pettingzoo.make("parallel", "malfl/grid_world-v0", observations="coordinates")
     env = getattr(supersuit, name)(game, **options)
     observations, _ = env.reset(seed=0)
     assert all(seen in env.observation_space(agent) for agent, seen in observations.items())
