@@ -66,6 +66,9 @@ class AgentFit:
             standard deviations, root mean square.
         further: further diagnostics of the learner model, JSON values.
         data: the working response of the last iteration, of all its stages.
+        features: `(n_unknowns, n_features)`, reward = features @ weights, if the posterior is of
+            weights that this fit has chosen; None: it is not.
+        left_out: prior variance of every unknown that these features lack, `(n_unknowns,)`.
     """
 
     posterior: Posterior | MatrixFreePosterior
@@ -75,6 +78,8 @@ class AgentFit:
     converged: bool
     further: Mapping[str, Any] = field(default_factory=dict)
     data: Data | None = None
+    features: FloatArray | None = None
+    left_out: FloatArray | None = None
 
 
 def alternate(
@@ -117,8 +122,9 @@ def alternate(
             `malfl_algos.ma_lfl.greedy`.
         gives_up: whether to stop after an iteration, from its number, 1 for the first, and the log
             evidence of all agents; None: never.
-        smooth: smooth priors to choose from, without features and for soft choices; see
-            `_with_smooth_priors`. None: the unknowns are independent.
+        smooth: smooth priors to choose from, for soft choices, and with features only those of
+            `malfl_algos.ma_lfl.low_rank_fit`; see `_with_smooth_priors`. None: the unknowns are
+            independent.
 
     Returns:
         One fit per agent.
@@ -145,6 +151,9 @@ def alternate(
         ),
         features,
     )
+    if smooth is not None and smooth.first is not None:
+        run.shapes = list(smooth.first)
+        return _with_smooth_priors(run, None, smooth, temperature, passes=passes, measured=measured)
     for number in range(1, passes + 1):
         converged = run.iterate(measured=measured and (passes == 1 or number > 1))
         if all(converged) or (gives_up is not None and gives_up(number, run.log_evidence)):
@@ -233,7 +242,7 @@ class _Run:
 
 def _with_smooth_priors(
     run: _Run,
-    independent: Sequence[AgentFit],
+    independent: Sequence[AgentFit] | None,
     smooth: SmoothPriors,
     temperature: float,
     *,
@@ -247,11 +256,13 @@ def _with_smooth_priors(
 
     Args:
         run: after the iterations with independent unknowns.
-        independent: its fits.
+        independent: its fits; None: there were no such iterations, and smooth priors are kept.
         smooth, temperature, passes, measured: as `alternate` takes them.
     """
-    tried = chosen_shapes(smooth, run.posteriors, temperature, run.shapes)
-    run.shapes = [one if one and one.gain > smooth.margin else None for one in tried]
+    tried = run.shapes
+    if independent is not None:
+        tried = chosen_shapes(smooth, run.posteriors, temperature, run.shapes)
+        run.shapes = [one if one and one.gain > smooth.margin else None for one in tried]
     for _ in range(passes):
         if not any(run.shapes):
             break
@@ -269,7 +280,7 @@ def _with_smooth_priors(
             words = {"kind": "iid", "reason": "the agent's policies are known"}
         if prior is not None and shape and gain is not None and gain > smooth.margin:
             words = {"kind": "smooth", "gain": gain, **shape_words(prior, shape)}
-        else:
+        elif independent is not None:
             own = independent[index]
         found.append(replace(own, further={**own.further, "prior": words}))
     return found

@@ -129,7 +129,8 @@ def fit_data(
         start, given: as `malfl_algos.ma_lfl.inference.fit` takes them.
         matrix_free: whether to avoid the coefficients of the unknowns.
         root: lower triangular L: the prior covariance of the unknowns is V L L' about their nearly
-            flat mean, with V searched; only without features. None: L is the identity.
+            flat mean, with V searched. With features it is that of weights, of which equal ones
+            give equal unknowns. None: L is the identity.
     """
     if matrix_free and features is None:
         assert given is not None

@@ -6,14 +6,16 @@ forms no matrix of all states. It says for every state how much of the prior var
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["LEVEL", "Kernel", "Root", "kernel_root"]
+__all__ = ["LEVEL", "Factor", "Kernel", "Root", "kernel_root", "pivoted_cholesky"]
 
 FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
 
 LEVEL = 30.0
 """Prior standard deviation of the mean of the reward, in those of its values."""
@@ -48,6 +50,20 @@ class Kernel(NamedTuple):
         return np.asarray(found)
 
 
+class Factor(NamedTuple):
+    """A pivoted Cholesky factor.
+
+    Args:
+        columns: C, `(n_states, k)`: the covariance is C C' up to what is left out.
+        pivots: the states that were chosen, in order, `(k,)`.
+        left_out: prior variance of each state that C C' lacks, `(n_states,)`.
+    """
+
+    columns: FloatArray
+    pivots: IntArray
+    left_out: FloatArray
+
+
 class Root(NamedTuple):
     """Features of a prior.
 
@@ -70,18 +86,34 @@ def kernel_root(kernel: Kernel, coordinates: FloatArray, *, most: int) -> Root:
             features are complete.
     """
     n_states = len(coordinates)
+    found = pivoted_cholesky(lambda p: kernel.column(coordinates, p), np.ones(n_states), most=most)
+    level = np.full(n_states, LEVEL)
+    return Root(np.column_stack([found.columns, level]), found.left_out)
+
+
+def pivoted_cholesky(
+    column: Callable[[int], FloatArray], variance: FloatArray, *, most: int
+) -> Factor:
+    """The factor of a covariance, at each step with the state whose variance is told least.
+
+    Args:
+        column: covariance of all states with one of them.
+        variance: of every state, `(n_states,)`.
+        most: largest number of columns. With at least as many as states the factor is complete.
+    """
+    left, n_states = variance, len(variance)
     most = min(most, n_states)
-    left = np.ones(n_states)
     columns = np.zeros((n_states, 0))
-    enough = 0.0 if most == n_states else CUT_OFF * n_states
+    pivots: list[int] = []
+    enough = 0.0 if most == n_states else CUT_OFF * float(variance.sum())
     for _ in range(most):
         pivot = int(np.argmax(left))
         if left.sum() <= enough or left[pivot] <= 1e-12:
             break
-        column = kernel.column(coordinates, pivot) - columns @ columns[pivot]
-        column /= np.sqrt(left[pivot])
-        columns = np.column_stack([columns, column])
-        left = np.maximum(left - column**2, 0.0)
+        new = column(pivot) - columns @ columns[pivot]
+        new /= np.sqrt(left[pivot])
+        columns = np.column_stack([columns, new])
+        left = np.maximum(left - new**2, 0.0)
         left[pivot] = 0.0
-    level = np.full(n_states, LEVEL)
-    return Root(np.column_stack([columns, level]), left)
+        pivots.append(pivot)
+    return Factor(columns, np.array(pivots, dtype=np.int64), left)

@@ -27,6 +27,7 @@ from malfl_algos.ma_lfl.reward_models import level_of, without_level
 from malfl_algos.ma_lfl.reward_priors import RewardPrior
 
 __all__ = [
+    "LEAST_IID",
     "MARGIN",
     "Shape",
     "SmoothPriors",
@@ -57,10 +58,13 @@ class SmoothPriors:
     Args:
         priors: of every agent's unknowns, in units of the temperature; None: that agent has none.
         margin: the log evidence must rise by more than this; -inf: they are chosen in any case.
+        first: of every agent the shape of the first iteration; None: independent unknowns are
+            fitted before.
     """
 
     priors: Sequence[RewardPrior | None]
     margin: float = MARGIN
+    first: Sequence[Shape | None] | None = None
 
 
 @dataclass(frozen=True, eq=False)

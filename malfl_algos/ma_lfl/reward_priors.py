@@ -61,7 +61,8 @@ class Alike:
     """How alike states are: squared distances by group, and the parts of the smooth covariance.
 
     Args:
-        distances: |s_g - s'_g|^2, `(n_groups, n_states, n_states)`.
+        distances: |s_g - s'_g|^2, `(n_groups, n_states, n_states)`, or `(n_groups, n_states, k)`
+            if states are compared with k of them.
         lengths: number of the length of every group.
         parts: of every part its sets of groups.
         part_names, length_names: in words, for diagnostics.
@@ -214,16 +215,22 @@ class Seen:
     owners: tuple[int, ...] | None
 
 
-def alike_states(seen: Seen, agent_index: int) -> Alike:
+def alike_states(seen: Seen, agent_index: int, among: NDArray[np.int64] | None = None) -> Alike:
     """How alike states are to one agent.
 
     With known owners the parts are the agent's own group, one other group, the own group and one
     other, and, from three groups on, all groups; they have one length in common. With unknown
     owners the parts are single groups, pairs of groups (up to `MOST_PAIRED` groups), and all groups
     together; every group has its own length.
+
+    Args:
+        seen: what the states are.
+        agent_index: the agent.
+        among: states that all states are compared with, `(k,)`: the last axis of the distances;
+            None: all.
     """
     n = len(seen.names)
-    distances = np.stack([_squared_distances(own) for own in seen.coordinates])
+    distances = np.stack([_squared_distances(own, among) for own in seen.coordinates])
     every: _Sets = (tuple(range(n)),)
     if seen.owners is None:
         parts: dict[str, _Sets] = {"single columns": tuple((own,) for own in range(n))}
@@ -257,7 +264,9 @@ def prior_of_alike_states(alike: Alike, per_state: int = 1) -> RewardPrior:
     return RewardPrior(flat, np.eye(n), alike, means, sds, per_state, shared_sd=SHARED_SD)
 
 
-def _squared_distances(coordinates: NDArray[Any]) -> FloatArray:
-    """|s - s'|^2, `(n_states, n_states)`."""
-    steps = coordinates[:, None] - coordinates[None]
+def _squared_distances(
+    coordinates: NDArray[Any], among: NDArray[np.int64] | None = None
+) -> FloatArray:
+    """|s - s'|^2, `(n_states, n_states)`, or `(n_states, k)` for k states s'."""
+    steps = coordinates[:, None] - (coordinates if among is None else coordinates[among])[None]
     return np.asarray((steps**2).sum(axis=-1), dtype=np.float64)

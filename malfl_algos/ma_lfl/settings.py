@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 FloatArray = NDArray[np.float64]
-Solver = Literal["dense", "iterative"]
+Solver = Literal["dense", "iterative", "low-rank"]
 Gradient = Literal["never", "where others fail", "always"]
 _Key = tuple[str, float | None]
 """A rule and rho; None: rho > 0, searched."""
@@ -80,18 +80,22 @@ def prior_log_odds(settings: Mapping[str, Any]) -> float:
     return odds - (0.0 if settings["improvement"] == 0 else RETAINING_MARGIN)
 
 
-def choose_solver(wanted: str, n_unknowns: int, *, given: bool) -> Solver:
-    """The wanted solver; for `auto` the iterative one if it is possible and faster.
+def choose_solver(wanted: str, n_unknowns: int, *, given: bool, low_rank: bool) -> Solver:
+    """The wanted solver; for `auto` the dense one in small games, in others one that is possible.
 
     Args:
-        wanted: `auto`, `dense` or `iterative`.
+        wanted: `auto`, `dense`, `iterative` or `low-rank`.
         n_unknowns: number of reward values.
         given: whether noise and prior are given or not needed. Otherwise the iterative solver is
             not possible, because it computes no evidence.
+        low_rank: whether a smooth prior of low rank is possible.
     """
     if wanted == "auto":
-        return "iterative" if given and n_unknowns > DENSE_UNKNOWNS else "dense"
-    return "dense" if wanted == "dense" else "iterative"
+        if n_unknowns <= DENSE_UNKNOWNS:
+            return "dense"
+        return "iterative" if given else "low-rank" if low_rank else "dense"
+    named: dict[str, Solver] = {"iterative": "iterative", "low-rank": "low-rank"}
+    return named.get(wanted, "dense")
 
 
 def check_solver(
@@ -102,7 +106,7 @@ def check_solver(
     Args:
         solver: the solver.
         n_formed: number of unknowns, or of feature weights, whose coefficients are formed; 0 for
-            the iterative solver without features.
+            the iterative solver without features. For `low-rank`: of states to interpolate from.
         n_states, n_actions, n_stages: sizes of the trace.
 
     Raises:
@@ -121,10 +125,14 @@ def check_solver(
     check_table_bytes(
         8 * n_states * prod(n_actions), f"the joint actions of {n_states} joint states"
     )
+    formed, remedy = "features", "choose fewer features or a smaller game"
+    if solver == "low-rank":
+        formed = "rewards to interpolate from"
+        remedy = "lower the option columns, or give noise_variance and prior_variance"
     check_table_bytes(
         8 * rows * n_formed,
-        f"the coefficients of {n_formed} features over {n_states} joint states",
-        "choose fewer features or a smaller game",
+        f"the coefficients of {n_formed} {formed} over {n_states} joint states",
+        remedy,
     )
 
 

@@ -73,7 +73,9 @@ def _widened(
         return replace(fit, further={**fit.further, "dynamics_draws": 0})
     at, played = found.evidence, played_stages(model, stages)
     joint = [[own[h] for own in policies] for h in range(len(played))]
-    k, offset = coefficients_of(model, played, joint, index, features)
+    wide = fit.features is not None
+    features = fit.features if wide else features
+    k, offset = coefficients_of(model, played, joint, index, features, matrix_free=wide)
     rows = rows_of(k, offset, replace(data, retained=at.retained, searched=False), features, at)
     if rows.chain is not None:
         rows = replace(rows, chain=replace(rows.chain, previous=np.zeros(offset.shape)))
@@ -84,7 +86,8 @@ def _widened(
     factor = scipy.linalg.cho_factor(found.precision)
     columns = []
     for game in games:
-        other, away = coefficients_of(replace(model, game=game), played, joint, index, features)
+        moved_model = replace(model, game=game)
+        other, away = coefficients_of(moved_model, played, joint, index, features, matrix_free=wide)
         moved = step_of(at.retained) * ((other - k) @ found.mean)
         moved = scales * (moved + (1 - at.retained) * (away - offset))
         moment = normal_equations(

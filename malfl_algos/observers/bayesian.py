@@ -29,6 +29,7 @@ from malfl_algos.ma_lfl.expected_updates import ExpectedQ
 from malfl_algos.ma_lfl.gradient_fit import TABLE_ROWS
 from malfl_algos.ma_lfl.greedy import CHOICES
 from malfl_algos.ma_lfl.learner_models import ExactEvaluation, ExpectedTd, LearnerModel
+from malfl_algos.ma_lfl.reward_models import OF_STATES
 from malfl_algos.ma_lfl.settings import GRADIENT, Gradient, Solver, choose_solver
 from malfl_algos.observers.bayesian_base import BayesianObserver, Settings
 from malfl_algos.observers.replay import MaLflReplay
@@ -95,16 +96,20 @@ class MaLflBellman(BayesianObserver):
         solver: `dense` forms the matrix of all unknowns. `iterative` does not: its memory is
             proportional to joint states times joint actions, its standard deviations are
             approximate, and it needs noise_variance and prior_variance (except with `features`).
-            `auto` chooses by the size of the game.
+            `low-rank` interpolates the rewards of all states from those of a few, under a smooth
+            prior; it needs states with coordinates and the learner `td` or `exact`. `auto`: `dense`
+            for up to 1,000 unknowns, otherwise the one that is possible.
+        columns: largest number of states that `low-rank` interpolates from.
     """
 
-    solver: Literal["auto", "dense", "iterative"] = "auto"
+    solver: Literal["auto", "dense", "iterative", "low-rank"] = "auto"
     learner: Literal[
         "auto", "td", "exact", "q-learning", "sarsa", "expected-sarsa", "policy-gradient"
     ] = "auto"
     policy: Literal["auto", "frozen", "moving"] = "auto"
     choice: Literal["auto", "soft", "greedy"] = "auto"
     step_size_decay: float = 0.0
+    columns: int = 200
 
     rules: ClassVar[tuple[str, ...]] = (
         "td",
@@ -135,8 +140,12 @@ class MaLflBellman(BayesianObserver):
                 f"improvement must be auto or 0 for the learner {self.learner}, which chooses by q "
                 f"alone, got {self.improvement}"
             )
-        if self.solver not in ("auto", "dense", "iterative"):
-            raise InputError(f"solver must be auto, dense or iterative, got {self.solver!r}")
+        if self.solver not in ("auto", "dense", "iterative", "low-rank"):
+            raise InputError(
+                f"solver must be auto, dense, iterative or low-rank, got {self.solver!r}"
+            )
+        if self.columns < 2:
+            raise InputError(f"columns must be >= 2, got {self.columns}")
         if self.solver == "iterative" and self.reward_model != "features":
             self._check_iterative()
         if self.learner == GRADIENT:
@@ -187,9 +196,22 @@ class MaLflBellman(BayesianObserver):
         wanted = {"learner": self.learner, "policy": self.policy, "choice": self.choice}
         return among(self.rules, **wanted)
 
-    def _solver(self, n_unknowns: int) -> Solver:
+    def _solver(self, n_unknowns: int, *, coordinates: bool) -> Solver:
         given = self._given() is not None or self.reward_model == "features"
-        return choose_solver(self.solver, n_unknowns, given=given)
+        needs = {
+            "reward_model state or next_state": self.reward_model in OF_STATES,
+            "prior smooth or auto": self.prior != "iid",
+            "noise_variance null": self._given() is None,
+            "learner td, exact or auto": bool({"td", "exact"} & set(self._rules())),
+            "states with coordinates": coordinates,
+        }
+        missing = [name for name, met in needs.items() if not met]
+        if self.solver == "low-rank" and missing:
+            raise InputError(f"solver low-rank needs {missing[0]}; or set solver to auto")
+        return choose_solver(self.solver, n_unknowns, given=given, low_rank=not missing)
+
+    def _columns(self) -> int:
+        return self.columns
 
     def _model(self, game: MarkovGame | None, settings: Settings) -> LearnerModel:
         assert game is not None

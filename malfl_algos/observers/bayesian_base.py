@@ -22,8 +22,10 @@ from malfl_algos.ma_lfl.carried_rules import choice_of, follows_q
 from malfl_algos.ma_lfl.cut_stages import of_stages
 from malfl_algos.ma_lfl.discount_profile import profiled, with_uncertain_discount
 from malfl_algos.ma_lfl.gradient_fit import fit_policy_gradient, reward_prior
+from malfl_algos.ma_lfl.greedy import Choice
 from malfl_algos.ma_lfl.greedy_fit import fit_greedy, small_enough
 from malfl_algos.ma_lfl.learner_models import LearnerModel, LinearisedModel
+from malfl_algos.ma_lfl.low_rank_fit import LowRankPriors
 from malfl_algos.ma_lfl.possible_rules import possible_rules
 from malfl_algos.ma_lfl.posterior import Given
 from malfl_algos.ma_lfl.prior_shapes import MARGIN, SmoothPriors
@@ -34,7 +36,12 @@ from malfl_algos.ma_lfl.reward_models import (
     feature_maps,
     with_intercept,
 )
-from malfl_algos.ma_lfl.reward_priors import RewardPrior, alike_states, prior_of_alike_states
+from malfl_algos.ma_lfl.reward_priors import (
+    RewardPrior,
+    Seen,
+    alike_states,
+    prior_of_alike_states,
+)
 from malfl_algos.ma_lfl.rule_averaging import close_rivals, decided
 from malfl_algos.ma_lfl.search import Found, Search, key_of
 from malfl_algos.ma_lfl.settings import (
@@ -143,12 +150,22 @@ class BayesianObserver(ABC):
         """Reject a game that is too large for this method; see `malfl_algos.contract.Observer`."""
         if self.reward_model != "features":
             n_unknowns = count_unknowns(self.reward_model, n_states, n_actions)
-            solver = self._solver(n_unknowns)
-            n_formed = n_unknowns if solver == "dense" else 0
+            solver = self._solver(n_unknowns, coordinates=True)
+            n_formed = {"dense": n_unknowns, "low-rank": self._columns()}.get(solver, 0)
             check_solver(solver, n_formed, n_states, n_actions, n_stages)
 
-    def _solver(self, n_unknowns: int) -> Solver:
+    def _solver(self, n_unknowns: int, *, coordinates: bool) -> Solver:
+        """The solver.
+
+        Args:
+            n_unknowns: number of reward values.
+            coordinates: whether the states have coordinates.
+        """
         return "dense"
+
+    def _columns(self) -> int:
+        """Largest number of states that the solver `low-rank` interpolates from."""
+        return 0
 
     def _check_trace(self, trace: LearningTrace) -> dict[str, Any]:
         """Reject a trace that the observer cannot use; return further diagnostics of the trace."""
@@ -222,12 +239,14 @@ class BayesianObserver(ABC):
         check_data(problem)
         further = self._check_trace(trace)
         base, maps = self._unknowns(trace)
-        solver = self._checked_solver(trace, base, maps[0], discount)
+        seen = seen_states(trace, problem.game)
+        solver = self._checked_solver(trace, base, maps[0], discount, coordinates=seen is not None)
         if self.covariance:
             check_covariance(base, trace)
         game, covered = self._dynamics(trace, game)
         stages = stage_arrays(trace)
         smooth, without_smooth = self._smooth_priors(trace, problem.game, solver, known)
+        alternated = self._alternated(seen, trace.n_agents, solver, maps, smooth)
 
         def fits(
             settings: Settings,
@@ -256,21 +275,18 @@ class BayesianObserver(ABC):
                 return self._fits_with_smooth_prior(
                     used, game, shared, base, maps, known_policies=knowing, passes=passes
                 )
-            found = alternate(
+            found = alternated(
                 used if parts is None else parts,
                 [self._model(game, shared)] * trace.n_agents,
+                search=search,
+                choice=choice_of(settings["rule"]),
                 known_policies=knowing if parts is None else [None] * trace.n_agents,
-                features=maps,
                 temperature=unit,
                 passes=passes,
-                given=self._given(),
-                matrix_free=solver == "iterative",
                 retained=settings["improvement"],
                 stagewise=stagewise,
-                choice=choice_of(settings["rule"]),
                 measured=not search and parts is None,
                 gives_up=None if parts is not None or runner is None else runner.gives_up,
-                smooth=None if search or choice_of(settings["rule"]) == "greedy" else smooth,
             )
             if parts is None:
                 return found
@@ -295,7 +311,7 @@ class BayesianObserver(ABC):
             found = fits(settings, search=True, every_stage=True)
             return _evidence(found) + self._log_prior(settings["rule"])
 
-        rules, left_out = possible_rules(self._rules(), stages)
+        rules, left_out = _possible_rules(self._rules(), stages, solver)
         with one_blas_thread():  # matrices are small, and sums must not depend on the threads
             settings, searches = choose_settings(
                 candidates.evidence,
@@ -357,6 +373,42 @@ class BayesianObserver(ABC):
             for agent, own in known.items()
         )
         return self, id(self.features), trace.stages[:SEARCH_STAGES], game, policies, unit
+
+    def _alternated(
+        self,
+        seen: Seen | None,
+        n_agents: int,
+        solver: Solver,
+        maps: Sequence[FloatArray | None],
+        smooth: SmoothPriors | None,
+    ) -> Callable[..., list[AgentFit]]:
+        """`alternate` with the arguments that all its calls of a recovery share; further arguments
+        are `search` and `choice`.
+        """
+        if solver == "low-rank":
+            assert seen is not None
+            return LowRankPriors(seen, n_agents, columns=self._columns()).fits
+
+        def fits(
+            stages: Sequence[StageArrays],
+            models: Sequence[LearnerModel],
+            *,
+            search: bool,
+            choice: Choice,
+            **options: Any,
+        ) -> list[AgentFit]:
+            return alternate(
+                stages,
+                models,
+                features=maps,
+                given=self._given(),
+                matrix_free=solver == "iterative",
+                choice=choice,
+                smooth=None if search or choice == "greedy" else smooth,
+                **options,
+            )
+
+        return fits
 
     def _decided(
         self,
@@ -423,7 +475,7 @@ class BayesianObserver(ABC):
         Raises:
             InputError: if a smooth prior is asked for and not possible.
         """
-        if self.prior == "iid":
+        if self.prior == "iid" or solver == "low-rank":
             return None, None
         why = self._without_smooth_prior(trace, solver)
         if why is None:
@@ -523,12 +575,14 @@ class BayesianObserver(ABC):
         base: RewardModel,
         features: FloatArray | None,
         discount: float | None,
+        *,
+        coordinates: bool,
     ) -> Solver:
         """The solver for a trace of this size, after checking memory and options."""
         n_unknowns = count_unknowns(base, trace.n_states, trace.n_actions)
-        solver = self._solver(n_unknowns)
+        solver = self._solver(n_unknowns, coordinates=coordinates)
         n_weights = 0 if features is None else features.shape[1]
-        n_formed = n_unknowns if solver == "dense" else n_weights
+        n_formed = {"dense": n_unknowns, "low-rank": self._columns()}.get(solver, n_weights)
         check_solver(solver, n_formed, trace.n_states, trace.n_actions, trace.n_stages)
         if solver == "iterative" and features is None:
             self._check_iterative()
@@ -582,6 +636,21 @@ class BayesianObserver(ABC):
                 raise InputError(_needs(name))
         if self.covariance:
             raise InputError("solver iterative computes no covariance: set covariance to false")
+
+
+def _possible_rules(
+    rules: tuple[str, ...], stages: Sequence[StageArrays], solver: Solver
+) -> tuple[tuple[str, ...], str | None]:
+    """The rules that the evidence may choose from, and why others are left out: with the solver
+    `low-rank`, those whose action values are not computed column by column.
+    """
+    rules, left_out = possible_rules(rules, stages)
+    if solver != "low-rank":
+        return rules, left_out
+    kept = tuple(rule for rule in rules if rule in {"td", "exact"})
+    others = "; ".join(rule for rule in rules if rule not in kept)
+    words = f"{others}: too large a game; give learner and solver dense to assume such a rule"
+    return kept, "; ".join(filter(None, (left_out, words if others else None))) or None
 
 
 def _independent(reason: str | None) -> dict[str, Any]:

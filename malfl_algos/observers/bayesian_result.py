@@ -54,6 +54,7 @@ def recovered_rewards(
     unseen = ~np.any([stage.state_counts > 0 for stage in trace.stages], axis=0)
     rewards, sds, covariances = {}, {}, {}
     for index, (agent, one, own) in enumerate(zip(trace.agents, fits, maps, strict=True)):
+        own = own if one.features is None else one.features
         mean, sd, spread = _moments(one, own, covariance=covariance)
         numbers = np.arange(len(mean), dtype=np.float64).reshape(trace.n_states, -1)
         place = in_joint_order(numbers, base, index, trace.n_actions).astype(np.int64)
@@ -64,7 +65,10 @@ def recovered_rewards(
         rewards=rewards,
         diagnostics={
             agent: _diagnose(
-                one, settings, None if own is not None else unseen, temperature=temperature
+                one,
+                settings,
+                None if own is not None or one.features is not None else unseen,
+                temperature=temperature,
             )
             for agent, one, own in zip(trace.agents, fits, maps, strict=True)
         },
@@ -92,11 +96,12 @@ def _moments(
     mean, spread = posterior.mean, posterior.covariance()
     if features is not None:
         mean = features @ mean
+        left = np.zeros(len(mean)) if fit.left_out is None else fit.left_out
         centred = features - features.mean(axis=0)  # first: the level is hardly known
         if not covariance:
-            variance = ((centred @ spread) * centred).sum(axis=1)
+            variance = ((centred @ spread) * centred).sum(axis=1) + left
             return mean, np.sqrt(np.maximum(variance, 0)), None
-        spread = centred @ spread @ centred.T
+        spread = centred @ spread @ centred.T + np.diag(left)
     spread = spread - spread.mean(axis=0)
     spread = spread - spread.mean(axis=1, keepdims=True)
     sd = np.sqrt(np.maximum(np.diag(spread), 0))
@@ -117,6 +122,11 @@ def _diagnose(
     else:
         prior = fit.further.get("prior", {})
         known = _ranks(posterior, unseen, smooth=prior.get("kind") == "smooth")
+        if fit.features is not None:
+            known["identification"] += (
+                f"; the rewards of {len(fit.features)} states are interpolated from those of "
+                f"{len(posterior.mean)}"
+            )
     return {
         "learner_model": fit.model.name,
         **settings,
@@ -192,7 +202,8 @@ def _ranks(
 
     Args:
         posterior: posterior of the unknowns or weights.
-        unseen: joint states without data, bool `(n_states,)`; None for feature weights.
+        unseen: joint states without data, bool `(n_states,)`; None for feature weights and for
+            states that the others are interpolated from.
         smooth: whether the prior is smooth, so that rough directions have little variance.
     """
     information, n_unknowns = posterior.information, len(posterior.mean)
@@ -206,8 +217,10 @@ def _ranks(
     shares = scipy.linalg.eigvalsh(information, posterior.precision)
     weak = int((shares < 0.5).sum()) - n_without_data
     told = None
-    if smooth and unseen is not None:
-        touched = ~np.repeat(unseen, per_state)
+    if smooth:
+        touched = np.ones(n_unknowns, dtype=bool)
+        if unseen is not None:
+            touched = ~np.repeat(unseen, per_state)
         told = told_variance(information, posterior.precision - information, touched)
     return {
         **identification(

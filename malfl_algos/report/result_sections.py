@@ -176,6 +176,12 @@ def _prior(own: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "shares of the prior variance", told
         yield "lengths, in steps of the coordinates", far
         yield "gain of log evidence over independent rewards", f"{own['gain']:.1f}"
+        if "left_out" in own:
+            yield (
+                "interpolated",
+                f"from the rewards of {len(own['states'])} states, which leave out "
+                f"{own['left_out']:.3f} of the prior variance",
+            )
     elif own.get("kind") == "iid":
         why = own.get("reason")
         gain = own.get("gain")

@@ -214,12 +214,15 @@ def test_unknowns_are_counted():
 def test_the_solver_follows_size_and_what_is_given():
     above, below = DENSE_UNKNOWNS + 1, DENSE_UNKNOWNS
     assert below == 1000
-    assert choose_solver("auto", above, given=True) == "iterative"
-    assert choose_solver("auto", below, given=True) == "dense"
-    assert choose_solver("auto", 10**9, given=False) == "dense"
+    assert choose_solver("auto", above, given=True, low_rank=False) == "iterative"
+    assert choose_solver("auto", below, given=True, low_rank=False) == "dense"
+    assert choose_solver("auto", 10**9, given=False, low_rank=False) == "dense"
+    assert choose_solver("auto", above, given=False, low_rank=True) == "low-rank"
+    assert choose_solver("auto", below, given=False, low_rank=True) == "dense"
     for given in (True, False):
-        assert choose_solver("dense", 10**9, given=given) == "dense"
-        assert choose_solver("iterative", 1, given=given) == "iterative"
+        assert choose_solver("dense", 10**9, given=given, low_rank=True) == "dense"
+        assert choose_solver("iterative", 1, given=given, low_rank=True) == "iterative"
+        assert choose_solver("low-rank", 1, given=given, low_rank=True) == "low-rank"
 
 
 def test_auto_stays_dense_on_small_games(known):
@@ -248,7 +251,7 @@ def test_bad_noise_and_prior_are_named(observer, options, match):
 
 
 def test_an_unknown_solver_is_named():
-    with pytest.raises(ValueError, match="solver must be auto, dense or iterative, got 'lu'"):
+    with pytest.raises(ValueError, match="solver must be auto, dense, iterative or low-rank"):
         MaLflBellman(solver="lu")
 
 
@@ -285,12 +288,21 @@ def test_exact_learners_need_no_step_size(known):
     assert recovered(observer, game, trace, policies).diagnostics["agent_0"]["iterations"] > 0
 
 
-@pytest.mark.parametrize("observer", [MaLflBellman(), replace(EXACT, solver="dense")])
-def test_a_game_too_large_for_coefficients_is_rejected_with_bytes_and_a_remedy(observer):
-    with pytest.raises(ValueError, match="160000 reward unknowns") as error:
+@pytest.mark.parametrize(
+    ("observer", "formed", "n_formed"),
+    [
+        (MaLflBellman(), "200 rewards to interpolate from", 200),
+        (MaLflBellman(prior="iid"), "160000 reward unknowns", 160_000),
+        (replace(EXACT, solver="dense"), "160000 reward unknowns", 160_000),
+    ],
+)
+def test_a_game_too_large_for_coefficients_is_rejected_with_bytes_and_a_remedy(
+    observer, formed, n_formed
+):
+    with pytest.raises(ValueError, match=formed) as error:
         observer.check_size(160_000, (5, 5), 10)
     message = str(error.value)
-    assert f"({8 * 10 * 160_000 * 5 * 160_000} bytes)" in message
+    assert f"({8 * 10 * 160_000 * 5 * n_formed} bytes)" in message
     assert "noise_variance and prior_variance" in message
 
 

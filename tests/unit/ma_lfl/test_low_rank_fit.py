@@ -1,0 +1,105 @@
+"""Smooth priors of low rank: rewards of all states from those of a few."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from recovery_cases import SETTINGS, learn
+
+from malfl_algos.ma_lfl.low_rank_fit import interpolation
+from malfl_algos.ma_lfl.prior_shapes import LEAST_IID, shape_root
+from malfl_algos.ma_lfl.reward_priors import alike_states, prior_of_alike_states
+from malfl_algos.observers.bayesian import MaLflBellman
+from malfl_algos.observers.state_coordinates import seen_states
+from malfl_env.errors import InputError
+
+CHOSEN = np.array([-2.0, 0.3, -0.5, 0.8, 0.6])
+"""Logarithms of the variances (independent, own, others, own and others) and of the length."""
+FIXED = {"learner": "td", "improvement": 0.0, "stages": "same"}
+
+
+@pytest.fixture(scope="module")
+def little():
+    return learn("homogeneous", episodes=5, n_stages=4, keep=False)
+
+
+@pytest.fixture(scope="module")
+def smooth(little):
+    """What the states are, and the covariance of all of them without the independent part."""
+    seen = seen_states(*little)
+    prior = prior_of_alike_states(alike_states(seen, 0))
+    covariance, _ = prior.covariance(CHOSEN)
+    return seen, covariance - np.exp(CHOSEN[0]) * np.eye(81)
+
+
+def test_interpolation_is_kriging_with_an_unknown_mean(smooth):
+    seen, covariance = smooth
+    found = interpolation(seen, 0, CHOSEN, most=20)
+    few = found.states
+    assert len(few) == 20
+    np.testing.assert_allclose(found.weights.sum(axis=1), 1)
+    np.testing.assert_allclose(found.weights[few], np.eye(20), atol=1e-3)
+    # another route: a constant of nearly flat prior variance, integrated out with the rest
+    wide = covariance + 1e4
+    weights = np.linalg.solve(wide[np.ix_(few, few)] + 1e-6 * np.eye(20), wide[few]).T
+    np.testing.assert_allclose(found.weights, weights, atol=1e-3)
+
+
+def test_what_is_left_out_is_the_variance_of_the_error(smooth):
+    seen, covariance = smooth
+    found = interpolation(seen, 0, CHOSEN, most=20)
+    gap = np.eye(81) - found.weights @ np.eye(81)[found.states]
+    unit = shape_root(found.prior, CHOSEN)[1]
+    alone = np.exp(CHOSEN[0]) / unit + LEAST_IID
+    expected = np.diag(gap @ covariance @ gap.T) / unit + alone
+    expected[found.states] = 0.0
+    np.testing.assert_allclose(found.left_out(CHOSEN), expected, atol=1e-10)
+    whole = interpolation(seen, 0, CHOSEN, most=81)
+    assert not whole.left_out(CHOSEN).any()
+
+
+def test_with_all_states_it_is_the_dense_smooth_prior(little):
+    trace, game = little
+    found = {
+        solver: MaLflBellman(**FIXED, solver=solver, prior="smooth", columns=81, passes=12).recover(
+            trace, game=game.without_rewards(), **SETTINGS
+        )
+        for solver in ("dense", "low-rank")
+    }
+    for agent in game.agents:
+        dense, low = (found[solver] for solver in ("dense", "low-rank"))
+        sd = np.sqrt(np.mean(dense.sd[agent] ** 2))
+        assert np.std(dense.rewards[agent] - low.rewards[agent]) < 0.1 * sd
+        np.testing.assert_allclose(low.sd[agent], dense.sd[agent], rtol=0.1)
+
+
+def test_a_few_states_tell_the_others(little):
+    trace, game = little
+    result = MaLflBellman(**FIXED, solver="low-rank", columns=30).recover(
+        trace, game=game.without_rewards(), **SETTINGS
+    )
+    for index, agent in enumerate(game.agents):
+        truth = game.reward(index) - game.reward(index).mean()
+        assert np.corrcoef(result.rewards[agent], truth)[0, 1] > 0.75
+        assert np.mean(np.abs(result.rewards[agent] - truth) < 2 * result.sd[agent]) > 0.88
+        said = result.diagnostics[agent]["prior"]
+        assert len(said["states"]) == 30
+        assert 0 < said["left_out"] < 0.3
+    assert "from the rewards of 30 states" in result.summary()
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"prior": "iid"}, "solver low-rank needs prior smooth or auto"),
+        ({"learner": "q-learning"}, "solver low-rank needs learner td, exact or auto"),
+        ({"reward_model": "joint"}, "solver low-rank needs reward_model state or next_state"),
+        ({"columns": 1}, "columns must be >= 2, got 1"),
+    ],
+)
+def test_options_that_low_rank_excludes(little, options, match):
+    trace, game = little
+    with pytest.raises(InputError, match=match):
+        MaLflBellman(**{**FIXED, "solver": "low-rank", **options}).recover(
+            trace, game=game.without_rewards(), **SETTINGS
+        )
