@@ -1,7 +1,8 @@
 """Observers on grid worlds of which the samples visit only a part: `python scripts/networks.py`.
 
-Study `small`: the 3x3 game, exact and td learners. Study `large`: a larger board. `--observer`
-chooses `ma-lfl-network`, which sees rows and columns alone, or `ma-lfl-history`. Every cell writes
+Study `small`: the 3x3 game, exact and td learners. Study `large`: a larger board, with the learners
+that `--learners` names. `--observer` chooses `ma-lfl-network`, which sees rows and columns alone,
+`ma-lfl-history` or `ma-lfl-bellman`, with the options that `--option` gives. Every cell writes
 one JSON file, so the study can be stopped, resumed and extended; the table and the figures are made
 from the cells that are present.
 """
@@ -19,6 +20,7 @@ from time import process_time
 from typing import Any
 
 import numpy as np
+import yaml
 from network_figures import write_network_figures
 from tqdm import tqdm
 
@@ -31,7 +33,7 @@ from malfl_algos.storage.durable import write_bytes, write_json
 from malfl_env import grid_world_v0, markov_game
 
 DISCOUNT, TEMPERATURE, STAGES, LENGTH = 0.9, 3.0, 10, 1000
-FAMILIES = ("homogeneous", "heterogeneous")
+FAMILIES, RANDOM = ("homogeneous", "heterogeneous"), "random-rewards"
 WIDTHS = {"small": 128, "large": 256}
 
 
@@ -47,7 +49,8 @@ class Cell:
         seed: of the learners and of the observer.
         width: of the observer's random layer.
         form: the option `form` of the observer.
-        observer: `ma-lfl-network`, or `ma-lfl-history`, which has no width and no form.
+        observer: `ma-lfl-network`, or an observer that has no width and no form.
+        options: of an observer without width and form, as `name=value name=value`.
     """
 
     size: int
@@ -58,11 +61,15 @@ class Cell:
     width: int
     form: str = "bellman"
     observer: str = "ma-lfl-network"
+    options: str = ""
 
     @property
     def name(self) -> str:
         """The name of its file, without suffix."""
-        return "_".join(str(value) for value in asdict(self).values())
+        fields = asdict(self)
+        if not self.options:
+            del fields["options"]
+        return "_".join(str(value).replace(" ", "-") for value in fields.values())
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -89,7 +96,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(cell: Cell, *, log_dir: str | None = None) -> dict[str, Any]:
     """Let the learners learn, recover rewards, and score them."""
-    env = grid_world_v0.parallel_env(size=cell.size, rewards=cell.family)
+    env = grid_world_v0.parallel_env(size=cell.size, rewards=_rewards(cell))
     game = markov_game(env)
     learner = MaSpi(
         discount=DISCOUNT,
@@ -117,6 +124,7 @@ def run(cell: Cell, *, log_dir: str | None = None) -> dict[str, Any]:
             {
                 "agent": agent,
                 "prediction": found.diagnostics[agent].get("prediction"),
+                "prior": _prior(found.diagnostics[agent]),
                 "all": scores(truth, mean, sd, np.ones(len(truth), dtype=bool)),
                 "visited": scores(truth, mean, sd, visited),
                 "visited_later": scores(truth, mean, sd, later),
@@ -132,9 +140,17 @@ def run(cell: Cell, *, log_dir: str | None = None) -> dict[str, Any]:
     return {**asdict(cell), "seconds": seconds, "agents": agents}
 
 
+def _rewards(cell: Cell) -> Any:
+    """The name of the family, or one table per agent of independent standard normal values."""
+    if cell.family != RANDOM:
+        return cell.family
+    rng = np.random.default_rng(np.random.SeedSequence(cell.seed, spawn_key=(1,)))
+    return tuple(rng.standard_normal((2, cell.size**4)))
+
+
 def _observer(cell: Cell, log_dir: str | None) -> Observer:
-    if cell.observer == "ma-lfl-history":
-        return load_observer(cell.observer)
+    if cell.observer != "ma-lfl-network":
+        return load_observer(cell.observer, **_options(cell))
     import torch
 
     torch.set_num_threads(1)
@@ -145,6 +161,11 @@ def _observer(cell: Cell, log_dir: str | None) -> Observer:
         seed=cell.seed,
         log_dir=None if log_dir is None else str(Path(log_dir) / cell.name),
     )
+
+
+def _options(cell: Cell) -> dict[str, Any]:
+    pairs = (own.split("=", 1) for own in cell.options.split())
+    return {name: yaml.safe_load(value) for name, value in pairs}
 
 
 def scores(
@@ -166,13 +187,22 @@ def scores(
     }
 
 
+def _prior(diagnostics: Mapping[str, Any]) -> dict[str, Any]:
+    """What was chosen, without the list of states that rewards are interpolated from."""
+    said = diagnostics.get("prior")
+    chosen = {key: own for key, own in said.items() if key != "states"} if said else {}
+    names = ("solver", "rule", "improvement", "noise_variance", "noise_scale", "prior_variance")
+    return {**chosen, **{name: diagnostics.get(name) for name in names}}
+
+
 GROUPS = ("all", "visited", "visited_later", "never_visited")
 
 
 def rows_of(cells: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
     """One row per setting and group of states: means over seeds, agents averaged within a seed."""
-    keys = ("size", "family", "learner", "episodes", "width", "form", "observer")
-    kept = [{"observer": "ma-lfl-network", **cell} for cell in cells]  # cells of before have none
+    keys = ("size", "family", "learner", "episodes", "width", "form", "observer", "options")
+    before = {"observer": "ma-lfl-network", "options": ""}  # what older cells were made with
+    kept = [{**before, **cell} for cell in cells]
     settings = sorted({tuple(cell[key] for key in keys) for cell in kept})
     for setting in settings:
         own = [cell for cell in kept if tuple(cell[key] for key in keys) == setting]
@@ -235,14 +265,17 @@ def _cells(given: argparse.Namespace) -> list[Cell]:
     small.append(("td", given.episodes_small))
     cells = []
     for seed in given.seeds:
-        for family in FAMILIES:
+        for family in given.families:
             for learner, episodes in small if "small" in given.studies else []:
                 shared = (seed, WIDTHS["small"], given.form, given.observer)
                 cells.append(Cell(3, family, learner, episodes, *shared))
-            for episodes in given.episodes_large if "large" in given.studies else []:
+            for learner in given.learners if "large" in given.studies else []:
                 width = given.width or WIDTHS["large"]
-                shared = (seed, width, given.form, given.observer)
-                cells.append(Cell(given.size, family, "exact", episodes, *shared))
+                observer = (width, given.form, given.observer, " ".join(given.option))
+                cells += [
+                    Cell(given.size, family, learner, episodes, seed, *observer)
+                    for episodes in given.episodes_large
+                ]
     return cells
 
 
@@ -253,7 +286,26 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seeds", nargs="+", type=int, default=list(range(5)))
     parser.add_argument("--form", choices=("bellman", "potentials"), default="bellman")
     parser.add_argument(
-        "--observer", choices=("ma-lfl-network", "ma-lfl-history"), default="ma-lfl-network"
+        "--observer",
+        choices=("ma-lfl-network", "ma-lfl-history", "ma-lfl-bellman"),
+        default="ma-lfl-network",
+    )
+    parser.add_argument(
+        "--option",
+        nargs="+",
+        default=[],
+        metavar="NAME=VALUE",
+        help="options of the observer in the large study, but for ma-lfl-network",
+    )
+    parser.add_argument(
+        "--learners",
+        nargs="+",
+        choices=("exact", "td"),
+        default=["exact"],
+        help="learners of the large study",
+    )
+    parser.add_argument(
+        "--families", nargs="+", choices=(*FAMILIES, RANDOM), default=list(FAMILIES), help="rewards"
     )
     parser.add_argument(
         "--episodes-small", type=int, default=3000, help="episodes per stage of the 3x3 game"

@@ -30,6 +30,11 @@ reward.
 """
 
 
+BESIDE = 32
+"""Number of vectors that a sweep takes side by side, so that they fit into the processor's cache.
+"""
+
+
 class Values(Protocol):
     """Action values of one agent in one stage as an operator, q = K theta + offset."""
 
@@ -168,17 +173,21 @@ class TdValues:
         return self._through(sweep, direct)
 
     def _through(self, loop: Any, table: FloatArray) -> FloatArray:
-        through = loop(
-            self.transition.indptr,
-            self.transition.indices,
-            self.transition.data,
-            self.log_kept,
-            self.policy,
-            _columns(table),
-            self.discount,
-            self.parts,
-        )
-        return np.asarray(through).reshape(table.shape)
+        columns = _columns(table)
+        through = [
+            loop(
+                self.transition.indptr,
+                self.transition.indices,
+                self.transition.data,
+                self.log_kept,
+                self.policy,
+                np.ascontiguousarray(columns[..., begin : begin + BESIDE]),
+                self.discount,
+                self.parts,
+            )
+            for begin in range(0, columns.shape[-1], BESIDE)
+        ]
+        return np.concatenate(through, axis=-1).reshape(table.shape)
 
 
 def _columns(table: FloatArray) -> FloatArray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -146,7 +147,16 @@ def normal_equations(rows: Rows, noise: float | FloatArray, scale: float) -> Nor
     information = np.zeros((n_unknowns, n_unknowns))
     moment = np.zeros(n_unknowns)
     squares = 0.0
-    for k, y, w, m in zip(rows.coefficients, rows.response, weight, share, strict=True):
+    n_states, n_actions = rows.response.shape[1:]
+    size = max(1, BLOCK // 16 // max(1, n_actions * n_unknowns))  # what the processor's cache holds
+    parts = [slice(begin, begin + size) for begin in range(0, n_states, size)]
+    for h, part in product(range(len(rows.response)), parts):
+        k, y, w, m = (
+            rows.coefficients[h, part],
+            rows.response[h, part],
+            weight[h, part],
+            share[h, part],
+        )
         root = np.sqrt(w)[..., None]
         centred = (root * (k - (m[..., None] * k).sum(axis=1, keepdims=True))).reshape(
             -1, n_unknowns

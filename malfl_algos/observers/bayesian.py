@@ -109,7 +109,7 @@ class MaLflBellman(BayesianObserver):
     policy: Literal["auto", "frozen", "moving"] = "auto"
     choice: Literal["auto", "soft", "greedy"] = "auto"
     step_size_decay: float = 0.0
-    columns: int = 200
+    columns: int = 100
 
     rules: ClassVar[tuple[str, ...]] = (
         "td",

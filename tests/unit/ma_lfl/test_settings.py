@@ -291,7 +291,7 @@ def test_exact_learners_need_no_step_size(known):
 @pytest.mark.parametrize(
     ("observer", "formed", "n_formed"),
     [
-        (MaLflBellman(), "200 rewards to interpolate from", 200),
+        (MaLflBellman(), "100 rewards to interpolate from", 100),
         (MaLflBellman(prior="iid"), "160000 reward unknowns", 160_000),
         (replace(EXACT, solver="dense"), "160000 reward unknowns", 160_000),
     ],
