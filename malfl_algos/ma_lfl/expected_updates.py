@@ -18,10 +18,9 @@ from numpy.typing import NDArray
 from malfl_algos.ma_lfl.carried_rules import CARRIED_RULES, CarriedRule
 from malfl_algos.ma_lfl.expected_loops import advance
 from malfl_algos.ma_lfl.learner_models import (
-    immediate_matrix,
+    immediate_table,
     parts_of_stage,
     played_frequencies,
-    with_constant,
 )
 from malfl_algos.ma_lfl.reward_models import RewardModel
 from malfl_algos.ma_lfl.stages import StageArrays
@@ -190,7 +189,7 @@ class ExpectedQ:
         self, stage: StageArrays, own: FloatArray, agent_index: int
     ) -> tuple[sp.csr_array, FloatArray]:
         weights, transition = played_frequencies(self.game, stage, agent_index)
-        return transition, with_constant(immediate_matrix(self.model, weights, transition), own)
+        return transition, immediate_table(self.model, weights, transition, own)
 
 
 def log_kept(visits: FloatArray, step_size: float, decay: float) -> FloatArray:

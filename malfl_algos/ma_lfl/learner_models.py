@@ -14,6 +14,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import scipy.sparse as sp
@@ -40,6 +41,7 @@ __all__ = [
     "StageModel",
     "expected_reward",
     "immediate_matrix",
+    "immediate_table",
     "parts_of_stage",
     "played_frequencies",
     "with_constant",
@@ -52,6 +54,12 @@ SWEEPS = 100
 ends at (k / SWEEPS)^2 of the stage, because values rise fast from 0 at first and hardly change
 later.
 """
+
+MOST_KEPT = 2**18
+"""Up to so many numbers, `played_frequencies` keeps what it computed from a stage."""
+_Frequencies = tuple[FloatArray, sp.csr_array]
+_frequencies: WeakKeyDictionary[StageArrays, dict[tuple[MarkovGame, int], _Frequencies]]
+_frequencies = WeakKeyDictionary()
 
 
 class LearnerModel(Protocol):
@@ -260,7 +268,7 @@ class ExpectedTd(StageModel):
     ) -> FloatArray:
         own = joint_policy[agent_index]
         weights, transition = played_frequencies(self.game, stage, agent_index)
-        immediate = with_constant(immediate_matrix(self.model, weights, transition), own)
+        immediate = immediate_table(self.model, weights, transition, own)
         bonus = self.discount * self.temperature * (transition @ entropy(own))
         immediate[..., -1] += bonus.reshape(own.shape)
         return np.asarray(
@@ -368,6 +376,18 @@ def with_constant(immediate: sp.csr_array, own: FloatArray) -> FloatArray:
     return table
 
 
+def immediate_table(
+    model: RewardModel, weights: FloatArray, transition: sp.csr_array, own: FloatArray
+) -> FloatArray:
+    """`with_constant` of `immediate_matrix`."""
+    n_states, n_actions = own.shape
+    if model == "state":
+        table = np.zeros((n_states, n_actions, n_states + 1))
+        table[np.arange(n_states), :, np.arange(n_states)] = 1
+        return table
+    return with_constant(immediate_matrix(model, weights, transition), own)
+
+
 def _others_positions(game: MarkovGame, agent_index: int) -> NDArray[np.int64]:
     """Index of the local states of all factors that the agent does not move, `(n_states,)`."""
     local = game.local_states(np.arange(game.n_states))
@@ -387,12 +407,27 @@ def played_frequencies(
     game: MarkovGame, stage: StageArrays, agent_index: int
 ) -> tuple[FloatArray, sp.csr_array]:
     """Frequencies of the others' joint actions given (s, a), as played, and the averaged
-    transition.
+    transition. Those of small games are kept as long as the stage, because every iteration of every
+    candidate needs them.
 
     Returns:
         Weights `(n_states, n_actions, n_others)`, 0 where (s, a) was never played, and the
-        transition averaged with these weights, sparse `(n_states * n_actions, n_states)`.
+        transition averaged with these weights, sparse `(n_states * n_actions, n_states)`. Neither
+        may be modified.
     """
+    kept = _frequencies.setdefault(stage, {})
+    found = kept.get((game, agent_index))
+    if found is None:
+        found = _played_frequencies(game, stage, agent_index)
+        if found[0].size + found[1].nnz <= MOST_KEPT:
+            kept[game, agent_index] = found
+    return found
+
+
+def _played_frequencies(
+    game: MarkovGame, stage: StageArrays, agent_index: int
+) -> tuple[FloatArray, sp.csr_array]:
+    """See `played_frequencies`."""
     n_own = game.n_actions[agent_index]
     visits = stage.action_counts(agent_index)
     played = np.nonzero(stage.joint_counts)

@@ -17,7 +17,7 @@ collect_ignore = [
     for name, modules in {
         "test_dask.py": ["distributed"],
         "test_ray.py": ["ray"],
-        "test_two_hundred_runs.py": ["distributed", "ray", "pyarrow"],
+        "test_many_runs.py": ["distributed", "ray", "pyarrow"],
     }.items()
     if not all(map(find_spec, modules))
 ]
@@ -33,13 +33,24 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-@pytest.fixture
-def serial(work: Path) -> Path:
-    """The twelve runs of `write_sweep`, one after another in one process."""
-    file = write_sweep(work / "sweep.yaml")
-    done = call(file, "--output-dir", "serial", "--jobs", 1, folder=work)
+@pytest.fixture(scope="session")
+def twelve_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The twelve runs of `write_sweep`, one after another in one process; tests must not change
+    them."""
+    folder = tmp_path_factory.mktemp("serial")
+    file = write_sweep(folder / "sweep.yaml")
+    with pytest.MonkeyPatch.context() as patch:
+        install_cases(folder, patch)
+        done = call(file, "--output-dir", "serial", "--jobs", 1, folder=folder)
     assert done.returncode == 0, done.stderr
-    return work / "serial"
+    return folder / "serial"
+
+
+@pytest.fixture
+def serial(twelve_runs: Path, work: Path) -> Path:
+    """The twelve runs, and their file in the present folder."""
+    write_sweep(work / "sweep.yaml")
+    return twelve_runs
 
 
 @pytest.fixture

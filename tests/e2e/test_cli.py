@@ -213,15 +213,17 @@ def test_a_failing_unit_ends_with_status_1(capsys):
 
 
 def test_learn_recover_score_step_by_step_is_the_same_as_reproduce(capsys):
-    assert main(["reproduce", *SMALL, "--output-dir", "whole", "--jobs", "1"]) == 0
-    counts = ["--iterations", "3"]
+    Path("small.yaml").write_text("game: {size: 2}")
+    game = ["--config", "small.yaml"]
+    assert main(["reproduce", *game, *SMALL, "--output-dir", "whole", "--jobs", "1"]) == 0
+    counts = [*game, "--iterations", "3"]
     family = ["--reward-family", "heterogeneous"]
     assert main(["learn", "fake", "--output-dir", "trace", *counts, *family]) == 0
     unit = Path("whole/heterogeneous/seed_0")
     for name in ("trace.npz", "ground_truth.npz"):
         assert Path("trace", name).read_bytes() == (unit / "fake" / name).read_bytes()
     recover = ["recover", "trace/trace.npz", "--observer", "counting", "--output-dir", "rewards"]
-    assert main(recover) == 0
+    assert main([*recover, *game]) == 0
     for name in ("rewards.npz", "diagnostics.json", "posterior.npz"):
         assert Path("rewards", name).read_bytes() == (unit / "counting" / name).read_bytes()
     assert json.loads(Path("rewards/diagnostics.json").read_text())["agent_0"]["noise"] is None

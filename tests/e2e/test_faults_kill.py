@@ -19,7 +19,10 @@ REAL = {
     "episodes": 20,
     "episode_length": 20,
     "seeds": [0, 1],
-    "observers": ["ma-lfl-state", "ma-lfl-bellman"],
+    "observers": [
+        "ma-lfl-state",
+        {"name": "ma-lfl-bellman", "options": {"learner": "exact", "prior": "iid", "passes": 1}},
+    ],
 }
 
 

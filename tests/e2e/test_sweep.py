@@ -27,6 +27,7 @@ from sweep_cases import (
 from malfl_algos.cli.main import main
 from malfl_algos.experiments.config import ExperimentConfig, PluginConfig
 from malfl_algos.experiments.engine import reproduce
+from malfl_algos.experiments.games import GameConfig
 
 
 @pytest.fixture(autouse=True)
@@ -86,6 +87,7 @@ def test_one_row_per_run_observer_and_agent_with_the_keys_of_the_grid(serial: Pa
 
 def test_a_run_is_what_reproduce_makes_of_it(serial: Path) -> None:
     config = ExperimentConfig(
+        game=GameConfig(size=2),
         iterations=2,
         episodes=1,
         episode_length=5,

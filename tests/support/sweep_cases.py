@@ -28,6 +28,7 @@ ENTRIES = {
 }
 TABLES = ("table.csv", "summary.csv")
 BASE = {
+    "game": {"size": 2},
     "iterations": 2,
     "episodes": 1,
     "episode_length": 5,
