@@ -9,6 +9,7 @@ the annotation asks for.
 from __future__ import annotations
 
 import os
+import typing
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache, wraps
@@ -25,7 +26,7 @@ import numpy as np
 from malfl_env.checks import is_sequence, is_whole, shown
 from malfl_env.errors import InputError
 
-__all__ = ["Count", "Discount", "Index", "Temperature", "Within", "typed"]
+__all__ = ["Count", "Discount", "Index", "Temperature", "Within", "typed", "unaliased"]
 
 Target = TypeVar("Target", bound=Callable[..., Any])
 
@@ -42,6 +43,11 @@ class Within:
             return f">= {self.lowest:g}"
         return f"in [{self.lowest:g}, {self.highest:g})"
 
+
+_ALIASES: tuple[Any, ...] = tuple(
+    getattr(typing, name) for name in ("TypeAliasType",) if hasattr(typing, name)
+)
+"""The type of `type X = ...`, which Python has since version 3.12."""
 
 Discount: TypeAlias = Annotated[float, Within(0, 1)]
 Temperature: TypeAlias = Annotated[float, Within(0)]
@@ -112,7 +118,16 @@ def _read(name: str, value: Any, kind: _Kind) -> Any:
         raise InputError(f"{name} must be {kind.words}, got {shown(value)}") from None
 
 
+def unaliased(hint: Any) -> Any:
+    """The hint behind names that `type X = ...` gives, such as `NDArray` since NumPy 2.5."""
+    alias, arguments = get_origin(hint) or hint, get_args(hint)
+    if not isinstance(alias, _ALIASES):
+        return hint
+    return unaliased(alias.__value__[arguments] if arguments else alias.__value__)
+
+
 def _kind(hint: Any) -> _Kind:
+    hint = unaliased(hint)
     origin, inner = get_origin(hint), get_args(hint)
     if origin is Annotated:
         return _ranged(_kind(inner[0]), inner[1])

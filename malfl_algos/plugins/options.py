@@ -21,6 +21,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from malfl_env.arguments import unaliased
 from malfl_env.checks import LONGEST_SHOWN, shown
 from malfl_env.errors import InputError
 
@@ -89,6 +90,7 @@ def coerce(value: Any, hint: Any, *, where: str) -> Any:
 
 def describe(hint: Any) -> str:
     """The values that an annotation allows, in words."""
+    hint = unaliased(hint)
     origin, arguments = get_origin(hint), get_args(hint)
     if origin is Annotated:
         return describe(arguments[0])
@@ -309,6 +311,7 @@ def _complaint(value: Any, hint: Any, error: Mapping[str, Any], where: str) -> s
 
 def _parts(hint: Any) -> Iterator[Any]:
     """An annotation and, recursively, its arguments."""
+    hint = unaliased(hint)
     yield hint
     for argument in () if get_origin(hint) is Literal else get_args(hint):
         yield from _parts(argument)

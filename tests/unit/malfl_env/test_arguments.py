@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import pickle
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -151,3 +152,20 @@ def test_name_signature_and_documentation_stay() -> None:
     assert function.__name__ == "function"
     assert next(iter(inspect.signature(function).parameters)) == "whole"
     assert list(inspect.signature(Box).parameters) == ["width", "names", "inside"]
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="`type X = ...` is Python 3.12")
+def test_named_types_are_what_they_name() -> None:
+    """NumPy 2.5 makes `NDArray` such a name, with an argument."""
+    names: dict[str, Any] = {}
+    exec("type Whole = int | None\ntype List[T] = tuple[T, ...]", names)
+
+    def sized(size, cells):
+        return size, cells
+
+    sized.__annotations__ = {"size": names["Whole"], "cells": names["List"][int]}
+    assert typed(sized)(3, [1, 2]) == (3, (1, 2))
+    with pytest.raises(InputError, match="size must be a whole number or None, got 'a'"):
+        typed(sized)("a", ())
+    with pytest.raises(InputError, match="cells must be a list of a whole number"):
+        typed(sized)(None, ["a"])
