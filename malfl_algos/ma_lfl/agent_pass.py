@@ -111,6 +111,9 @@ def one_pass(
         )
     data = replace(data, repeats=repeats(model, choice, len(stages) - 1))
     data = replace(data, stages=stagewise, measured=measured)
+    before = earlier.posterior if earlier else None
+    if isinstance(before, MatrixFreePosterior) and before.improved:
+        given = before.improved
     posterior, q, drift = fit_data(
         data,
         model,

@@ -299,6 +299,8 @@ def unexplained(fit: AgentFit, *, temperature: float) -> float:
 def _converged(before: AgentState | None, now: AgentState | None) -> bool:
     if before is None or now is None:
         return False
+    if isinstance(now.posterior, MatrixFreePosterior) and not now.posterior.settled:
+        return False
     return now.posterior.distance(now.posterior.mean - before.posterior.mean) < CONVERGED
 
 

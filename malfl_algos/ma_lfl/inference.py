@@ -18,7 +18,9 @@ from scipy.optimize import minimize, minimize_scalar
 
 from malfl_algos.ma_lfl.improvement import OPEN
 from malfl_algos.ma_lfl.posterior import (
+    NOISE_BOUNDS,
     PRIOR_BOUNDS,
+    SCALE_BOUNDS,
     Evidence,
     Given,
     Posterior,
@@ -46,13 +48,6 @@ __all__ = ["fit"]
 
 FloatArray = NDArray[np.float64]
 
-NOISE_BOUNDS = (1e-7, 1.0)
-"""Bounds of the variance that every row has in addition to the one its learner model predicts, in
-units of alpha squared. The variances below have the same unit, so doubling both reward and
-temperature only doubles the recovered reward.
-"""
-SCALE_BOUNDS = (0.1, 10.0)
-"""Bounds of the factor on the variance that the learner model predicts."""
 SCANNED_NOISE = (1e-5, 1e-3, 1e-2, 0.1)
 """Noise variances tried first when the search has no earlier choice to start from."""
 FIRST_STEP = 1.5

@@ -26,9 +26,10 @@ import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
 
-from malfl_algos.ma_lfl.alternation import AgentFit, alternate
-from malfl_algos.ma_lfl.learner_models import LearnerModel
+from malfl_algos.ma_lfl.alternation import AgentFit, alternate, unexplained
+from malfl_algos.ma_lfl.learner_models import ExactEvaluation, LearnerModel
 from malfl_algos.ma_lfl.low_rank_priors import pivoted_cholesky
+from malfl_algos.ma_lfl.posterior import Given
 from malfl_algos.ma_lfl.prior_shapes import LEAST_IID, Shape, SmoothPriors, shape_root
 from malfl_algos.ma_lfl.reward_priors import (
     Alike,
@@ -37,7 +38,7 @@ from malfl_algos.ma_lfl.reward_priors import (
     alike_states,
     prior_of_alike_states,
 )
-from malfl_algos.ma_lfl.settings import SEARCH_PASSES, SEARCH_STAGES
+from malfl_algos.ma_lfl.settings import POOR, SEARCH_PASSES, SEARCH_STAGES
 from malfl_algos.ma_lfl.stages import StageArrays
 
 __all__ = ["Interpolation", "LowRankPriors", "interpolation"]
@@ -45,6 +46,12 @@ __all__ = ["Interpolation", "LowRankPriors", "interpolation"]
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
+START = 1e-3
+"""Noise variance that the search for independent rewards starts from, in units of alpha squared."""
+NOT_TRIED = (
+    "without matrices that takes exact evaluation and no kept share of the policy; give "
+    "noise_variance and prior_variance, and set prior to iid"
+)
 NUGGET = 1e-6
 """Share of the prior variance that is added where the covariance of the chosen states is inverted.
 """
@@ -124,10 +131,20 @@ class LowRankPriors:
 
     The states that the others follow from are chosen for the most probable settings before anything
     was seen, then for those that the first stages leave most probable. All later fits share them.
+
+    Where smooth rewards leave more than `POOR` of the improvements unexplained, independent rewards
+    are fitted, too, without matrices, if the learners evaluate their policies exactly and keep
+    nothing of them. Those that explain more are taken. There is no log evidence to compare.
+
+    Args:
+        seen: what the states are.
+        n_agents: number of agents.
+        columns: largest number of states that the others follow from.
+        independent: whether independent rewards may be taken.
     """
 
-    def __init__(self, seen: Seen, n_agents: int, *, columns: int) -> None:
-        self._seen, self._columns = seen, columns
+    def __init__(self, seen: Seen, n_agents: int, *, columns: int, independent: bool) -> None:
+        self._seen, self._columns, self._may_be_independent = seen, columns, independent
         self._first = []
         for index in range(n_agents):
             alike = alike_states(seen, index, np.zeros(1, dtype=np.int64))
@@ -165,7 +182,38 @@ class LowRankPriors:
             **options,
         )
         pairs = zip(found, self._chosen, strict=True)
-        return [_with_left_out(fit, own) for fit, (own, _) in pairs]
+        smooth = [_with_left_out(fit, own) for fit, (own, _) in pairs]
+        alpha = options["temperature"]
+        left = max(unexplained(own, temperature=alpha) for own in smooth)
+        if not self._may_be_independent or left <= POOR:
+            return smooth
+        words = f"smooth rewards leave {left:.0%} of the improvements unexplained"
+        if options["retained"] != 0 or not isinstance(models[0], ExactEvaluation):
+            return _saying(smooth, f"{words}; independent rewards were not tried: {NOT_TRIED}")
+        start = Given(START * alpha**2, 1.0, smooth[0].posterior.evidence.prior_variance, True)
+        single = alternate(
+            stages,
+            models,
+            features=[None] * len(models),
+            matrix_free=True,
+            given=start,
+            **{**options, "stagewise": "same", "measured": False},
+        )
+        less = max(unexplained(own, temperature=alpha) for own in single)
+        words += f", independent ones {less:.0%}"
+        if less >= left:
+            return _saying(smooth, words)
+        return [
+            replace(
+                own,
+                further={
+                    **own.further,
+                    "solver": "iterative",
+                    "prior": {"kind": "iid", "reason": words},
+                },
+            )
+            for own in single
+        ]
 
     def _independent(
         self, stages: Sequence[StageArrays], models: Sequence[LearnerModel], **options: Any
@@ -197,6 +245,13 @@ class LowRankPriors:
             own = interpolation(self._seen, index, settings, most=self._columns)
             root, variance = shape_root(own.prior, settings)
             self._chosen.append((own, Shape(settings, root, variance, 0.0)))
+
+
+def _saying(fits: Sequence[AgentFit], words: str) -> list[AgentFit]:
+    return [
+        replace(own, further={**own.further, "prior": {**own.further["prior"], "reason": words}})
+        for own in fits
+    ]
 
 
 def _covariance(alike: Alike, settings: FloatArray) -> FloatArray:

@@ -1,6 +1,13 @@
 """The posterior of `malfl_algos.ma_lfl.inference` for large games, by conjugate gradients.
 
 The precision matrix is never formed: `malfl_algos.ma_lfl.precision` applies it to vectors.
+
+Noise and prior variances are improved without log determinants. A row's variance is a sum of
+components v V_v, of which the log evidence has the derivative (y' P V_v P y - tr(P V_v)) / 2 with
+P the inverse covariance of the data. The step v <- v y' P V_v P y / tr(P V_v) rests where the
+evidence does (MacKay 1992; its square root never lowers the evidence, Zhou, Hu, Zhou and Lange
+2019, but takes twice as many steps). The quadratic form follows from the residuals of the mean, the
+trace from samples of the posterior.
 """
 
 from __future__ import annotations
@@ -12,12 +19,20 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from malfl_algos.ma_lfl.posterior import Evidence, Given
+from malfl_algos.ma_lfl.matrix_free_values import Values
+from malfl_algos.ma_lfl.posterior import (
+    NOISE_BOUNDS,
+    PRIOR_BOUNDS,
+    SCALE_BOUNDS,
+    Evidence,
+    Given,
+)
 from malfl_algos.ma_lfl.precision import (
     TIGHT,
     Apply,
     MatrixFreeRows,
     Precision,
+    contrast,
     in_threads,
     preconditioner,
 )
@@ -42,6 +57,10 @@ MAX_ITERATIONS = 3000
 INNER, LOOSEST = 1e-10, 1e-3
 """Relative residuals of the solves within a product: in the first iteration, and the largest one.
 """
+STEADY = 1.2
+"""Noise and prior are settled if a step changes them by less than this factor."""
+ROUGH = 1e-6
+"""Relative residual of the solves for the samples' action values."""
 MAX_ROUNDS = 5
 """Largest number of times that the residual is recomputed."""
 SAMPLE_SEED = 20221
@@ -66,6 +85,7 @@ class MatrixFreePosterior:
         accuracy: estimated distance of the mean from the exact one, in posterior standard
             deviations.
         effective_parameters: number of parameters that the data determine, from the samples.
+        improved: noise and prior after one step towards larger evidence, if they are searched.
     """
 
     mean: FloatArray
@@ -77,6 +97,16 @@ class MatrixFreePosterior:
     sd_method: str
     accuracy: float
     effective_parameters: float
+    improved: Given | None = None
+
+    @property
+    def settled(self) -> bool:
+        """Whether noise and prior are given, or would be moved by less than the factor `STEADY`."""
+        if self.improved is None:
+            return True
+        names = ("noise_variance", "prior_variance")
+        moves = [getattr(self.improved, name) / getattr(self.evidence, name) for name in names]
+        return bool(np.abs(np.log(moves)).max() < np.log(STEADY))
 
     def distance(self, moved: FloatArray) -> float:
         """Size of a change of the mean in posterior standard deviations, root mean square."""
@@ -107,6 +137,11 @@ def matrix_free_posterior(rows: MatrixFreeRows, given: Given) -> MatrixFreePoste
         usual = _calibrated(spread, squares)
         variance = (USUAL * usual + SAMPLES * squares) / (USUAL + SAMPLES)
     q = in_threads(lambda values: values.apply(mean, residual=TIGHT), rows.values)
+    effective = max(rows.n_unknowns - 1 - float(squares.sum()) / given.prior_variance, 0.0)
+    improved = None
+    if given.searched:
+        gap = rows.response - (np.stack(q) + offsets)
+        improved = _improved(given, precision, gap, mean, samples, effective)
     return MatrixFreePosterior(
         mean,
         np.sqrt(variance),
@@ -116,7 +151,56 @@ def matrix_free_posterior(rows: MatrixFreeRows, given: Given) -> MatrixFreePoste
         (int(steps[0]), int(steps.max())),
         method,
         float(distances[0]),
-        max(rows.n_unknowns - 1 - float(squares.sum()) / given.prior_variance, 0.0),
+        effective,
+        improved,
+    )
+
+
+def _improved(
+    given: Given,
+    precision: Precision,
+    gap: FloatArray,
+    mean: FloatArray,
+    samples: FloatArray,
+    effective: float,
+) -> Given:
+    """Noise and prior after one step towards larger evidence, within their bounds.
+
+    Args:
+        given: the present ones.
+        precision: of the posterior under them.
+        gap: response minus action values at the mean, `(n_stages, n_states, n_actions)`.
+        mean: of the posterior.
+        samples: of the posterior about its mean, `(n_unknowns, k)`.
+        effective: number of parameters that the data determine.
+    """
+    rows, weights = precision.rows, precision.weights
+    gap = np.where(weights > 0, gap, 0.0)
+    total = np.maximum(weights.sum(axis=-1, keepdims=True), 1e-300)
+    kept = weights - weights**2 / total
+    misfit = np.stack([contrast(own, w) for own, w in zip(gap, weights, strict=True)]) ** 2
+
+    def spread(values: Values, w: FloatArray) -> FloatArray:
+        seen = contrast(values.apply(samples, residual=ROUGH), w)
+        return np.asarray(np.mean(seen**2, axis=-1))
+
+    free = kept - np.stack(in_threads(spread, rows.values, weights))
+
+    def step(component: FloatArray | float) -> float:
+        left = float((free * component).sum())
+        return float((misfit * component).sum()) / left if left > 0 else 1.0
+
+    unit = rows.temperature**2
+    size = float(np.sum((mean - mean.mean()) ** 2))
+    prior = size / max(effective, 1.0)
+    scale = given.noise_scale
+    if rows.model_variance.any():
+        scale = float(np.clip(scale * step(rows.model_variance), *SCALE_BOUNDS))
+    return Given(
+        float(np.clip(given.noise_variance * step(1.0), *(unit * np.array(NOISE_BOUNDS)))),
+        scale,
+        float(np.clip(prior, *(unit * np.array(PRIOR_BOUNDS)))),
+        searched=True,
     )
 
 

@@ -18,7 +18,9 @@ from malfl_env.errors import InputError
 
 __all__ = [
     "MEAN_VARIANCE",
+    "NOISE_BOUNDS",
     "PRIOR_BOUNDS",
+    "SCALE_BOUNDS",
     "Evidence",
     "Given",
     "Posterior",
@@ -37,6 +39,13 @@ lower bound, data that show no reward would shrink the prior variance, and with 
 standard deviations, to 0. Rewards of a few hundredths of the temperature cannot be seen in data
 either, so the bound leaves them possible.
 """
+NOISE_BOUNDS = (1e-7, 1.0)
+"""Bounds of the variance that every row has in addition to the one its learner model predicts, in
+units of alpha squared. The other variances have the same unit, so doubling both reward and
+temperature only doubles the recovered reward.
+"""
+SCALE_BOUNDS = (0.1, 10.0)
+"""Bounds of the factor on the variance that the learner model predicts."""
 MEAN_VARIANCE = 1e5
 """Prior variance of the mean of all reward values. It is nearly flat, because the data hardly
 determine the mean.
@@ -45,11 +54,17 @@ determine the mean.
 
 @dataclass(frozen=True)
 class Given:
-    """Noise and prior that are given, not searched; see `Evidence`."""
+    """Noise and prior that are given, not searched; see `Evidence`.
+
+    Args:
+        searched: whether they are what a search starts from; only without matrices, see
+            `malfl_algos.ma_lfl.matrix_free_posterior`.
+    """
 
     noise_variance: float
     noise_scale: float
     prior_variance: float
+    searched: bool = False
 
 
 @dataclass(frozen=True, eq=False)

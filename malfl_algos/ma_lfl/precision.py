@@ -29,7 +29,15 @@ from malfl_algos.ma_lfl.matrix_free_values import Residual, Values
 from malfl_algos.ma_lfl.posterior import MEAN_VARIANCE
 from malfl_algos.soft.averaging import AveragedDynamics, contrast_diagonal
 
-__all__ = ["TIGHT", "Apply", "MatrixFreeRows", "Precision", "in_threads", "preconditioner"]
+__all__ = [
+    "TIGHT",
+    "Apply",
+    "MatrixFreeRows",
+    "Precision",
+    "contrast",
+    "in_threads",
+    "preconditioner",
+]
 
 FloatArray = NDArray[np.float64]
 
@@ -86,7 +94,7 @@ class Precision:
 
     def __call__(self, x: FloatArray, *, residual: Residual = TIGHT) -> FloatArray:
         def stage(values: Values, weights: FloatArray) -> FloatArray:
-            seen = _contrast(values.apply(x, residual=residual), weights)
+            seen = contrast(values.apply(x, residual=residual), weights)
             return values.adjoint(seen, residual=residual)
 
         return self.prior(x) + sum_over_stages(stage, self.rows.values, self.weights)
@@ -100,7 +108,7 @@ class Precision:
         """Sum over stages of K' C response."""
 
         def stage(values: Values, weights: FloatArray, y: FloatArray) -> FloatArray:
-            return values.adjoint(_contrast(y, weights), residual=TIGHT)
+            return values.adjoint(contrast(y, weights), residual=TIGHT)
 
         return sum_over_stages(stage, self.rows.values, self.weights, response)
 
@@ -133,7 +141,7 @@ def sum_over_stages(stage: Callable[..., FloatArray], *arguments: Iterable[Any])
     return reduce(np.add, in_threads(stage, *arguments))
 
 
-def _contrast(q: FloatArray, weights: FloatArray) -> FloatArray:
+def contrast(q: FloatArray, weights: FloatArray) -> FloatArray:
     """C q with C = diag(w) - w w' / sum(w): a constant per state integrated out."""
     total = np.maximum(weights.sum(axis=1), 1e-300)
     mean = np.einsum("sa,sa...->s...", weights / total[:, None], q)

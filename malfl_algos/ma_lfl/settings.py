@@ -18,6 +18,7 @@ from malfl_env.checks import check_table_bytes
 __all__ = [
     "GRADIENT",
     "LINEARISED_PASSES",
+    "POOR",
     "SEARCH_PASSES",
     "SEARCH_STAGES",
     "Gradient",

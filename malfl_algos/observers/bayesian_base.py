@@ -387,7 +387,9 @@ class BayesianObserver(ABC):
         """
         if solver == "low-rank":
             assert seen is not None
-            return LowRankPriors(seen, n_agents, columns=self._columns()).fits
+            independent = self.prior == "auto" and not self.covariance
+            columns = self._columns()
+            return LowRankPriors(seen, n_agents, columns=columns, independent=independent).fits
 
         def fits(
             stages: Sequence[StageArrays],

@@ -58,10 +58,10 @@ def test_what_is_left_out_is_the_variance_of_the_error(smooth):
     assert not whole.left_out(CHOSEN).any()
 
 
-def test_with_all_states_it_is_the_dense_smooth_prior(little):
-    trace, game = little
+def test_with_all_states_it_is_the_dense_smooth_prior():
+    trace, game = learn("homogeneous", size=2, episodes=5, n_stages=4, keep=False)
     found = {
-        solver: MaLflBellman(**FIXED, solver=solver, prior="smooth", columns=81, passes=12).recover(
+        solver: MaLflBellman(**FIXED, solver=solver, prior="smooth", columns=16, passes=12).recover(
             trace, game=game.without_rewards(), **SETTINGS
         )
         for solver in ("dense", "low-rank")
@@ -103,3 +103,35 @@ def test_options_that_low_rank_excludes(little, options, match):
         MaLflBellman(**{**FIXED, "solver": "low-rank", **options}).recover(
             trace, game=game.without_rewards(), **SETTINGS
         )
+
+
+@pytest.mark.slow
+def test_random_rewards_are_independent_and_no_worse_than_with_matrices():
+    rewards = tuple(np.random.default_rng(3).standard_normal((2, 81)))
+    trace, game = learn(rewards, episodes=100, n_stages=5, evaluation="exact", keep=False)
+    shared = {**FIXED, "learner": "exact"}
+    auto, iid = (
+        MaLflBellman(**shared, **own).recover(trace, game=game.without_rewards(), **SETTINGS)
+        for own in ({"solver": "low-rank", "columns": 20}, {"prior": "iid"})
+    )
+    for index, agent in enumerate(game.agents):
+        said = auto.diagnostics[agent]
+        assert said["solver"] == "iterative"
+        assert said["prior"]["kind"] == "iid"
+        assert "of the improvements unexplained, independent ones" in said["prior"]["reason"]
+        ratio = said["prior_variance"] / iid.diagnostics[agent]["prior_variance"]
+        assert 0.8 < ratio < 1.25
+        truth = game.reward(index)
+        found, wanted = (np.corrcoef(own.rewards[agent], truth)[0, 1] for own in (auto, iid))
+        assert found > wanted - 0.02
+
+
+def test_the_result_says_that_independent_rewards_were_not_tried():
+    rewards = tuple(np.random.default_rng(3).standard_normal((2, 81)))
+    trace, game = learn(rewards, episodes=1000, n_stages=5, keep=False)
+    result = MaLflBellman(**FIXED, solver="low-rank", columns=20).recover(
+        trace, game=game.without_rewards(), **SETTINGS
+    )
+    said = result.diagnostics["agent_0"]["prior"]
+    assert said["kind"] == "smooth"
+    assert "independent rewards were not tried" in said["reason"]
