@@ -1,13 +1,26 @@
-"""The line `networks`: many games side by side against a loop over single states.
+"""Speed of learners and observers with networks.
 
-PyTorch is imported when the line is asked for; the other lines do without.
+The line `networks` of the benchmark: many games side by side against a loop over single states.
+
+`python scripts/benchmark_networks.py --device cuda --json gpu.json` measures something else: how
+long the learner `ma-spi-network` and the observer `ma-lfl-network` take on a device, on the 8x8
+board and in simple_spread, with the settings of docs/networks.md. Run it once per device.
+
+PyTorch is imported when it is asked for; the other lines of the benchmark do without.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import argparse
+import json
+import platform
+import sys
+import zlib
+from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
+from time import perf_counter, process_time
 from typing import Any
 
 import numpy as np
@@ -113,3 +126,178 @@ def _loop(env: Any, agents: list[Any], n_episodes: int) -> Callable[[], None]:
                 seen = env.step(actions)[0]
 
     return run
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure learning and recovery on one device; print them, and write them as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ... (default: cpu)")
+    parser.add_argument("--threads", type=int, default=1, help="of PyTorch on the CPU (default: 1)")
+    parser.add_argument(
+        "--game-processes", type=int, default=1, help="that play simple_spread (default: 1)"
+    )
+    parser.add_argument("--repeats", type=int, default=1, help="of every part (default: 1)")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--json", type=Path, help="write the numbers into this file")
+    given = parser.parse_args(argv)
+    import torch
+
+    torch.set_num_threads(given.threads)
+    found: dict[str, Any] = {
+        "device": given.device,
+        "card": torch.cuda.get_device_name(given.device) if "cuda" in given.device else None,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "threads": given.threads,
+        "game_processes": given.game_processes,
+        "rows": [],
+    }
+    print(json.dumps(found), flush=True)
+    for row in _device_rows(given):
+        print(json.dumps(row), flush=True)
+        found["rows"].append(row)
+        if given.json is not None:
+            given.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    return 0
+
+
+PARTS = ("8x8", "simple_spread")
+
+
+def _device_rows(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Yield one row per part, kind and repeat; the parts before were run once in a small size."""
+    for part in given.parts:
+        for small in (True, *([False] * given.repeats)):
+            learn, recover = (_board if part == "8x8" else _spread)(given, small)
+            for kind, work in (("learn", learn), ("recover", recover)):
+                wall, busy = perf_counter(), process_time()
+                sums = work()
+                yield {
+                    "part": part,
+                    "kind": kind,
+                    "warm_up": small,
+                    "seconds": perf_counter() - wall,
+                    "processor_seconds": process_time() - busy,
+                    **sums,
+                }
+
+
+Work = Callable[[], dict[str, Any]]
+
+
+def _board(given: argparse.Namespace, small: bool) -> tuple[Work, Work]:
+    """The 8x8 board: ten stages of 30 episodes; the observer sees exact learners."""
+    from malfl_algos import LearningTrace
+    from malfl_algos.learners.ma_spi import MaSpi
+    from malfl_algos.learners.ma_spi_network import MaSpiNetwork
+    from malfl_algos.observers.network import MaLflNetwork
+    from malfl_env import markov_game
+
+    env = grid_world_v0.parallel_env(size=8)
+    game, n_stages = markov_game(env), 3 if small else 10
+    rates: dict[str, Any] = {"discount": 0.9, "temperature": 3.0}
+    played: dict[str, Any] = {**rates, "episodes": 30, "episode_length": 1000}
+    short: dict[str, Any] = {"q_updates": 20, "policy_updates": 20} if small else {}
+    exact = MaSpi(**played, evaluation="exact", keep_transitions=True)
+    trace = LearningTrace(
+        tuple(
+            stage.observed
+            for stage in exact.learn(env, n_stages=n_stages, rng=np.random.default_rng(0))
+        )
+    )
+
+    def learn() -> dict[str, Any]:
+        learner = MaSpiNetwork(**played, **short, device=given.device)
+        stages = list(learner.learn(env, n_stages=n_stages, rng=np.random.default_rng(0)))
+        exactly = MaSpi(**rates, evaluation="exact", episodes=1, episode_length=1)
+        last = list(exactly.learn(env, n_stages=n_stages, rng=np.random.default_rng(0)))[-1]
+        policies = stages[-1].joint_policy
+        gaps = [np.abs(policies[a] - last.joint_policy[a]).sum(axis=1) for a in policies]
+        return {
+            "total_variation": float(np.mean(gaps)) / 2,
+            "checksum": _checksum([policies[agent] for agent in policies]),
+        }
+
+    def recover() -> dict[str, Any]:
+        observer = MaLflNetwork(
+            widths=(256,),
+            ensemble=1 if small else 5,
+            epochs=3 if small else 200,
+            device=given.device,
+        )
+        found = observer.recover(trace, game=game.without_rewards(), **rates)
+        pairs = [(found.rewards[a], game.reward(i)) for i, a in enumerate(game.agents)]
+        return {
+            "pearson": [float(np.corrcoef(*pair)[0, 1]) for pair in pairs],
+            "checksum": _checksum([mean for mean, _ in pairs]),
+        }
+
+    return learn, recover
+
+
+def _spread(given: argparse.Namespace, small: bool) -> tuple[Work, Work]:
+    """Two agents in simple_spread: three stages of 1,600 episodes."""
+    from malfl_algos import LearningTrace
+    from malfl_algos.learners.ma_spi_network import MaSpiNetwork
+    from malfl_algos.observers.network import MaLflNetwork
+    from malfl_algos.play import action_counts, observation_spaces
+
+    env = _simple_spread()
+    learner = MaSpiNetwork(
+        discount=0.9,
+        temperature=0.3,
+        episodes=40 if small else 1600,
+        episode_length=25,
+        q_updates=20 if small else 1000,
+        q_batch_size=256,
+        policy_updates=20 if small else 300,
+        policy_batch_size=256,
+        game_processes=given.game_processes,
+        device=given.device,
+    )
+    stages: list[Any] = []
+
+    def learn() -> dict[str, Any]:
+        stages[:] = learner.learn(env, n_stages=3, rng=np.random.default_rng(0))
+        rewards = [stage.truth.rewards["agent_0"] for stage in stages]
+        return {
+            "returns": [float(own.sum()) / learner.episodes for own in rewards],
+            "checksum": _checksum(rewards),
+        }
+
+    def recover() -> dict[str, Any]:
+        trace = LearningTrace(
+            tuple(stage.observed for stage in stages),
+            tuple(env.possible_agents),
+            action_counts(env),
+            observation_spaces(env),
+        )
+        observer = MaLflNetwork(
+            widths=(256,),
+            ensemble=1 if small else 2,
+            prior_variance=2e-4,
+            improvement="proximal",
+            device=given.device,
+        )
+        found: Any = observer.recover(trace, game=None, discount=0.9, temperature=0.3)
+        last, agent = stages[-1], env.possible_agents[0]
+        steps = last.observed.transitions
+        mean = found.reward(agent, steps.observations[agent], steps.joint_actions)
+        truth = last.truth.rewards[agent]
+        return {
+            "pearson": float(np.corrcoef(mean, truth)[0, 1]),
+            "checksum": _checksum([mean]),
+        }
+
+    return learn, recover
+
+
+def _checksum(arrays: Sequence[Any]) -> int:
+    found = 0
+    for array in arrays:
+        found = zlib.crc32(np.ascontiguousarray(array).tobytes(), found)
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -27,6 +27,7 @@ from malfl_algos.learners.soft_q import (
     probabilities,
     project_policy,
 )
+from malfl_algos.learners.soft_q_together import Task, drawn_batches, improve_together
 from malfl_algos.networks.encoding import Encoder
 from malfl_algos.networks.logging import Log, tensorboard_log
 from malfl_algos.networks.mlp import generator_from, torch_device
@@ -76,6 +77,7 @@ class MaSpiNetwork:
         policy_learning_rate: as `q_learning_rate`, for the policy network.
         policy_batch_size: size of a mini-batch of the policy network, in steps of the stage.
         game_copies: games played side by side, if the environment has no tabular model.
+        game_processes: processes that play these games; results do not depend on their number.
         device: device of the networks: cpu, cuda, cuda:1, ...
         log_dir: folder for TensorBoard, with one folder per seed; null: no log.
 
@@ -98,6 +100,7 @@ class MaSpiNetwork:
     policy_learning_rate: float = 3e-3
     policy_batch_size: int = 512
     game_copies: int = 256
+    game_processes: int = 1
     device: str = "cpu"
     log_dir: str | None = None
 
@@ -108,7 +111,7 @@ class MaSpiNetwork:
             raise InputError(f"discount must be in [0, 1), got {self.discount}")
         for name in ("episodes", "episode_length", "q_updates", "q_batch_size", "policy_updates"):
             check_count(name, getattr(self, name), minimum=1)
-        for name in ("policy_batch_size", "game_copies"):
+        for name in ("policy_batch_size", "game_copies", "game_processes"):
             check_count(name, getattr(self, name), minimum=1)
         for name in ("temperature", "q_learning_rate", "policy_learning_rate"):
             if not 0 < getattr(self, name) < np.inf:
@@ -143,7 +146,9 @@ class MaSpiNetwork:
         torch_device(self.device)
         game = tabular_game(env)
         if game is None:
-            return self._played(games_of(env, min(self.game_copies, self.episodes)), n_stages, rng)
+            copies = min(self.game_copies, self.episodes)
+            games = games_of(env, copies, processes=self.game_processes)
+            return self._played(games, n_stages, rng)
         check_table_bytes(
             8 * game.n_states * math.prod(game.n_actions),
             f"the visits of {game.n_states} joint states and their joint actions",
@@ -222,11 +227,33 @@ class MaSpiNetwork:
                 yield learned
                 if stage == n_stages - 1:
                     return
+                tasks = []
                 for name, agent, steps in zip(names, agents, all_steps, strict=True):
                     note = None if log is None else partial(self._note, log, name, stage)
-                    self._improve(agent, steps, stage, generator, note)
+                    self._begin(agent, steps, stage, generator, note)
+                    if torch_device(self.device).type == "cpu":
+                        self._improve(agent, steps, generator, note)
+                    else:
+                        tasks.append(self._task(agent, steps, generator, note))
+                if tasks:
+                    improve_together(
+                        tasks,
+                        self._q_descent,
+                        self._policy_descent,
+                        target_rate=self.target_rate,
+                        discount=self.discount,
+                        temperature=self.temperature,
+                    )
 
-    def _improve(
+    @property
+    def _q_descent(self) -> Descent:
+        return Descent(self.q_updates, self.q_learning_rate, self.q_batch_size)
+
+    @property
+    def _policy_descent(self) -> Descent:
+        return Descent(self.policy_updates, self.policy_learning_rate, self.policy_batch_size)
+
+    def _begin(
         self,
         agent: Agent,
         steps: AgentSteps,
@@ -234,7 +261,7 @@ class MaSpiNetwork:
         generator: torch.Generator,
         log: Log | None,
     ) -> None:
-        """Evaluate and improve one agent's policy on the steps of a stage."""
+        """Prepare an agent for the training in a stage, and log what it starts from."""
         if stage == 0:  # the first policy is uniform with any encoder
             agent.encoder = agent.encoder.standardised(steps.observations)
         elif not self.warm_start:
@@ -242,10 +269,23 @@ class MaSpiNetwork:
         if log is not None:
             log("return", 0, float(steps.rewards.sum() / max(1, steps.episode_ends.sum())))
             log("entropy", 0, mean_entropy(agent, steps.observations))
+
+    def _task(
+        self, agent: Agent, steps: AgentSteps, generator: torch.Generator, log: Log | None
+    ) -> Task:
+        """Draw an agent's mini-batches, as `_improve` would."""
+        n = len(steps.actions)
+        q_batches = drawn_batches(n, self._q_descent, generator)
+        return Task(agent, steps, q_batches, drawn_batches(n, self._policy_descent, generator), log)
+
+    def _improve(
+        self, agent: Agent, steps: AgentSteps, generator: torch.Generator, log: Log | None
+    ) -> None:
+        """Evaluate and improve one agent's policy on the steps of a stage."""
         fit_soft_q(
             agent,
             steps,
-            Descent(self.q_updates, self.q_learning_rate, self.q_batch_size),
+            self._q_descent,
             target_rate=self.target_rate,
             discount=self.discount,
             temperature=self.temperature,
@@ -255,7 +295,7 @@ class MaSpiNetwork:
         project_policy(
             agent,
             steps.observations,
-            Descent(self.policy_updates, self.policy_learning_rate, self.policy_batch_size),
+            self._policy_descent,
             generator=generator,
             log=log,
         )

@@ -24,9 +24,11 @@ from malfl_algos.networks.encoding import Encoder
 from malfl_algos.networks.logging import Log
 
 __all__ = [
+    "CHECK_EVERY",
     "Agent",
     "AgentSteps",
     "Descent",
+    "check_finite",
     "fit_soft_q",
     "follow",
     "log_probabilities",
@@ -36,11 +38,14 @@ __all__ = [
     "new_network",
     "probabilities",
     "project_policy",
+    "rate_of",
+    "value_offset",
 ]
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
-_CHECK_EVERY = 100
+CHECK_EVERY = 100
+"""Updates between two checks of the loss."""
 _ROWS = 1 << 16  # observations per network call, at most
 
 
@@ -184,7 +189,9 @@ def fit_soft_q(
         RuntimeError: if the loss is not finite.
     """
     if agent.offset is None:
-        agent.offset = _offset(steps, agent.sizes[-1], discount=discount, temperature=temperature)
+        agent.offset = value_offset(
+            steps, agent.sizes[-1], discount=discount, temperature=temperature
+        )
     offset = agent.offset
     target = [tensor.detach().clone() for tensor in agent.q]
 
@@ -277,23 +284,32 @@ def minimise(
     """
     optimiser = mlp.adam(parameters, descent.learning_rate)
     for update in range(descent.n_updates):
-        for group in optimiser.param_groups:
-            group["lr"] = descent.learning_rate * 0.5 * (1.0 + cos(pi * update / descent.n_updates))
+        mlp.set_rate(optimiser, rate_of(descent, update))
         rows = torch.randint(n_rows, (descent.batch_size,), generator=generator, device="cpu")
         value = loss(rows.numpy())
         optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(value)
         optimiser.step()
         after()
-        if update % _CHECK_EVERY == 0 or update == descent.n_updates - 1:
+        if update % CHECK_EVERY == 0 or update == descent.n_updates - 1:
             number = float(value.detach())
-            if not isfinite(number):
-                raise RuntimeError(
-                    f"the loss became {number}: lower the learning rate, raise the batch size, or "
-                    "look for rewards or observations of extreme size and scale them down"
-                )
+            check_finite(number)
             if log is not None:
                 log(update, number)
+
+
+def rate_of(descent: Descent, update: int) -> float:
+    """Return the learning rate of an update; it falls to 0 along a cosine."""
+    return descent.learning_rate * 0.5 * (1.0 + cos(pi * update / descent.n_updates))
+
+
+def check_finite(loss: float) -> None:
+    """Raise a RuntimeError for a loss that is not finite."""
+    if not isfinite(loss):
+        raise RuntimeError(
+            f"the loss became {loss}: lower the learning rate, raise the batch size, or "
+            "look for rewards or observations of extreme size and scale them down"
+        )
 
 
 @torch.no_grad()
@@ -303,7 +319,9 @@ def follow(target: list[Tensor], network: list[Tensor], rate: float) -> None:
         own.lerp_(leader, rate)
 
 
-def _offset(steps: AgentSteps, n_actions: int, *, discount: float, temperature: float) -> float:
+def value_offset(
+    steps: AgentSteps, n_actions: int, *, discount: float, temperature: float
+) -> float:
     """Return the approximate mean of q under the uniform policy."""
     gone_on = 1.0 if steps.terminations is None else 1.0 - float(np.mean(steps.terminations))
     factor = discount * gone_on

@@ -80,6 +80,8 @@ class Rows:
         temperature: alpha, the unit of all bounds.
         chain: what the rows need where the learner keeps a share of its log policy; None: it is 0.
         stagewise: step and noise of every stage; None: the same in all stages.
+        equations: forms the normal equations from noise and scale in place of `normal_equations`,
+            where the coefficients are on another device.
     """
 
     coefficients: FloatArray
@@ -91,6 +93,7 @@ class Rows:
     temperature: float
     chain: Chain | None = None
     stagewise: Stagewise | None = None
+    equations: Callable[[float, float], Normal] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,6 +121,8 @@ def normal_equations_of(rows: Rows) -> Callable[[float, float], Normal]:
     """Normal equations as a function of noise and scale; formed once if all rows share one
     variance.
     """
+    if rows.equations is not None:
+        return rows.equations
     if rows.chain is not None or rows.stagewise is not None:
         return lambda noise, scale: normal_equations(rows, noise, scale)
     seen = np.isfinite(rows.response_variance)

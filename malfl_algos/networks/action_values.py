@@ -24,11 +24,13 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from malfl_algos.ma_lfl.improvement import step_of
 from malfl_algos.networks.dynamics import RIDGE, Dynamics, Probabilities, moments, parts_of
 from malfl_algos.networks.features import RewardFeatures
 from malfl_algos.networks.gathering import Gathered, IntArray
+from malfl_algos.networks.tables import Table, like, solved, taken, zeros
 
 __all__ = [
     "Drawn",
@@ -45,6 +47,10 @@ __all__ = [
 ]
 
 FloatArray = NDArray[np.float64]
+Drawn = tuple[IntArray, FloatArray]
+"""Row numbers of observations of a stage, and the counts of the own actions there."""
+StageValues = tuple[Table, FloatArray, Table]
+"""The results of `action_values`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +69,7 @@ class ValueModel:
 
     gathered: Gathered
     counts: Sequence[FloatArray]
-    features: FloatArray
+    features: Table
     reward: RewardFeatures
     dynamics: Dynamics
     probabilities: Probabilities
@@ -92,15 +98,15 @@ class StageRows:
 
     stage: int
     rows: IntArray
-    coefficients: FloatArray
-    offset: FloatArray
+    coefficients: Table
+    offset: Table
     counts: FloatArray
     visits: FloatArray
     leverage: Mapping[int, FloatArray]
-    values: FloatArray
+    values: Table
 
 
-def value_map(model: ValueModel, stage: int, bonus: FloatArray) -> FloatArray:
+def value_map(model: ValueModel, stage: int, bonus: FloatArray) -> Table:
     """Return the map in V_h = Z(o) . (map @ (w, 1)), by LSTD on the steps of a stage.
 
     Args:
@@ -115,22 +121,23 @@ def value_map(model: ValueModel, stage: int, bonus: FloatArray) -> FloatArray:
     weight = model.counts[stage] / model.counts[stage].sum()
     first, second = moments(model.features, steps.here, steps.after, weight, steps.goes_on)
     k = len(first)
-    gain = np.zeros((k, reward.map.n_features + 1))
+    gain = zeros(first, (k, reward.map.n_features + 1))
     for part in parts_of(len(weight)):
         here = steps.here[part]
-        own = (model.features[here] * weight[part, None]).T
+        own = (taken(model.features, here) * like(first, weight[part, None])).T
         if reward.model != "state":
-            gain[:, :-1] += own @ reward(model.gathered.inputs[here], steps.joint_actions[part])
-        gain[:, -1] += own @ bonus[part]
+            phi = reward.table(model.gathered.inputs[here], steps.joint_actions[part])
+            gain[:, :-1] += own @ phi
+        gain[:, -1] += own @ like(first, bonus[part])
     if reward.model == "state":
         gain[:, :-1] = first
-    ridge = RIDGE * np.trace(first) / k * np.eye(k)
-    return np.asarray(np.linalg.solve(first - model.discount * second + ridge, gain))
+    ridge = like(first, RIDGE * float(first.trace()) / k * np.eye(k))
+    return solved(first - model.discount * second + ridge, gain)
 
 
 def action_values(
     model: ValueModel, stage: int, rows: IntArray, *, temperature: float
-) -> tuple[FloatArray, FloatArray, FloatArray]:
+) -> StageValues:
     """Return q_h = phi + gamma E[V_h(o')] at some observations, affine in w.
 
     Args:
@@ -149,8 +156,17 @@ def action_values(
     entropy = -(own * np.log(np.maximum(own, 1e-300))).sum(axis=1)
     values = value_map(model, stage, temperature * entropy[place])
     q = model.discount * (model.dynamics.onward(stage, rows) @ values)
-    q[..., :-1] += model.reward.expected(gathered.inputs[rows], model.probabilities(rows, stage))
+    q[..., :-1] += _expected_reward(model, stage, rows)
     return q, model.discount**2 * model.dynamics.leverage(stage, rows), values
+
+
+def _expected_reward(model: ValueModel, stage: int, rows: IntArray) -> Table:
+    """Return phi averaged over the others' actions, `(n, n_own, k)`."""
+    features, reward = model.features, model.reward
+    if isinstance(features, Tensor) and reward.model == "state":  # phi is Z, which is there
+        return taken(features, rows)[:, None]
+    policies = model.probabilities(rows, stage)
+    return like(features, reward.expected(model.gathered.inputs[rows], policies))
 
 
 def soft_rows(
@@ -177,12 +193,6 @@ def soft_rows(
             )
         )
     return found
-
-
-Drawn = tuple[IntArray, FloatArray]
-"""Row numbers of observations of a stage, and the counts of the own actions there."""
-StageValues = tuple[FloatArray, FloatArray, FloatArray]
-"""The results of `action_values`."""
 
 
 def drawn_rows(
@@ -225,9 +235,10 @@ def kept_rows(
     gathered, step = model.gathered, step_of(retained)
     starts = np.cumsum([0, *(len(rows) for rows, _ in drawn)])
     everywhere = np.concatenate([rows for rows, _ in drawn])
-    total = np.zeros((len(everywhere), gathered.n_own, model.reward.map.n_features))
+    shape = (len(everywhere), gathered.n_own, model.reward.map.n_features)
+    total = zeros(model.features, shape)
     first = model.probabilities(everywhere, 0)[gathered.agent_index]
-    offset = temperature * np.log(np.maximum(first, 1e-300))
+    offset = like(total, temperature * np.log(np.maximum(first, 1e-300)))
     leverages: list[FloatArray] = []
     found = []
     for stage, ((rows, played), (q, leverage, weights)) in enumerate(

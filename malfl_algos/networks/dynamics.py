@@ -13,10 +13,13 @@ from math import prod
 
 import numpy as np
 import scipy.sparse as sp
+import torch
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
+from torch import Tensor
 
 from malfl_algos.networks.gathering import Gathered
+from malfl_algos.networks.tables import Table, fetched, like, solved, taken, zeros
 
 __all__ = ["RIDGE", "Dynamics", "Probabilities", "moments", "parts_of"]
 
@@ -36,15 +39,31 @@ def parts_of(n_rows: int) -> list[IntArray]:
 
 
 def moments(
-    features: FloatArray, here: IntArray, after: IntArray, weight: FloatArray, goes_on: FloatArray
-) -> tuple[FloatArray, FloatArray]:
+    features: Table, here: IntArray, after: IntArray, weight: FloatArray, goes_on: FloatArray
+) -> tuple[Table, Table]:
     """Return the sums of Z(o) Z(o)' and of Z(o) Z(o')' over weighted steps, each `(k, k)`."""
+    if isinstance(features, Tensor):
+        return _device_moments(features, here, after, weight, goes_on)
     rows, place = np.unique(here, return_inverse=True)
     shape = (len(rows), len(features))
     onward = sp.csr_array(sp.coo_array((weight * goes_on, (place, after)), shape=shape))
     own = features[rows]
     visits = np.bincount(place, weight, minlength=len(rows))
     return (own * visits[:, None]).T @ own, own.T @ np.asarray(onward @ features)
+
+
+def _device_moments(
+    features: Tensor, here: IntArray, after: IntArray, weight: FloatArray, goes_on: FloatArray
+) -> tuple[Tensor, Tensor]:
+    k = features.shape[1]
+    first, second = zeros(features, (k, k)), zeros(features, (k, k))
+    for part in parts_of(len(here)):
+        own, weights = taken(features, here[part]), like(features, weight[part])
+        weighted = (own * weights[:, None]).T
+        onward = taken(features, after[part]) * like(features, goes_on[part])[:, None]
+        first += weighted @ own
+        second += weighted @ onward
+    return first, second
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,17 +75,22 @@ class _Regression:
         inverse: `(n, k, k)`, of the sums of Z(o) Z(o)'.
     """
 
-    maps: FloatArray
-    inverse: FloatArray
+    maps: Table
+    inverse: Table
 
 
-def _regress(parts: Sequence[tuple[FloatArray, FloatArray]]) -> _Regression:
+def _regress(parts: Sequence[tuple[Table, Table]]) -> _Regression:
     """Fit a ridge regression per action; each shrinks towards the regression of all actions."""
-    first = sum((part[0] for part in parts), np.zeros_like(parts[0][0]))
-    second = sum((part[1] for part in parts), np.zeros_like(parts[0][1]))
+    first = sum((part[0] for part in parts), zeros(parts[0][0], parts[0][0].shape))
+    second = sum((part[1] for part in parts), zeros(parts[0][1], parts[0][1].shape))
     k = len(first)
-    ridge = RIDGE * max(float(np.trace(first)), 1e-300) / k * np.eye(k)
-    pooled = np.linalg.solve(first + ridge, second)
+    ridge = like(first, RIDGE * max(float(first.trace()), 1e-300) / k * np.eye(k))
+    pooled = solved(first + ridge, second)
+    if isinstance(pooled, Tensor):
+        firsts, seconds = (torch.stack(own) for own in zip(*parts, strict=True))
+        factors = torch.linalg.cholesky(firsts + ridge / len(parts))
+        gaps = torch.cholesky_solve(seconds - firsts @ pooled, factors)
+        return _Regression(pooled + gaps, torch.cholesky_inverse(factors))
     maps, inverse = [], []
     for own_first, own_second in parts:
         factor = cho_factor(own_first + ridge / len(parts))
@@ -91,7 +115,7 @@ class Dynamics:
     def __init__(
         self,
         gathered: Gathered,
-        features: FloatArray,
+        features: Table,
         counts: Sequence[FloatArray],
         probabilities: Probabilities,
         *,
@@ -100,13 +124,15 @@ class Dynamics:
         self._gathered, self._features = gathered, features
         self._counts, self._probabilities, self._joint = counts, probabilities, joint
         self._fitted: tuple[int, _Regression] | None = None
+        self._on_device: dict[int, list[Tensor]] = {}
 
-    def onward(self, stage: int, rows: IntArray) -> FloatArray:
+    def onward(self, stage: int, rows: IntArray) -> Table:
         """Return the expected features of the next observation, `(n, n_own, k)`; 0 at an end."""
-        fit, features = self._fit(stage), self._features[rows]
-        found = np.zeros((len(rows), self._gathered.n_own, features.shape[1]))
+        fit, features = self._fit(stage), taken(self._features, rows)
+        found = zeros(features, (len(rows), self._gathered.n_own, features.shape[1]))
         for action, own, probability in self._actions(stage, rows):
-            found[:, own] += probability[:, None] * (features @ fit.maps[action])
+            weight = like(features, probability)
+            found[:, own] += weight[:, None] * (features @ fit.maps[action])
         return found
 
     def leverage(self, stage: int, rows: IntArray) -> FloatArray:
@@ -114,16 +140,18 @@ class Dynamics:
 
         For tabular features it is 1 / N at N visits.
         """
-        fit, features = self._fit(stage), self._features[rows]
-        found = np.zeros((len(rows), self._gathered.n_own))
+        fit, features = self._fit(stage), taken(self._features, rows)
+        found = zeros(features, (len(rows), self._gathered.n_own))
         for action, own, probability in self._actions(stage, rows):
             spread = ((features @ fit.inverse[action]) * features).sum(axis=1)
-            found[:, own] += probability**2 * spread
-        return found
+            found[:, own] += like(features, probability**2) * spread
+        return fetched(found)
 
     def residual(self, stage: int, weights: FloatArray) -> float:
         """Return the variance of Z(o') . weights about its expectation, averaged over a stage."""
         steps, count = self._gathered.stages[stage], self._counts[stage]
+        if isinstance(self._features, Tensor):
+            return self._device_residual(stage, like(self._features, weights))
         predicted = np.einsum("akl,l->ak", self._fit(stage).maps, weights)[self._numbers(stage)]
         value = self._features @ weights
         total = 0.0
@@ -132,6 +160,17 @@ class Dynamics:
             gap = steps.goes_on[part] * value[steps.after[part]] - expected
             total += float((count[part] * gap**2).sum())
         return total / float(count.sum())
+
+    def _device_residual(self, stage: int, weights: Tensor) -> float:
+        """Return `residual` from the expectations at all observations and actions."""
+        if stage not in self._on_device:
+            steps, count = self._gathered.stages[stage], self._counts[stage]
+            columns = (steps.here, self._numbers(stage), steps.after, steps.goes_on, count)
+            self._on_device[stage] = [like(weights, column) for column in columns]
+        here, number, after, goes_on, count = self._on_device[stage]
+        predicted = self._features @ (self._fit(stage).maps @ weights).T
+        gap = goes_on * (self._features @ weights)[after] - predicted[here, number]
+        return float((count * gap**2).sum() / count.sum())
 
     def _fit(self, stage: int) -> _Regression:
         """Return the regressions of a stage; only one stage's are kept, since they are large."""

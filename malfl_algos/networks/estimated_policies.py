@@ -64,7 +64,11 @@ def _by_agent(
 ) -> list[Tensor]:
     """Return the log-probabilities of every agent's actions, each input in its stage."""
     out = apply(parameters, inputs).reshape(len(inputs), n_stages, sum(n_actions))
-    logits = out[torch.arange(len(inputs), device=out.device), stages]
+    if isinstance(stages, int):
+        logits = out[:, stages]
+    else:
+        own = stages[:, None, None].expand(-1, 1, out.shape[2])
+        logits = out.gather(1, own)[:, 0]
     ends = [sum(n_actions[: agent + 1]) for agent in range(len(n_actions))]
     return [
         torch.log_softmax(logits[:, end - n_own : end], dim=-1)
@@ -126,6 +130,7 @@ def estimate_policies(
         generator=generator,
         saver=saver,
         log=log,
+        recorded=True,
     )
     return EstimatedPolicies(done.parameters, n_stages, n_actions, done.history)
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from malfl_algos.networks.encoding import Features
 from malfl_algos.networks.mlp import PLAIN, apply, init
 from malfl_algos.networks.options import RewardModel
+from malfl_algos.networks.tables import Table, beside, fetched, joined, like, on_device
 from malfl_algos.networks.training import pieces
 
 __all__ = [
@@ -57,8 +58,13 @@ class FeatureMap:
 
     def __call__(self, inputs: Features) -> FloatArray:
         """Features `(n, n_features)` of inputs `(n, width)`."""
-        raw = (_raw(self.hidden, inputs) - self.shift) * self.scale
-        return np.concatenate([raw, np.ones((len(raw), 1))], axis=1)
+        return fetched(self.table(inputs))
+
+    def table(self, inputs: Features) -> Table:
+        """Features of inputs, on the device of the network."""
+        raw = _raw(self.hidden, inputs)
+        found = (raw - like(raw, self.shift)) * like(raw, self.scale)
+        return beside(found, like(raw, np.ones((len(found), 1))))
 
 
 def random_map(
@@ -94,7 +100,7 @@ def trained_map(hidden: Sequence[Tensor], inputs: Features) -> FeatureMap:
     """Return the hidden layers of a trained network, standardised as in `random_map`."""
     n_units = hidden[-1].shape[-1]
     raw = _raw(hidden, inputs)
-    sd = raw.std(axis=0)
+    mean, sd = fetched(raw.mean(axis=0)), _sd(raw)
     sd = np.where(sd > 1e-8, sd, 0.0)
     total = np.concatenate(
         [
@@ -102,7 +108,7 @@ def trained_map(hidden: Sequence[Tensor], inputs: Features) -> FeatureMap:
             for part in (sd[:n_units], sd[n_units:])
         ]
     )
-    whole = FeatureMap([p.detach().clone() for p in hidden], raw.mean(axis=0), total)
+    whole = FeatureMap([p.detach().clone() for p in hidden], mean, total)
     return replace(whole, scale=np.where(sd > 0, 1 / total, 0.0))
 
 
@@ -148,9 +154,13 @@ class RewardFeatures:
 
     def __call__(self, inputs: NDArray[np.float32], joint_actions: IntArray) -> FloatArray:
         """Return phi `(n, k)` at inputs `(n, width)` and joint actions `(n, n_agents)`."""
+        return fetched(self.table(inputs, joint_actions))
+
+    def table(self, inputs: NDArray[np.float32], joint_actions: IntArray) -> Table:
+        """Return phi on the device of the network."""
         acting = list(self.acting)
         sizes = [self.n_actions[agent] for agent in acting]
-        return self.map(with_actions(inputs, joint_actions[:, acting], sizes))
+        return self.map.table(with_actions(inputs, joint_actions[:, acting], sizes))
 
     def expected(self, inputs: Features, policies: Sequence[FloatArray]) -> FloatArray:
         """Return phi averaged over the others' actions, `(n, n_own, k)`."""
@@ -174,7 +184,14 @@ class RewardFeatures:
 
 
 @torch.no_grad()
-def _raw(hidden: Sequence[Tensor], inputs: Features) -> FloatArray:
+def _raw(hidden: Sequence[Tensor], inputs: Features) -> Table:
     rows = torch.from_numpy(np.ascontiguousarray(inputs)).to(hidden[0].device)
-    units = [torch.relu(apply(hidden, piece)).double().cpu() for piece in pieces(rows, PIECE)]
-    return np.concatenate([torch.cat(units).numpy(), inputs.astype(np.float64)], axis=1)
+    units = [on_device(torch.relu(apply(hidden, piece))) for piece in pieces(rows, PIECE)]
+    return beside(joined(units), on_device(rows))
+
+
+def _sd(table: Table) -> FloatArray:
+    """Return the standard deviation of every column."""
+    if isinstance(table, Tensor):
+        return fetched(table.std(dim=0, correction=0))
+    return np.asarray(table.std(axis=0))

@@ -20,7 +20,9 @@ from malfl_algos.ma_lfl.policy_estimation import smoothed_policy, working_respon
 from malfl_algos.ma_lfl.posterior import Evidence, Given, Posterior
 from malfl_algos.ma_lfl.rows import Rows
 from malfl_algos.networks.action_values import StageRows
+from malfl_algos.networks.device_equations import device_equations
 from malfl_algos.networks.dynamics import Dynamics
+from malfl_algos.networks.tables import fetched, joined, like
 
 __all__ = ["LastLayer", "fit_last_layer", "prediction"]
 
@@ -73,10 +75,15 @@ def fit_last_layer(
         given: noise and prior to use; None: the evidence chooses them.
     """
     reached = [_reached(one, step_size) for one in stages]
-    coefficients = np.concatenate(
-        [part[..., None] * one.coefficients for part, one in zip(reached, stages, strict=True)]
+    coefficients = joined(
+        [
+            like(one.coefficients, part[..., None]) * one.coefficients
+            for part, one in zip(reached, stages, strict=True)
+        ]
     )
-    offset = np.concatenate([part * one.offset for part, one in zip(reached, stages, strict=True)])
+    offset = np.concatenate(
+        [part * fetched(one.offset) for part, one in zip(reached, stages, strict=True)]
+    )
     counts = np.concatenate([one.counts for one in stages])
     k = coefficients.shape[-1]
     prior = np.eye(k)
@@ -94,6 +101,7 @@ def fit_last_layer(
             prior,
             constant,
             temperature,
+            equations=device_equations(coefficients, response - offset, variance, noise),
         )
         posterior = fit(
             rows,
@@ -105,7 +113,7 @@ def fit_last_layer(
         noise = _noise(stages, dynamics, posterior.mean, step_size)
         evidence = posterior.evidence
         own = evidence.noise_variance + (evidence.noise_scale or 1.0) * noise
-        q = coefficients @ posterior.mean + offset
+        q = fetched(coefficients @ like(coefficients, posterior.mean)) + offset
         result, _ = working_response(q, own, counts, temperature=temperature)
         response, variance, constant = result.mean, result.variance, result.log_constant
     assert posterior is not None
@@ -117,9 +125,14 @@ def prediction(
     one: StageRows, mean: FloatArray, *, temperature: float, step_size: float | None
 ) -> float:
     """Return the log-likelihood per step of the next stage's actions under (6)."""
-    q = _reached(one, step_size) * (one.coefficients @ mean + one.offset)
+    q = _reached(one, step_size) * _q(one, mean)
     log_policy = log_softmax(q / temperature, axis=-1)
     return float((one.counts * log_policy).sum() / one.counts.sum())
+
+
+def _q(one: StageRows, mean: FloatArray) -> FloatArray:
+    """Return the action values of a stage at a reward, `(n, n_own)`."""
+    return fetched(one.coefficients @ like(one.coefficients, mean) + one.offset)
 
 
 def _reached(one: StageRows, step_size: float | None) -> FloatArray:
@@ -142,13 +155,16 @@ def _noise(
     fluctuation of td values is part of the noise that the evidence chooses.
     """
     weights = np.append(mean, 1.0)
-    step = {one.stage: dynamics.residual(one.stage, one.values @ weights) for one in stages}
+    step = {
+        one.stage: dynamics.residual(one.stage, fetched(one.values @ like(one.values, weights)))
+        for one in stages
+    }
     found = []
     for one in stages:
         variance = sum(own * step[stage] for stage, own in one.leverage.items())
         if step_size is not None:
             reached = _reached(one, step_size)
-            q = one.coefficients @ mean + one.offset
+            q = _q(one, mean)
             variance = variance + reached * (1 - reached) * q**2
         found.append(variance)
     return np.concatenate(found)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from malfl_algos.ma_lfl.posterior import Given
 from malfl_algos.networks.action_values import StageRows, ValueModel, retained_rows, soft_rows
@@ -35,6 +36,7 @@ from malfl_algos.networks.logging import Log
 from malfl_algos.networks.options import FitOptions
 from malfl_algos.networks.potentials import Potentials, fit_potentials
 from malfl_algos.networks.recovered_functions import Member
+from malfl_algos.networks.tables import Table, fetched, like
 from malfl_algos.networks.training import TrainingSettings
 
 __all__ = ["Counts", "Details", "Fitting", "MemberFit", "fit_member"]
@@ -170,14 +172,16 @@ def fit_member(fit: MemberFit) -> tuple[Member, Details]:
     reward = fit.reward(trunk)
     if fit.options.reward_model != "state":
         reward = fit.reward(_action_map(fit, reward.acting, generator))
-    model = _value_model(fit, trunk(fit.gathered.inputs), reward)
+    model = _value_model(fit, trunk.table(fit.gathered.inputs), reward)
     kept = _kept(fit, model)
     rows = _rows(fit, model, kept.retained)
     layer = _last_layer(fit, rows, model.dynamics, kept.retained)
     detail = {**_details(layer), **kept.details()}
     if fit.number == 0:
         detail["prediction"] = _prediction(fit, rows, model.dynamics, layer.step_size)
-    return Member(reward, layer.mean, layer.covariance, _centre(fit, reward)), detail
+    return Member(
+        reward, layer.mean, layer.covariance, _centre(fit, reward, model.features)
+    ), detail
 
 
 def _rows(fit: MemberFit, model: ValueModel, retained: float) -> list[StageRows]:
@@ -268,7 +272,7 @@ def _action_map(fit: MemberFit, acting: Sequence[int], generator: torch.Generato
     )
 
 
-def _value_model(fit: MemberFit, features: FloatArray, reward: RewardFeatures) -> ValueModel:
+def _value_model(fit: MemberFit, features: Table, reward: RewardFeatures) -> ValueModel:
     kind, gathered = fit.options.dynamics, fit.gathered
     joint = kind == "joint" or (kind == "auto" and prod(gathered.n_actions) <= MOST_JOINT)
     counts, probabilities = fit.counts.everything, fit.probabilities
@@ -278,8 +282,13 @@ def _value_model(fit: MemberFit, features: FloatArray, reward: RewardFeatures) -
     )
 
 
-def _centre(fit: MemberFit, reward: RewardFeatures) -> FloatArray:
-    """Return the mean features over all steps."""
+def _centre(fit: MemberFit, reward: RewardFeatures, features: Table | None = None) -> FloatArray:
+    """Return the mean features over all steps; `features` as in `_value_model`."""
+    if isinstance(features, Tensor) and reward.model == "state":  # phi is Z, which is there
+        visits = np.zeros(len(features))
+        for steps, count in zip(fit.gathered.stages, fit.counts.everything, strict=True):
+            visits += np.bincount(steps.here, count, minlength=len(visits))
+        return fetched(like(features, visits / visits.sum()) @ features)
     total, sums = 0.0, np.zeros(reward.map.n_features)
     for steps, count in zip(fit.gathered.stages, fit.counts.everything, strict=True):
         for part in parts_of(len(count)):

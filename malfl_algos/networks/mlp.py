@@ -24,6 +24,7 @@ __all__ = [
     "from_arrays",
     "generator_from",
     "init",
+    "set_rate",
     "to_arrays",
     "torch_device",
 ]
@@ -84,10 +85,14 @@ def init(
 
 
 def apply(parameters: Sequence[Tensor], inputs: Tensor) -> Tensor:
-    """Return outputs `(n, n_out)` at inputs `(n, n_in)`; rectified linear units between layers."""
-    x = inputs
+    """Return outputs `(n, n_out)` at inputs `(n, n_in)`; rectified linear units between layers.
+
+    Networks may be stacked: weights `(m, n_in, n_out)`, biases `(m, 1, n_out)`, inputs and outputs
+    `(m, n, ...)`.
+    """
+    x, product = inputs, torch.addmm if inputs.dim() == 2 else torch.baddbmm
     for layer in range(0, len(parameters), 2):
-        x = torch.addmm(parameters[layer + 1], x, parameters[layer])
+        x = product(parameters[layer + 1], x, parameters[layer])
         if layer < len(parameters) - 2:
             x = torch.relu(x)
     return x
@@ -108,12 +113,29 @@ def from_arrays(arrays: Sequence[NDArray[Any]], device: torch.device | str = "cp
     ]
 
 
+def set_rate(optimizer: torch.optim.Optimizer, rate: float | Tensor) -> None:
+    """Set the learning rate, in place if it is a tensor."""
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], Tensor):
+            group["lr"].copy_(torch.as_tensor(rate))
+        else:
+            group["lr"] = rate
+
+
 def adam(parameters: Sequence[Tensor], learning_rate: float) -> torch.optim.Adam:
-    """Return Adam with a state that does not depend on torch's default dtype and device."""
-    optimizer = torch.optim.Adam(list(parameters), lr=learning_rate)
+    """Return Adam with a state that does not depend on torch's default dtype and device.
+
+    On a GPU its steps can be recorded as a CUDA graph; its learning rate is then a tensor.
+    """
+    device = parameters[0].device
+    options: dict[str, Any] = {"lr": learning_rate}
+    if on_gpu := device.type == "cuda":
+        rate = torch.tensor(learning_rate, dtype=torch.float32, device=device)
+        options = {"lr": rate, "capturable": True, "fused": True}
+    optimizer = torch.optim.Adam(list(parameters), **options)
     for parameter in parameters:
         optimizer.state[parameter] = {
-            "step": torch.zeros((), **PLAIN),
+            "step": torch.zeros((), dtype=torch.float32, device=device if on_gpu else "cpu"),
             "exp_avg": torch.zeros_like(parameter),
             "exp_avg_sq": torch.zeros_like(parameter),
         }

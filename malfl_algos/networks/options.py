@@ -53,8 +53,7 @@ class FitOptions:
         learning_rate: initial learning rate of Adam; it is halved when the held-out loss stops
             improving.
         max_rows: largest number of observations per stage from which the last layer is inferred.
-        device: device of the networks: cpu, cuda, cuda:1, ...; linear systems are solved on the
-            CPU.
+        device: device of networks, tables of features and linear systems: cpu, cuda, cuda:1, ...
         seed: seed of all random numbers; one seed gives one result on one machine.
 
     Raises:

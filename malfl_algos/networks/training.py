@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from malfl_algos.networks.checkpoints import Checkpoint
-from malfl_algos.networks.mlp import adam
+from malfl_algos.networks.mlp import adam, set_rate
+from malfl_algos.networks.recording import Recorded
 from malfl_env.errors import InputError
 
 __all__ = ["Trained", "TrainingSettings", "pieces", "train"]
@@ -93,6 +95,7 @@ def train(
     generator: torch.Generator,
     saver: Checkpoint | None = None,
     log: Callable[[int, float, float], None] | None = None,
+    recorded: bool = False,
 ) -> Trained:
     """Minimise a loss by Adam on mini-batches, with early stopping by a held-out loss.
 
@@ -105,6 +108,8 @@ def train(
         generator: draws the order of the items, on the CPU.
         saver: checkpoint of the state, written every few rounds; training resumes from it.
         log: receives round, training loss and held-out loss.
+        recorded: whether the loss can be recorded, see `Recorded`; it then receives the numbers of
+            items on the device of the parameters.
 
     Raises:
         RuntimeError: if a loss is not finite; the last checkpoint stays.
@@ -115,12 +120,12 @@ def train(
         _restore(saver, parameters, optimizer, generator, state)
     n_batches = -(-n_items // settings.batch_size)
     repeats = -(-settings.least_steps // n_batches)
+    steps = _Steps(loss, optimizer, parameters[0].device if recorded else torch.device("cpu"))
     while not state.finished and state.epoch < settings.epochs:
-        for group in optimizer.param_groups:
-            group["lr"] = settings.learning_rate / 2**state.halved
+        set_rate(optimizer, settings.learning_rate / 2**state.halved)
         total = 0.0
         for _ in range(repeats):
-            total += _epoch(loss, optimizer, n_items, settings, generator)
+            total += _epoch(steps, n_items, settings, generator)
         train_loss, held = total / repeats, held_out()
         if not np.isfinite(train_loss) or not np.isfinite(held):
             raise RuntimeError(
@@ -137,12 +142,53 @@ def train(
     return state
 
 
+class _Steps:
+    """The gradient steps of a training; those of equal numbers of items are one recorded step.
+
+    Args:
+        loss, optimizer: of the training.
+        device: where the numbers of the items are wanted.
+    """
+
+    def __init__(
+        self,
+        loss: Callable[[Tensor], Tensor],
+        optimizer: torch.optim.Optimizer,
+        device: torch.device,
+    ) -> None:
+        self._loss, self._optimizer, self._device = loss, optimizer, device
+        self._steps: dict[int, tuple[Tensor, Recorded]] = {}
+        self._total: Tensor | None = None
+
+    def __call__(self, batch: Tensor) -> None:
+        """Make a step on some items."""
+        if len(batch) not in self._steps:
+            place = torch.empty(len(batch), dtype=batch.dtype, device=self._device)
+            step = Recorded(partial(self._make, place), self._device)
+            self._steps[len(batch)] = place, step
+        place, step = self._steps[len(batch)]
+        place.copy_(batch)
+        step()
+
+    def total(self) -> float:
+        """Return the sum of the items' losses since the last call."""
+        assert self._total is not None
+        found = float(self._total)
+        self._total.zero_()
+        return found
+
+    def _make(self, batch: Tensor) -> None:
+        self._optimizer.zero_grad(set_to_none=True)
+        value = self._loss(batch)
+        torch.autograd.backward(value)
+        self._optimizer.step()
+        if self._total is None:
+            self._total = torch.zeros((), dtype=torch.float64, device=value.device)
+        self._total += value.detach().double() * len(batch)
+
+
 def _epoch(
-    loss: Callable[[Tensor], Tensor],
-    optimizer: torch.optim.Optimizer,
-    n_items: int,
-    settings: TrainingSettings,
-    generator: torch.Generator,
+    step: _Steps, n_items: int, settings: TrainingSettings, generator: torch.Generator
 ) -> float:
     """Make one pass over all items and return their mean loss."""
     if n_items <= settings.batch_size:
@@ -150,14 +196,9 @@ def _epoch(
     else:
         order = torch.randperm(n_items, generator=generator, device="cpu")
         batches = list(pieces(order, settings.batch_size))
-    total = 0.0
     for batch in batches:
-        optimizer.zero_grad(set_to_none=True)
-        value = loss(batch)
-        torch.autograd.backward(value)
-        optimizer.step()
-        total += float(value.detach()) * len(batch)
-    return total / n_items
+        step(batch)
+    return step.total() / n_items
 
 
 def _after_round(

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from malfl_algos.contract import LearnedStage, StageTruth
-from malfl_algos.play.games import Games, Moved
+from malfl_algos.play.games import Games
+from malfl_algos.play.moves import Moved
 from malfl_algos.trace import Stage, Transitions
 from malfl_env.arguments import Count, typed
 from malfl_env.errors import InputError

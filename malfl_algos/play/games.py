@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
-from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 from pettingzoo import ParallelEnv
 
+from malfl_algos.play.moves import Moved, Observations
+from malfl_algos.play.processes import SharedGames
 from malfl_env.checks import check_count, shown
 from malfl_env.errors import InputError
 from malfl_env.grid_world import GridWorld
@@ -22,27 +23,9 @@ __all__ = ["Games", "Moved", "games_of"]
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
-Observations: TypeAlias = tuple[NDArray[Any], ...]
 AnyEnv: TypeAlias = "ParallelEnv[Any, Any, Any]"
 
 _REMEDY = "keep all agents until the last one ends, for example with SuperSuit's black_death"
-
-
-@dataclass(frozen=True, eq=False)
-class Moved:
-    """The result of one step in some of the games.
-
-    Args:
-        observations: per agent `(n, ...)`; the final observation of a game that ended.
-        rewards: `(n, n_agents)`.
-        terminated: bool `(n,)`: the game terminated for all agents.
-        truncated: bool `(n,)`: the game was truncated.
-    """
-
-    observations: Observations
-    rewards: FloatArray
-    terminated: BoolArray
-    truncated: BoolArray
 
 
 @runtime_checkable
@@ -78,21 +61,23 @@ class Games(Protocol):
         ...
 
 
-def games_of(env: AnyEnv | Callable[[], AnyEnv], n_games: int) -> Games:
+def games_of(env: AnyEnv | Callable[[], AnyEnv], n_games: int, *, processes: int = 1) -> Games:
     """Make copies of a parallel environment, which itself is not changed.
 
     A `GridWorld` without wrappers becomes a `GridWorldVector`. Any other environment is copied, or
-    made by the given function.
+    made by the given function; several processes may play the copies.
 
     Args:
         env: the environment, or a function that makes one; its actions are discrete, and its agents
             begin and end together.
         n_games: number of copies, >= 1.
+        processes: number of processes that play the copies, >= 1; the games are the same with any.
 
     Raises:
         InputError: for any other environment, or one that cannot be copied.
     """
     check_count("n_games", n_games, minimum=1)
+    check_count("processes", processes, minimum=1)
     made = env if isinstance(env, ParallelEnv) else _made(env)
     n_actions, spaces = action_counts(made), observation_spaces(made)
     if type(made) is GridWorld:
@@ -101,7 +86,13 @@ def games_of(env: AnyEnv | Callable[[], AnyEnv], n_games: int) -> Games:
         copies = [_copy(env) for _ in range(n_games)]
     else:
         copies = [made, *(_made(env) for _ in range(n_games - 1))]
-    return _Copies(copies, n_actions, spaces)
+    shares = [
+        _Copies([copies[number] for number in share], n_actions, spaces)
+        for share in np.array_split(np.arange(n_games), min(processes, n_games))
+    ]
+    if len(shares) == 1:
+        return shares[0]
+    return SharedGames(shares)
 
 
 class _GridWorlds:
@@ -160,8 +151,12 @@ class _Copies:
         self._first = [int(envs[0].action_space(agent).start) for agent in self.agents]
 
     def reset(self, rng: np.random.Generator) -> Observations:
+        return self.reset_with(rng.integers(2**31, size=self.n_games))
+
+    def reset_with(self, seeds: IntArray) -> Observations:
+        """Reset all games with these seeds `(n_games,)`."""
         seen = []
-        for env, seed in zip(self._envs, rng.integers(2**31, size=self.n_games), strict=True):
+        for env, seed in zip(self._envs, seeds, strict=True):
             observations, _ = env.reset(seed=int(seed))
             self._check_present(env, "begin")
             seen.append(observations)

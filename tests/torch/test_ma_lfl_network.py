@@ -468,3 +468,24 @@ def test_every_option_is_documented(cls):
     for option in describe_options(cls):
         assert option.documentation, option.name
         assert option.allowed != "any value", option.name
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"reward_model": "own_action", "improvement": "proximal", "dynamics": "own"}]
+)
+def test_on_a_device_tables_stay_there_and_give_the_same(monkeypatch, options):
+    """Tables are tensors on a device; here the device is the CPU."""
+    expected = recover(**options)
+    kinds = []
+
+    def as_on_a_device(tensor):
+        kinds.append(tensor.detach().double())
+        return kinds[-1]
+
+    monkeypatch.setattr("malfl_algos.networks.features.on_device", as_on_a_device)
+    there = recover(**options)
+    assert kinds
+    for agent in expected.rewards:
+        for kind in ("rewards", "sd"):
+            one, other = (getattr(found, kind)[agent] for found in (there, expected))
+            np.testing.assert_allclose(one, other, atol=1e-4)

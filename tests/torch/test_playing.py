@@ -17,6 +17,7 @@ from network_games import (
 from malfl_algos import LearningTrace
 from malfl_algos.play import games_of, joined, play_stage
 from malfl_env import grid_world_v0
+from malfl_env.errors import InputError
 
 
 def uniform(n_actions):
@@ -28,6 +29,32 @@ def played(env, act, *, copies=4, episodes=10, episode_length=30, seed=0):
     rng = np.random.default_rng(seed)
     parts = play_stage(games, act, episodes=episodes, episode_length=episode_length, rng=rng)
     return joined(parts)
+
+
+def test_several_processes_play_the_same_games():
+    def bytes_of(processes):
+        games = games_of(Corridor(noise=0.2, box=True, max_cycles=9), 5, processes=processes)
+        parts = play_stage(
+            games, uniform(2), episodes=12, episode_length=20, rng=np.random.default_rng(3)
+        )
+        seen = joined(parts).observed.transitions
+        return [
+            seen.joint_actions.tobytes(),
+            *(own.tobytes() for own in seen.observations.values()),
+        ]
+
+    assert bytes_of(1) == bytes_of(3)
+
+
+def test_an_error_of_a_game_in_another_process_is_raised_here():
+    games = games_of(Deserted(), 4, processes=2)
+    with pytest.raises(InputError, match="must end together"):
+        list(
+            play_stage(
+                games, uniform(2), episodes=4, episode_length=30, rng=np.random.default_rng(0)
+            )
+        )
+    assert not any(process.is_alive() for process in games._processes)
 
 
 def episodes_of(steps):

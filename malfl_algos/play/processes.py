@@ -1,0 +1,122 @@
+"""Copies of a game that several processes play, each its own share; for games in plain Python."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+from collections.abc import Sequence
+from multiprocessing.connection import Connection
+from typing import Any
+from weakref import finalize
+
+import numpy as np
+from numpy.typing import NDArray
+
+from malfl_algos.play.moves import Moved, Observations
+from malfl_env.errors import InputError
+
+__all__ = ["SharedGames"]
+
+IntArray = NDArray[np.int64]
+
+
+class SharedGames:
+    """Games played by several processes; the results are those of one process, to the byte.
+
+    The processes end with `close`, with this object, or with this process.
+
+    Args:
+        shares: the games of every process, copies of one game.
+
+    Raises:
+        InputError: if this process cannot start others.
+    """
+
+    def __init__(self, shares: Sequence[Any]) -> None:
+        if multiprocessing.current_process().daemon:
+            raise InputError("game_processes must be 1 in a process that may not start others")
+        first = shares[0]
+        self.agents, self.spaces, self.n_actions = first.agents, first.spaces, first.n_actions
+        self._ends = np.cumsum([share.n_games for share in shares])
+        self.n_games = int(self._ends[-1])
+        # fork needs no copies that can be pickled; the processes touch nothing but their games
+        methods = multiprocessing.get_all_start_methods()
+        context: Any = multiprocessing.get_context("fork" if "fork" in methods else None)
+        self._pipes: list[Connection] = []
+        self._processes: list[Any] = []
+        self.close = finalize(self, _end, self._pipes, self._processes)
+        for share in shares:
+            ours, theirs = context.Pipe()
+            process = context.Process(target=_serve, args=(share, theirs), daemon=True)
+            process.start()
+            theirs.close()
+            self._pipes.append(ours)
+            self._processes.append(process)
+
+    def reset(self, rng: np.random.Generator) -> Observations:
+        """Reset all games; returns per agent the observations `(n_games, ...)`."""
+        return self.reset_with(rng.integers(2**31, size=self.n_games))
+
+    def reset_with(self, seeds: IntArray) -> Observations:
+        """Reset all games with these seeds `(n_games,)`."""
+        parts = np.split(seeds, self._ends[:-1])
+        found = self._asked([("reset_with", (part,)) for part in parts])
+        return _joined(found)
+
+    def step(self, numbers: IntArray, actions: IntArray) -> Moved:
+        """One step in the games with these increasing numbers; actions `(n, n_agents)`."""
+        cuts = np.searchsorted(numbers, self._ends)[:-1]
+        starts = np.append(0, self._ends[:-1])
+        own = [part - start for part, start in zip(np.split(numbers, cuts), starts, strict=True)]
+        moves = zip(own, np.split(actions, cuts), strict=True)
+        moved = self._asked([("step", move) if len(move[0]) else None for move in moves])
+        return Moved(
+            _joined([one.observations for one in moved]),
+            *(
+                np.concatenate([getattr(one, name) for one in moved])
+                for name in ("rewards", "terminated", "truncated")
+            ),
+        )
+
+    def _asked(self, calls: Sequence[tuple[str, tuple[Any, ...]] | None]) -> list[Any]:
+        """Call a method of every share; the answers, in order. None: this share has a rest."""
+        asked = [pipe for pipe, call in zip(self._pipes, calls, strict=True) if call is not None]
+        try:
+            for pipe, call in zip(asked, filter(None, calls), strict=True):
+                pipe.send(call)
+            answers = [pipe.recv() for pipe in asked]
+        except (EOFError, OSError) as fault:
+            self.close()
+            raise RuntimeError("a process that plays games has died") from fault
+        for answer in answers:
+            if isinstance(answer, Exception):
+                self.close()
+                raise answer
+        return answers
+
+
+def _joined(parts: Sequence[Observations]) -> Observations:
+    return tuple(np.concatenate(own) for own in zip(*parts, strict=True))
+
+
+def _serve(games: Any, pipe: Connection) -> None:
+    """Answer calls until the pipe is closed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the other process ends this one
+    while True:
+        try:
+            name, arguments = pipe.recv()
+        except (EOFError, OSError):
+            return
+        try:
+            answer = getattr(games, name)(*arguments)
+        except Exception as fault:  # raised again where the call came from
+            answer = fault
+        pipe.send(answer)
+
+
+def _end(pipes: Sequence[Connection], processes: Sequence[Any]) -> None:
+    for pipe in pipes:
+        pipe.close()
+    for process in processes:
+        process.terminate()
+        process.join()
