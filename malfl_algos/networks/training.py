@@ -120,7 +120,8 @@ def train(
         _restore(saver, parameters, optimizer, generator, state)
     n_batches = -(-n_items // settings.batch_size)
     repeats = -(-settings.least_steps // n_batches)
-    steps = _Steps(loss, optimizer, parameters[0].device if recorded else torch.device("cpu"))
+    device = parameters[0].device if recorded else torch.device("cpu")
+    steps = _Steps(loss, optimizer, parameters, device)
     while not state.finished and state.epoch < settings.epochs:
         set_rate(optimizer, settings.learning_rate / 2**state.halved)
         total = 0.0
@@ -146,7 +147,7 @@ class _Steps:
     """The gradient steps of a training; those of equal numbers of items are one recorded step.
 
     Args:
-        loss, optimizer: of the training.
+        loss, optimizer, parameters: of the training.
         device: where the numbers of the items are wanted.
     """
 
@@ -154,9 +155,11 @@ class _Steps:
         self,
         loss: Callable[[Tensor], Tensor],
         optimizer: torch.optim.Optimizer,
+        parameters: Sequence[Tensor],
         device: torch.device,
     ) -> None:
         self._loss, self._optimizer, self._device = loss, optimizer, device
+        self._parameters = list(parameters)
         self._steps: dict[int, tuple[Tensor, Recorded]] = {}
         self._total: Tensor | None = None
 
@@ -178,9 +181,10 @@ class _Steps:
         return found
 
     def _make(self, batch: Tensor) -> None:
-        self._optimizer.zero_grad(set_to_none=True)
         value = self._loss(batch)
-        torch.autograd.backward(value)
+        gradients = torch.autograd.grad(value, self._parameters, allow_unused=True)
+        for parameter, gradient in zip(self._parameters, gradients, strict=True):
+            parameter.grad = gradient
         self._optimizer.step()
         if self._total is None:
             self._total = torch.zeros((), dtype=torch.float64, device=value.device)
