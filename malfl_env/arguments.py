@@ -129,8 +129,6 @@ def unaliased(hint: Any) -> Any:
 def _kind(hint: Any) -> _Kind:
     hint = unaliased(hint)
     origin, inner = get_origin(hint), get_args(hint)
-    if hasattr(origin, "__value__"):  # an alias of its own type, as NDArray from NumPy 2.5 on
-        return _kind(origin.__value__[inner])
     if origin is Annotated:
         return _ranged(_kind(inner[0]), inner[1])
     if origin in (Union, UnionType):

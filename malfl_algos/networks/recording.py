@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import torch
@@ -43,16 +44,22 @@ class Recorded:
                 return
             if self._graph is None:
                 self._graph = torch.cuda.CUDAGraph()
-                with torch.cuda.graph(self._graph):
+                with torch.cuda.graph(self._graph, stream=_stream(self._device)):
                     self._step()
             self._graph.replay()
 
     def _beside(self) -> None:
-        """Make the step in another stream, as the recording demands."""
+        """Make the step in the stream of the recording."""
         self._calls += 1
-        present, stream = torch.cuda.current_stream(), torch.cuda.Stream()
+        present, stream = torch.cuda.current_stream(), _stream(self._device)
         stream.wait_stream(present)
         with torch.cuda.stream(stream), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*capturable")  # the recording follows
             self._step()
         present.wait_stream(stream)
+
+
+@cache
+def _stream(device: torch.device) -> Any:
+    """Return the stream of all recordings on a device; gradients expect the same one."""
+    return torch.cuda.Stream(device)
