@@ -26,7 +26,7 @@ from malfl_algos.cli.import_texts import (
     rare_labels,
     unused,
 )
-from malfl_algos.cli.table import argument, command, existing, tell
+from malfl_algos.cli.table import argument, command, existing, log, tell
 from malfl_env.errors import InputError
 
 if TYPE_CHECKING:
@@ -68,26 +68,29 @@ def import_log(arguments: argparse.Namespace) -> int:
     from malfl_algos.plugins.options import naming
     from malfl_algos.storage.outputs import check_writable
     from malfl_algos.trace import LearningTrace
+    from malfl_algos.work.progress import Progress
 
     check_writable(output if arguments.separate else output.absolute().parent)
-    with naming(arguments.log):
-        log = open_log(Path(arguments.log), encoding=arguments.encoding)
+    with Progress("importing", None, log=log) as shown, naming(arguments.log):
+        opened = open_log(Path(arguments.log), encoding=arguments.encoding)
         traces: dict[str, LearningTrace]
-        if is_export(log) and not roles_given(arguments):
-            traces = {"": trace_of_export(log)}
+        if is_export(opened) and not roles_given(arguments):
+            traces = {"": trace_of_export(opened)}
             notes: tuple[str, ...] = ("the trace that malfl export wrote",)
         else:
-            roles = read_roles(arguments, log)
+            roles = read_roles(arguments, opened)
             if arguments.game not in (None, "none"):
                 roles["game"] = named_game_of(arguments.game)
             used = columns_of(roles)
-            frame = log.read(used)
-            with in_words_of_options(log.names):
+            shown.hear("reading the log")
+            frame = opened.read(used)
+            shown.hear("making the trace")
+            with in_words_of_options(opened.names):
                 if arguments.separate:
                     traces = LearningTrace.from_subjects(frame, **roles)
                 else:
                     traces = {"": LearningTrace.from_table(frame, **roles)}
-            notes = (*log.notes(), f"columns: {told(roles)}", *unused(log.names, used))
+            notes = (*opened.notes(), f"columns: {told(roles)}", *unused(opened.names, used))
     _write(traces, output)
     for name, trace in traces.items():
         _tell(name, trace, output, notes)

@@ -100,14 +100,18 @@ def learn(arguments: argparse.Namespace) -> int:
     from malfl_algos.experiments.cell import make_learner
     from malfl_algos.plugins.results import blaming
     from malfl_algos.storage.origins import files_together
+    from malfl_algos.work.progress import Progress
     from malfl_algos.work.threads import one_blas_thread
 
     seed = config.seeds[0]
     config.markov_game(family)
     make_learner(config, seed=seed, keep_transitions=False)
     folder = _output(arguments, "trace.npz", "ground_truth.npz")
-    with one_blas_thread(), blaming(plugin):
-        learned = run_learner(config, family=family, seed=seed, keep_transitions=False)
+    bar = Progress("learning", config.iterations, log=log, unit="stages")
+    with bar, one_blas_thread(), blaming(plugin):
+        learned = run_learner(
+            config, family=family, seed=seed, keep_transitions=False, each=bar.step
+        )
     trace = learned.trace
     with files_together(folder) as place:
         trace.save(place / "trace.npz")
@@ -148,6 +152,7 @@ def recover_rewards(arguments: argparse.Namespace) -> int:
     from malfl_algos.experiments.recovered_files import write_recovered
     from malfl_algos.plugins.results import blaming
     from malfl_algos.storage.origins import Origin, files_together
+    from malfl_algos.work.progress import Progress
     from malfl_algos.work.threads import one_blas_thread
 
     trace = given.trace
@@ -159,7 +164,7 @@ def recover_rewards(arguments: argparse.Namespace) -> int:
             )
         trace = trace.first(arguments.stages)
     folder = _output(arguments, "rewards.npz", "diagnostics.json")
-    with one_blas_thread(), blaming(given.plugin):
+    with Progress("recovering", None, log=log), one_blas_thread(), blaming(given.plugin):
         recovered = recover(given.observer, trace, **given.given)
     recovered = {name: named_result(own, given) for name, own in recovered.items()}
     origin = Origin.of(trace, **given.given)

@@ -36,6 +36,7 @@ from malfl_algos.plugins.options import option_hints
 from malfl_algos.plugins.results import learned_stages
 from malfl_algos.storage.origins import Origin
 from malfl_algos.trace import LearningTrace
+from malfl_algos.work.telling import say
 from malfl_env import MarkovGame
 from malfl_env.errors import InputError
 
@@ -158,6 +159,7 @@ def learn(
     seed: int | None = None,
     keep_transitions: bool | None = None,
     learner: Learner | None = None,
+    each: Callable[[], object] = lambda: None,
 ) -> Learned:
     """Let the learner of a configuration learn; keep its trace and the ground truth apart.
 
@@ -166,6 +168,7 @@ def learn(
         family, seed: of the cell; None: the first of the configuration.
         keep_transitions: None: if an observer of the configuration needs them.
         learner: in place of the configuration's learner, for one that is not installed.
+        each: called after every stage.
 
     Raises:
         InputError: from the learner, or if its stages lack the transitions that are to be kept.
@@ -190,6 +193,8 @@ def learn(
     ):
         _check_usable(stage, config, keep=keep)  # at the first stage, not after the last
         stages.append(stage)
+        each()
+        say(f"{len(stages)} of {config.iterations} stages")
     trace = LearningTrace(
         tuple(stage.observed for stage in stages),
         game.agents,

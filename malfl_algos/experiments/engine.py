@@ -28,7 +28,8 @@ from malfl_algos.experiments.sweep_folder import SweepFolder
 from malfl_algos.storage.durable import clear_leftovers
 from malfl_algos.storage.lock import run_lock
 from malfl_algos.work.clusters import open_pool
-from malfl_algos.work.pool import Pool, Progress, local_pool
+from malfl_algos.work.pool import Pool, local_pool
+from malfl_algos.work.progress import Progress
 from malfl_env.errors import InputError
 
 __all__ = ["RunFailed", "reproduce", "run_jobs", "run_sweep"]

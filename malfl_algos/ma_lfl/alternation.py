@@ -35,6 +35,7 @@ from malfl_algos.ma_lfl.prior_shapes import Shape, SmoothPriors, chosen_shapes, 
 from malfl_algos.ma_lfl.replay import ReplayedTd
 from malfl_algos.ma_lfl.stages import StageArrays
 from malfl_algos.ma_lfl.stagewise import StageKind
+from malfl_algos.work.telling import say
 
 __all__ = [
     "CONCENTRATION",
@@ -155,6 +156,7 @@ def alternate(
         run.shapes = list(smooth.first)
         return _with_smooth_priors(run, None, smooth, temperature, passes=passes, measured=measured)
     for number in range(1, passes + 1):
+        say(f"{models[0].name}: iteration {number} of at most {passes}")
         converged = run.iterate(measured=measured and (passes == 1 or number > 1))
         if all(converged) or (gives_up is not None and gives_up(number, run.log_evidence)):
             break

@@ -1,4 +1,4 @@
-"""One pool for all work: processes of this machine, a Dask cluster or a Ray cluster; and progress.
+"""One pool for all work: processes of this machine, a Dask cluster or a Ray cluster.
 
 All three are executors as in `concurrent.futures`, with a method `submit`. This module does what is
 common to them: it yields results as soon as they are finished, independently of the number of
@@ -10,25 +10,22 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-import sys
 import threading
 import time
 import traceback
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any, Generic, Protocol, TypeVar
 
 import joblib
 from joblib.externals.loky import get_reusable_executor
-from tqdm import tqdm
 
 from malfl_algos.work.threads import one_blas_thread
 from malfl_env.errors import InputError
 
-__all__ = ["Executor", "Pool", "Progress", "in_parallel", "local_pool"]
+__all__ = ["Executor", "Pool", "in_parallel", "local_pool"]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -187,48 +184,6 @@ def in_parallel(
 ) -> Generator[Result, None, None]:
     """`Pool.run` on processes of this machine; an item that ends its worker is an error."""
     return local_pool(jobs).run(work, items)
-
-
-class Progress:
-    """Shows the progress of one phase: a bar on a terminal, otherwise lines. A context manager.
-
-    Args:
-        phase: its name.
-        total: number of steps.
-        log: receives the lines if standard error is not a terminal.
-    """
-
-    def __init__(self, phase: str, total: int, *, log: Callable[[str], None]) -> None:
-        self._phase, self._total, self._log = phase, total, log
-        self._done = 0
-        # disable=None: no bar unless the stream is a terminal
-        settings: dict[str, Any] = {"total": total, "desc": phase, "dynamic_ncols": True}
-        try:
-            self._bar = tqdm(file=sys.stderr, disable=None, **settings)
-        except OSError:
-            self._bar = tqdm(disable=True, **settings)
-
-    def step(self, what: str) -> None:
-        """Count one finished step."""
-        self._done += 1
-        if self._bar.disable:
-            self._log(f"{self._phase}: {self._done} of {self._total}: {what}")
-        try:
-            self._bar.update()
-        except OSError:  # the terminal is gone; the work goes on
-            self._bar.disable = True
-
-    def __enter__(self) -> Progress:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        fault: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        with suppress(OSError):
-            self._bar.close()
 
 
 @dataclass(eq=False)

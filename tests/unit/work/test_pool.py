@@ -1,7 +1,6 @@
 """Pools: real processes, and simulated executors whose workers die."""
 
 import errno
-import io
 import multiprocessing
 import os
 import subprocess
@@ -17,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from joblib.externals.loky import get_reusable_executor
 
-from malfl_algos.work.pool import Pool, Progress, in_parallel, local_pool
+from malfl_algos.work.pool import Pool, in_parallel, local_pool
 from malfl_env.errors import InputError
 
 
@@ -208,30 +207,3 @@ def test_without_semaphores_this_process_does_the_work(monkeypatch):
     assert pool.jobs == 1
     assert "semaphores" in pool.note
     assert local_pool(1).note == ""
-
-
-class _Gone(io.StringIO):
-    """A terminal that goes away."""
-
-    here = True
-
-    def isatty(self):
-        return True
-
-    def write(self, text):
-        if not self.here:
-            raise OSError(errno.EIO, os.strerror(errno.EIO))
-        return super().write(text)
-
-
-@pytest.mark.parametrize("here", [True, False])
-def test_a_terminal_that_goes_away_does_not_end_the_work(monkeypatch, here):
-    stream = _Gone()
-    stream.here = here
-    monkeypatch.setattr("sys.stderr", stream)
-    with Progress("phase", 3, log=lambda line: None) as progress:
-        progress.step("one")
-        stream.here = False
-        time.sleep(0.2)
-        progress.step("two")
-        progress.step("three")
