@@ -53,7 +53,7 @@ class SingleAgentVector(VectorEnv[Observations, IntArray, NDArray[Any]]):
             draws random numbers from `rng` only. Agents without a policy draw uniformly.
         max_episode_steps: truncates episodes earlier than `max_cycles`, as in `gymnasium.make`;
             None: no earlier. `gymnasium.make_vec` passes it on.
-        autoreset_mode, copy, backend, **options: as for `GridWorldVector`.
+        autoreset_mode, copy, backend, options: as for `GridWorldVector`.
 
     Raises:
         InputError: as `GridWorldVector` and `single_agent_env`.

@@ -35,7 +35,7 @@ class LogPolicy:
     """A baseline: alpha log pi_H(a^i | s) of the last stage H is taken as the reward r(s, a^i).
 
     Args:
-        pseudo_count: pseudo-count c > 0 in the policy estimate (n(s, a) + c) / (N(s) + |A| c).
+        pseudo_count: pseudo-count c > 0 in the policy estimate `(n(s, a) + c) / (N(s) + |A| c)`.
     """
 
     pseudo_count: float = 0.3

@@ -62,7 +62,7 @@ class Logel:
         step_sizes: `estimated`, one per stage, as in the paper; or `constant` over the stages.
         cloning: estimate of the policies: `likelihood`, the maximum of the likelihood with
             pseudo-counts; or `published`, the few steps of Adam of the authors' code.
-        pseudo_count: pseudo-count c > 0 in the policy estimate (n(s, a) + c) / (N(s) + |A| c). In
+        pseudo_count: pseudo-count c > 0 in the policy estimate `(n(s, a) + c) / (N(s) + |A| c)`. In
             rarely visited states it keeps the change of the parameters small.
         fit: `alternating`, as in the paper: cloned policies, then weights and step sizes in turn;
             or `history`, which is ours: no policy is cloned, because a learner with a constant step

@@ -42,7 +42,7 @@ class MaxEntIrl:
             The prior is needed because actions leave some directions of the reward unidentified,
             and because without it an action that was never played drives the reward to infinity. A
             larger variance weakens the prior and needs more iterations.
-        pseudo_count: pseudo-count c > 0 in the estimate (n(s, a) + c) / (N(s) + |A| c) of the
+        pseudo_count: pseudo-count c > 0 in the estimate `(n(s, a) + c) / (N(s) + |A| c)` of the
             others' policies.
     """
 

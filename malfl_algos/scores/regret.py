@@ -105,8 +105,8 @@ def true_play(
 def regret(recovered: Mapping[str, FloatArray], truth: TruePlay) -> dict[str, Score]:
     """Regret of every agent when all agents learn together from recovered rewards.
 
-    |V(recovered) - V(ground truth)| / |V(ground truth) - V(uniform)|. V is the discounted value of
-    the start state, without entropy, under the agent's ground-truth reward: after training on the
+    `|V(recovered) - V(ground truth)| / |V(ground truth) - V(uniform)|`. V is the discounted value
+    of the start state, without entropy, under the agent's ground-truth reward: after training on the
     recovered rewards, after training on the ground-truth rewards, and for uniform play.
 
     Args:

@@ -1,12 +1,12 @@
 """Ready-made games beside the grid world, each with its table; registered with PettingZoo.
 
-| function | agents | joint states | source |
-|---|---|---|---|
-| `prisoners_dilemma`, `matching_pennies`, `matrix_game` | 2 (or more) | last joint actions | |
-| `pricing` | 2 | last prices, 225 | Calvano, Calzolari, Denicolo, Pastorello 2020 |
-| `two_step` | 1 | 3 | Daw, Gershman, Seymour, Dayan, Dolan 2011 |
-| `labyrinth` | 1 | 127 | Rosenberg, Zhang, Perona, Meister 2021 |
-| `key_and_door` | 2 | two cells and a door, 162 | |
+- `prisoners_dilemma`, `matching_pennies`, `matrix_game`: 2 agents (or more); joint states are the
+  last joint actions.
+- `pricing`: 2 agents; 225 joint states, the last prices (Calvano, Calzolari, Denicolo, Pastorello
+  2020).
+- `two_step`: 1 agent, 3 states (Daw, Gershman, Seymour, Dayan, Dolan 2011).
+- `labyrinth`: 1 agent, 127 states (Rosenberg, Zhang, Perona, Meister 2021).
+- `key_and_door`: 2 agents; 162 joint states, two cells and a door.
 
 Each function takes keywords only and returns a `malfl_env.TabularEnv`; `.game` is its
 `malfl_env.MarkovGame`. On the command line: `malfl learn --game malfl_env.games:pricing`.

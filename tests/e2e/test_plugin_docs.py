@@ -48,8 +48,9 @@ def followed(tmp_path_factory):
         made,
         f'{made}echo "{borrow}" > venv/lib/python3.{sys.version_info[1]}/site-packages/b.pth\n',
     )
-    (conformance,) = [block for block in blocks("python") if "malfl_algos.testing" in block]
-    script += f"python - <<'END'\n{conformance}END\n"
+    python = "".join(blocks("python"))
+    assert "check_learner" in python
+    script += f"python - <<'END'\n{python}END\n"
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
         ["bash", "-euc", script],
