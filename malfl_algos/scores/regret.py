@@ -106,8 +106,8 @@ def regret(recovered: Mapping[str, FloatArray], truth: TruePlay) -> dict[str, Sc
     """Regret of every agent when all agents learn together from recovered rewards.
 
     `|V(recovered) - V(ground truth)| / |V(ground truth) - V(uniform)|`. V is the discounted value
-    of the start state, without entropy, under the agent's ground-truth reward: after training on the
-    recovered rewards, after training on the ground-truth rewards, and for uniform play.
+    of the start state, without entropy, under the agent's ground-truth reward: after training on
+    the recovered rewards, after training on the ground-truth rewards, and for uniform play.
 
     Args:
         recovered: per agent id `(n_states,)` or `(n_states, *n_actions)`. Agents that are left out
