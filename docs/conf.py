@@ -1,4 +1,4 @@
-"""Settings of the site: `sphinx-build -W --keep-going -n docs site`.
+"""Settings of the site: `python -m sphinx -W --keep-going -n -b html docs site`.
 
 A build also writes the help texts of the commands, and the tutorials as notebooks.
 """
@@ -51,9 +51,10 @@ default_role = "code"  # a name between single backticks
 # Names of other packages and of private modules have no page here.
 nitpick_ignore_regex = [
     (r"py:.*", r"(collections|gymnasium|malfl_\w+\.\w+|numpy|np|pathlib|pettingzoo|scipy|sp)\..*"),
-    (r"py:.*", r"[A-Z]\w*(Array|Env|Policy)|JointPolicy|Transition|TypeAlias\w+|inf"),
+    (r"py:.*", r"[A-Z]\w*(Array|Env|Policy)|JointPolicy|RewardModel|Transition|TypeAlias\w+|inf"),
 ]
 autodoc_type_aliases = {name: name for name in ("FloatArray", "IntArray", "BoolArray", "AnyEnv")}
+autodoc_mock_imports = ["torch"]  # the site is built without it
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_preserve_defaults = True

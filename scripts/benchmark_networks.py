@@ -4,7 +4,7 @@ The line `networks` of the benchmark: many games side by side against a loop ove
 
 `python scripts/benchmark_networks.py --device cuda --json gpu.json` measures something else: how
 long the learner `ma-spi-network` and the observer `ma-lfl-network` take on a device, on the 8x8
-board and in simple_spread, with the settings of docs/networks.md. Run it once per device.
+board and in simple_spread, with the settings of docs/how-to/networks.md. Run it once per device.
 
 PyTorch is imported when it is asked for; the other lines of the benchmark do without.
 """
