@@ -103,6 +103,7 @@ GAMES: Mapping[str, StudyGame] = {
 MAIN_GAMES = ("homogeneous", "heterogeneous")
 
 BELLMAN, SMOOTH_BELLMAN = "ma-lfl-bellman", "ma-lfl-bellman-auto"
+LOW_RANK = "ma-lfl-bellman-low-rank"
 REPLAY, SEARCH, SMOOTH_REPLAY = "ma-lfl-replay", "ma-lfl-replay-search", "ma-lfl-replay-auto"
 OBSERVERS: Mapping[str, PluginConfig] = {
     **{
@@ -114,14 +115,16 @@ OBSERVERS: Mapping[str, PluginConfig] = {
     **{name: PluginConfig(name, name) for name in ("lfl", "maxent-irl", "log-policy")},
     SEARCH: PluginConfig(REPLAY, SEARCH, {"covariance": True, "prior": "iid", "step_size": None}),
     SMOOTH_BELLMAN: PluginConfig(BELLMAN, SMOOTH_BELLMAN, {"covariance": True}),
+    LOW_RANK: PluginConfig(BELLMAN, LOW_RANK, {"covariance": True, "solver": "low-rank"}),
     SMOOTH_REPLAY: PluginConfig(REPLAY, SMOOTH_REPLAY, {"covariance": True, "step_size": 0.1}),
 }
 """By label. `SEARCH` also searches the step size of the replay; it runs on few seeds. The evidence
-chooses the prior of the two `-auto`; that of the others is independent.
+chooses the prior of the two `-auto`; `LOW_RANK` interpolates under a smooth prior; that of the
+others is independent.
 """
 JOINT = ("ma-lfl", "ma-lfl-faithful")
 DEFAULT_OBSERVERS = tuple(
-    label for label in OBSERVERS if label not in (SEARCH, SMOOTH_BELLMAN, SMOOTH_REPLAY)
+    label for label in OBSERVERS if label not in (SEARCH, SMOOTH_BELLMAN, LOW_RANK, SMOOTH_REPLAY)
 )
 
 
