@@ -33,6 +33,8 @@ from malfl_algos.ma_lfl.policy_estimation import smoothed_policy
 from malfl_algos.ma_lfl.posterior import Given, Posterior
 from malfl_algos.ma_lfl.prior_shapes import Shape, SmoothPriors, chosen_shapes, shape_words
 from malfl_algos.ma_lfl.replay import ReplayedTd
+from malfl_algos.ma_lfl.reward_priors import RewardPrior
+from malfl_algos.ma_lfl.sparse_rewards import with_special_cell
 from malfl_algos.ma_lfl.stages import StageArrays
 from malfl_algos.ma_lfl.stagewise import StageKind
 from malfl_algos.work.telling import say
@@ -285,7 +287,25 @@ def _with_smooth_priors(
         elif independent is not None:
             own = independent[index]
         found.append(replace(own, further={**own.further, "prior": words}))
-    return found
+    return [
+        _averaged(own, prior, cells, temperature)
+        for own, prior, cells in zip(
+            found, smooth.priors, smooth.cells or [None] * len(found), strict=True
+        )
+    ]
+
+
+def _averaged(
+    fit: AgentFit, prior: RewardPrior | None, cells: NDArray[np.int64] | None, temperature: float
+) -> AgentFit:
+    """A fit averaged with rewards of one special cell, if they count."""
+    if prior is None or cells is None or not isinstance(fit.posterior, Posterior):
+        return fit
+    average = with_special_cell(fit.posterior, cells, temperature)
+    if average is None:
+        return fit
+    words = {**fit.further["prior"], "special_cell": average.words()}
+    return replace(fit, posterior=average.posterior, further={**fit.further, "prior": words})
 
 
 def unexplained(fit: AgentFit, *, temperature: float) -> float:

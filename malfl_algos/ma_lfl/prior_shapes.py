@@ -60,11 +60,14 @@ class SmoothPriors:
         margin: the log evidence must rise by more than this; -inf: they are chosen in any case.
         first: of every agent the shape of the first iteration; None: independent unknowns are
             fitted before.
+        cells: of every agent its cell in every joint state, int `(n_states,)`, to average with
+            rewards of one special cell (`malfl_algos.ma_lfl.sparse_rewards`); None: no averaging.
     """
 
     priors: Sequence[RewardPrior | None]
     margin: float = MARGIN
     first: Sequence[Shape | None] | None = None
+    cells: Sequence[NDArray[np.int64] | None] | None = None
 
 
 @dataclass(frozen=True, eq=False)

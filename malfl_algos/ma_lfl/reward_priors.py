@@ -29,6 +29,7 @@ __all__ = [
     "RewardPrior",
     "Seen",
     "alike_states",
+    "own_cells",
     "prior_of_alike_states",
     "prior_of_states",
     "prior_of_weights",
@@ -253,6 +254,17 @@ def alike_states(seen: Seen, agent_index: int, among: NDArray[np.int64] | None =
     if own and len(others) > 1:
         parts["all"] = every
     return Alike(distances, (0,) * n, tuple(parts.values()), tuple(parts), ("all",))
+
+
+def own_cells(seen: Seen, agent_index: int) -> NDArray[np.int64] | None:
+    """Number of an agent's own coordinates in every state, `(n_states,)`; None: owners are unknown,
+    or the agent has none.
+    """
+    owned = zip(seen.owners or (), seen.coordinates, strict=False)
+    own = [group for owner, group in owned if owner == agent_index]
+    if not own:
+        return None
+    return np.asarray(np.unique(np.hstack(own), axis=0, return_inverse=True)[1]).ravel()
 
 
 def prior_of_alike_states(alike: Alike, per_state: int = 1) -> RewardPrior:

@@ -31,6 +31,7 @@ from malfl_algos.ma_lfl.posterior import Given
 from malfl_algos.ma_lfl.prior_shapes import MARGIN, SmoothPriors
 from malfl_algos.ma_lfl.race import Runner
 from malfl_algos.ma_lfl.reward_models import (
+    OF_STATES,
     RewardModel,
     count_unknowns,
     feature_maps,
@@ -40,6 +41,7 @@ from malfl_algos.ma_lfl.reward_priors import (
     RewardPrior,
     Seen,
     alike_states,
+    own_cells,
     prior_of_alike_states,
 )
 from malfl_algos.ma_lfl.rule_averaging import close_rivals, decided
@@ -486,7 +488,7 @@ class BayesianObserver(ABC):
                 margin = MARGIN if self.prior == "auto" else -np.inf
                 unknown = [agent not in known for agent in trace.agents]
                 priors = [own if on else None for own, on in zip(found, unknown, strict=True)]
-                return SmoothPriors(priors, margin), None
+                return SmoothPriors(priors, margin, cells=self._cells(trace, game)), None
             why = (
                 "the states are mere numbers: give a game whose observations have coordinates, or "
                 "a trace whose states are labels of several columns"
@@ -494,6 +496,15 @@ class BayesianObserver(ABC):
         if self.prior == "smooth":
             raise InputError(f"prior smooth is not possible: {why}; or set prior to auto or iid")
         return None, why
+
+    def _cells(
+        self, trace: LearningTrace, game: MarkovGame | None
+    ) -> list[NDArray[np.int64] | None] | None:
+        """Every agent's own cell by joint state, for `auto` and rewards of the state."""
+        seen = seen_states(trace, game)
+        if self.prior != "auto" or self.reward_model not in OF_STATES or seen is None:
+            return None
+        return [own_cells(seen, index) for index in range(trace.n_agents)]
 
     def _without_smooth_prior(self, trace: LearningTrace, solver: Solver) -> str | None:
         """Why there is no smooth prior whatever the states are."""

@@ -182,7 +182,14 @@ def _prior(own: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
                 f"from the rewards of {len(own['states'])} states, which leave out "
                 f"{own['left_out']:.3f} of the prior variance",
             )
-    elif own.get("kind") == "iid":
+    if own.get("special_cell"):
+        special = own["special_cell"]
+        yield (
+            "one special cell",
+            f"probability {special['probability']:.2f}; most probable: the agent's cell "
+            f"{special['cell']}, {special['cell_probability']:.2f}",
+        )
+    if own.get("kind") == "iid":
         why = own.get("reason")
         gain = own.get("gain")
         if why is None and gain is not None:
