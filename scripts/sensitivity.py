@@ -145,7 +145,7 @@ def table(rows: Sequence[Mapping[str, Any]], *, command: str) -> str:
         "differences over games, seeds and agents, with its 95 % interval. `0` means that no score "
         "changed.",
         "",
-        f"```sh\n{command.strip()}\n```",
+        f"```sh\n# not run by the tests: takes long\n{command.strip()}\n```",
     ]
     for case in CASES:
         learner, data, observer = case

@@ -80,6 +80,16 @@ def test_every_observer_has_a_row_and_its_options():
         assert f".. autoclass:: {place.replace(':', '.')}\n" in PAGE
 
 
+def test_every_learner_has_its_options():
+    setup = ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    page = (REFERENCE / "learners.md").read_text(encoding="utf-8")
+    entries = setup["options.entry_points"]["malfl.learners"].split("\n")
+    for name, place in (entry.split(" = ") for entry in entries if entry):
+        assert f"| `{name}` |" in page
+        assert f".. autoclass:: {place.replace(':', '.')}\n" in page
+
+
 @pytest.fixture(scope="module")
 def traces() -> dict[bool, LearningTrace]:
     """Of the same learners, with and without ordered steps."""
