@@ -51,7 +51,7 @@ def test_the_first_run_says_where_it_keeps_what_it_compiles(tmp_path):
 
 @pytest.mark.slow
 def test_scoring_says_so_too(tmp_path):
-    _malfl(tmp_path / "run", *REPRODUCE, NUMBA_CACHE_DIR=str(tmp_path / "other"))
+    _malfl(tmp_path / "run", *REPRODUCE)
     unit = tmp_path / "run" / "homogeneous" / "seed_0"
     score = ["score", str(unit / "ma-lfl-state" / "rewards.npz")]
     score += ["--trace", str(unit / "ma-spi" / "trace.npz")]

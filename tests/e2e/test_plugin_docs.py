@@ -31,7 +31,8 @@ def blocks(language: str) -> list[str]:
 def followed(tmp_path_factory):
     """What the page's commands print, and the folder in which they were run.
 
-    The new environment sees the packages of this one, so that only ours are installed into it.
+    The new environment sees the packages of this one, so that only ours are installed into it. The
+    experiment has two stages, so that it takes seconds.
     """
     folder = tmp_path_factory.mktemp("newcomer")
     shutil.copytree(ROOT, folder / "malfl-env", ignore=LEFT_OUT)
@@ -48,6 +49,9 @@ def followed(tmp_path_factory):
         made,
         f'{made}echo "{borrow}" > venv/lib/python3.{sys.version_info[1]}/site-packages/b.pth\n',
     )
+    run = "malfl reproduce --fast "
+    assert run in script
+    script = script.replace(run, f"{run}--iterations 2 ")
     python = "".join(blocks("python"))
     assert "check_learner" in python
     script += f"python - <<'END'\n{python}END\n"

@@ -66,7 +66,6 @@ def test_figures_are_drawn(run):
         assert {f"rewards_{family}_{observer}.png" for observer in OBSERVERS} <= names
 
 
-@pytest.mark.slow
 def test_a_single_process_gives_the_same_arrays(run, tmp_path):
     argv = ["reproduce", "--fast", "--jobs", "1", "--reward-families", "homogeneous"]
     assert main([*argv, "--output-dir", str(tmp_path / "run")]) == 0
