@@ -41,7 +41,7 @@ from malfl_algos.ma_lfl.reward_priors import (
 from malfl_algos.ma_lfl.settings import POOR, SEARCH_PASSES, SEARCH_STAGES
 from malfl_algos.ma_lfl.stages import StageArrays
 
-__all__ = ["Interpolation", "LowRankPriors", "interpolation"]
+__all__ = ["Interpolation", "LowRankPriors", "interpolation", "interpolation_from"]
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -66,12 +66,14 @@ class Interpolation:
         weights: W, `(n_states, k)`; its rows sum to 1.
         prior: of the rewards of the few, in units of the temperature.
         alike: how alike all states are to the few.
+        settings: of the covariance that the states were chosen with.
     """
 
     states: IntArray
     weights: FloatArray
     prior: RewardPrior
     alike: Alike
+    settings: FloatArray
 
     def left_out(self, settings: FloatArray) -> FloatArray:
         """Prior variance of every state that interpolation leaves out, `(n_states,)`, relative to
@@ -105,9 +107,7 @@ def interpolation(
     """
     n_states = len(seen.coordinates[0])
     if most >= n_states:
-        alike = alike_states(seen, agent_index)
-        prior = prior_of_alike_states(alike)
-        return Interpolation(np.arange(n_states), np.eye(n_states), prior, alike)
+        return interpolation_from(seen, agent_index, settings, np.arange(n_states))
 
     def column(state: int) -> FloatArray:
         alike = alike_states(seen, agent_index, np.array([state]))
@@ -115,15 +115,31 @@ def interpolation(
 
     alone = np.full(n_states, column(0)[0])
     few = pivoted_cholesky(column, alone, most=most).pivots
+    return interpolation_from(seen, agent_index, settings, few)
+
+
+def interpolation_from(
+    seen: Seen, agent_index: int, settings: FloatArray, few: IntArray
+) -> Interpolation:
+    """The interpolation from given states.
+
+    Args:
+        seen, agent_index, settings: as `interpolation` takes them.
+        few: the states, as `interpolation` has chosen them.
+    """
+    n_states = len(seen.coordinates[0])
+    if len(few) == n_states:
+        alike = alike_states(seen, agent_index)
+        return Interpolation(few, np.eye(n_states), prior_of_alike_states(alike), alike, settings)
     of_few = Seen(seen.names, tuple(own[few] for own in seen.coordinates), seen.owners)
     alike = alike_states(seen, agent_index, few)
     between = _covariance(alike, settings)
-    factor = scipy.linalg.cho_factor(between[few] + NUGGET * alone[0] * np.eye(len(few)))
+    factor = scipy.linalg.cho_factor(between[few] + NUGGET * between.max() * np.eye(len(few)))
     weights = scipy.linalg.cho_solve(factor, between.T).T
     level = scipy.linalg.cho_solve(factor, np.ones(len(few)))
     weights += np.outer(1 - weights.sum(axis=1), level / level.sum())
     prior = prior_of_alike_states(alike_states(of_few, agent_index))
-    return Interpolation(few, weights, prior, alike)
+    return Interpolation(few, weights, prior, alike, settings)
 
 
 class LowRankPriors:
@@ -267,6 +283,7 @@ def _with_left_out(fit: AgentFit, own: Interpolation) -> AgentFit:
     left = own.left_out(np.array(words["settings"]))
     words |= {
         "states": own.states.tolist(),
+        "interpolated_with": own.settings.tolist(),
         "left_out": float(left.mean()),
     }
     variance = fit.posterior.evidence.prior_variance

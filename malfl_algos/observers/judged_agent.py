@@ -177,7 +177,9 @@ def _identified(fit: AgentFit, whole: Sums, prior: FloatArray, n_seen: int) -> f
     if fit.smooth is None:
         return determined(whole, prior) / max(n_seen - 1, 1)
     visited = np.sum([stage.action_counts(fit.index) for stage in fit.stages], axis=(0, 2)) > 0
-    seen = np.repeat(visited, len(prior) // len(visited))
+    seen = np.ones(len(prior), dtype=bool)  # of low rank: every unknown stands for many states
+    if fit.features is None:
+        seen = np.repeat(visited, len(prior) // len(visited))
     return told_variance(whole.information, prior, seen)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from malfl_algos.ma_lfl.alternation import CONCENTRATION
+from malfl_algos.ma_lfl.data_fit import coefficients_of
 from malfl_algos.ma_lfl.improvement import step_of
 from malfl_algos.ma_lfl.learner_models import LearnerModel, LinearisedModel
 from malfl_algos.ma_lfl.posterior import MEAN_VARIANCE
@@ -180,18 +181,22 @@ def _rows_of(
     fit: AgentFit, settings: Settings, model: LearnerModel, played: Sequence[StageArrays]
 ) -> AgentRows:
     joint = [[policy[h] for policy in fit.policies] for h in range(len(played))]
-    table = model.coefficients(played, joint, fit.index)
+    if fit.smooth is not None and fit.features is not None:  # of low rank, in a large game
+        few, offsets = coefficients_of(
+            model, played, joint, fit.index, fit.features, matrix_free=True
+        )
+    else:
+        table = model.coefficients(played, joint, fit.index)
+        few, offsets = table[..., :-1], table[..., -1]
+        if fit.features is not None:
+            few = few @ fit.features
     kept, alpha = float(settings.get("improvement") or 0.0), fit.alpha
     step, scales = step_of(kept), fit.by_stage("stage_scales")
-    unknowns = [
-        step * scale * own[..., :-1] / alpha for scale, own in zip(scales, table, strict=True)
-    ]
-    if fit.features is not None:
-        unknowns = [own @ fit.features for own in unknowns]
+    unknowns = [step * scale * own / alpha for scale, own in zip(scales, few, strict=True)]
     said = fit.responses()
     logs, doubts = (np.stack(own) for own in zip(*said, strict=True))
     doubts[0] = np.where(np.isfinite(doubts[0]), doubts[0], 1 / CONCENTRATION)
-    offset = np.stack([own[..., -1] / alpha for own in table])
+    offset = offsets / alpha
     further = (scales[:, None, None] - 1) * (1 - kept) * offset
     before, after = logs[:-1] - offset, logs[1:] - offset - further
     responses = after - kept * before if kept else after
@@ -199,7 +204,7 @@ def _rows_of(
 
     def noise(theta: FloatArray) -> list[FloatArray]:
         reward = theta if fit.features is None else fit.features @ theta
-        q = table[..., :-1] @ reward + table[..., -1]
+        q = few @ theta + offsets
         variance = model.variance(played, joint, fit.index, reward, q)
         return list((step * scales[:, None, None] / alpha) ** 2 * variance)
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from malfl_algos.contract import Observer, Problem, RecoveredRewards
 from malfl_algos.ma_lfl.carried_rules import choice_of
+from malfl_algos.ma_lfl.low_rank_fit import Interpolation, interpolation_from
 from malfl_algos.ma_lfl.reward_models import count_unknowns, in_joint_order
 from malfl_algos.ma_lfl.reward_priors import RewardPrior
 from malfl_algos.ma_lfl.settings import GRADIENT, Gradient
@@ -33,6 +34,7 @@ from malfl_algos.observers.judged_history import numbers_of_history
 from malfl_algos.observers.judged_rows import AgentFit
 from malfl_algos.observers.logel import Logel
 from malfl_algos.observers.reading import dynamics_of, stage_arrays
+from malfl_algos.observers.state_coordinates import seen_states
 from malfl_algos.trace import LearningTrace
 from malfl_algos.verdict import Verdict
 from malfl_algos.verdict.balance import (
@@ -155,6 +157,9 @@ class _Basis:
         chosen = self.settings(index).get("prior") or {}
         if chosen.get("kind") != "smooth":
             return None
+        low_rank = _interpolation(self.problem, self.result, index)
+        if low_rank is not None:
+            return low_rank.prior
         return self.observer.smooth_prior_of(self.problem.trace, self.problem.game, index)
 
 
@@ -171,13 +176,27 @@ def _basis(
     else:
         _check_unknowns(MaLflBellman(), None, trace)
         made, result = _recovered_anew(problem, alpha, brief=brief)
-    _, maps = made._unknowns(trace)
+    maps = list(made._unknowns(trace)[1])
+    for index in range(trace.n_agents):
+        low_rank = _interpolation(problem, result, index)
+        maps[index] = maps[index] if low_rank is None else low_rank.weights
     game = dynamics_of(trace, problem.game)[0] if made.needs_game else problem.game
     policies = [
         problem.known[agent] if agent in problem.known else (result.estimated_policies or {})[agent]
         for agent in trace.agents
     ]
     return _Basis(made, result, own, problem, game, stage_arrays(trace), policies, alpha, maps)
+
+
+def _interpolation(problem: Problem, result: RecoveredRewards, index: int) -> Interpolation | None:
+    """How a result of low rank interpolates an agent's rewards; None: it does not."""
+    own = result.diagnostics[problem.trace.agents[index]]
+    said = own.get("prior") or {}
+    seen = seen_states(problem.trace, problem.game)
+    if own.get("solver") != "low-rank" or "states" not in said or seen is None:
+        return None
+    settings, states = np.array(said["interpolated_with"]), np.array(said["states"])
+    return interpolation_from(seen, index, settings, states)
 
 
 def _check_unknowns(
@@ -187,6 +206,9 @@ def _check_unknowns(
     base, maps = observer._unknowns(trace)
     of_states = count_unknowns(base, trace.n_states, trace.n_actions)
     width = of_states if maps[0] is None else maps[0].shape[1]
+    if result is not None:
+        said = result.diagnostics[trace.agents[0]].get("prior") or {}
+        width = len(said.get("states", range(width)))
     n_bytes = 8 * trace.n_stages * trace.n_states * max(trace.n_actions) * width
     dense = result is not None and result.diagnostics[trace.agents[0]].get("solver") == "dense"
     if n_bytes > MOST_BYTES or (width > MOST_UNKNOWNS and not dense):
@@ -371,6 +393,8 @@ def _of_the_agent(
     searched = "rule" in (settings.get("searches") or {})
     rules = [] if searched or not basis.observer.needs_game else basis.observer.rules
     rules = [rule for rule in rules if choice_of(rule) == "soft"]
+    if settings.get("solver") == "low-rank":
+        rules = [rule for rule in rules if rule in {"td", "exact"}]
     unknowns = count_unknowns(settings["reward_model"], trace.n_states, trace.n_actions)
     n_seen = int(visited.sum()) * (unknowns // trace.n_states)
     if maps is not None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from recovery_cases import SETTINGS, learn
 
+from malfl_algos import judge
 from malfl_algos.ma_lfl.low_rank_fit import interpolation
 from malfl_algos.ma_lfl.prior_shapes import LEAST_IID, shape_root
 from malfl_algos.ma_lfl.reward_priors import alike_states, prior_of_alike_states
@@ -135,3 +136,17 @@ def test_the_result_says_that_independent_rewards_were_not_tried():
     said = result.diagnostics["agent_0"]["prior"]
     assert said["kind"] == "smooth"
     assert "independent rewards were not tried" in said["reason"]
+
+
+def test_a_verdict_is_made_with_the_few_states():
+    trace, game = learn("homogeneous", size=2, episodes=20, n_stages=5, keep=False)
+    shared = {"game": game.without_rewards(), **SETTINGS}
+    numbers = {}
+    for solver in ("dense", "low-rank"):
+        observer = MaLflBellman(**FIXED, solver=solver, prior="smooth", columns=10)
+        found = judge(observer.recover(trace, **shared), trace, observer=observer, **shared)
+        numbers[solver] = found.agents["agent_0"].numbers
+    dense, low = numbers["dense"], numbers["low-rank"]
+    assert low["rows"] == dense["rows"]
+    for name in ("explained", "expected", "gain_over_no_change"):
+        assert low[name] == pytest.approx(dense[name], abs=0.15)
