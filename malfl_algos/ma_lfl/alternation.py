@@ -327,4 +327,9 @@ def _converged(before: AgentState | None, now: AgentState | None) -> bool:
 
 
 def _noisy(state: AgentState | None) -> bool:
-    return state is None or bool(state.model_variance.any())
+    """Whether another iteration would change the fit even if all policies are known."""
+    if state is None or (
+        isinstance(state.posterior, MatrixFreePosterior) and not state.posterior.settled
+    ):
+        return True
+    return bool(state.model_variance.any())

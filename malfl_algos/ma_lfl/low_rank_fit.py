@@ -150,7 +150,8 @@ class LowRankPriors:
 
     Where smooth rewards leave more than `POOR` of the improvements unexplained, independent rewards
     are fitted, too, without matrices, if the learners evaluate their policies exactly and keep
-    nothing of them. Those that explain more are taken. There is no log evidence to compare.
+    nothing of them. Those that explain more are taken. There is no log evidence to compare. If all
+    policies are known, they tell rewards all but exactly, and independent ones are taken at once.
 
     Args:
         seen: what the states are.
@@ -186,6 +187,32 @@ class LowRankPriors:
         """
         if search:
             return self._independent(stages, models, **options)
+        alone = options["retained"] == 0 and isinstance(models[0], ExactEvaluation)
+        known = all(own is not None for own in options["known_policies"])
+        if self._may_be_independent and alone and known:
+            variance = options["temperature"] ** 2
+            return _single(stages, models, variance, "the agents' policies are known", options)
+        smooth = self._smooth(stages, models, options)
+        alpha = options["temperature"]
+        left = max(unexplained(own, temperature=alpha) for own in smooth)
+        if not self._may_be_independent or left <= POOR:
+            return smooth
+        words = f"smooth rewards leave {left:.0%} of the improvements unexplained"
+        if not alone:
+            return _saying(smooth, f"{words}; independent rewards were not tried: {NOT_TRIED}")
+        prior_variance = smooth[0].posterior.evidence.prior_variance
+        single = _single(stages, models, prior_variance, words, options)
+        less = max(unexplained(own, temperature=alpha) for own in single)
+        words += f", independent ones {less:.0%}"
+        return _saying(smooth if less >= left else single, words)
+
+    def _smooth(
+        self,
+        stages: Sequence[StageArrays],
+        models: Sequence[LearnerModel],
+        options: dict[str, Any],
+    ) -> list[AgentFit]:
+        """The fits under smooth priors."""
         if not self._chosen:
             self._choose(stages, models, options)
         priors = [own.prior for own, _ in self._chosen]
@@ -198,38 +225,7 @@ class LowRankPriors:
             **options,
         )
         pairs = zip(found, self._chosen, strict=True)
-        smooth = [_with_left_out(fit, own) for fit, (own, _) in pairs]
-        alpha = options["temperature"]
-        left = max(unexplained(own, temperature=alpha) for own in smooth)
-        if not self._may_be_independent or left <= POOR:
-            return smooth
-        words = f"smooth rewards leave {left:.0%} of the improvements unexplained"
-        if options["retained"] != 0 or not isinstance(models[0], ExactEvaluation):
-            return _saying(smooth, f"{words}; independent rewards were not tried: {NOT_TRIED}")
-        start = Given(START * alpha**2, 1.0, smooth[0].posterior.evidence.prior_variance, True)
-        single = alternate(
-            stages,
-            models,
-            features=[None] * len(models),
-            matrix_free=True,
-            given=start,
-            **{**options, "stagewise": "same", "measured": False},
-        )
-        less = max(unexplained(own, temperature=alpha) for own in single)
-        words += f", independent ones {less:.0%}"
-        if less >= left:
-            return _saying(smooth, words)
-        return [
-            replace(
-                own,
-                further={
-                    **own.further,
-                    "solver": "iterative",
-                    "prior": {"kind": "iid", "reason": words},
-                },
-            )
-            for own in single
-        ]
+        return [_with_left_out(fit, own) for fit, (own, _) in pairs]
 
     def _independent(
         self, stages: Sequence[StageArrays], models: Sequence[LearnerModel], **options: Any
@@ -261,6 +257,27 @@ class LowRankPriors:
             own = interpolation(self._seen, index, settings, most=self._columns)
             root, variance = shape_root(own.prior, settings)
             self._chosen.append((own, Shape(settings, root, variance, 0.0)))
+
+
+def _single(
+    stages: Sequence[StageArrays],
+    models: Sequence[LearnerModel],
+    prior_variance: float,
+    why: str,
+    options: dict[str, Any],
+) -> list[AgentFit]:
+    """The fits of independent rewards, whose noise and prior are searched from given ones on."""
+    start = Given(START * options["temperature"] ** 2, 1.0, prior_variance, searched=True)
+    found = alternate(
+        stages,
+        models,
+        features=[None] * len(models),
+        matrix_free=True,
+        given=start,
+        **{**options, "stagewise": "same", "measured": False},
+    )
+    words = {"solver": "iterative", "prior": {"kind": "iid", "reason": why}}
+    return [replace(own, further={**own.further, **words}) for own in found]
 
 
 def _saying(fits: Sequence[AgentFit], words: str) -> list[AgentFit]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from recovery_cases import SETTINGS, learn
+from recovery_cases import SETTINGS, known_exactly, learn
 
 from malfl_algos import judge
 from malfl_algos.ma_lfl.low_rank_fit import interpolation
@@ -150,3 +150,14 @@ def test_a_verdict_is_made_with_the_few_states():
     assert low["rows"] == dense["rows"]
     for name in ("explained", "expected", "gain_over_no_change"):
         assert low[name] == pytest.approx(dense[name], abs=0.15)
+
+
+@pytest.mark.slow
+def test_known_policies_take_independent_rewards(paper_game):
+    game = paper_game(rewards=tuple(np.random.default_rng(3).standard_normal((2, 81))))
+    trace, known = known_exactly(game, 4)
+    observer = MaLflBellman(**{**FIXED, "learner": "exact"}, solver="low-rank", columns=20)
+    found = observer.recover(trace, game=game.without_rewards(), known_policies=known, **SETTINGS)
+    for index, agent in enumerate(game.agents):
+        assert found.diagnostics[agent]["prior"]["reason"] == "the agents' policies are known"
+        assert np.corrcoef(found.rewards[agent], game.reward(index))[0, 1] > 0.999
