@@ -40,3 +40,10 @@ def test_the_example_of_rows_is_of_the_log():
     shown = re.search(r"^```text\n(day,.*?)^```", page, re.DOTALL | re.MULTILINE)
     assert shown is not None
     assert (FOLDER / "rooms.csv").read_text().startswith(shown.group(1))
+
+
+@pytest.mark.parametrize("page", sorted(FOLDER.glob("*.md")), ids=lambda page: page.stem)
+def test_a_tutorial_says_whom_it_is_for_and_what_they_will_have(page):
+    opening = page.read_text(encoding="utf-8").split("\n\n")[1]
+    assert re.match(r"For (people|readers) ", opening)
+    assert "At the end " in opening.replace("\n", " ")
