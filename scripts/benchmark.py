@@ -29,6 +29,7 @@ from benchmark_lines import Contest, cell, markdown, seconds_of, spread
 from benchmark_networks import networks
 from benchmark_recovery import recovery, replay
 from benchmark_scaling import SIZES, scaling
+from benchmark_waiting import archive, start, trend
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,9 @@ LINES: Mapping[str, Line] = {
     "replay": Line(replay, 3, "algos", ("numba", "scipy", "threadpoolctl")),
     "networks": Line(networks, 5, "torch", ("torch",), optional=True),
     "import": Line(imports, 3, "data", ("pyarrow",), optional=True),
+    "trend": Line(trend, 1, "algos", ("numba", "scipy", "yaml", "threadpoolctl")),
+    "archive": Line(archive, 5, "algos", ("numba", "scipy")),
+    "start": Line(start, 5, "algos", ("yaml",)),
     "scaling": Line(None, 3, "algos", ("numba", "scipy", "threadpoolctl", "matplotlib")),
 }
 
@@ -142,9 +146,9 @@ def measure(contest: Contest, repeats: int) -> dict[str, Any]:
     """
     ours, baseline = [], []
     for _ in range(repeats):
-        ours.append(seconds_of(contest.ours) / contest.ours_steps)
+        ours.append(seconds_of(contest.ours, contest.clock) / contest.ours_steps)
         other = contest.baseline
-        seconds = seconds_of(other) if callable(other) else other
+        seconds = seconds_of(other, contest.clock) if callable(other) else other
         baseline.append(seconds / contest.baseline_steps)
     power = -1 if contest.unit == "steps/s" else 1
     return {

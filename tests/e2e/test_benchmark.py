@@ -106,6 +106,13 @@ def test_protocol(tmp_path):
     assert five["baseline"]["median"] == pytest.approx(5 * one["baseline"]["median"])
 
 
+def test_what_people_wait_for(tmp_path):
+    assert set(_measured(tmp_path, "trend", repeats=1)) == {"trend"}
+    (row,) = _measured(tmp_path, "archive", repeats=1).values()
+    assert row["notes"]["MB at the usual level"] < row["notes"]["MB"]
+    assert len(_measured(tmp_path, "start", repeats=1)) == 3
+
+
 def test_replay(tmp_path):
     rows = _measured(tmp_path, "replay")
     assert set(rows) == {"replay", "replay, searched"}
