@@ -32,6 +32,8 @@ MOST_BARS = 500
 def write_network_figures(cells: Cells, folder: Path) -> list[Path]:
     """Draw figures of the first seed for every observer, board, learner, amount of data and form.
 
+    A picture of the board is drawn for two agents.
+
     Args:
         cells: of the studies, as `scripts/networks.py` writes them.
         folder: for the figures.
@@ -50,7 +52,8 @@ def write_network_figures(cells: Cells, folder: Path) -> list[Path]:
         kind = form if observer == "ma-lfl-network" else observer
         name = f"{size}x{size}_{learner}_{episodes}_{kind}.png"
         drawn = {f"rewards_{name}": reward_figure(shown)}
-        if all(one["sd"] is not None for cell in shown for one in cell["agents"]):
+        agents = [one for cell in shown for one in cell["agents"]]
+        if all(one["sd"] is not None for one in agents) and len(shown[0]["agents"]) == 2:
             drawn[f"boards_{name}"] = board_figure(shown)
         for file, figure in drawn.items():
             write_bytes(folder / file, png_bytes(figure))

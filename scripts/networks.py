@@ -51,6 +51,7 @@ class Cell:
         form: the option `form` of the observer.
         observer: `ma-lfl-network`, or an observer that has no width and no form.
         options: of an observer without width and form, as `name=value name=value`.
+        n_agents: number of agents.
     """
 
     size: int
@@ -62,6 +63,7 @@ class Cell:
     form: str = "bellman"
     observer: str = "ma-lfl-network"
     options: str = ""
+    n_agents: int = 2
 
     @property
     def name(self) -> str:
@@ -69,6 +71,8 @@ class Cell:
         fields = asdict(self)
         if not self.options:
             del fields["options"]
+        if self.n_agents == 2:
+            del fields["n_agents"]
         return "_".join(str(value).replace(" ", "-") for value in fields.values())
 
 
@@ -78,8 +82,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = parser.parse_args(argv)
     if min(given.seeds) < 0 or given.episodes_small < 10 or min(given.episodes_large) < 1:
         parser.error("seeds must be >= 0, --episodes-small >= 10 and --episodes-large >= 1")
-    if given.size < 2:
-        parser.error(f"--size must be >= 2, got {given.size}")
+    if given.size < 2 or given.agents < 2:
+        parser.error(f"--size and --agents must be >= 2, got {given.size} and {given.agents}")
     root: Path = given.output_dir
     if not given.tables_only:
         missing = [cell for cell in _cells(given) if not (root / f"{cell.name}.json").exists()]
@@ -96,7 +100,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(cell: Cell, *, log_dir: str | None = None) -> dict[str, Any]:
     """Let the learners learn, recover rewards, and score them."""
-    env = grid_world_v0.parallel_env(size=cell.size, rewards=_rewards(cell))
+    env = grid_world_v0.parallel_env(size=cell.size, n_agents=cell.n_agents, rewards=_rewards(cell))
     game = markov_game(env)
     learner = MaSpi(
         discount=DISCOUNT,
@@ -145,7 +149,7 @@ def _rewards(cell: Cell) -> Any:
     if cell.family != RANDOM:
         return cell.family
     rng = np.random.default_rng(np.random.SeedSequence(cell.seed, spawn_key=(1,)))
-    return tuple(rng.standard_normal((2, cell.size**4)))
+    return tuple(rng.standard_normal((cell.n_agents, cell.size ** (2 * cell.n_agents))))
 
 
 def _observer(cell: Cell, log_dir: str | None) -> Observer:
@@ -200,13 +204,14 @@ GROUPS = ("all", "visited", "visited_later", "never_visited")
 
 def rows_of(cells: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
     """One row per setting and group of states: means over seeds, agents averaged within a seed."""
-    keys = ("size", "family", "learner", "episodes", "width", "form", "observer", "options")
-    before = {"observer": "ma-lfl-network", "options": ""}  # what older cells were made with
+    names = ("size", "family", "learner", "episodes", "width", "form", "observer", "options")
+    keys = (*names, "n_agents")
+    before = {"observer": "ma-lfl-network", "options": "", "n_agents": 2}  # older cells lack them
     kept = [{**before, **cell} for cell in cells]
     settings = sorted({tuple(cell[key] for key in keys) for cell in kept})
     for setting in settings:
         own = [cell for cell in kept if tuple(cell[key] for key in keys) == setting]
-        for group in GROUPS if setting[0] > 3 else GROUPS[:1]:
+        for group in GROUPS if setting[0] > 3 or setting[-1] > 2 else GROUPS[:1]:
             by_seed = {cell["seed"]: [a[group] for a in cell["agents"] if a[group]] for cell in own}
             found = [one for agents in by_seed.values() for one in agents]
             if not found:
@@ -271,7 +276,8 @@ def _cells(given: argparse.Namespace) -> list[Cell]:
                 cells.append(Cell(3, family, learner, episodes, *shared))
             for learner in given.learners if "large" in given.studies else []:
                 width = given.width or WIDTHS["large"]
-                observer = (width, given.form, given.observer, " ".join(given.option))
+                options = " ".join(given.option)
+                observer = (width, given.form, given.observer, options, given.agents)
                 cells += [
                     Cell(given.size, family, learner, episodes, seed, *observer)
                     for episodes in given.episodes_large
@@ -312,6 +318,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--episodes-large", type=int, nargs="+", default=[30, 300])
     parser.add_argument("--size", type=int, default=8, help="rows and columns of the large board")
+    parser.add_argument("--agents", type=int, default=2, help="agents on the large board")
     parser.add_argument("--width", type=int, help="width of the random layer on the large board")
     parser.add_argument("--log-dir", help="write TensorBoard logs into this folder")
     parser.add_argument(
