@@ -21,6 +21,7 @@ __all__ = [
     "FeatureMap",
     "RewardFeatures",
     "acting_agents",
+    "input_map",
     "random_map",
     "trained_map",
     "with_actions",
@@ -42,7 +43,8 @@ class FeatureMap:
     """The last hidden units of a network, its inputs, and a constant.
 
     Args:
-        hidden: parameters of the hidden layers, with rectified linear units after each.
+        hidden: parameters of the hidden layers, with rectified linear units after each; empty: the
+            features are the inputs alone.
         shift, scale: `(n_features - 1,)`: a feature is (unit or input - shift) * scale. The scale
             is 0 where a unit or input never varies.
     """
@@ -183,8 +185,23 @@ class RewardFeatures:
         return found
 
 
+def input_map(inputs: Features, columns: Sequence[int]) -> FeatureMap:
+    """Return some of the inputs as features, without hidden layers; each has variance 1.
+
+    Args:
+        inputs: `(n, width)`, over which the features have mean 0 and variance 1.
+        columns: of the inputs that are features; all others have scale 0.
+    """
+    sd, scale = inputs.std(axis=0, dtype=np.float64), np.zeros(inputs.shape[1])
+    chosen = np.array([column for column in columns if sd[column] > 1e-8], dtype=np.int64)
+    scale[chosen] = 1 / sd[chosen]
+    return FeatureMap([], inputs.mean(axis=0, dtype=np.float64), scale)
+
+
 @torch.no_grad()
 def _raw(hidden: Sequence[Tensor], inputs: Features) -> Table:
+    if not hidden:
+        return inputs.astype(np.float64)
     rows = torch.from_numpy(np.ascontiguousarray(inputs)).to(hidden[0].device)
     units = [on_device(torch.relu(apply(hidden, piece))) for piece in pieces(rows, PIECE)]
     return beside(joined(units), on_device(rows))

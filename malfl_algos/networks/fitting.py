@@ -18,6 +18,8 @@ __all__ = ["Fitted", "fit_agent"]
 
 FloatArray = NDArray[np.float64]
 
+MOVED = ("agreement", "expected", "halves", "halves_expected")
+"""Details of `form: moves` that say how far its reward can be believed."""
 HELD_OUT = 0.1
 """Share of the episodes of every stage that is held out, for early stopping."""
 
@@ -71,6 +73,7 @@ def fit_agent(
             "improvement": details[0].get("improvement", 0.0),
             "improvement_interval": details[0].get("improvement_interval"),
             "scale": details[0].get("scale", "temperature"),
+            **{name: details[0][name] for name in MOVED if name in details[0]},
             "discount": fitting.discount,
             "n_observations": len(gathered.inputs),
             "n_distinct_steps": sum(len(steps.here) for steps in gathered.stages),

@@ -33,6 +33,7 @@ from malfl_algos.networks.gathering import Gathered, IntArray
 from malfl_algos.networks.kept import Kept, search_kept
 from malfl_algos.networks.last_layer import LastLayer, fit_last_layer, prediction
 from malfl_algos.networks.logging import Log
+from malfl_algos.networks.moved_members import fit_moved
 from malfl_algos.networks.options import FitOptions
 from malfl_algos.networks.potentials import Potentials, fit_potentials
 from malfl_algos.networks.recovered_functions import Member
@@ -169,6 +170,8 @@ def fit_member(fit: MemberFit) -> tuple[Member, Details]:
             return _potentials_member(fit, potentials)
     generator = fit.fitting.generator(*fit.key, 3)
     trunk = _trunk(fit, potentials, generator)
+    if fit.options.form == "moves":
+        return fit_moved(fit, trunk)
     reward = fit.reward(trunk)
     if fit.options.reward_model != "state":
         reward = fit.reward(_action_map(fit, reward.acting, generator))

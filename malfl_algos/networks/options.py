@@ -21,7 +21,9 @@ class FitOptions:
     Args:
         form: `bellman`: the soft value of every stage follows from the reward, whose last layer is
             inferred with a posterior; `potentials`: equations (11)-(12) of the paper, with a free
-            potential per stage.
+            potential per stage; `moves`: for gradient learners such as PPO, whose own noise is the
+            largest error, see `malfl_algos.networks.moves`. It needs `reward_model: state` and at
+            least three stages, and takes `improvement`, `learner` and `prior_variance` as they are.
         reward_model: `state` r(o), `own_action` r(o, a^i), or `joint` r(o, a^1..a^n); o is the
             agent's own observation.
         learner: `exact`: the learners' action values solve equation (5); `td`: learners update a
@@ -32,6 +34,10 @@ class FitOptions:
             `proximal`: it is the last policy times exp(q / alpha), q without entropy bonus, nearly
             as in gradient learners (PPO), and the temperature is the inverse of their step size;
             `auto`: chosen by the evidence.
+        reward_inputs: for `moves`, per agent in order, the columns of its flat observation that the
+            reward is linear in; null: all columns and the random layers.
+        rewarded: for `moves`: the reward of a step is a function of the observation `before` or
+            `after` it.
         step_size: step size beta of td learners.
         prior_variance: prior variance of a weight of the last layer, in units of alpha squared;
             null: the value that maximises the evidence (the marginal likelihood). The evidence
@@ -60,11 +66,13 @@ class FitOptions:
         InputError: for an option out of its range; the message names it.
     """
 
-    form: Literal["bellman", "potentials"] = "bellman"
+    form: Literal["bellman", "potentials", "moves"] = "bellman"
     reward_model: RewardModel = "state"
     learner: Literal["auto", "exact", "td"] = "auto"
     improvement: float | Literal["auto", "soft", "proximal"] = "auto"
     prior_variance: float | None = None
+    reward_inputs: tuple[tuple[int, ...], ...] | None = None
+    rewarded: Literal["before", "after"] = "before"
     step_size: float = 0.1
     trunk: Literal["random", "policies", "potentials"] = "random"
     widths: tuple[int, ...] = (128,)
@@ -82,7 +90,8 @@ class FitOptions:
 
     def __post_init__(self) -> None:
         choices = {
-            "form": ("bellman", "potentials"),
+            "form": ("bellman", "potentials", "moves"),
+            "rewarded": ("before", "after"),
             "reward_model": ("state", "own_action", "joint"),
             "learner": ("auto", "exact", "td"),
             "trunk": ("random", "policies", "potentials"),
@@ -95,6 +104,7 @@ class FitOptions:
                 )
         self._check_improvement()
         self._check_numbers()
+        self._check_moves()
 
     @property
     def retained(self) -> float | None:
@@ -103,6 +113,12 @@ class FitOptions:
             return None if self.form == "bellman" and self.learner != "td" else 0.0
         named = {"soft": 0.0, "proximal": 1.0}
         return named.get(str(self.improvement), self.improvement)  # type: ignore[arg-type]
+
+    def _check_moves(self) -> None:
+        if self.form == "moves" and self.reward_model != "state":
+            raise InputError(f"form: moves needs reward_model: state, got {self.reward_model}")
+        if self.form != "moves" and (self.reward_inputs is not None or self.rewarded != "before"):
+            raise InputError(f"reward_inputs and rewarded need form: moves, got form: {self.form}")
 
     def _check_improvement(self) -> None:
         words = ("auto", "soft", "proximal")

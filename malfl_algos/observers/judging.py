@@ -47,6 +47,7 @@ from malfl_algos.verdict.balance import (
 )
 from malfl_algos.verdict.change import policy_change
 from malfl_algos.verdict.deciding import HISTORY_CHECKS, contradicted, decide, not_measured
+from malfl_algos.verdict.moved import judge_moves
 from malfl_algos.verdict.words import joined
 from malfl_algos.work.threads import one_blas_thread
 from malfl_env.arguments import typed
@@ -98,6 +99,9 @@ def judge(
     except Contradiction as found:
         return contradicted(str(found))
     if not trace.is_tabular:
+        if all("agreement" in result.diagnostics.get(agent, {}) for agent in trace.agents):
+            own = {agent: judge_moves(result.diagnostics[agent]) for agent in trace.agents}
+            return joined(own)
         return not_measured(
             "explained",
             "the trace holds observations and no counts of joint states",

@@ -21,7 +21,7 @@ from malfl_sb3.randomness import RandomStreams
 from malfl_sb3.turn_taking import Failed, Finished, LearnerThread, Request, Reset, Step
 from malfl_sb3.view import StepResult
 
-__all__ = ["ENVIRONMENT", "Players", "alternating", "simultaneous"]
+__all__ = ["ENVIRONMENT", "Players", "alternating", "named", "simultaneous"]
 
 ENVIRONMENT = "malfl_sb3 environment"
 """Name of the random stream of environments that use the global generators."""
@@ -77,7 +77,7 @@ class Players:
         self._streams.use(ENVIRONMENT)
         self._requests[agent] = request
         if isinstance(request, Failed):
-            raise _named(request.error, agent)
+            raise named(request.error, agent)
         if isinstance(request, Reset) and until is Step:
             raise RuntimeError(
                 f"the learner of {agent} asked for a new episode in the middle of one. Its view "
@@ -213,7 +213,8 @@ def _seed(rng: np.random.Generator) -> int:
     return int(rng.integers(2**31))
 
 
-def _named(error: BaseException, agent: Any) -> BaseException:
+def named(error: BaseException, agent: Any) -> BaseException:
+    """Return a learner's exception with a note that names its agent."""
     note = f"raised by the learner of {agent}; the training of all agents was stopped"
     if hasattr(error, "add_note"):
         error.add_note(note)

@@ -1,10 +1,11 @@
-"""PPO learners on simple spread, and the rewards that a network observer recovers from them.
+"""PPO learners in two games of mpe2, and the rewards that observers recover from them.
 
-`python simple_spread.py --output-dir spread`, in this folder, trains three PPO agents per seed,
-shows the observer what they observed and did in every stage, and answers three questions: does the
-recovered reward follow the ground truth, does it predict the next stage, and do retrained agents
-that learn from it earn the ground-truth reward? Finished parts are kept in files, so the study can
-be stopped and resumed. It needs the plugin malfl-sb3 and mpe2.
+`python continuous_games.py --output-dir games`, in this folder, trains three PPO agents per seed in
+simple_spread (they want the same) and in simple_adversary (they do not), shows the observers what
+they observed and did in every stage, and answers: does a recovered reward follow the ground truth,
+do its halves agree, is it believed, and do agents retrained on it earn the ground-truth reward?
+Finished parts are kept in files, so the study can be stopped and resumed. It needs the plugin
+malfl-sb3 and mpe2.
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from simple_spread_learning import Settings
-from simple_spread_observers import OPTIONS, network_observer
-from simple_spread_report import write_report
-from simple_spread_seed import run_seed
+from continuous_learning import Settings
+from continuous_observers import OBSERVERS, OPTIONS
+from continuous_report import write_report
+from continuous_seed import run_seed
+from particle_games import GAMES
 
 from malfl_algos.storage.durable import write_json
 from malfl_env.errors import InputError
@@ -31,24 +33,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the missing parts, then write the table and the figures. Returns 0; 2 for bad input."""
     parser = _parser()
     given = parser.parse_args(argv)
-    root: Path = given.output_dir
     torch.set_num_threads(1)
     try:
-        settings = Settings(**{own.name: getattr(given, own.name) for own in fields(Settings)})
-        settings.learner(episodes=settings.episodes)  # rejects options that do not fit
-        observers = [network_observer(kind, given.options) for kind in given.improvements]
-        if not given.tables_only:
-            options = json.loads(json.dumps({**OPTIONS, **given.options}))
-            _claim(root, {**asdict(settings), "options": options})
-            for seed in given.seeds:
+        for game in given.games:
+            named = {own.name: getattr(given, own.name) for own in fields(Settings)[1:]}
+            settings = Settings(game=game, **named)
+            root: Path = given.output_dir / game
+            if not given.tables_only:
+                _claim(root, json.loads(json.dumps({**asdict(settings), "options": OPTIONS})))
+            for seed in [] if given.tables_only else given.seeds:
                 run_seed(
                     settings,
                     seed,
                     root / f"seed_{seed}",
-                    observers,
-                    say=partial(print, flush=True),
+                    given.observers,
+                    fresh=not given.no_retraining,
+                    say=partial(print, f"{game},", flush=True),
                 )
-        print(write_report(root))
+        print(write_report(given.output_dir, [game for game in GAMES if game in given.games]))
     except ValueError as fault:
         parser.error(str(fault))
     return 0
@@ -73,31 +75,30 @@ def _claim(root: Path, wanted: dict[str, Any]) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
+        "--games", nargs="+", choices=list(GAMES), default=list(GAMES), help="(default: both)"
+    )
+    parser.add_argument(
         "--seeds", nargs="+", type=_seed, default=list(range(100, 105)), help="(default: 100..104)"
     )
-    parser.add_argument("--output-dir", type=Path, default=Path("spread"), help="(default: spread)")
+    parser.add_argument("--output-dir", type=Path, default=Path("games"), help="(default: games)")
     parser.add_argument(
-        "--improvements",
+        "--observers",
         nargs="+",
-        choices=["proximal", "soft"],
-        default=["proximal"],
-        help="assumed improvement of the learners (default: proximal)",
+        choices=list(OBSERVERS),
+        default=list(OBSERVERS),
+        help="(default: all)",
     )
     parser.add_argument(
-        "--options",
-        type=_options,
-        default={},
-        metavar="JSON",
-        help=f"options of the observer, added to or in place of {OPTIONS}",
+        "--no-retraining", action="store_true", help="train no agents on recovered rewards"
     )
     parser.add_argument(
         "--tables-only", action="store_true", help="run nothing, write the table and the figures"
     )
-    for own in fields(Settings):
-        kind = type(own.default)
+    for own in fields(Settings)[1:]:  # the first is the game
         parser.add_argument(
             f"--{own.name.replace('_', '-')}",
-            type=kind,
+            dest=own.name,
+            type=type(own.default),
             default=own.default,
             help=f"{HELP[own.name]} (default: {own.default})",
         )
@@ -105,29 +106,19 @@ def _parser() -> argparse.ArgumentParser:
 
 
 HELP = {
-    "stages": "number of stages shown to the observer; one more is predicted",
+    "stages": "number of stages",
     "timesteps": "steps from which each agent learns between two stages",
-    "episodes": "episodes per stage, shown to the observer",
+    "episodes": "episodes per stage, shown to the observers",
     "held_out": "held-out episodes per stage, for scoring alone",
     "fresh_stages": "length of the retraining, in units of --timesteps",
-    "curve_episodes": "episodes that measure retrained agents while they learn",
-    "n_steps": "steps per rollout of PPO",
+    "n_steps": "steps per rollout of PPO, over all copies of the game",
+    "copies": "games in which agents act side by side while they learn",
     "batch_size": "of PPO",
     "n_epochs": "of PPO",
     "learning_rate": "of PPO",
     "entropy_weight": "of PPO",
-    "discount": "of PPO and of the observer",
+    "discount": "of PPO and of the observers",
 }
-
-
-def _options(text: str) -> dict[str, Any]:
-    try:
-        options = json.loads(text)
-    except ValueError as fault:
-        raise argparse.ArgumentTypeError(f"must be JSON, got {text!r}") from fault
-    if not isinstance(options, dict):
-        raise argparse.ArgumentTypeError(f"must be a JSON mapping, got {text!r}")
-    return options
 
 
 def _seed(text: str) -> int:
