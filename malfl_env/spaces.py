@@ -32,8 +32,11 @@ _MOST_NUMBERS = 2**24  # in one observation; more come from a mistake or a malic
 def observation_spaces(env: Any) -> tuple[AnySpace, ...]:
     """Observation space of every agent of a parallel environment, in the order of its agents.
 
+    Args:
+        env: a PettingZoo parallel environment.
+
     Raises:
-        InputError: as `check_observation_space`.
+        InputError: for a space that is not Box, Discrete, MultiDiscrete or MultiBinary.
     """
     found = tuple(env.observation_space(agent) for agent in _agents(env))
     for agent, space in zip(env.possible_agents, found, strict=True):
@@ -64,7 +67,10 @@ def check_observation_space(space: AnySpace, *, where: str) -> None:
 
 
 def action_counts(env: Any) -> tuple[int, ...]:
-    """Number of actions of every agent of a parallel environment.
+    """Number of actions of every agent of a parallel environment, in the order of its agents.
+
+    Args:
+        env: a PettingZoo parallel environment.
 
     Raises:
         InputError: for an action space that is not Discrete.

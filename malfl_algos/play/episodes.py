@@ -50,7 +50,14 @@ def play_stage(
 
 @typed
 def joined(parts: Iterable[LearnedStage]) -> LearnedStage:
-    """Join the parts of a stage; the arrays of the result are read-only."""
+    """Join the parts of a stage, as `play_stage` yields them.
+
+    Args:
+        parts: at least one, in the order of play, each with steps.
+
+    Returns:
+        One stage with the steps, policies and rewards of all parts; its arrays are read-only.
+    """
     all_parts = list(parts)
     truths = [part.truth for part in all_parts]
     steps = Transitions.concat(

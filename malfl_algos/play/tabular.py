@@ -66,6 +66,9 @@ class StageSample:
 def tabular_game(env: Any) -> MarkovGame | None:
     """The tabular model of an environment (see `malfl_env.markov_game`); None if it has none.
 
+    Args:
+        env: a PettingZoo parallel environment; a wrapped one is looked into.
+
     Raises:
         InputError: for a model that does not fit the environment.
     """

@@ -73,12 +73,21 @@ class PluginFault(PluginError):
 
 
 def list_plugins() -> list[Plugin]:
-    """All installed plugins, sorted by kind, name and distribution. Imports none of them."""
+    """All installed plugins, sorted by kind, name and distribution. Imports none of them.
+
+    Returns:
+        Plugins with the attributes `kind` ("learner" or "observer"), `name`, `value`
+        (`module:Class`), `distribution` and `version`.
+    """
     return discover()[0]
 
 
 def load_learner(name: str, **options: Any) -> Learner:
     """Load a learner by its name.
+
+    Args:
+        name: of its entry point, or `DISTRIBUTION:NAME` if two distributions have this name.
+        options: fields of its class; `malfl learn NAME --help` lists them.
 
     Raises:
         InputError: for an unknown name, an unknown option, or a value that is not allowed.
@@ -88,7 +97,16 @@ def load_learner(name: str, **options: Any) -> Learner:
 
 
 def load_observer(name: str, **options: Any) -> Observer:
-    """Load an observer by its name; errors as in `load_learner`."""
+    """Load an observer by its name.
+
+    Args:
+        name: of its entry point, or `DISTRIBUTION:NAME` if two distributions have this name.
+        options: fields of its class; `malfl recover --observer NAME --help` lists them.
+
+    Raises:
+        InputError: for an unknown name, an unknown option, or a value that is not allowed.
+        PluginError: for a plugin that cannot be used.
+    """
     return cast(Observer, make_plugin(find_plugin("observer", name), options))
 
 

@@ -45,7 +45,17 @@ def pearson(estimate: FloatArray, truth: FloatArray, *, states: BoolArray | None
 
 @typed
 def spearman(estimate: FloatArray, truth: FloatArray, *, states: BoolArray | None = None) -> Score:
-    """Spearman rho: Pearson r of ranks; ties share their mean rank. Otherwise as `pearson`."""
+    """Spearman rho: Pearson r of ranks; ties share their mean rank.
+
+    Args:
+        estimate, truth, states: as of `pearson`.
+
+    Returns:
+        A value in [-1, 1], or None with a reason, as `pearson`.
+
+    Raises:
+        InputError: as `pearson`.
+    """
     estimated, true = _compared(estimate, truth, states)
     return _correlation(estimated, true, ranked=True)
 

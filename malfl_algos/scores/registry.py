@@ -76,7 +76,11 @@ class ScoreEntry:
 
 
 def score_names(*available: Need) -> list[str]:
-    """The names of the scores that need only these inputs, in the order of the registry."""
+    """The names of the scores that need only these inputs, in the order of the registry.
+
+    Args:
+        available: names of inputs, those of `ScoreEntry.needs`.
+    """
     return [name for name, entry in SCORES.items() if set(entry.needs) <= set(available)]
 
 

@@ -55,7 +55,14 @@ SPARSE_BYTES = 2**30
 
 @typed
 def entropy(policy: FloatArray) -> FloatArray:
-    """Entropy in nats of every row of a policy, `(..., n_actions) -> (...)`; 0 log 0 is 0."""
+    """Entropy in nats of every row of a policy; 0 log 0 is 0.
+
+    Args:
+        policy: probabilities `(..., n_actions)`.
+
+    Returns:
+        `(...)`, from 0 to log n_actions.
+    """
     return np.asarray(-xlogy(policy, policy).sum(axis=-1))
 
 
@@ -99,8 +106,16 @@ def transition_under(
 def averaged_reward(game: MarkovGame, joint_policy: JointPolicy, agent_index: Index) -> FloatArray:
     """Expected reward of one agent's own actions with the others averaged out.
 
+    Args:
+        game: with rewards.
+        joint_policy: `(n_states, n_actions)` per agent; the agent's own entry is not read.
+        agent_index: i.
+
     Returns:
         `(n_states, n_actions[i])`.
+
+    Raises:
+        InputError: for policies of another shape, or an agent that the game does not have.
     """
     _check_policies(game, joint_policy, agent_index)
     table = game.reward(agent_index)
@@ -139,7 +154,18 @@ def others_joint_policy(joint_policy: JointPolicy, agent_index: Index) -> FloatA
 
 @typed
 def expected_next(transition: Transition, values: FloatArray) -> FloatArray:
-    """Expectation of `values (n_states,)` at the next state, `(n_states, n_actions)`."""
+    """Expectation of values at the next state, for every state and action.
+
+    Args:
+        transition: rows `s * n_actions + a`, columns next states; from `averaged_transition`.
+        values: `(n_states,)`.
+
+    Returns:
+        `(n_states, n_actions)`.
+
+    Raises:
+        InputError: for values of another shape.
+    """
     _check_rows("values", values, transition.shape[1])
     return np.asarray(transition @ values).reshape(len(values), -1)
 
@@ -150,9 +176,17 @@ def policy_transition(transition: sp.csr_array, policy: FloatArray) -> sp.csr_ar
 def policy_transition(transition: Transition, policy: FloatArray) -> Transition: ...
 @typed
 def policy_transition(transition: Transition, policy: FloatArray) -> Transition:
-    """State-to-state transition under the agent's own policy, `(n_states, n_states)`.
+    """State-to-state transition under the agent's own policy.
 
-    It has the form of `transition`: a sparse matrix or an operator.
+    Args:
+        transition: rows `s * n_actions + a`, columns next states; from `averaged_transition`.
+        policy: probabilities `(n_states, n_actions)`.
+
+    Returns:
+        `(n_states, n_states)`, in the form of `transition`: a sparse matrix or an operator.
+
+    Raises:
+        InputError: for a policy of another shape.
     """
     rows, n_states = transition.shape
     if policy.shape != (n_states, rows // n_states):

@@ -87,7 +87,18 @@ def profits(
     outside: float = 0.0,
     differentiation: float = 0.25,
 ) -> FloatArray:
-    """Profits of both firms, `(..., 2)`, at prices `(..., 2)`; the other arguments as `pricing`."""
+    """Profits of both firms at some prices.
+
+    Args:
+        prices: `(..., 2)`, a price of each firm.
+        quality, cost, outside, differentiation: of the market, as of `pricing`.
+
+    Returns:
+        `(..., 2)`.
+
+    Raises:
+        InputError: for prices of another shape, or that are no numbers.
+    """
     given = check_numbers("prices", prices, allowed="an array (..., 2) of prices")
     if given.shape[-1] != 2:
         raise InputError(f"prices must have shape (..., 2), got {given.shape}")
