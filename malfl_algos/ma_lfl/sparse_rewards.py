@@ -6,7 +6,8 @@ it. The models here have one unknown: r(s) = level + w [the agent stands on cell
 for every cell c and a few V. For given noise their evidence follows from the normal equations of
 the fit. Fit and models are averaged with their posterior probabilities (Hoeting, Madigan, Raftery
 and Volinsky 1999). Half of the prior probability is the fit's; the rest is shared by all cells and
-V.
+V. A fit whose prior variance ended at its lower bound counts as a level alone: its mean depends on
+that bound.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
 
-from malfl_algos.ma_lfl.posterior import Posterior
+from malfl_algos.ma_lfl.posterior import PRIOR_BOUNDS, Posterior
 
 __all__ = ["Averaged", "with_special_cell"]
 
@@ -77,14 +78,18 @@ def with_special_cell(posterior: Posterior, cells: IntArray, temperature: float)
     variances = temperature**2 * np.array(VARIANCES)[:, None]
     height = pull / (told + 1 / variances)
     gains = (pull * height - np.log1p(variances * told)) / 2
-    logs = np.append(gains.ravel() - np.log(gains.size), _gain(posterior, moment, prior, size))
+    of_level = level @ moment / size * level
+    own, gain = posterior.mean, _gain(posterior, moment, prior, size)
+    if _shows_nothing(posterior, temperature):
+        own, gain = of_level, 0.0
+    logs = np.append(gains.ravel() - np.log(gains.size), gain)
     weights = np.exp(logs - logs.max())
     weights /= weights.sum()
     if weights[:-1].sum() < LEAST_WEIGHT:
         return None
     shapes = indicator - level[:, None] * (shown @ indicator) / size
-    means = (shapes[:, None] * height).reshape(n, -1) + (level @ moment / size * level)[:, None]
-    means = np.column_stack([means, posterior.mean])
+    means = (shapes[:, None] * height).reshape(n, -1) + of_level[:, None]
+    means = np.column_stack([means, own])
     mean = means @ weights
     sds = np.sqrt(1 / (told + 1 / variances)).ravel()
     along = np.tile(shapes, (1, len(VARIANCES))) * sds * np.sqrt(weights[:-1])
@@ -99,6 +104,13 @@ def with_special_cell(posterior: Posterior, cells: IntArray, temperature: float)
         int(np.unique(cells)[best]),
         float(by_cell[best]),
     )
+
+
+def _shows_nothing(posterior: Posterior, temperature: float) -> bool:
+    """Whether the prior variance of the fit ended at its lower bound."""
+    at = posterior.evidence
+    least = PRIOR_BOUNDS[0] * temperature**2
+    return "prior_variance" in at.bounds_hit and at.prior_variance < 2 * least
 
 
 def _gain(posterior: Posterior, moment: FloatArray, prior: FloatArray, size: float) -> float:

@@ -92,7 +92,8 @@ class MaLflBellman(BayesianObserver):
         prior: prior of the reward values of learners with soft choices. `iid`: they are
             independent. `smooth`: states that are alike, by the cells of the agents or the columns
             of their labels, have similar values; lengths and shares are chosen by the evidence.
-            `auto`: smooth, if that raises the log evidence by more than 3.
+            `auto`: smooth, if that raises the log evidence by more than 3; averaged with rewards of
+            one special cell of the agent where these are probable.
         solver: `dense` forms the matrix of all unknowns. `iterative` does not: its memory is
             proportional to joint states times joint actions, its standard deviations are
             approximate, and it needs noise_variance and prior_variance (except with `features`).

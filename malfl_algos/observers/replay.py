@@ -85,7 +85,8 @@ class MaLflReplay(BayesianObserver):
         prior: prior of the reward values of learners with soft choices. `iid`: they are
             independent. `smooth`: states that are alike, by the cells of the agents or the columns
             of their labels, have similar values; lengths and shares are chosen by the evidence.
-            `auto`: smooth, if that raises the log evidence by more than 3.
+            `auto`: smooth, if that raises the log evidence by more than 3; averaged with rewards of
+            one special cell of the agent where these are probable.
         bootstrap: value of the next state in the learners' updates. With an entropy bonus, and q
             from 0 in every stage, `fresh`: of a newly drawn action (the paper's learner);
             `executed`: of the action that was played next; `expected`: the expectation under the

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from malfl_algos.ma_lfl.posterior import Evidence, Posterior
+from malfl_algos.ma_lfl.posterior import PRIOR_BOUNDS, Evidence, Posterior
 from malfl_algos.ma_lfl.sparse_rewards import VARIANCES, with_special_cell
 
 CELLS = np.repeat([0, 1, 2], 4)
@@ -69,3 +71,14 @@ def test_rewards_that_are_no_single_cell_stay_as_they_are():
     rng = np.random.default_rng(1)
     rows, response = data(rng, rng.standard_normal(12))
     assert with_special_cell(fitted(rows, response, 1.0), CELLS, 1.0) is None
+
+
+def test_a_fit_at_the_lower_bound_counts_as_a_level_alone():
+    rng = np.random.default_rng(0)
+    rows, response = data(rng, 0.5 * (CELLS == 2))
+    least = PRIOR_BOUNDS[0]
+    fit = fitted(rows, response, least)
+    fit = replace(fit, evidence=Evidence(None, 0, 0, least, ("prior_variance",)))
+    found = with_special_cell(fit, CELLS, 1.0)
+    by_cell = found.posterior.mean.reshape(3, 4)
+    np.testing.assert_allclose(by_cell, by_cell[:, :1] + np.zeros(4), atol=1e-12)
