@@ -2,23 +2,27 @@
 
 The policies of the second stage are nearly linear in the rewards, those of late stages are not.
 Rewards are therefore fitted to two stages first, then to three, and so on, each time from the last
-estimate. At every estimate the history is linear in small changes of the rewards, so that
-posterior, evidence and the choice of noise and prior are those of `inference`.
+estimate. At every estimate the history is linear in small changes of the rewards. These
+derivatives serve further steps as long as the steps are short; the last ones are new.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from functools import cache
+from typing import Any, NamedTuple
 
 import numpy as np
+import scipy.linalg
 from numpy.typing import NDArray
 
-from malfl_algos.ma_lfl.history import Followed, HistoryData, follow, sensitivities
-from malfl_algos.ma_lfl.inference import fit
-from malfl_algos.ma_lfl.posterior import Evidence, Given, Posterior
-from malfl_algos.ma_lfl.rows import Rows
+from malfl_algos.ma_lfl.history import Followed, HistoryData, follow
+from malfl_algos.ma_lfl.history_settings import NOISES, Prior, Setting, best_setting
+from malfl_algos.ma_lfl.history_slopes import First, sensitivities
+from malfl_algos.ma_lfl.low_rank_priors import Kernel
+from malfl_algos.ma_lfl.posterior import Posterior
+from malfl_algos.ma_lfl.rows import Normal, Rows, normal_equations
 
 __all__ = ["HistoryFit", "fit_history"]
 
@@ -35,10 +39,13 @@ CONVERGED = 0.1
 root mean square; `NEAR` is enough for a horizon between.
 """
 NEAR = 0.5
+SHORT = 1.0
+"""After a step of at most this many posterior standard deviations the derivatives are kept."""
 LARGEST_CHANGE = 3.0
-"""Largest factor by which noise and prior change between horizons."""
+"""Largest factor by which noise and prior change between steps."""
 HALVINGS = 7
-NOISE_SETTINGS = 12
+BLOCK = 2**22
+"""Number of derivatives in a block of rows."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,8 +53,10 @@ class HistoryFit:
     """All agents' rewards.
 
     Args:
-        weights: of the features of all agents, in the order of agents.
-        posterior: of the weights, at the last linearisation.
+        weights: of the functions of all agents, in the order of agents.
+        posterior: of independent weights, whose products with the root of the kernel are `weights`.
+        kernel: of the prior.
+        setting: noise and kernel as the search goes on from them.
         history: under these rewards, of all stages followed.
         distance: length of the last step in posterior standard deviations.
         steps: number of Gauss-Newton steps.
@@ -55,9 +64,14 @@ class HistoryFit:
 
     weights: FloatArray
     posterior: Posterior
+    setting: Setting
     history: Followed
     distance: float
     steps: int
+
+    @property
+    def kernel(self) -> Kernel:
+        return self.setting.kernel
 
     @property
     def converged(self) -> bool:
@@ -81,64 +95,62 @@ class _Point(NamedTuple):
     loss: float
 
 
-def fit_history(
-    data: HistoryData,
-    features: Sequence[FloatArray],
-    *,
-    horizon: int,
-) -> HistoryFit:
-    """Rewards, noise and prior variance of largest posterior and evidence.
+def fit_history(data: HistoryData, prior: Prior, *, horizon: int) -> HistoryFit:
+    """Rewards, noise and prior of largest posterior and evidence.
 
     Args:
         data: what is given.
-        features: per agent `(n_states, n_weights)`; their weights are independent, with one prior
-            variance.
+        prior: the functions that rewards are made of, and their kernels.
         horizon: number of stages to explain.
     """
     found: HistoryFit | None = None
-    stages = 1
+    stages, first = 1, First()
     while stages < horizon or found is None:
         stages = min(max(stages + 1, int(GROWTH * stages)), horizon)
-        found = _at_horizon(data, features, stages, found, last=stages == horizon)
+        found = _at_horizon(data, prior, stages, found, first, last=stages == horizon)
     return found
 
 
 def _at_horizon(
     data: HistoryData,
-    features: Sequence[FloatArray],
+    prior: Prior,
     horizon: int,
     start: HistoryFit | None,
+    first: First,
     *,
     last: bool,
 ) -> HistoryFit:
     """The fit to the first stages; noise and prior are chosen once the rewards have settled."""
-    n_weights = sum(own.shape[1] for own in features)
-    weights = np.zeros(n_weights) if start is None else start.weights
-    chosen = None if start is None else start.posterior.evidence
-    steps = 0 if start is None else start.steps
+    functions = [prior.basis.functions] * prior.n_agents
+    weights = np.zeros(prior.n_agents * functions[0].shape[1]) if start is None else start.weights
     most = LAST_STEPS if last else FIRST_STEPS if start is None else STEPS
-    found: HistoryFit | None = None
-    followed: Followed | None = None
+    enough = CONVERGED if last else NEAR
+    found, slopes, followed = start, None, None
     for number in range(most):
-        noise = FIRST_NOISE * data.temperature**2 if chosen is None else chosen.noise_variance
+        noise = FIRST_NOISE * data.temperature**2
+        if found is not None:
+            noise = found.posterior.evidence.noise_variance
         if followed is None:
-            followed = follow(data, split(features, weights), noise, horizon=horizon)
-        rows = _rows(data, followed, features, weights, noise)
-        free = chosen is None or horizon == 2 or (found is not None and found.distance < 1)
-        posterior = _posterior(rows, chosen, free=free)
-        chosen = posterior.evidence
-        at = _moved(data, features, weights, posterior, horizon)
-        moved, weights, followed = at.weights - weights, at.weights, at.history
-        steps += 1
-        found = HistoryFit(
-            weights,
-            posterior,
-            at.history,
-            posterior.distance(moved),
-            steps,
-        )
-        if number and free and found.distance < (CONVERGED if last else NEAR):
+            before = None if found is None else found.history
+            rewards = split(functions, weights)
+            followed = follow(data, rewards, noise, horizon=horizon, near=before)
+        new = slopes is None
+        if slopes is None:
+            slopes = sensitivities(data, followed, functions, noise, first=first)
+        settled = number > 0 and found is not None and found.distance < SHORT
+        free = found is None or horizon == 2 or settled
+        rows = _rows(data, followed, slopes, weights)
+        setting, posterior = _posterior(rows, prior, found, free=free)
+        at = _moved(data, prior, weights, setting, posterior, followed)
+        root = prior.root(setting.kernel)
+        distance = posterior.distance(_whitened(root, at.weights - weights))
+        weights, followed = at.weights, at.history
+        steps = 1 if found is None else found.steps + 1
+        found = HistoryFit(weights, posterior, setting, followed, distance, steps)
+        if number and free and distance < enough and (new or not last or horizon == 2):
             break
+        if distance > SHORT or (last and distance < enough):
+            slopes = None
     assert found is not None
     return found
 
@@ -146,7 +158,7 @@ def _at_horizon(
 def _repeats(history: Followed, noise_variance: float) -> float:
     """Number of rows of a state that share noise, weighted by the share of noise in their variance.
 
-    What the features leave out of a reward is the same in every stage.
+    What the functions leave out of a reward is the same in every stage.
     """
     visits = np.concatenate([stage.states for stage in history.stages])
     stages_of_state = len(visits) / max(len(np.unique(visits)), 1)
@@ -157,22 +169,23 @@ def _repeats(history: Followed, noise_variance: float) -> float:
     return 1 + (stages_of_state - 1) * noisy
 
 
-def split(features: Sequence[FloatArray], weights: FloatArray) -> list[FloatArray]:
+def split(functions: Sequence[FloatArray], weights: FloatArray) -> list[FloatArray]:
     """The reward of every agent, `(n_states,)`."""
-    ends = np.cumsum([own.shape[1] for own in features])[:-1]
-    return [own @ part for own, part in zip(features, np.split(weights, ends), strict=True)]
+    ends = np.cumsum([own.shape[1] for own in functions])[:-1]
+    return [own @ part for own, part in zip(functions, np.split(weights, ends), strict=True)]
+
+
+def _whitened(root: FloatArray, weights: FloatArray) -> FloatArray:
+    """Independent weights whose products with the root are these, agent by agent."""
+    parts = weights.reshape(-1, len(root)).T
+    return np.asarray(scipy.linalg.solve_triangular(root, parts, lower=True).T.ravel())
 
 
 def _rows(
-    data: HistoryData,
-    followed: Followed,
-    features: Sequence[FloatArray],
-    weights: FloatArray,
-    noise: float,
+    data: HistoryData, followed: Followed, slopes: NDArray[np.float32], weights: FloatArray
 ) -> Rows:
-    """The linear rows of the history at these weights: response = coefficients @ weights."""
-    coefficients = sensitivities(data, followed, features, noise)
-    width, constant = coefficients.shape[1], 0.0
+    """The linear rows of the history at these weights: response = slopes @ weights."""
+    (n_rows, width, _), constant = slopes.shape, 0.0
     means, variances = [], []
     for stage in followed.stages:
         for one in stage.predicted:
@@ -180,71 +193,106 @@ def _rows(
             means.append(np.pad(one.response.mean - one.x, missing))
             variances.append(np.pad(one.response.variance, missing, constant_values=np.inf))
             constant += one.response.log_constant
-    response = np.concatenate(means) + coefficients @ weights
-    variance = np.concatenate(variances)
+    response = np.concatenate(means) + slopes @ weights.astype(np.float64)
+    coefficients: Any = slopes[None]  # in single precision
     return Rows(
-        coefficients=coefficients[None],
+        coefficients=coefficients,
         response=response[None],
-        response_variance=variance[None],
-        model_variance=np.zeros((1, *variance.shape)),
+        response_variance=np.concatenate(variances)[None],
+        model_variance=np.zeros((1, n_rows, width)),
         prior=np.eye(len(weights)),
         log_constant=constant,
         temperature=data.temperature,
     )
 
 
-def _posterior(rows: Rows, chosen: Evidence | None, *, free: bool) -> Posterior:
+def _normal(rows: Rows, noise: float) -> Normal:
+    """Normal equations, formed from a few rows at a time."""
+    width = rows.coefficients.shape[2] * rows.coefficients.shape[3]
+    size, n_rows = max(1, BLOCK // width), rows.coefficients.shape[1]
+    total: Normal | None = None
+    for begin in range(0, n_rows, size):
+        at = slice(begin, begin + size)
+        part = replace(
+            rows,
+            coefficients=rows.coefficients[:, at],
+            response=rows.response[:, at],
+            response_variance=rows.response_variance[:, at],
+            model_variance=rows.model_variance[:, at],
+        )
+        one = normal_equations(part, noise, 0.0)
+        total = one if total is None else _sum(total, one)
+    assert total is not None
+    return total
+
+
+def _sum(one: Normal, other: Normal) -> Normal:
+    return Normal(
+        one.information + other.information,
+        one.moment + other.moment,
+        one.squares + other.squares,
+        one.log_norm + other.log_norm,
+        one.degrees + other.degrees,
+    )
+
+
+def _posterior(
+    rows: Rows, prior: Prior, before: HistoryFit | None, *, free: bool
+) -> tuple[Setting, Posterior]:
     """The posterior with noise and prior as they are, or chosen by the evidence near them."""
-    if chosen is None:
-        return fit(rows, start=None, evaluations=NOISE_SETTINGS, scaled=False)
-    if free:
-        found = fit(rows, start=chosen, evaluations=NOISE_SETTINGS, scaled=False)
-        near = _near(found.evidence, chosen)
-        if near is None:
-            return found
-        chosen = near
-    given = Given(chosen.noise_variance, 0.0, chosen.prior_variance)
-    found = fit(rows, start=None, evaluations=1, scaled=False, given=given)
-    return replace(found, evidence=replace(found.evidence, bounds_hit=chosen.bounds_hit))
+    normal = cache(lambda noise: _normal(rows, noise))
+    if before is None:
+        return best_setting(normal, rows, prior, None, free=True)
+    at = before.posterior.evidence
+    if not free:
+        return best_setting(
+            normal, rows, prior, before.setting, free=False, prior_variance=at.prior_variance
+        )
+    setting, found = best_setting(normal, rows, prior, before.setting, free=True)
+    variance = found.evidence.prior_variance
+    most, least = at.prior_variance * LARGEST_CHANGE, at.prior_variance / LARGEST_CHANGE
+    near = float(np.clip(variance, least, most))
+    noise = _near_noise(setting.noise, before.setting.noise)
+    if (near, noise) == (variance, setting.noise) or setting.kernel != before.kernel:
+        return setting, found
+    return best_setting(
+        normal, rows, prior, replace(setting, noise=noise), free=False, prior_variance=near
+    )
 
 
-def _near(found: Evidence, before: Evidence) -> Evidence | None:
-    """The new choice, limited to `LARGEST_CHANGE`; None if it is within."""
-
-    def limited(now: float, then: float) -> float:
-        return float(np.clip(now, then / LARGEST_CHANGE, then * LARGEST_CHANGE))
-
-    noise = limited(found.noise_variance, before.noise_variance)
-    prior = limited(found.prior_variance, before.prior_variance)
-    if (noise, prior) == (found.noise_variance, found.prior_variance):
-        return None
-    return replace(found, noise_variance=noise, prior_variance=prior)
+def _near_noise(now: int, before: int) -> int:
+    """The place of the new noise, limited to a change by `LARGEST_CHANGE`."""
+    most = round(np.log(LARGEST_CHANGE) / np.log(NOISES[1] / NOISES[0]))
+    return int(np.clip(now, before - most, before + most))
 
 
 def _moved(
     data: HistoryData,
-    features: Sequence[FloatArray],
+    prior: Prior,
     weights: FloatArray,
+    setting: Setting,
     posterior: Posterior,
-    horizon: int,
+    followed: Followed,
 ) -> _Point:
-    """The best point on the way from the weights to the posterior mean."""
-    at = posterior.evidence
+    """The first better point, from the posterior mean on towards the weights."""
+    at, root = posterior.evidence, prior.root(setting.kernel)
+    horizon = len(followed.stages) + 1
+    functions = [prior.basis.functions] * prior.n_agents
+    mean = (posterior.mean.reshape(-1, len(root)) @ root.T).ravel()
 
-    def point(share: float) -> _Point:
-        there = weights + share * (posterior.mean - weights)
-        rewards = split(features, there)
-        history = follow(data, rewards, at.noise_variance, horizon=horizon)
-        loss = history.loss + float(there @ there) / (2 * at.prior_variance)
-        return _Point(there, history, loss if np.isfinite(loss) else np.inf)
+    def point(share: float, known: Followed | None = None) -> _Point:
+        there = weights + share * (mean - weights)
+        rewards = split(functions, there)
+        found = known or follow(data, rewards, at.noise_variance, horizon=horizon, near=followed)
+        independent = _whitened(root, there)
+        loss = found.loss + float(independent @ independent) / (2 * at.prior_variance)
+        return _Point(there, found, loss if np.isfinite(loss) else np.inf)
 
-    start = point(0.0)
-    best, share = start, 1.0
+    same = at.noise_variance == followed.noise_variance
+    start, share = point(0.0, followed if same else None), 1.0
     for _ in range(HALVINGS):
         tried = point(share)
-        if tried.loss < best.loss:
-            best = tried
-        elif best is not start:
-            break
+        if tried.loss < start.loss:
+            return tried
         share /= 2
-    return best
+    return start

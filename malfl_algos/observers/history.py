@@ -7,7 +7,7 @@ given rewards, and its derivatives), `history_fit` (Gauss-Newton steps, posterio
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
@@ -18,16 +18,8 @@ from malfl_algos.contract import API_VERSION, Problem, RecoveredRewards, Source
 from malfl_algos.ma_lfl.alternation import CONCENTRATION
 from malfl_algos.ma_lfl.history import HistoryData
 from malfl_algos.ma_lfl.history_fit import HistoryFit, fit_history, split
-from malfl_algos.ma_lfl.history_settings import (
-    FIRST_LENGTH,
-    LENGTHS,
-    RETAINED,
-    climb,
-    kernels,
-    log_prior,
-    uniform_start,
-)
-from malfl_algos.ma_lfl.low_rank_priors import Kernel, Root, kernel_root
+from malfl_algos.ma_lfl.history_settings import RETAINED, Prior, climb, kernels, uniform_start
+from malfl_algos.ma_lfl.low_rank_priors import basis_of
 from malfl_algos.ma_lfl.policy_estimation import smoothed_policy
 from malfl_algos.observers.bayesian_base import check_improvement
 from malfl_algos.observers.bayesian_result import check_covariance
@@ -43,11 +35,13 @@ __all__ = ["MaLflHistory"]
 
 FloatArray = NDArray[np.float64]
 
-SEARCH_STAGES, KERNEL_STAGES = 3, 2
-"""Numbers of first stages from which the share rho, and the kernel, are chosen."""
+SEARCH_STAGES, SEARCH_COLUMNS = 3, 40
+"""Number of first stages from which the share rho is chosen, and of functions that are enough."""
 LARGEST_DISCOUNT = 0.9999
 """Soft values are computed iteratively; beyond this discount they do not converge."""
 NOTHING_SHOWN = "not identified: the agent has one action, so that its play shows nothing"
+EXPLAINED = 0.9
+"""A reward that explains less of the variance of the action values is to be doubted."""
 LOST = 1.0
 """A fit whose last step is longer than this many posterior standard deviations is an error."""
 
@@ -93,8 +87,8 @@ class MaLflHistory:
     def check_size(self, n_states: int, n_actions: tuple[int, ...], n_stages: int) -> None:
         """Reject a game that is too large for this method; see `malfl_algos.contract.Observer`."""
         n_weights = len(n_actions) * (min(self.columns, n_states) + 1)
-        n_bytes = 4 * 3 * len(n_actions) * n_states * max(n_actions) * n_weights
-        check_table_bytes(n_bytes, f"the derivatives of the policies in {n_states} joint states")
+        n_bytes = 4 * n_states * max(n_actions) * n_weights
+        check_table_bytes(n_bytes, f"the derivatives of a policy in {n_states} joint states")
 
     def recover(
         self,
@@ -133,11 +127,10 @@ class MaLflHistory:
             check_covariance("state", trace)
         data, first = _data(problem, known_game)
         with one_blas_thread():
-            settings, tried = self._chosen(data, coordinates, problem)
-            data = replace(data, retained=settings["improvement"])
-            root = kernel_root(settings["kernel"], coordinates, most=self.columns)
-            features = [root.features] * trace.n_agents
-            found = fit_history(data, features, horizon=trace.n_stages)
+            retained, tried = self._retained(data, coordinates)
+            data = replace(data, retained=retained)
+            prior = self._prior(data, coordinates, self.columns)
+            found = fit_history(data, prior, horizon=trace.n_stages)
         if not found.distance <= LOST:
             e = found.posterior.evidence
             raise ArithmeticError(
@@ -150,9 +143,9 @@ class MaLflHistory:
         further = {
             "first_policy": first,
             "states_without_dynamics": int((~covered).sum()),
-            "searches": tried,
+            "searches": {"improvement": tried} if tried else {},
         }
-        return _result(problem, data, found, root, settings, further, self)
+        return _result(problem, data, found, prior, further, self)
 
     def _coordinates(self, problem: Problem) -> FloatArray:
         """The coordinates of the joint states; their numbers alone for independent rewards."""
@@ -172,56 +165,29 @@ class MaLflHistory:
             return np.arange(n_states, dtype=np.float64)[:, None]
         return np.hstack(seen.coordinates)
 
-    def _chosen(
-        self, data: HistoryData, coordinates: FloatArray, problem: Problem
-    ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Kernel and share rho: given, or of largest evidence in the first stages."""
-        n_states, n_stages = len(coordinates), problem.trace.n_stages
-        horizon = min(n_stages, SEARCH_STAGES)
+    def _prior(self, data: HistoryData, coordinates: FloatArray, columns: int) -> Prior:
+        basis = basis_of(coordinates, most=columns)
         kind = "iid" if coordinates.shape[1] == 1 else self.prior
-        grids = kernels(kind, complete=n_states <= self.columns)
-        settings: dict[str, Any] = {
-            "improvement": 0.0 if self.improvement == "auto" else float(self.improvement),
-            "kernel": grids[0][min(LENGTHS.index(FIRST_LENGTH), len(grids[0]) - 1)],
-        }
-        tried: dict[str, Any] = {}
+        return Prior(basis, kernels(kind, basis), len(data.counts), data.discount)
 
-        def evidence(name: str, stages: int) -> Any:
-            def of(value: Any) -> float:
-                own = {**settings, name: value}
-                return self._evidence(data, coordinates, own, stages)
+    def _retained(
+        self, data: HistoryData, coordinates: FloatArray
+    ) -> tuple[float, list[list[float]]]:
+        """The share rho, given or of largest evidence in the first stages, and what was tried."""
+        if self.improvement != "auto":
+            return float(self.improvement), []
+        if len(data.counts[0]) < SEARCH_STAGES:
+            return 0.0, []
+        complete = len(coordinates) <= self.columns
+        columns = self.columns if complete else min(self.columns, SEARCH_COLUMNS)
+        prior = self._prior(data, coordinates, columns)
 
-            return of
+        def evidence(retained: float) -> float:
+            own = replace(data, retained=retained)
+            return fit_history(own, prior, horizon=SEARCH_STAGES).log_evidence
 
-        if self.improvement == "auto" and n_stages >= SEARCH_STAGES:
-            settings["improvement"], values = climb(
-                evidence("improvement", horizon), RETAINED, start=0
-            )
-            tried["improvement"] = [[key, value] for key, value in values.items()]
-        settings["kernel"], tried["kernel"] = _best_kernel(grids, evidence("kernel", KERNEL_STAGES))
-        return settings, tried
-
-    def _evidence(
-        self, data: HistoryData, coordinates: FloatArray, settings: dict[str, Any], stages: int
-    ) -> float:
-        root = kernel_root(settings["kernel"], coordinates, most=self.columns)
-        own = replace(data, retained=settings["improvement"])
-        found = fit_history(own, [root.features] * len(data.counts), horizon=stages)
-        return found.log_evidence
-
-
-def _best_kernel(
-    grids: list[list[Kernel]], evidence: Callable[[Kernel], float]
-) -> tuple[Kernel, list[list[float]]]:
-    """The most probable kernel, and what was tried: length, smooth share, log evidence + prior."""
-    rows, best, most = [], grids[0][0], -np.inf
-    for grid in grids:
-        start = min(LENGTHS.index(FIRST_LENGTH), len(grid) - 1)
-        kernel, tried = climb(lambda own: evidence(own) + log_prior(own), grid, start=start)
-        rows += [[own.length, own.share, value] for own, value in tried.items()]
-        if tried[kernel] > most:
-            best, most = kernel, tried[kernel]
-    return best, rows
+        found, tried = climb(evidence, RETAINED, start=0)
+        return found, [[key, value] for key, value in tried.items()]
 
 
 def _data(problem: Problem, game: MarkovGame) -> tuple[HistoryData, str]:
@@ -252,23 +218,46 @@ def _data(problem: Problem, game: MarkovGame) -> tuple[HistoryData, str]:
     return data, "known" if len(known) == trace.n_agents else words
 
 
+def _explained(found: HistoryFit, index: int) -> float:
+    """Share of the variance of one agent's action values that its reward explains."""
+    own = [stage.predicted[index].x for stage in found.history.stages]
+    x = np.concatenate([one - one.mean(axis=1, keepdims=True) for one in own])
+    told, noise = float((x**2).mean()), found.posterior.evidence.noise_variance
+    return told / (told + noise)
+
+
+def _said(identification: str, n_actions: int, explained: float) -> dict[str, Any]:
+    """What is said of one agent alone."""
+    if n_actions == 1:
+        return {"identification": NOTHING_SHOWN, "explained": None}
+    if explained < EXPLAINED:
+        identification += (
+            f"; doubt this reward: it explains {explained:.0%} of the variance of the action "
+            "values, so it is rougher than these functions or the rule is another: raise columns, "
+            "or use ma-lfl-bellman"
+        )
+    return {"identification": identification, "explained": explained}
+
+
 def _result(
     problem: Problem,
     data: HistoryData,
     found: HistoryFit,
-    root: Root,
-    settings: Mapping[str, Any],
+    prior: Prior,
     further: Mapping[str, Any],
     observer: MaLflHistory,
 ) -> RecoveredRewards:
     agents, evidence = problem.trace.agents, found.posterior.evidence
-    features = [root.features] * len(agents)
-    posterior = found.posterior.repeated(found.repeats) if root.left_out.any() else found.posterior
+    left_out = prior.basis.left_out(found.kernel)
+    cut = bool(left_out.any())
+    posterior = found.posterior.repeated(found.repeats) if cut else found.posterior
     covariance = posterior.covariance()
-    centred = root.features - root.features.mean(axis=0)
-    width, left = centred.shape[1], evidence.prior_variance * root.left_out
-    if root.left_out.any():
-        left = left + evidence.noise_variance / max(data.discount, 0.1) ** 2
+    centred = prior.basis.functions @ prior.root(found.kernel)
+    centred -= centred.mean(axis=0)
+    width, left = centred.shape[1], evidence.prior_variance * left_out
+    if cut:  # the noise holds what is left out of the next states' rewards, and misfit beyond it
+        shown = evidence.noise_variance / max(data.discount, 0.1) ** 2
+        left = left + max(shown - float(left.mean()), 0.0)
     unit = 1.0 if problem.temperature is None else problem.temperature
     sds, covariances = {}, {}
     for index, agent in enumerate(agents):
@@ -277,33 +266,35 @@ def _result(
         sds[agent] = unit * np.sqrt(variance)
         if observer.covariance:
             covariances[agent] = unit**2 * (centred @ own @ centred.T + np.diag(left))
+    tables = split([prior.basis.functions] * len(agents), found.weights)
     rewards = {
-        agent: unit * (table - table.mean())
-        for agent, table in zip(agents, split(features, found.weights), strict=True)
+        agent: unit * (table - table.mean()) for agent, table in zip(agents, tables, strict=True)
     }
     shares = np.linalg.solve(found.posterior.precision, found.posterior.information)
-    effective, kernel = float(np.trace(shares)), settings["kernel"]
+    effective, kernel = float(np.trace(shares)), found.kernel
+    explained = [_explained(found, index) for index in range(len(agents))]
     content = {
         "learner_model": "exact evaluation, whole history",
         "rule": "exact",
         "reward_model": "state",
         "discount": data.discount,
-        "improvement": settings["improvement"],
+        "improvement": data.retained,
         "n_stages": problem.trace.n_stages,
         "n_unknowns": len(agents) * data.game.n_states,
         "effective_parameters": effective,
         "identification": (
             f"the data of all agents determine about {effective:.0f} directions of the rewards "
             f"made of {len(agents) * width} functions; the others come from the prior, except for "
-            "the mean of each reward, which is not known"
+            f"the mean of each reward, which is not known"
         ),
         "representative": "largest posterior, mean removed",
         "log_evidence": evidence.log_evidence,
         "noise_variance": unit**2 * evidence.noise_variance,
         "prior_variance": unit**2 * evidence.prior_variance,
         "prior_length": kernel.length if kernel.share else None,
+        "prior_form": kernel.form if kernel.share else None,
         "prior_share": kernel.share,
-        "prior_left_out": float(root.left_out.mean()),
+        "prior_left_out": float(left_out.mean()),
         "bounds_hit": list(evidence.bounds_hit),
         "passes": found.steps,
         "settled": found.converged,
@@ -324,8 +315,8 @@ def _result(
     return RecoveredRewards(
         rewards=rewards,
         diagnostics={
-            agent: content if n > 1 else {**content, "identification": NOTHING_SHOWN}
-            for agent, n in zip(agents, problem.trace.n_actions, strict=True)
+            agent: {**content, **_said(content["identification"], n, share)}
+            for agent, n, share in zip(agents, problem.trace.n_actions, explained, strict=True)
         },
         estimated_policies=policies,
         sd=sds,

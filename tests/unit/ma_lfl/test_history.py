@@ -7,10 +7,12 @@ import pytest
 from exact import exact_policies
 from factored_cases import GAMES, factored
 
-from malfl_algos.ma_lfl.history import HistoryData, follow, sensitivities
+from malfl_algos.ma_lfl import history, history_slopes
+from malfl_algos.ma_lfl.history import HistoryData, follow
 from malfl_algos.ma_lfl.history_fit import split
 from malfl_algos.ma_lfl.history_settings import climb, uniform_start
-from malfl_algos.ma_lfl.low_rank_priors import LEVEL, Kernel, kernel_root
+from malfl_algos.ma_lfl.history_slopes import sensitivities
+from malfl_algos.ma_lfl.low_rank_priors import LEVEL, Kernel, basis_of
 from malfl_env import MarkovGame
 
 ALPHA, GAMMA = 0.7, 0.8
@@ -55,7 +57,9 @@ def predictions(data: HistoryData, rewards: list[np.ndarray], noise: float) -> n
 @pytest.mark.parametrize("noise", [1e-6, 0.2])
 @pytest.mark.parametrize("retained", [0.0, 0.4])
 @pytest.mark.parametrize("name", ["three agents slip", "two kinds"])
-def test_derivatives_are_those_of_finite_differences(name, retained, noise):
+def test_derivatives_are_those_of_finite_differences(name, retained, noise, monkeypatch):
+    monkeypatch.setattr(history, "VALUE_ERROR", 1e-12)
+    monkeypatch.setattr(history_slopes, "SLOPE_ERROR", 1e-5)
     game = (
         factored([2, 3], [((0, 1), 6, 2)]) if name == "two kinds" else GAMES[name]()
     ).without_rewards()
@@ -99,23 +103,52 @@ def test_known_policies_are_taken_as_they_are(paper_game):
     assert np.exp(followed.stages[1].log_policies[0]) == pytest.approx(known[1])
 
 
+def cells(size: int) -> np.ndarray:
+    """Row and column of two agents on a board, in every joint state."""
+    return np.array(np.unravel_index(np.arange(size**4), (size,) * 4), float).T
+
+
+def covariance_of(kernel: Kernel, points: np.ndarray) -> np.ndarray:
+    gaps = np.abs(points[:, None] - points[None]) / kernel.length
+    factors = np.exp(-(gaps**2) / 2)
+    if kernel.form == "matern":
+        factors = (1 + np.sqrt(3) * gaps) * np.exp(-np.sqrt(3) * gaps)
+    return kernel.share * factors.prod(axis=2) + (1 - kernel.share) * np.eye(len(points))
+
+
 @pytest.mark.parametrize("share", [0.0, 0.6, 0.97])
-def test_complete_features_have_the_covariance_of_the_kernel(share):
+def test_complete_functions_have_the_covariance_of_the_kernel(share):
     points = np.random.default_rng(0).normal(size=(12, 3))
-    root = kernel_root(Kernel(1.3, share), points, most=12)
-    squared = ((points[:, None] - points[None]) ** 2).sum(axis=-1)
-    wanted = share * np.exp(-squared / (2 * 1.3**2)) + (1 - share) * np.eye(12) + LEVEL**2
-    assert root.features @ root.features.T == pytest.approx(wanted)
-    assert not root.left_out.any()
+    basis, kernel = basis_of(points, most=12), Kernel(1.3, share)
+    features = basis.functions @ basis.root(kernel)
+    assert features @ features.T == pytest.approx(covariance_of(kernel, points) + LEVEL**2)
+    assert not basis.left_out(kernel).any()
 
 
-def test_what_features_leave_out_is_said():
-    points = np.arange(40.0)[:, None]
-    root = kernel_root(Kernel(2.0, 1.0), points, most=8)
-    squared = (points - points.T) ** 2
-    kept = root.features[:, :-1] @ root.features[:, :-1].T
-    assert root.left_out == pytest.approx(1 - np.diag(kept), abs=1e-9)
-    assert np.linalg.eigvalsh(np.exp(-squared / 8) - kept).min() > -1e-9
+@pytest.mark.parametrize("board", [True, False])
+def test_functions_keep_the_projection_of_the_covariance_and_say_what_they_leave_out(board):
+    points = cells(3) if board else np.random.default_rng(0).normal(size=(80, 3))
+    basis, kernel = basis_of(points, most=30), Kernel(2.0, 1.0, "matern")
+    columns = np.linalg.qr(basis.functions[:, :-1])[0]
+    projection = columns @ columns.T
+    wanted = projection @ covariance_of(kernel, points) @ projection
+    features = basis.functions[:, :-1] @ basis.root(kernel)[:-1, :-1]
+    assert features @ features.T == pytest.approx(wanted, abs=1e-6)
+    assert basis.left_out(kernel) == pytest.approx(np.maximum(1 - np.diag(wanted), 0), abs=1e-6)
+    assert 0 < basis.left_out(kernel).mean() < 0.5
+
+
+def test_functions_do_not_depend_on_the_order_of_agents_and_states():
+    points = cells(3)
+    exchanged = points[:, [2, 3, 0, 1]]
+    shuffled = np.random.default_rng(0).permutation(len(points))
+    for most in (7, 20, 33):
+        spans = [
+            basis_of(own, most=most).functions for own in (points, exchanged, points[shuffled])
+        ]
+        here, there, elsewhere = (own @ np.linalg.pinv(own) for own in spans)
+        assert there == pytest.approx(here)
+        assert elsewhere == pytest.approx(here[np.ix_(shuffled, shuffled)])
 
 
 def test_a_climb_finds_the_peak_from_either_side():

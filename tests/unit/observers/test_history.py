@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from recovery_cases import SETTINGS, learn
 
+from malfl_algos.learners.ma_spi import MaSpi
 from malfl_algos.observers.bayesian import MaLflBellman
 from malfl_algos.observers.history import MaLflHistory
 from malfl_algos.trace import LearningTrace, Stage
-from malfl_env import InputError
+from malfl_env import InputError, grid_world_v0, markov_game
 from malfl_env.markov_game import MarkovGame
 
 
@@ -44,6 +45,27 @@ def test_a_smooth_prior_recovers_more_from_little_data():
         assert np.corrcoef(found.rewards[agent], truth)[0, 1] > 0.97
         off = found.rewards[agent] - (truth - truth.mean())
         assert np.mean(np.abs(off) < 2 * found.sd[agent]) > 0.85
+
+
+def test_rewards_that_the_functions_cannot_be_are_doubted():
+    rng = np.random.default_rng(0)
+    tables = [4 * rng.normal(size=4**4) for _ in range(2)]
+    env = grid_world_v0.parallel_env(size=4, rewards=tables)
+    learner = MaSpi(
+        discount=0.9, temperature=3.0, evaluation="exact", episodes=10, episode_length=200
+    )
+    stages = learner.learn(env, n_stages=3, rng=rng)
+    trace, game = LearningTrace(tuple(own.observed for own in stages)), markov_game(env)
+    found = MaLflHistory(columns=20, improvement=0.0).recover(
+        trace, game=game.without_rewards(), **SETTINGS
+    )
+    said = found.diagnostics["agent_0"]
+    assert said["explained"] < 0.8
+    assert "doubt this reward: it explains" in said["identification"]
+    for index, agent in enumerate(trace.agents):
+        truth, mean, sd = game.reward(index), found.rewards[agent], found.sd[agent]
+        assert np.corrcoef(truth, mean)[0, 1] < 0.5
+        assert np.sqrt(np.mean(sd**2)) > truth.std() / 2
 
 
 def test_a_first_policy_that_is_not_uniform_is_estimated_and_said(small):
