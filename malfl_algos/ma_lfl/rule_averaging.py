@@ -80,6 +80,8 @@ def decided(
         probable first; none if no other rule does.
     """
     fits = [fit(settings) for settings in candidates]
+    if any(one.posterior.evidence.log_evidence is None for own in fits for one in own):
+        return dict(candidates[0]), fits[0], []  # without matrices there is nothing to compare
     scores = [
         sum(one.posterior.evidence.log_evidence or 0.0 for one in own) + prior_log_odds(settings)
         for settings, own in zip(candidates, fits, strict=True)

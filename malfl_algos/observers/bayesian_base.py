@@ -248,7 +248,9 @@ class BayesianObserver(ABC):
         game, covered = self._dynamics(trace, game)
         stages = stage_arrays(trace)
         smooth, without_smooth = self._smooth_priors(trace, problem.game, solver, known)
-        alternated = self._alternated(seen, trace.n_agents, solver, maps, smooth)
+        alternated = self._alternated(
+            seen, trace.n_agents, solver, maps, smooth, known_discount=discount is not None
+        )
 
         def fits(
             settings: Settings,
@@ -383,13 +385,16 @@ class BayesianObserver(ABC):
         solver: Solver,
         maps: Sequence[FloatArray | None],
         smooth: SmoothPriors | None,
+        *,
+        known_discount: bool,
     ) -> Callable[..., list[AgentFit]]:
         """`alternate` with the arguments that all its calls of a recovery share; further arguments
         are `search` and `choice`.
         """
         if solver == "low-rank":
             assert seen is not None
-            independent = self.prior == "auto" and not self.covariance
+            # without matrices there is neither a covariance nor an evidence of discounts
+            independent = self.prior == "auto" and not self.covariance and known_discount
             columns = self._columns()
             return LowRankPriors(seen, n_agents, columns=columns, independent=independent).fits
 
