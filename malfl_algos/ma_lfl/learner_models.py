@@ -362,7 +362,10 @@ def immediate_matrix(
         assert transition is not None
         return transition
     if model == "state":
-        return sp.csr_array(sp.kron(sp.eye_array(n_states), np.ones((n_actions, 1))))
+        n_rows = n_states * n_actions  # one entry a row
+        columns = np.repeat(np.arange(n_states, dtype=np.int32), n_actions)
+        pointers = np.arange(n_rows + 1, dtype=np.int32)
+        return sp.csr_array((np.ones(n_rows), columns, pointers), shape=(n_rows, n_states))
     if model == "own_action":
         return sp.csr_array(sp.eye_array(n_states * n_actions))
     pointers = np.arange(n_states * n_actions + 1) * n_others
