@@ -11,7 +11,8 @@ recovery), `reading` (from a trace to arrays), then in `malfl_algos.ma_lfl`: `le
 `agent_pass`, `choices`, `greedy` and `data_fit` (rewards and policies fitted in turn),
 `improvement` (learners that keep a share of their policy), `rows` and `posterior` (normal
 equations, posterior, evidence), `reward_priors` and `prior_shapes` (priors that are smooth over
-the coordinates of `observers.state_coordinates`),
+the coordinates of `observers.state_coordinates`), `low_rank_fit` (the same in large games),
+`sparse_rewards` (rewards of one special cell),
 `inference` and `stagewise` (the search of noise, prior, rho and what differs by stage),
 `greedy_fit`, `greedy_posterior` and `halfspaces` (epsilon-greedy learners), `greedy_steps`,
 `chosen_steps`, `step_likelihood`, `step_levels` and `held_out_steps` (the same from single steps),
