@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -128,6 +129,7 @@ BASELINES: dict[str, Callable[..., FloatArray]] = {
 }
 
 
+@cache
 def _cloned(own: AgentSteps, n_actions: int) -> FloatArray:
     """Return the parameters `(k, n_actions)` of largest likelihood, with a small ridge."""
     n, k = own.seen.shape
