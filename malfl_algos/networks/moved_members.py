@@ -40,16 +40,22 @@ def fit_moved(fit: MemberFit, trunk: FeatureMap) -> tuple[Member, dict[str, Any]
             f"form: moves needs at least 3 stages, got {len(gathered.stages)}; use form: bellman"
         )
     features = _reward_map(fit, trunk)
-    values, paid = trunk(gathered.inputs), features(gathered.inputs)[:, :-1]
+    varying = np.flatnonzero(features.scale > 0)
+    if len(varying) == 0:
+        raise InputError(
+            f"no reward feature of agent {gathered.agent_index} varies; choose other reward_inputs"
+        )
+    values, paid = trunk(gathered.inputs), features(gathered.inputs)[:, varying]
     moves = _moves(fit, values, paid)
-    found = fit_moves(moves)
+    spread = np.cov(paid.T).reshape(paid.shape[1], -1)
+    found = fit_moves(moves, spread)
     parts: Sequence[MovesFit] = []
     if len(moves) >= 4:
-        parts = [fit_moves(moves[::2]), fit_moves(moves[1::2])]
+        parts = [fit_moves(moves[::2], spread), fit_moves(moves[1::2], spread)]
     k = features.n_features
-    covariance = np.zeros((k, k))
-    covariance[:-1, :-1] = found.covariance
-    centre = np.append(_mean(fit, paid), 1.0)
+    mean, centre, covariance = np.zeros(k), np.zeros(k), np.zeros((k, k))
+    mean[varying], centre[varying], centre[-1] = found.weights, _mean(fit, paid), 1.0
+    covariance[np.ix_(varying, varying)] = found.covariance
     detail = {
         "improvement": 1.0,
         "scale": "open",
@@ -59,10 +65,10 @@ def fit_moved(fit: MemberFit, trunk: FeatureMap) -> tuple[Member, dict[str, Any]
         "agreement": found.agreement.tolist(),
         "bounds_hit": ["ridge"] if found.at_bound else [],
         "halves": _halves(paid, parts),
-        "n_features": k,
-        **_expected(paid, found),
+        "n_features": len(varying),
+        **_expected(spread, found),
     }
-    return Member(fit.reward(features), np.append(found.weights, 0.0), covariance, centre), detail
+    return Member(fit.reward(features), mean, covariance, centre), detail
 
 
 def _reward_map(fit: MemberFit, trunk: FeatureMap) -> FeatureMap:
@@ -117,13 +123,12 @@ def _mean(fit: MemberFit, paid: FloatArray) -> FloatArray:
     return np.asarray(sums / total)
 
 
-def _expected(paid: FloatArray, found: MovesFit) -> dict[str, float]:
+def _expected(spread: FloatArray, found: MovesFit) -> dict[str, float]:
     """Return what the posterior expects of the reward over the observations.
 
     `expected` is the Pearson correlation with the ground truth, and `halves_expected` that of the
     rewards of odd and of even moves, whose noise is twice as large.
     """
-    spread = np.cov(paid.T).reshape(paid.shape[1], -1)
     signal = float(found.weights @ spread @ found.weights)
     noise = max(float(np.trace(spread @ found.covariance)), 1e-300)
     return {

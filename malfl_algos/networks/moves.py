@@ -10,6 +10,11 @@ smooth in the observation as the advantage is. A fit with independent noise at e
 therefore believes it thousands of times, and mistakes it for reward. But it is new in every stage.
 Only the projection of a move on the advantages enters here: per stage as many numbers as there are
 features, each with noise of the same variance. The evidence chooses that variance and the prior's.
+
+The prior covariance of the weights is proportional to the covariance of the features over the data:
+features that rise and fall together get weights together, and what hardly varies is hardly what the
+agents learn for. With independent weights, the reward is explained by the features that an action
+changes most, whatever they have to do with the others.
 """
 
 from __future__ import annotations
@@ -24,8 +29,10 @@ __all__ = ["Move", "MovesFit", "fit_moves", "move_of"]
 
 FloatArray = NDArray[np.float64]
 
-RIDGES = np.logspace(-4, 2, 37)
+RIDGES = np.logspace(-4, 4, 49)
 """Ridges tried: noise over prior variance, relative to the mean variance of an advantage."""
+LEAST = 1e-3
+"""Least prior variance of a direction, relative to the mean."""
 NEGLIGIBLE = 1e-6
 """Directions whose advantage has less than this share of the largest variance say nothing."""
 
@@ -88,16 +95,22 @@ def move_of(values: FloatArray, before: FloatArray, after: FloatArray) -> Move:
     )
 
 
-def fit_moves(moves: Sequence[Move]) -> MovesFit:
-    """Fit one reward to the moves of all stages; there are at least two."""
+def fit_moves(moves: Sequence[Move], spread: FloatArray) -> MovesFit:
+    """Fit one reward to the moves of all stages; there are at least two.
+
+    Args:
+        moves: of all stages.
+        spread: covariance of the features over the data, `(k, k)`.
+    """
     second = np.stack([one.second for one in moves])
     cross = np.stack([one.cross for one in moves])
     total, whole = second.sum(axis=0), cross.sum(axis=0)
     square, rows = _projected(second, cross)
-    found = [_evidence(total, whole, square, rows, ridge) for ridge in RIDGES]
+    unit = _prior(total, spread)
+    found = [_evidence(total, whole, square, rows, ridge * unit) for ridge in RIDGES]
     best = int(np.argmax([value for value, _ in found]))
     log_evidence, noise = found[best]
-    prior = _prior(total, float(RIDGES[best]))
+    prior = RIDGES[best] * unit
     inverse = np.linalg.inv(total + prior)
     agreement = []
     for one, own, mine in zip(moves, second, cross, strict=True):
@@ -126,19 +139,19 @@ def _projected(second: FloatArray, cross: FloatArray) -> tuple[float, int]:
 
 
 def _evidence(
-    total: FloatArray, whole: FloatArray, square: float, rows: int, ridge: float
+    total: FloatArray, whole: FloatArray, square: float, rows: int, prior: FloatArray
 ) -> tuple[float, float]:
-    """Return the log evidence of a ridge, and the noise variance of largest evidence."""
-    prior = _prior(total, ridge)
+    """Return the log evidence of a prior, and the noise variance of largest evidence."""
     weights = np.linalg.solve(total + prior, whole)
     noise = max(square - float(whole @ weights), 1e-12 * square, 1e-300) / rows
-    volume = np.linalg.slogdet(total + prior)[1] - np.log(np.diag(prior)).sum()
+    volume = np.linalg.slogdet(total + prior)[1] - np.linalg.slogdet(prior)[1]
     return float(-0.5 * (rows * np.log(2 * np.pi * np.e * noise) + volume)), noise
 
 
-def _prior(total: FloatArray, ridge: float) -> FloatArray:
-    """Return the prior's precision in units of the noise's; features that never act count not."""
-    variances = np.diag(total)
-    acting = variances > NEGLIGIBLE * max(float(variances.max()), 1e-300)
-    mean = float(variances[acting].mean()) if acting.any() else 1.0
-    return np.asarray(max(ridge * mean, 1e-300) * np.eye(len(total)))
+def _prior(total: FloatArray, spread: FloatArray) -> FloatArray:
+    """Return the prior's precision at ridge 1, in units of the noise's."""
+    values, vectors = np.linalg.eigh(np.atleast_2d(spread))
+    mean = max(float(values.mean()), 1e-300)
+    precision = (vectors / np.maximum(values, LEAST * mean)) @ vectors.T
+    size = max(float(np.trace(total)), 1e-300)
+    return np.asarray(size / float(np.trace(precision)) * precision)

@@ -30,7 +30,7 @@ def moves(rng, *, noise, n_stages=8):
 
 
 def test_exact_moves_give_the_weights():
-    fit = fit_moves(moves(np.random.default_rng(0), noise=0.0))
+    fit = fit_moves(moves(np.random.default_rng(0), noise=0.0), np.eye(4))
     np.testing.assert_allclose(fit.weights / fit.weights[0], WEIGHTS, atol=1e-3)
     np.testing.assert_allclose(fit.agreement, 1.0, atol=1e-3)
 
@@ -44,7 +44,7 @@ def test_the_evidence_is_that_of_the_projections():
         rows.append((vectors * np.sqrt(values)).T)
         targets.append(vectors.T @ one.cross / np.sqrt(values))
     design, target = np.concatenate(rows), np.concatenate(targets)
-    fit = fit_moves(own)
+    fit = fit_moves(own, SPREAD)
     noise = fit.covariance @ (design.T @ design + prior_of(fit, design))
     np.testing.assert_allclose(noise, noise[0, 0] * np.eye(4), atol=1e-9)
     variance = noise[0, 0] * (
@@ -54,8 +54,14 @@ def test_the_evidence_is_that_of_the_projections():
     assert fit.log_evidence == pytest.approx(expected)
 
 
+SPREAD = np.array(
+    [[1.0, 0.8, 0.0, 0.0], [0.8, 1.0, 0.0, 0.0], [0.0, 0.0, 2.0, 0.5], [0, 0, 0.5, 1]]
+)
+
+
 def prior_of(fit, design):
-    return fit.ridge * np.mean(np.diag(design.T @ design)) * np.eye(4)
+    precision = np.linalg.inv(SPREAD)
+    return fit.ridge * np.trace(design.T @ design) / np.trace(precision) * precision
 
 
 def test_a_move_does_not_depend_on_a_constant_per_observation():
@@ -72,7 +78,7 @@ def test_a_move_does_not_depend_on_a_constant_per_observation():
 def test_the_error_bars_hold_though_the_noise_is_smooth():
     inside = []
     for seed in range(30):
-        fit = fit_moves(moves(np.random.default_rng(seed), noise=1.5))
+        fit = fit_moves(moves(np.random.default_rng(seed), noise=1.5), np.eye(4))
         gap = fit.weights - WEIGHTS
         inside.append(np.abs(gap) < 2 * np.sqrt(np.diag(fit.covariance)))
     assert 0.88 <= np.mean(inside) <= 0.99
@@ -176,6 +182,7 @@ def test_the_observer_recovers_a_reward_of_the_distance(tmp_path):
         ({"rewarded": "after"}, "reward_inputs and rewarded need form: moves"),
         ({"form": "moves", "reward_inputs": ((7,),), "epochs": 1}, "must be columns 0 to 1"),
         ({"form": "moves", "reward_inputs": ((0,), (1,)), "epochs": 1}, "the columns of 1 agents"),
+        ({"form": "moves", "reward_inputs": ((1,),), "epochs": 1}, "no reward feature of agent 0"),
     ],
 )
 def test_bad_options_are_rejected(options, message):
