@@ -9,9 +9,11 @@ import re
 import subprocess
 import sys
 from importlib.metadata import version as version_of
+from itertools import pairwise
 from pathlib import Path
 
 import jupytext
+from nbformat.v4 import new_output
 from sphinx.application import Sphinx
 
 DOCS = Path(__file__).parent
@@ -35,13 +37,8 @@ author = "The malfl-env developers"
 copyright = "the malfl-env developers"
 version = release = version_of("malfl-env")
 
-extensions = [
-    "myst_parser",
-    "sphinx.ext.autodoc",
-    "sphinx.ext.napoleon",
-    "sphinx.ext.viewcode",
-]
-exclude_patterns = ["_build", "Thumbs.db", ".DS_Store"]
+extensions = ["myst_parser"]
+extensions += [f"sphinx.ext.{name}" for name in ("autodoc", "napoleon", "viewcode")]
 suppress_warnings = ["myst.header"]  # a page of tables may begin at any level
 
 myst_enable_extensions = ["colon_fence", "fieldlist"]
@@ -102,6 +99,11 @@ def write_notebooks(app: Sphinx, exception: Exception | None) -> None:
             text = re.sub(r"```\w+\n# (\w+\.(?:py|yaml))\n", r"```python\n%%writefile \1\n", text)
             text = re.sub(r"```\w+\n# not run", "```\n# not run", text)  # stays text
             notebook = jupytext.reads(KERNEL + text, fmt="md")
+            for cell, after in pairwise(notebook.cells):
+                printed = re.match(r"```text\n(.*?)```\n*", after.source, re.DOTALL)
+                if cell.cell_type == "code" and printed:
+                    cell.outputs = [new_output("stream", text=printed[1])]
+                    after.source = after.source[printed.end() :]
             jupytext.write(notebook, folder / f"{page.stem}.ipynb")
 
 
