@@ -20,7 +20,7 @@ CONFIG = {
     "families": {"mine": ["avoid", [0.1 * state for state in range(16)]]},
     "observers": [
         "ma-lfl-faithful",
-        {"label": "replay", "name": "ma-lfl-replay"},
+        {"label": "replay", "name": "ma-lfl-replay", "options": {"step_size": 0.1}},
         {"label": "joint", "name": "counting", "options": {"joint": True, "shift": 0.5}},
     ],
 }
