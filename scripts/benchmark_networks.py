@@ -252,6 +252,7 @@ def _spread(given: argparse.Namespace, small: bool) -> tuple[Work, Work]:
         q_batch_size=256,
         policy_updates=20 if small else 300,
         policy_batch_size=256,
+        game_copies=256 if given.game_processes == 1 else 1600,
         game_processes=given.game_processes,
         device=given.device,
     )

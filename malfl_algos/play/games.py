@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
+from functools import partial
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
@@ -82,17 +83,25 @@ def games_of(env: AnyEnv | Callable[[], AnyEnv], n_games: int, *, processes: int
     n_actions, spaces = action_counts(made), observation_spaces(made)
     if type(made) is GridWorld:
         return _GridWorlds(made, n_games)
+    if processes == 1 or n_games == 1:
+        return _copies(env, n_actions, spaces, n_games, made)
+    shares = np.array_split(np.arange(n_games), min(processes, n_games))
+    make = partial(_copies, env, n_actions, spaces)
+    return SharedGames(_Copies([made], n_actions, spaces), make, [len(own) for own in shares])
+
+
+def _copies(
+    env: AnyEnv | Callable[[], AnyEnv],
+    n_actions: tuple[int, ...],
+    spaces: tuple[AnySpace, ...],
+    n_games: int,
+    made: AnyEnv | None = None,
+) -> _Copies:
+    """Copies of an environment, or environments made by a function, which may have made one."""
     if isinstance(env, ParallelEnv):
-        copies = [_copy(env) for _ in range(n_games)]
-    else:
-        copies = [made, *(_made(env) for _ in range(n_games - 1))]
-    shares = [
-        _Copies([copies[number] for number in share], n_actions, spaces)
-        for share in np.array_split(np.arange(n_games), min(processes, n_games))
-    ]
-    if len(shares) == 1:
-        return shares[0]
-    return SharedGames(shares)
+        return _Copies([_copy(env) for _ in range(n_games)], n_actions, spaces)
+    envs = [] if made is None else [made]
+    return _Copies([*envs, *(_made(env) for _ in range(n_games - len(envs)))], n_actions, spaces)
 
 
 class _GridWorlds:

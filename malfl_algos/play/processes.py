@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from typing import Any
 from weakref import finalize
@@ -19,6 +19,8 @@ __all__ = ["SharedGames"]
 
 IntArray = NDArray[np.int64]
 
+_DIED = "a process that plays games has died"
+
 
 class SharedGames:
     """Games played by several processes; the results are those of one process, to the byte.
@@ -26,18 +28,19 @@ class SharedGames:
     The processes end with `close`, with this object, or with this process.
 
     Args:
-        shares: the games of every process, copies of one game.
+        one: one of the games.
+        make: makes this many games, copies of one game; called in every process.
+        sizes: the number of games of every process.
 
     Raises:
-        InputError: if this process cannot start others.
+        InputError: if this process cannot start others, or the games cannot be made.
     """
 
-    def __init__(self, shares: Sequence[Any]) -> None:
+    def __init__(self, one: Any, make: Callable[[int], Any], sizes: Sequence[int]) -> None:
         if multiprocessing.current_process().daemon:
             raise InputError("game_processes must be 1 in a process that may not start others")
-        first = shares[0]
-        self.agents, self.spaces, self.n_actions = first.agents, first.spaces, first.n_actions
-        self._ends = np.cumsum([share.n_games for share in shares])
+        self.agents, self.spaces, self.n_actions = one.agents, one.spaces, one.n_actions
+        self._ends = np.cumsum(sizes)
         self.n_games = int(self._ends[-1])
         # fork needs no copies that can be pickled; the processes touch nothing but their games
         methods = multiprocessing.get_all_start_methods()
@@ -45,13 +48,14 @@ class SharedGames:
         self._pipes: list[Connection] = []
         self._processes: list[Any] = []
         self.close = finalize(self, _end, self._pipes, self._processes)
-        for share in shares:
+        for size in sizes:
             ours, theirs = context.Pipe()
-            process = context.Process(target=_serve, args=(share, theirs), daemon=True)
+            process = context.Process(target=_serve, args=(make, size, theirs), daemon=True)
             process.start()
             theirs.close()
             self._pipes.append(ours)
             self._processes.append(process)
+        self._answers(self._pipes)
 
     def reset(self, rng: np.random.Generator) -> Observations:
         """Reset all games; returns per agent the observations `(n_games, ...)`."""
@@ -84,10 +88,17 @@ class SharedGames:
         try:
             for pipe, call in zip(asked, filter(None, calls), strict=True):
                 pipe.send(call)
-            answers = [pipe.recv() for pipe in asked]
+        except OSError as fault:
+            self.close()
+            raise RuntimeError(_DIED) from fault
+        return self._answers(asked)
+
+    def _answers(self, pipes: Sequence[Connection]) -> list[Any]:
+        try:
+            answers = [pipe.recv() for pipe in pipes]
         except (EOFError, OSError) as fault:
             self.close()
-            raise RuntimeError("a process that plays games has died") from fault
+            raise RuntimeError(_DIED) from fault
         for answer in answers:
             if isinstance(answer, Exception):
                 self.close()
@@ -99,9 +110,15 @@ def _joined(parts: Sequence[Observations]) -> Observations:
     return tuple(np.concatenate(own) for own in zip(*parts, strict=True))
 
 
-def _serve(games: Any, pipe: Connection) -> None:
-    """Answer calls until the pipe is closed."""
+def _serve(make: Callable[[int], Any], size: int, pipe: Connection) -> None:
+    """Make games, and answer calls until the pipe is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the other process ends this one
+    try:
+        games = make(size)
+    except Exception as fault:  # raised again in the other process
+        pipe.send(fault)
+        return
+    pipe.send(None)
     while True:
         try:
             name, arguments = pipe.recv()
