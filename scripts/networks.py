@@ -50,7 +50,7 @@ class Cell:
         width: of the observer's random layer.
         form: the option `form` of the observer.
         observer: `ma-lfl-network`, or an observer that has no width and no form.
-        options: of an observer without width and form, as `name=value name=value`.
+        options: further options of the observer, as `name=value name=value`.
         n_agents: number of agents.
     """
 
@@ -88,7 +88,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not given.tables_only:
         missing = [cell for cell in _cells(given) if not (root / f"{cell.name}.json").exists()]
         for cell in tqdm(missing, disable=None):
-            write_json(root / f"{cell.name}.json", run(cell, log_dir=given.log_dir))
+            found = run(cell, log_dir=given.log_dir, device=given.device)
+            write_json(root / f"{cell.name}.json", found)
     cells = [json.loads(path.read_text()) for path in sorted(root.glob("*.json"))]
     if not cells:
         parser.error(f"{root} holds no cell of a study")
@@ -98,8 +99,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def run(cell: Cell, *, log_dir: str | None = None) -> dict[str, Any]:
-    """Let the learners learn, recover rewards, and score them."""
+def run(
+    cell: Cell,
+    *,
+    log_dir: str | None = None,
+    device: str = "cpu",
+) -> dict[str, Any]:
+    """Let the learners learn, recover rewards, and score them.
+
+    Args:
+        cell: the trace and the observer.
+        log_dir: for TensorBoard; None: no logs.
+        device: of `ma-lfl-network`.
+    """
     env = grid_world_v0.parallel_env(size=cell.size, n_agents=cell.n_agents, rewards=_rewards(cell))
     game = markov_game(env)
     learner = MaSpi(
@@ -114,7 +126,7 @@ def run(cell: Cell, *, log_dir: str | None = None) -> dict[str, Any]:
     trace = LearningTrace(tuple(stage.observed for stage in stages))
     visited = np.sum([stage.state_counts for stage in trace.stages], axis=0) > 0
     later = np.sum([stage.state_counts for stage in trace.stages[1:]], axis=0) > 0
-    observer = _observer(cell, log_dir)
+    observer = _observer(cell, log_dir, device)
     started = process_time()
     found = observer.recover(
         trace, game=game.without_rewards(), discount=DISCOUNT, temperature=TEMPERATURE
@@ -152,7 +164,7 @@ def _rewards(cell: Cell) -> Any:
     return tuple(rng.standard_normal((cell.n_agents, cell.size ** (2 * cell.n_agents))))
 
 
-def _observer(cell: Cell, log_dir: str | None) -> Observer:
+def _observer(cell: Cell, log_dir: str | None, device: str) -> Observer:
     if cell.observer != "ma-lfl-network":
         return load_observer(cell.observer, **_options(cell))
     import torch
@@ -163,6 +175,8 @@ def _observer(cell: Cell, log_dir: str | None) -> Observer:
         form=cell.form,
         widths=(cell.width,),
         seed=cell.seed,
+        device=device,
+        **_options(cell),
         log_dir=None if log_dir is None else str(Path(log_dir) / cell.name),
     )
 
@@ -301,7 +315,7 @@ def _parser() -> argparse.ArgumentParser:
         nargs="+",
         default=[],
         metavar="NAME=VALUE",
-        help="options of the observer in the large study, but for ma-lfl-network",
+        help="options of the observer in the large study",
     )
     parser.add_argument(
         "--learners",
@@ -320,6 +334,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--size", type=int, default=8, help="rows and columns of the large board")
     parser.add_argument("--agents", type=int, default=2, help="agents on the large board")
     parser.add_argument("--width", type=int, help="width of the random layer on the large board")
+    parser.add_argument("--device", default="cpu", help="of ma-lfl-network (default: cpu)")
     parser.add_argument("--log-dir", help="write TensorBoard logs into this folder")
     parser.add_argument(
         "--tables-only",

@@ -30,7 +30,7 @@ from malfl_algos.ma_lfl.improvement import step_of
 from malfl_algos.networks.dynamics import RIDGE, Dynamics, Probabilities, moments, parts_of
 from malfl_algos.networks.features import RewardFeatures
 from malfl_algos.networks.gathering import Gathered, IntArray
-from malfl_algos.networks.tables import Table, like, solved, taken, zeros
+from malfl_algos.networks.tables import Table, beside, like, solved, taken, zeros
 
 __all__ = [
     "Drawn",
@@ -40,6 +40,7 @@ __all__ = [
     "action_values",
     "drawn_rows",
     "kept_rows",
+    "model_value_map",
     "retained_rows",
     "soft_rows",
     "stage_values",
@@ -49,6 +50,8 @@ __all__ = [
 FloatArray = NDArray[np.float64]
 Drawn = tuple[IntArray, FloatArray]
 """Row numbers of observations of a stage, and the counts of the own actions there."""
+ANYWHERE = 0.3
+"""Weight of all observations together in `model_value_map`; a stage's visits have 1."""
 StageValues = tuple[Table, FloatArray, Table]
 """The results of `action_values`."""
 
@@ -65,6 +68,8 @@ class ValueModel:
         dynamics: the expected features after an action.
         probabilities: the policies of all agents.
         discount: gamma.
+        everywhere: whether the values of a stage come from the learned dynamics at all
+            observations, instead of the steps of that stage.
     """
 
     gathered: Gathered
@@ -74,6 +79,7 @@ class ValueModel:
     dynamics: Dynamics
     probabilities: Probabilities
     discount: float
+    everywhere: bool = False
 
     @property
     def n_moves(self) -> int:
@@ -135,6 +141,31 @@ def value_map(model: ValueModel, stage: int, bonus: FloatArray) -> Table:
     return solved(first - model.discount * second + ridge, gain)
 
 
+def model_value_map(model: ValueModel, stage: int, temperature: float) -> Table:
+    """Return the map of `value_map`, from the learned dynamics at all observations.
+
+    The fixed point is that of LSTD with expected next features in place of sampled ones. The
+    observations are weighted by their visits in this stage and in the next one, whose rows depend
+    on these values, and a little everywhere.
+    """
+    features, rows = model.features, np.arange(len(model.features))
+    own = model.probabilities(rows, stage)[model.gathered.agent_index]
+    bonus = -temperature * (own * np.log(np.maximum(own, 1e-300))).sum(axis=1)
+    visits = np.zeros((len(model.counts), len(rows)))
+    for number, (steps, count) in enumerate(zip(model.gathered.stages, model.counts, strict=True)):
+        visits[number] = np.bincount(steps.here, count / count.sum(), minlength=len(rows))
+    seen = visits.any(axis=0)
+    weight = visits[stage] + visits[min(stage + 1, len(visits) - 1)] + ANYWHERE * seen / seen.sum()
+    onward = model.dynamics.onward(stage, rows)
+    after = (like(features, own)[:, :, None] * onward).sum(axis=1)
+    weighted = (features * like(features, weight)[:, None]).T
+    reward = (like(features, own)[:, :, None] * _expected_reward(model, stage, rows)).sum(axis=1)
+    gain = beside(weighted @ reward, (weighted @ like(features, bonus))[:, None])
+    first, k = weighted @ features, features.shape[1]
+    ridge = like(features, RIDGE * float(first.trace()) / k * np.eye(k))
+    return solved(first - model.discount * (weighted @ after) + ridge, gain)
+
+
 def action_values(
     model: ValueModel, stage: int, rows: IntArray, *, temperature: float
 ) -> StageValues:
@@ -150,11 +181,15 @@ def action_values(
         The map from (w, 1) `(n, n_own, k + 1)`, the leverage of the regression behind it `(n,
         n_own)`, and `value_map`.
     """
-    steps, gathered = model.gathered.stages[stage], model.gathered
-    seen, place = np.unique(steps.here, return_inverse=True)
-    own = model.probabilities(seen, stage)[gathered.agent_index]
-    entropy = -(own * np.log(np.maximum(own, 1e-300))).sum(axis=1)
-    values = value_map(model, stage, temperature * entropy[place])
+    gathered = model.gathered
+    if model.everywhere:
+        values = model_value_map(model, stage, temperature)
+    else:
+        steps = gathered.stages[stage]
+        seen, place = np.unique(steps.here, return_inverse=True)
+        own = model.probabilities(seen, stage)[gathered.agent_index]
+        entropy = -(own * np.log(np.maximum(own, 1e-300))).sum(axis=1)
+        values = value_map(model, stage, temperature * entropy[place])
     q = model.discount * (model.dynamics.onward(stage, rows) @ values)
     q[..., :-1] += _expected_reward(model, stage, rows)
     return q, model.discount**2 * model.dynamics.leverage(stage, rows), values

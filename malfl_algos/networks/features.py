@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from math import prod
+from dataclasses import dataclass
+from itertools import product
+from math import pi, prod
 
 import numpy as np
 import torch
+from gymnasium import spaces
 from numpy.typing import NDArray
 from torch import Tensor
 
-from malfl_algos.networks.encoding import Features
+from malfl_algos.networks.encoding import Encoder, Features
 from malfl_algos.networks.mlp import PLAIN, apply, init
 from malfl_algos.networks.options import RewardModel
 from malfl_algos.networks.tables import Table, beside, fetched, joined, like, on_device
 from malfl_algos.networks.training import pieces
+from malfl_env.errors import InputError
+from malfl_env.spaces import discrete_range
 
 __all__ = [
     "FeatureMap",
     "RewardFeatures",
     "acting_agents",
+    "digit_groups",
     "input_map",
+    "kernel_map",
     "random_map",
     "trained_map",
     "with_actions",
@@ -36,6 +42,8 @@ WEIGHT, BIAS = 0.5, 1.0
 With these scales the units bend far apart, so that the reward is smooth unless data show otherwise.
 """
 PIECE = 1 << 15
+MOST_GROUPS = 1024
+"""Largest number of indicators in a feature map."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +53,7 @@ class FeatureMap:
     Args:
         hidden: parameters of the hidden layers, with rectified linear units after each; empty: the
             features are the inputs alone.
+        waves: number of units of the last layer, the first ones, that are cosines instead.
         shift, scale: `(n_features - 1,)`: a feature is (unit or input - shift) * scale. The scale
             is 0 where a unit or input never varies.
     """
@@ -52,6 +61,7 @@ class FeatureMap:
     hidden: list[Tensor]
     shift: FloatArray
     scale: FloatArray
+    waves: int = 0
 
     @property
     def n_features(self) -> int:
@@ -64,7 +74,7 @@ class FeatureMap:
 
     def table(self, inputs: Features) -> Table:
         """Features of inputs, on the device of the network."""
-        raw = _raw(self.hidden, inputs)
+        raw = _raw(self.hidden, inputs, self.waves)
         found = (raw - like(raw, self.shift)) * like(raw, self.scale)
         return beside(found, like(raw, np.ones((len(found), 1))))
 
@@ -98,20 +108,94 @@ def random_map(
     return trained_map([tensor.detach().to(device) for tensor in hidden], inputs)
 
 
+def kernel_map(
+    generator: torch.Generator,
+    n_waves: int,
+    length: float,
+    inputs: Features,
+    *,
+    read: NDArray[np.bool_],
+    groups: Sequence[Sequence[int]] = (),
+    device: torch.device,
+) -> FeatureMap:
+    """Return random features of a Gaussian kernel (Rahimi and Recht 2007), and indicators.
+
+    The features are cos(u . x) and sin(u . x) with u of standard deviation 1 / length. They come in
+    pairs, so that a shift of x maps them linearly.
+
+    Args:
+        generator: of the directions u.
+        n_waves: number of waves, even.
+        length: length scale of the kernel, in the unit of the inputs.
+        inputs, read, device: as in `random_map`; the variances of the waves, of the indicators and
+            of the inputs sum to 1 each.
+        groups: columns of one-hot digits that belong together; a unit is 1 for each combination
+            of them, else 0. An entry has one column of every digit.
+    """
+    numbers = torch.randn((int(read.sum()), n_waves // 2), generator=generator, **PLAIN)
+    weight = torch.zeros((len(read), n_waves + len(groups)), **PLAIN)
+    rows = torch.from_numpy(np.flatnonzero(read))
+    weight[rows, : n_waves // 2] = numbers / length
+    weight[rows, n_waves // 2 : n_waves] = numbers / length
+    bias = torch.zeros(n_waves + len(groups), **PLAIN)
+    bias[n_waves // 2 : n_waves] = -pi / 2
+    for unit, columns in enumerate(groups, start=n_waves):
+        weight[list(columns), unit] = 1.0
+        bias[unit] = 1.0 - len(columns)
+    parts = (n_waves, n_waves + len(groups))
+    return _standardised([weight.to(device), bias.to(device)], inputs, parts, n_waves)
+
+
+def digit_groups(encoder: Encoder, size: int) -> list[tuple[int, ...]]:
+    """Return the groups of one-hot columns for `kernel_map`: all values of consecutive digits.
+
+    Args:
+        encoder: of the observations; only digits of a MultiDiscrete have groups.
+        size: number of digits in a group; 1: there are no groups.
+
+    Raises:
+        InputError: for digits that cannot be grouped, or too many values.
+    """
+    if size == 1 or not isinstance(encoder.space, spaces.MultiDiscrete):
+        return []
+    _, sizes = discrete_range(encoder.space)
+    if len(sizes) % size:
+        raise InputError(
+            f"grouped_digits must divide the number of digits, {len(sizes)}, got {size}"
+        )
+    digits = np.split(np.arange(sizes.sum()), np.cumsum(sizes)[:-1])
+    groups = [
+        columns
+        for first in range(0, len(sizes), size)
+        for columns in product(*(own.tolist() for own in digits[first : first + size]))
+    ]
+    if len(groups) > MOST_GROUPS:
+        raise InputError(
+            f"grouped_digits: {size} makes {len(groups)} indicators (allowed: {MOST_GROUPS}); "
+            "group fewer digits"
+        )
+    return groups
+
+
 def trained_map(hidden: Sequence[Tensor], inputs: Features) -> FeatureMap:
     """Return the hidden layers of a trained network, standardised as in `random_map`."""
-    n_units = hidden[-1].shape[-1]
-    raw = _raw(hidden, inputs)
+    return _standardised([p.detach().clone() for p in hidden], inputs, (hidden[-1].shape[-1],), 0)
+
+
+def _standardised(
+    hidden: list[Tensor], inputs: Features, ends: Sequence[int], waves: int
+) -> FeatureMap:
+    """Return features of which every part has mean 0 and a sum of variances of 1."""
+    raw = _raw(hidden, inputs, waves)
     mean, sd = fetched(raw.mean(axis=0)), _sd(raw)
     sd = np.where(sd > 1e-8, sd, 0.0)
     total = np.concatenate(
         [
             np.full(part.shape, np.sqrt(max(float((part**2).sum()), 1e-300)))
-            for part in (sd[:n_units], sd[n_units:])
+            for part in np.split(sd, ends)
         ]
     )
-    whole = FeatureMap([p.detach().clone() for p in hidden], mean, total)
-    return replace(whole, scale=np.where(sd > 0, 1 / total, 0.0))
+    return FeatureMap(hidden, mean, np.where(sd > 0, 1 / total, 0.0), waves)
 
 
 def with_actions(inputs: Features, actions: NDArray[np.int64], sizes: Sequence[int]) -> Features:
@@ -199,11 +283,15 @@ def input_map(inputs: Features, columns: Sequence[int]) -> FeatureMap:
 
 
 @torch.no_grad()
-def _raw(hidden: Sequence[Tensor], inputs: Features) -> Table:
+def _raw(hidden: Sequence[Tensor], inputs: Features, waves: int = 0) -> Table:
     if not hidden:
         return inputs.astype(np.float64)
     rows = torch.from_numpy(np.ascontiguousarray(inputs)).to(hidden[0].device)
-    units = [on_device(torch.relu(apply(hidden, piece))) for piece in pieces(rows, PIECE)]
+    units = []
+    for piece in pieces(rows, PIECE):
+        out = apply(hidden, piece)
+        bent = torch.relu(out[:, waves:])
+        units.append(on_device(torch.cat([torch.cos(out[:, :waves]), bent], 1) if waves else bent))
     return beside(joined(units), on_device(rows))
 
 

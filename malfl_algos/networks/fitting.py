@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,11 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from malfl_algos.networks.estimated_policies import EstimatedPolicies, estimate_policies
+from malfl_algos.networks.followed import followed_policies
 from malfl_algos.networks.gathering import Gathered
 from malfl_algos.networks.members import Counts, Details, Fitting, MemberFit, fit_member
 from malfl_algos.networks.recovered_functions import Member, member_arrays, member_from_arrays
+from malfl_env.errors import InputError
 
-__all__ = ["Fitted", "fit_agent"]
+__all__ = ["Fitted", "fit_agent", "follow"]
 
 FloatArray = NDArray[np.float64]
 
@@ -84,6 +86,32 @@ def fit_agent(
             "representative": "mean of the members' posterior means, mean removed",
         },
     )
+
+
+def follow(
+    views: Sequence[Gathered], fitting: Fitting, given: Mapping[int, FloatArray]
+) -> Mapping[int, FloatArray]:
+    """Return known policies after the rounds of option `rounds`; see `followed_policies`.
+
+    Args:
+        views: the steps as each agent observes them.
+        fitting: settings shared by all agents.
+        given: policies that are known exactly, as in `fit_agent`.
+
+    Raises:
+        InputError: for rounds where agents do not share their observations.
+    """
+    known = given
+    if fitting.options.rounds and any(view.view != views[0].view for view in views):
+        raise InputError("rounds must be 0 where agents do not observe the same")
+    for _ in range(fitting.options.rounds):
+        fits = []
+        for view in views:
+            counts = _counts(view, fitting, 0)
+            policies = _policies(view, fitting, counts, 0)
+            fits.append(MemberFit(view, fitting, counts, policies, known, 0, None, last=False))
+        known = followed_policies(fits, [fit_member(fit) for fit in fits], given)
+    return known
 
 
 def _counts(gathered: Gathered, fitting: Fitting, number: int) -> Counts:

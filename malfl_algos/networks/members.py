@@ -25,6 +25,8 @@ from malfl_algos.networks.features import (
     FeatureMap,
     RewardFeatures,
     acting_agents,
+    digit_groups,
+    kernel_map,
     random_map,
     trained_map,
     with_actions,
@@ -40,11 +42,13 @@ from malfl_algos.networks.recovered_functions import Member
 from malfl_algos.networks.tables import Table, fetched, like
 from malfl_algos.networks.training import TrainingSettings
 
-__all__ = ["Counts", "Details", "Fitting", "MemberFit", "fit_member"]
+__all__ = ["Counts", "Details", "Fitting", "MemberFit", "fit_member", "value_model"]
 
 FloatArray = NDArray[np.float64]
 Details = dict[str, Any]
 
+LENGTHS = (0.9, 1.3, 1.9)
+"""Length scales of a kernel that the evidence compares."""
 MOST_JOINT = 25
 """Up to this number, every joint action has its own dynamics, learned from all stages."""
 
@@ -61,6 +65,7 @@ class Fitting:
         checkpoints: where finished parts are saved.
         log: receives the losses.
         policies: the policies estimated so far, by view and member.
+        lengths: the length scales of kernels chosen so far, by agent.
     """
 
     options: FitOptions
@@ -70,6 +75,7 @@ class Fitting:
     checkpoints: Checkpoints
     log: Log | None = None
     policies: dict[tuple[int, int], EstimatedPolicies] = field(default_factory=dict)
+    lengths: dict[int, float] = field(default_factory=dict)
 
     def sequence(self, *key: int) -> np.random.SeedSequence:
         """Return the source of randomness of a part of the fit."""
@@ -123,6 +129,7 @@ class MemberFit:
         number: of the member.
         chosen: details of the member whose noise, prior and learning rule are used again; None:
             they are chosen anew.
+        last: whether no fit to other policies follows; its predictions are scored.
     """
 
     gathered: Gathered
@@ -132,6 +139,7 @@ class MemberFit:
     known: Mapping[int, FloatArray]
     number: int
     chosen: Details | None
+    last: bool = True
 
     @property
     def options(self) -> FitOptions:
@@ -168,23 +176,56 @@ def fit_member(fit: MemberFit) -> tuple[Member, Details]:
         potentials = _fit_potentials(fit)
         if fit.options.form == "potentials":
             return _potentials_member(fit, potentials)
-    generator = fit.fitting.generator(*fit.key, 3)
-    trunk = _trunk(fit, potentials, generator)
     if fit.options.form == "moves":
-        return fit_moved(fit, trunk)
+        generator = fit.fitting.generator(*fit.key, 3)
+        return fit_moved(fit, _trunk(fit, potentials, generator, _lengths(fit)[0]))
+    found = [_inferred(fit, potentials, length) for length in _lengths(fit)]
+    best = max(found, key=lambda one: one.layer.evidence.log_evidence or -np.inf)
+    reward, layer, model = best.model.reward, best.layer, best.model
+    detail = {**_details(layer), **best.kept.details()}
+    if best.length is not None:
+        detail["length_scale"] = fit.fitting.lengths[fit.gathered.agent_index] = best.length
+    if fit.number == 0 and fit.last:
+        detail["prediction"] = _prediction(fit, best.rows, model.dynamics, layer.step_size)
+    centre = _centre(fit, reward, model.features)
+    return Member(reward, layer.mean, layer.covariance, centre), detail
+
+
+@dataclass(frozen=True, eq=False)
+class _Inferred:
+    """A member whose last layer is inferred, and what it is inferred from."""
+
+    length: float | None
+    model: ValueModel
+    kept: Kept
+    rows: list[StageRows]
+    layer: LastLayer
+
+
+def _inferred(fit: MemberFit, potentials: Potentials | None, length: float | None) -> _Inferred:
+    """Infer the last layer on features of this length scale; None: on other features."""
+    generator = fit.fitting.generator(*fit.key, 3)
+    trunk = _trunk(fit, potentials, generator, length)
     reward = fit.reward(trunk)
     if fit.options.reward_model != "state":
         reward = fit.reward(_action_map(fit, reward.acting, generator))
-    model = _value_model(fit, trunk.table(fit.gathered.inputs), reward)
+    model = value_model(fit, trunk.table(fit.gathered.inputs), reward)
     kept = _kept(fit, model)
     rows = _rows(fit, model, kept.retained)
     layer = _last_layer(fit, rows, model.dynamics, kept.retained)
-    detail = {**_details(layer), **kept.details()}
-    if fit.number == 0:
-        detail["prediction"] = _prediction(fit, rows, model.dynamics, layer.step_size)
-    return Member(
-        reward, layer.mean, layer.covariance, _centre(fit, reward, model.features)
-    ), detail
+    return _Inferred(length, model, kept, rows, layer)
+
+
+def _lengths(fit: MemberFit) -> Sequence[float | None]:
+    """Return the candidate length scales of a kernel; None: the features have no kernel."""
+    if fit.options.trunk != "kernel":
+        return [None]
+    if fit.options.length_scale is not None:
+        return [fit.options.length_scale]
+    if fit.chosen is not None:
+        return [float(fit.chosen["length_scale"])]
+    known = fit.fitting.lengths.get(fit.gathered.agent_index)
+    return LENGTHS if known is None else [known]
 
 
 def _rows(fit: MemberFit, model: ValueModel, retained: float) -> list[StageRows]:
@@ -245,9 +286,24 @@ def _potentials_member(fit: MemberFit, found: Potentials) -> tuple[Member, Detai
     return Member(reward, mean, None, _centre(fit, reward)), detail
 
 
-def _trunk(fit: MemberFit, potentials: Potentials | None, generator: torch.Generator) -> FeatureMap:
+def _trunk(
+    fit: MemberFit,
+    potentials: Potentials | None,
+    generator: torch.Generator,
+    length: float | None,
+) -> FeatureMap:
     """Return the features of observations, for values and for rewards of states."""
     gathered = fit.gathered
+    if length is not None:
+        return kernel_map(
+            generator,
+            fit.options.widths[-1] // 2 * 2,
+            length,
+            gathered.inputs,
+            read=gathered.read,
+            groups=digit_groups(gathered.encoder, fit.options.grouped_digits),
+            device=fit.fitting.device,
+        )
     if fit.options.trunk == "policies":
         return trained_map(fit.policies.parameters[:-2], gathered.inputs)
     if potentials is not None:
@@ -275,18 +331,32 @@ def _action_map(fit: MemberFit, acting: Sequence[int], generator: torch.Generato
     )
 
 
-def _value_model(fit: MemberFit, features: Table, reward: RewardFeatures) -> ValueModel:
+def value_model(fit: MemberFit, features: Table, reward: RewardFeatures) -> ValueModel:
+    """Return the inputs of the action values.
+
+    Args:
+        fit: data and policies.
+        features: Z of all observations.
+        reward: phi.
+    """
     kind, gathered = fit.options.dynamics, fit.gathered
     joint = kind == "joint" or (kind == "auto" and prod(gathered.n_actions) <= MOST_JOINT)
     counts, probabilities = fit.counts.everything, fit.probabilities
     dynamics = Dynamics(gathered, features, counts, probabilities, joint=joint)
     return ValueModel(
-        gathered, counts, features, reward, dynamics, probabilities, fit.fitting.discount
+        gathered,
+        counts,
+        features,
+        reward,
+        dynamics,
+        probabilities,
+        fit.fitting.discount,
+        everywhere=fit.options.values == "model",
     )
 
 
 def _centre(fit: MemberFit, reward: RewardFeatures, features: Table | None = None) -> FloatArray:
-    """Return the mean features over all steps; `features` as in `_value_model`."""
+    """Return the mean features over all steps; `features` as in `value_model`."""
     if isinstance(features, Tensor) and reward.model == "state":  # phi is Z, which is there
         visits = np.zeros(len(features))
         for steps, count in zip(fit.gathered.stages, fit.counts.everything, strict=True):

@@ -44,7 +44,17 @@ class FitOptions:
             assumes independent noise at every observation. The noise of a learner with a network is
             smooth. It is mistaken for reward unless a small variance is given.
         trunk: hidden layers below the inferred layer: `random`, or those of the estimated
-            `policies`, or of the `potentials`.
+            `policies`, or of the `potentials`; `kernel`: random features of a Gaussian kernel, as
+            many as the last entry of `widths`.
+        length_scale: of the kernel, in standard deviations of an input (a digit counts as if its
+            values were equally likely); null: the one of largest evidence among 0.9, 1.3 and 1.9.
+        grouped_digits: this many consecutive digits of an observation are one thing, as row and
+            column of an agent (2) are; a kernel trunk has an indicator of each of its values.
+        values: `steps`: the values of a stage come from its own steps; `model`: they come from the
+            learned dynamics and the policies at all observations, visited in that stage or not.
+        rounds: how often the policies are put in order before the fit: where a stage was not
+            visited, they are those that the fitted values imply. The agents must share their
+            observations.
         widths: widths of the hidden layers of a random trunk.
         hidden: widths of the hidden layers of the trained networks: policies, rewards, potentials.
         ensemble: number of members of the ensemble. Each has its own layers; their spread is part
@@ -74,7 +84,11 @@ class FitOptions:
     reward_inputs: tuple[tuple[int, ...], ...] | None = None
     rewarded: Literal["before", "after"] = "before"
     step_size: float = 0.1
-    trunk: Literal["random", "policies", "potentials"] = "random"
+    trunk: Literal["random", "policies", "potentials", "kernel"] = "random"
+    length_scale: float | None = None
+    grouped_digits: int = 1
+    values: Literal["steps", "model"] = "steps"
+    rounds: int = 0
     widths: tuple[int, ...] = (128,)
     hidden: tuple[int, ...] = (64, 64)
     ensemble: int = 5
@@ -94,7 +108,8 @@ class FitOptions:
             "rewarded": ("before", "after"),
             "reward_model": ("state", "own_action", "joint"),
             "learner": ("auto", "exact", "td"),
-            "trunk": ("random", "policies", "potentials"),
+            "trunk": ("random", "policies", "potentials", "kernel"),
+            "values": ("steps", "model"),
             "dynamics": ("auto", "joint", "own"),
         }
         for name, allowed in choices.items():
@@ -145,7 +160,14 @@ class FitOptions:
             layers = getattr(self, name)
             if not layers or min(layers) < 1:
                 raise InputError(f"{name} must hold widths >= 1, at least one, got {layers}")
-        for name in ("prior_variance", "learning_rate"):
+        check_count("rounds", self.rounds, minimum=0)
+        check_count("grouped_digits", self.grouped_digits, minimum=1)
+        if self.rounds and (self.form != "bellman" or self.retained != 0):
+            raise InputError(
+                "rounds needs form: bellman and improvement: soft, got form: "
+                f"{self.form} and improvement: {self.improvement}"
+            )
+        for name in ("prior_variance", "learning_rate", "length_scale"):
             value = getattr(self, name)
             if value is not None and not 0 < value < inf:
                 raise InputError(f"{name} must be > 0 and finite, got {value}")

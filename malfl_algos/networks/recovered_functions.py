@@ -264,6 +264,8 @@ def member_arrays(one: Member) -> dict[str, NDArray[Any]]:
     arrays = {f"hidden/{number}": a for number, a in enumerate(to_arrays(features.hidden))}
     arrays |= {"shift": features.shift, "scale": features.scale}
     arrays |= {"mean": one.mean, "centre": one.centre}
+    if features.waves:
+        arrays["waves"] = np.array(features.waves)
     return arrays if one.covariance is None else {**arrays, "covariance": one.covariance}
 
 
@@ -277,7 +279,8 @@ def member_from_arrays(
     """Return the member that `member_arrays` wrote."""
     n_hidden = sum(name.startswith("hidden/") for name in arrays)
     hidden = from_arrays([arrays[f"hidden/{number}"] for number in range(n_hidden)], device)
-    features = FeatureMap(hidden, arrays["shift"], arrays["scale"])
+    waves = int(arrays["waves"]) if "waves" in arrays else 0
+    features = FeatureMap(hidden, arrays["shift"], arrays["scale"], waves)
     k = features.n_features
     wanted = {"mean": (k,), "centre": (k,), "covariance": (k, k), "scale": (k - 1,)}
     for name, shape in wanted.items():

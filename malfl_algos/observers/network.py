@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from malfl_algos.contract import API_VERSION, Diagnostics, Problem, RecoveredRewards, Source
 from malfl_algos.networks.checkpoints import Checkpoints
 from malfl_algos.networks.encoding import input_features
-from malfl_algos.networks.fitting import fit_agent
+from malfl_algos.networks.fitting import fit_agent, follow
 from malfl_algos.networks.gathering import Gathered, checksum, gather
 from malfl_algos.networks.logging import tensorboard_log
 from malfl_algos.networks.members import Fitting
@@ -118,7 +118,8 @@ class MaLflNetwork(FitOptions):
             fitting = Fitting(
                 self, discount, temperature, device, Checkpoints(folder, identity), log
             )
-            fits = [fit_agent(view, fitting, tables) for view in views]
+            followed = follow(views, fitting, tables)
+            fits = [fit_agent(view, fitting, followed) for view in views]
         return RecoveredFunctions(
             functions={
                 agent: AgentFunctions(view.encoder, fit.members, fit.policies)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import signal
 from collections.abc import Callable, Sequence
@@ -113,6 +114,7 @@ def _joined(parts: Sequence[Observations]) -> Observations:
 def _serve(make: Callable[[int], Any], size: int, pipe: Connection) -> None:
     """Make games, and answer calls until the pipe is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the other process ends this one
+    gc.freeze()  # what the other process left to collect is not to be destroyed here
     try:
         games = make(size)
     except Exception as fault:  # raised again in the other process
