@@ -265,7 +265,7 @@ def member_arrays(one: Member) -> dict[str, NDArray[Any]]:
     arrays |= {"shift": features.shift, "scale": features.scale}
     arrays |= {"mean": one.mean, "centre": one.centre}
     if features.waves:
-        arrays["waves"] = np.array(features.waves)
+        arrays["waves"] = np.array(float(features.waves))
     return arrays if one.covariance is None else {**arrays, "covariance": one.covariance}
 
 
@@ -280,6 +280,8 @@ def member_from_arrays(
     n_hidden = sum(name.startswith("hidden/") for name in arrays)
     hidden = from_arrays([arrays[f"hidden/{number}"] for number in range(n_hidden)], device)
     waves = int(arrays["waves"]) if "waves" in arrays else 0
+    if not 0 <= waves <= hidden[-1].shape[-1]:
+        raise InputError(f"waves is {waves}, must be 0 to {hidden[-1].shape[-1]}")
     features = FeatureMap(hidden, arrays["shift"], arrays["scale"], waves)
     k = features.n_features
     wanted = {"mean": (k,), "centre": (k,), "covariance": (k, k), "scale": (k - 1,)}
