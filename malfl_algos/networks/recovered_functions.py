@@ -280,8 +280,9 @@ def member_from_arrays(
     n_hidden = sum(name.startswith("hidden/") for name in arrays)
     hidden = from_arrays([arrays[f"hidden/{number}"] for number in range(n_hidden)], device)
     waves = int(arrays["waves"]) if "waves" in arrays else 0
-    if not 0 <= waves <= hidden[-1].shape[-1]:
-        raise InputError(f"waves is {waves}, must be 0 to {hidden[-1].shape[-1]}")
+    units = hidden[-1].shape[-1] if hidden else 0
+    if not 0 <= waves <= units:
+        raise InputError(f"waves is {waves}, must be 0 to {units}")
     features = FeatureMap(hidden, arrays["shift"], arrays["scale"], waves)
     k = features.n_features
     wanted = {"mean": (k,), "centre": (k,), "covariance": (k, k), "scale": (k - 1,)}
