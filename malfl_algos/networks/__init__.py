@@ -16,7 +16,8 @@ Read these files in this order; each has one subject:
 10. `potentials`: the alternative fit of (11)-(12): a reward network and a potential per stage.
 11. `relations`, `moves`, `move_values`, `moved_members`: rewards of gradient learners, from the
     moves of their policies.
-12. `members`, `fitting`: the whole fit of one agent: one member, then the ensemble.
+12. `members`, `followed`, `fitting`: the whole fit of one agent: one member, the policies that
+    follow from it, then the ensemble.
 13. `recovered_functions`: the recovered rewards, and their file.
 
 Nothing here is public: plugins and notebooks use the faces that `malfl_algos` names. PyTorch (extra
