@@ -32,7 +32,7 @@ MOST_BARS = 500
 def write_network_figures(cells: Cells, folder: Path) -> list[Path]:
     """Draw figures of the first seed for every observer, board, learner, amount of data and form.
 
-    A picture of the board is drawn for two agents.
+    A picture of the board is drawn for two agents and the first family.
 
     Args:
         cells: of the studies, as `scripts/networks.py` writes them.
@@ -54,7 +54,7 @@ def write_network_figures(cells: Cells, folder: Path) -> list[Path]:
         drawn = {f"rewards_{name}": reward_figure(shown)}
         agents = [one for cell in shown for one in cell["agents"]]
         if all(one["sd"] is not None for one in agents) and len(shown[0]["agents"]) == 2:
-            drawn[f"boards_{name}"] = board_figure(shown)
+            drawn[f"boards_{name}"] = board_figure(shown[0])
         for file, figure in drawn.items():
             write_bytes(folder / file, png_bytes(figure))
             written.append(folder / file)
@@ -97,41 +97,32 @@ def reward_figure(cells: Cells) -> Figure:
     return figure
 
 
-def board_figure(cells: Cells) -> Figure:
-    """Draw maps of agent 0's reward over its own cells, with the other agent on the middle cell.
-
-    Args:
-        cells: one per family, of one setting and seed. Each is a row with maps of the ground-truth
-            reward, of the recovered one, and of two posterior standard deviations.
+def board_figure(cell: Mapping[str, Any]) -> Figure:
+    """Draw maps of agent 0's reward over its own cells, with the other agent on the middle cell:
+    the ground-truth reward, the recovered one, and two posterior standard deviations.
     """
-    figure = new_figure(SIDE * 3 + 0.8, SIDE * len(cells) + 0.9)
-    panels = new_panels(figure, len(cells), 3)
-    one = cells[0]
-    size, n_cells = one["size"], one["size"] ** 2
+    size, n_cells = cell["size"], cell["size"] ** 2
     middle = size // 2 * size + size // 2
-    for row, cell in zip(panels, cells, strict=True):
-        own = cell["agents"][0]
-        maps = [np.array(own[name]) for name in ("truth", "recovered", "sd")]
-        shown = [table.reshape(n_cells, n_cells)[:, middle].reshape(size, size) for table in maps]
-        shown = [
-            shown[0] - maps[0].mean(),
-            shown[1] - maps[1].mean(),
-            2 * shown[2],
-        ]
-        most = max(float(np.abs(table).max()) for table in shown)
-        titles = ("ground truth", "recovered", "two posterior sd")
-        for axes, table, title in zip(row, shown, titles, strict=True):
-            image = axes.imshow(table, cmap="RdBu_r", vmin=-most, vmax=most)
-            axes.plot(size // 2, size // 2, "o", color="#333333", markersize=5)
-            axes.set_xticks([])
-            axes.set_yticks([])
-            set_panel_title(axes, f"{cell['family']}: {title}", loc="center")
-        figure.colorbar(image, ax=list(row), shrink=0.8, label="reward, mean removed")
+    own = cell["agents"][0]
+    maps = [np.array(own[name]) for name in ("truth", "recovered", "sd")]
+    maps = [maps[0] - maps[0].mean(), maps[1] - maps[1].mean(), 2 * maps[2]]
+    shown = [table.reshape(n_cells, n_cells)[:, middle].reshape(size, size) for table in maps]
+    most = max(float(np.abs(table).max()) for table in shown)
+    figure = new_figure(SIDE * 3 + 0.8, SIDE + 0.9)
+    panels = new_panels(figure, 1, 3)[0]
+    titles = ("Ground-truth reward", "Recovered reward", "Error bars (two posterior sd)")
+    for axes, table, title in zip(panels, shown, titles, strict=True):
+        image = axes.imshow(table, cmap="RdBu_r", vmin=-most, vmax=most)
+        axes.plot(size // 2, size // 2, "o", color="#333333", markersize=5)
+        axes.set_xticks([])
+        axes.set_yticks([])
+        set_panel_title(axes, title, loc="center")
+    figure.colorbar(image, ax=list(panels), shrink=0.8, label="reward, mean removed")
     set_title(
         figure,
-        f"Reward of agent_0 by its own cell, {size}x{size} board",
-        f"the other agent stands on the dot; {one['learner']} learners, {one['episodes']} episodes "
-        f"per stage, seed {one['seed']}",
+        f"Reward of one agent by its own cell, {size}x{size} board",
+        f"the other agent stands on the dot; {cell['family']} rewards, {cell['learner']} learners, "
+        f"{cell['episodes']} episodes per stage, seed {cell['seed']}",
     )
     return figure
 

@@ -210,7 +210,7 @@ def _prior(diagnostics: Mapping[str, Any]) -> dict[str, Any]:
     said = diagnostics.get("prior")
     chosen = {key: own for key, own in said.items() if key != "states"} if said else {}
     names = ("solver", "rule", "improvement", "noise_variance", "noise_scale", "prior_variance")
-    return {**chosen, **{name: diagnostics.get(name) for name in names}}
+    return {**chosen, **{name: diagnostics.get(name) for name in (*names, "explained")}}
 
 
 GROUPS = ("all", "visited", "visited_later", "never_visited")

@@ -23,8 +23,9 @@ from malfl_algos.ma_lfl.history_slopes import First, sensitivities
 from malfl_algos.ma_lfl.low_rank_priors import Kernel
 from malfl_algos.ma_lfl.posterior import Posterior
 from malfl_algos.ma_lfl.rows import Normal, Rows, normal_equations
+from malfl_env.markov_game import MarkovGame
 
-__all__ = ["HistoryFit", "fit_history"]
+__all__ = ["HistoryFit", "fit_history", "moves_of_dynamics", "split"]
 
 FloatArray = NDArray[np.float64]
 
@@ -109,6 +110,40 @@ def fit_history(data: HistoryData, prior: Prior, *, horizon: int) -> HistoryFit:
         stages = min(max(stages + 1, int(GROWTH * stages)), horizon)
         found = _at_horizon(data, prior, stages, found, first, last=stages == horizon)
     return found
+
+
+def moves_of_dynamics(
+    data: HistoryData, prior: Prior, found: HistoryFit, games: Sequence[MarkovGame]
+) -> FloatArray:
+    """How the moment of the independent weights moves if the dynamics are others, to first order.
+
+    With other dynamics the same rewards predict x + d instead of x, so that the data, which stay,
+    show -d more of what the weights explain (the delta method).
+
+    Args:
+        data, prior, found: of the fit.
+        games: the other dynamics.
+
+    Returns:
+        `(n_weights, n_games)`; the inverse precision times it are the moves of the weights.
+    """
+    functions = [prior.basis.functions] * prior.n_agents
+    noise, horizon = found.posterior.evidence.noise_variance, len(found.history.stages) + 1
+    rewards = split(functions, found.weights)
+    slopes = sensitivities(data, found.history, functions, noise)
+    rows = _rows(data, found.history, slopes, found.weights)
+    columns = []
+    for game in games:
+        there = replace(data, game=game)
+        other = follow(there, rewards, noise, horizon=horizon, near=found.history)
+        gaps = [
+            np.pad(new.x - old.x, ((0, 0), (0, slopes.shape[1] - old.x.shape[1])))
+            for stage, before in zip(other.stages, found.history.stages, strict=True)
+            for new, old in zip(stage.predicted, before.predicted, strict=True)
+        ]
+        normal = _normal(replace(rows, response=-np.concatenate(gaps)[None]), noise)
+        columns.append(prior.whitened(normal, found.kernel).moment)
+    return np.column_stack(columns)
 
 
 def _at_horizon(

@@ -17,13 +17,14 @@ from numpy.typing import NDArray
 from malfl_algos.contract import API_VERSION, Problem, RecoveredRewards, Source
 from malfl_algos.ma_lfl.alternation import CONCENTRATION
 from malfl_algos.ma_lfl.history import HistoryData
-from malfl_algos.ma_lfl.history_fit import HistoryFit, fit_history, split
+from malfl_algos.ma_lfl.history_fit import HistoryFit, fit_history, moves_of_dynamics, split
 from malfl_algos.ma_lfl.history_settings import RETAINED, Prior, climb, kernels, uniform_start
 from malfl_algos.ma_lfl.low_rank_priors import basis_of
 from malfl_algos.ma_lfl.policy_estimation import smoothed_policy
+from malfl_algos.ma_lfl.uncertain_dynamics import DRAWS
 from malfl_algos.observers.bayesian_base import check_improvement
 from malfl_algos.observers.bayesian_result import check_covariance
-from malfl_algos.observers.reading import check_data, dynamics_of
+from malfl_algos.observers.reading import check_data, drawn_dynamics, dynamics_of
 from malfl_algos.observers.state_coordinates import seen_states
 from malfl_algos.trace import LearningTrace
 from malfl_algos.work.threads import one_blas_thread
@@ -104,8 +105,8 @@ class MaLflHistory:
         The reward has mean zero, since the data hardly determine its level. The first policies are
         the known ones, or uniform; if the counts of the first stage contradict uniform policies,
         they are estimated from these counts, and the diagnostic `first_policy` says so. Dynamics
-        may be estimated, but the deviations leave out their uncertainty. The discount must be
-        given; `ma-lfl-bellman` estimates it with an interval.
+        may be estimated; their uncertainty enters the deviations to first order, by draws from
+        their posterior. The discount must be given; `ma-lfl-bellman` estimates it with an interval.
 
         Raises:
             InputError: for a stage without data, a discount that is missing or above 0.9999, or a
@@ -145,7 +146,12 @@ class MaLflHistory:
             "states_without_dynamics": int((~covered).sum()),
             "searches": {"improvement": tried} if tried else {},
         }
-        return _result(problem, data, found, prior, further, self)
+        moves = None
+        if problem.game is None:
+            with one_blas_thread():
+                moves = moves_of_dynamics(data, prior, found, drawn_dynamics(trace, DRAWS))
+            further["dynamics_draws"] = DRAWS
+        return _result(problem, data, found, prior, moves, further, self)
 
     def _coordinates(self, problem: Problem) -> FloatArray:
         """The coordinates of the joint states; their numbers alone for independent rewards."""
@@ -244,6 +250,7 @@ def _result(
     data: HistoryData,
     found: HistoryFit,
     prior: Prior,
+    moves: FloatArray | None,
     further: Mapping[str, Any],
     observer: MaLflHistory,
 ) -> RecoveredRewards:
@@ -252,6 +259,9 @@ def _result(
     cut = bool(left_out.any())
     posterior = found.posterior.repeated(found.repeats) if cut else found.posterior
     covariance = posterior.covariance()
+    if moves is not None:
+        spread = covariance @ moves / (found.repeats if cut else 1.0)
+        covariance = covariance + spread @ spread.T / spread.shape[1]
     centred = prior.basis.functions @ prior.root(found.kernel)
     centred -= centred.mean(axis=0)
     width, left = centred.shape[1], evidence.prior_variance * left_out

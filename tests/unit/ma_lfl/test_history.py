@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from exact import exact_policies
@@ -9,11 +11,11 @@ from factored_cases import GAMES, factored
 
 from malfl_algos.ma_lfl import history, history_slopes
 from malfl_algos.ma_lfl.history import HistoryData, follow
-from malfl_algos.ma_lfl.history_fit import split
-from malfl_algos.ma_lfl.history_settings import climb, uniform_start
+from malfl_algos.ma_lfl.history_fit import fit_history, moves_of_dynamics, split
+from malfl_algos.ma_lfl.history_settings import Prior, climb, kernels, uniform_start
 from malfl_algos.ma_lfl.history_slopes import sensitivities
 from malfl_algos.ma_lfl.low_rank_priors import LEVEL, Kernel, basis_of
-from malfl_env import MarkovGame
+from malfl_env import MarkovGame, grid_world_v0, markov_game
 
 ALPHA, GAMMA = 0.7, 0.8
 
@@ -101,6 +103,31 @@ def test_known_policies_are_taken_as_they_are(paper_game):
         horizon=3,
     )
     assert np.exp(followed.stages[1].log_policies[0]) == pytest.approx(known[1])
+
+
+def test_other_dynamics_move_the_weights_to_first_order():
+    games = [
+        markov_game(grid_world_v0.parallel_env(size=2, slip=slip)).without_rewards()
+        for slip in (0.3, 0.32)
+    ]
+    rng = np.random.default_rng(0)
+    data = history_of(games[0])
+    played = follow(data, list(rng.normal(size=(2, 16))), 1e-12, horizon=2).stages[0].following
+    counts = [
+        np.stack([np.full((16, 5), 100.0), rng.multinomial(2000, np.exp(own))]) for own in played
+    ]
+    basis = basis_of(cells(2), most=16)
+    prior = Prior(basis, kernels("iid", basis), 2, GAMMA)
+    datas = [replace(data, game=game, counts=counts) for game in games]
+    here, there = (fit_history(own, prior, horizon=2) for own in datas)
+    moves = moves_of_dynamics(datas[0], prior, here, games)
+    same, moved = (here.posterior.covariance() @ moves).T
+    assert same == pytest.approx(np.zeros_like(same), abs=1e-6)
+    wanted = there.posterior.mean - here.posterior.mean
+    level = np.arange(len(wanted)) % 17 == 16
+    assert here.setting == there.setting
+    assert np.corrcoef(moved[~level], wanted[~level])[0, 1] > 0.98
+    assert np.linalg.norm(moved[~level]) == pytest.approx(np.linalg.norm(wanted[~level]), rel=0.2)
 
 
 def cells(size: int) -> np.ndarray:

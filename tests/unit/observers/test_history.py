@@ -9,6 +9,7 @@ from recovery_cases import SETTINGS, learn
 from malfl_algos.learners.ma_spi import MaSpi
 from malfl_algos.observers.bayesian import MaLflBellman
 from malfl_algos.observers.history import MaLflHistory
+from malfl_algos.observers.reading import dynamics_of
 from malfl_algos.trace import LearningTrace, Stage
 from malfl_env import InputError, grid_world_v0, markov_game
 from malfl_env.markov_game import MarkovGame
@@ -66,6 +67,29 @@ def test_rewards_that_the_functions_cannot_be_are_doubted():
         truth, mean, sd = game.reward(index), found.rewards[agent], found.sd[agent]
         assert np.corrcoef(truth, mean)[0, 1] < 0.5
         assert np.sqrt(np.mean(sd**2)) > truth.std() / 2
+
+
+@pytest.mark.slow
+def test_estimated_dynamics_widen_the_deviations():
+    learner = MaSpi(
+        discount=0.9,
+        temperature=3.0,
+        evaluation="exact",
+        episodes=4,
+        episode_length=200,
+        keep_transitions=True,
+    )
+    env = grid_world_v0.parallel_env(size=2, slip=0.3)
+    stages = learner.learn(env, n_stages=3, rng=np.random.default_rng(0))
+    trace = LearningTrace(tuple(own.observed for own in stages))
+    observer = MaLflHistory(prior="iid", improvement=0.0)
+    known, _ = dynamics_of(trace, None)
+    there = observer.recover(trace, game=known, **SETTINGS)
+    found = observer.recover(trace, game=None, **SETTINGS)
+    for agent in trace.agents:
+        assert found.rewards[agent] == pytest.approx(there.rewards[agent], abs=1e-6)
+        assert (found.sd[agent] >= there.sd[agent]).all()
+        assert np.mean(found.sd[agent]) > 1.003 * np.mean(there.sd[agent])
 
 
 def test_a_first_policy_that_is_not_uniform_is_estimated_and_said(small):
