@@ -197,7 +197,7 @@ class LowRankPriors:
         left = max(unexplained(own, temperature=alpha) for own in smooth)
         if not self._may_be_independent or left <= POOR:
             return smooth
-        words = f"smooth rewards leave {left:.0%} of the improvements unexplained"
+        words = f"smooth rewards leave {min(left, 1):.0%} of the improvements unexplained"
         if not alone:
             return _saying(smooth, f"{words}; independent rewards were not tried: {NOT_TRIED}")
         prior_variance = smooth[0].posterior.evidence.prior_variance

@@ -4,10 +4,11 @@ The precision matrix is never formed: `malfl_algos.ma_lfl.precision` applies it 
 
 Noise and prior variances are improved without log determinants. A row's variance is a sum of
 components v V_v, of which the log evidence has the derivative (y' P V_v P y - tr(P V_v)) / 2 with
-P the inverse covariance of the data. The step v <- v y' P V_v P y / tr(P V_v) rests where the
-evidence does (MacKay 1992; its square root never lowers the evidence, Zhou, Hu, Zhou and Lange
-2019, but takes twice as many steps). The quadratic form follows from the residuals of the mean, the
-trace from samples of the posterior.
+P the inverse covariance of the data. The quadratic form follows from the residuals of the mean, the
+trace from samples of the posterior. A component of the rows' variance takes a step of Fisher
+scoring, the derivative divided by tr(P V_v P V_v) / 2, at most by the factor `LARGEST_STEP`; the
+prior variance becomes the mean square of the rewards per effective parameter (MacKay 1992). Both
+rest where the evidence does.
 """
 
 from __future__ import annotations
@@ -57,6 +58,8 @@ MAX_ITERATIONS = 3000
 INNER, LOOSEST = 1e-10, 1e-3
 """Relative residuals of the solves within a product: in the first iteration, and the largest one.
 """
+LARGEST_STEP = 10.0
+"""Largest factor by which a step changes a component of the rows' variance."""
 STEADY = 1.2
 """Noise and prior are settled if a step changes them by less than this factor."""
 ROUGH = 1e-6
@@ -186,18 +189,20 @@ def _improved(
 
     free = kept - np.stack(in_threads(spread, rows.values, weights))
 
-    def step(component: FloatArray | float) -> float:
-        left = float((free * component).sum())
-        return float((misfit * component).sum()) / left if left > 0 else 1.0
+    def moved(value: float, component: FloatArray | float) -> float:
+        slope = float(((misfit - free) * component).sum())
+        curvature = float(((free * component) ** 2).sum())
+        step = slope / curvature if curvature > 0 else 0.0
+        return float(np.clip(value + step, value / LARGEST_STEP, value * LARGEST_STEP))
 
     unit = rows.temperature**2
     size = float(np.sum((mean - mean.mean()) ** 2))
     prior = size / max(effective, 1.0)
     scale = given.noise_scale
     if rows.model_variance.any():
-        scale = float(np.clip(scale * step(rows.model_variance), *SCALE_BOUNDS))
+        scale = float(np.clip(moved(scale, rows.model_variance), *SCALE_BOUNDS))
     return Given(
-        float(np.clip(given.noise_variance * step(1.0), *(unit * np.array(NOISE_BOUNDS)))),
+        float(np.clip(moved(given.noise_variance, 1.0), *(unit * np.array(NOISE_BOUNDS)))),
         scale,
         float(np.clip(prior, *(unit * np.array(PRIOR_BOUNDS)))),
         searched=True,
