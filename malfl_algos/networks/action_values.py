@@ -70,6 +70,7 @@ class ValueModel:
         discount: gamma.
         everywhere: whether the values of a stage come from the learned dynamics at all
             observations, instead of the steps of that stage.
+        moves: number of improvements to use, from the first; None: all.
     """
 
     gathered: Gathered
@@ -80,11 +81,13 @@ class ValueModel:
     probabilities: Probabilities
     discount: float
     everywhere: bool = False
+    moves: int | None = None
 
     @property
     def n_moves(self) -> int:
-        """Number of stages that are followed by another stage."""
-        return len(self.gathered.stages) - 1
+        """Number of stages whose next stage is used."""
+        there = len(self.gathered.stages) - 1
+        return there if self.moves is None else min(self.moves, there)
 
 
 @dataclass(frozen=True, eq=False)

@@ -352,6 +352,7 @@ def value_model(fit: MemberFit, features: Table, reward: RewardFeatures) -> Valu
         probabilities,
         fit.fitting.discount,
         everywhere=fit.options.values == "model",
+        moves=fit.options.first_moves,
     )
 
 

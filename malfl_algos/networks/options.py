@@ -52,6 +52,9 @@ class FitOptions:
             column of an agent (2) are; a kernel trunk has an indicator of each of its values.
         values: `steps`: the values of a stage come from its own steps; `model`: they come from the
             learned dynamics and the policies at all observations, visited in that stage or not.
+        first_moves: number of improvements, from the first, that the rewards are inferred from;
+            null: all. The values of later stages, which visit few states, are approximated less
+            well. Dynamics and policies come from all stages in any case.
         rounds: how often the policies are put in order before the fit: where a stage was not
             visited, they are those that the fitted values imply. The agents must share their
             observations.
@@ -88,6 +91,7 @@ class FitOptions:
     length_scale: float | None = None
     grouped_digits: int = 1
     values: Literal["steps", "model"] = "steps"
+    first_moves: int | None = None
     rounds: int = 0
     widths: tuple[int, ...] = (128,)
     hidden: tuple[int, ...] = (64, 64)
@@ -161,6 +165,8 @@ class FitOptions:
             if not layers or min(layers) < 1:
                 raise InputError(f"{name} must hold widths >= 1, at least one, got {layers}")
         check_count("rounds", self.rounds, minimum=0)
+        if self.first_moves is not None:
+            check_count("first_moves", self.first_moves, minimum=1)
         check_count("grouped_digits", self.grouped_digits, minimum=1)
         if self.rounds and (self.form != "bellman" or self.retained != 0):
             raise InputError(

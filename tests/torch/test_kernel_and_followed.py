@@ -18,7 +18,7 @@ from observer_cases import (
     played,
 )
 
-from malfl_algos.networks.action_values import ValueModel, model_value_map
+from malfl_algos.networks.action_values import ValueModel, model_value_map, soft_rows
 from malfl_algos.networks.checkpoints import Checkpoints
 from malfl_algos.networks.dynamics import Dynamics
 from malfl_algos.networks.encoding import Encoder, input_features
@@ -154,9 +154,31 @@ def test_the_evidence_chooses_the_length_scale_and_a_file_keeps_the_waves(tmp_pa
     )
 
 
+def test_first_moves_bound_the_stages_that_rewards_are_inferred_from():
+    exact = _Exact(0)
+    shared = (exact.gathered, exact.features, exact.counts, exact.chances)
+
+    def stages(moves):
+        model = ValueModel(
+            exact.gathered,
+            exact.counts,
+            exact.features,
+            exact.reward,
+            Dynamics(*shared, joint=True),
+            exact.chances,
+            DISCOUNT,
+            moves=moves,
+        )
+        rng = np.random.default_rng(0)
+        return [one.stage for one in soft_rows(model, temperature=3.0, max_rows=9, rng=rng)]
+
+    assert [stages(moves) for moves in (None, 1, 9)] == [[0, 1], [0], [0, 1]]
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
+        ({"first_moves": 0}, "first_moves must be"),
         ({"rounds": 1}, "rounds needs form: bellman and improvement: soft"),
         ({"rounds": -1}, "rounds must be"),
         ({"grouped_digits": 0}, "grouped_digits must be"),
