@@ -20,7 +20,7 @@ __all__ = ["Fitted", "fit_agent", "follow"]
 
 FloatArray = NDArray[np.float64]
 
-MOVED = ("agreement", "expected", "halves", "halves_expected")
+MOVED = ("agreement", "identified", "expected", "halves", "halves_expected")
 """Details of `form: moves` that say how far its reward can be believed."""
 HELD_OUT = 0.1
 """Share of the episodes of every stage that is held out, for early stopping."""

@@ -63,6 +63,7 @@ def fit_moved(fit: MemberFit, trunk: FeatureMap) -> tuple[Member, dict[str, Any]
         "ridge": found.ridge,
         "log_evidence": found.log_evidence,
         "agreement": found.agreement.tolist(),
+        "identified": found.identified,
         "bounds_hit": ["ridge"] if found.at_bound else [],
         "halves": _halves(paid, parts),
         "n_features": len(varying),

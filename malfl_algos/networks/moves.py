@@ -24,6 +24,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import eigvalsh
 
 __all__ = ["Move", "MovesFit", "fit_moves", "move_of"]
 
@@ -63,6 +64,8 @@ class MovesFit:
         log_evidence: of the moves, with the noise variance of largest evidence.
         agreement: per stage, the correlation of its move with the advantage of the reward that is
             fitted to all other stages.
+        identified: share of the directions of the reward of which the moves say more than the
+            prior does.
         at_bound: whether the least or the largest ridge was chosen.
     """
 
@@ -71,6 +74,7 @@ class MovesFit:
     ridge: float
     log_evidence: float
     agreement: FloatArray
+    identified: float
     at_bound: bool
 
 
@@ -123,6 +127,7 @@ def fit_moves(moves: Sequence[Move], spread: FloatArray) -> MovesFit:
         float(RIDGES[best]),
         log_evidence,
         np.array(agreement),
+        float(np.mean(eigvalsh(total, prior) > 1.0)),
         best in (0, len(RIDGES) - 1),
     )
 

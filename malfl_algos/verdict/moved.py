@@ -1,8 +1,9 @@
 """Whether to believe a reward that was recovered from moves (`form: moves` of `ma-lfl-network`).
 
-What can be said without ground truth: whether the reward of the other stages predicts the direction
-of a stage's move, what the posterior expects, and whether rewards of odd and of even moves agree as
-it expects. The words begin at the same values as in `malfl_algos.verdict.deciding`.
+What can be said without ground truth: of how much of the reward the moves say anything, whether the
+reward of the other stages predicts the direction of a stage's move, what the posterior expects, and
+whether rewards of odd and of even moves agree as it expects. The words begin at the same values as
+in `malfl_algos.verdict.deciding`.
 """
 
 from __future__ import annotations
@@ -29,7 +30,13 @@ _HALVES = (
     "rewards from odd and from even moves correlate at {halves:.2f}, expected {halves_expected:.2f}"
 )
 
+_IDENTIFIED = (
+    "the moves say more than the prior about {value:.0%} of the directions of the reward; what an "
+    "agent's own actions do not change stays open"
+)
+
 MOVE_CHECKS = (
+    Check("identified", 0.5, 0.1, True, _IDENTIFIED, _MORE, carries=_IDENTIFIED),
     Check("predicted", 2.0, 0.0, True, _PREDICTED, _MORE, carries=_PREDICTED),
     Check("expected", 0.85, 0.6, True, _EXPECTED, _MORE, carries=_EXPECTED),
     Check("halves_shortfall", 0.2, 0.4, False, _HALVES, _MORE, carries=_HALVES),
@@ -49,8 +56,8 @@ def judge_moves(diagnostics: Mapping[str, Any]) -> Verdict:
     """Return the verdict on one agent's reward.
 
     Args:
-        diagnostics: of the agent, with `agreement`, `expected`, `halves`, `halves_expected` and
-            `members`, as `ma-lfl-network` returns them with `form: moves`.
+        diagnostics: of the agent, with `agreement`, `identified`, `expected`, `halves`,
+            `halves_expected` and `members`, as `ma-lfl-network` returns them with `form: moves`.
     """
     agreement = np.asarray(diagnostics["agreement"], dtype=np.float64)
     error = float(agreement.std(ddof=1)) / np.sqrt(len(agreement))
@@ -59,6 +66,7 @@ def judge_moves(diagnostics: Mapping[str, Any]) -> Verdict:
         {
             "agreement": float(agreement.mean()),
             "predicted": float(agreement.mean()) / max(error, 1e-12),
+            "identified": float(diagnostics["identified"]),
             "expected": float(diagnostics["expected"]),
             "halves": halves,
             "halves_expected": halves_expected,

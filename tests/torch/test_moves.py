@@ -86,6 +86,7 @@ def test_the_error_bars_hold_though_the_noise_is_smooth():
 
 GOOD = {
     "agreement": [0.4, 0.5, 0.3, 0.4],
+    "identified": 0.8,
     "expected": 0.9,
     "halves": 0.7,
     "halves_expected": 0.7,
@@ -97,6 +98,8 @@ GOOD = {
     ("changed", "word"),
     [
         ({}, "believe"),
+        ({"identified": 0.3}, "doubt"),
+        ({"identified": 0.05}, "do not believe"),
         ({"expected": 0.7}, "doubt"),
         ({"expected": 0.5}, "do not believe"),
         ({"halves": 0.4}, "doubt"),
