@@ -11,6 +11,7 @@ import sys
 from importlib.metadata import version as version_of
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import jupytext
 from nbformat.v4 import new_output
@@ -107,8 +108,21 @@ def write_notebooks(app: Sphinx, exception: Exception | None) -> None:
             jupytext.write(notebook, folder / f"{page.stem}.ipynb")
 
 
+def plain_aliases(app: Sphinx, *described: Any) -> tuple[str, str] | None:
+    """Write aliases of types in signatures as their names; Sphinx writes its own class around."""
+    signature, returns = described[-2:]
+    if signature is None:
+        return None
+    signature, returns = (
+        re.sub(r"TypeAliasForwardRef\('([\w.]+)'\)", r"\1", text or "")
+        for text in (signature, returns)
+    )
+    return signature, returns
+
+
 def setup(app: Sphinx) -> None:
     """Register what is done before, during and after a build."""
+    app.connect("autodoc-process-signature", plain_aliases)
     app.connect("builder-inited", write_help)
     app.connect("source-read", offer_notebook)
     app.connect("build-finished", write_notebooks)

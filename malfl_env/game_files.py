@@ -25,14 +25,7 @@ _FORMAT, _VERSION = "malfl game", 1
 
 
 def save_game(game: MarkovGame, path: str | Path) -> None:
-    """Write a game into one compressed npz; it appears complete or not at all.
-
-    The same game gives the same bytes.
-
-    Args:
-        game: dynamics, start and names, with or without rewards.
-        path: of the file; an existing file is replaced.
-    """
+    """`MarkovGame.save`, which describes the arguments and errors."""
     arrays: dict[str, NDArray[Any]] = {}
     for number, factor in enumerate(game.factors):
         arrays[f"factor_{number}/successors"] = factor.successors
@@ -66,12 +59,7 @@ def save_game(game: MarkovGame, path: str | Path) -> None:
 
 
 def load_game(path: str | Path) -> MarkovGame:
-    """Read a game that `save_game` wrote.
-
-    Raises:
-        InputError: naming the file, if it is missing, damaged, of another kind, or its parts do
-            not fit together.
-    """
+    """`MarkovGame.load`, which describes the arguments and errors."""
     place = Path(path)
     arrays, manifest = read_arrays(place)
     check_manifest(place, manifest, _FORMAT, version=_VERSION)

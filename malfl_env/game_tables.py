@@ -30,23 +30,7 @@ def game_from_tables(
     start: Any = None,
     agents: Sequence[str] | None = None,
 ) -> MarkovGame:
-    """A game with one factor that all agents move.
-
-    Args:
-        next_states: int `(n_states, *n_actions)`: the next joint state of every joint state and
-            joint action, for a deterministic game.
-        transitions: float `(n_states, *n_actions, n_states)`: probabilities of the next joint
-            state. Give one of the two.
-        rewards: per agent `(n_states,)` or `(n_states, *n_actions)`; None: unknown.
-        states: names of the joint states, in order; None: they have none.
-        actions: names of the actions: one list for each agent, or one list for all agents.
-        start: number or name of the joint state in which episodes begin, or probabilities
-            `(n_states,)`; None: any joint state, with equal probabilities.
-        agents: ids of the agents; None: `agent_0`, `agent_1`, ...
-
-    Raises:
-        InputError: naming the table, its shape or value and what is allowed.
-    """
+    """`MarkovGame.from_tables`, which describes the arguments and errors."""
     if (next_states is None) == (transitions is None):
         raise InputError("give either next_states or transitions, one of the two")
     factor = _stochastic(transitions) if next_states is None else _deterministic(next_states)

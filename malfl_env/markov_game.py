@@ -118,7 +118,23 @@ class MarkovGame:
         start: Any = None,
         agents: Sequence[str] | None = None,
     ) -> MarkovGame:
-        """A game from one table; see `malfl_env.game_tables.game_from_tables`."""
+        """A game with one factor that all agents move.
+
+        Args:
+            next_states: int `(n_states, *n_actions)`: the next joint state of every joint state and
+                joint action, for a deterministic game.
+            transitions: float `(n_states, *n_actions, n_states)`: probabilities of the next joint
+                state. Give one of the two.
+            rewards: per agent `(n_states,)` or `(n_states, *n_actions)`; None: unknown.
+            states: names of the joint states, in order; None: they have none.
+            actions: names of the actions: one list for each agent, or one list for all agents.
+            start: number or name of the joint state in which episodes begin, or probabilities
+                `(n_states,)`; None: any joint state, with equal probabilities.
+            agents: ids of the agents; None: `agent_0`, `agent_1`, ...
+
+        Raises:
+            InputError: naming the table, its shape or value and what is allowed.
+        """
         from malfl_env.game_tables import game_from_tables
 
         return game_from_tables(
@@ -134,14 +150,25 @@ class MarkovGame:
     @classmethod
     @typed
     def load(cls, path: str | Path) -> MarkovGame:
-        """Read a game that `save` wrote; see `malfl_env.game_files.load_game`."""
+        """Read a game that `save` wrote.
+
+        Raises:
+            InputError: naming the file, if it is missing, damaged, of another kind, or its parts do
+                not fit together.
+        """
         from malfl_env.game_files import load_game
 
         return load_game(path)
 
     @typed
     def save(self, path: str | Path) -> None:
-        """Write the game into one npz file; see `malfl_env.game_files.save_game`."""
+        """Write the game into one compressed npz; it appears complete or not at all.
+
+        The same game gives the same bytes.
+
+        Args:
+            path: of the file; an existing file is replaced.
+        """
         from malfl_env.game_files import save_game
 
         save_game(self, path)

@@ -82,7 +82,7 @@ def _learning_rule(result: RecoveredRewards) -> Iterator[tuple[str, str]]:
     tables = [own["searches"] for own in result.diagnostics.values() if own.get("searches")]
     tried = next((list(own["rule"]) for own in tables if own.get("rule")), [])
     for title, text in shared(result, "learning rule", str, "rule", "learner_model"):
-        among = f" (chosen by the evidence among {', '.join(tried)})" if len(tried) > 1 else ""
+        among = f" (chosen by the evidence among {'; '.join(tried)})" if len(tried) > 1 else ""
         yield title, text + among
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import chi2
 
 from malfl_env.markov_game import MarkovGame
 
@@ -25,6 +26,8 @@ IntArray = NDArray[np.int64]
 
 ENOUGH = 20
 """Plays from which on the next states of a pair are compared with the game's probabilities."""
+BY_CHANCE = 0.001
+"""Probability that chance alone exceeds what it is said to allow."""
 
 
 def reachable_states(game: MarkovGame) -> NDArray[np.bool_]:
@@ -104,7 +107,8 @@ def chance_misfit(
     """How far the next states that were seen are from the game's probabilities.
 
     Pearson's chi-squared over the (joint state, joint action) pairs that were played at least
-    `ENOUGH` times, by its expectation (the degrees of freedom); about 1 for the right game.
+    `ENOUGH` times, by the value that chance exceeds with probability `BY_CHANCE`: below 1 for the
+    right game, near 1 if there are many such pairs.
 
     Args:
         game: the dynamics.
@@ -125,7 +129,12 @@ def chance_misfit(
     free = np.zeros(len(pairs))
     free[number] = possible - 1
     used = (plays >= ENOUGH) & (free > 0)
-    return float(squares[used].sum() / free[used].sum()) if used.any() else None
+    return _beyond_chance(squares[used].sum(), free[used].sum())
+
+
+def _beyond_chance(squares: float, free: int) -> float | None:
+    """Chi-squared by what chance allows; None without degrees of freedom."""
+    return float(squares / chi2.isf(BY_CHANCE, free)) if free else None
 
 
 def broken_steps(
@@ -144,8 +153,8 @@ def broken_steps(
 def policy_misfit(counts: IntArray, policies: FloatArray) -> float | None:
     """How far an agent's actions are from policies that are said to be known.
 
-    Pearson's chi-squared over the states visited at least `ENOUGH` times in a stage, by its
-    degrees of freedom.
+    Pearson's chi-squared over the states visited at least `ENOUGH` times in a stage, by the value
+    that chance exceeds with probability `BY_CHANCE`.
 
     Args:
         counts, policies: `(n_stages, n_states, n_actions)`.
@@ -158,7 +167,7 @@ def policy_misfit(counts: IntArray, policies: FloatArray) -> float | None:
     squares = np.where(expected > 0, (counts - expected) ** 2 / np.maximum(expected, 1e-12), 0)
     free = (policies > 0).sum(axis=-1) - 1
     used = (visits[..., 0] >= ENOUGH) & (free > 0)
-    return float(squares.sum(axis=-1)[used].sum() / free[used].sum()) if used.any() else None
+    return _beyond_chance(squares.sum(axis=-1)[used].sum(), free[used].sum())
 
 
 def repeated(stages: Sequence[IntArray]) -> int:

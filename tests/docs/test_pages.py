@@ -47,7 +47,17 @@ SHORTER = {"tutorials/mice-in-a-labyrinth.md": {"range(3, 11)": "range(3, 4)"}}
 """What is made smaller in pages under test, because it takes minutes."""
 OTHERS = set(["cp", "cd", "export", "python3", ".", "ray", "for", "done", "pytest", "sphinx-build"])
 """Commands that are not ours, and are taken as they stand."""
-KNOWN = {"python", "sh", "text", "yaml", "{include}", "{eval-rst}", "{literalinclude}", "{raw}"}
+KNOWN = {
+    "python",
+    "sh",
+    "text",
+    "yaml",
+    "toml",
+    "{include}",
+    "{eval-rst}",
+    "{literalinclude}",
+    "{raw}",
+}
 
 
 def name_of(page: Path) -> str:
@@ -103,6 +113,10 @@ def test_blocks_parse(page: Path) -> None:
             compile(block.text, page.name, "exec")
         elif block.language == "yaml":
             assert isinstance(yaml.safe_load(block.text), dict)
+        elif block.language == "toml" and sys.version_info >= (3, 11):
+            import tomllib
+
+            assert tomllib.loads(block.text)
         for words in commands(block.text) if block.language == "sh" else ():
             if words[0] == "malfl" and "--help" in words:
                 assert words[1] in COMMANDS, words

@@ -57,7 +57,7 @@ def test_chance_of_the_right_and_of_a_wrong_game():
     trace, game = learn(episodes=100, n_stages=2, slip=0.3)
     seen = trace.stages[0].seen_next_states
     columns = (seen.rows, seen.next_states, seen.counts)
-    assert chance_misfit(game, *columns) == pytest.approx(1, abs=0.15)
+    assert 0.5 < chance_misfit(game, *columns) < 1
     _, calmer = learn(episodes=1, n_stages=2, slip=0.1)
     assert chance_misfit(calmer, *columns) > 5
     assert imbalance(game, [stage.counts for stage in trace.stages]) < 0.002
@@ -80,9 +80,19 @@ def test_actions_that_follow_known_policies_and_others_that_do_not():
     rng = np.random.default_rng(0)
     policies = rng.dirichlet(np.ones(4), size=(3, 50))
     counts = rng.multinomial(200, policies)
-    assert policy_misfit(counts, policies) == pytest.approx(1, abs=0.2)
+    assert 0.5 < policy_misfit(counts, policies) < 1
     assert policy_misfit(counts, policies[::-1]) > 10
     assert policy_misfit(np.zeros_like(counts), policies) is None
+
+
+def test_few_degrees_of_freedom_are_not_mistaken_for_a_contradiction():
+    """One state with three actions: by chance their squares exceed 1.3 times the degrees of freedom
+    in a quarter of the logs."""
+    rng = np.random.default_rng(0)
+    policies = np.full((1, 1, 3), 1 / 3)
+    found = [policy_misfit(rng.multinomial(300, policies), policies) for _ in range(500)]
+    assert np.mean(np.array(found) > 1) < 0.01
+    assert policy_misfit(np.array([[[200, 50, 50]]]), policies) > 3
 
 
 def test_a_policy_that_does_not_change_is_told_from_one_that_does():
