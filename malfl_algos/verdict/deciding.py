@@ -224,11 +224,10 @@ CHECKS: Sequence[Check] = (
         0.5,
         0.1,
         True,
-        "the data say more than the prior about only {value:.0%} of the directions of the reward "
-        "of visited states",
+        "the data say more than the prior about only {value:.0%} of the reward of visited states",
         _DATA,
-        carries="the data say more than the prior about {capped:.0%} of the directions of the "
-        "reward of visited states",
+        carries="the data say more than the prior about {capped:.0%} of the reward of visited "
+        "states",
     ),
     Check(
         "repeated_stages",

@@ -52,8 +52,7 @@ def test_only_what_carries_a_reward_is_a_reason_to_believe_it():
         "on held-out stages a reward explains 97.0% of the change of policy, beyond the noise of "
         "counts and of the rule exact",
         "rewards from odd and from even improvements correlate at 0.90, expected 0.92",
-        "the data say more than the prior about 100% of the directions of the reward of visited "
-        "states",
+        "the data say more than the prior about 100% of the reward of visited states",
         f"nothing speaks against the reward ({len(CHECKS) - 4} further numbers are within bounds)",
     )
 
