@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import chi2
 
 from malfl_env.markov_game import MarkovGame
 
@@ -134,6 +133,8 @@ def chance_misfit(
 
 def _beyond_chance(squares: float, free: int) -> float | None:
     """Chi-squared by what chance allows; None without degrees of freedom."""
+    from scipy.stats import chi2  # not before a command needs it
+
     return float(squares / chi2.isf(BY_CHANCE, free)) if free else None
 
 
