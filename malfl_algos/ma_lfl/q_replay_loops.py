@@ -25,7 +25,7 @@ THINNED = 4
 """
 
 
-@compiled(fastmath=True)
+@compiled(fused=True)
 def follow(  # noqa: C901, PLR0917 - a compiled loop over plain arrays
     states: Any,
     actions: Any,
@@ -195,7 +195,7 @@ def follow_choices(  # noqa: PLR0917 - a compiled loop over plain arrays
         start = chosen[number]
 
 
-@compiled(fastmath=True)
+@compiled(fused=True)
 def _add_visit(  # noqa: PLR0917 - a compiled loop over plain arrays
     rows: Any,
     q: Any,

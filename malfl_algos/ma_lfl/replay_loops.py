@@ -25,7 +25,7 @@ SIGNS = 64
 """Number of random-sign copies of the learner's noise. Each variance is estimated to about 18 %."""
 
 
-@compiled(fastmath=True)
+@compiled(fused=True)
 def replay(  # noqa: C901, PLR0917 - a compiled loop over plain arrays
     states: Any,
     actions: Any,
@@ -106,7 +106,7 @@ def replay(  # noqa: C901, PLR0917 - a compiled loop over plain arrays
     return rows
 
 
-@compiled(fastmath=True)
+@compiled(fused=True)
 def _refresh(rows: Any, value: Any, probability: Any) -> None:  # pragma: no cover
     """Recompute the values of all states, and set coefficients below `TINY` to 0."""
     n_states, n_actions, width = rows.shape
@@ -137,7 +137,7 @@ def _soften(
     bonus[s] = temperature * np.log(total) - average
 
 
-@compiled(fastmath=True)
+@compiled(fused=True)
 def follow_noise(  # noqa: PLR0917 - a compiled loop over plain arrays
     states: Any,
     actions: Any,

@@ -11,7 +11,7 @@ from malfl_algos.work.compilation import compiled
 __all__ = ["downstream_first", "expected", "sweep"]
 
 
-@compiled(fastmath={"contract", "reassoc"})
+@compiled(fused=True)
 def sweep(
     pointers: Any, columns: Any, entries: Any, gain: Any, order: Any, value: Any, sums: Any
 ) -> None:  # pragma: no cover
@@ -38,7 +38,7 @@ def sweep(
             value[s, k] = found
 
 
-@compiled(fastmath={"contract", "reassoc"})
+@compiled(fused=True)
 def expected(
     pointers: Any, columns: Any, entries: Any, value: Any, states: Any, out: Any
 ) -> None:  # pragma: no cover

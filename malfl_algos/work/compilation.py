@@ -16,7 +16,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from uuid import uuid4
 
 import numba
@@ -31,15 +31,22 @@ _TOLD = "MALFL_COMPILATION_TOLD"
 message was written; the command removes it."""
 
 
-def compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
+def compiled(
+    *, fused: bool = False, inline: Literal["always", "never"] = "never"
+) -> Callable[[Callable[..., Any]], Any]:
     """Decorate a function so that numba compiles it at the first call and caches it if possible.
 
+    The rest of numba's `fastmath` is not offered: it reorders sums where arrays lie far enough from
+    each other in memory, so that equal calls had results that differed in the last bits.
+
     Args:
-        options: of `numba.njit`, beside `nogil=True` and `cache`.
+        fused: whether a product and a sum may be rounded once.
+        inline: as `numba.njit` takes it.
     """
+    fastmath = {"contract"} if fused else False
 
     def decorate(function: Callable[..., Any]) -> Any:
-        dispatcher: Any = numba.njit(nogil=True, **options)(function)
+        dispatcher: Any = numba.njit(nogil=True, fastmath=fastmath, inline=inline)(function)
         with suppress(RuntimeError):  # no cache folder can be written to: compile in memory
             dispatcher._cache = _Cache(dispatcher.py_func)  # type: ignore[no-untyped-call]
         return dispatcher

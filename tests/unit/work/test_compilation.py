@@ -1,18 +1,22 @@
 """Compiled functions work without a cache, with a damaged one, and with a full disk."""
 
-from importlib.util import module_from_spec, spec_from_file_location
+from importlib import import_module
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
+from pkgutil import walk_packages
 from typing import Any
 
 import numba
 import pytest
+from numba.core.dispatcher import Dispatcher
 
+import malfl_algos
 from malfl_algos.work.compilation import compiled
 
 SOURCE = """
 from malfl_algos.work.compilation import compiled
 
-@compiled(fastmath=True)
+@compiled(fused=True)
 def twice(number):
     return 2 * number
 """
@@ -71,3 +75,14 @@ def test_a_full_disk_costs_the_cache_only(cache, monkeypatch):
     function = fresh(cache)
     monkeypatch.setattr("os.replace", refuse)
     assert function(3) == 6
+
+
+def test_no_loop_reorders_sums():
+    loops = {}
+    for module in walk_packages(malfl_algos.__path__, "malfl_algos."):
+        if "compiled" in (find_spec(module.name).loader.get_source(module.name) or ""):
+            loops |= vars(import_module(module.name))
+    ours = {name: loop for name, loop in loops.items() if isinstance(loop, Dispatcher)}
+    assert {"replay", "follow", "sweep"} <= ours.keys()
+    for name, loop in ours.items():
+        assert loop.targetoptions.get("fastmath", False) in (False, {"contract"}), name
