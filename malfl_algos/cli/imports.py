@@ -82,9 +82,9 @@ def import_log(arguments: argparse.Namespace) -> int:
             if arguments.game not in (None, "none"):
                 roles["game"] = named_game_of(arguments.game)
             used = columns_of(roles)
-            shown.hear("reading the log")
+            shown.hear("1 of 2, reading the log")
             frame = opened.read(used)
-            shown.hear("making the trace")
+            shown.hear("2 of 2, making the trace")
             with in_words_of_options(opened.names):
                 if arguments.separate:
                     traces = LearningTrace.from_subjects(frame, **roles)

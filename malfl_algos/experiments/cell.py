@@ -182,6 +182,7 @@ def learn(
         placed = in_own_folder(config.learner, family, f"seed_{seed}", config.learner.label)
         learner = make_learner(replace(config, learner=placed), seed=seed, keep_transitions=keep)
     stages = []
+    say(f"0 of {config.iterations} stages", 0.0)
     for stage in learned_stages(
         learner,
         config.environment(family),
@@ -194,7 +195,7 @@ def learn(
         _check_usable(stage, config, keep=keep)  # at the first stage, not after the last
         stages.append(stage)
         each()
-        say(f"{len(stages)} of {config.iterations} stages")
+        say(f"{len(stages)} of {config.iterations} stages", len(stages) / config.iterations)
     trace = LearningTrace(
         tuple(stage.observed for stage in stages),
         game.agents,

@@ -78,7 +78,9 @@ def run_jobs(
         waiting = list(jobs)
         for remaining in range(retries, -1, -1):
             failed = []
-            outcomes = pool.run(work, waiting, on_death=died, retries=retries, log=log)
+            outcomes = pool.run(
+                work, waiting, on_death=died, retries=retries, log=log, notes=progress.notes
+            )
             with closing(outcomes):  # stops the workers first, also when interrupted
                 for outcome in map(_of_same_versions, outcomes):
                     if outcome.faults and remaining and not outcome.lost:
@@ -201,7 +203,8 @@ def _tables(folder: RunFolder, *, log: Log) -> dict[str, Any]:
         return summary
     log("scoring")
     started = perf_counter()
-    summary = write_run_tables(folder.root, folder.config)
+    with Progress("scoring", None, log=log):
+        summary = write_run_tables(folder.root, folder.config)
     folder.add_seconds("scores", perf_counter() - started)
     folder.add_part("tables", [folder.root / name for name in tables])
     return summary
@@ -218,7 +221,8 @@ def _figures(folder: RunFolder, draw: Callable[..., list[Path]], *, log: Log) ->
     if not folder.is_current("figures"):
         folder.begin_part("figures")
     skip: Collection[str] = {Path(path).stem for path in sound}
-    drawn = draw(folder.root, skip=skip, drawn=folder.add_figure)
+    with Progress("drawing", None, log=log):
+        drawn = draw(folder.root, skip=skip, drawn=folder.add_figure)
     folder.add_seconds("figures", perf_counter() - started)
     folder.add_part("figures", drawn)
 

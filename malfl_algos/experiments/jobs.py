@@ -55,6 +55,7 @@ from malfl_algos.storage.durable import (
 )
 from malfl_algos.storage.origins import Origin
 from malfl_algos.trace import LearningTrace
+from malfl_algos.work.telling import part
 from malfl_env.errors import InputError, TooFewStages
 
 __all__ = [
@@ -165,20 +166,23 @@ def run_cell(run: SweepRun) -> Outcome:
     started = perf_counter()
     rows: list[dict[str, Any]] = []
     failed: list[tuple[str, str]] = []
-    part = f"learner {run.config.learner.label!r}"
+    name = f"learner {run.config.learner.label!r}"
+    share = 1 / (len(run.config.observers) + 1)  # of the learner, and of each observer
     try:
-        learned = learn(replace(run.config, learner=in_own_folder(run.config.learner, run.id)))
+        with part(name, 0, share):
+            learned = learn(replace(run.config, learner=in_own_folder(run.config.learner, run.id)))
         base = prepared_scoring(learned)
-        for plugin in run.config.observers:
-            part = f"observer {plugin.label!r}"
+        for number, plugin in enumerate(run.config.observers, 1):
+            name = f"observer {plugin.label!r}"
             try:
-                rows += _plain_rows(learned, base, in_own_folder(plugin, run.id))
+                with part(name, number * share, (number + 1) * share):
+                    rows += _plain_rows(learned, base, in_own_folder(plugin, run.id))
             except BaseException as error:  # a plugin may raise anything
                 pass_interruption(error)
-                failed.append(_described(error, part))
+                failed.append(_described(error, name))
     except BaseException as error:
         pass_interruption(error)
-        failed.append(_described(error, part))
+        failed.append(_described(error, name))
     return Outcome(
         run,
         perf_counter() - started,
@@ -224,15 +228,21 @@ def _observe_unit(unit: Unit, folder: Path) -> str:
     trace = LearningTrace.load(unit.learner_folder / "trace.npz")
     truth = GroundTruth.load(unit.learner_folder / "ground_truth.npz")
     learned = Learned(unit.config, unit.family, unit.seed, trace, truth)
-    observed = observe(learned, unit.plugin)
+    shorter = range(2, trace.n_stages) if unit.config.trend else range(0)
+    whole = 1 / (len(shorter) + 1)  # the share of the first of equally long parts
+    with part(f"all {trace.n_stages} stages", 0, whole):
+        observed = observe(learned, unit.plugin)
     game, config = learned.game, unit.config
     origin = Origin.of(trace, game, config.discount, config.temperature)
     write_recovered(observed.recovered, folder, origin=origin, observer=unit.plugin)
     log_dir = getattr(observed.observer, "log_dir", None)
     if unit.config.trend or log_dir:
         states = reachable_states(learned.game)
-        shorter = range(2, trace.n_stages) if unit.config.trend else ()
-        rows = [row for n in shorter for row in _trend_rows(n, observed, truth, states)]
+        rows = []
+        for number, n in enumerate(shorter, 1):
+            words = f"first {n} of {trace.n_stages} stages"
+            with part(words, number * whole, (number + 1) * whole):
+                rows += _trend_rows(n, observed, truth, states)
         rows += _correlations(trace.n_stages, observed.recovered, truth, states)
         if unit.config.trend:
             write_json(folder / "trend.json", rows)

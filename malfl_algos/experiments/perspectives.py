@@ -13,6 +13,7 @@ from malfl_algos.contract import Observer, Problem, RecoveredRewards, Verdict
 from malfl_algos.plugins.results import recovered_rewards
 from malfl_algos.trace import LearningTrace
 from malfl_algos.verdict.words import joined
+from malfl_algos.work.telling import say
 from malfl_env import MarkovGame
 
 __all__ = ["Recovered", "recover"]
@@ -73,6 +74,7 @@ def recover(
             return noted
         from malfl_algos import judge
 
+        say("verdict")
         with_steps = not brief or getattr(observing, "needs_transitions", False)
         verdict = judge(
             noted,

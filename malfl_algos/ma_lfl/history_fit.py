@@ -23,6 +23,7 @@ from malfl_algos.ma_lfl.history_slopes import First, sensitivities
 from malfl_algos.ma_lfl.low_rank_priors import Kernel
 from malfl_algos.ma_lfl.posterior import Posterior
 from malfl_algos.ma_lfl.rows import Normal, Rows, normal_equations
+from malfl_algos.work.telling import say
 from malfl_env.markov_game import MarkovGame
 
 __all__ = ["HistoryFit", "fit_history", "moves_of_dynamics", "split"]
@@ -162,6 +163,7 @@ def _at_horizon(
     enough = CONVERGED if last else NEAR
     found, slopes, followed = start, None, None
     for number in range(most):
+        say(f"fit of the first {horizon} stages: step {number + 1} of at most {most}")
         noise = FIRST_NOISE * data.temperature**2
         if found is not None:
             noise = found.posterior.evidence.noise_variance

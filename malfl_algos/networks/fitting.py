@@ -14,6 +14,7 @@ from malfl_algos.networks.followed import followed_policies
 from malfl_algos.networks.gathering import Gathered
 from malfl_algos.networks.members import Counts, Details, Fitting, MemberFit, fit_member
 from malfl_algos.networks.recovered_functions import Member, member_arrays, member_from_arrays
+from malfl_algos.work.telling import say
 from malfl_env.errors import InputError
 
 __all__ = ["Fitted", "fit_agent", "follow"]
@@ -62,6 +63,7 @@ def fit_agent(
         # noise, prior and learning rule are chosen once, by the first member
         chosen = details[0] if details and "noise_variance" in details[0] else None
         fit = MemberFit(gathered, fitting, counts, policies, known or {}, number, chosen)
+        say(f"member {number + 1} of {fitting.options.ensemble}")
         member, detail = _saved(fit)
         members.append(member)
         details.append(detail)

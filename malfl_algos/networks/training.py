@@ -15,6 +15,7 @@ from torch import Tensor
 from malfl_algos.networks.checkpoints import Checkpoint
 from malfl_algos.networks.mlp import adam, set_rate
 from malfl_algos.networks.recording import Recorded
+from malfl_algos.work.telling import say
 from malfl_env.errors import InputError
 
 __all__ = ["Trained", "TrainingSettings", "pieces", "train"]
@@ -123,6 +124,7 @@ def train(
     device = parameters[0].device if recorded else torch.device("cpu")
     steps = _Steps(loss, optimizer, parameters, device)
     while not state.finished and state.epoch < settings.epochs:
+        say(f"training a network: round {state.epoch + 1} of at most {settings.epochs}")
         set_rate(optimizer, settings.learning_rate / 2**state.halved)
         total = 0.0
         for _ in range(repeats):

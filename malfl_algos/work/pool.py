@@ -17,11 +17,13 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 import joblib
 from joblib.externals.loky import get_reusable_executor
 
+from malfl_algos.work.telling import noted_in, remove_note
 from malfl_algos.work.threads import one_blas_thread
 from malfl_env.errors import InputError
 
@@ -77,6 +79,7 @@ class Pool:
         on_death: Callable[[Item, str], Result] | None = None,
         retries: int = 0,
         log: Callable[[str], None] = lambda line: None,
+        notes: Path | None = None,
     ) -> Generator[Result, None, None]:
         """Process all items; yields results in the order in which they are finished.
 
@@ -90,6 +93,8 @@ class Pool:
             on_death: maps an item that ended its worker, and the error, to its result.
             retries: how often an item that ended its worker is retried.
             log: receives a line for every retry.
+            notes: folder of the notes of what each item's work says; see
+                `malfl_algos.work.telling`. None: nobody reads them.
 
         Raises:
             RuntimeError: if an item ended its worker and `on_death` is None, or if the executor
@@ -97,16 +102,16 @@ class Pool:
             Exception: the error that `work` raised.
         """
         if self.executor is None:
-            for item in items:
-                yield _with_one_thread(work, item)
+            for number, item in enumerate(items):
+                yield _with_one_thread(work, item, number, notes)
             return
-        waiting = [_Try(item) for item in items]
+        waiting = [_Try(item, number) for number, item in enumerate(items)]
         while waiting:
             fewest = min(tried.losses for tried in waiting)
             wave = [tried for tried in waiting if tried.losses == fewest]
             wave = wave if self.isolated or fewest < 2 else wave[:1]
             lost: list[tuple[_Try[Item], BaseException]] = []
-            for tried, result in _wave(self, work, wave, lost):
+            for tried, result in _wave(self, work, wave, lost, notes):
                 waiting.remove(tried)
                 yield result
             for tried, fault in lost:
@@ -188,9 +193,10 @@ def in_parallel(
 
 @dataclass(eq=False)
 class _Try(Generic[Item]):
-    """An unfinished item: how often it was lost with a worker, and how often it ended one."""
+    """An unfinished item, how often it was lost with a worker, and how often it ended one."""
 
     item: Item
+    number: int
     losses: int = 0
     deaths: int = 0
 
@@ -208,6 +214,7 @@ def _wave(
     work: Callable[[Item], Result],
     wave: Sequence[_Try[Item]],
     lost: list[tuple[_Try[Item], BaseException]],
+    notes: Path | None,
 ) -> Generator[tuple[_Try[Item], Result], None, None]:
     """Process items until all are done, or a worker is lost with several of them; fills `lost`."""
     assert pool.executor is not None
@@ -221,7 +228,8 @@ def _wave(
                 tried = waiting.pop()
                 try:
                     with _interrupts_held():
-                        doing[executor.submit(_in_worker, work, tried.item)] = tried
+                        made = executor.submit(_in_worker, work, tried.item, tried.number, notes)
+                        doing[made] = tried
                 except Exception as fault:
                     if not (doing or lost):
                         raise RuntimeError(f"{pool.description}: {_words(fault)}") from fault
@@ -231,6 +239,7 @@ def _wave(
                 try:
                     result = future.result()
                 except (Exception, CancelledError) as fault:
+                    remove_note(notes, tried.number)  # its process may not have done so
                     lost.append((tried, fault))
                     continue
                 if isinstance(result, _Raised):
@@ -260,7 +269,9 @@ def _interrupts_held() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _in_worker(work: Callable[[Item], Result], item: Item) -> Result | _Raised:
+def _in_worker(
+    work: Callable[[Item], Result], item: Item, number: int, notes: Path | None
+) -> Result | _Raised:
     """Process an item in any thread of a worker process."""
     from malfl_algos.work.compilation import tell_of_compilation_in_worker
 
@@ -268,13 +279,16 @@ def _in_worker(work: Callable[[Item], Result], item: Item) -> Result | _Raised:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is handled by the parent process
     tell_of_compilation_in_worker()
     try:
-        return _with_one_thread(work, item)
+        return _with_one_thread(work, item, number, notes)
     except Exception as error:
         return _Raised(error, traceback.format_exc())
 
 
-def _with_one_thread(work: Callable[[Item], Result], item: Item) -> Result:
-    with one_blas_thread():  # results must not depend on how BLAS distributes its sums
+def _with_one_thread(
+    work: Callable[[Item], Result], item: Item, number: int, notes: Path | None
+) -> Result:
+    # one thread: results must not depend on how BLAS distributes its sums
+    with one_blas_thread(), noted_in(notes, number, str(item)):
         return work(item)
 
 

@@ -80,7 +80,7 @@ class FakeExecutor:
         self.begun = Counter()
         self.queue = []
 
-    def submit(self, function, work, item):
+    def submit(self, function, work, item, number, notes):
         future = FakeFuture(self)
         self.queue.append((future, work, item))
         return future
