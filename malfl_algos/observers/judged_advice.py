@@ -16,11 +16,14 @@ _CHOSEN = ("learner", "bootstrap", "policy", "choice")
 """Options of these observers that the evidence chooses if they are `auto`."""
 
 
-def other_rule(trace: LearningTrace, observer: Observer | None, used: str, rule: str) -> str:
+def other_rule(
+    trace: LearningTrace, discount: float | None, observer: Observer | None, used: str, rule: str
+) -> str:
     """The observers or options to try next for a trace.
 
     Args:
         trace: the trace.
+        discount: that was given; None: the observer estimated it.
         observer: the observer that was used, if it is at hand.
         used: name of its class.
         rule: learning rule that the rewards were judged under.
@@ -35,6 +38,8 @@ def other_rule(trace: LearningTrace, observer: Observer | None, used: str, rule:
         tries.append("ma-lfl-history, which needs few visits of a state")
     if used != "MaLflBellman":
         tries.append("ma-lfl-bellman with learner auto")
+    if used in _OURS and discount is not None:
+        tries.append("discount null, which estimates the discount")
     if not tries:
         return "log every step in order, so that ma-lfl-replay can follow the learners"
     return f"try {', or '.join(tries)}"

@@ -309,7 +309,8 @@ def _of_numbers(
 ) -> Verdict:
     used = result.source.observer if observer is None and result.source else None
     rule = basis.settings(index)["rule"]
-    other = other_rule(basis.problem.trace, observer, used or type(observer).__name__, rule)
+    problem, used = basis.problem, used or type(observer).__name__
+    other = other_rule(problem.trace, problem.discount, observer, used, rule)
     try:
         numbers, drawn = _of_the_agent(result, basis, index)
         notes = _before_changes(basis.settings(index), shared) if basis.own else ()

@@ -11,23 +11,32 @@ from malfl_algos.observers.judged_advice import other_rule
 REPLAY = "ma-lfl-replay, which follows every step of the log"
 HISTORY = "ma-lfl-history, which needs few visits of a state"
 BELLMAN = "ma-lfl-bellman with learner auto"
+DISCOUNT = "discount null, which estimates the discount"
 
 
 @pytest.mark.parametrize(
     ("observer", "used", "rule", "keep", "tries"),
     [
-        (MaLflBellman(), "MaLflBellman", "td", True, [REPLAY]),
-        (MaLflBellman(), "MaLflBellman", "exact", False, [HISTORY]),
-        (MaLflBellman(learner="exact"), "MaLflBellman", "exact", True, [BELLMAN, REPLAY, HISTORY]),
-        (None, "MaLflReplay", "td", True, [BELLMAN]),
+        (MaLflBellman(), "MaLflBellman", "td", True, [REPLAY, DISCOUNT]),
+        (MaLflBellman(), "MaLflBellman", "exact", False, [HISTORY, DISCOUNT]),
+        (
+            MaLflBellman(learner="exact"),
+            "MaLflBellman",
+            "exact",
+            True,
+            [BELLMAN, REPLAY, HISTORY, DISCOUNT],
+        ),
+        (None, "MaLflReplay", "td", True, [BELLMAN, DISCOUNT]),
         (None, "MaLflHistory", "exact", False, [BELLMAN]),
     ],
 )
 def test_what_fits_the_log_and_was_not_used_is_named(observer, used, rule, keep, tries):
     trace, _ = learn(episodes=2, n_stages=3, keep=keep, size=4)
-    assert other_rule(trace, observer, used, rule) == "try " + ", or ".join(tries)
+    assert other_rule(trace, 0.9, observer, used, rule) == "try " + ", or ".join(tries)
 
 
 def test_if_nothing_else_fits_a_log_of_every_step_is_asked_for():
     trace, _ = learn(episodes=2, n_stages=3, keep=False)
-    assert other_rule(trace, MaLflBellman(), "MaLflBellman", "exact").startswith("log every step")
+    assert other_rule(trace, None, MaLflBellman(), "MaLflBellman", "exact").startswith(
+        "log every step"
+    )
