@@ -176,7 +176,7 @@ def test_counts_of_next_states_are_those_of_the_steps():
 def test_counting_next_states_by_sorting_is_counting_them_by_a_table(monkeypatch):
     steps = walk(500, length=7)
     table = Stage(counts_of(steps), transitions=steps).seen_next_states
-    monkeypatch.setattr("malfl_algos.trace._DENSE", 0)
+    monkeypatch.setattr("malfl_algos.trace.stages.DENSE", 0)
     by_sorting = Stage(counts_of(steps), transitions=steps).seen_next_states
     for name in ("rows", "next_states", "counts"):
         np.testing.assert_array_equal(getattr(table, name), getattr(by_sorting, name))
