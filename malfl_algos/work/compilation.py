@@ -2,7 +2,9 @@
 
 numba saves compiled functions in a cache folder, and later processes load them. If no folder can be
 written to, or a file in it is damaged, functions are compiled again; this costs time, but the run
-continues. Commands and scripts write one line to standard error when they wait for compilation.
+continues. Processes that need the same function at the same time wait for the first of them, and
+load what it compiled. Commands and scripts write one line to standard error when they wait for
+compilation.
 """
 
 from __future__ import annotations
@@ -12,8 +14,9 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable
-from contextlib import suppress
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -23,8 +26,12 @@ import numba
 import numpy as np
 from numba.core import event
 from numba.core.caching import FunctionCache
+from numba.core.compiler_lock import global_compiler_lock
 
-__all__ = ["compiled", "splitmix64", "tell_of_compilation", "tell_of_compilation_in_worker"]
+__all__ = ["compiled", "splitmix64", "tell_of_compilation", "tell_of_compilation_in_worker", "turn"]
+
+WAIT = 60.0
+"""Seconds that a process waits for another one that compiles the same function."""
 
 _TOLD = "MALFL_COMPILATION_TOLD"
 """Environment variable that a command passes to its processes: path of a file that exists after the
@@ -48,16 +55,78 @@ def compiled(
     def decorate(function: Callable[..., Any]) -> Any:
         dispatcher: Any = numba.njit(nogil=True, fastmath=fastmath, inline=inline)(function)
         with suppress(RuntimeError):  # no cache folder can be written to: compile in memory
-            dispatcher._cache = _Cache(dispatcher.py_func)  # type: ignore[no-untyped-call]
+            dispatcher._cache = _Cache(dispatcher.py_func)
+            dispatcher.compile = _in_turn(dispatcher._cache, dispatcher.compile)
         return dispatcher
 
     return decorate
 
 
+def _in_turn(cache: _Cache, compile_now: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Compile a signature, unless another process has just done so."""
+
+    def compile_once(signature: Any) -> Any:
+        with global_compiler_lock, cache.turns:
+            return compile_now(signature)
+
+    return compile_once
+
+
+@contextmanager
+def turn(path: Path, wait: float = WAIT) -> Iterator[bool]:
+    """Wait until no other process is inside this context for the same file.
+
+    Args:
+        path: of a file, which is created, stays, and is empty.
+        wait: seconds after which to go on in any case, as where files cannot be locked.
+
+    Yields:
+        Whether it is this process's turn.
+    """
+    with ExitStack() as held:
+        yield _locked(held, path, wait)
+
+
+def _locked(held: ExitStack, path: Path, wait: float) -> bool:
+    try:
+        import fcntl
+
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = held.enter_context(path.open("a"))
+    except (ImportError, OSError):
+        return False
+    end = time.monotonic() + wait
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if time.monotonic() > end:
+                return False
+            time.sleep(0.02)
+        except OSError:
+            return False
+
+
 class _Cache(FunctionCache):
-    """numba's cache; after a damaged file or a full disk, functions are compiled again."""
+    """numba's cache; after a damaged file or a full disk, functions are compiled again.
+
+    A function that is not there yet is compiled inside `turns`, and looked up a second time first.
+    """
+
+    def __init__(self, function: Any) -> None:
+        super().__init__(function)  # type: ignore[no-untyped-call]
+        self.turns = ExitStack()
+        self._turn = Path(self.cache_path) / f"{function.__module__}.{function.__qualname__}.lock"
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
+        found = self._loaded(sig, target_context)
+        if found is None:
+            self.turns.enter_context(turn(self._turn))
+            found = self._loaded(sig, target_context)
+        return found
+
+    def _loaded(self, sig: Any, target_context: Any) -> Any:
         try:
             return super().load_overload(sig, target_context)  # type: ignore[no-untyped-call]
         except Exception:  # a damaged pickle raises exceptions of any type

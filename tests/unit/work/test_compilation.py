@@ -1,5 +1,9 @@
-"""Compiled functions work without a cache, with a damaged one, and with a full disk."""
+"""Compiled functions work without a cache, with a damaged one, and with a full disk; processes wait
+for each other."""
 
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -11,7 +15,8 @@ import pytest
 from numba.core.dispatcher import Dispatcher
 
 import malfl_algos
-from malfl_algos.work.compilation import compiled
+from malfl_algos.work import compilation
+from malfl_algos.work.compilation import compiled, turn
 
 SOURCE = """
 from malfl_algos.work.compilation import compiled
@@ -58,6 +63,34 @@ def test_a_damaged_cache_costs_a_compilation_and_is_mended(cache, damage, kind):
     assert (damaged(3), hits(damaged)) == (6, 0)
     mended = fresh(cache)
     assert (mended(3), hits(mended)) == (6, 1)
+
+
+def test_what_another_process_compiled_in_the_meantime_is_loaded(cache, monkeypatch):
+    assert fresh(cache)(3) == 6
+    elsewhere = cache.with_name("elsewhere")
+    cache.rename(elsewhere)
+
+    @contextmanager
+    def other_process_compiles(path: Path) -> Iterator[bool]:
+        assert path.suffix == ".lock"
+        shutil.copytree(elsewhere, cache, dirs_exist_ok=True)
+        yield True
+
+    monkeypatch.setattr(compilation, "turn", other_process_compiles)
+    function = fresh(cache)
+    assert (function(3), hits(function)) == (6, 1)
+
+
+@pytest.mark.skipif(find_spec("fcntl") is None, reason="files cannot be locked there")
+def test_one_process_at_a_time(tmp_path):
+    path = tmp_path / "folder" / "file.lock"
+    # the second is another open file, as in another process
+    with turn(path) as first, turn(path, wait=0.05) as second:
+        assert (first, second) == (True, False)
+    with turn(path, wait=0.0) as third:
+        assert third
+    with turn(path / "below a file") as possible:
+        assert not possible
 
 
 def test_a_function_that_cannot_be_kept_is_compiled_in_memory():
