@@ -32,20 +32,17 @@ from malfl_algos.observers.judged_agent import NEEDS_IMPROVEMENTS, numbers_of
 from malfl_algos.observers.judged_gradient import numbers_of_gradient
 from malfl_algos.observers.judged_history import numbers_of_history
 from malfl_algos.observers.judged_rows import AgentFit
+from malfl_algos.observers.judged_trace import (
+    numbers_of_trace,
+    policy_change_of,
+    policy_misfit_of,
+)
 from malfl_algos.observers.logel import Logel
 from malfl_algos.observers.reading import dynamics_of, stage_arrays
 from malfl_algos.observers.state_coordinates import seen_states
 from malfl_algos.trace import LearningTrace
 from malfl_algos.verdict import Verdict
-from malfl_algos.verdict.balance import (
-    broken_steps,
-    chance_misfit,
-    imbalance,
-    policy_misfit,
-    reachable_states,
-    repeated,
-)
-from malfl_algos.verdict.change import policy_change
+from malfl_algos.verdict.balance import reachable_states
 from malfl_algos.verdict.deciding import HISTORY_CHECKS, contradicted, decide, not_measured
 from malfl_algos.verdict.moved import judge_moves
 from malfl_algos.verdict.words import joined
@@ -114,7 +111,7 @@ def judge(
             basis = _basis(result, observer, problem, brief=brief)
         except InputError as fault:
             return not_measured("explained", str(fault))
-        shared = _of_the_trace(problem)
+        shared = numbers_of_trace(problem)
         verdicts = {
             agent: _of_numbers(result, basis, index, shared, observer)
             for index, agent in enumerate(trace.agents)
@@ -273,7 +270,7 @@ def _is_ours(result: RecoveredRewards, trace: LearningTrace) -> bool:
 
 def _of_histories(result: RecoveredRewards, observer: Logel, problem: Problem) -> Verdict:
     """The verdict on rewards that `logel` recovered with `fit: history`, by its own model."""
-    shared, verdicts = _of_the_trace(problem), {}
+    shared, verdicts = numbers_of_trace(problem), {}
     occurs, _ = _compared_states(problem)
     for index, agent in enumerate(problem.trace.agents):
         numbers, drawn = numbers_of_history(
@@ -328,33 +325,6 @@ def _before_changes(settings: Mapping[str, Any], shared: Mapping[str, Any]) -> S
     if early.word == "believe":
         return ()
     return (f"the rewards before reward_changes, which these build on: {early.reasons[0]}",)
-
-
-def _of_the_trace(problem: Problem) -> dict[str, Any]:
-    """Numbers about contradictions between trace and game, and within the trace."""
-    trace, game = problem.trace, problem.game
-    stages = [stage.counts for stage in trace.stages]
-    broken = [
-        broken_steps(np.asarray(steps.states), np.asarray(steps.next_states), steps.episode_ends)
-        for steps in (stage.transitions for stage in trace.stages)
-        if steps is not None and steps.states is not None and steps.n_steps > 1
-    ]
-    numbers: dict[str, Any] = {
-        "repeated_stages": repeated(stages),
-        "broken_steps": max(broken) if broken else None,
-        "unaccounted_visits": 0.0,
-    }
-    if game is not None:
-        numbers["unaccounted_visits"] = imbalance(game, stages)
-        seen = [stage.seen_next_states for stage in trace.stages]
-        if not game.deterministic and all(own is not None for own in seen):
-            found = [own for own in seen if own is not None]
-            columns = ("rows", "next_states", "counts")
-            rows, after, counts = (
-                np.concatenate([getattr(own, name) for own in found]) for name in columns
-            )
-            numbers["chance_misfit"] = chance_misfit(game, rows, after, counts)
-    return numbers
 
 
 def _unknowns_of(given: FloatArray, basis: _Basis, index: int) -> FloatArray:
@@ -430,30 +400,8 @@ def _of_the_agent(
         "compared": int(occurs.sum()),
         "unvisited": int((occurs & ~visited).sum()),
         "bounds_hit": list(bounds),
-        "policy_misfit": _policy_misfit(basis.problem, index),
-        **_policy_change(basis.problem, index),
+        "policy_misfit": policy_misfit_of(basis.problem, index),
+        **policy_change_of(basis.problem, index),
         "prior_variance": float(settings["prior_variance"]) / basis.alpha**2,
     }
     return numbers, arrays
-
-
-def _policy_misfit(problem: Problem, index: int) -> float | None:
-    """See `malfl_algos.verdict.balance.policy_misfit`; None for policies that are estimated."""
-    agent = problem.trace.agents[index]
-    if agent not in problem.known:
-        return None
-    counts = np.stack([stage.action_counts(index) for stage in problem.trace.stages])
-    return policy_misfit(counts, problem.known[agent])
-
-
-def _policy_change(problem: Problem, index: int) -> dict[str, float]:
-    """See `malfl_algos.verdict.balance.policy_change`; nothing for policies that are known."""
-    if problem.trace.agents[index] in problem.known:
-        return {}
-    counts = np.stack([stage.action_counts(index) for stage in problem.trace.stages])
-    found = policy_change(counts)
-    return (
-        {}
-        if found is None
-        else dict(zip(("policy_change", "policy_change_p_value"), found, strict=True))
-    )
