@@ -31,8 +31,9 @@ def check(arguments: argparse.Namespace) -> int:
     """Print the verdict; the exit status is 0 for believe, and 1 for doubt and do not believe."""
     given = read_recovery(arguments)
     from malfl_algos.plugins.results import blaming
+    from malfl_algos.work.progress import Progress
 
-    with blaming(given.plugin):
+    with Progress("checking", None, log=log), blaming(given.plugin):
         verdict = _verdict(given)
     if arguments.json:
         from malfl_algos.storage.results import plain
