@@ -20,7 +20,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from malfl_algos.ma_lfl.matrix_free_values import ExactValues, TdValues, Values, sweep
+from malfl_algos.ma_lfl.matrix_free_values import ExactValues, TdValues, Values, sweep, unmoved
 from malfl_algos.ma_lfl.reward_models import RewardModel
 from malfl_algos.ma_lfl.stages import StageArrays
 from malfl_algos.soft import (
@@ -228,7 +228,7 @@ class ExactEvaluation(StageModel):
             self._immediate(joint_policy, agent_index),
             self.discount,
             self.temperature,
-            _others_positions(self.game, agent_index),
+            unmoved(self.game, agent_index),
         )
 
     def _immediate(self, joint_policy: Sequence[FloatArray], agent_index: int) -> sp.csr_array:
@@ -301,7 +301,7 @@ class ExpectedTd(StageModel):
             immediate_matrix(self.model, weights, transition),
             self.discount,
             self.temperature,
-            _others_positions(self.game, agent_index),
+            unmoved(self.game, agent_index),
             self._log_kept(stage, agent_index),
             parts_of_stage(),
         )
@@ -389,16 +389,6 @@ def immediate_table(
         table[np.arange(n_states), :, np.arange(n_states)] = 1
         return table
     return with_constant(immediate_matrix(model, weights, transition), own)
-
-
-def _others_positions(game: MarkovGame, agent_index: int) -> NDArray[np.int64]:
-    """Index of the local states of all factors that the agent does not move, `(n_states,)`."""
-    local = game.local_states(np.arange(game.n_states))
-    number = np.zeros(game.n_states, dtype=np.int64)
-    for position, factor in enumerate(game.factors):
-        if agent_index not in factor.agents:
-            number = number * factor.n_local + local[:, position]
-    return number
 
 
 def parts_of_stage() -> FloatArray:

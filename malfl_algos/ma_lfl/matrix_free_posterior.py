@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
+from malfl_algos.ma_lfl.conjugate_gradients import conjugate_gradients
 from malfl_algos.ma_lfl.matrix_free_values import Values
 from malfl_algos.ma_lfl.posterior import (
     NOISE_BOUNDS,
@@ -30,33 +31,22 @@ from malfl_algos.ma_lfl.posterior import (
 )
 from malfl_algos.ma_lfl.precision import (
     TIGHT,
-    Apply,
     MatrixFreeRows,
     Precision,
+    Preconditioner,
     contrast,
+    diagonal_preconditioner,
     in_threads,
-    preconditioner,
 )
+from malfl_algos.ma_lfl.shared_values import can_share, shared_preconditioner
 
-__all__ = ["MatrixFreePosterior", "conjugate_gradients", "matrix_free_posterior"]
+__all__ = ["MatrixFreePosterior", "matrix_free_posterior", "preconditioner"]
 
 FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
 
-TOLERANCE = 0.05
-"""Largest distance of the mean and the samples from the exact ones, in posterior standard
-deviations, root mean square.
-"""
-SAMPLES, USUAL = 4, 4
-"""Number of posterior samples for the standard deviations, and the number of samples that the
-preconditioner's diagonal is worth. Without such a diagonal, USUAL more samples are drawn.
-"""
-DELAY = 10
-"""Number of iterations over which the distance is estimated (Hestenes and Stiefel's lower bound).
-"""
-MAX_ITERATIONS = 3000
-INNER, LOOSEST = 1e-10, 1e-3
-"""Relative residuals of the solves within a product: in the first iteration, and the largest one.
+SAMPLES, ALONE = 4, 8
+"""Number of posterior samples for the standard deviations, with and without variances from the
+preconditioner.
 """
 LARGEST_STEP = 10.0
 """Largest factor by which a step changes a component of the rows' variance."""
@@ -64,8 +54,6 @@ STEADY = 1.2
 """Noise and prior are settled if a step changes them by less than this factor."""
 ROUGH = 1e-6
 """Relative residual of the solves for the samples' action values."""
-MAX_ROUNDS = 5
-"""Largest number of times that the residual is recomputed."""
 SAMPLE_SEED = 20221
 
 
@@ -120,25 +108,25 @@ def matrix_free_posterior(rows: MatrixFreeRows, given: Given) -> MatrixFreePoste
     """Posterior of the reward for given noise and prior.
 
     Raises:
-        ArithmeticError: if conjugate gradients do not come within `TOLERANCE` of the exact mean, or
+        ArithmeticError: if conjugate gradients do not come near enough to the exact mean, or
             a soft value does not converge; the message states the distance or residual reached.
     """
     variance = given.noise_variance + given.noise_scale * rows.model_variance
     precision = Precision(rows, 1 / (variance + rows.response_variance), given.prior_variance)
     offsets = np.stack(in_threads(lambda values: values.offset, rows.values))
-    precondition, spread = preconditioner(precision)
     rng = np.random.default_rng(SAMPLE_SEED)
-    n_samples = SAMPLES if spread else SAMPLES + USUAL
+    nearby = preconditioner(precision)
+    n_samples = SAMPLES if nearby.parts else ALONE
     right = [precision.moment(rows.response - offsets)]
     right += [precision.noise(rng) for _ in range(n_samples)]
-    found, steps, distances = conjugate_gradients(precision, np.stack(right, axis=1), precondition)
+    found, steps, distances = conjugate_gradients(precision, np.stack(right, axis=1), nearby)
     mean, samples = np.ascontiguousarray(found[:, 0]), found[:, 1:]
     squares = np.mean((samples - samples.mean(axis=0)) ** 2, axis=1)
     variance, method = squares, f"{n_samples} samples of the posterior"
-    if spread:
-        method += f" and the preconditioner, weighted as {USUAL} samples"
-        usual = _calibrated(spread, squares)
-        variance = (USUAL * usual + SAMPLES * squares) / (USUAL + SAMPLES)
+    if nearby.parts:
+        method += f" and the preconditioner, weighted as {nearby.worth} samples"
+        usual = _calibrated(nearby.parts, squares)
+        variance = (nearby.worth * usual + SAMPLES * squares) / (nearby.worth + SAMPLES)
     q = in_threads(lambda values: values.apply(mean, residual=TIGHT), rows.values)
     effective = max(rows.n_unknowns - 1 - float(squares.sum()) / given.prior_variance, 0.0)
     improved = None
@@ -157,6 +145,13 @@ def matrix_free_posterior(rows: MatrixFreeRows, given: Given) -> MatrixFreePoste
         effective,
         improved,
     )
+
+
+def preconditioner(precision: Precision) -> Preconditioner:
+    """The approximate inverse of the precision that fits its learner model and size."""
+    if can_share(precision):
+        return shared_preconditioner(precision)
+    return diagonal_preconditioner(precision)
 
 
 def _improved(
@@ -219,105 +214,3 @@ def _calibrated(parts: Sequence[FloatArray], squares: FloatArray) -> FloatArray:
 
     found = minimize(loss, np.log(usual) - np.log(len(parts)), method="Nelder-Mead")
     return np.asarray(sum(np.exp(log) * part for log, part in zip(found.x, parts, strict=True)))
-
-
-def conjugate_gradients(
-    precision: Precision, right: FloatArray, precondition: Apply
-) -> tuple[FloatArray, IntArray, FloatArray]:
-    """Solve precision x = right, all columns side by side, to within `TOLERANCE` posterior standard
-    deviations.
-
-    The remaining distance, in the metric of the precision, is estimated from the progress of the
-    last steps. For rewards of actions this estimate fails, because the data do not determine some
-    directions and progress along them is slow. There the distance is bounded by the residual and
-    the prior, without the mean of the reward.
-
-    The solves within a product may be less accurate the smaller the residual is (Simoncini and
-    Szyld 2003). The recursively updated residual then drifts, so it is recomputed at the end. The
-    solution is accepted when it needs no more than `DELAY` further steps.
-
-    Args:
-        precision: a symmetric positive definite operator.
-        right: `(n_unknowns, n_columns)`.
-        precondition: an approximate inverse of the precision.
-
-    Returns:
-        x in the shape of `right`; per column the number of iterations and the estimated distance.
-
-    Raises:
-        ArithmeticError: if the tolerance is not reached; the message states the distance reached.
-    """
-    x = np.zeros_like(right)
-    steps = np.zeros(right.shape[1], dtype=np.int64)
-    distances = np.full(right.shape[1], np.inf)
-    unsolved = np.arange(right.shape[1])
-    for restart in range(MAX_ROUNDS):
-        residual = right[:, unsolved] - (precision(x[:, unsolved]) if restart else 0.0)
-        change, further, distances[unsolved], near = _descend(
-            precision, residual, precondition, MAX_ITERATIONS - int(steps.max())
-        )
-        x[:, unsolved] += change
-        steps[unsolved] += further
-        if not near.all():
-            break
-        if restart:
-            unsolved = unsolved[further > DELAY]
-        if not unsolved.size:
-            return x, steps, distances
-    raise ArithmeticError(
-        f"the posterior did not converge: after {steps.max()} iterations it is about "
-        f"{distances.max():.1e} posterior standard deviations away (allowed: {TOLERANCE}); "
-        "a larger noise_variance or a smaller prior_variance makes the problem better conditioned"
-    )
-
-
-def _descend(
-    precision: Precision, residual: FloatArray, precondition: Apply, most: int
-) -> tuple[FloatArray, IntArray, FloatArray, NDArray[np.bool_]]:
-    """Conjugate gradients from 0 until the distance is small or there is no more progress.
-
-    A column is removed as soon as it is solved, which saves its products.
-
-    Returns:
-        Per column x, the number of steps, the distance, and whether the distance is known to be
-        small. It is not known after fewer than `DELAY` steps.
-    """
-    found, n_columns = np.zeros_like(residual), residual.shape[1]
-    steps, distances = np.full(n_columns, most), np.full(n_columns, np.inf)
-    near = np.zeros(n_columns, dtype=bool)
-    bounded = precision.rows.n_unknowns != precision.rows.response.shape[1]
-    live = np.arange(n_columns)
-    x = direction = found
-    size, first = np.full(n_columns, np.inf), np.zeros(n_columns)
-    gains = np.zeros((DELAY, n_columns))
-    for step in range(most):
-        ready = precondition(residual)
-        before, size = size, np.einsum("uk,uk->k", residual, ready)
-        if bounded:
-            squares = np.mean((residual - residual.mean(axis=0)) ** 2, axis=0)
-            distances[live] = np.sqrt(precision.prior_variance * squares)
-        elif step:
-            distances[live] = np.sqrt(gains.sum(axis=0) / len(x))
-        distances[live[size == 0]] = 0.0
-        known = bounded | (step >= DELAY) | (size == 0)
-        near[live] = known & (distances[live] <= TOLERANCE)
-        going = ~near[live] & (size > 0) & np.isfinite(size)
-        if not going.all():
-            steps[live[~going]], found[:, live[~going]] = step, x[:, ~going]
-            live, size, before, first = live[going], size[going], before[going], first[going]
-            gains = gains[:, going]
-            x, direction, residual, ready = (
-                np.ascontiguousarray(each[:, going]) for each in (x, direction, residual, ready)
-            )
-            if not live.size:
-                return found, steps, distances, near
-        direction = ready + size / before * direction
-        first = size if step == 0 else first
-        rough = np.minimum(INNER * np.sqrt(first / size), LOOSEST)
-        along = precision(direction, residual=np.maximum(rough, TIGHT))
-        length = size / np.einsum("uk,uk->k", direction, along)
-        x = x + length * direction
-        residual = residual - length * along
-        gains[step % DELAY] = length * size
-    found[:, live] = x
-    return found, steps, distances, near

@@ -14,12 +14,14 @@ from typing import Any, Protocol
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
+from scipy.sparse.csgraph import connected_components
 
 from malfl_algos.soft import Transition, entropy
 from malfl_algos.soft.iteration import iterated_sum
 from malfl_algos.work.compilation import compiled
+from malfl_env.markov_game import Factor, MarkovGame
 
-__all__ = ["ExactValues", "Residual", "TdValues", "Values"]
+__all__ = ["ExactValues", "Residual", "TdValues", "Values", "sweep", "unmoved"]
 
 FloatArray = NDArray[np.float64]
 Residual = float | FloatArray
@@ -55,7 +57,10 @@ class Values(Protocol):
 
     @property
     def others(self) -> NDArray[np.int64]:
-        """Index of the local states of all factors that the agent does not move, `(n_states,)`."""
+        """Index of what the agent's actions leave as it is, `(n_states,)`: the local states of all
+        factors that it does not move, and of the others the set of local states that its actions
+        link.
+        """
         ...
 
     @property
@@ -91,8 +96,7 @@ class ExactValues:
             n_unknowns)`.
         discount: gamma in [0, 1).
         temperature: alpha > 0.
-        others: index of the local states of all factors that the agent does not move,
-            `(n_states,)`.
+        others: index of what the agent's actions leave as it is, `(n_states,)`.
     """
 
     transition: Transition
@@ -193,6 +197,37 @@ class TdValues:
 def _columns(table: FloatArray) -> FloatArray:
     """The table with a last axis for vectors side by side, added if it is missing."""
     return np.ascontiguousarray(table if table.ndim == 3 else table[..., None])
+
+
+def unmoved(game: MarkovGame, agent_index: int) -> NDArray[np.int64]:
+    """Index of what the agent's actions leave as it is, `(n_states,)`: the local states of all
+    factors that it does not move, and of the others the set of local states that its actions link.
+    """
+    local = game.local_states(np.arange(game.n_states))
+    number = np.zeros(game.n_states, dtype=np.int64)
+    for position, factor in enumerate(game.factors):
+        n_values, values = factor.n_local, np.arange(factor.n_local)
+        if agent_index in factor.agents:
+            n_values, values = _linked(factor)
+        number = number * n_values + values[local[:, position]]
+    return number
+
+
+def _linked(factor: Factor) -> tuple[int, NDArray[np.int64]]:
+    """Sets of local states: successors of one local state are in one set.
+
+    Returns:
+        The number of sets, and the set of every local state.
+    """
+    flat = factor.successors.reshape(factor.n_local, -1)
+    possible = factor.probabilities.reshape(flat.shape) > 0
+    first = flat[np.arange(len(flat)), possible.argmax(axis=1)]
+    sources = np.broadcast_to(first[:, None], flat.shape)[possible]
+    links = sp.coo_array(
+        (np.ones(len(sources)), (sources, flat[possible])), shape=(len(flat), len(flat))
+    )
+    n_sets, found = connected_components(links, directed=False)
+    return int(n_sets), found.astype(np.int64)
 
 
 @compiled()

@@ -5,10 +5,11 @@ Every product needs two solves for soft values per stage. It takes several vecto
 `(n_unknowns, k)`, at hardly more than the cost of one.
 
 The preconditioner, an approximate inverse, reduces the number of iterations of conjugate gradients.
-In the coordinates V = (I - gamma P)^-1 r the information nearly consists of differences between
-neighbouring states, and its diagonal is known. The remaining small eigenvalues belong to rewards
-that depend only on the positions of the other agents, on which an agent's own actions carry little
-information. On these rewards the information is formed and inverted exactly.
+`shared_values` has the one for exact evaluation and up to some ten thousand states. The one for all
+other cases is here. In the coordinates V = (I - gamma P)^-1 r the information nearly consists of
+differences between neighbouring states, and its diagonal is known. The remaining small eigenvalues
+belong to rewards that depend only on the positions of the other agents, on which an agent's own
+actions carry little information. On these rewards the information is formed and inverted exactly.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import reduce
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import scipy.linalg
@@ -25,7 +26,7 @@ import scipy.sparse as sp
 from numba import config
 from numpy.typing import NDArray
 
-from malfl_algos.ma_lfl.matrix_free_values import Residual, Values
+from malfl_algos.ma_lfl.matrix_free_values import ExactValues, Residual, Values
 from malfl_algos.ma_lfl.posterior import MEAN_VARIANCE
 from malfl_algos.soft.averaging import AveragedDynamics, contrast_diagonal
 
@@ -34,9 +35,10 @@ __all__ = [
     "Apply",
     "MatrixFreeRows",
     "Precision",
+    "Preconditioner",
     "contrast",
+    "diagonal_preconditioner",
     "in_threads",
-    "preconditioner",
 ]
 
 FloatArray = NDArray[np.float64]
@@ -45,7 +47,10 @@ TIGHT = 1e-12
 """Smallest relative residual of a solve."""
 Apply = Callable[[FloatArray], FloatArray]
 """A linear map of columns side by side, `(n_unknowns, k)`."""
+_Result = TypeVar("_Result")
 
+USUAL = 4
+"""Number of posterior samples that variances from a diagonal are worth."""
 COARSE_BYTES = 2**29
 """Functions of the other agents' positions are inverted exactly up to this many bytes of them."""
 COARSE_BACKUPS = 12
@@ -94,10 +99,15 @@ class Precision:
 
     def __call__(self, x: FloatArray, *, residual: Residual = TIGHT) -> FloatArray:
         def stage(values: Values, weights: FloatArray) -> FloatArray:
-            seen = contrast(values.apply(x, residual=residual), weights)
+            seen = contrast(values.apply(varied, residual=residual), weights)
             return values.adjoint(seen, residual=residual)
 
-        return self.prior(x) + sum_over_stages(stage, self.rows.values, self.weights)
+        # under exact evaluation a constant reward is not seen; without it, errors of the solves
+        # do not show one
+        unseen = isinstance(self.rows.values[0], ExactValues)
+        varied = x - x.mean(axis=0) if unseen else x
+        found = sum_over_stages(stage, self.rows.values, self.weights)
+        return np.asarray(self.prior(x) + found - (found.mean(axis=0) if unseen else 0.0))
 
     def prior(self, x: FloatArray) -> FloatArray:
         """The prior precision applied to x."""
@@ -130,7 +140,7 @@ class Precision:
         return np.asarray(prior + sum_over_stages(stage, self.rows.values, draws))
 
 
-def in_threads(stage: Callable[..., FloatArray], *arguments: Iterable[Any]) -> list[FloatArray]:
+def in_threads(stage: Callable[..., _Result], *arguments: Iterable[Any]) -> list[_Result]:
     """One result per stage, in the order of the stages for any number of threads."""
     with ThreadPoolExecutor(config.NUMBA_NUM_THREADS) as pool:  # type: ignore[attr-defined]
         return list(pool.map(stage, *arguments))
@@ -148,11 +158,29 @@ def contrast(q: FloatArray, weights: FloatArray) -> FloatArray:
     return np.asarray(np.einsum("sa,sa...->sa...", weights, q - mean[:, None]))
 
 
-def preconditioner(precision: Precision) -> tuple[Apply, list[FloatArray]]:
-    """An approximate inverse of the precision, and the parts of its diagonal with the mean removed.
+class Preconditioner(NamedTuple):
+    """An approximate inverse of the precision.
 
-    The list of parts is empty for rewards of actions, where the diagonal does not approximate the
-    posterior variances.
+    Args:
+        apply: the approximate inverse, symmetric and positive definite.
+        parts: variances of rewards with their mean removed; a sum of multiples of them approximates
+            the posterior variances. Empty: they are not known.
+        worth: number of posterior samples that such a sum is worth.
+        close: whether the eigenvalues of the preconditioned precision are all near one, so that
+            the preconditioned residual shows the distance from the solution.
+    """
+
+    apply: Apply
+    parts: Sequence[FloatArray]
+    worth: int
+    close: bool
+
+
+def diagonal_preconditioner(precision: Precision) -> Preconditioner:
+    """The approximate inverse that is diagonal in the soft values of the last stage.
+
+    It has no parts for rewards of actions, where the diagonal does not approximate the posterior
+    variances.
     """
     rows, weights = precision.rows, precision.weights
     shown = np.full(rows.n_unknowns, 1 / precision.prior_variance)
@@ -161,7 +189,7 @@ def preconditioner(precision: Precision) -> tuple[Apply, list[FloatArray]]:
         for values, w in zip(rows.values, weights, strict=True):
             own = w - w**2 / np.maximum(w.sum(axis=-1, keepdims=True), 1e-300)
             shown += values.immediate.power(2).T @ own.ravel()
-        return lambda x: x / shown[:, None], []
+        return Preconditioner(lambda x: x / shown[:, None], [], 0, False)
     for values, w in zip(rows.values, weights, strict=True):
         shown += values.discount**2 * contrast_diagonal(values.transition, w)
     last = rows.values[-1]
@@ -173,16 +201,20 @@ def preconditioner(precision: Precision) -> tuple[Apply, list[FloatArray]]:
     n_groups = int(groups.max()) + 1
     small = 8 * n_groups * len(groups) <= COARSE_BYTES
     if n_groups == 1 or not small or isinstance(last.transition, AveragedDynamics):
-        return lambda x: forward @ ((back @ x) / shown[:, None]), parts
+        return Preconditioner(
+            lambda x: forward @ ((back @ x) / shown[:, None]), parts, USUAL, False
+        )
     sizes = np.bincount(groups)
     unit = sp.csr_array((1 / np.sqrt(sizes[groups]), groups, np.arange(len(groups) + 1)))
     inverse = _coarse_inverse(precision, unit)
     shared = inverse / np.sqrt(np.outer(sizes, sizes))
     mean = shared @ sizes / len(groups)
     parts.append((np.diag(shared) - 2 * mean + mean @ sizes / len(groups))[groups])
-    return (
+    return Preconditioner(
         lambda x: forward @ ((back @ x) / shown[:, None]) + unit @ (inverse @ (unit.T @ x)),
         parts,
+        USUAL,
+        False,
     )
 
 

@@ -11,16 +11,17 @@ from exact import exact_policies
 from factored_cases import GAMES, grid
 from scipy.linalg import eigvalsh
 
-from malfl_algos.ma_lfl import matrix_free_posterior as solving
-from malfl_algos.ma_lfl import precision
+from malfl_algos.ma_lfl import conjugate_gradients as solving
+from malfl_algos.ma_lfl import precision, shared_values
+from malfl_algos.ma_lfl.conjugate_gradients import TOLERANCE, conjugate_gradients
 from malfl_algos.ma_lfl.learner_models import ExactEvaluation, ExpectedTd
-from malfl_algos.ma_lfl.matrix_free_posterior import (
-    TOLERANCE,
-    conjugate_gradients,
-    matrix_free_posterior,
-)
+from malfl_algos.ma_lfl.matrix_free_posterior import matrix_free_posterior, preconditioner
 from malfl_algos.ma_lfl.posterior import Evidence, Given, posterior
-from malfl_algos.ma_lfl.precision import MatrixFreeRows, Precision, preconditioner
+from malfl_algos.ma_lfl.precision import (
+    MatrixFreeRows,
+    Precision,
+    diagonal_preconditioner,
+)
 from malfl_algos.ma_lfl.rows import Rows
 from malfl_algos.ma_lfl.stages import StageArrays
 from malfl_algos.soft import evaluation as soft
@@ -234,18 +235,42 @@ def test_samples_have_the_covariance_of_the_posterior():
 @pytest.mark.parametrize("model", ["state", "own_action"])
 def test_the_preconditioner_is_symmetric_and_positive(name, model):
     _, rows = hide(both_rows(GAMES[name](), 0, model=model, n_stages=2), 6, 0.3)
-    apply, parts = preconditioner(precision_of(rows[0], Given(EXACT_NOISE, 1.0, 1.0)))
     n = rows[0].n_unknowns
-    matrix = np.asarray(apply(np.eye(n)))
-    np.testing.assert_allclose(matrix, matrix.T, atol=1e-10 * np.abs(matrix).max())
-    assert eigvalsh((matrix + matrix.T) / 2).min() > 0
-    for part in parts:
-        assert part.shape == (n,)
-        assert np.all(part > 0)
+    for made in (preconditioner, diagonal_preconditioner):
+        nearby = made(precision_of(rows[0], Given(EXACT_NOISE, 1.0, 1.0)))
+        matrix = np.asarray(nearby.apply(np.eye(n)))
+        np.testing.assert_allclose(matrix, matrix.T, atol=1e-10 * np.abs(matrix).max())
+        assert eigvalsh((matrix + matrix.T) / 2).min() > 0
+        for part in nearby.parts:
+            assert part.shape == (n,)
+            assert np.all(part > 0)
 
 
-@pytest.mark.parametrize(("module", "name"), [(soft, "SPARSE_BYTES"), (precision, "COARSE_BYTES")])
+@pytest.mark.parametrize("name", ["grid", "three agents", "walls"])
+def test_shared_values_leave_little_to_iterate(name):
+    """The preconditioned precision has eigenvalues near one; samples have its covariance."""
+    matrix_free, dense = both_rows(GAMES[name](), 0)
+    given = Given(EXACT_NOISE, 1.0, 1.0)
+    formed = posterior(dense, evidence_of(given)).precision
+    shared = shared_values.shared_values(precision_of(matrix_free, given))
+    n = len(formed)
+    varied = np.linalg.qr(np.column_stack([np.ones(n), np.eye(n)[:, 1:]]))[0][:, 1:]
+    inverse = varied.T @ shared(varied)
+    sizes = eigvalsh((inverse + inverse.T) / 2, np.linalg.inv(varied.T @ formed @ varied))
+    assert sizes.min() > 1 / 10
+    assert sizes.max() < 30
+    assert 0.8 < np.median(sizes) < 1.25
+    draws = varied.T @ shared.draws(np.random.default_rng(0), 20000)
+    spread = np.linalg.eigvals(np.linalg.solve(inverse, np.cov(draws))).real
+    assert 0.8 < spread.min() < spread.max() < 1.2
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [(soft, "SPARSE_BYTES"), (precision, "COARSE_BYTES"), (shared_values, "MOST_BYTES")],
+)
 def test_less_memory_gives_the_same_result(module, name, monkeypatch):
+    monkeypatch.setattr(shared_values, "MOST_BYTES", 0)
     monkeypatch.setattr(module, name, 0)
     _, _, distance, ratio = compare(both_rows(grid(size=2, slip=0.1), 1), Given(1e-2, 1.0, 1.0))
     assert distance <= TOLERANCE
@@ -291,7 +316,7 @@ def test_what_does_not_converge_is_an_error_that_says_how_far(most, monkeypatch)
     monkeypatch.setattr(solving, "MAX_ITERATIONS", most)
     distance = r"\d\.\de[+-]\d\d posterior standard deviations away \(allowed: 0\.05\)"
     with pytest.raises(ArithmeticError, match=rf"after {most} iterations .* {distance}"):
-        conjugate_gradients(precision, right, preconditioner(precision)[0])
+        conjugate_gradients(precision, right, preconditioner(precision))
     with pytest.raises(ArithmeticError, match="noise_variance"):
         matrix_free_posterior(matrix_free, given)
 
@@ -306,7 +331,7 @@ def test_a_result_is_accurate_for_any_limit_of_iterations(most, monkeypatch):
     right -= right.mean(axis=0)  # as in right sides of rewards whose mean is removed
     monkeypatch.setattr(solving, "MAX_ITERATIONS", most)
     try:
-        found, steps, distance = conjugate_gradients(precision, right, preconditioner(precision)[0])
+        found, steps, distance = conjugate_gradients(precision, right, preconditioner(precision))
     except ArithmeticError:
         return
     assert steps.max() <= most

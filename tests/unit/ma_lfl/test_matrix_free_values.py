@@ -120,6 +120,14 @@ def test_positions_of_the_others_have_different_indices():
         played(lone, 0), policies_of(lone, 0), 0, n_stages=1
     )
     np.testing.assert_array_equal(values.others, np.zeros(lone.n_states))
+    # nobody leaves or enters a wall, so its cell is a set of its own
+    walled = GAMES["walls"]()
+    values = learner("exact", walled, "state").values(
+        played(walled, 0), policies_of(walled, 0), 0, n_stages=1
+    )
+    own, other = walled.local_states(np.arange(walled.n_states)).T
+    sets = np.where(own == 4, 1, 0) * 9 + other
+    np.testing.assert_array_equal(values.others, sets)
 
 
 def test_a_looser_residual_is_a_rougher_product():
