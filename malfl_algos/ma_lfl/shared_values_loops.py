@@ -75,7 +75,7 @@ def centred(
                 row[t] += level / sizes[g]
 
 
-@compiled(fastmath=True)
+@compiled(fused=True)
 def backed_up(
     pointers: Any, columns: Any, probabilities: Any, moved: Any, backups: Any
 ) -> Any:  # pragma: no cover
@@ -94,7 +94,7 @@ def backed_up(
     return before
 
 
-@compiled(fastmath=True)
+@compiled(fused=True)
 def gathered(
     pointers: Any, columns: Any, probabilities: Any, ahead: Any, shares: Any, roots: Any, out: Any
 ) -> None:  # pragma: no cover
@@ -122,7 +122,7 @@ def gathered(
                 row[k] = roots[s, a] * (row[k] - mean[k])
 
 
-@compiled(fastmath=True)
+@compiled(fused=True)
 def scattered(
     pointers: Any, columns: Any, probabilities: Any, rows: Any, roots: Any, out: Any
 ) -> None:  # pragma: no cover
