@@ -168,7 +168,7 @@ def _is_good(row: Mapping[str, Any]) -> bool:
 
 
 def tables(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """The tables of `panel.md`: one of measures, one of words by kind."""
+    """The tables of `panel.md`: measures, words by kind, and how often the lower bound held."""
     halves = list(dict.fromkeys(row["half"] for row in rows))
     lines = [
         "| half | cases | believed | of these r >= 0.85 | smallest r | good | of these believed |",
@@ -206,6 +206,33 @@ def tables(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
             )
             lines.append(f"| {' | '.join(map(str, cells))} |")
     yield "\n".join(lines)
+    lines = [
+        "| half | kinds | word of the agent | rewards | r at least its lower bound (95 %) | mean "
+        "of r less the expected |",
+        "|---|---|---|---|---|---|",
+    ]
+    for half in halves:
+        for kinds, name in ((("good",), "nothing wrong"), (BAD_KINDS, "the others")):
+            for word in ("believe", "doubt", "do not believe"):
+                own = [row for row in rows if row["half"] == half and row["kind"] in kinds]
+                cells = (half, name, word, *_kept(own, word))
+                lines.append(f"| {' | '.join(map(str, cells))} |")
+    yield "\n".join(lines)
+
+
+def _kept(rows: Sequence[Mapping[str, Any]], word: str) -> tuple[int, str, str]:
+    """Number of agents with a word, how often their Pearson r was at least `expected_low`, and the
+    mean of Pearson r less `expected`.
+    """
+    agents = [own for row in rows for own in row.get("agents", {}).values() if own["word"] == word]
+    said = [own for own in agents if own["numbers"].get("expected_low") is not None]
+    held = [own["pearson"] >= own["numbers"]["expected_low"] for own in said]
+    beyond = [own["pearson"] - own["numbers"]["expected"] for own in said]
+    return len(said), _share(float(np.mean(held)) if held else None), _mean(beyond)
+
+
+def _mean(values: Sequence[float]) -> str:
+    return f"{np.mean(values):.3f}" if values else "-"
 
 
 def _share(value: float | None) -> str:
