@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from malfl_algos.ma_lfl.choices import (
-    CONCENTRATION,
     first_greedy,
     greedy_choices,
     repeats,
@@ -19,6 +18,7 @@ from malfl_algos.ma_lfl.data_fit import Data, fit_data
 from malfl_algos.ma_lfl.greedy import Choice
 from malfl_algos.ma_lfl.learner_models import LearnerModel, LinearisedModel
 from malfl_algos.ma_lfl.matrix_free_posterior import MatrixFreePosterior
+from malfl_algos.ma_lfl.policy_estimation import concentration_of
 from malfl_algos.ma_lfl.posterior import Given, Posterior
 from malfl_algos.ma_lfl.prior_shapes import Shape
 from malfl_algos.ma_lfl.stages import StageArrays
@@ -165,10 +165,12 @@ def _data(
     """The working response of an agent's policies, of every stage, for the next fit."""
     logs = temperature * np.log(np.maximum(policies, 1e-300))
     if earlier is None:
-        response = logs
+        response = logs.copy()
         variance = temperature**2 / (counts + 0.5)
         variance = np.where(counts.sum(axis=-1, keepdims=True) > 0, variance, np.inf)
-        variance[0] = temperature**2 / (counts[0] + CONCENTRATION)
+        first = counts[0] + concentration_of(counts[0])
+        response[0] = temperature * np.log(first / first.sum(axis=-1, keepdims=True))
+        variance[0] = temperature**2 / first
         constant, predicted = 0.0, np.zeros(counts[1:].shape)
     else:
         response, variance = earlier.response, earlier.variance

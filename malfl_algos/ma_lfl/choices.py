@@ -11,7 +11,7 @@ from malfl_algos.ma_lfl.expected_updates import ExpectedQ
 from malfl_algos.ma_lfl.greedy import Choice, exploration, greedy_response
 from malfl_algos.ma_lfl.improvement import joint_response
 from malfl_algos.ma_lfl.learner_models import LearnerModel
-from malfl_algos.ma_lfl.policy_estimation import Response, working_response
+from malfl_algos.ma_lfl.policy_estimation import Response, concentration_of, working_response
 from malfl_algos.ma_lfl.posterior import Evidence
 
 __all__ = [
@@ -62,7 +62,7 @@ def soft_choices(
         drift,
         evidence.row_variance(noise),
         counts[1:],
-        first_counts=counts[0] + CONCENTRATION,
+        first_counts=counts[0] + concentration_of(counts[0]),
         start=temperature * np.log(np.maximum(policies, 1e-300)),
         retained=evidence.retained,
         temperature=temperature,

@@ -17,6 +17,7 @@ from malfl_env.errors import InputError
 
 __all__ = [
     "Response",
+    "concentration_of",
     "entropy_regularised_policy",
     "response_at",
     "smoothed_policy",
@@ -27,6 +28,8 @@ FloatArray = NDArray[np.float64]
 
 NEWTON_STEPS = 60
 MODE_STEPS = 50
+CONCENTRATIONS = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
+"""Pseudo-counts per action among which the evidence chooses."""
 
 
 def entropy_regularised_policy(
@@ -88,6 +91,29 @@ def smoothed_policy(counts: NDArray[np.int64], *, pseudo_count: float) -> FloatA
     """
     raised = counts + pseudo_count
     return np.asarray(raised / raised.sum(axis=-1, keepdims=True))
+
+
+def concentration_of(counts: FloatArray) -> float:
+    """Pseudo-count of the symmetric Dirichlet prior under which the counts are most probable.
+
+    Agents often begin with a uniform policy. Counts then tell it not only for each state, but
+    also that it is the same, uniform one in all states, visited or not. The evidence is that of the
+    Dirichlet-multinomial distribution, sum over s of log G(A c) - log G(A c + N(s)) plus the sum
+    over a of log G(c + n(s, a)) - log G(c), with the gamma function G.
+
+    Args:
+        counts: n >= 0 of one stage, `(n_states, n_actions)`.
+
+    Returns:
+        c, one of `CONCENTRATIONS`; the smallest without any counts.
+    """
+    visits, n_actions = counts.sum(axis=-1), counts.shape[-1]
+
+    def evidence(c: float) -> float:
+        by_state = gammaln(n_actions * c) - gammaln(n_actions * c + visits)
+        return float(by_state.sum() + (gammaln(c + counts) - gammaln(c)).sum())
+
+    return max(CONCENTRATIONS, key=evidence)
 
 
 def _stationary(frequency: FloatArray, multiplier: FloatArray, coefficient: float) -> FloatArray:

@@ -13,6 +13,7 @@ from malfl_algos.ma_lfl.alternation import CONCENTRATION
 from malfl_algos.ma_lfl.data_fit import coefficients_of
 from malfl_algos.ma_lfl.improvement import step_of
 from malfl_algos.ma_lfl.learner_models import LearnerModel, LinearisedModel
+from malfl_algos.ma_lfl.policy_estimation import concentration_of
 from malfl_algos.ma_lfl.posterior import MEAN_VARIANCE
 from malfl_algos.ma_lfl.prior_shapes import shape_precision
 from malfl_algos.ma_lfl.reward_models import feature_prior
@@ -83,15 +84,21 @@ class AgentFit:
         return np.asarray(spread / variance + level / (MEAN_VARIANCE * self.alpha**2))
 
     def responses(self) -> list[tuple[FloatArray, FloatArray]]:
-        """Log policies of every stage as the counts say, up to a constant per state; variances."""
+        """Log policies of every stage as the counts say, up to a constant per state; variances.
+
+        If the learner keeps a share of its log policy, the first one has the prior of the fit.
+        """
         found = []
-        for stage, policy in zip(self.stages, self.policies[self.index], strict=True):
+        for number, stage in enumerate(self.stages):
+            policy = self.policies[self.index][number]
             log_policy = np.log(np.maximum(policy, 1e-300))
             if self.known:
                 certain = np.where(policy > 1e-300, 1e-10, np.inf)
                 found.append((log_policy, certain))
                 continue
             counts = stage.action_counts(self.index).astype(np.float64)
+            if number == 0 and self.retained:
+                counts += concentration_of(counts)
             visits = counts.sum(axis=1, keepdims=True)
             expected = np.maximum(visits * policy, 1e-12)
             seen = visits > 0

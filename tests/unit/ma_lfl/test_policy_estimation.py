@@ -15,7 +15,12 @@ from scipy.stats import multivariate_normal
 
 from malfl_algos.ma_lfl.adam import adam, adam_policy
 from malfl_algos.ma_lfl.inference import fit
-from malfl_algos.ma_lfl.policy_estimation import entropy_regularised_policy, working_response
+from malfl_algos.ma_lfl.policy_estimation import (
+    CONCENTRATIONS,
+    concentration_of,
+    entropy_regularised_policy,
+    working_response,
+)
 from malfl_algos.ma_lfl.posterior import Given
 from malfl_algos.ma_lfl.rows import Rows
 
@@ -215,3 +220,25 @@ def test_evidence_of_three_actions_is_the_integral(counts, tolerance):
     values = np.exp(likelihood) * density.pdf(np.stack([first, second], axis=-1))
     exact = np.log(simpson(simpson(values, x=grid), x=grid))
     assert tiny_evidence(counts, mean, variance, 3.0) == pytest.approx(exact, abs=tolerance)
+
+
+@pytest.mark.parametrize(("truth", "visits"), [(0.3, 40), (3.0, 40), (1000.0, 40), (1000.0, 0)])
+def test_the_prior_of_one_stage_is_that_of_the_urn(truth, visits):
+    """The probability of drawing one action after the other, each time adding one like it."""
+    rng = np.random.default_rng(1)
+    policies = rng.dirichlet(np.full(4, truth), size=60)
+    actions = np.stack([rng.choice(4, size=visits, p=policy) for policy in policies])
+    counts = np.stack([np.bincount(own, minlength=4) for own in actions.astype(int)])
+
+    def urn(c):
+        total = 0.0
+        for own in actions:
+            held = np.full(4, c)
+            for action in own:
+                total += np.log(held[int(action)] / held.sum())
+                held[int(action)] += 1
+        return total
+
+    found = concentration_of(counts)
+    assert found == (max(CONCENTRATIONS, key=urn))
+    assert found == (truth if visits else CONCENTRATIONS[0])

@@ -90,6 +90,23 @@ def test_soft_policy_iteration_is_recognised(game):
         np.testing.assert_array_equal(result.sd[agent], fixed.sd[agent])
 
 
+def test_few_visits_of_a_uniform_first_policy_do_not_hide_the_share(game):
+    """Where the first policy is uniform in most states, it is so in those seldom visited, too."""
+    game = game.with_rewards([2 * game.reward(index) for index in range(game.n_agents)])
+    _, known = kept(game, 0.9, n_stages=6)
+    rng, stages = np.random.default_rng(0), []
+    visits = rng.geometric(1 / 1500, size=game.n_states)
+    visits[::4] //= 50
+    for h in range(6):
+        joint = np.einsum("sa,sb->sab", *(policies[h] for policies in known.values()))
+        counts = rng.multinomial(visits, joint.reshape(game.n_states, -1))
+        stages.append(Stage(counts.reshape(joint.shape)))
+    result = recovered(AUTO, game, LearningTrace(tuple(stages)))
+    for agent in game.agents:
+        low, high = result.diagnostics[agent]["improvement_interval"]
+        assert 0.6 < low < 0.9 < high
+
+
 def test_mirror_descent_leaves_the_scale_open(game):
     trace, known = kept(game, 1.0, step=0.2)
     result = recovered(replace(AUTO, improvement=1.0), game, trace, known)
