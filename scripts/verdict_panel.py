@@ -215,8 +215,8 @@ def tables(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         for kinds, name in ((("good",), "nothing wrong"), (BAD_KINDS, "the others")):
             for word in ("believe", "doubt", "do not believe"):
                 own = [row for row in rows if row["half"] == half and row["kind"] in kinds]
-                cells = (half, name, word, *_kept(own, word))
-                lines.append(f"| {' | '.join(map(str, cells))} |")
+                kept = map(str, (half, name, word, *_kept(own, word)))
+                lines.append(f"| {' | '.join(kept)} |")
     yield "\n".join(lines)
 
 
