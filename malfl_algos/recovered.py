@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
+from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -89,6 +90,7 @@ class Diagnostics(Mapping[str, Any]):
         )  # a read-only view cannot be pickled
 
 
+@cache
 def _named() -> tuple[str, ...]:
     return tuple(part.name for part in fields(Diagnostics) if part.name != "further")
 

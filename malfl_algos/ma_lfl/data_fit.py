@@ -185,7 +185,8 @@ def coefficients_of(
         columns = [values.apply(features, residual=TIGHT) for values in maps]
         return np.stack(columns), np.stack([values.offset for values in maps])
     q = model.coefficients(stages, joint, index)
-    return q[..., :-1] if features is None else q[..., :-1] @ features, q[..., -1]
+    k = np.ascontiguousarray(q[..., :-1]) if features is None else q[..., :-1] @ features
+    return k, q[..., -1].copy()
 
 
 def _with_coefficients(

@@ -11,10 +11,9 @@ own action and the others' joint action (`joint`).
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import scipy.sparse as sp
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 
 from malfl_algos.ma_lfl.matrix_free_values import ExactValues, TdValues, Values, sweep, unmoved
 from malfl_algos.ma_lfl.reward_models import RewardModel
+from malfl_algos.ma_lfl.stage_memory import digest, kept
 from malfl_algos.ma_lfl.stages import StageArrays
 from malfl_algos.soft import (
     averaged_transition,
@@ -55,11 +55,7 @@ ends at (k / SWEEPS)^2 of the stage, because values rise fast from 0 at first an
 later.
 """
 
-MOST_KEPT = 2**18
-"""Up to so many numbers, `played_frequencies` keeps what it computed from a stage."""
 _Frequencies = tuple[FloatArray, sp.csr_array]
-_frequencies: WeakKeyDictionary[StageArrays, dict[tuple[MarkovGame, int], _Frequencies]]
-_frequencies = WeakKeyDictionary()
 
 
 class LearnerModel(Protocol):
@@ -135,7 +131,26 @@ class StageModel(ABC):
     ) -> FloatArray:
         """See `LearnerModel`."""
         played = zip(stages, joint_policies, strict=True)
-        return np.stack([self.stage_coefficients(*at, agent_index) for at in played])
+        return np.stack([self._kept_coefficients(*at, agent_index) for at in played])
+
+    def _kept_coefficients(
+        self, stage: StageArrays, joint_policy: Sequence[FloatArray], agent_index: int
+    ) -> FloatArray:
+        """`stage_coefficients`, computed once as long as they are remembered."""
+
+        def made() -> FloatArray:
+            return self.stage_coefficients(stage, joint_policy, agent_index)
+
+        if self.key is None:
+            return made()
+        return kept(stage, (self.key, agent_index, digest(joint_policy)), made, np.size)
+
+    @property
+    def key(self) -> Hashable | None:
+        """All that coefficients depend on but for stage, policies and agent; None: they are not
+        remembered.
+        """
+        return None
 
     def variance(
         self,
@@ -196,6 +211,10 @@ class ExactEvaluation(StageModel):
     discount: float
     temperature: float
     name: str = "exact"
+
+    @property
+    def key(self) -> Hashable:
+        return self.name, self.game.factors, self.model, self.discount, self.temperature
 
     def stage_coefficients(
         self, stage: StageArrays, joint_policy: Sequence[FloatArray], agent_index: int
@@ -262,6 +281,11 @@ class ExpectedTd(StageModel):
     temperature: float
     step_size: float
     name: str = "td"
+
+    @property
+    def key(self) -> Hashable:
+        settings = self.model, self.discount, self.temperature, self.step_size
+        return self.name, self.game.factors, settings
 
     def stage_coefficients(
         self, stage: StageArrays, joint_policy: Sequence[FloatArray], agent_index: int
@@ -396,30 +420,25 @@ def parts_of_stage() -> FloatArray:
     return np.asarray(np.diff(np.linspace(0, 1, SWEEPS + 1) ** 2))
 
 
-def played_frequencies(
-    game: MarkovGame, stage: StageArrays, agent_index: int
-) -> tuple[FloatArray, sp.csr_array]:
+def played_frequencies(game: MarkovGame, stage: StageArrays, agent_index: int) -> _Frequencies:
     """Frequencies of the others' joint actions given (s, a), as played, and the averaged
-    transition. Those of small games are kept as long as the stage, because every iteration of every
-    candidate needs them.
+    transition. Those of small games are remembered, because every iteration of every candidate
+    needs them.
 
     Returns:
         Weights `(n_states, n_actions, n_others)`, 0 where (s, a) was never played, and the
         transition averaged with these weights, sparse `(n_states * n_actions, n_states)`. Neither
         may be modified.
     """
-    kept = _frequencies.setdefault(stage, {})
-    found = kept.get((game, agent_index))
-    if found is None:
-        found = _played_frequencies(game, stage, agent_index)
-        if found[0].size + found[1].nnz <= MOST_KEPT:
-            kept[game, agent_index] = found
-    return found
+    return kept(
+        stage,
+        ("frequencies", game.factors, agent_index),
+        lambda: _played_frequencies(game, stage, agent_index),
+        lambda found: found[0].size + found[1].nnz,
+    )
 
 
-def _played_frequencies(
-    game: MarkovGame, stage: StageArrays, agent_index: int
-) -> tuple[FloatArray, sp.csr_array]:
+def _played_frequencies(game: MarkovGame, stage: StageArrays, agent_index: int) -> _Frequencies:
     """See `played_frequencies`."""
     n_own = game.n_actions[agent_index]
     visits = stage.action_counts(agent_index)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
 
 from malfl_algos.ma_lfl.improvement import Whitening, by_state, step_of, whitening
+from malfl_algos.ma_lfl.row_sums import row_sums
 
 __all__ = [
     "Chain",
@@ -136,8 +136,7 @@ def normal_equations_of(rows: Rows) -> Callable[[float, float], Normal]:
 def normal_equations(rows: Rows, noise: float | FloatArray, scale: float) -> Normal:
     """Weighted normal equations with the constant of every state integrated out.
 
-    With a flat prior on the constant, each row becomes its difference from the weighted mean over
-    the actions of its state.
+    See `malfl_algos.ma_lfl.row_sums`.
     """
     if rows.stagewise is not None:
         rows, factors = unstaged(rows)
@@ -145,36 +144,7 @@ def normal_equations(rows: Rows, noise: float | FloatArray, scale: float) -> Nor
     if rows.chain is not None:
         return _chained(rows, noise, scale)
     variance = noise + scale * rows.model_variance + rows.response_variance
-    weight = 1 / variance
-    total = weight.sum(axis=-1, keepdims=True)
-    share = weight / np.where(total > 0, total, 1)
-    n_unknowns = rows.coefficients.shape[-1]
-    information = np.zeros((n_unknowns, n_unknowns))
-    moment = np.zeros(n_unknowns)
-    squares = 0.0
-    n_states, n_actions = rows.response.shape[1:]
-    size = max(1, BLOCK // 16 // max(1, n_actions * n_unknowns))  # what the processor's cache holds
-    parts = [slice(begin, begin + size) for begin in range(0, n_states, size)]
-    for h, part in product(range(len(rows.response)), parts):
-        k, y, w, m = (
-            rows.coefficients[h, part],
-            rows.response[h, part],
-            weight[h, part],
-            share[h, part],
-        )
-        root = np.sqrt(w)[..., None]
-        centred = (root * (k - (m[..., None] * k).sum(axis=1, keepdims=True))).reshape(
-            -1, n_unknowns
-        )
-        residual = (root[..., 0] * (y - (m * y).sum(axis=1, keepdims=True))).ravel()
-        information += centred.T @ centred
-        moment += centred.T @ residual
-        squares += float(residual @ residual)
-    seen = weight > 0
-    log_norm = np.log(weight[seen]).sum() - np.log(total[total > 0]).sum()
-    degrees = int(seen.sum()) - int((total > 0).sum())
-    log_norm = (log_norm - degrees * np.log(2 * np.pi)) / 2
-    return Normal(information, moment, squares, float(log_norm), degrees)
+    return Normal(*row_sums(rows.coefficients, rows.response, variance))
 
 
 def with_retained(rows: Rows, retained: float) -> Rows:

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from copy import deepcopy
 from typing import Any, NamedTuple
 
 from malfl_algos.ma_lfl.race import Race, Races, Runner
@@ -97,11 +96,11 @@ class Search:
         memory = _memory.get() if self._data is not None else None
         entry = None if memory is None else memory.get((self._data, self._history))
         if entry is None:
-            entry = _Entry(self._found(settings), deepcopy(self._races))
+            entry = _Entry(self._found(settings), self._races.copied())
             if memory is not None:
                 memory[self._data, self._history] = entry
         else:
-            self._races = deepcopy(entry.races)
+            self._races = entry.races.copied()
         value = entry.found.log_evidence + self._prior(settings)
         self._values[key] = value, entry.found.unexplained
         self.tried.append((dict(settings), value))

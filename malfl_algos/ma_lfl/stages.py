@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from typing import Any, NamedTuple
 
@@ -46,11 +46,18 @@ class StageArrays:
     joint_counts: NDArray[np.int64]
     steps: Steps | None = None
     span: tuple[int, int] | None = None
+    _own_counts: dict[int, IntArray] = field(default_factory=dict, init=False, repr=False)
 
     def action_counts(self, agent_index: int) -> NDArray[np.int64]:
-        """Counts of one agent's actions, `(n_states, n_actions)`."""
-        others = tuple(axis for axis in range(1, self.joint_counts.ndim) if axis != agent_index + 1)
-        return np.asarray(self.joint_counts.sum(axis=others), dtype=np.int64)
+        """Counts of one agent's actions, `(n_states, n_actions)`, read-only."""
+        found = self._own_counts.get(agent_index)
+        if found is None:
+            axes = range(1, self.joint_counts.ndim)
+            others = tuple(axis for axis in axes if axis != agent_index + 1)
+            found = np.array(self.joint_counts.sum(axis=others), dtype=np.int64)
+            found.setflags(write=False)
+            self._own_counts[agent_index] = found
+        return found
 
 
 MOST_ALIKE = 8

@@ -98,7 +98,7 @@ def numbers_of(
     learning, predicted = learners_noise(fit, rows, prior)
     improvements = rows.with_noise(learning, predicted)
     parts = [sums_of(own) for own in improvements]
-    predicted_well = held_out(improvements, prior)
+    predicted_well = held_out(improvements, prior, parts)
     whole = rows.whole(learning)
     agreed = agreement(halves(parts), whole, prior, reward, compared)
     evidence, degrees = log_evidence(total(parts), prior), whole.degrees

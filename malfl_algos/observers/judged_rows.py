@@ -18,9 +18,10 @@ from malfl_algos.ma_lfl.posterior import MEAN_VARIANCE
 from malfl_algos.ma_lfl.prior_shapes import shape_precision
 from malfl_algos.ma_lfl.reward_models import feature_prior
 from malfl_algos.ma_lfl.reward_priors import RewardPrior
+from malfl_algos.ma_lfl.row_sums import row_sums
 from malfl_algos.ma_lfl.rows import Chain, Rows, normal_equations
 from malfl_algos.ma_lfl.stages import StageArrays
-from malfl_algos.verdict.halves import Improvement, Sums, mean, sums_of, total
+from malfl_algos.verdict.halves import Improvement, Sums, mean
 
 __all__ = ["AgentFit", "AgentRows", "Settings", "learners_noise", "rows_of"]
 
@@ -112,17 +113,18 @@ class AgentRows:
     """The rows of one rule and discount, in units of the temperature, but for the noise.
 
     Args:
-        coefficients: of the unknowns, per improvement.
-        responses, counting: of the rows and their variance from counts, per improvement.
+        coefficients: of the unknowns, `(n_improvements, n_states, n_actions, n_unknowns)`.
+        responses, counting: of the rows and their variance from counts, `(n_improvements, n_states,
+            n_actions)`.
         noise: the learner's noise as the rule predicts it, from the unknowns.
         logs, doubts: log policies less the offset, before and after each improvement, and their
             variances.
         retained: share rho of the log policy that the learner keeps.
     """
 
-    coefficients: Sequence[FloatArray]
-    responses: Sequence[FloatArray]
-    counting: Sequence[FloatArray]
+    coefficients: FloatArray
+    responses: FloatArray
+    counting: FloatArray
     noise: Callable[[FloatArray], Sequence[FloatArray]]
     logs: tuple[FloatArray, FloatArray]
     doubts: FloatArray
@@ -145,14 +147,16 @@ class AgentRows:
 
     def sums(self, learning: Sequence[FloatArray]) -> Sums:
         """The sums of all improvements, as if all errors were independent."""
-        return total([sums_of(own) for own in self.with_noise(learning)])
+        return Sums(
+            *row_sums(self.coefficients, self.responses, self.counting + np.stack(learning))
+        )
 
     def whole(self, learning: Sequence[FloatArray]) -> Sums:
         """The sums of all improvements, with the errors that successive ones share."""
         if self.retained == 0:
             return self.sums(learning)
         before, after = self.logs
-        table, step = np.stack(self.coefficients), step_of(self.retained)
+        table, step = self.coefficients, step_of(self.retained)
         rows = Rows(
             coefficients=table / step,
             response=after,
@@ -199,7 +203,7 @@ def _rows_of(
             few = few @ fit.features
     kept, alpha = float(settings.get("improvement") or 0.0), fit.alpha
     step, scales = step_of(kept), fit.by_stage("stage_scales")
-    unknowns = [step * scale * own / alpha for scale, own in zip(scales, few, strict=True)]
+    unknowns = step * scales[:, None, None, None] * few / alpha
     said = fit.responses()
     logs, doubts = (np.stack(own) for own in zip(*said, strict=True))
     doubts[0] = np.where(np.isfinite(doubts[0]), doubts[0], 1 / CONCENTRATION)
@@ -215,9 +219,7 @@ def _rows_of(
         variance = model.variance(played, joint, fit.index, reward, q)
         return list((step * scales[:, None, None] / alpha) ** 2 * variance)
 
-    return AgentRows(
-        unknowns, list(responses), list(counting), noise, (before, after), doubts, kept
-    )
+    return AgentRows(unknowns, responses, counting, noise, (before, after), doubts, kept)
 
 
 def learners_noise(

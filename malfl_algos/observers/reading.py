@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,11 +33,24 @@ __all__ = [
 ]
 
 FloatArray = NDArray[np.float64]
+_arrays: WeakKeyDictionary[Stage, StageArrays] = WeakKeyDictionary()
 
 
 def stage_arrays(trace: LearningTrace) -> list[StageArrays]:
-    """The stages of a tabular trace, with their steps if the trace holds them."""
-    return [StageArrays(stage.counts, _steps(stage)) for stage in trace.stages]
+    """The stages of a tabular trace, with their steps if the trace holds them.
+
+    Those without steps are made once, so that what is remembered of them serves every recovery.
+    """
+    return [_arrays_of(stage) for stage in trace.stages]
+
+
+def _arrays_of(stage: Stage) -> StageArrays:
+    if stage.transitions is not None:
+        return StageArrays(stage.counts, _steps(stage))
+    found = _arrays.get(stage)
+    if found is None:
+        found = _arrays[stage] = StageArrays(stage.counts)
+    return found
 
 
 def dynamics_of(
