@@ -11,9 +11,10 @@ Peers run in environments of their own, which this project does not depend on:
     peers/imitation/bin/pip install imitation==1.0.1 "setuptools<81"
     python -m venv peers/econirl
     peers/econirl/bin/pip install econirl==0.1.1
-    git clone https://github.com/gioramponi/LOGEL peers/code/LOGEL                   # at 48168ed
-    git clone https://github.com/melodiCyb/multiagent-learning-from-learners \
-        peers/code/multiagent-learning-from-learners                                # at 9ed30b5
+    git clone https://github.com/gioramponi/LOGEL peers/code/LOGEL
+    git -C peers/code/LOGEL checkout 8314dc8
+    cd peers/code && git clone https://github.com/melodiCyb/multiagent-learning-from-learners
+    git -C multiagent-learning-from-learners checkout fbdfe41
 
 `--peer-code` names the folder of the checkouts, which need torch and scipy: imitation's environment
 has both. A peer without its code or its interpreter is left out, and the table says so. Rows that
@@ -30,19 +31,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from benchmark_observers_plan import (
-    OBSERVERS,
-    BenchmarkConfig,
-    Cell,
-    config_of,
-    local_learner,
-)
 from logel_grid import colour_features
+from peers_plan import METHODS, TASKS, config_of_task
 from peers_run import PEERS
 
 from malfl_algos.experiments.cell import Learned, learn, observe
@@ -53,7 +48,7 @@ from malfl_algos.scores.means import MeanInterval, mean_of_rows
 from malfl_algos.storage.durable import write_bytes, write_json
 from malfl_algos.work.threads import one_blas_thread
 
-__all__ = ["TASKS", "main", "measured", "table"]
+__all__ = ["handed_over", "main", "measured", "table"]
 
 WARM_STAGES = 3
 """Stages of the recovery that is made before an observer's first one is timed."""
@@ -62,77 +57,6 @@ ONE_THREAD = {
     "MKL_NUM_THREADS": "1",
     "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
 }
-
-
-@dataclass(frozen=True)
-class Task:
-    """One trace a seed for all methods.
-
-    Args:
-        title: of the table.
-        learner: a key of `benchmark_observers_plan.LEARNERS`.
-        ours: our observers; the first one is compared with the others in the last column.
-        peers: keys of `peers_run.PEERS`.
-        changed: settings of the experiment that differ from the benchmark of observers.
-    """
-
-    title: str
-    learner: str
-    ours: Sequence[str]
-    peers: Sequence[str]
-    changed: Mapping[str, Any]
-
-
-_BOARD: Mapping[str, Any] = {"episodes": 3000, "episode_length": 1000, "seat": "agent"}
-_PAPERS = ("ma-lfl-bellman", "ma-lfl", "ma-lfl-faithful")
-TASKS: Mapping[str, Task] = {
-    "logel-grid": Task(
-        "LOGEL's grid: one G(PO)MDP learner, 16 stages of 50 episodes of 20 steps",
-        "gpomdp",
-        ("logel-history", "ma-lfl-bellman", "logel", "lfl", "lfl-adam", "maxent-irl"),
-        [name for name in PEERS if name != "ma-lfl-own-code"],
-        {},
-    ),
-    **{
-        family: Task(
-            f"The paper's 3x3 game, {family}: two MA-SPI learners, 10 stages of 3000 episodes of "
-            "1000 steps; each agent knows its own policies",
-            "td",
-            _PAPERS,
-            ("ma-lfl-own-code",),
-            _BOARD,
-        )
-        for family in ("heterogeneous", "homogeneous")
-    },
-}
-
-METHODS: Mapping[str, str] = {
-    "logel-history": "ours: the whole history of a gradient learner",
-    "ma-lfl-bellman": "ours, told no learning rule",
-    "logel": "our implementation of LOGEL",
-    "lfl": "our implementation of LfL, solved exactly",
-    "lfl-adam": "our implementation of LfL, stopped Adam",
-    "maxent-irl": "our implementation of maximum entropy IRL, last stage",
-    "ma-lfl": "our implementation of MA-LfL, solved exactly",
-    "ma-lfl-faithful": "our implementation of MA-LfL to the letter",
-    "logel-own-code": "LOGEL (Ramponi et al. 2020), its authors' code, with cloning",
-    "lfl-own-code": "LfL (Jacq et al. 2019), the code in LOGEL's repository",
-    "ma-lfl-own-code": "MA-LfL (Caliskan et al. 2023), its authors' code",
-    "imitation-density": "imitation: density of the last stage's cells",
-    "imitation-mce-irl": "imitation: maximum causal entropy IRL, last stage",
-    "econirl-mce-irl": "econirl: maximum causal entropy IRL with standard errors, last stage",
-}
-"""What every method is."""
-
-
-def config_of_task(name: str, seed: int) -> tuple[BenchmarkConfig, Any]:
-    """The experiment of a task with all of our observers, and its learner if it is not a plugin."""
-    task, cell = TASKS[name], Cell(name, TASKS[name].learner, seed)
-    listed = [label for label in task.ours if label in OBSERVERS]
-    config = config_of(cell, listed)
-    known = {plugin.label: plugin for plugin in config.observers}
-    wanted = tuple(known.get(label, PluginConfig(label, label)) for label in task.ours)
-    return replace(config, observers=wanted, **task.changed), local_learner(cell)
 
 
 def measured(learned: Learned, plugin: PluginConfig) -> tuple[float, dict[str, Any]]:

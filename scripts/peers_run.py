@@ -22,6 +22,7 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+from peers_packages import airl, density, econirl, mce_irl
 
 Data = Mapping[str, Any]
 
@@ -122,110 +123,6 @@ def ma_lfl(code: Path, data: Data) -> Any:
     return np.stack(rewards)
 
 
-def density(code: Path, data: Data) -> Any:
-    """`DensityAlgorithm` of imitation on the last stage: log density of cells by row and column."""
-    del code
-    peer = import_module("imitation.algorithms.density")
-    types = import_module("imitation.data.types")
-    gym, vector = import_module("gymnasium"), import_module("stable_baselines3.common.vec_env")
-    cells = np.stack(np.divmod(np.arange(25), 5), axis=1).astype(np.float32)
-
-    class Board(gym.Env):  # type: ignore[misc, name-defined]
-        """The spaces, and a reset that its constructor asks for: a density needs no play."""
-
-        observation_space = gym.spaces.Box(0, 4, (2,), np.float32)
-        action_space = gym.spaces.Discrete(4)
-
-        def reset(self, **options: Any) -> Any:
-            return cells[0], {}
-
-    states, actions = _last_episodes(data)
-    shown = [
-        types.Trajectory(obs=cells[own], acts=acts, infos=None, terminal=True)
-        for own, acts in zip(states, actions, strict=True)
-    ]
-    algorithm = peer.DensityAlgorithm(
-        demonstrations=shown,
-        venv=vector.DummyVecEnv([Board]),
-        rng=np.random.default_rng(int(data["seed"])),
-        density_type=peer.DensityType.STATE_DENSITY,
-    )
-    algorithm.train()
-    return algorithm(cells, np.zeros(25, int), cells, np.zeros(25, bool))
-
-
-def mce_irl(code: Path, data: Data) -> Any:
-    """`MCEIRL` of imitation on the last stage, with a reward that is linear in the colours."""
-    del code
-    peer = import_module("imitation.algorithms.mce_irl")
-    nets = import_module("imitation.rewards.reward_nets")
-    envs, torch = import_module("seals.base_envs"), import_module("torch")
-    torch.manual_seed(int(data["seed"]))
-    features, table = data["features"], data["next_states"]
-    moves = np.eye(len(table))[table]
-    states, _ = _last_episodes(data)
-    game = envs.TabularModelPOMDP(
-        transition_matrix=moves,
-        observation_matrix=features.astype(np.float32),
-        reward_matrix=np.zeros(len(table)),
-        horizon=states.shape[1] - 1,
-        initial_state_dist=np.eye(len(table))[0],
-    )
-    net = nets.BasicRewardNet(
-        game.observation_space,
-        game.action_space,
-        use_action=False,
-        use_next_state=False,
-        use_done=False,
-        hid_sizes=[],
-    )
-    visits = np.bincount(states[:, :-1].ravel(), minlength=len(table)) / len(states)
-    algorithm = peer.MCEIRL(
-        visits,
-        game,
-        net,
-        rng=np.random.default_rng(int(data["seed"])),
-        optimizer_kwargs={"lr": 0.01},
-        discount=float(data["discount"]),
-        log_interval=None,
-    )
-    algorithm.train()
-    shown = torch.tensor(features.astype(np.float32))
-    return net(shown, None, None, None).detach().numpy()
-
-
-def econirl(code: Path, data: Data) -> Any:
-    """`MCEIRL` of econirl on the last stage, colours as features, standard errors by its Hessian.
-
-    One colour is left out: it is the constant of the reward.
-    """
-    del code
-    peer, pandas = import_module("econirl.estimators.mce_irl"), import_module("pandas")
-    features, table = data["features"][:, 1:], data["next_states"]
-    states, actions = _last_episodes(data)
-    frame = pandas.DataFrame(
-        {
-            "episode": np.repeat(np.arange(len(states)), actions.shape[1]),
-            "state": states[:, :-1].ravel(),
-            "action": actions.ravel(),
-            "next": states[:, 1:].ravel(),
-        }
-    )
-    model = peer.MCEIRL(
-        n_states=len(table),
-        n_actions=table.shape[1],
-        discount=float(data["discount"]),
-        feature_matrix=features,
-        feature_names=["V", "N", "P", "G"],
-        se_method="hessian",
-    )
-    moves = np.eye(len(table))[table].transpose(1, 0, 2)
-    model.fit(
-        frame, state="state", action="action", id="episode", next_state="next", transitions=moves
-    )
-    return features @ np.asarray(model.coef_)
-
-
 @dataclass(frozen=True)
 class Peer:
     """How a peer is run.
@@ -252,6 +149,11 @@ PEERS: Mapping[str, Peer] = {
         ("imitation", "stable-baselines3", "numpy"),
         ("torch", "imitation.algorithms.density", "stable_baselines3.common.vec_env"),
     ),
+    "imitation-airl": Peer(
+        airl,
+        ("imitation", "stable-baselines3", "torch", "numpy"),
+        ("torch", "imitation.algorithms.adversarial.airl", "stable_baselines3"),
+    ),
     "imitation-mce-irl": Peer(
         mce_irl,
         ("imitation", "torch", "numpy"),
@@ -261,13 +163,6 @@ PEERS: Mapping[str, Peer] = {
         econirl, ("econirl", "jax", "numpy"), ("econirl.estimators.mce_irl",), compiles=True
     ),
 }
-
-
-def _last_episodes(data: Data) -> tuple[Any, Any]:
-    """Cells, one more than actions, and actions of the last stage, `(n_episodes, length)`."""
-    states, actions = data["steps"][-1, ..., 0], data["steps"][-1, ..., 1]
-    after = data["next_states"][states[:, -1], actions[:, -1]]
-    return np.column_stack([states, after]), actions
 
 
 def _without_gym() -> None:

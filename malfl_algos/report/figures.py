@@ -18,6 +18,7 @@ from malfl_algos.report.run_files import Run, open_run
 from malfl_algos.scores.registry import score_groups
 from malfl_algos.storage.durable import write_bytes
 from malfl_algos.work.pool import in_parallel
+from malfl_algos.work.telling import say
 
 __all__ = [
     "ARROWS",
@@ -167,7 +168,8 @@ def write_figures(
     ]
     paths = []
     try:
-        for path in in_parallel(partial(_write, run), wanted, jobs=jobs):
+        for number, path in enumerate(in_parallel(partial(_write, run), wanted, jobs=jobs), 1):
+            say(f"{number} of {len(wanted)} figures", number / len(wanted))
             if path is not None:
                 drawn(path)
                 paths.append(path)

@@ -78,7 +78,10 @@ class Progress:
             if self._bar.disable and self._unit is None:
                 self._told = time.monotonic()
                 self._log(f"{self._phase}: {self._done} of {self._total}: {what}")
+            if self._bar.disable:
+                return
             try:
+                self._bar.set_postfix_str(self._shown(time.monotonic()), refresh=False)
                 self._bar.update()
             except OSError:  # the terminal is gone; the work goes on
                 self._bar.disable = True
@@ -118,19 +121,22 @@ class Progress:
         now = time.monotonic()
         if self._bar.disable and now - self._told < LINE:
             return
-        notes = [] if self.notes is None else read_notes(self.notes)
-        left, words = self._left(now, notes), _words([*notes, self._said])
         if not self._bar.disable:
             try:
-                self._bar.set_postfix_str(", ".join(filter(None, [left, words])), refresh=True)
+                self._bar.set_postfix_str(self._shown(now), refresh=True)
             except OSError:
                 self._bar.disable = True
             return
         self._told = now
         done = "" if self._total is None else f"{self._done} of {self._total} done, "
-        passed = _time(now - self._started)
-        line = ", ".join(filter(None, [f"{self._phase}: {done}{passed} passed", left]))
-        self._log(": ".join(filter(None, [line, words])))
+        line = f"{self._phase}: {done}{_time(now - self._started)} passed"
+        self._log(", ".join(filter(None, [line, self._shown(now)])))
+
+    def _shown(self, now: float) -> str:
+        """The time left, and what the units at work say."""
+        notes = [] if self.notes is None else read_notes(self.notes)
+        parts = [self._left(now, notes), _words([*notes, self._said])]
+        return ": ".join(filter(None, parts))
 
     def _left(self, now: float, notes: list[Note]) -> str:
         """The time left; empty for one step whose share is unknown."""

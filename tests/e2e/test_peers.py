@@ -11,7 +11,8 @@ import peers_run
 import pytest
 from benchmark_observers_plan import Cell, config_of, local_learner
 from logel_grid import WEIGHTS, colour_features
-from peers import config_of_task, handed_over, main, table
+from peers import handed_over, main, table
+from peers_plan import config_of_task
 
 from malfl_algos.experiments.cell import Learned, learn, observe
 
