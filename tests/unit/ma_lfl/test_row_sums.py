@@ -21,7 +21,9 @@ def test_the_sums_are_those_of_rows_with_a_nearly_flat_constant(monkeypatch, blo
     information, moment, squares = np.zeros((5, 5)), np.zeros(5), 0.0
     log_norm, degrees = 0.0, 0
     flat = 1e9
-    for own_k, own_y, own in zip(k.reshape(-1, 3, 5), y.reshape(-1, 3), variance.reshape(-1, 3)):
+    for own_k, own_y, own in zip(
+        k.reshape(-1, 3, 5), y.reshape(-1, 3), variance.reshape(-1, 3), strict=True
+    ):
         seen = np.isfinite(own)
         if not seen.any():
             continue
