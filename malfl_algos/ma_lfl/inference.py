@@ -11,12 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize, minimize_scalar
 
 from malfl_algos.ma_lfl.improvement import OPEN
+from malfl_algos.ma_lfl.noise_search import noise_fit, searched_noise
 from malfl_algos.ma_lfl.posterior import (
     NOISE_BOUNDS,
     PRIOR_BOUNDS,
@@ -32,6 +34,7 @@ from malfl_algos.ma_lfl.posterior import (
 )
 from malfl_algos.ma_lfl.rows import (
     Rows,
+    has_gradients,
     normal_equations,
     normal_equations_of,
     retained_of,
@@ -237,38 +240,113 @@ def _fit_noise(
 ) -> Posterior:
     """Posterior of theta with noise and prior of largest evidence; see `fit`.
 
-    The noise is searched in the logarithm by a bounded Nelder-Mead search, and the prior variance
-    is searched for every noise. The search starts from an earlier choice. It starts from a coarse
-    scan if there is no earlier choice, or if that choice lies on a bound.
+    The search starts from an earlier choice. It starts from a coarse scan if there is no earlier
+    choice, or if that choice lies on a bound.
     """
-    normal = normal_equations_of(rows)
     if given is not None:
-        chosen = normal(given.noise_variance, given.noise_scale)
-        log_evidence = evidence_of(chosen, rows)(float(np.log(given.prior_variance)))
-        log_evidence += rows.log_constant
-        choice = given.noise_variance, given.noise_scale, given.prior_variance
-        return posterior_of(chosen, rows, Evidence(log_evidence, *choice, (), retained_of(rows)))
-    tried: dict[tuple[float, float], tuple[float, float]] = {}
+        return _at_given(rows, given, scaled=scaled)
     unit = rows.temperature**2
     bounds = {
         "noise_variance": (NOISE_BOUNDS[0] * unit, NOISE_BOUNDS[1] * unit),
         "noise_scale": SCALE_BOUNDS,
+        "prior_variance": (PRIOR_BOUNDS[0] * unit, PRIOR_BOUNDS[1] * unit),
     }
-    low, high = np.log(list(bounds.values())[: 2 if scaled else 1]).T
-
-    def loss(logs: FloatArray) -> float:
-        noise, *scale = (float(x) for x in np.exp(np.clip(logs, low, high)))
-        setting = (noise, scale[0] if scaled else 0.0)
-        if setting not in tried:
-            tried[setting] = best_prior(normal(*setting), rows)
-        return -tried[setting][0]
-
+    if not scaled:
+        del bounds["noise_scale"]
+    low, high = np.log(list(bounds.values())).T
     places = []
     if start is not None:
         places.append([start.noise_variance, start.noise_scale or 1.0])
     if start is None or {"noise_variance", "noise_scale"} & set(start.bounds_hit):
         places += [[noise * unit, 1.0] for noise in SCANNED_NOISE]
-    starts = np.clip(np.log(places)[:, : len(low)], low, high)
+    starts = np.clip(np.log(places)[:, : len(low) - 1], low[:-1], high[:-1])
+    search = _by_gradients if has_gradients(rows) else _by_evaluations
+    logs, found = search(rows, starts, start, (low, high), evaluations)
+    noise, *scale, prior_variance = (float(x) for x in np.exp(logs))
+    hit = tuple(
+        name
+        for name, x in zip(bounds, np.exp(logs), strict=True)
+        if x <= bounds[name][0] * 1.05 or x >= bounds[name][1] / 1.05
+    )
+    evidence = Evidence(
+        found.log_evidence + rows.log_constant,
+        noise,
+        scale[0] if scaled else 0.0,
+        prior_variance,
+        hit,
+        retained_of(rows),
+    )
+    return found.posterior(evidence)
+
+
+def _at_given(rows: Rows, given: Given, *, scaled: bool) -> Posterior:
+    """Posterior of theta with given noise and prior."""
+    choice = given.noise_variance, given.noise_scale, given.prior_variance
+    if has_gradients(rows):
+        logs = np.log([choice[0], *([choice[1]] if scaled and choice[1] else []), choice[2]])
+        at = noise_fit(rows, logs)
+        evidence = Evidence(at.log_evidence + rows.log_constant, *choice, (), retained_of(rows))
+        return Posterior(at.mean, at.precision, at.sums.information, evidence)
+    chosen = normal_equations_of(rows)(*choice[:2])
+    log_evidence = evidence_of(chosen, rows)(float(np.log(choice[2]))) + rows.log_constant
+    return posterior_of(chosen, rows, Evidence(log_evidence, *choice, (), retained_of(rows)))
+
+
+class _Found(NamedTuple):
+    """The end of a search for noise and prior: its log evidence, and the posterior there."""
+
+    log_evidence: float
+    posterior: Callable[[Evidence], Posterior]
+
+
+_Bounds = tuple[FloatArray, FloatArray]
+"""Smallest and largest logarithms of noise, scale if it is searched, and prior variance."""
+
+
+def _by_gradients(
+    rows: Rows, starts: FloatArray, earlier: Evidence | None, bounds: _Bounds, evaluations: int
+) -> tuple[FloatArray, _Found]:
+    """The search by `malfl_algos.ma_lfl.noise_search`, from the best of the starts.
+
+    Args:
+        rows: with independent errors.
+        starts: logarithms of noise and scale, `(n_starts, n_logs)`.
+        earlier: the choice that is the only start; otherwise not used.
+        bounds: of the search.
+        evaluations: largest number of settings to try.
+    """
+    if earlier is not None and len(starts) == 1:
+        first = np.append(starts[0], np.log(earlier.prior_variance))
+    else:
+        values = [
+            best_prior(normal_equations(rows, *_noise_and_scale(logs)), rows) for logs in starts
+        ]
+        best = max(range(len(starts)), key=lambda one: values[one][0])
+        first = np.append(starts[best], np.log(values[best][1]))
+    found = searched_noise(rows, first, bounds, evaluations=evaluations)
+
+    def posterior(evidence: Evidence) -> Posterior:
+        return Posterior(found.mean, found.precision, found.sums.information, evidence)
+
+    return found.logs, _Found(found.log_evidence, posterior)
+
+
+def _by_evaluations(
+    rows: Rows, starts: FloatArray, earlier: Evidence | None, bounds: _Bounds, evaluations: int
+) -> tuple[FloatArray, _Found]:
+    """A bounded Nelder-Mead search of noise and scale, with the prior variance searched for every
+    choice of them; see `_by_gradients`.
+    """
+    normal = normal_equations_of(rows)
+    low, high = (own[:-1] for own in bounds)
+    tried: dict[tuple[float, float], tuple[float, float]] = {}
+
+    def loss(logs: FloatArray) -> float:
+        setting = _noise_and_scale(np.clip(logs, low, high))
+        if setting not in tried:
+            tried[setting] = best_prior(normal(*setting), rows)
+        return -tried[setting][0]
+
     first = starts[int(np.argmin([loss(logs) for logs in starts]))]
     step = np.where(first + FIRST_STEP > high, -FIRST_STEP, FIRST_STEP)
     minimize(
@@ -283,15 +361,12 @@ def _fit_noise(
             "fatol": 0.05,
         },
     )
-    noise, scale = max(tried, key=lambda setting: tried[setting][0])
-    log_evidence, prior_variance = tried[noise, scale]
-    at = {"noise_variance": noise} | ({"noise_scale": scale} if scaled else {})
-    at["prior_variance"] = prior_variance
-    bounds["prior_variance"] = (PRIOR_BOUNDS[0] * unit, PRIOR_BOUNDS[1] * unit)
-    hit = tuple(
-        name for name, x in at.items() if x <= bounds[name][0] * 1.05 or x >= bounds[name][1] / 1.05
-    )
-    evidence = Evidence(
-        log_evidence + rows.log_constant, noise, scale, prior_variance, hit, retained_of(rows)
-    )
-    return posterior_of(normal(noise, scale), rows, evidence)
+    best = max(tried, key=lambda setting: tried[setting][0])
+    log_evidence, prior_variance = tried[best]
+    logs = np.log([*best[: len(low)], prior_variance])
+    return logs, _Found(log_evidence, lambda at: posterior_of(normal(*best), rows, at))
+
+
+def _noise_and_scale(logs: FloatArray) -> tuple[float, float]:
+    noise, *scale = (float(x) for x in np.exp(logs))
+    return noise, scale[0] if scale else 0.0

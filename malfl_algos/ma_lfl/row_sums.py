@@ -7,6 +7,7 @@ into the first axis, so that the other entries are the projected rows, one fewer
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from malfl_algos.work.compilation import compiled
 
-__all__ = ["RowSums", "row_sums"]
+__all__ = ["Block", "RowSums", "projected_blocks", "row_sums", "total_of"]
 
 FloatArray = NDArray[np.float64]
 
@@ -38,6 +39,44 @@ class RowSums(NamedTuple):
     degrees: int
 
 
+class Block(NamedTuple):
+    """Rows of some stages and states, a group for every stage and state.
+
+    Args:
+        stages, states: of the rows.
+        weight: one over the variance, `(n_groups, n_actions)`.
+        projected: root(w) K and root(w) y without the constant, `(n_groups * (n_actions - 1),
+            n_unknowns + 1)`.
+        log_norm: sum of the log weights less the logs of their sums by group.
+        degrees: number of rows with a weight less the number of groups that have one.
+    """
+
+    stages: slice
+    states: slice
+    weight: FloatArray
+    projected: FloatArray
+    log_norm: float
+    degrees: int
+
+
+def projected_blocks(
+    coefficients: FloatArray, response: FloatArray, variance: FloatArray
+) -> Iterator[Block]:
+    """The projected rows, block by block; the arguments are those of `row_sums`."""
+    n_stages, n_states, n_actions, width = coefficients.shape
+    size = max(1, BLOCK // max(1, n_actions * (width + 1)))
+    together = max(1, size // n_states)
+    for first in range(0, n_stages, together):
+        for begin in range(0, n_states, size):
+            part = slice(first, first + together), slice(begin, begin + size)
+            table = np.ascontiguousarray(coefficients[part]).reshape(-1, n_actions, width)
+            own = np.ascontiguousarray(response[part]).reshape(-1, n_actions)
+            weight = 1 / np.ascontiguousarray(variance[part]).reshape(-1, n_actions)
+            found = np.empty((len(table) * (n_actions - 1), width + 1))
+            norm, degrees = _project(table, own, weight, found)
+            yield Block(*part, weight, found, norm, degrees)
+
+
 def row_sums(coefficients: FloatArray, response: FloatArray, variance: FloatArray) -> RowSums:
     """The sums of rows with independent errors.
 
@@ -47,36 +86,24 @@ def row_sums(coefficients: FloatArray, response: FloatArray, variance: FloatArra
             constant.
         variance: of the rows, > 0, infinite where nothing was observed, same shape.
     """
-    n_stages, n_states, n_actions, width = coefficients.shape
-    size = max(1, BLOCK // max(1, n_actions * (width + 1)))
-    sums = np.zeros((width + 1, width + 1))
+    return total_of(projected_blocks(coefficients, response, variance))
+
+
+def total_of(blocks: Iterable[Block]) -> RowSums:
+    """The sums of all blocks."""
+    sums: FloatArray | float = 0.0
     log_norm, degrees = 0.0, 0
-    stages = max(1, size // n_states)
-    for first in range(0, n_stages, stages):
-        for begin in range(0, n_states, size):
-            part = slice(first, first + stages), slice(begin, begin + size)
-            table = np.ascontiguousarray(coefficients[part])
-            groups = table.shape[0] * table.shape[1]
-            found = np.empty((groups * (n_actions - 1), width + 1))
-            norm, own = _projected(
-                table.reshape(groups, n_actions, width),
-                np.ascontiguousarray(response[part]).reshape(groups, n_actions),
-                1 / np.ascontiguousarray(variance[part]).reshape(groups, n_actions),
-                found,
-            )
-            sums += found.T @ found
-            log_norm, degrees = log_norm + norm, degrees + own
+    for block in blocks:
+        sums = sums + block.projected.T @ block.projected
+        log_norm, degrees = log_norm + block.log_norm, degrees + block.degrees
+    sums = np.asarray(sums)
     log_norm -= degrees * float(np.log(2 * np.pi))
-    moment = sums[:-1, -1].copy()
-    return RowSums(
-        np.ascontiguousarray(sums[:-1, :-1]), moment, float(sums[-1, -1]), log_norm / 2, degrees
-    )
+    information, moment = np.ascontiguousarray(sums[:-1, :-1]), sums[:-1, -1].copy()
+    return RowSums(information, moment, float(sums[-1, -1]), log_norm / 2, degrees)
 
 
 @compiled()
-def _projected(
-    coefficients: Any, response: Any, weight: Any, found: Any
-) -> Any:  # pragma: no cover
+def _project(coefficients: Any, response: Any, weight: Any, found: Any) -> Any:  # pragma: no cover
     """Write the projected rows of all groups into `found`, coefficients and then the response.
 
     Returns:

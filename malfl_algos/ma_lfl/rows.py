@@ -16,6 +16,7 @@ __all__ = [
     "Normal",
     "Rows",
     "Stagewise",
+    "has_gradients",
     "normal_equations",
     "normal_equations_of",
     "retained_of",
@@ -123,14 +124,24 @@ def normal_equations_of(rows: Rows) -> Callable[[float, float], Normal]:
     """
     if rows.equations is not None:
         return rows.equations
-    if rows.chain is not None or rows.stagewise is not None:
+    if not _share_a_variance(rows):
         return lambda noise, scale: normal_equations(rows, noise, scale)
-    seen = np.isfinite(rows.response_variance)
-    known = rows.response_variance[seen]
-    if rows.model_variance.any() or not known.size or known.min() < known.max():
-        return lambda noise, scale: normal_equations(rows, noise, scale)
-    one = normal_equations(rows, 1 - known[0], 0.0)
-    return lambda noise, scale: one.times(1 / (noise + known[0]))
+    known = rows.response_variance[np.isfinite(rows.response_variance)][0]
+    one = normal_equations(rows, 1 - known, 0.0)
+    return lambda noise, scale: one.times(1 / (noise + known))
+
+
+def has_gradients(rows: Rows) -> bool:
+    """Whether the errors of the rows are independent, with variances of their own."""
+    plain = rows.equations is None and rows.chain is None and rows.stagewise is None
+    return plain and not _share_a_variance(rows)
+
+
+def _share_a_variance(rows: Rows) -> bool:
+    if rows.chain is not None or rows.stagewise is not None or rows.model_variance.any():
+        return False
+    known = rows.response_variance[np.isfinite(rows.response_variance)]
+    return bool(known.size) and bool(known.min() == known.max())
 
 
 def normal_equations(rows: Rows, noise: float | FloatArray, scale: float) -> Normal:
