@@ -40,12 +40,20 @@ class Task:
 
 
 _BOARD: Mapping[str, Any] = {"episodes": 3000, "episode_length": 1000, "seat": "agent"}
-_PAPERS = ("ma-lfl-bellman", "ma-lfl", "ma-lfl-faithful")
+_PAPERS = ("ma-lfl-bellman", "ma-lfl", "ma-lfl-faithful", "ma-lfl-published")
 TASKS: Mapping[str, Task] = {
     "logel-grid": Task(
         "LOGEL's grid: one G(PO)MDP learner, 16 stages of 50 episodes of 20 steps",
         "gpomdp",
-        ("logel-history", "ma-lfl-bellman", "logel", "lfl", "lfl-adam", "maxent-irl"),
+        (
+            "logel-history",
+            "ma-lfl-bellman",
+            "logel",
+            "logel-published",
+            "lfl",
+            "lfl-adam",
+            "maxent-irl",
+        ),
         [name for name in PEERS if name != "ma-lfl-own-code"],
         {},
     ),
@@ -65,12 +73,14 @@ TASKS: Mapping[str, Task] = {
 METHODS: Mapping[str, str] = {
     "logel-history": "ours: the whole history of a gradient learner",
     "ma-lfl-bellman": "ours, told no learning rule",
-    "logel": "our implementation of LOGEL",
+    "logel": "our implementation of LOGEL, cloning by maximum likelihood",
+    "logel-published": "our implementation of LOGEL, cloning as its authors' code does",
     "lfl": "our implementation of LfL, solved exactly",
     "lfl-adam": "our implementation of LfL, stopped Adam",
     "maxent-irl": "our implementation of maximum entropy IRL, last stage",
     "ma-lfl": "our implementation of MA-LfL, solved exactly",
-    "ma-lfl-faithful": "our implementation of MA-LfL to the letter",
+    "ma-lfl-faithful": "our implementation of MA-LfL, its equations by stopped Adam",
+    "ma-lfl-published": "our implementation of MA-LfL, with the index errors of its authors' code",
     "logel-own-code": "LOGEL (Ramponi et al. 2020), its authors' code, with cloning",
     "lfl-own-code": "LfL (Jacq et al. 2019), the code in LOGEL's repository",
     "ma-lfl-own-code": "MA-LfL (Caliskan et al. 2023), its authors' code",
@@ -82,11 +92,23 @@ METHODS: Mapping[str, str] = {
 """What every method is."""
 
 
+FURTHER: Mapping[str, PluginConfig] = {
+    "logel-published": PluginConfig("logel", "logel-published", {"cloning": "published"}),
+    "ma-lfl": PluginConfig("ma-lfl", "ma-lfl"),
+    "ma-lfl-published": PluginConfig(
+        "ma-lfl-faithful", "ma-lfl-published", {"design": "published_code"}
+    ),
+}
+"""Observers beside those of the benchmark of observers."""
+
+
 def config_of_task(name: str, seed: int) -> tuple[BenchmarkConfig, Any]:
     """The experiment of a task with all of our observers, and its learner if it is not a plugin."""
     task, cell = TASKS[name], Cell(name, TASKS[name].learner, seed)
-    listed = [label for label in task.ours if label in OBSERVERS]
-    config = config_of(cell, listed)
+    config = config_of(cell, [label for label in OBSERVERS if label in task.ours])
     known = {plugin.label: plugin for plugin in config.observers}
-    wanted = tuple(known.get(label, PluginConfig(label, label)) for label in task.ours)
+    for label, further in FURTHER.items():
+        told = known[further.name].options if further.name in known else {}
+        known[label] = replace(further, options={**told, **further.options})
+    wanted = tuple(known[label] for label in task.ours)
     return replace(config, observers=wanted, **task.changed), local_learner(cell)

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import log_softmax
 
 __all__ = ["HistoryFit", "fit_history"]
 
@@ -114,7 +113,8 @@ def _history(
     """Log policies of all stages under these weights."""
     parameters, found = np.zeros(counts.shape[1:]), np.empty(counts.shape)
     for stage in range(len(counts)):
-        found[stage] = log_softmax(parameters, axis=1)
+        shifted = parameters - parameters.max(axis=1, keepdims=True)
+        found[stage] = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
         if stage < len(counts) - 1:
             change = gradient(stage, np.exp(found[stage]), weights)
             if last_fixed:

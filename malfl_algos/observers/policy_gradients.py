@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from malfl_algos.contract import Problem
 from malfl_algos.ma_lfl.gpomdp import episodes_of, exact_gradient, gpomdp_gradient
+from malfl_algos.ma_lfl.gpomdp_sums import bytes_of_sums, sums_of_episodes
 from malfl_algos.observers.reading import dynamics_of, stage_arrays
 from malfl_algos.soft import averaged_transition, others_joint_policy
 from malfl_algos.trace import LearningTrace
@@ -18,6 +19,10 @@ from malfl_algos.trace import LearningTrace
 __all__ = ["computed_gradients", "followed_gradient", "sampled_gradients"]
 
 FloatArray = NDArray[np.float64]
+
+MOST_BYTES = 2**28
+"""Memory for the sums of all stages, from which gradients follow fast; else episodes are followed
+anew for every gradient."""
 
 
 def sampled_gradients(
@@ -68,6 +73,16 @@ def followed_gradient(
             for own in stage_arrays(trace)[:-1]
             if own.steps is not None
         ]
+
+        shape = trace.n_states, trace.n_actions[index]
+        if sum(bytes_of_sums(own, *shape, table.shape[-1]) for own in cut) <= MOST_BYTES:
+            sums = [
+                sums_of_episodes(
+                    own, index, table, n_states=shape[0], n_actions=shape[1], discount=discount
+                )
+                for own in cut
+            ]
+            return lambda stage, policy, weights: sums[stage].gradient(policy, weights)
 
         def sampled(stage: int, policy: FloatArray, weights: FloatArray) -> FloatArray:
             gains = (table @ weights)[..., None]

@@ -9,6 +9,7 @@ from logel_grid import WEIGHTS, Gpomdp, colour_features, logel_grid
 from scipy.special import softmax
 
 from malfl_algos.ma_lfl.gpomdp import episodes_of, exact_gradient, gpomdp_gradient
+from malfl_algos.ma_lfl.gpomdp_sums import bytes_of_sums, sums_of_episodes
 from malfl_algos.play import sample_stage
 from malfl_algos.soft import averaged_transition, discounted_sum, policy_transition
 from malfl_algos.testing import check_learner
@@ -84,6 +85,25 @@ def test_gpomdp_agrees_with_a_loop(paper_game, agent_index, by_action):
             policies[agent_index], as_episodes(found), agent_index, sparse, discount=DISCOUNT
         )
         np.testing.assert_allclose(again, ours, atol=1e-12)
+
+
+@pytest.mark.parametrize("agent_index", [0, 1])
+@pytest.mark.parametrize("by_action", [False, True])
+def test_gradients_from_sums_are_those_of_the_episodes(paper_game, agent_index, by_action):
+    game = paper_game(size=2)
+    rng = np.random.default_rng(5)
+    policies = [rng.dirichlet(np.ones(5), size=16) for _ in range(2)]
+    found = played(game, policies, episodes=7, length=6)
+    gains = rng.standard_normal((16, 5, 5, 3) if by_action else (16, 3))
+    episodes = as_episodes(found)
+    sums = sums_of_episodes(
+        episodes, agent_index, gains, n_states=16, n_actions=5, discount=DISCOUNT
+    )
+    assert sums.counts.nbytes + sums.gained.nbytes <= bytes_of_sums(episodes, 16, 5, 3)
+    for policy in (policies[agent_index], rng.dirichlet(np.ones(5), size=16)):
+        weights = rng.standard_normal(3)
+        expected = slow_gpomdp(policy, found, agent_index, gains) @ weights
+        np.testing.assert_allclose(sums.gradient(policy, weights), expected, atol=1e-12)
 
 
 def test_an_unfinished_last_episode_counts():

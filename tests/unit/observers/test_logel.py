@@ -11,6 +11,7 @@ from scipy.special import log_softmax
 
 from malfl_algos import LearningTrace, Stage
 from malfl_algos.ma_lfl.gpomdp import exact_gradient
+from malfl_algos.observers import policy_gradients
 from malfl_algos.observers.logel import Logel
 from malfl_algos.soft import averaged_reward, averaged_transition
 from malfl_algos.testing import check_observer
@@ -250,6 +251,19 @@ def test_the_history_of_sampled_steps_needs_no_cloning():
 @pytest.mark.slow
 def test_it_conforms_with_whole_histories():
     check_observer("logel", options={"fit": "history"})
+
+
+def test_the_history_is_the_same_where_the_sums_of_episodes_do_not_fit(monkeypatch):
+    trace, _ = sampled(n_stages=6, episodes=10)
+    observer = Logel(features=colour_features(), parameters="last-fixed", fit="history")
+    paper = {"game": None, "discount": DISCOUNT, "temperature": None}
+    fast = observer.recover(trace, **paper)
+    monkeypatch.setattr(policy_gradients, "MOST_BYTES", 0)
+    slow = observer.recover(trace, **paper)
+    for found in ("rewards", "sd"):
+        ours, other = (getattr(result, found)["agent_0"] for result in (fast, slow))
+        np.testing.assert_allclose(ours, other, atol=1e-9)
+    assert np.ptp(fast.rewards["agent_0"]) > 0.1
 
 
 def test_options_of_the_history_are_checked():
