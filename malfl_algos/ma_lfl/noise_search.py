@@ -33,7 +33,7 @@ FloatArray = NDArray[np.float64]
 
 WIDEST_STEP = 1.5
 """Largest change of a logarithm in one step."""
-SMALL_GAIN, SMALL_STEP = 1e-3, 0.02
+SMALL_GAIN, SMALL_STEP = 0.02, 0.02
 """The search ends if the next step promises less log evidence, or changes all logarithms by less.
 """
 SHORTER = 4
