@@ -212,8 +212,12 @@ def _environment(method: str) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure what is missing and write the tables; returns 0, or 2 for bad input."""
-    given = _parser().parse_args(argv)
+    parser = _parser()
+    given = parser.parse_args(argv)
     given.python = dict(given.python)
+    for name, path in given.python.items():
+        if not Path(path).is_file():
+            parser.error(f"--python {name}={path}: no such interpreter")
     seeds = sorted(set(given.seeds))
     left_out = [method for method in PEERS if _absent(method, given)]
     parts = []
@@ -265,7 +269,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _interpreter(text: str) -> tuple[str, str]:
     name, found, path = text.partition("=")
-    if not found or not Path(path).is_file():
+    if not (name and found and path):
         raise argparse.ArgumentTypeError(f"must be NAME=PATH of an interpreter, got {text!r}")
     return name, path
 

@@ -1,7 +1,8 @@
 """Make the pages of docs/tables anew: `python scripts/tables.py`, or some with `--pages study`.
 
 The commands that a page shows are run, and the tables that they write take the place of those below
-them. Finished cells of a study are not run again, so `--folder` may hold an earlier one.
+them. Finished cells of a study are not run again, so `--folder` may hold an earlier one. The page
+`peers` needs other authors' code in `--folder`; see `peers.py`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,12 @@ from pathlib import Path
 __all__ = ["commands_of", "main", "with_tables"]
 
 TABLES = Path(__file__).parents[1] / "docs" / "tables"
-WRITTEN = {"study": "study/study.md", "learners": "learners/study.md", "sensitivity": None}
+WRITTEN = {
+    "study": "study/study.md",
+    "learners": "learners/study.md",
+    "peers": "peers/peers.md",
+    "sensitivity": None,
+}
 """File with the tables of each page, in the folder; None: its command writes the page itself."""
 HEAD = re.compile(r".*?^```sh\n(.*?)^```\n", re.DOTALL | re.MULTILINE)
 

@@ -62,7 +62,7 @@ class EpisodeSums:
 
 def bytes_of_sums(episodes: Episodes, n_states: int, n_actions: int, k: int) -> int:
     """Memory of the sums of k gains, in bytes, at most."""
-    return 8 * 5 * (k + 1) * episodes.states.shape[1] * n_states * n_actions
+    return 8 * 5 * (k + 1) * int(episodes.states.shape[1]) * n_states * n_actions
 
 
 def sums_of_episodes(

@@ -99,4 +99,4 @@ def test_a_peer_that_fails_is_named(tmp_path, capsys):
         main(arguments)
     with pytest.raises(SystemExit):
         main([*arguments[:-1], f"econirl={Path('absent')}"])
-    assert "must be NAME=PATH of an interpreter, got 'econirl=absent'" in capsys.readouterr().err
+    assert "--python econirl=absent: no such interpreter" in capsys.readouterr().err
