@@ -24,6 +24,12 @@ CLOSE = 2.0
 """Factor on the distance that a close preconditioner shows; its smallest eigenvalue is estimated
 from above.
 """
+ROUGHLY = 0.2
+"""The distance that is allowed where a rough solution will do."""
+NEARING = 1e-4
+"""Relative residual of the solves within a product where only `TOLERANCE` is left to go, with a
+close preconditioner.
+"""
 MAX_ITERATIONS = 3000
 INNER, LOOSEST = 1e-10, 1e-3
 """Relative residuals of the solves within a product: in the first iteration, and the largest one.
@@ -33,10 +39,10 @@ MAX_ROUNDS = 5
 
 
 def conjugate_gradients(
-    precision: Precision, right: FloatArray, nearby: Preconditioner
+    precision: Precision, right: FloatArray, nearby: Preconditioner, *, roughly: int = 0
 ) -> tuple[FloatArray, IntArray, FloatArray]:
     """Solve precision x = right, all columns side by side, to within `TOLERANCE` posterior standard
-    deviations.
+    deviations; the last columns, if the preconditioner is close, to within `ROUGHLY`.
 
     The remaining distance, in the metric of the precision, is estimated from the residual if the
     preconditioner is close, and otherwise from the progress of the last steps. For rewards of
@@ -52,6 +58,7 @@ def conjugate_gradients(
         precision: a symmetric positive definite operator.
         right: `(n_unknowns, n_columns)`.
         nearby: an approximate inverse of the precision.
+        roughly: number of last columns for which a rough solution will do.
 
     Returns:
         x in the shape of `right`; per column the number of iterations and the estimated distance.
@@ -62,18 +69,26 @@ def conjugate_gradients(
     x = np.zeros_like(right)
     steps = np.zeros(right.shape[1], dtype=np.int64)
     distances = np.full(right.shape[1], np.inf)
-    unsolved = np.arange(right.shape[1])
+    unsolved, rough = np.arange(right.shape[1]), right.shape[1] - roughly
+    allowed = np.full(right.shape[1], TOLERANCE)
+    if nearby.close:
+        allowed[rough:] = ROUGHLY
+    spectrum = _Spectrum()
     for restart in range(MAX_ROUNDS):
         residual = right[:, unsolved] - (precision(x[:, unsolved]) if restart else 0.0)
         change, further, distances[unsolved], near = _descend(
-            precision, residual, nearby, MAX_ITERATIONS - int(steps.max())
+            precision,
+            residual,
+            nearby,
+            allowed[unsolved],
+            spectrum,
+            most=MAX_ITERATIONS - int(steps.max()),
         )
         x[:, unsolved] += change
         steps[unsolved] += further
         if not near.all():
             break
-        if restart:
-            unsolved = unsolved[further > DELAY]
+        unsolved = unsolved[(further > DELAY) | ((restart == 0) & (allowed[unsolved] < ROUGHLY))]
         if not unsolved.size:
             return x, steps, distances
     raise ArithmeticError(
@@ -84,7 +99,13 @@ def conjugate_gradients(
 
 
 def _descend(
-    precision: Precision, residual: FloatArray, nearby: Preconditioner, most: int
+    precision: Precision,
+    residual: FloatArray,
+    nearby: Preconditioner,
+    allowed: FloatArray,
+    spectrum: _Spectrum,
+    *,
+    most: int,
 ) -> tuple[FloatArray, IntArray, FloatArray, NDArray[np.bool_]]:
     """Conjugate gradients from 0 until the distance is small or there is no more progress.
 
@@ -102,7 +123,7 @@ def _descend(
     x = direction = found
     size, first = np.full(n_columns, np.inf), np.zeros(n_columns)
     gains = np.zeros((DELAY, n_columns))
-    spectrum = _Spectrum(n_columns)
+    spectrum.begin(n_columns)
     for step in range(most):
         ready = nearby.apply(residual)
         before, size = size, np.einsum("uk,uk->k", residual, ready)
@@ -110,12 +131,12 @@ def _descend(
             squares = np.mean((residual - residual.mean(axis=0)) ** 2, axis=0)
             distances[live] = np.sqrt(precision.prior_variance * squares)
         elif nearby.close:
-            distances[live] = CLOSE * np.sqrt(size / len(x) / spectrum.least(live))
+            distances[live] = CLOSE * np.sqrt(size / len(x) / spectrum.least())
         elif step:
             distances[live] = np.sqrt(gains.sum(axis=0) / len(x))
         distances[live[size == 0]] = 0.0
         known = bounded | nearby.close | (step >= DELAY) | (size == 0)
-        near[live] = known & (distances[live] <= TOLERANCE)
+        near[live] = known & (distances[live] <= allowed[live])
         going = ~near[live] & (size > 0) & np.isfinite(size)
         if not going.all():
             steps[live[~going]], found[:, live[~going]] = step, x[:, ~going]
@@ -128,7 +149,10 @@ def _descend(
                 return found, steps, distances, near
         direction = ready + size / before * direction
         first = size if step == 0 else first
-        rough = np.minimum(INNER * np.sqrt(first / size), LOOSEST)
+        rough = INNER * np.sqrt(first / size)
+        if nearby.close:
+            rough = NEARING * TOLERANCE / distances[live]
+        rough = np.minimum(rough, LOOSEST)
         along = precision(direction, residual=np.maximum(rough, TIGHT))
         length = size / np.einsum("uk,uk->k", direction, along)
         spectrum.add(live, length, size / before)
@@ -146,9 +170,16 @@ class _Spectrum:
     are approximations from within the spectrum (Golub and Van Loan 2013, section 11.3).
     """
 
-    def __init__(self, n_columns: int) -> None:
-        self._lengths: list[list[float]] = [[] for _ in range(n_columns)]
-        self._turns: list[list[float]] = [[] for _ in range(n_columns)]
+    def __init__(self) -> None:
+        self._smallest = 1.0
+        self._lengths: list[list[float]] = []
+        self._turns: list[list[float]] = []
+
+    def begin(self, n_columns: int) -> None:
+        """From now on, these columns are iterated from the start."""
+        self._smallest = self.least()
+        self._lengths = [[] for _ in range(n_columns)]
+        self._turns = [[] for _ in range(n_columns)]
 
     def add(self, columns: IntArray, lengths: FloatArray, turns: FloatArray) -> None:
         """A step: its length, and the share of the direction before in the present one."""
@@ -156,15 +187,14 @@ class _Spectrum:
             self._lengths[column].append(float(length))
             self._turns[column].append(float(turn))
 
-    def least(self, columns: IntArray) -> FloatArray:
-        """The smallest eigenvalue, at most one, of every column."""
-        return np.array([self._least(column) for column in columns])
-
-    def _least(self, column: int) -> float:
-        lengths, turns = np.array(self._lengths[column]), np.array(self._turns[column][1:])
-        if not len(lengths):
-            return 1.0
-        diagonal = 1 / lengths
-        diagonal[1:] += turns / lengths[:-1]
-        found = eigvalsh_tridiagonal(diagonal, np.sqrt(turns) / lengths[:-1])
-        return float(np.clip(found[0], 1e-12, 1.0))
+    def least(self) -> float:
+        """The smallest eigenvalue of all columns so far, at most one."""
+        found = [self._smallest]
+        for own, turned in zip(self._lengths, self._turns, strict=True):
+            if own:
+                lengths, turns = np.array(own), np.array(turned[1:])
+                diagonal = 1 / lengths
+                diagonal[1:] += turns / lengths[:-1]
+                beside = np.sqrt(turns) / lengths[:-1]
+                found.append(float(eigvalsh_tridiagonal(diagonal, beside)[0]))
+        return max(min(found), 1e-12)

@@ -119,7 +119,9 @@ def matrix_free_posterior(rows: MatrixFreeRows, given: Given) -> MatrixFreePoste
     n_samples = SAMPLES if nearby.parts else ALONE
     right = [precision.moment(rows.response - offsets)]
     right += [precision.noise(rng) for _ in range(n_samples)]
-    found, steps, distances = conjugate_gradients(precision, np.stack(right, axis=1), nearby)
+    found, steps, distances = conjugate_gradients(
+        precision, np.stack(right, axis=1), nearby, roughly=n_samples
+    )
     mean, samples = np.ascontiguousarray(found[:, 0]), found[:, 1:]
     squares = np.mean((samples - samples.mean(axis=0)) ** 2, axis=1)
     variance, method = squares, f"{n_samples} samples of the posterior"
