@@ -19,7 +19,13 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from malfl_algos.ma_lfl.matrix_free_values import ExactValues, TdValues, Values, sweep, unmoved
+from malfl_algos.ma_lfl.matrix_free_values import (
+    ExactValues,
+    TdValues,
+    Values,
+    sweep,
+    unmoved,
+)
 from malfl_algos.ma_lfl.reward_models import RewardModel
 from malfl_algos.ma_lfl.stage_memory import digest, kept
 from malfl_algos.ma_lfl.stages import StageArrays

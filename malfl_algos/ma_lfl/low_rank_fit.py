@@ -18,7 +18,7 @@ without neighbours.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from malfl_algos.ma_lfl.alternation import AgentFit, alternate, unexplained
 from malfl_algos.ma_lfl.learner_models import ExactEvaluation, LearnerModel
 from malfl_algos.ma_lfl.low_rank_priors import pivoted_cholesky
-from malfl_algos.ma_lfl.posterior import Given
+from malfl_algos.ma_lfl.posterior import NOISE_BOUNDS, Given
 from malfl_algos.ma_lfl.prior_shapes import LEAST_IID, Shape, SmoothPriors, shape_root
 from malfl_algos.ma_lfl.reward_priors import (
     Alike,
@@ -41,13 +41,21 @@ from malfl_algos.ma_lfl.reward_priors import (
 from malfl_algos.ma_lfl.settings import POOR, SEARCH_PASSES, SEARCH_STAGES
 from malfl_algos.ma_lfl.stages import StageArrays
 
-__all__ = ["Interpolation", "LowRankPriors", "interpolation", "interpolation_from"]
+__all__ = [
+    "Interpolation",
+    "LowRankPriors",
+    "interpolation",
+    "interpolation_from",
+    "start_of_search",
+]
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
 START = 1e-3
-"""Noise variance that the search for independent rewards starts from, in units of alpha squared."""
+"""Noise variance that the search for independent rewards starts from, in units of alpha squared,
+unless all policies are known. Then it starts from the smallest one.
+"""
 NOT_TRIED = (
     "without matrices that takes exact evaluation and no kept share of the policy; give "
     "noise_variance and prior_variance, and set prior to iid"
@@ -190,8 +198,7 @@ class LowRankPriors:
         alone = options["retained"] == 0 and isinstance(models[0], ExactEvaluation)
         known = all(own is not None for own in options["known_policies"])
         if self._may_be_independent and alone and known:
-            variance = options["temperature"] ** 2
-            return _single(stages, models, variance, "the agents' policies are known", options)
+            return _single(stages, models, None, "the agents' policies are known", options)
         smooth = self._smooth(stages, models, options)
         alpha = options["temperature"]
         left = max(unexplained(own, temperature=alpha) for own in smooth)
@@ -262,12 +269,12 @@ class LowRankPriors:
 def _single(
     stages: Sequence[StageArrays],
     models: Sequence[LearnerModel],
-    prior_variance: float,
+    prior_variance: float | None,
     why: str,
     options: dict[str, Any],
 ) -> list[AgentFit]:
     """The fits of independent rewards, whose noise and prior are searched from given ones on."""
-    start = Given(START * options["temperature"] ** 2, 1.0, prior_variance, searched=True)
+    start = start_of_search(options, prior_variance)
     found = alternate(
         stages,
         models,
@@ -278,6 +285,20 @@ def _single(
     )
     words = {"solver": "iterative", "prior": {"kind": "iid", "reason": why}}
     return [replace(own, further={**own.further, **words}) for own in found]
+
+
+def start_of_search(options: Mapping[str, Any], prior_variance: float | None = None) -> Given:
+    """Noise and prior that the search for independent rewards starts from.
+
+    Args:
+        options: `temperature` and `known_policies`, as `malfl_algos.ma_lfl.alternation.alternate`
+            takes them.
+        prior_variance: to start from; None: alpha squared.
+    """
+    unit = options["temperature"] ** 2
+    known = all(own is not None for own in options["known_policies"])
+    noise = NOISE_BOUNDS[0] if known else START
+    return Given(noise * unit, 1.0, unit if prior_variance is None else prior_variance, True)
 
 
 def _saying(fits: Sequence[AgentFit], words: str) -> list[AgentFit]:

@@ -87,8 +87,8 @@ def choose_solver(wanted: str, n_unknowns: int, *, given: bool, low_rank: bool) 
     Args:
         wanted: `auto`, `dense`, `iterative` or `low-rank`.
         n_unknowns: number of reward values.
-        given: whether noise and prior are given or not needed. Otherwise the iterative solver is
-            not possible, because it computes no evidence.
+        given: whether noise and prior are given, not needed, or searched without matrices.
+            Otherwise the iterative solver is not possible.
         low_rank: whether a smooth prior of low rank is possible.
     """
     if wanted == "auto":

@@ -38,7 +38,17 @@ from malfl_algos.ma_lfl.shared_values_loops import (
     scattered,
 )
 
-__all__ = ["MOST_BYTES", "SharedValues", "can_share", "shared_preconditioner", "shared_values"]
+__all__ = [
+    "MOST_BYTES",
+    "SAMPLE_SEED",
+    "SharedValues",
+    "can_share",
+    "differences",
+    "functions_of",
+    "shared_preconditioner",
+    "shared_values",
+    "sparse",
+]
 
 FloatArray = NDArray[np.float64]
 
@@ -109,11 +119,11 @@ class SharedValues:
         return np.asarray(found)
 
 
-class _Differences(NamedTuple):
+class Differences(NamedTuple):
     """What the stages that differ from the last add to X.
 
     Args:
-        beside: sum of S_h D_h, `(n_states, n_groups)`.
+        beside: sum of S_h D_h, `(n_states, n_groups)`, if it is needed.
         within: sum of D_h' S_h D_h.
     """
 
@@ -145,22 +155,19 @@ def shared_values(precision: Precision) -> SharedValues:
     """X of a posterior precision, for sparse transitions and a reward of the state."""
     rows, last = precision.rows, precision.rows.values[-1]
     n_states = rows.n_unknowns
-    forward = sp.csr_array(sp.eye_array(n_states) - last.discount * _sparse(last.onward))
+    forward = sp.csr_array(sp.eye_array(n_states) - last.discount * sparse(last.onward))
     sizes = np.bincount(last.others)
-    unit = sp.csr_array(
-        (1 / np.sqrt(sizes[last.others]), last.others, np.arange(n_states + 1)),
-        shape=(n_states, len(sizes)),
-    )
+    unit = functions_of(last.others)
     matrix = np.zeros((n_states, n_states))
     for values, w in zip(rows.values, precision.weights, strict=True):
-        own = _sparse(values.transition)
+        own = sparse(values.transition)
         add_information(matrix, own.indptr, own.indices, own.data, w, values.discount**2)
-    level = float(np.mean(np.diag(matrix))) or 1.0
     # the data say nothing about U: what X has there comes from the prior and the differences
     beside, within = _add_prior(matrix, forward, precision, unit)
+    level = float(np.mean(np.diag(matrix)))
     centred(matrix, last.others, beside, within, sizes, level)
     for found in in_threads(
-        partial(_differences, last=last, unit=unit), rows.values, precision.weights
+        partial(differences, last=last, unit=unit, coupled=True), rows.values, precision.weights
     ):
         if found is not None:
             beside += found.beside.T
@@ -203,36 +210,52 @@ def _add_prior(
     return np.asarray(beside), alike.T @ precision.prior(alike)
 
 
-def _differences(
-    values: Values, weights: FloatArray, *, last: Values, unit: sp.csr_array
-) -> _Differences | None:
-    """What a stage adds to X because its soft values differ; None if they hardly do."""
-    onward = _sparse(values.onward)
-    moved = sp.csr_array((onward - _sparse(last.onward)) @ unit)
+def differences(
+    values: Values, weights: FloatArray, *, last: Values, unit: sp.csr_array, coupled: bool
+) -> Differences | None:
+    """What a stage adds to X because its soft values differ; None if they hardly do.
+
+    Args:
+        values, weights: of the stage.
+        last: of the last stage.
+        unit: U.
+        coupled: whether `beside` is needed. Without it everything is in single precision.
+    """
+    onward = sparse(values.onward)
+    moved = sp.csr_array((onward - sparse(last.onward)) @ unit)
     lengths = np.sqrt(np.bincount(last.others))
     change = sp.csr_array(abs(moved)) @ lengths
     if float(change.mean()) < CHANGED:
         return None
-    gamma = values.discount
-    ahead = backed_up(
-        onward.indptr, onward.indices, gamma * onward.data, gamma * moved.toarray(), BACKUPS
-    )
-    own, beside = _sparse(values.transition), np.zeros(ahead.shape)
+    kind, gamma = np.dtype(np.float64 if coupled else np.float32), values.discount
+    moved = sp.csr_array(moved * gamma).astype(kind)
+    probabilities = (gamma * onward.data).astype(kind)
+    ahead = backed_up(onward.indptr, onward.indices, probabilities, moved.toarray(), BACKUPS)
+    own, beside = sparse(values.transition), np.zeros(ahead.shape if coupled else (0, 0))
     within = np.zeros((ahead.shape[1], ahead.shape[1]))
     n_actions = weights.shape[1]
-    probabilities = gamma * own.data
+    probabilities = (gamma * own.data).astype(kind)
     for begin in range(0, len(ahead), CHUNK):
         w = weights[begin : begin + CHUNK]
         pointers = own.indptr[begin * n_actions : (begin + len(w)) * n_actions + 1]
-        total = np.maximum(w.sum(axis=1, keepdims=True), 1e-300)
-        roots = np.sqrt(w)
-        seen = np.empty((w.size, ahead.shape[1]))
-        gathered(pointers, own.indices, probabilities, ahead, w / total, roots, seen)
-        scattered(pointers, own.indices, probabilities, seen, roots, beside)
+        shares = (w / np.maximum(w.sum(axis=1, keepdims=True), 1e-300)).astype(kind)
+        roots = np.sqrt(w).astype(kind)
+        seen = np.empty((w.size, ahead.shape[1]), dtype=kind)
+        gathered(pointers, own.indices, probabilities, ahead, shares, roots, seen)
+        if coupled:
+            scattered(pointers, own.indices, probabilities, seen, roots, beside)
         within += seen.T @ seen
-    return _Differences(beside, within)
+    return Differences(beside, within)
 
 
-def _sparse(transition: object) -> sp.csr_array:
+def functions_of(groups: NDArray[np.int64]) -> sp.csr_array:
+    """The indicators of groups with length one, `(n_states, n_groups)`."""
+    sizes = np.bincount(groups)
+    entries = (1 / np.sqrt(sizes[groups]), groups, np.arange(len(groups) + 1))
+    return sp.csr_array(entries, shape=(len(groups), len(sizes)))
+
+
+def sparse(transition: object) -> sp.csr_array:
+    """The transition, which is a sparse matrix."""
     assert isinstance(transition, sp.csr_array)
     return transition

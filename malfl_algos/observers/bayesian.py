@@ -97,7 +97,8 @@ class MaLflBellman(BayesianObserver):
             one special cell of the agent where these are probable.
         solver: `dense` forms the matrix of all unknowns. `iterative` does not: its memory is
             proportional to joint states times joint actions, its standard deviations are
-            approximate, and it needs noise_variance and prior_variance (except with `features`).
+            approximate, and it needs noise_variance and prior_variance, except with `features` and
+            with learner `exact` for a reward of the state, where it searches them.
             `low-rank` interpolates the rewards of all states from those of a few, under a smooth
             prior; it needs states with coordinates and the learner `td` or `exact`. `auto`: `dense`
             for up to 1,000 unknowns, otherwise the one that is possible.
@@ -210,7 +211,8 @@ class MaLflBellman(BayesianObserver):
         missing = [name for name, met in needs.items() if not met]
         if self.solver == "low-rank" and missing:
             raise InputError(f"solver low-rank needs {missing[0]}; or set solver to auto")
-        return choose_solver(self.solver, n_unknowns, given=given, low_rank=not missing)
+        alone = self.prior == "iid" and self.improvement == 0 and self._searches()
+        return choose_solver(self.solver, n_unknowns, given=given or alone, low_rank=not missing)
 
     def _columns(self) -> int:
         return self.columns

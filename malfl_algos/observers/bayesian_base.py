@@ -25,7 +25,7 @@ from malfl_algos.ma_lfl.gradient_fit import fit_policy_gradient, reward_prior
 from malfl_algos.ma_lfl.greedy import Choice
 from malfl_algos.ma_lfl.greedy_fit import fit_greedy, small_enough
 from malfl_algos.ma_lfl.learner_models import LearnerModel, LinearisedModel
-from malfl_algos.ma_lfl.low_rank_fit import LowRankPriors
+from malfl_algos.ma_lfl.low_rank_fit import LowRankPriors, start_of_search
 from malfl_algos.ma_lfl.possible_rules import possible_rules
 from malfl_algos.ma_lfl.posterior import Given
 from malfl_algos.ma_lfl.prior_shapes import MARGIN, SmoothPriors
@@ -406,11 +406,14 @@ class BayesianObserver(ABC):
             choice: Choice,
             **options: Any,
         ) -> list[AgentFit]:
+            given = self._given()
+            if given is None and solver == "iterative" and maps[0] is None:
+                given = start_of_search(options)
             return alternate(
                 stages,
                 models,
                 features=maps,
-                given=self._given(),
+                given=given,
                 matrix_free=solver == "iterative",
                 choice=choice,
                 smooth=None if search or choice == "greedy" else smooth,
@@ -639,10 +642,14 @@ class BayesianObserver(ABC):
         """When to try the rule `policy-gradient`."""
         return "never"
 
+    def _searches(self) -> bool:
+        """Whether noise and prior can be searched without matrices."""
+        return self._rules() == ("exact",) and self.reward_model in OF_STATES
+
     def _check_iterative(self) -> None:
         """Reject what the iterative solver cannot do: choice by evidence, and covariance."""
         missing = {
-            "noise_variance and prior_variance": self._given() is None,
+            "noise_variance and prior_variance": self._given() is None and not self._searches(),
             "learner": len(self._rules()) > 1,
             "step_size": self.step_size is None and self._rules() != ("exact",),
             "improvement": self.improvement == "auto",

@@ -236,8 +236,9 @@ def test_samples_have_the_covariance_of_the_posterior():
 def test_the_preconditioner_is_symmetric_and_positive(name, model):
     _, rows = hide(both_rows(GAMES[name](), 0, model=model, n_stages=2), 6, 0.3)
     n = rows[0].n_unknowns
-    for made in (preconditioner, diagonal_preconditioner):
-        nearby = made(precision_of(rows[0], Given(EXACT_NOISE, 1.0, 1.0)))
+    of = precision_of(rows[0], Given(EXACT_NOISE, 1.0, 1.0))
+    for way in (preconditioner, diagonal_preconditioner):
+        nearby = way(of)
         matrix = np.asarray(nearby.apply(np.eye(n)))
         np.testing.assert_allclose(matrix, matrix.T, atol=1e-10 * np.abs(matrix).max())
         assert eigvalsh((matrix + matrix.T) / 2).min() > 0

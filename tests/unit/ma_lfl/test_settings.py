@@ -81,6 +81,17 @@ def test_with_all_policies_known_one_iteration_is_enough(both):
             assert result.diagnostics[agent]["settled"] is True
 
 
+def test_without_matrices_noise_and_prior_are_searched(known):
+    """The search ends where that by the evidence ends."""
+    searched = replace(EXACT, noise_variance=None, prior_variance=None, prior="iid")
+    dense, iterative = by_both(searched, *known)
+    same_reward(dense, iterative, allowed_sd=0.1)  # noise and prior differ a little
+    for agent in AGENTS:
+        ours, exact = iterative.diagnostics[agent], dense.diagnostics[agent]
+        assert ours["noise_variance"] == pytest.approx(exact["noise_variance"], rel=0.01)
+        assert 0.75 < ours["prior_variance"] / exact["prior_variance"] < 1.25
+
+
 def test_diagnostics_name_the_solver(both):
     dense, iterative = (result.diagnostics["agent_0"] for result in both)
     assert dense["solver"] == "dense"
@@ -263,7 +274,7 @@ ITERATIVE = replace(EXACT, solver="iterative")
     ("options", "match"),
     [
         (
-            {"noise_variance": None, "prior_variance": None},
+            {"learner": "td", "noise_variance": None, "prior_variance": None},
             "give noise_variance and prior_variance",
         ),
         ({"learner": "auto"}, "give learner"),
