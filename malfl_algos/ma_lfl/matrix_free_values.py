@@ -243,8 +243,8 @@ def sweep(  # noqa: C901, PLR0917 - a compiled loop over plain arrays
 ) -> Any:  # pragma: no cover
     """Action values after all parts, `(n_states, n_actions, width)`, for `width` rewards.
 
-    Parts of a stage, two or more, grow by equal steps, so the shares that they keep are powers of one number, and
-    several next states at a time spare loads and stores.
+    Parts of a stage, two or more, grow by equal steps, so the shares that they keep are powers of
+    one number, and several next states at a time spare loads and stores.
     """
     n_states, n_actions, width = immediate.shape
     q = np.zeros((n_states, n_actions, width))
