@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import eigvalsh_tridiagonal
 
 from malfl_algos.ma_lfl.precision import TIGHT, Precision, Preconditioner
+from malfl_algos.ma_lfl.spectrum import Spectrum
 
 __all__ = ["MAX_ITERATIONS", "TOLERANCE", "conjugate_gradients"]
 
@@ -39,7 +39,12 @@ MAX_ROUNDS = 5
 
 
 def conjugate_gradients(
-    precision: Precision, right: FloatArray, nearby: Preconditioner, *, roughly: int = 0
+    precision: Precision,
+    right: FloatArray,
+    nearby: Preconditioner,
+    *,
+    roughly: int = 0,
+    met: Spectrum | None = None,
 ) -> tuple[FloatArray, IntArray, FloatArray]:
     """Solve precision x = right, all columns side by side, to within `TOLERANCE` posterior standard
     deviations; the last columns, if the preconditioner is close, to within `ROUGHLY`.
@@ -59,6 +64,7 @@ def conjugate_gradients(
         right: `(n_unknowns, n_columns)`.
         nearby: an approximate inverse of the precision.
         roughly: number of last columns for which a rough solution will do.
+        met: gathers the spectrum of the first iterations.
 
     Returns:
         x in the shape of `right`; per column the number of iterations and the estimated distance.
@@ -73,8 +79,10 @@ def conjugate_gradients(
     allowed = np.full(right.shape[1], TOLERANCE)
     if nearby.close:
         allowed[rough:] = ROUGHLY
-    spectrum = _Spectrum()
+    spectrum = met or Spectrum()
     for restart in range(MAX_ROUNDS):
+        if restart:
+            spectrum = spectrum.after()
         residual = right[:, unsolved] - (precision(x[:, unsolved]) if restart else 0.0)
         change, further, distances[unsolved], near = _descend(
             precision,
@@ -103,7 +111,7 @@ def _descend(
     residual: FloatArray,
     nearby: Preconditioner,
     allowed: FloatArray,
-    spectrum: _Spectrum,
+    spectrum: Spectrum,
     *,
     most: int,
 ) -> tuple[FloatArray, IntArray, FloatArray, NDArray[np.bool_]]:
@@ -123,10 +131,11 @@ def _descend(
     x = direction = found
     size, first = np.full(n_columns, np.inf), np.zeros(n_columns)
     gains = np.zeros((DELAY, n_columns))
-    spectrum.begin(n_columns)
     for step in range(most):
         ready = nearby.apply(residual)
         before, size = size, np.einsum("uk,uk->k", residual, ready)
+        if step == 0:
+            spectrum.begin(size)
         if bounded:
             squares = np.mean((residual - residual.mean(axis=0)) ** 2, axis=0)
             distances[live] = np.sqrt(precision.prior_variance * squares)
@@ -161,40 +170,3 @@ def _descend(
         gains[step % DELAY] = length * size
     found[:, live] = x
     return found, steps, distances, near
-
-
-class _Spectrum:
-    """The smallest eigenvalue of the preconditioned precision that conjugate gradients have met.
-
-    Every column's step lengths and turns are the entries of a tridiagonal matrix, whose eigenvalues
-    are approximations from within the spectrum (Golub and Van Loan 2013, section 11.3).
-    """
-
-    def __init__(self) -> None:
-        self._smallest = 1.0
-        self._lengths: list[list[float]] = []
-        self._turns: list[list[float]] = []
-
-    def begin(self, n_columns: int) -> None:
-        """From now on, these columns are iterated from the start."""
-        self._smallest = self.least()
-        self._lengths = [[] for _ in range(n_columns)]
-        self._turns = [[] for _ in range(n_columns)]
-
-    def add(self, columns: IntArray, lengths: FloatArray, turns: FloatArray) -> None:
-        """A step: its length, and the share of the direction before in the present one."""
-        for column, length, turn in zip(columns, lengths, turns, strict=True):
-            self._lengths[column].append(float(length))
-            self._turns[column].append(float(turn))
-
-    def least(self) -> float:
-        """The smallest eigenvalue of all columns so far, at most one."""
-        found = [self._smallest]
-        for own, turned in zip(self._lengths, self._turns, strict=True):
-            if own:
-                lengths, turns = np.array(own), np.array(turned[1:])
-                diagonal = 1 / lengths
-                diagonal[1:] += turns / lengths[:-1]
-                beside = np.sqrt(turns) / lengths[:-1]
-                found.append(float(eigvalsh_tridiagonal(diagonal, beside)[0]))
-        return max(min(found), 1e-12)

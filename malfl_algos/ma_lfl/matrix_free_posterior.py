@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from malfl_algos.ma_lfl.conjugate_gradients import conjugate_gradients
+from malfl_algos.ma_lfl.matrix_free_evidence import log_evidence
 from malfl_algos.ma_lfl.matrix_free_values import Values
 from malfl_algos.ma_lfl.posterior import (
     NOISE_BOUNDS,
@@ -39,6 +40,7 @@ from malfl_algos.ma_lfl.precision import (
     in_threads,
 )
 from malfl_algos.ma_lfl.shared_values import can_share, shared_preconditioner
+from malfl_algos.ma_lfl.spectrum import Spectrum
 
 __all__ = ["MatrixFreePosterior", "matrix_free_posterior", "preconditioner"]
 
@@ -67,7 +69,7 @@ class MatrixFreePosterior:
             For a reward of the state they combine a few posterior samples with the diagonal of the
             preconditioner, scaled to fit the samples. On the 3x3 game nine in ten are within a
             factor of two of the exact ones. For a reward of actions they use samples only.
-        evidence: the noise and prior used; its log evidence is None.
+        evidence: the noise and prior used; its log evidence is an estimate, or None.
         q: action values at the mean, `(n_stages, n_states, n_actions)`.
         precision: posterior precision of the reward, as an operator.
         iterations: number until the mean was found, and in total. Mean and samples are solved side
@@ -77,6 +79,7 @@ class MatrixFreePosterior:
             deviations.
         effective_parameters: number of parameters that the data determine, from the samples.
         improved: noise and prior after one step towards larger evidence, if they are searched.
+        evidence_error: standard deviation of the error of the log evidence; None: not estimated.
     """
 
     mean: FloatArray
@@ -89,6 +92,7 @@ class MatrixFreePosterior:
     accuracy: float
     effective_parameters: float
     improved: Given | None = None
+    evidence_error: float | None = None
 
     @property
     def settled(self) -> bool:
@@ -119,8 +123,9 @@ def matrix_free_posterior(rows: MatrixFreeRows, given: Given) -> MatrixFreePoste
     n_samples = SAMPLES if nearby.parts else ALONE
     right = [precision.moment(rows.response - offsets)]
     right += [precision.noise(rng) for _ in range(n_samples)]
+    spectrum = Spectrum()
     found, steps, distances = conjugate_gradients(
-        precision, np.stack(right, axis=1), nearby, roughly=n_samples
+        precision, np.stack(right, axis=1), nearby, roughly=n_samples, met=spectrum
     )
     mean, samples = np.ascontiguousarray(found[:, 0]), found[:, 1:]
     squares = np.mean((samples - samples.mean(axis=0)) ** 2, axis=1)
@@ -131,14 +136,21 @@ def matrix_free_posterior(rows: MatrixFreeRows, given: Given) -> MatrixFreePoste
         variance = (nearby.worth * usual + SAMPLES * squares) / (nearby.worth + SAMPLES)
     q = in_threads(lambda values: values.apply(mean, residual=TIGHT), rows.values)
     effective = max(rows.n_unknowns - 1 - float(squares.sum()) / given.prior_variance, 0.0)
-    improved = None
+    improved = evidence = error = None
+    gap = rows.response - (np.stack(q) + offsets)
+    if nearby.log_det is not None:
+        tried = spectrum.log_dets(1)
+        log_det = nearby.log_det.value + float(tried.mean())
+        evidence = log_evidence(precision, gap, mean, log_det)
+        # the mean is not the exact one, which costs half the square of the distance per unknown
+        parts = nearby.log_det.error, tried.std(ddof=1) / np.sqrt(len(tried))
+        error = float(np.hypot(*parts) / 2 + len(mean) * distances[0] ** 2 / 2)
     if given.searched:
-        gap = rows.response - (np.stack(q) + offsets)
         improved = _improved(given, precision, gap, mean, samples, effective)
     return MatrixFreePosterior(
         mean,
         np.sqrt(variance),
-        Evidence(None, given.noise_variance, given.noise_scale, given.prior_variance, ()),
+        Evidence(evidence, given.noise_variance, given.noise_scale, given.prior_variance, ()),
         np.stack(q) + offsets,
         precision,
         (int(steps[0]), int(steps.max())),
@@ -146,6 +158,7 @@ def matrix_free_posterior(rows: MatrixFreeRows, given: Given) -> MatrixFreePoste
         float(distances[0]),
         effective,
         improved,
+        error,
     )
 
 

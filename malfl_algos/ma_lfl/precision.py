@@ -33,6 +33,7 @@ from malfl_algos.soft.averaging import AveragedDynamics, contrast_diagonal
 __all__ = [
     "TIGHT",
     "Apply",
+    "LogDet",
     "MatrixFreeRows",
     "Precision",
     "Preconditioner",
@@ -158,6 +159,13 @@ def contrast(q: FloatArray, weights: FloatArray) -> FloatArray:
     return np.asarray(np.einsum("sa,sa...->sa...", weights, q - mean[:, None]))
 
 
+class LogDet(NamedTuple):
+    """A log determinant, and the standard deviation of its error."""
+
+    value: float
+    error: float
+
+
 class Preconditioner(NamedTuple):
     """An approximate inverse of the precision.
 
@@ -168,12 +176,14 @@ class Preconditioner(NamedTuple):
         worth: number of posterior samples that such a sum is worth.
         close: whether the eigenvalues of the preconditioned precision are all near one, so that
             the preconditioned residual shows the distance from the solution.
+        log_det: log determinant of the inverse of what `apply` applies; None: not known.
     """
 
     apply: Apply
     parts: Sequence[FloatArray]
     worth: int
     close: bool
+    log_det: LogDet | None = None
 
 
 def diagonal_preconditioner(precision: Precision) -> Preconditioner:

@@ -28,8 +28,9 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 from scipy.linalg.lapack import dpotrf
 
+from malfl_algos.ma_lfl.matrix_free_evidence import log_det_of_stay
 from malfl_algos.ma_lfl.matrix_free_values import ExactValues, Values
-from malfl_algos.ma_lfl.precision import Precision, Preconditioner, in_threads
+from malfl_algos.ma_lfl.precision import LogDet, Precision, Preconditioner, in_threads
 from malfl_algos.ma_lfl.shared_values_loops import (
     add_information,
     backed_up,
@@ -38,17 +39,7 @@ from malfl_algos.ma_lfl.shared_values_loops import (
     scattered,
 )
 
-__all__ = [
-    "MOST_BYTES",
-    "SAMPLE_SEED",
-    "SharedValues",
-    "can_share",
-    "differences",
-    "functions_of",
-    "shared_preconditioner",
-    "shared_values",
-    "sparse",
-]
+__all__ = ["MOST_BYTES", "SharedValues", "can_share", "shared_preconditioner", "shared_values"]
 
 FloatArray = NDArray[np.float64]
 
@@ -123,7 +114,7 @@ class Differences(NamedTuple):
     """What the stages that differ from the last add to X.
 
     Args:
-        beside: sum of S_h D_h, `(n_states, n_groups)`, if it is needed.
+        beside: sum of S_h D_h, `(n_states, n_groups)`.
         within: sum of D_h' S_h D_h.
     """
 
@@ -147,27 +138,32 @@ def can_share(precision: Precision) -> bool:
 def shared_preconditioner(precision: Precision) -> Preconditioner:
     """The approximate inverse of the precision from X, with the variances of samples under X."""
     shared = shared_values(precision)
-    draws = shared.draws(np.random.default_rng(SAMPLE_SEED), DRAWS)
-    return Preconditioner(shared, [np.var(draws - draws.mean(axis=0), axis=1)], WORTH, True)
+    rng, last = np.random.default_rng(SAMPLE_SEED), precision.rows.values[-1]
+    draws = shared.draws(rng, DRAWS)
+    stay = log_det_of_stay(_sparse(last.onward), last.discount, rng)
+    log_det = LogDet(shared.log_det - 2 * stay.value, 2 * stay.error)
+    return Preconditioner(
+        shared, [np.var(draws - draws.mean(axis=0), axis=1)], WORTH, True, log_det
+    )
 
 
 def shared_values(precision: Precision) -> SharedValues:
     """X of a posterior precision, for sparse transitions and a reward of the state."""
     rows, last = precision.rows, precision.rows.values[-1]
     n_states = rows.n_unknowns
-    forward = sp.csr_array(sp.eye_array(n_states) - last.discount * sparse(last.onward))
+    forward = sp.csr_array(sp.eye_array(n_states) - last.discount * _sparse(last.onward))
     sizes = np.bincount(last.others)
-    unit = functions_of(last.others)
+    unit = _functions_of(last.others)
     matrix = np.zeros((n_states, n_states))
     for values, w in zip(rows.values, precision.weights, strict=True):
-        own = sparse(values.transition)
+        own = _sparse(values.transition)
         add_information(matrix, own.indptr, own.indices, own.data, w, values.discount**2)
     # the data say nothing about U: what X has there comes from the prior and the differences
     beside, within = _add_prior(matrix, forward, precision, unit)
     level = float(np.mean(np.diag(matrix)))
     centred(matrix, last.others, beside, within, sizes, level)
     for found in in_threads(
-        partial(differences, last=last, unit=unit, coupled=True), rows.values, precision.weights
+        partial(_differences, last=last, unit=unit), rows.values, precision.weights
     ):
         if found is not None:
             beside += found.beside.T
@@ -210,52 +206,43 @@ def _add_prior(
     return np.asarray(beside), alike.T @ precision.prior(alike)
 
 
-def differences(
-    values: Values, weights: FloatArray, *, last: Values, unit: sp.csr_array, coupled: bool
+def _differences(
+    values: Values, weights: FloatArray, *, last: Values, unit: sp.csr_array
 ) -> Differences | None:
-    """What a stage adds to X because its soft values differ; None if they hardly do.
-
-    Args:
-        values, weights: of the stage.
-        last: of the last stage.
-        unit: U.
-        coupled: whether `beside` is needed. Without it everything is in single precision.
-    """
-    onward = sparse(values.onward)
-    moved = sp.csr_array((onward - sparse(last.onward)) @ unit)
+    """What a stage adds to X because its soft values differ; None if they hardly do."""
+    onward = _sparse(values.onward)
+    moved = sp.csr_array((onward - _sparse(last.onward)) @ unit)
     lengths = np.sqrt(np.bincount(last.others))
     change = sp.csr_array(abs(moved)) @ lengths
     if float(change.mean()) < CHANGED:
         return None
-    kind, gamma = np.dtype(np.float64 if coupled else np.float32), values.discount
-    moved = sp.csr_array(moved * gamma).astype(kind)
-    probabilities = (gamma * onward.data).astype(kind)
-    ahead = backed_up(onward.indptr, onward.indices, probabilities, moved.toarray(), BACKUPS)
-    own, beside = sparse(values.transition), np.zeros(ahead.shape if coupled else (0, 0))
+    gamma = values.discount
+    ahead = backed_up(
+        onward.indptr, onward.indices, gamma * onward.data, gamma * moved.toarray(), BACKUPS
+    )
+    own, beside = _sparse(values.transition), np.zeros(ahead.shape)
     within = np.zeros((ahead.shape[1], ahead.shape[1]))
     n_actions = weights.shape[1]
-    probabilities = (gamma * own.data).astype(kind)
+    probabilities = gamma * own.data
     for begin in range(0, len(ahead), CHUNK):
         w = weights[begin : begin + CHUNK]
         pointers = own.indptr[begin * n_actions : (begin + len(w)) * n_actions + 1]
-        shares = (w / np.maximum(w.sum(axis=1, keepdims=True), 1e-300)).astype(kind)
-        roots = np.sqrt(w).astype(kind)
-        seen = np.empty((w.size, ahead.shape[1]), dtype=kind)
+        shares = w / np.maximum(w.sum(axis=1, keepdims=True), 1e-300)
+        roots, seen = np.sqrt(w), np.empty((w.size, ahead.shape[1]))
         gathered(pointers, own.indices, probabilities, ahead, shares, roots, seen)
-        if coupled:
-            scattered(pointers, own.indices, probabilities, seen, roots, beside)
+        scattered(pointers, own.indices, probabilities, seen, roots, beside)
         within += seen.T @ seen
     return Differences(beside, within)
 
 
-def functions_of(groups: NDArray[np.int64]) -> sp.csr_array:
+def _functions_of(groups: NDArray[np.int64]) -> sp.csr_array:
     """The indicators of groups with length one, `(n_states, n_groups)`."""
     sizes = np.bincount(groups)
     entries = (1 / np.sqrt(sizes[groups]), groups, np.arange(len(groups) + 1))
     return sp.csr_array(entries, shape=(len(groups), len(sizes)))
 
 
-def sparse(transition: object) -> sp.csr_array:
+def _sparse(transition: object) -> sp.csr_array:
     """The transition, which is a sparse matrix."""
     assert isinstance(transition, sp.csr_array)
     return transition

@@ -191,6 +191,7 @@ def _without_matrices(posterior: MatrixFreePosterior) -> dict[str, Any]:
         "iterations": posterior.iterations[1],
         "iterations_of_the_mean": posterior.iterations[0],
         "accuracy": posterior.accuracy,
+        "log_evidence_error": posterior.evidence_error,
         "sd_method": posterior.sd_method,
     }
 

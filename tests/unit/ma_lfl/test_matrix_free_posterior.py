@@ -12,17 +12,20 @@ from factored_cases import GAMES, grid
 from scipy.linalg import eigvalsh
 
 from malfl_algos.ma_lfl import conjugate_gradients as solving
-from malfl_algos.ma_lfl import precision, shared_values
+from malfl_algos.ma_lfl import matrix_free_evidence, precision, shared_values
+from malfl_algos.ma_lfl import matrix_free_posterior as posteriors
 from malfl_algos.ma_lfl.conjugate_gradients import TOLERANCE, conjugate_gradients
 from malfl_algos.ma_lfl.learner_models import ExactEvaluation, ExpectedTd
+from malfl_algos.ma_lfl.matrix_free_evidence import log_det_of_stay
 from malfl_algos.ma_lfl.matrix_free_posterior import matrix_free_posterior, preconditioner
 from malfl_algos.ma_lfl.posterior import Evidence, Given, posterior
+from malfl_algos.ma_lfl.posterior import evidence_of as evidence_as_function
 from malfl_algos.ma_lfl.precision import (
     MatrixFreeRows,
     Precision,
     diagonal_preconditioner,
 )
-from malfl_algos.ma_lfl.rows import Rows
+from malfl_algos.ma_lfl.rows import Rows, normal_equations
 from malfl_algos.ma_lfl.stages import StageArrays
 from malfl_algos.soft import evaluation as soft
 
@@ -113,7 +116,8 @@ def test_posterior_is_that_of_the_coefficients(name, agent, noise):
     assert abs(ours.effective_parameters - determined) < 0.1 * len(ours.mean) + 3
     moved = np.random.default_rng(0).normal(size=len(ours.mean))
     assert ours.distance(moved) == pytest.approx(exact.distance(moved), rel=1e-6)
-    assert ours.evidence.log_evidence is None
+    expected = evidence_as_function(normal_equations(rows[1], noise, 1.0), rows[1])(0.0)
+    assert abs(ours.evidence.log_evidence - expected) < 4 * ours.evidence_error + 1
     assert ours.evidence.noise_variance == noise
     assert ours.evidence.bounds_hit == ()
 
@@ -245,6 +249,30 @@ def test_the_preconditioner_is_symmetric_and_positive(name, model):
         for part in nearby.parts:
             assert part.shape == (n,)
             assert np.all(part > 0)
+
+
+def test_the_error_of_the_log_evidence_holds(monkeypatch):
+    matrix_free, dense = both_rows(grid(size=2), 0)
+    expected = evidence_as_function(normal_equations(dense, 1e-2, 1.0), dense)(np.log(1.5))
+    off = []
+    for seed in range(20):
+        monkeypatch.setattr(posteriors, "SAMPLE_SEED", seed)
+        found = matrix_free_posterior(matrix_free, Given(1e-2, 1.0, 1.5))
+        off.append((found.evidence.log_evidence - expected) / found.evidence_error)
+    assert abs(np.median(off)) < 1
+    assert np.mean(np.abs(off) < 3) > 0.8
+
+
+def test_log_determinant_by_traces(monkeypatch):
+    """Estimated from random signs, it agrees with the exact one within its error."""
+    onward = both_rows(grid(size=3), 0)[0].values[-1].onward
+    exact = np.linalg.slogdet(np.eye(81) - GAMMA * onward.toarray())[1]
+    rng = np.random.default_rng(0)
+    assert log_det_of_stay(onward, GAMMA, rng) == (pytest.approx(exact), 0.0)
+    monkeypatch.setattr(matrix_free_evidence, "FORMED", 0)
+    found = log_det_of_stay(onward, GAMMA, rng)
+    assert 0 < found.error < 1
+    assert abs(found.value - exact) < 4 * found.error
 
 
 @pytest.mark.parametrize("name", ["grid", "three agents", "walls"])
