@@ -26,7 +26,7 @@ Single = NDArray[np.float32]
 IntArray = NDArray[np.int64]
 Moved = list[Single | None]
 
-SLOPE_ERROR = 2e-3
+SLOPE_ERROR = 1e-2
 """Relative error of the derivatives of soft values."""
 BLOCK = 2**21
 """Number of derivatives of a policy that are computed at a time."""

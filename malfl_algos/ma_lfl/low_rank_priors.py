@@ -19,7 +19,7 @@ import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
 
-__all__ = ["LEVEL", "Basis", "Factor", "Form", "Kernel", "basis_of", "pivoted_cholesky"]
+__all__ = ["LEVEL", "VARIED", "Basis", "Factor", "Form", "Kernel", "basis_of", "pivoted_cholesky"]
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -31,6 +31,10 @@ CUT_OFF = 5e-4
 """A factorisation ends where it leaves out this share of the prior variance."""
 WIDE = 0.7
 """Length of the kernel whose functions are taken, in numbers of values of a coordinate."""
+VARIED = 0.3
+"""Share of the factor of a coordinate that varies, where there are fewer functions than states. The
+functions of largest prior variance are then those of one and two coordinates, and leave out little.
+"""
 TIE = 1e-9
 """Eigenvalues that differ relatively by less are the same; all or none of them are taken."""
 COMPARED = 2000
@@ -49,18 +53,25 @@ class Kernel(NamedTuple):
         form: of the factor of a coordinate at distance d, in lengths: `gaussian` exp(-d^2 / 2), for
             rewards with all derivatives, or `matern` (1 + sqrt(3) d) exp(-sqrt(3) d), for rewards
             with one.
+        varied: share of the factor of a coordinate that varies along it, in (0, 1]; the rest is
+            constant. Functions of k coordinates have the weight varied^k (1 - varied)^(n - k), so
+            that a small share prefers sums of functions of few coordinates (Duvenaud, Nickisch,
+            Rasmussen 2011).
     """
 
     length: float
     share: float
     form: Form = "gaussian"
+    varied: float = 1.0
 
     def along(self, distance: FloatArray) -> FloatArray:
         """The factor of one coordinate, in the shape of the distances."""
         d = np.abs(distance) / self.length
         if self.form == "gaussian":
-            return np.asarray(np.exp(-(d**2) / 2))
-        return np.asarray((1 + np.sqrt(3) * d) * np.exp(-np.sqrt(3) * d))
+            found = np.exp(-(d**2) / 2)
+        else:
+            found = (1 + np.sqrt(3) * d) * np.exp(-np.sqrt(3) * d)
+        return np.asarray(1 - self.varied + self.varied * found)
 
     def between(self, points: FloatArray, others: FloatArray) -> FloatArray:
         """Covariance of states at these coordinates, `(n, m)`, without the independent part."""
@@ -170,7 +181,8 @@ def _of_board(
     """Products of eigenvectors along the coordinates, of length one over all states."""
     spectra, bases = [], []
     for own in values:
-        wide = Kernel(WIDE * len(own) * float(np.median(np.diff(own), axis=0)), 1.0, "matern")
+        length = WIDE * len(own) * float(np.median(np.diff(own), axis=0))
+        wide = Kernel(length, 1.0, "matern", VARIED)
         spectrum, basis = np.linalg.eigh(wide.along(own[:, None] - own))
         # more than `most` of one coordinate are never among the `most` largest products
         spectra.append(np.maximum(spectrum[::-1], 0.0)[: most + 1] / len(own))
@@ -200,7 +212,7 @@ def _of_points(
 ) -> tuple[FloatArray, Callable[[Kernel], FloatArray]]:
     """Columns of a pivoted Cholesky factor; other kernels are fitted at some of the states."""
     ranges = np.ptp(coordinates, axis=0)
-    wide = Kernel(max(WIDE * float(ranges.max()), 1.0), 1.0, "matern")
+    wide = Kernel(max(WIDE * float(ranges.max()), 1.0), 1.0, "matern", VARIED)
 
     def column(pivot: int) -> FloatArray:
         return wide.between(coordinates, coordinates[[pivot]])[:, 0]

@@ -7,7 +7,7 @@ given rewards, and its derivatives), `history_fit` (Gauss-Newton steps, posterio
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from malfl_algos.contract import API_VERSION, Problem, RecoveredRewards, Source
 from malfl_algos.ma_lfl.alternation import CONCENTRATION
-from malfl_algos.ma_lfl.history import HistoryData
+from malfl_algos.ma_lfl.history import HistoryData, follow
 from malfl_algos.ma_lfl.history_fit import HistoryFit, fit_history, moves_of_dynamics, split
 from malfl_algos.ma_lfl.history_settings import RETAINED, Prior, climb, kernels, uniform_start
 from malfl_algos.ma_lfl.low_rank_priors import basis_of
@@ -64,12 +64,15 @@ class MaLflHistory:
         improvement: share rho of its log policy that a learner keeps in an improvement: 0 for soft
             policy iteration, up to 0.9 for natural policy gradient; `auto`: chosen by the evidence.
         covariance: whether to return the posterior covariance of the mean-removed reward.
+        horizon: number of first stages that the rewards are fitted to, from 2; None: all. On large
+            boards late stages take most of the time.
     """
 
     prior: Literal["auto", "iid", "smooth"] = "auto"
     columns: int = 200
     improvement: float | Literal["auto"] = "auto"
     covariance: bool = False
+    horizon: int | None = None
 
     api_version: ClassVar[tuple[int, int]] = API_VERSION
 
@@ -78,6 +81,8 @@ class MaLflHistory:
             raise InputError(f"prior must be auto, iid or smooth, got {self.prior!r}")
         if self.columns < 1:
             raise InputError(f"columns must be >= 1, got {self.columns}")
+        if self.horizon is not None and self.horizon < 2:
+            raise InputError(f"horizon must be >= 2 or null (all stages), got {self.horizon}")
         check_improvement(self.improvement)
         if self.improvement != "auto" and self.improvement >= 1:
             raise InputError(
@@ -131,7 +136,8 @@ class MaLflHistory:
             retained, tried = self._retained(data, coordinates)
             data = replace(data, retained=retained)
             prior = self._prior(data, coordinates, self.columns)
-            found = fit_history(data, prior, horizon=trace.n_stages)
+            horizon = min(self.horizon or trace.n_stages, trace.n_stages)
+            found = fit_history(data, prior, horizon=horizon)
         if not found.distance <= LOST:
             e = found.posterior.evidence
             raise ArithmeticError(
@@ -232,6 +238,19 @@ def _explained(found: HistoryFit, index: int) -> float:
     return told / (told + noise)
 
 
+def _policies(
+    data: HistoryData, found: HistoryFit, rewards: Sequence[FloatArray]
+) -> list[FloatArray]:
+    """Per agent its policies in all stages, `(n_stages, n_states, n_actions)`."""
+    history, n_stages = found.history, len(data.counts[0])
+    if len(history.stages) + 1 < n_stages:
+        history = follow(data, rewards, history.noise_variance, horizon=n_stages, near=history)
+    return [
+        np.exp(np.stack([first, *(stage.following[index] for stage in history.stages)]))
+        for index, first in enumerate(history.stages[0].log_policies)
+    ]
+
+
 def _said(identification: str, n_actions: int, explained: float) -> dict[str, Any]:
     """What is said of one agent alone."""
     if n_actions == 1:
@@ -289,7 +308,7 @@ def _result(
         "reward_model": "state",
         "discount": data.discount,
         "improvement": data.retained,
-        "n_stages": problem.trace.n_stages,
+        "n_stages": len(found.history.stages) + 1,
         "n_unknowns": len(agents) * data.game.n_states,
         "effective_parameters": effective,
         "identification": (
@@ -311,24 +330,14 @@ def _result(
         "unit": "temperature" if problem.temperature is None else "given",
         **further,
     }
-    policies = {
-        agent: np.exp(
-            np.stack(
-                [
-                    found.history.stages[0].log_policies[index],
-                    *(stage.following[index] for stage in found.history.stages),
-                ]
-            )
-        )
-        for index, agent in enumerate(agents)
-    }
+    policies = _policies(data, found, tables)
     return RecoveredRewards(
         rewards=rewards,
         diagnostics={
             agent: {**content, **_said(content["identification"], n, share)}
             for agent, n, share in zip(agents, problem.trace.n_actions, explained, strict=True)
         },
-        estimated_policies=policies,
+        estimated_policies=dict(zip(agents, policies, strict=True)),
         sd=sds,
         covariance=covariances or None,
         source=Source.of(problem, observer),

@@ -140,6 +140,7 @@ def covariance_of(kernel: Kernel, points: np.ndarray) -> np.ndarray:
     factors = np.exp(-(gaps**2) / 2)
     if kernel.form == "matern":
         factors = (1 + np.sqrt(3) * gaps) * np.exp(-np.sqrt(3) * gaps)
+    factors = 1 - kernel.varied + kernel.varied * factors
     return kernel.share * factors.prod(axis=2) + (1 - kernel.share) * np.eye(len(points))
 
 
@@ -155,7 +156,7 @@ def test_complete_functions_have_the_covariance_of_the_kernel(share):
 @pytest.mark.parametrize("board", [True, False])
 def test_functions_keep_the_projection_of_the_covariance_and_say_what_they_leave_out(board):
     points = cells(3) if board else np.random.default_rng(0).normal(size=(80, 3))
-    basis, kernel = basis_of(points, most=30), Kernel(2.0, 1.0, "matern")
+    basis, kernel = basis_of(points, most=30), Kernel(2.0, 1.0, "matern", 0.6)
     columns = np.linalg.qr(basis.functions[:, :-1])[0]
     projection = columns @ columns.T
     wanted = projection @ covariance_of(kernel, points) @ projection
@@ -163,6 +164,12 @@ def test_functions_keep_the_projection_of_the_covariance_and_say_what_they_leave
     assert features @ features.T == pytest.approx(wanted, abs=1e-6)
     assert basis.left_out(kernel) == pytest.approx(np.maximum(1 - np.diag(wanted), 0), abs=1e-6)
     assert 0 < basis.left_out(kernel).mean() < 0.5
+
+
+def test_a_small_share_that_varies_prefers_functions_of_few_coordinates():
+    basis = basis_of(cells(5), most=60)
+    left = [basis.left_out(Kernel(1.5, 1.0, "matern", varied)).mean() for varied in (1.0, 0.6, 0.3)]
+    assert left[0] > 2 * left[1] > 4 * left[2]
 
 
 def test_functions_do_not_depend_on_the_order_of_agents_and_states():

@@ -34,6 +34,22 @@ def test_it_agrees_with_the_bellman_observer_where_everything_is_visited_often(s
         assert history.sd[agent] == pytest.approx(np.sqrt(spread))
 
 
+def test_a_horizon_leaves_later_stages_out_of_the_fit_and_predicts_their_policies(small):
+    trace, game = small
+    given = {"game": game.without_rewards(), **SETTINGS}
+    short = LearningTrace(trace.stages[:3])
+    found = MaLflHistory(prior="iid", improvement=0.0, horizon=3).recover(trace, **given)
+    wanted = MaLflHistory(prior="iid", improvement=0.0).recover(short, **given)
+    for agent in trace.agents:
+        assert found.rewards[agent] == pytest.approx(wanted.rewards[agent])
+        assert found.sd[agent] == pytest.approx(wanted.sd[agent])
+        policies = found.estimated_policies[agent]
+        assert policies[:3] == pytest.approx(wanted.estimated_policies[agent])
+        assert policies.shape[0] == 4
+        seen = trace.stages[3].action_counts(trace.agents.index(agent))
+        assert np.corrcoef(policies[3][seen > 0], seen[seen > 0])[0, 1] > 0.5
+
+
 @pytest.mark.slow
 def test_a_smooth_prior_recovers_more_from_little_data():
     trace, game = learn(episodes=30, n_stages=10, evaluation="exact", seed=5, keep=False)
@@ -114,6 +130,7 @@ def test_states_without_coordinates_have_no_smooth_prior(small):
     [
         ({"prior": "rough"}, "prior must be auto, iid or smooth, got 'rough'"),
         ({"columns": 0}, "columns must be >= 1, got 0"),
+        ({"horizon": 1}, "horizon must be >= 2 or null"),
         ({"improvement": 1.0}, "improvement must be auto or below 1"),
     ],
 )
