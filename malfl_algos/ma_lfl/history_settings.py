@@ -13,7 +13,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from malfl_algos.ma_lfl.low_rank_priors import VARIED, Basis, Kernel
+from malfl_algos.ma_lfl.low_rank_priors import Basis, Kernel
 from malfl_algos.ma_lfl.posterior import (
     PRIOR_BOUNDS,
     Evidence,
@@ -51,8 +51,9 @@ FIRST_LENGTH, SPREAD = 3.0, 0.4
 """Median of the length before anything was seen, and the standard deviation of its logarithm. The
 first stages hardly tell the length.
 """
-OF_WIDTH = (0.2, 0.3)
-"""Lengths as shares of the number of values of a coordinate, where the functions are not complete.
+OF_WIDTH, OF_FEW = (0.2, 0.3, 0.4, 0.5), (0.2, 0.3)
+"""Lengths as shares of the number of values of a coordinate, where the functions are not complete:
+for products of all coordinates, and for sums of functions of few.
 What they leave out then favours ever longer lengths in the evidence, whose standard deviations are
 too small.
 """
@@ -232,7 +233,8 @@ def kernels(kind: str, basis: Basis) -> list[list[Kernel]]:
     if kind == "iid":
         return [[Kernel(1.0, 0.0)]]
     if not basis.complete:
-        return [[Kernel(share * basis.width, 1.0, "matern", VARIED) for share in OF_WIDTH]]
+        shares = OF_WIDTH if basis.varied == 1 else OF_FEW
+        return [[Kernel(own * basis.width, 1.0, "matern", basis.varied) for own in shares]]
     smooth = [[Kernel(length, share) for length in LENGTHS] for share in SHARES]
     return [*smooth, [Kernel(1.0, 0.0)]] if kind == "auto" else smooth
 

@@ -19,7 +19,7 @@ import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
 
-__all__ = ["LEVEL", "VARIED", "Basis", "Factor", "Form", "Kernel", "basis_of", "pivoted_cholesky"]
+__all__ = ["LEVEL", "Basis", "Factor", "Form", "Kernel", "basis_of", "pivoted_cholesky"]
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -32,8 +32,13 @@ CUT_OFF = 5e-4
 WIDE = 0.7
 """Length of the kernel whose functions are taken, in numbers of values of a coordinate."""
 VARIED = 0.3
-"""Share of the factor of a coordinate that varies, where there are fewer functions than states. The
-functions of largest prior variance are then those of one and two coordinates, and leave out little.
+"""Share of the factor of a coordinate that varies where products of all coordinates are too many.
+The functions of largest prior variance are then those of one and two coordinates, and leave out
+little.
+"""
+LONGEST, TOO_MUCH = 0.5, 0.03
+"""Products of all coordinates are too many if the functions leave out more than this share of the
+prior variance at this length, in numbers of values of a coordinate.
 """
 TIE = 1e-9
 """Eigenvalues that differ relatively by less are the same; all or none of them are taken."""
@@ -104,12 +109,14 @@ class Basis:
         covariance: of the weights of the others under a kernel of variance one, `(k - 1, k - 1)`.
         complete: whether the functions can be every reward.
         width: number of steps that the coordinates reach over, on average.
+        varied: of the kernels that the functions were chosen for.
     """
 
     functions: FloatArray
     covariance: Callable[[Kernel], FloatArray]
     complete: bool
     width: float
+    varied: float = 1.0
 
     def root(self, kernel: Kernel) -> FloatArray:
         """Lower triangular root of the prior covariance of the weights of all functions."""
@@ -140,17 +147,27 @@ def basis_of(coordinates: FloatArray, *, most: int) -> Basis:
         coordinates: of every state, `(n_states, n_coordinates)`.
         most: largest number of functions besides the level.
     """
-    n_states = len(coordinates)
-    if n_states <= most:
-        functions, covariance = np.eye(n_states), _complete(coordinates)
-    else:
-        found = _places(coordinates)
-        functions, covariance = (
-            _of_points(coordinates, most) if found is None else _of_board(*found, most)
-        )
-    level = np.ones(n_states)
     width = float(np.ptp(coordinates, axis=0).mean()) + 1
-    return Basis(np.column_stack([functions, level]), covariance, n_states <= most, width)
+    if len(coordinates) <= most:
+        functions = np.eye(len(coordinates))
+        return Basis(_with_level(functions), _complete(coordinates), True, width)
+    basis = _incomplete(coordinates, most, width, 1.0)
+    longest = Kernel(LONGEST * width, 1.0, "matern")
+    if basis.left_out(longest).mean() <= TOO_MUCH:
+        return basis
+    return _incomplete(coordinates, most, width, VARIED)
+
+
+def _incomplete(coordinates: FloatArray, most: int, width: float, varied: float) -> Basis:
+    found = _places(coordinates)
+    functions, covariance = (
+        _of_points(coordinates, most, varied) if found is None else _of_board(*found, most, varied)
+    )
+    return Basis(_with_level(functions), covariance, False, width, varied)
+
+
+def _with_level(functions: FloatArray) -> FloatArray:
+    return np.column_stack([functions, np.ones(len(functions))])
 
 
 def _complete(coordinates: FloatArray) -> Callable[[Kernel], FloatArray]:
@@ -176,13 +193,13 @@ def _places(coordinates: FloatArray) -> tuple[list[FloatArray], IntArray] | None
 
 
 def _of_board(
-    values: list[FloatArray], places: IntArray, most: int
+    values: list[FloatArray], places: IntArray, most: int, varied: float
 ) -> tuple[FloatArray, Callable[[Kernel], FloatArray]]:
     """Products of eigenvectors along the coordinates, of length one over all states."""
     spectra, bases = [], []
     for own in values:
         length = WIDE * len(own) * float(np.median(np.diff(own), axis=0))
-        wide = Kernel(length, 1.0, "matern", VARIED)
+        wide = Kernel(length, 1.0, "matern", varied)
         spectrum, basis = np.linalg.eigh(wide.along(own[:, None] - own))
         # more than `most` of one coordinate are never among the `most` largest products
         spectra.append(np.maximum(spectrum[::-1], 0.0)[: most + 1] / len(own))
@@ -208,11 +225,11 @@ def _of_board(
 
 
 def _of_points(
-    coordinates: FloatArray, most: int
+    coordinates: FloatArray, most: int, varied: float
 ) -> tuple[FloatArray, Callable[[Kernel], FloatArray]]:
     """Columns of a pivoted Cholesky factor; other kernels are fitted at some of the states."""
     ranges = np.ptp(coordinates, axis=0)
-    wide = Kernel(max(WIDE * float(ranges.max()), 1.0), 1.0, "matern", VARIED)
+    wide = Kernel(max(WIDE * float(ranges.max()), 1.0), 1.0, "matern", varied)
 
     def column(pivot: int) -> FloatArray:
         return wide.between(coordinates, coordinates[[pivot]])[:, 0]

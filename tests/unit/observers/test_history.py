@@ -46,8 +46,11 @@ def test_a_horizon_leaves_later_stages_out_of_the_fit_and_predicts_their_policie
         policies = found.estimated_policies[agent]
         assert policies[:3] == pytest.approx(wanted.estimated_policies[agent])
         assert policies.shape[0] == 4
-        seen = trace.stages[3].action_counts(trace.agents.index(agent))
-        assert np.corrcoef(policies[3][seen > 0], seen[seen > 0])[0, 1] > 0.5
+        counts = trace.stages[3].action_counts(trace.agents.index(agent))
+        often = counts.sum(axis=1) > 1000
+        assert often.any()
+        shares = counts[often] / counts[often].sum(axis=1, keepdims=True)
+        assert policies[3][often] == pytest.approx(shares, abs=0.05)
 
 
 @pytest.mark.slow
