@@ -18,6 +18,7 @@ from malfl_algos.report.style import (
     look,
     new_figure,
     new_panels,
+    set_margins,
     set_panel_title,
     set_title,
     shared_legend,
@@ -102,14 +103,16 @@ def evidence_figure(
     }
     n_columns = 1 if narrow else 2
     n_rows = 2 * len(found) // n_columns
-    figure = new_figure(0.4 + 4.0 * n_columns, 1.15 + 3.6 * n_rows)
+    figure = new_figure(0.5 + 4.1 * n_columns, 1.15 + 3.6 * n_rows)
     panels = new_panels(figure, n_rows, n_columns).reshape(len(found), 2)
     for (left, right), (agent, arrays) in zip(panels, found.items(), strict=True):
         name = shortened(str(agent), 24).replace("$", r"\$")
         _draw_calibration(left, arrays, name)
         _draw_halves(right, arrays["halves"], name)
-    shared_legend(figure)
+    rows_of_legend = shared_legend(figure)
     set_title(figure, title, "bars: 2 standard errors of frequencies, 2 posterior sd of rewards")
+    shape = n_rows, n_columns
+    set_margins(figure, shape, left=0.8, title_lines=2, legend_rows=rows_of_legend)
     return figure
 
 

@@ -14,6 +14,7 @@ from malfl_algos.report.style import (
     look,
     new_figure,
     new_panels,
+    set_margins,
     set_panel_title,
     set_title,
     shared_legend,
@@ -90,7 +91,8 @@ def learning_figure(
     label = f"uniform policy: ln {n_actions} = {uniform:.2f}"
     right.axhline(uniform, color=MUTED, linestyle=":", linewidth=1, label=label)
     right.set_ylim(0, 1.1 * max(uniform, 0.1))
-    shared_legend(figure)
+    rows_of_legend = shared_legend(figure)
     note = band_note(n_seeds, "entropy averaged over visits")
     set_title(figure, title, note)
+    set_margins(figure, (1, 2), left=0.8, title_lines=1, legend_rows=rows_of_legend)
     return figure

@@ -24,6 +24,7 @@ from malfl_algos.report.style import (
     new_figure,
     new_panels,
     png_bytes,
+    set_margins,
     set_panel_title,
     set_title,
     shortened,
@@ -100,7 +101,7 @@ def truth_figure(
         return None
     n_columns = min(2, len(drawn))
     n_rows = -(-len(drawn) // n_columns)
-    figure = new_figure(4.2 * max(n_columns, 1.4), 0.8 + 3.7 * n_rows)
+    figure = new_figure(4.35 * max(n_columns, 1.4), 0.8 + 3.7 * n_rows)
     panels = new_panels(figure, n_rows, n_columns)
     for axes in panels.flat[len(drawn) :]:
         axes.set_axis_off()
@@ -108,6 +109,7 @@ def truth_figure(
         _draw_agent(axes, *parts, look(index))
     whiskers = "bars: 2 posterior sd; " if result.sd else ""
     set_title(figure, title, f"{whiskers}dotted: equal; means removed; ties side by side")
+    set_margins(figure, (n_rows, n_columns), left=0.8, title_lines=2)
     return figure
 
 

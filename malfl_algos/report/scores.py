@@ -21,6 +21,7 @@ from malfl_algos.report.style import (
     look,
     new_figure,
     new_panels,
+    set_margins,
     set_panel_title,
     set_title,
     shared_legend,
@@ -178,9 +179,13 @@ def trend_figure(
         stage_axis(axes, lengths, "number of stages seen")
     every = [values for by_observer in curves.values() for values in by_observer.values()]
     panels[0, 0].set_ylim(score_limits(every, scores[0]))
-    shared_legend(figure)
+    rows_of_legend = shared_legend(figure)
     note = band_note(n_seeds, "agents averaged within a seed")
     set_title(figure, "Correlation of rewards recovered from the first stages", note)
+    shape = len(curves), len(scores)
+    set_margins(
+        figure, shape, left=0.95, title_lines=1, legend_rows=rows_of_legend, shared_axes=True
+    )
     return figure
 
 

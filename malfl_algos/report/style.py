@@ -25,6 +25,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
+from PIL import Image
 
 from malfl_algos.scores.means import INTERVAL
 from malfl_algos.scores.registry import ScoreEntry
@@ -39,6 +40,7 @@ __all__ = [
     "new_figure",
     "new_panels",
     "png_bytes",
+    "set_margins",
     "set_panel_title",
     "set_title",
     "shared_legend",
@@ -127,8 +129,8 @@ def style_axes(axes: Axes) -> Axes:
 
 
 def set_panel_title(axes: Axes, title: str, *, loc: Literal["left", "center"] = "left") -> None:
-    """Write a title above one panel."""
-    axes.set_title(title, loc=loc, size=10.5)
+    """Write a title above one panel. Its height is given, so Matplotlib need not look for one."""
+    axes.set_title(title, loc=loc, size=10.5, y=1.0)
 
 
 def set_title(figure: Figure, title: str, note: str) -> None:
@@ -178,7 +180,11 @@ def png_bytes(figure: Figure) -> bytes:
     with _one_at_a_time, warnings.catch_warnings():  # filters belong to the whole process
         warnings.filterwarnings("ignore", r"Glyph \d+ .*missing from", UserWarning)
         # unlike savefig, this does not lay out and draw the whole figure twice
-        figure.canvas.print_png(buffer, metadata={"Software": None})  # type: ignore[attr-defined]
+        canvas: Any = figure.canvas
+        canvas.draw()
+        # every figure has a white ground, so nothing shines through
+        drawn = Image.fromarray(np.ascontiguousarray(np.asarray(canvas.buffer_rgba())[..., :3]))
+        drawn.save(buffer, format="png", dpi=(figure.dpi, figure.dpi), compress_level=2)
     return buffer.getvalue()
 
 
@@ -211,22 +217,72 @@ def legend_columns(labels: Collection[str], width: float) -> int:
     return max(1, min(6, len(labels), int(width / column)))
 
 
-def shared_legend(figure: Figure) -> None:
-    """Draw one legend below all panels: every label once, in order of first appearance."""
+def shared_legend(figure: Figure) -> int:
+    """Draw one legend below all panels: every label once, in order of first appearance.
+
+    Returns:
+        Its number of rows.
+    """
     entries: dict[str, Artist] = {}
     for axes in figure.axes:
         handles, labels = axes.get_legend_handles_labels()
         for handle, label in zip(handles, labels, strict=True):
             entries.setdefault(label, handle)
+    n_columns = legend_columns(entries, figure.get_figwidth())
     figure.legend(
         list(entries.values()),
         list(entries),
         loc="outside lower center",
-        ncols=legend_columns(entries, figure.get_figwidth()),
+        ncols=n_columns,
         fontsize=9.5,
         frameon=False,
         handlelength=3.2,
     )
+    return -(-len(entries) // n_columns)
+
+
+def set_margins(
+    figure: Figure,
+    shape: tuple[int, int],
+    *,
+    left: float,
+    title_lines: int,
+    legend_rows: int = 0,
+    shared_axes: bool = False,
+) -> None:
+    """Place panels by the known sizes of texts, after titles and legend.
+
+    Matplotlib's layout engine, which measures them, takes as long as the drawing.
+
+    Args:
+        figure: with panels of equal sizes from `new_panels`.
+        shape: numbers of rows and columns of panels.
+        left: width of the labels of a vertical axis, inches.
+        title_lines: of the panels' titles.
+        legend_rows: of `shared_legend`.
+        shared_axes: whether only the outer panels have labels.
+    """
+    figure.set_layout_engine("none")
+    width, height = figure.get_size_inches()
+    (n_rows, n_columns), labels, right = shape, 0.5, 0.25
+    titles = 0.17 * title_lines + 0.12
+    top = 0.02 * height + 0.2 * (figure.get_suptitle().count("\n") + 1) + 0.05 + titles
+    bottom = labels + (0.22 * legend_rows + 0.1 if legend_rows else 0.02)
+    beside, below = (0.15, titles) if shared_axes else (left + 0.1, labels + titles + 0.05)
+    panel_width = (width - left - right - beside * (n_columns - 1)) / n_columns
+    panel_height = (height - top - bottom - below * (n_rows - 1)) / n_rows
+    figure.subplotpars.update(
+        left=left / width,
+        right=1 - right / width,
+        top=1 - top / height,
+        bottom=bottom / height,
+        wspace=beside / panel_width,
+        hspace=below / panel_height,
+    )
+    for axes in figure.axes:
+        place = axes.get_subplotspec()
+        if place is not None:
+            axes.set_position(place.get_position(figure))
 
 
 def shortened(text: str, most: int) -> str:
