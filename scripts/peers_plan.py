@@ -73,8 +73,8 @@ TASKS: Mapping[str, Task] = {
 METHODS: Mapping[str, str] = {
     "logel-history": "ours: the whole history of a gradient learner",
     "ma-lfl-bellman": "ours, told no learning rule",
-    "logel": "our implementation of LOGEL, cloning by maximum likelihood",
-    "logel-published": "our implementation of LOGEL, cloning as its authors' code does",
+    "logel": "our implementation of LOGEL",
+    "logel-published": "our implementation of LOGEL, cloning and constant as in its authors' code",
     "lfl": "our implementation of LfL, solved exactly",
     "lfl-adam": "our implementation of LfL, stopped Adam",
     "maxent-irl": "our implementation of maximum entropy IRL, last stage",
@@ -93,7 +93,9 @@ METHODS: Mapping[str, str] = {
 
 
 FURTHER: Mapping[str, PluginConfig] = {
-    "logel-published": PluginConfig("logel", "logel-published", {"cloning": "published"}),
+    "logel-published": PluginConfig(
+        "logel", "logel-published", {"cloning": "published", "constant": "fitted"}
+    ),
     "ma-lfl": PluginConfig("ma-lfl", "ma-lfl"),
     "ma-lfl-published": PluginConfig(
         "ma-lfl-faithful", "ma-lfl-published", {"design": "published_code"}

@@ -62,6 +62,9 @@ class Logel:
         step_sizes: `estimated`, one per stage, as in the paper; or `constant` over the stages.
         cloning: estimate of the policies: `likelihood`, the maximum of the likelihood with
             pseudo-counts; or `published`, the few steps of Adam of the authors' code.
+        constant: `removed`: the features enter less their means, because a constant reward has no
+            gradient; or `fitted`, as in the authors' code: they enter as they are, so that the
+            weights also fit the noise of that gradient in the episodes. The latter needs features.
         pseudo_count: pseudo-count c > 0 in the policy estimate `(n(s, a) + c) / (N(s) + |A| c)`. In
             rarely visited states it keeps the change of the parameters small.
         fit: `alternating`, as in the paper: cloned policies, then weights and step sizes in turn;
@@ -81,6 +84,7 @@ class Logel:
     parameters: Literal["all", "last-fixed"] = "all"
     step_sizes: Literal["estimated", "constant"] = "estimated"
     cloning: Literal["likelihood", "published"] = "likelihood"
+    constant: Literal["removed", "fitted"] = "removed"
     pseudo_count: float = 10.0
     fit: Literal["alternating", "history"] = "alternating"
     prior_variance: float = 3.0
@@ -94,6 +98,7 @@ class Logel:
             ("parameters", ("all", "last-fixed")),
             ("step_sizes", ("estimated", "constant")),
             ("cloning", ("likelihood", "published")),
+            ("constant", ("removed", "fitted")),
             ("fit", ("alternating", "history")),
         ):
             if getattr(self, name) not in allowed:
@@ -105,6 +110,8 @@ class Logel:
             raise InputError(f"prior_variance must be > 0 and finite, got {self.prior_variance}")
         if self.covariance and self.fit != "history":
             raise InputError("covariance needs fit history: alternating has no posterior")
+        if self.constant == "fitted" and (self.features is None or self.fit == "history"):
+            raise InputError("constant fitted needs features, and fit alternating")
 
     def check_size(self, n_states: int, n_actions: tuple[int, ...], n_stages: int) -> None:
         """Reject a game that is too large for this method; see `malfl_algos.contract.Observer`."""
@@ -152,7 +159,8 @@ class Logel:
                         problem, log_policies, index, maps[index], discount
                     )
                 fit = self._fit(log_policies[index], gradients)
-                rewards[agent] = features @ fit.weights
+                reward = features @ fit.weights
+                rewards[agent] = reward - reward.mean() if self.constant == "fitted" else reward
                 diagnostics[agent] = self._diagnose(fit, chosen, features, problem.trace)
         return RecoveredRewards(
             rewards=rewards,
@@ -227,11 +235,14 @@ class Logel:
         )
 
     def _features(self, trace: LearningTrace) -> tuple[FloatArray, list[FloatArray]]:
-        """The features less their means, as a table, and as each agent's unknowns by weights."""
+        """The features, less their means if the constant is removed, as a table over joint states
+        (and actions), and as each agent's unknowns by weights.
+        """
         table = np.eye(trace.n_states) if self.features is None else self.features
         feature_maps(table, trace.n_states, trace.n_actions)
         table = np.asarray(table, dtype=np.float64)
-        table = table - table.reshape(-1, table.shape[-1]).mean(axis=0)
+        if self.constant == "removed":
+            table = table - table.reshape(-1, table.shape[-1]).mean(axis=0)
         _check_size(table.shape[-1], trace.n_states, trace.n_actions, trace.n_stages)
         if table.ndim == 2:
             return table, [table] * trace.n_agents
@@ -295,7 +306,9 @@ class Logel:
         seen = np.any([stage.state_counts > 0 for stage in trace.stages], axis=0)
         known = features[seen].reshape(-1, k)
         rank = int(np.linalg.matrix_rank(known - known.mean(axis=0)))
-        free = rank - fit.rank
+        # in sampled gradients the weights also fit the noise of a constant's
+        constants = self.constant == "fitted" and chosen == "gpomdp"
+        free = rank - (fit.rank - constants)
         words = f"not identified: {free} of {rank} directions are unidentified"
         if free <= 0:
             words = "identified up to one additive constant and a positive factor"
@@ -311,6 +324,7 @@ class Logel:
         else:
             own = {
                 "cloning": self.cloning,
+                "constant": self.constant,
                 "step_sizes": fit.step_sizes.tolist(),
                 "residual": fit.residual,
                 "representative": "the weights of smallest norm; the mean of the reward is 0",

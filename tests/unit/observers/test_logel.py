@@ -149,6 +149,22 @@ def test_cloning_from_much_data():
 
 
 @pytest.mark.slow
+def test_a_fitted_constant_changes_nothing_where_a_constant_has_no_gradient():
+    trace, policies = sampled(n_stages=6, episodes=10)
+    given = {"game": logel_grid(), "known_policies": {"agent_0": policies}, **SETTINGS}
+    for gradient in ("exact", "gpomdp"):
+        removed, fitted = (
+            Logel(features=colour_features(), gradient=gradient, constant=constant)
+            .recover(trace, **given)
+            .rewards["agent_0"]
+            for constant in ("removed", "fitted")
+        )
+        assert fitted.mean() == pytest.approx(0.0, abs=1e-12)
+        assert np.allclose(fitted, removed, atol=1e-9) == (gradient == "exact")
+    with pytest.raises(InputError, match="constant fitted needs features, and fit alternating"):
+        Logel(constant="fitted")
+
+
 def test_it_conforms_as_published():
     check_observer("logel", options={"cloning": "published", "parameters": "last-fixed"})
 
