@@ -8,7 +8,7 @@ import numpy as np
 
 from malfl_algos.work.compilation import compiled
 
-__all__ = ["advance"]
+__all__ = ["advance", "update"]
 
 Q_LEARNING, SARSA = 0, 1
 """Numbers of rules whose values or noise differ from those of expected SARSA."""
@@ -70,7 +70,7 @@ def advance(  # noqa: C901, PLR0917 - a compiled loop over plain arrays
                 if weights[s, a] != 0.0:
                     for k in range(width):
                         value[s, k] += weights[s, a] * q[s, a, k]
-        _update(q, transition, shares[number], immediate, value, rates[0])
+        update(q, transition, shares[number], immediate, value, rates[0])
         if known:
             _estimates(q, estimate, mean)
             _noise(mean, weights, transition, averaging, rates[0], rule == SARSA, variance)
@@ -113,10 +113,19 @@ def _maximum(mean: Any, variance: Any, draws: Any, weights: Any) -> Any:  # prag
 
 
 @compiled()
-def _update(
+def update(  # noqa: C901 - a compiled loop over plain arrays
     q: Any, transition: Any, share: Any, immediate: Any, value: Any, discount: Any
 ) -> None:  # pragma: no cover
-    """Replace a share of q by the expected target."""
+    """Replace a share of q by the expected target.
+
+    Three next states at a time spare loads and stores.
+
+    Args:
+        q, transition, immediate: as in `advance`.
+        share: `(n_states, n_actions)`.
+        value: of the next states, `(n_states, width)`.
+        discount: gamma.
+    """
     pointers, columns, probabilities = transition
     n_states, n_actions, width = q.shape
     for s in range(n_states):
@@ -124,13 +133,34 @@ def _update(
             part = share[s, a]
             if part == 0.0:
                 continue
-            for k in range(width):
-                q[s, a, k] += part * (immediate[s, a, k] - q[s, a, k])
-            for entry in range(pointers[s * n_actions + a], pointers[s * n_actions + a + 1]):
-                w = part * discount * probabilities[entry]
-                t = columns[entry]
+            w = part * discount
+            entry, end = pointers[s * n_actions + a], pointers[s * n_actions + a + 1]
+            if end - entry >= 3:
+                t, u, v = columns[entry], columns[entry + 1], columns[entry + 2]
+                x, y = w * probabilities[entry], w * probabilities[entry + 1]
+                z = w * probabilities[entry + 2]
                 for k in range(width):
-                    q[s, a, k] += w * value[t, k]
+                    q[s, a, k] += (
+                        part * (immediate[s, a, k] - q[s, a, k])
+                        + x * value[t, k]
+                        + y * value[u, k]
+                        + z * value[v, k]
+                    )
+                entry += 3
+            else:
+                for k in range(width):
+                    q[s, a, k] += part * (immediate[s, a, k] - q[s, a, k])
+            if end - entry >= 2:
+                t, u = columns[entry], columns[entry + 1]
+                x, y = w * probabilities[entry], w * probabilities[entry + 1]
+                for k in range(width):
+                    q[s, a, k] += x * value[t, k] + y * value[u, k]
+                entry += 2
+            while entry < end:
+                t, x = columns[entry], w * probabilities[entry]
+                for k in range(width):
+                    q[s, a, k] += x * value[t, k]
+                entry += 1
 
 
 @compiled()

@@ -16,6 +16,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 from scipy.sparse.csgraph import connected_components
 
+from malfl_algos.ma_lfl.expected_loops import update
 from malfl_algos.soft import Transition, entropy
 from malfl_algos.soft.iteration import iterated_sum
 from malfl_algos.work.compilation import compiled
@@ -231,7 +232,7 @@ def _linked(factor: Factor) -> tuple[int, NDArray[np.int64]]:
 
 
 @compiled()
-def sweep(  # noqa: C901, PLR0917 - a compiled loop over plain arrays
+def sweep(  # noqa: PLR0917 - a compiled loop over plain arrays
     pointers: Any,
     columns: Any,
     probabilities: Any,
@@ -244,53 +245,23 @@ def sweep(  # noqa: C901, PLR0917 - a compiled loop over plain arrays
     """Action values after all parts, `(n_states, n_actions, width)`, for `width` rewards.
 
     Parts of a stage, two or more, grow by equal steps, so the shares that they keep are powers of
-    one number, and several next states at a time spare loads and stores.
+    one number.
     """
     n_states, n_actions, width = immediate.shape
     q = np.zeros((n_states, n_actions, width))
     value = np.zeros((n_states, width))
     kept = np.exp(log_kept * parts[0])
     ratio = np.exp(log_kept * (parts[1] - parts[0]))
+    share = np.zeros((n_states, n_actions))
     for _ in range(len(parts)):
+        value[:] = 0.0
         for s in range(n_states):
-            value[s] = 0.0
             for a in range(n_actions):
+                share[s, a] = 1.0 - kept[s, a]
+                kept[s, a] *= ratio[s, a]
                 for k in range(width):
                     value[s, k] += policy[s, a] * q[s, a, k]
-        for s in range(n_states):
-            for a in range(n_actions):
-                share = 1.0 - kept[s, a]
-                kept[s, a] *= ratio[s, a]
-                if share == 0.0:
-                    continue
-                entry, end = pointers[s * n_actions + a], pointers[s * n_actions + a + 1]
-                w = share * discount
-                if end - entry >= 3:
-                    t, u, v = columns[entry], columns[entry + 1], columns[entry + 2]
-                    x, y = w * probabilities[entry], w * probabilities[entry + 1]
-                    z = w * probabilities[entry + 2]
-                    for k in range(width):
-                        q[s, a, k] += (
-                            share * (immediate[s, a, k] - q[s, a, k])
-                            + x * value[t, k]
-                            + y * value[u, k]
-                            + z * value[v, k]
-                        )
-                    entry += 3
-                else:
-                    for k in range(width):
-                        q[s, a, k] += share * (immediate[s, a, k] - q[s, a, k])
-                if end - entry >= 2:
-                    t, u = columns[entry], columns[entry + 1]
-                    x, y = w * probabilities[entry], w * probabilities[entry + 1]
-                    for k in range(width):
-                        q[s, a, k] += x * value[t, k] + y * value[u, k]
-                    entry += 2
-                while entry < end:
-                    t, x = columns[entry], w * probabilities[entry]
-                    for k in range(width):
-                        q[s, a, k] += x * value[t, k]
-                    entry += 1
+        update(q, (pointers, columns, probabilities), share, immediate, value, discount)
     return q
 
 

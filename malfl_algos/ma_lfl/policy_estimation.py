@@ -166,14 +166,15 @@ def working_response(
     total = counts.sum(axis=-1, keepdims=True)
     x = np.array(prior_mean)
 
-    def objective(point: FloatArray) -> FloatArray:
-        fit = (counts * log_softmax(point / temperature, axis=-1)).sum(axis=-1, keepdims=True)
+    def objective(point: FloatArray) -> tuple[FloatArray, FloatArray]:
+        logs = log_softmax(point / temperature, axis=-1)
+        fit = (counts * logs).sum(axis=-1, keepdims=True)
         gap = (point - prior_mean) ** 2 / prior_variance
-        return np.asarray(fit - gap.sum(axis=-1, keepdims=True) / 2)
+        return np.asarray(fit - gap.sum(axis=-1, keepdims=True) / 2), logs
 
-    reached = objective(x)
+    reached, logs = objective(x)
     for _ in range(MODE_STEPS):
-        policy = np.exp(log_softmax(x / temperature, axis=-1))
+        policy = np.exp(logs)
         slope = (counts - total * policy) / temperature - (x - prior_mean) / prior_variance
         diagonal = total * policy / temperature**2 + 1 / prior_variance
         shared = policy * np.sqrt(total) / temperature
@@ -182,13 +183,13 @@ def working_response(
         step = (slope + shared * inner / outer) / diagonal
         size = np.ones_like(reached)
         for _ in range(MODE_STEPS):
-            candidate = objective(x + size * step)
+            candidate, logs = objective(x + size * step)
             worse = candidate < reached - 1e-12 * np.abs(reached)
             if not worse.any():
                 break
             size = np.where(worse, size / 2, size)
         x = x + size * step
-        reached = objective(x)
+        reached = candidate
         if np.abs(size * step).max(initial=0) < 1e-10 * temperature:
             break
     return response_at(x, counts, temperature=temperature)
