@@ -45,7 +45,7 @@ FloatArray = NDArray[np.float64]
 
 MOST_BYTES = 2**30
 """Largest matrix that is factorised, in bytes."""
-DRAWS, WORTH = 256, 60
+DRAWS, WORTH = 128, 60
 """Number of samples under X, and the number of posterior samples that their variances are worth."""
 SAMPLE_SEED = 20222
 CHANGED = 0.1
@@ -54,6 +54,8 @@ more than this, on average.
 """
 BACKUPS = 6
 """Number of backups that approximate soft values; it affects only the number of iterations."""
+SLICES = 4
+"""Number of parts of a triangle that are summed at the same time."""
 CHUNK = 2000
 """Number of joint states that are processed at a time."""
 
@@ -155,9 +157,7 @@ def shared_values(precision: Precision) -> SharedValues:
     sizes = np.bincount(last.others)
     unit = _functions_of(last.others)
     matrix = np.zeros((n_states, n_states))
-    for values, w in zip(rows.values, precision.weights, strict=True):
-        own = _sparse(values.transition)
-        add_information(matrix, own.indptr, own.indices, own.data, w, values.discount**2)
+    in_threads(partial(_add_information, matrix, precision), *_slices(n_states))
     # the data say nothing about U: what X has there comes from the prior and the differences
     beside, within = _add_prior(matrix, forward, precision, unit)
     level = float(np.mean(np.diag(matrix)))
@@ -187,6 +187,19 @@ def shared_values(precision: Precision) -> SharedValues:
         float(log_det + np.log(eigenvalues).sum()),
         precision.mean_variance,
     )
+
+
+def _add_information(matrix: FloatArray, precision: Precision, begin: int, end: int) -> None:
+    """Add the sum of gamma^2 P_h' C_h P_h to some rows of the lower triangle."""
+    for values, w in zip(precision.rows.values, precision.weights, strict=True):
+        own, factor = _sparse(values.transition), values.discount**2
+        add_information(matrix, begin, end, own.indptr, own.indices, own.data, w, factor)
+
+
+def _slices(n_states: int) -> tuple[list[int], list[int]]:
+    """Where slices of a lower triangle of about equal size begin and end."""
+    ends = [round(n_states * np.sqrt(part / SLICES)) for part in range(SLICES + 1)]
+    return ends[:-1], ends[1:]
 
 
 def _add_prior(

@@ -12,10 +12,19 @@ __all__ = ["add_information", "backed_up", "centred", "gathered", "scattered"]
 
 
 @compiled()
-def add_information(  # noqa: C901
-    information: Any, pointers: Any, columns: Any, probabilities: Any, weights: Any, factor: Any
+def add_information(  # noqa: C901, PLR0917
+    information: Any,
+    begin: Any,
+    end: Any,
+    pointers: Any,
+    columns: Any,
+    probabilities: Any,
+    weights: Any,
+    factor: Any,
 ) -> None:  # pragma: no cover
-    """Add factor P' C P to the lower triangle, C = diag(w) - w w' / sum(w) in every state."""
+    """Add factor P' C P to the rows from `begin` to `end` of the lower triangle, where
+    C = diag(w) - w w' / sum(w) in every state.
+    """
     n_states, n_actions = weights.shape
     mean, touched = np.zeros(len(information)), np.empty(len(information), np.int64)
     for s in range(n_states):
@@ -32,19 +41,24 @@ def add_information(  # noqa: C901
             first, last = pointers[s * n_actions + a], pointers[s * n_actions + a + 1]
             for i in range(first, last):
                 t, p = columns[i], w * probabilities[i]
+                if t >= end:
+                    continue
                 if mean[t] == 0.0 and p != 0.0:
                     touched[n_touched] = t
                     n_touched += 1
                 mean[t] += p
+                if t < begin:
+                    continue
                 row, p = information[t], factor * p
                 for j in range(first, last):
                     if columns[j] <= t:
                         row[columns[j]] += p * probabilities[j]
         found = np.sort(touched[:n_touched])
         for i in range(n_touched):
-            row, p = information[found[i]], factor * mean[found[i]] / total
-            for j in range(i + 1):
-                row[found[j]] -= p * mean[found[j]]
+            if found[i] >= begin:
+                row, p = information[found[i]], factor * mean[found[i]] / total
+                for j in range(i + 1):
+                    row[found[j]] -= p * mean[found[j]]
         for i in range(n_touched):
             mean[found[i]] = 0.0
 

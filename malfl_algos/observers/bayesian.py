@@ -199,7 +199,7 @@ class MaLflBellman(BayesianObserver):
         wanted = {"learner": self.learner, "policy": self.policy, "choice": self.choice}
         return among(self.rules, **wanted)
 
-    def _solver(self, n_unknowns: int, *, coordinates: bool) -> Solver:
+    def _solver(self, n_unknowns: int, *, coordinates: bool, known_discount: bool) -> Solver:
         given = self._given() is not None or self.reward_model == "features"
         needs = {
             "reward_model state or next_state": self.reward_model in OF_STATES,
@@ -212,6 +212,7 @@ class MaLflBellman(BayesianObserver):
         if self.solver == "low-rank" and missing:
             raise InputError(f"solver low-rank needs {missing[0]}; or set solver to auto")
         alone = self.prior == "iid" and self.improvement == 0 and self._searches()
+        alone = alone and known_discount and not self.covariance and self.stages in ("auto", "same")
         return choose_solver(self.solver, n_unknowns, given=given or alone, low_rank=not missing)
 
     def _columns(self) -> int:

@@ -152,16 +152,17 @@ class BayesianObserver(ABC):
         """Reject a game that is too large for this method; see `malfl_algos.contract.Observer`."""
         if self.reward_model != "features":
             n_unknowns = count_unknowns(self.reward_model, n_states, n_actions)
-            solver = self._solver(n_unknowns, coordinates=True)
+            solver = self._solver(n_unknowns, coordinates=True, known_discount=True)
             n_formed = {"dense": n_unknowns, "low-rank": self._columns()}.get(solver, 0)
             check_solver(solver, n_formed, n_states, n_actions, n_stages)
 
-    def _solver(self, n_unknowns: int, *, coordinates: bool) -> Solver:
+    def _solver(self, n_unknowns: int, *, coordinates: bool, known_discount: bool) -> Solver:
         """The solver.
 
         Args:
             n_unknowns: number of reward values.
             coordinates: whether the states have coordinates.
+            known_discount: whether the discount is known.
         """
         return "dense"
 
@@ -601,7 +602,9 @@ class BayesianObserver(ABC):
     ) -> Solver:
         """The solver for a trace of this size, after checking memory and options."""
         n_unknowns = count_unknowns(base, trace.n_states, trace.n_actions)
-        solver = self._solver(n_unknowns, coordinates=coordinates)
+        solver = self._solver(
+            n_unknowns, coordinates=coordinates, known_discount=discount is not None
+        )
         n_weights = 0 if features is None else features.shape[1]
         n_formed = {"dense": n_unknowns, "low-rank": self._columns()}.get(solver, n_weights)
         check_solver(solver, n_formed, trace.n_states, trace.n_actions, trace.n_stages)
@@ -714,6 +717,6 @@ def check_improvement(improvement: float | str) -> None:
 
 def _needs(option: str) -> str:
     return (
-        f"solver iterative computes no evidence, so it cannot choose: give {option} (evidence "
+        f"solver iterative cannot choose it by the evidence: give {option} (evidence "
         "chooses it on a smaller game of this kind), or set solver to dense"
     )
