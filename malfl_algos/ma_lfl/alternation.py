@@ -158,7 +158,7 @@ def alternate(
         run.shapes = list(smooth.first)
         return _with_smooth_priors(run, None, smooth, temperature, passes=passes, measured=measured)
     for number in range(1, passes + 1):
-        say(f"{models[0].name}: iteration {number} of at most {passes}")
+        run.words = f"{models[0].name}: iteration {number} of at most {passes}"
         converged = run.iterate(measured=measured and (passes == 1 or number > 1))
         if all(converged) or (gives_up is not None and gives_up(number, run.log_evidence)):
             break
@@ -185,11 +185,13 @@ class _Run:
         self.states: list[AgentState | None] = [None] * len(models)
         self.shapes: list[Shape | None] = [None] * len(models)
         self.converged = [False] * len(models)
+        self.words = models[0].name
 
     def iterate(self, *, measured: bool) -> list[bool]:
         """One iteration of all agents; whether each of them has converged."""
         before, models_before = list(self.states), list(self.models)
         for index, model in enumerate(self.models):
+            say(f"{self.words}, agent {index + 1} of {len(self.models)}")
             self.states[index] = self.one_pass(
                 model,
                 self.policies,
@@ -267,9 +269,10 @@ def _with_smooth_priors(
     if independent is not None:
         tried = chosen_shapes(smooth, run.posteriors, temperature, run.shapes)
         run.shapes = [one if one and one.gain > smooth.margin else None for one in tried]
-    for _ in range(passes):
+    for number in range(1, passes + 1):
         if not any(run.shapes):
             break
+        run.words = f"{run.models[0].name}, smooth priors: iteration {number} of at most {passes}"
         settled = run.iterate(measured=measured)
         tried = chosen_shapes(smooth, run.posteriors, temperature, run.shapes)
         if all(settled):
