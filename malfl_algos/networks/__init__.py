@@ -14,8 +14,8 @@ Read these files in this order; each has one subject:
 9. `device_equations`, `last_layer`: the posterior of the weights, given the actions of the next
    stage, equation (6).
 10. `potentials`: the alternative fit of (11)-(12): a reward network and a potential per stage.
-11. `relations`, `moves`, `move_values`, `moved_members`: rewards of gradient learners, from the
-    moves of their policies.
+11. `relations`, `policy_gradients`, `moves`, `moved_members`: rewards of gradient learners, from
+    the moves of their policies.
 12. `members`, `followed`, `fitting`: the whole fit of one agent: one member, the policies that
     follow from it, then the ensemble.
 13. `recovered_functions`: the recovered rewards, and their file.

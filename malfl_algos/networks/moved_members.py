@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from malfl_algos.networks.features import FeatureMap, input_map
-from malfl_algos.networks.gathering import IntArray
-from malfl_algos.networks.move_values import action_differences, onward, rows_of, successor_map
-from malfl_algos.networks.moves import Move, MovesFit, fit_moves, move_of
+from malfl_algos.networks.encoding import Features
+from malfl_algos.networks.features import FeatureMap, input_map, random_map
+from malfl_algos.networks.gathering import Gathered, IntArray
+from malfl_algos.networks.moves import Move, MovesFit, fit_moves, moves_of
+from malfl_algos.networks.policy_gradients import advantages, stage_gradient, successor_map
 from malfl_algos.networks.recovered_functions import Member
 from malfl_env.errors import InputError
 
@@ -21,6 +23,11 @@ if TYPE_CHECKING:
 __all__ = ["fit_moved"]
 
 FloatArray = NDArray[np.float64]
+
+UNITS = 64
+"""Random hidden units of the policy that stands for the learner's."""
+LEAST_WITHIN = 1e-6
+"""Least variance of a reward feature within episodes, as a share of its variance."""
 
 
 def fit_moved(fit: MemberFit, trunk: FeatureMap) -> tuple[Member, dict[str, Any]]:
@@ -40,18 +47,21 @@ def fit_moved(fit: MemberFit, trunk: FeatureMap) -> tuple[Member, dict[str, Any]
             f"form: moves needs at least 3 stages, got {len(gathered.stages)}; use form: bellman"
         )
     features = _reward_map(fit, trunk)
-    varying = np.flatnonzero(features.scale > 0)
+    values, paid = trunk(gathered.inputs), features(gathered.inputs)[:, :-1]
+    within = _within(fit, paid)
+    varying = np.flatnonzero(within.diagonal() > LEAST_WITHIN * paid.var(axis=0))
     if len(varying) == 0:
         raise InputError(
-            f"no reward feature of agent {gathered.agent_index} varies; choose other reward_inputs"
+            f"no reward feature of agent {gathered.agent_index} varies within an episode; choose "
+            "other reward_inputs"
         )
-    values, paid = trunk(gathered.inputs), features(gathered.inputs)[:, varying]
+    paid, within = paid[:, varying], within[np.ix_(varying, varying)]
     moves = _moves(fit, values, paid)
     spread = np.cov(paid.T).reshape(paid.shape[1], -1)
-    found = fit_moves(moves, spread)
+    found = fit_moves(moves, within)
     parts: Sequence[MovesFit] = []
     if len(moves) >= 4:
-        parts = [fit_moves(moves[::2], spread), fit_moves(moves[1::2], spread)]
+        parts = [fit_moves(moves[::2], within), fit_moves(moves[1::2], within)]
     k = features.n_features
     mean, centre, covariance = np.zeros(k), np.zeros(k), np.zeros((k, k))
     mean[varying], centre[varying], centre[-1] = found.weights, _mean(fit, paid), 1.0
@@ -73,22 +83,28 @@ def fit_moved(fit: MemberFit, trunk: FeatureMap) -> tuple[Member, dict[str, Any]
 
 
 def _reward_map(fit: MemberFit, trunk: FeatureMap) -> FeatureMap:
-    given, gathered = fit.options.reward_inputs, fit.gathered
+    columns = _columns(fit.gathered, "reward_inputs", fit.options.reward_inputs)
+    return trunk if columns is None else input_map(fit.gathered.inputs, columns)
+
+
+def _columns(
+    gathered: Gathered, name: str, given: Sequence[Sequence[int]] | None
+) -> list[int] | None:
+    """Return the agent's columns, checked; None: all."""
     if given is None:
-        return trunk
+        return None
     width, index = gathered.inputs.shape[1], gathered.agent_index
     if len(given) != len(gathered.n_actions):
         raise InputError(
-            f"reward_inputs must name the columns of {len(gathered.n_actions)} agents, got "
-            f"{len(given)}"
+            f"{name} must name the columns of {len(gathered.n_actions)} agents, got {len(given)}"
         )
-    columns = given[index]
+    columns = list(given[index])
     if not columns or not all(0 <= column < width for column in columns):
         raise InputError(
-            f"reward_inputs of agent {index} must be columns 0 to {width - 1}, at least one, got "
-            f"{columns}"
+            f"{name} of agent {index} must be columns 0 to {width - 1}, at least one, got "
+            f"{tuple(columns)}"
         )
-    return input_map(gathered.inputs, columns)
+    return columns
 
 
 def _moves(fit: MemberFit, values: FloatArray, paid: FloatArray) -> list[Move]:
@@ -97,21 +113,45 @@ def _moves(fit: MemberFit, values: FloatArray, paid: FloatArray) -> list[Move]:
         "discount": fit.fitting.discount,
         "after": fit.options.rewarded == "after",
     }
-    maps = onward(gathered, counts, values, paid)
-    rng = np.random.default_rng(fit.fitting.sequence(*fit.key, 4))
+    tangent = _tangent(fit)
     found = []
     for stage in range(len(gathered.stages) - 1):
-        rows = rows_of(gathered, stage, fit.options.max_rows, rng)
-        successor = successor_map(gathered, counts[stage], stage, values, paid, **shared)
-        gains = action_differences(maps, successor, values[rows], **shared)
-        before, after = (_log_policy(fit, rows, h) for h in (stage, stage + 1))
-        found.append(move_of(gains, before, after))
-    return found
+        steps, own = gathered.stages[stage], counts[stage]
+        successor = successor_map(steps, own, values, paid, **shared)
+        gains = advantages(steps, values, paid, successor, **shared)
+        policy = partial(_policy, fit, stage)
+        both = own, counts[stage + 1]
+        found.append(stage_gradient(gathered, stage, both, gains, tangent, policy))
+    return moves_of(found)
 
 
-def _log_policy(fit: MemberFit, rows: IntArray, stage: int) -> FloatArray:
-    policy = fit.probabilities(rows, stage)[fit.gathered.agent_index]
-    return np.asarray(np.log(np.maximum(policy, 1e-300)))
+def _tangent(fit: MemberFit) -> Callable[[IntArray], FloatArray]:
+    """Return psi, the features in which the policy that stands for the learner's is linear."""
+    gathered = fit.gathered
+    columns = _columns(gathered, "learner_inputs", fit.options.learner_inputs)
+    inputs: Features = gathered.inputs if columns is None else gathered.inputs[:, columns]
+    read = gathered.read if columns is None else np.ones(len(columns), dtype=np.bool_)
+    generator = fit.fitting.generator(*fit.key, 4)
+    units = random_map(generator, (UNITS,), inputs, read=read, device=fit.fitting.device)
+    return lambda rows: units(inputs[rows])
+
+
+def _policy(fit: MemberFit, stage: int, rows: IntArray) -> FloatArray:
+    return fit.probabilities(rows, stage)[fit.gathered.agent_index]
+
+
+def _within(fit: MemberFit, paid: FloatArray) -> FloatArray:
+    """Return the covariance of the features within episodes, over all steps, `(k, k)`."""
+    total, found = 0.0, np.zeros((paid.shape[1], paid.shape[1]))
+    for steps, count in zip(fit.gathered.stages, fit.counts.everything, strict=True):
+        seen = paid[(steps.after if fit.options.rewarded == "after" else steps.here)[steps.which]]
+        weight = (count / np.maximum(steps.counts(), 1.0))[steps.which]
+        sizes = np.maximum(np.bincount(steps.block), 1)
+        mean = np.stack([np.bincount(steps.block, own) / sizes for own in seen.T], axis=1)
+        gap = seen - mean[steps.block]
+        found += (gap * weight[:, None]).T @ gap
+        total += float(count.sum())
+    return found / total
 
 
 def _mean(fit: MemberFit, paid: FloatArray) -> FloatArray:

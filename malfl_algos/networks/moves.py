@@ -1,20 +1,31 @@
 """Rewards from the moves of policies, for learners whose own noise is the largest error.
 
-A gradient learner such as PPO moves its policy along an advantage that it estimated from its own
-rollouts,
+A gradient learner with a network, such as PPO, moves its policy along the gradient of its
+parameters, estimated from its own rollouts. In the coordinates of the parameters in which the
+Fisher information is diagonal, with eigenvalues v_i (the largest is 1),
 
-    log pi_{h+1}(a | o) - log pi_h(a | o) = A_h(o, a) . w + noise of its rollouts,
+    d_i = v_i^s (a_i . w + b_h e_i + noise of its rollouts) + noise of the observer's sample.
 
-with A_h the advantages of the reward features, in units of the learner's step. The noise is as
-smooth in the observation as the advantage is. A fit with independent noise at every observation
-therefore believes it thousands of times, and mistakes it for reward. But it is new in every stage.
-Only the projection of a move on the advantages enters here: per stage as many numbers as there are
+d_i is the change of the log-policy along coordinate i, in units of its standard deviation, a_i are
+the advantages of the reward features along it, and e_i is the gradient of the policy's entropy.
+
+s says how the learner scales its gradient: 0 is the natural gradient, 1 the plain gradient;
+optimisers such as Adam lie between. A network changes its policy most where many observations share
+parameters (large v_i: smooth functions of the observation), and little where the reward bends
+sharply. A comparison of d with the advantages themselves, as if every log-probability were free,
+takes what is smooth for what is wanted.
+
+Learners with an entropy bonus are pulled back towards uniform play, in the end as strongly as the
+reward pulls the other way. Without e the moves of late stages seem to contradict those of early
+ones. Its weight b_h is free in every stage.
+
+The noise of the learner's rollouts is new in every stage, and the largest error. Only the
+projection of a move on the advantages enters the fit: per stage as many numbers as there are
 features, each with noise of the same variance. The evidence chooses that variance and the prior's.
 
-The prior covariance of the weights is proportional to the covariance of the features over the data:
-features that rise and fall together get weights together, and what hardly varies is hardly what the
-agents learn for. With independent weights, the reward is explained by the features that an action
-changes most, whatever they have to do with the others.
+The prior covariance of the weights is proportional to the covariance of the features within
+episodes: features that rise and fall together get weights together, and what hardly varies is
+hardly what the agents learn for. What does not vary within an episode shows in no behaviour.
 """
 
 from __future__ import annotations
@@ -26,7 +37,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import eigvalsh
 
-__all__ = ["Move", "MovesFit", "fit_moves", "move_of"]
+from malfl_algos.networks.policy_gradients import StageGradient
+
+__all__ = ["Move", "MovesFit", "fit_moves", "moves_of"]
 
 FloatArray = NDArray[np.float64]
 
@@ -34,18 +47,26 @@ RIDGES = np.logspace(-4, 4, 49)
 """Ridges tried: noise over prior variance, relative to the mean variance of an advantage."""
 LEAST = 1e-3
 """Least prior variance of a direction, relative to the mean."""
+SCALING = 0.35
+"""s, chosen on design seeds; that of Adam is near 0.5."""
+NEIGHBOUR = 0.5
+"""Weight of the gradients of a stage next to h in those of stage h; they change slowly."""
+BLOCKS = (4, 8, 16, 32, 64, 128)
+"""Ends of the blocks of coordinates, by decreasing v, whose advantages share a covariance."""
+LEAST_SHARE = 1e-9
+"""Least v of a coordinate."""
 NEGLIGIBLE = 1e-6
 """Directions whose advantage has less than this share of the largest variance say nothing."""
 
 
 @dataclass(frozen=True, eq=False)
 class Move:
-    """The sums of one move, over observations and actions under the policy of stage h.
+    """The sums of one move over the coordinates, weighted by the inverse noise variance.
 
     Args:
-        second: E[A A'] `(k, k)`.
-        cross: E[A d] `(k,)`, d the change of log-policy, whose mean over actions is 0.
-        square: E[d^2].
+        second: of the expected moves of the features, v^(2 s) a a' `(k, k)`.
+        cross: of the expected moves and the move, v^s a d `(k,)`.
+        square: d^2.
     """
 
     second: FloatArray
@@ -78,25 +99,64 @@ class MovesFit:
     at_bound: bool
 
 
-def move_of(values: FloatArray, before: FloatArray, after: FloatArray) -> Move:
-    """Return the sums of a move.
+def moves_of(stages: Sequence[StageGradient]) -> list[Move]:
+    """Return the sums of the moves of all stages.
 
     Args:
-        values: action values of the reward features `(n, n_actions, k)`, up to a constant per
-            observation.
-        before, after: log-policies of the stage and of the next one, `(n, n_actions)`.
+        stages: all but the last, in order.
     """
-    policy = np.exp(before)
-    change = after - before
-    change = change - (policy * change).sum(axis=1, keepdims=True)
-    advantage = values - (policy[..., None] * values).sum(axis=1, keepdims=True)
-    weighted = (policy[..., None] * advantage).reshape(-1, values.shape[2])
-    flat, n = advantage.reshape(-1, values.shape[2]), len(values)
-    return Move(
-        weighted.T @ flat / n,
-        weighted.T @ change.ravel() / n,
-        float((policy * change**2).sum() / n),
-    )
+    number, found = np.arange(len(stages)), []
+    for stage, own in enumerate(stages):
+        weight = NEIGHBOUR ** np.abs(number - stage)
+        weight /= weight.sum()
+        gradient = np.sum([x * one.gradient for x, one in zip(weight, stages, strict=True)], axis=0)
+        v, vectors = np.linalg.eigh(own.fisher)
+        kept = np.flatnonzero(v > LEAST_SHARE * v[-1])[::-1]
+        v, axes = v[kept], vectors[:, kept] / np.sqrt(v[kept])
+        noise = np.sqrt((weight**2).sum()) * (axes.T @ own.noise)
+        found.append(
+            _move(
+                v / v[0],
+                _denoised(axes.T @ gradient, noise),
+                axes.T @ own.entropy,
+                axes.T @ own.change,
+                own.floor,
+            )
+        )
+    return found
+
+
+def _move(
+    v: FloatArray, advantage: FloatArray, entropy: FloatArray, change: FloatArray, floor: float
+) -> Move:
+    """Return the sums of a move, without what the entropy explains.
+
+    The variance of the learner's noise is that of least squares.
+    """
+    share = v ** (2 * SCALING)
+    variance = float(share @ (change**2 - floor)) / float(share @ share)
+    root = 1 / np.sqrt(share + floor / max(variance, floor))
+    expected = (root * v**SCALING)[:, None] * advantage
+    pull, seen = root * v**SCALING * entropy, root * change
+    pull = pull / max(float(np.linalg.norm(pull)), 1e-300)
+    expected, seen = expected - np.outer(pull, pull @ expected), seen - pull * float(pull @ seen)
+    return Move(expected.T @ expected, expected.T @ seen, float(seen @ seen))
+
+
+def _denoised(advantage: FloatArray, noise: FloatArray) -> FloatArray:
+    """Return the posterior means of the advantages along all coordinates, `(n, k)`.
+
+    The advantages of a block of coordinates have one prior covariance: that of the estimates less
+    that of their noise. Without this, features whose noise is alike take weight from each other.
+    """
+    error = noise.T @ noise / len(noise)
+    found = []
+    for block in np.split(advantage, [end for end in BLOCKS if end < len(advantage)]):
+        values, vectors = np.linalg.eigh(block.T @ block / len(block) - error)
+        prior = (vectors * np.maximum(values, 0.0)) @ vectors.T
+        ridge = 1e-12 * max(float(np.trace(prior + error)), 1e-300) * np.eye(len(prior))
+        found.append(block @ np.linalg.solve(prior + error + ridge, prior))
+    return np.concatenate(found)
 
 
 def fit_moves(moves: Sequence[Move], spread: FloatArray) -> MovesFit:
@@ -104,7 +164,7 @@ def fit_moves(moves: Sequence[Move], spread: FloatArray) -> MovesFit:
 
     Args:
         moves: of all stages.
-        spread: covariance of the features over the data, `(k, k)`.
+        spread: covariance of the features within episodes, `(k, k)`.
     """
     second = np.stack([one.second for one in moves])
     cross = np.stack([one.cross for one in moves])

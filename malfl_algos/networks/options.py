@@ -36,6 +36,8 @@ class FitOptions:
             `auto`: chosen by the evidence.
         reward_inputs: for `moves`, per agent in order, the columns of its flat observation that the
             reward is linear in; null: all columns and the random layers.
+        learner_inputs: for `moves`, per agent in order, the columns that the learner's own policy
+            reads; null: all.
         rewarded: for `moves`: the reward of a step is a function of the observation `before` or
             `after` it.
         step_size: step size beta of td learners.
@@ -85,6 +87,7 @@ class FitOptions:
     improvement: float | Literal["auto", "soft", "proximal"] = "auto"
     prior_variance: float | None = None
     reward_inputs: tuple[tuple[int, ...], ...] | None = None
+    learner_inputs: tuple[tuple[int, ...], ...] | None = None
     rewarded: Literal["before", "after"] = "before"
     step_size: float = 0.1
     trunk: Literal["random", "policies", "potentials", "kernel"] = "random"
@@ -136,8 +139,12 @@ class FitOptions:
     def _check_moves(self) -> None:
         if self.form == "moves" and self.reward_model != "state":
             raise InputError(f"form: moves needs reward_model: state, got {self.reward_model}")
-        if self.form != "moves" and (self.reward_inputs is not None or self.rewarded != "before"):
-            raise InputError(f"reward_inputs and rewarded need form: moves, got form: {self.form}")
+        given = self.reward_inputs, self.learner_inputs
+        if self.form != "moves" and (given != (None, None) or self.rewarded != "before"):
+            raise InputError(
+                "reward_inputs, learner_inputs and rewarded need form: moves, got form: "
+                f"{self.form}"
+            )
 
     def _check_improvement(self) -> None:
         words = ("auto", "soft", "proximal")

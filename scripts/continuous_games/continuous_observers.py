@@ -51,9 +51,8 @@ OPTIONS: dict[str, Any] = {
     "widths": (100,),
     "ensemble": 1,
     "epochs": 10,
-    "max_rows": 8000,
 }
-"""Options of our observer, chosen on the seeds 0 and 1."""
+"""Options of our observer, chosen on the seeds 0 to 2."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,15 +121,17 @@ def _functions(
     path = folder / OURS / "functions.npz"
     if not path.exists():
         groups = GROUPS[settings.game]
-        columns = []
+        columns, learned = [], []
         for agent, space in zip(trace.agents, trace.spaces or (), strict=True):
             width = int((space.shape or ())[0])
+            learned.append(tuple(range(width)))
             columns.append(tuple(width + k for k in range(len(relation_names(groups[agent])))))
         drawn = int(random_stream(seed, "observer").integers(2**31))
         observer = load_observer(
             "ma-lfl-network",
             **OPTIONS,
             reward_inputs=tuple(columns),
+            learner_inputs=tuple(learned),
             seed=drawn,
             checkpoint_dir=str(folder / OURS / "checkpoints"),
         )

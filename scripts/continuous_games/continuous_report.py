@@ -53,8 +53,10 @@ def write_report(root: Path, games: Sequence[str]) -> str:
     Raises:
         InputError: if no seed has finished learning.
     """
-    recovered = ["| game, agents | observer | Pearson r | halves | verdicts | seeds |"]
-    recovered.append("|---|---|---|---|---|---|")
+    recovered = [
+        "| game, agents | observer | Pearson r | ours less it | halves | verdicts | seeds |"
+    ]
+    recovered.append("|---|---|---|---|---|---|---|")
     returns = ["| game, agents | return of an episode | mean | 95 % interval | seeds |"]
     returns.append("|---|---|---|---|---|")
     for game in games:
@@ -65,9 +67,10 @@ def write_report(root: Path, games: Sequence[str]) -> str:
             raise InputError(f"no finished seed of a study in {folder}")
         for role, agents in ROLES[game].items():
             title = f"{game}, {role}"
+            scores = {name: _parts(seeds, f"{name}/scores") for name in OBSERVERS}
             recovered += [
-                f"| {title} | {name} | {_scores(_parts(seeds, f'{name}/scores'), agents)} |"
-                for name in OBSERVERS
+                f"| {title} | {name} | {_scores(own, scores[OURS], agents)} |"
+                for name, own in scores.items()
             ]
             returns += [f"| {title} | {row} |" for row in _returns(seeds, learners, agents)]
         _draw(folder, seeds, learners)
@@ -81,17 +84,24 @@ def _parts(seeds: Mapping[int, Path], name: str) -> Parts:
     return {seed: content for seed, content in found.items() if content is not None}
 
 
-def _scores(scores: Parts, agents: Sequence[str]) -> str:
-    """Return the cells of an observer: correlation, halves, verdicts, seeds."""
-    cells = []
-    for read in (
-        lambda own, agent: own["correlation"][agent]["pearson"],
-        lambda own, agent: own["halves"][agent],
-    ):
-        values = {seed: [read(own, agent) for agent in agents] for seed, own in scores.items()}
-        found = mean_interval(values)
-        ends = "" if found.interval is None else " ({:.2f} to {:.2f})".format(*found.interval)
-        cells.append("-" if found.mean is None else f"{found.mean:.2f}{ends}")
+def _scores(scores: Parts, ours: Parts, agents: Sequence[str]) -> str:
+    """Return the cells of an observer: correlation, ours less it, halves, verdicts, seeds."""
+    pearson, halves = (
+        {seed: [read(own, agent) for agent in agents] for seed, own in scores.items()}
+        for read in (
+            lambda own, agent: own["correlation"][agent]["pearson"],
+            lambda own, agent: own["halves"][agent],
+        )
+    )
+    less = {
+        seed: [
+            ours[seed]["correlation"][agent]["pearson"] - theirs
+            for agent, theirs in zip(agents, own, strict=True)
+        ]
+        for seed, own in pearson.items()
+        if seed in ours and scores is not ours
+    }
+    cells = [_cell(values) for values in (pearson, less, halves)]
     words = [
         own["verdicts"][agent]["word"]
         for own in scores.values()
@@ -100,6 +110,13 @@ def _scores(scores: Parts, agents: Sequence[str]) -> str:
     ]
     told = ", ".join(f"{word}: {words.count(word)}" for word in WORDS if word in words)
     return f"{' | '.join(cells)} | {told or '-'} | {len(scores)}"
+
+
+def _cell(values: Mapping[int, Any]) -> str:
+    """Return mean and interval over seeds."""
+    found = mean_interval(values)
+    ends = "" if found.interval is None else " ({:.2f} to {:.2f})".format(*found.interval)
+    return "-" if found.mean is None else f"{found.mean:.2f}{ends}"
 
 
 def _returns(seeds: Mapping[int, Path], learners: Parts, agents: Sequence[str]) -> list[str]:

@@ -8,7 +8,9 @@ from scipy.stats import multivariate_normal
 
 import malfl_algos
 from malfl_algos import LearningTrace, Stage, Transitions
-from malfl_algos.networks.moves import fit_moves, move_of
+from malfl_algos.networks.gathering import Gathered, Steps
+from malfl_algos.networks.moves import SCALING, Move, fit_moves, moves_of
+from malfl_algos.networks.policy_gradients import StageGradient, advantages, stage_gradient
 from malfl_algos.networks.recovered_functions import RecoveredFunctions
 from malfl_algos.networks.relations import Group, relation_names, relations, with_relations
 from malfl_algos.plugins import load_observer
@@ -22,10 +24,9 @@ def moves(rng, *, noise, n_stages=8):
     """Moves along random advantages; the noise is a smooth function, new in every stage."""
     found = []
     for _ in range(n_stages):
-        values = rng.normal(size=(300, 3, 4))
-        before = log_softmax(rng.normal(size=(300, 3)), axis=1)
-        smooth = values @ rng.normal(size=4)
-        found.append(move_of(values, before, before + values @ WEIGHTS + noise * smooth))
+        design = rng.normal(size=(300, 4))
+        change = design @ (WEIGHTS + noise * rng.normal(size=4))
+        found.append(Move(design.T @ design, design.T @ change, change @ change))
     return found
 
 
@@ -64,15 +65,119 @@ def prior_of(fit, design):
     return fit.ridge * np.trace(design.T @ design) / np.trace(precision) * precision
 
 
-def test_a_move_does_not_depend_on_a_constant_per_observation():
-    rng = np.random.default_rng(1)
-    values, before = rng.normal(size=(50, 3, 2)), log_softmax(rng.normal(size=(50, 3)), axis=1)
-    after = before + rng.normal(size=(50, 3))
-    one = move_of(values, before, after)
-    other = move_of(values + rng.normal(size=(50, 1, 2)), before, after + rng.normal(size=(50, 1)))
-    np.testing.assert_allclose(one.second, other.second)
-    np.testing.assert_allclose(one.cross, other.cross)
-    assert one.square == pytest.approx(other.square)
+def stages_of(rng, *, scaling, n_stages=6, n=20):
+    """Exact gradients and changes of a learner that scales coordinates by v^scaling.
+
+    The pull of the entropy has another strength in every stage.
+    """
+    found = []
+    for _ in range(n_stages):
+        axes = np.linalg.qr(rng.normal(size=(n, n)))[0]
+        v = np.logspace(0, -3, n)
+        advantage, pull = rng.normal(size=(n, 4)), rng.normal(size=n)
+        back = axes * np.sqrt(v)
+        found.append(
+            StageGradient(
+                (axes * v) @ axes.T,
+                back @ advantage,
+                np.zeros((n, 4)),
+                back @ pull,
+                back @ (v**scaling * (advantage @ WEIGHTS + 3 * rng.normal() * pull)),
+                1e-9,
+            )
+        )
+    return found
+
+
+def test_the_moves_of_a_learner_that_scales_its_gradient_give_the_weights(monkeypatch):
+    monkeypatch.setattr("malfl_algos.networks.moves.NEIGHBOUR", 0.0)
+    fit = fit_moves(moves_of(stages_of(np.random.default_rng(3), scaling=SCALING)), np.eye(4))
+    np.testing.assert_allclose(fit.weights / fit.weights[0], WEIGHTS, atol=1e-3)
+    fit = fit_moves(moves_of(stages_of(np.random.default_rng(3), scaling=2.0)), np.eye(4))
+    assert np.abs(fit.weights / fit.weights[0] - WEIGHTS).max() > 0.05
+
+
+def test_moves_do_not_depend_on_the_coordinates_of_the_parameters():
+    stages = stages_of(np.random.default_rng(4), scaling=0.5)
+    turn = np.linalg.qr(np.random.default_rng(5).normal(size=(20, 20)))[0]
+    turned = [
+        StageGradient(
+            turn @ one.fisher @ turn.T,
+            turn @ one.gradient,
+            turn @ one.noise,
+            turn @ one.entropy,
+            turn @ one.change,
+            one.floor,
+        )
+        for one in stages
+    ]
+    for one, other in zip(moves_of(stages), moves_of(turned), strict=True):
+        np.testing.assert_allclose(one.second, other.second, rtol=1e-6, atol=1e-9)
+        np.testing.assert_allclose(one.cross, other.cross, rtol=1e-6, atol=1e-9)
+
+
+def chain(goes_on=(1, 1, 1, 1, 1, 1)):
+    """Two episodes: rows of observations 0 1 2 3, then 0 2 3 1."""
+    return Steps(
+        here=np.array([0, 1, 2, 0, 2, 3]),
+        after=np.array([1, 2, 3, 2, 3, 1]),
+        joint_actions=np.zeros((6, 1), dtype=np.int64),
+        goes_on=np.array(goes_on, dtype=np.float64),
+        which=np.arange(6),
+        block=np.array([0, 0, 0, 1, 1, 1]),
+        n_blocks=2,
+    )
+
+
+def test_advantages_are_discounted_sums_of_errors_within_episodes():
+    rng = np.random.default_rng(6)
+    values, paid, successor = (rng.normal(size=shape) for shape in ((4, 3), (4, 2), (3, 2)))
+    for goes_on in ((1, 1, 1, 1, 1, 1), (1, 0, 1, 1, 1, 0)):
+        steps = chain(goes_on)
+        worth = values @ successor
+        error = paid[steps.after] - worth[steps.here]
+        error += 0.9 * steps.goes_on[:, None] * worth[steps.after]
+        expected = error.copy()
+        for t in (1, 0, 4, 3):
+            expected[t] += 0.9 * 0.7 * steps.goes_on[t] * expected[t + 1]
+        found = advantages(steps, values, paid, successor, discount=0.9, after=True, trace=0.7)
+        np.testing.assert_allclose(found, expected)
+
+
+def test_the_gradient_is_that_of_the_expected_sum_of_features():
+    """Second route: finite differences, in a game of one step whose counts are exact."""
+    rng = np.random.default_rng(7)
+    psi, paid = rng.normal(size=(2, 3)), rng.normal(size=(4, 2, 1))
+    policy = np.array([[0.75, 0.25], [0.5, 0.5]])
+    here, action = np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1])
+    counts = 8 * policy.ravel()
+    visits = np.repeat(np.arange(4), counts.astype(int))
+    place = np.concatenate([np.arange(n) for n in counts.astype(int)])
+    steps = Steps(here, here, action[:, None], np.zeros(4), visits, place, int(place.max()) + 1)
+    gathered = Gathered(np.zeros((2, 1), np.float32), (steps, steps), 0, (2,), None, 0)
+    gains = paid[action, here][visits]
+    found = stage_gradient(
+        gathered, 0, (counts, counts), gains, lambda rows: psi[rows], lambda rows: policy[rows]
+    )
+
+    def expected(theta):
+        logits = np.log(policy) + psi @ theta.reshape(2, 3).T
+        chosen = np.exp(log_softmax(logits, axis=1))
+        return 0.5 * sum((chosen[o] * paid[:2, o, 0]).sum() for o in (0, 1))
+
+    slope = [(expected(1e-6 * e) - expected(-1e-6 * e)) / 2e-6 for e in np.eye(6)]
+    np.testing.assert_allclose(found.gradient[:, 0], slope, atol=1e-8)
+    np.testing.assert_allclose(found.change, 0.0, atol=1e-12)
+
+    def entropy(theta):
+        log_policy = log_softmax(np.log(policy) + psi @ theta.reshape(2, 3).T, axis=1)
+        return -0.5 * (np.exp(log_policy) * log_policy).sum()
+
+    slope = [(entropy(1e-6 * e) - entropy(-1e-6 * e)) / 2e-6 for e in np.eye(6)]
+    np.testing.assert_allclose(found.entropy, slope, atol=1e-8)
+    score = (np.eye(2)[action] - policy[here])[:, :, None] * psi[here][:, None]
+    flat = score.reshape(4, 6)
+    np.testing.assert_allclose(found.fisher, (flat * counts[:, None]).T @ flat / 16, atol=1e-12)
 
 
 def test_the_error_bars_hold_though_the_noise_is_smooth():
@@ -161,6 +266,7 @@ def test_the_observer_recovers_a_reward_of_the_distance(tmp_path):
         form="moves",
         rewarded="after",
         reward_inputs=((0, 2),),
+        learner_inputs=((0, 1),),
         widths=(16,),
         hidden=(16,),
         ensemble=1,
@@ -182,8 +288,9 @@ def test_the_observer_recovers_a_reward_of_the_distance(tmp_path):
     ("options", "message"),
     [
         ({"form": "moves", "reward_model": "joint"}, "form: moves needs reward_model: state"),
-        ({"rewarded": "after"}, "reward_inputs and rewarded need form: moves"),
+        ({"rewarded": "after"}, "learner_inputs and rewarded need form: moves"),
         ({"form": "moves", "reward_inputs": ((7,),), "epochs": 1}, "must be columns 0 to 1"),
+        ({"form": "moves", "learner_inputs": ((),), "epochs": 1}, "learner_inputs of agent 0"),
         ({"form": "moves", "reward_inputs": ((0,), (1,)), "epochs": 1}, "the columns of 1 agents"),
         ({"form": "moves", "reward_inputs": ((1,),), "epochs": 1}, "no reward feature of agent 0"),
     ],
