@@ -155,7 +155,7 @@ def test_held_out_episodes_are_not_shown(tmp_path):
 
 
 def test_a_seed_is_run_once_and_the_same_each_time(tmp_path, monkeypatch):
-    small = {"epochs": 1, "widths": (8,), "max_rows": 100}
+    small = {"epochs": 1, "widths": (8,)}
     monkeypatch.setattr(continuous_observers, "OPTIONS", {**continuous_observers.OPTIONS, **small})
     settings, said = Settings(game="simple_adversary", **SMALL), []
     observers = ["ma-lfl-network", "trex", "lfl", "logel", "log-policy"]
