@@ -50,7 +50,7 @@ LEAST = 1e-3
 SCALING = 0.35
 """s, chosen on design seeds; that of Adam is near 0.5."""
 NEIGHBOUR = 0.5
-"""Weight of the gradients of a stage next to h in those of stage h; they change slowly."""
+"""Weight of the gradients of a stage next to h in those of h; its square two stages away."""
 BLOCKS = (4, 8, 16, 32, 64, 128)
 """Ends of the blocks of coordinates, by decreasing v, whose advantages share a covariance."""
 LEAST_SHARE = 1e-9
