@@ -7,9 +7,10 @@ expectation, and the visits of a stage are spread evenly over the stage.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
@@ -23,6 +24,7 @@ from malfl_algos.ma_lfl.learner_models import (
     played_frequencies,
 )
 from malfl_algos.ma_lfl.reward_models import RewardModel
+from malfl_algos.ma_lfl.stage_memory import digest, kept
 from malfl_algos.ma_lfl.stages import StageArrays
 from malfl_env.markov_game import MarkovGame
 
@@ -45,7 +47,7 @@ class _Part(NamedTuple):
     Args:
         q: coefficients of q, `(n_states, n_actions, width)`.
         log_average: coefficients of alpha times the log of the policy averaged over the stage, up
-            to a constant per state, linearised; zeros where it was not wanted.
+            to a constant per state, linearised; zeros or empty where it was not wanted.
         variance: variance of the learner's noise about q, `(n_states, n_actions)`.
     """
 
@@ -150,46 +152,86 @@ class ExpectedQ:
         reward: FloatArray | None,
         width: int | None = None,
     ) -> Iterator[_Part]:
-        """The learner at the end of each stage; with width 1, for this reward alone."""
+        """The learner at the end of each stage; with width 1, for this reward alone.
+
+        Without a reward all rules have the same action values, which are remembered.
+        """
         visits = np.zeros(joint_policies[0][agent_index].shape)
-        parts = parts_of_stage()
+        shown = self.greedy and self.moving and width is None and self.rule == "q-learning"
         q = None
+        own = self.model, self.discount, self.step_size, self.step_size_decay, agent_index
+        history: tuple[Any, ...] = "carried", self.game.factors, own
         for stage, policies in zip(stages, joint_policies, strict=True):
-            own = policies[agent_index]
-            transition, immediate = self._stage(stage, own, agent_index)
-            estimate = np.zeros(0) if reward is None else np.append(reward, 1.0)
-            if width is not None:
-                immediate, estimate = (immediate @ estimate)[..., None], np.ones(1)
-            q = np.zeros(immediate.shape) if q is None else q
-            counts = stage.action_counts(agent_index)
-            times = np.append(0.0, np.cumsum(parts))[:, None, None]
-            logs = log_kept(visits + counts * times, self.step_size, self.step_size_decay)
-            rate = self.step_size / np.maximum(visits + counts, 1) ** self.step_size_decay
-            visits = visits + counts
-            shown = self.greedy and self.moving and width is None and self.rule == "q-learning"
-            log_average, variance = advance(
-                q,
-                (transition.indptr, transition.indices, transition.data),
-                -np.expm1(np.diff(logs, axis=0)),
-                _greedy_share(own) if shown else own,
-                immediate,
-                np.zeros(0) if shown else estimate,
-                parts,
-                _draws(own.shape[1]),
-                rate / (2 - rate),
-                (self.discount, self.temperature),
-                (
-                    CARRIED_RULES.index(self.rule),
-                    self.moving and not self.greedy and width is None and reward is not None,
-                ),
+            advanced = partial(
+                self._advanced, q, visits, stage, policies, agent_index, reward, width, shown=shown
             )
-            yield _Part(q.copy(), log_average, variance)
+            if reward is None and width is None and not shown:
+                history = (*history, digest([stage.joint_counts, *policies]))
+                q = kept(stage, history, partial(_q_of, advanced), np.size)
+                yield _Part(q, np.zeros(0), np.zeros(q.shape[:2]))
+            else:
+                part = advanced()
+                q = part.q
+                yield part
+            visits = visits + stage.action_counts(agent_index)
+
+    def _advanced(
+        self,
+        q: FloatArray | None,
+        visits: FloatArray,
+        stage: StageArrays,
+        policies: Sequence[FloatArray],
+        agent_index: int,
+        reward: FloatArray | None,
+        width: int | None,
+        *,
+        shown: bool,
+    ) -> _Part:
+        """The learner at the end of a stage.
+
+        Args:
+            q: at its beginning; None: 0.
+            visits: before it, of every state and action.
+            stage, policies, agent_index, reward, width: as `_ends` takes them.
+            shown: whether the policies show how often each action is the greedy one.
+        """
+        own, parts = policies[agent_index], parts_of_stage()
+        transition, immediate = self._stage(stage, own, agent_index)
+        estimate = np.zeros(0) if reward is None else np.append(reward, 1.0)
+        if width is not None:
+            immediate, estimate = (immediate @ estimate)[..., None], np.ones(1)
+        q = np.zeros(immediate.shape) if q is None else q.copy()
+        counts = stage.action_counts(agent_index)
+        times = np.append(0.0, np.cumsum(parts))[:, None, None]
+        logs = log_kept(visits + counts * times, self.step_size, self.step_size_decay)
+        rate = self.step_size / np.maximum(visits + counts, 1) ** self.step_size_decay
+        log_average, variance = advance(
+            q,
+            (transition.indptr, transition.indices, transition.data),
+            -np.expm1(np.diff(logs, axis=0)),
+            _greedy_share(own) if shown else own,
+            immediate,
+            np.zeros(0) if shown else estimate,
+            parts,
+            _draws(own.shape[1]),
+            rate / (2 - rate),
+            (self.discount, self.temperature),
+            (
+                CARRIED_RULES.index(self.rule),
+                self.moving and not self.greedy and width is None and reward is not None,
+            ),
+        )
+        return _Part(q, log_average, variance)
 
     def _stage(
         self, stage: StageArrays, own: FloatArray, agent_index: int
     ) -> tuple[sp.csr_array, FloatArray]:
         weights, transition = played_frequencies(self.game, stage, agent_index)
         return transition, immediate_table(self.model, weights, transition, own)
+
+
+def _q_of(advanced: Callable[[], _Part]) -> FloatArray:
+    return advanced().q
 
 
 def log_kept(visits: FloatArray, step_size: float, decay: float) -> FloatArray:

@@ -20,7 +20,6 @@ from malfl_algos.ma_lfl.stages import StageArrays
 
 __all__ = ["MOST_KEPT", "digest", "kept"]
 
-FloatArray = NDArray[np.float64]
 Made = TypeVar("Made")
 
 MOST_KEPT = 2**20
@@ -62,7 +61,7 @@ def kept(
     return found
 
 
-def digest(arrays: Sequence[FloatArray]) -> bytes:
+def digest(arrays: Sequence[NDArray[Any]]) -> bytes:
     """A hash of the contents of arrays of known shapes."""
     found = blake2b(digest_size=16)
     for array in arrays:
