@@ -221,6 +221,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         contents = read_cells(root)
     except InputError as fault:
         parser.error(str(fault))
+    for outcome in failures:
+        print(f"failed: {outcome.task.cell}\n{outcome.fault}", file=sys.stderr)
+    if failures and not contents:
+        return 1
     if not contents:
         parser.error(f"{root} holds no cell of a study")
     print(write_study_tables(root))
@@ -234,8 +238,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         f"{len(contents)} cells: {seconds / 3600:.2f} hours of work, "
         f"{_wall_seconds(root) / 3600:.2f} hours of wall time over all runs"
     )
-    for outcome in failures:
-        print(f"failed: {outcome.task.cell}\n{outcome.fault}", file=sys.stderr)
     return 1 if failures else 0
 
 
