@@ -22,7 +22,8 @@ from malfl_algos.ma_lfl.history_settings import NOISES, Prior, Setting, best_set
 from malfl_algos.ma_lfl.history_slopes import First, sensitivities
 from malfl_algos.ma_lfl.low_rank_priors import Kernel
 from malfl_algos.ma_lfl.posterior import Posterior
-from malfl_algos.ma_lfl.rows import Normal, Rows, normal_equations
+from malfl_algos.ma_lfl.row_sums import Normal
+from malfl_algos.ma_lfl.rows import Rows, normal_equations
 from malfl_algos.work.telling import say
 from malfl_env.markov_game import MarkovGame
 
@@ -258,19 +259,9 @@ def _normal(rows: Rows, noise: float) -> Normal:
             model_variance=rows.model_variance[:, at],
         )
         one = normal_equations(part, noise, 0.0)
-        total = one if total is None else _sum(total, one)
+        total = one if total is None else total + one
     assert total is not None
     return total
-
-
-def _sum(one: Normal, other: Normal) -> Normal:
-    return Normal(
-        one.information + other.information,
-        one.moment + other.moment,
-        one.squares + other.squares,
-        one.log_norm + other.log_norm,
-        one.degrees + other.degrees,
-    )
 
 
 def _posterior(

@@ -22,7 +22,8 @@ from malfl_algos.ma_lfl.posterior import (
     evidence_of,
     posterior_of,
 )
-from malfl_algos.ma_lfl.rows import Normal, Rows
+from malfl_algos.ma_lfl.row_sums import Normal
+from malfl_algos.ma_lfl.rows import Rows
 
 __all__ = [
     "NOISES",

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from scipy.linalg.blas import dtrsm
 
 from malfl_algos.ma_lfl.posterior import MEAN_VARIANCE, cholesky, mean_precision
-from malfl_algos.ma_lfl.row_sums import RowSums, projected_blocks, total_of
+from malfl_algos.ma_lfl.row_sums import Normal, projected_blocks, total_of
 from malfl_algos.ma_lfl.rows import Rows
 from malfl_algos.work.compilation import compiled
 
@@ -59,7 +59,7 @@ class NoiseFit:
     information: FloatArray
     mean: FloatArray
     precision: FloatArray
-    sums: RowSums
+    sums: Normal
 
 
 def searched_noise(

@@ -8,6 +8,7 @@ into the first axis, so that the other entries are the projected rows, one fewer
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from malfl_algos.work.compilation import compiled
 
-__all__ = ["Block", "RowSums", "projected_blocks", "row_sums", "total_of"]
+__all__ = ["Block", "Normal", "projected_blocks", "row_sums", "total_of"]
 
 FloatArray = NDArray[np.float64]
 
@@ -23,8 +24,11 @@ BLOCK = 2**18
 """Number of projected coefficients that are held at a time: what the processor's cache holds."""
 
 
-class RowSums(NamedTuple):
-    """What rows y = K theta + a constant of their state say about theta.
+@dataclass(frozen=True, eq=False)
+class Normal:
+    """Normal equations: what rows y = K theta + a constant of their state say about theta.
+
+    Their log density is log_norm - (theta' information theta - 2 moment' theta + squares) / 2.
 
     Args:
         information, moment, squares: K' W K, K' W y and y' W y of the projected rows.
@@ -37,6 +41,26 @@ class RowSums(NamedTuple):
     squares: float
     log_norm: float
     degrees: int
+
+    def __add__(self, other: Normal) -> Normal:
+        """Normal equations of the rows of both."""
+        return Normal(
+            self.information + other.information,
+            self.moment + other.moment,
+            self.squares + other.squares,
+            self.log_norm + other.log_norm,
+            self.degrees + other.degrees,
+        )
+
+    def times(self, factor: float) -> Normal:
+        """Normal equations of the same rows with all weights multiplied by a factor."""
+        return Normal(
+            factor * self.information,
+            factor * self.moment,
+            factor * self.squares,
+            self.log_norm + self.degrees * float(np.log(factor)) / 2,
+            self.degrees,
+        )
 
 
 class Block(NamedTuple):
@@ -77,7 +101,7 @@ def projected_blocks(
             yield Block(*part, weight, found, norm, degrees)
 
 
-def row_sums(coefficients: FloatArray, response: FloatArray, variance: FloatArray) -> RowSums:
+def row_sums(coefficients: FloatArray, response: FloatArray, variance: FloatArray) -> Normal:
     """The sums of rows with independent errors.
 
     Args:
@@ -89,7 +113,7 @@ def row_sums(coefficients: FloatArray, response: FloatArray, variance: FloatArra
     return total_of(projected_blocks(coefficients, response, variance))
 
 
-def total_of(blocks: Iterable[Block]) -> RowSums:
+def total_of(blocks: Iterable[Block]) -> Normal:
     """The sums of all blocks."""
     sums: FloatArray | float = 0.0
     log_norm, degrees = 0.0, 0
@@ -99,7 +123,7 @@ def total_of(blocks: Iterable[Block]) -> RowSums:
     sums = np.asarray(sums)
     log_norm -= degrees * float(np.log(2 * np.pi))
     information, moment = np.ascontiguousarray(sums[:-1, :-1]), sums[:-1, -1].copy()
-    return RowSums(information, moment, float(sums[-1, -1]), log_norm / 2, degrees)
+    return Normal(information, moment, float(sums[-1, -1]), log_norm / 2, degrees)
 
 
 @compiled()

@@ -9,11 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from malfl_algos.ma_lfl.improvement import Whitening, by_state, step_of, whitening
-from malfl_algos.ma_lfl.row_sums import row_sums
+from malfl_algos.ma_lfl.row_sums import Normal, row_sums
 
 __all__ = [
     "Chain",
-    "Normal",
     "Rows",
     "Stagewise",
     "has_gradients",
@@ -97,27 +96,6 @@ class Rows:
     equations: Callable[[float, float], Normal] | None = None
 
 
-@dataclass(frozen=True, eq=False)
-class Normal:
-    """Normal equations: theta' information theta / 2 - moment' theta + squares / 2 - log_norm."""
-
-    information: FloatArray
-    moment: FloatArray
-    squares: float
-    log_norm: float
-    degrees: int
-
-    def times(self, factor: float) -> Normal:
-        """Normal equations of the same rows with all weights multiplied by a factor."""
-        return Normal(
-            factor * self.information,
-            factor * self.moment,
-            factor * self.squares,
-            self.log_norm + self.degrees * np.log(factor) / 2,
-            self.degrees,
-        )
-
-
 def normal_equations_of(rows: Rows) -> Callable[[float, float], Normal]:
     """Normal equations as a function of noise and scale; formed once if all rows share one
     variance.
@@ -155,7 +133,7 @@ def normal_equations(rows: Rows, noise: float | FloatArray, scale: float) -> Nor
     if rows.chain is not None:
         return _chained(rows, noise, scale)
     variance = noise + scale * rows.model_variance + rows.response_variance
-    return Normal(*row_sums(rows.coefficients, rows.response, variance))
+    return row_sums(rows.coefficients, rows.response, variance)
 
 
 def with_retained(rows: Rows, retained: float) -> Rows:

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from malfl_algos.ma_lfl.rows import Normal
+from malfl_algos.ma_lfl.row_sums import Normal
 from malfl_algos.networks.tables import Table, like
 
 __all__ = ["device_equations"]

@@ -18,7 +18,7 @@ from malfl_algos.ma_lfl.posterior import MEAN_VARIANCE
 from malfl_algos.ma_lfl.prior_shapes import shape_precision
 from malfl_algos.ma_lfl.reward_models import feature_prior
 from malfl_algos.ma_lfl.reward_priors import RewardPrior
-from malfl_algos.ma_lfl.row_sums import row_sums
+from malfl_algos.ma_lfl.row_sums import Normal, row_sums
 from malfl_algos.ma_lfl.rows import Chain, Rows, normal_equations
 from malfl_algos.ma_lfl.stages import StageArrays
 from malfl_algos.verdict.halves import Improvement, Sums, mean
@@ -147,9 +147,8 @@ class AgentRows:
 
     def sums(self, learning: Sequence[FloatArray]) -> Sums:
         """The sums of all improvements, as if all errors were independent."""
-        return Sums(
-            *row_sums(self.coefficients, self.responses, self.counting + np.stack(learning))
-        )
+        variance = self.counting + np.stack(learning)
+        return _sums(row_sums(self.coefficients, self.responses, variance))
 
     def whole(self, learning: Sequence[FloatArray]) -> Sums:
         """The sums of all improvements, with the errors that successive ones share."""
@@ -167,8 +166,11 @@ class AgentRows:
             temperature=1.0,
             chain=Chain(self.retained, before, self.doubts[0]),
         )
-        found = normal_equations(rows, 0.0, 1.0)
-        return Sums(found.information, found.moment, found.squares, found.log_norm, found.degrees)
+        return _sums(normal_equations(rows, 0.0, 1.0))
+
+
+def _sums(found: Normal) -> Sums:
+    return Sums(found.information, found.moment, found.squares, found.log_norm, found.degrees)
 
 
 def rows_of(fit: AgentFit, settings: Settings) -> AgentRows:
