@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 
 from malfl_algos.ma_lfl.matrix_free_values import ExactValues, Residual, Values
 from malfl_algos.ma_lfl.posterior import MEAN_VARIANCE
+from malfl_algos.ma_lfl.shared_values_loops import backed_up
 from malfl_algos.soft.averaging import AveragedDynamics, contrast_diagonal
 
 __all__ = [
@@ -234,20 +235,22 @@ def _coarse_inverse(precision: Precision, unit: sp.csr_array) -> FloatArray:
     Args:
         unit: orthonormal functions of the groups, `(n_states, n_groups)`.
     """
+    # in single precision, since there are as many numbers as states times groups
+    start = unit.astype(np.float32).toarray()
 
     def stage(values: Values, weights: FloatArray) -> FloatArray:
-        sparse = values.transition
-        assert not isinstance(sparse, AveragedDynamics)
-        start = unit.toarray()
-        ahead = start
-        for _ in range(COARSE_BACKUPS):
-            ahead = start + values.discount * (values.onward @ ahead)
+        sparse, onward = values.transition, values.onward
+        assert isinstance(sparse, sp.csr_array)
+        assert isinstance(onward, sp.csr_array)
+        discounted = (values.discount * onward.data).astype(np.float32)
+        numbers = onward.indptr, onward.indices, discounted
+        ahead = backed_up(*numbers, start, COARSE_BACKUPS)
         n_states, n_actions = weights.shape
         information = np.zeros((start.shape[1], start.shape[1]))
         for begin in range(0, n_states, COARSE_ROWS):
             w = weights[begin : begin + COARSE_ROWS]
-            few = sparse[begin * n_actions : (begin + len(w)) * n_actions]
-            k = (few @ ahead).reshape(*w.shape, -1)
+            few = sparse[begin * n_actions : (begin + len(w)) * n_actions].astype(np.float32)
+            k = (few @ ahead).astype(np.float64).reshape(*w.shape, -1)
             share = w / np.maximum(w.sum(axis=-1, keepdims=True), 1e-300)
             k -= np.einsum("sa,sak->sk", share, k)[:, None]
             k *= np.sqrt(w)[..., None]
