@@ -283,7 +283,8 @@ def _at_given(rows: Rows, given: Given, *, scaled: bool) -> Posterior:
     """Posterior of theta with given noise and prior."""
     choice = given.noise_variance, given.noise_scale, given.prior_variance
     if has_gradients(rows):
-        logs = np.log([choice[0], *([choice[1]] if scaled and choice[1] else []), choice[2]])
+        with np.errstate(divide="ignore"):  # the noise may be 0
+            logs = np.log([choice[0], *([choice[1]] if scaled and choice[1] else []), choice[2]])
         at = noise_fit(rows, logs)
         evidence = Evidence(at.log_evidence + rows.log_constant, *choice, (), retained_of(rows))
         return Posterior(at.mean, at.precision, at.sums.information, evidence)
