@@ -33,6 +33,8 @@ FloatArray = NDArray[np.float64]
 
 WIDEST_STEP = 1.5
 """Largest change of a logarithm in one step."""
+DAMPING = 1e-6
+"""Smallest number that is added to the information of every logarithm."""
 SMALL_GAIN, SMALL_STEP = 0.02, 0.02
 """The search ends if the next step promises less log evidence, or changes all logarithms by less.
 """
@@ -93,16 +95,24 @@ def searched_noise(
 
 
 def _newton_step(at: NoiseFit, low: FloatArray, high: FloatArray) -> FloatArray:
-    """The step of Newton's method along the logarithms that no bound holds."""
+    """The step of Newton's method along the logarithms that no bound holds.
+
+    It is damped until it is short enough. A flat direction, such as a noise near 0, is then held
+    back, and the others hardly.
+    """
     stuck = ((at.logs <= low) & (at.gradient < 0)) | ((at.logs >= high) & (at.gradient > 0))
     free = np.flatnonzero(~stuck)
     step = np.zeros(len(at.logs))
     if not len(free):
         return step
     curved = at.information[np.ix_(free, free)]
-    curved = curved + 1e-3 * np.diag(np.diag(curved)) + 1e-6 * np.eye(len(free))
-    step[free] = np.linalg.solve(curved, at.gradient[free])
-    return step / max(1.0, float(np.abs(step).max()) / WIDEST_STEP)
+    curved = curved + 1e-3 * np.diag(np.diag(curved))
+    damping = DAMPING
+    while True:
+        step[free] = np.linalg.solve(curved + damping * np.eye(len(free)), at.gradient[free])
+        if np.abs(step).max() <= WIDEST_STEP:
+            return step
+        damping *= 10
 
 
 def noise_fit(rows: Rows, logs: FloatArray) -> NoiseFit:

@@ -84,7 +84,9 @@ def test_a_tenth_of_the_data(family, replay, bellman):
     for index, agent in enumerate(game.agents):
         assert counts.diagnostics[agent]["rule"] == "td"
         assert counts.diagnostics[agent]["bounds_hit"] == []
-        assert ours.diagnostics[agent]["bounds_hit"] == []
+        # a noise variance at its lower bound: the rule's own noise accounts for everything
+        assert set(ours.diagnostics[agent]["bounds_hit"]) <= {"noise_variance"}
+        assert ours.diagnostics[agent]["noise_variance"] < 0.1
         spread = game.reward(index).std()
         assert 0.02 < ours.sd[agent].mean() / spread < 0.6
         assert 0.85 < np.linalg.norm(ours.rewards[agent]) / (9 * spread) < 1.15

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from malfl_algos.ma_lfl import row_sums
-from malfl_algos.ma_lfl.noise_search import noise_fit, searched_noise
+from malfl_algos.ma_lfl.noise_search import WIDEST_STEP, _newton_step, noise_fit, searched_noise
 from malfl_algos.ma_lfl.posterior import evidence_of
 from malfl_algos.ma_lfl.rows import Rows, normal_equations
 
@@ -74,3 +74,15 @@ def test_the_search_ends_where_no_neighbour_is_better():
     stuck = searched_noise(rows, LOGS, held, evaluations=16)
     assert (stuck.logs >= held[0]).all()
     assert (stuck.logs <= held[1]).all()
+
+
+def test_a_noise_near_zero_does_not_hold_the_others_back():
+    """Its derivative is nearly 0, and its information nearer."""
+    flat = replace(
+        noise_fit(some_rows(), LOGS),
+        gradient=np.array([-1e-3, -3e-3, 3.7]),
+        information=np.diag([1e-9, 0.7, 20.0]),
+    )
+    step = _newton_step(flat, np.full(3, -16.0), np.full(3, 7.0))
+    assert abs(step).max() <= WIDEST_STEP
+    assert step[2] == pytest.approx(3.7 / 20, rel=0.01)
