@@ -215,7 +215,8 @@ def evidence_of(normal: Normal, rows: Rows) -> Callable[[float], float]:
         level = np.eye(len(of_mean))[largest] - rows.prior[:, largest]
         information, moment = _reflected(information, moment, level)
         variance = MEAN_VARIANCE * rows.temperature**2
-        pivot, beside = information[0, 0] + 1 / variance, information[1:, 0]
+        # the data hardly tell the mean: rounding can make its information negative
+        pivot, beside = max(information[0, 0], 0.0) + 1 / variance, information[1:, 0]
         constant = moment[0] ** 2 / pivot - np.log(pivot * variance)
         information = information[1:, 1:] - np.outer(beside, beside / pivot)
         moment = moment[1:] - beside * (moment[0] / pivot)

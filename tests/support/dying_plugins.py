@@ -15,6 +15,7 @@ from fake_plugins import CountingObserver, FakeLearner
 
 from malfl_algos.contract import LearnedStage, RecoveredRewards
 from malfl_algos.trace import LearningTrace
+from malfl_algos.work.telling import say
 
 ENTRIES = {
     "malfl.learners": {"dying-learner": "dying_plugins:DyingLearner"},
@@ -77,3 +78,12 @@ def halved(number: int) -> float:
         raise KeyError(number)
     time.sleep(0.02)
     return number / 2
+
+
+def said_until_heard(stop: str) -> None:
+    """Work that says something and goes on until a file is there."""
+    say("half of it", 0.5)
+    end = time.monotonic() + 20
+    while not os.path.exists(stop):
+        assert time.monotonic() < end
+        time.sleep(0.01)

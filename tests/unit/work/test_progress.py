@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from dying_plugins import said_until_heard
 
 from malfl_algos.work import progress as module
 from malfl_algos.work.pool import local_pool
@@ -133,15 +134,6 @@ class _NoThread:
         """Do nothing."""
 
 
-def _said_until_heard(stop: str) -> None:
-    """Work that says something and goes on until a file is there."""
-    say("half of it", 0.5)
-    end = time.monotonic() + 20
-    while not os.path.exists(stop):
-        assert time.monotonic() < end
-        time.sleep(0.01)
-
-
 @pytest.mark.usefixtures("_quick", "_no_terminal")
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_work_in_worker_processes_is_heard(jobs: int, tmp_path: Path) -> None:
@@ -154,7 +146,7 @@ def test_work_in_worker_processes_is_heard(jobs: int, tmp_path: Path) -> None:
 
     with Progress("phase", 1, log=log) as shown:
         items = [str(tmp_path / "stop")]
-        list(local_pool(jobs).run(_said_until_heard, items, notes=shown.notes))
+        list(local_pool(jobs).run(said_until_heard, items, notes=shown.notes))
         assert shown.notes is not None
         assert list(shown.notes.iterdir()) == []
     assert f"{items[0]}: half of it" in lines[-1]
