@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -19,7 +20,7 @@ from study import scored
 from study_plan import MAIN_GAMES, OBSERVERS, Cell, cell_config
 from tqdm import tqdm
 
-from malfl_algos.experiments.cell import learn
+from malfl_algos.experiments.cell import Learned, learn
 from malfl_algos.experiments.jobs import prepared_scoring
 from malfl_algos.scores import mean_interval
 from malfl_algos.work.compilation import tell_of_compilation
@@ -111,7 +112,7 @@ def measure(task: tuple[Cell, str]) -> list[dict[str, Any]]:
         try:
             for module in modules:
                 setattr(module, str(constant), value)
-            agents = scored(cell, learned, base, OBSERVERS[observer])
+            agents = scored(cell, _unremembered(learned), base, OBSERVERS[observer])
         finally:
             for module in modules:
                 setattr(module, str(constant), shipped)
@@ -121,6 +122,12 @@ def measure(task: tuple[Cell, str]) -> list[dict[str, Any]]:
             | {"constant": constant, "value": value, "shipped": shipped, **scores}
         )
     return rows
+
+
+def _unremembered(learned: Learned) -> Learned:
+    """The same with stages of which nothing is remembered that another constant has changed."""
+    stages = tuple(replace(stage) for stage in learned.trace.stages)
+    return replace(learned, trace=replace(learned.trace, stages=stages))
 
 
 def _holding(constant: str, shipped: Any) -> list[ModuleType]:
