@@ -474,7 +474,9 @@ def test_every_option_is_documented(cls):
     "options", [{}, {"reward_model": "own_action", "improvement": "proximal", "dynamics": "own"}]
 )
 def test_on_a_device_tables_stay_there_and_give_the_same(monkeypatch, options):
-    """Tables are tensors on a device; here the device is the CPU."""
+    """Tables are tensors on a device; here the device is the CPU. Noise and prior are searched in
+    another way there, so results agree as far as the searches end at the same place.
+    """
     expected = recover(**options)
     kinds = []
 
@@ -486,6 +488,6 @@ def test_on_a_device_tables_stay_there_and_give_the_same(monkeypatch, options):
     there = recover(**options)
     assert kinds
     for agent in expected.rewards:
-        for kind in ("rewards", "sd"):
-            one, other = (getattr(found, kind)[agent] for found in (there, expected))
-            np.testing.assert_allclose(one, other, atol=1e-4)
+        sd = expected.sd[agent]
+        assert np.abs((there.rewards[agent] - expected.rewards[agent]) / sd).max() < 0.05
+        np.testing.assert_allclose(there.sd[agent], sd, rtol=0.05)
