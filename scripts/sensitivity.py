@@ -27,7 +27,7 @@ from malfl_algos.work.compilation import tell_of_compilation
 from malfl_algos.work.pool import in_parallel
 
 CONSTANTS: Mapping[str, tuple[str, tuple[Any, ...]]] = {
-    "CONCENTRATION": ("alternation", (0.1, 1.0)),
+    "CONCENTRATION": ("policy_estimation", (0.1, 1.0)),
     "CONVERGED": ("alternation", (0.03, 0.3)),
     "KNOWN_VARIANCE": ("alternation", (1e-12, 1e-8)),
     "FIRST_EVALUATIONS": ("data_fit", (6, 24)),

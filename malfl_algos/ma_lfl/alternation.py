@@ -24,12 +24,12 @@ from malfl_algos.ma_lfl.agent_pass import (
     one_pass,
     played_stages,
 )
-from malfl_algos.ma_lfl.choices import CONCENTRATION, open_scale
+from malfl_algos.ma_lfl.choices import open_scale
 from malfl_algos.ma_lfl.data_fit import Data
 from malfl_algos.ma_lfl.greedy import Choice
 from malfl_algos.ma_lfl.learner_models import LearnerModel, LinearisedModel
 from malfl_algos.ma_lfl.matrix_free_posterior import MatrixFreePosterior
-from malfl_algos.ma_lfl.policy_estimation import smoothed_policy
+from malfl_algos.ma_lfl.policy_estimation import CONCENTRATION, smoothed_policy
 from malfl_algos.ma_lfl.posterior import Given, Posterior
 from malfl_algos.ma_lfl.prior_shapes import Shape, SmoothPriors, chosen_shapes, shape_words
 from malfl_algos.ma_lfl.replay import ReplayedTd
@@ -40,7 +40,6 @@ from malfl_algos.ma_lfl.stagewise import StageKind
 from malfl_algos.work.telling import say
 
 __all__ = [
-    "CONCENTRATION",
     "KNOWN_VARIANCE",
     "AgentFit",
     "alternate",

@@ -15,7 +15,6 @@ from malfl_algos.ma_lfl.policy_estimation import Response, concentration_of, wor
 from malfl_algos.ma_lfl.posterior import Evidence
 
 __all__ = [
-    "CONCENTRATION",
     "first_greedy",
     "greedy_choices",
     "open_scale",
@@ -25,8 +24,6 @@ __all__ = [
 
 FloatArray = NDArray[np.float64]
 
-CONCENTRATION = 0.3
-"""Pseudo-count per action of the first policy estimates."""
 FIRST_VARIANCE = 4.0
 """Prior variance of q in the first response of greedy choices, in units of alpha squared."""
 SHARED_NOISE = 1.5

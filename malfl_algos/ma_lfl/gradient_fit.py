@@ -12,12 +12,12 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from malfl_algos.ma_lfl.alternation import CONCENTRATION, CONVERGED, AgentFit
+from malfl_algos.ma_lfl.alternation import CONVERGED, AgentFit
 from malfl_algos.ma_lfl.gradient_inference import GradientPosterior, fit_gradient
 from malfl_algos.ma_lfl.gradient_settings import NETWORK, REPLAYED, TABLE, Policy
 from malfl_algos.ma_lfl.learner_models import ExactEvaluation
 from malfl_algos.ma_lfl.policy_changes import Changes, changes_of, known_changes
-from malfl_algos.ma_lfl.policy_estimation import smoothed_policy
+from malfl_algos.ma_lfl.policy_estimation import CONCENTRATION, smoothed_policy
 from malfl_algos.ma_lfl.policy_gradient import (
     GradientRows,
     Logits,

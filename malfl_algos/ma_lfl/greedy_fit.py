@@ -15,13 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from malfl_algos.ma_lfl.alternation import CONCENTRATION, CONVERGED, AgentFit
+from malfl_algos.ma_lfl.alternation import CONVERGED, AgentFit
 from malfl_algos.ma_lfl.choices import SHARED_NOISE
 from malfl_algos.ma_lfl.expected_updates import ExpectedQ
 from malfl_algos.ma_lfl.greedy_actions import GreedyActions, frozen_actions, moving_actions
 from malfl_algos.ma_lfl.greedy_posterior import GreedyPosterior, Pairs, fit_pairs
 from malfl_algos.ma_lfl.learner_models import LinearisedModel
-from malfl_algos.ma_lfl.policy_estimation import smoothed_policy
+from malfl_algos.ma_lfl.policy_estimation import CONCENTRATION, smoothed_policy
 from malfl_algos.ma_lfl.posterior import Evidence, Posterior
 from malfl_algos.ma_lfl.reward_priors import RewardPrior
 from malfl_algos.ma_lfl.stages import StageArrays

@@ -25,11 +25,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from malfl_algos.ma_lfl.alternation import CONCENTRATION, AgentFit
+from malfl_algos.ma_lfl.alternation import AgentFit
 from malfl_algos.ma_lfl.chosen_steps import Chosen, chosen_steps, joined
 from malfl_algos.ma_lfl.cut_stages import log_orders
 from malfl_algos.ma_lfl.held_out_steps import judged_steps
-from malfl_algos.ma_lfl.policy_estimation import smoothed_policy
+from malfl_algos.ma_lfl.policy_estimation import CONCENTRATION, smoothed_policy
 from malfl_algos.ma_lfl.posterior import Evidence, Posterior
 from malfl_algos.ma_lfl.q_replay import ReplayedQ, Start
 from malfl_algos.ma_lfl.reward_priors import RewardPrior

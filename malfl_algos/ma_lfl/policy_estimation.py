@@ -16,6 +16,7 @@ from scipy.special import gammaln, log_softmax, wrightomega
 from malfl_env.errors import InputError
 
 __all__ = [
+    "CONCENTRATION",
     "Response",
     "concentration_of",
     "entropy_regularised_policy",
@@ -28,7 +29,9 @@ FloatArray = NDArray[np.float64]
 
 NEWTON_STEPS = 60
 MODE_STEPS = 50
-CONCENTRATIONS = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
+CONCENTRATION = 0.3
+"""Pseudo-count per action of the first policy estimates."""
+CONCENTRATIONS = (CONCENTRATION, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
 """Pseudo-counts per action among which the evidence chooses."""
 
 

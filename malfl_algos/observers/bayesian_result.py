@@ -10,11 +10,12 @@ import scipy.linalg
 from numpy.typing import NDArray
 
 from malfl_algos.contract import RecoveredRewards
-from malfl_algos.ma_lfl.alternation import CONCENTRATION, KNOWN_VARIANCE, AgentFit
+from malfl_algos.ma_lfl.alternation import KNOWN_VARIANCE, AgentFit
 from malfl_algos.ma_lfl.data_fit import noise_settings
 from malfl_algos.ma_lfl.improvement import OPEN
 from malfl_algos.ma_lfl.learner_models import SWEEPS
 from malfl_algos.ma_lfl.matrix_free_posterior import MatrixFreePosterior
+from malfl_algos.ma_lfl.policy_estimation import CONCENTRATION
 from malfl_algos.ma_lfl.posterior import MEAN_VARIANCE, Evidence, Posterior
 from malfl_algos.ma_lfl.replay_loops import SIGNS
 from malfl_algos.ma_lfl.reward_models import OF_STATES, RewardModel, identification, in_joint_order

@@ -15,12 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from malfl_algos.contract import API_VERSION, Problem, RecoveredRewards, Source
-from malfl_algos.ma_lfl.alternation import CONCENTRATION
 from malfl_algos.ma_lfl.history import HistoryData, follow
 from malfl_algos.ma_lfl.history_fit import HistoryFit, fit_history, moves_of_dynamics, split
 from malfl_algos.ma_lfl.history_settings import RETAINED, Prior, climb, kernels, uniform_start
 from malfl_algos.ma_lfl.low_rank_priors import basis_of
-from malfl_algos.ma_lfl.policy_estimation import smoothed_policy
+from malfl_algos.ma_lfl.policy_estimation import CONCENTRATION, smoothed_policy
 from malfl_algos.ma_lfl.uncertain_dynamics import DRAWS
 from malfl_algos.observers.bayesian_base import check_improvement
 from malfl_algos.observers.bayesian_result import check_covariance

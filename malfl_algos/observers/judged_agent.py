@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from malfl_algos.ma_lfl.carried_rules import Carried, follows_q
-from malfl_algos.ma_lfl.choices import CONCENTRATION
+from malfl_algos.ma_lfl.policy_estimation import CONCENTRATION
 from malfl_algos.observers.judged_rows import AgentFit, AgentRows, learners_noise, rows_of
 from malfl_algos.scores.prediction import estimated_policy
 from malfl_algos.verdict.agreement import Agreement, agreement, correlation

@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from malfl_algos.ma_lfl.alternation import CONCENTRATION
 from malfl_algos.ma_lfl.data_fit import coefficients_of
 from malfl_algos.ma_lfl.improvement import step_of
 from malfl_algos.ma_lfl.learner_models import LearnerModel, LinearisedModel
-from malfl_algos.ma_lfl.policy_estimation import concentration_of
+from malfl_algos.ma_lfl.policy_estimation import CONCENTRATION, concentration_of
 from malfl_algos.ma_lfl.posterior import MEAN_VARIANCE
 from malfl_algos.ma_lfl.prior_shapes import shape_precision
 from malfl_algos.ma_lfl.reward_models import feature_prior
