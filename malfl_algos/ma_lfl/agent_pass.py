@@ -47,6 +47,8 @@ class AgentState:
         epsilon: of every stage but the first, for epsilon-greedy choices.
         data: the working response of this iteration.
         shape: of the prior of this iteration; None: the unknowns were independent.
+        concentration: pseudo-count per action of the first policy that the evidence chose; None:
+            the counts of the first stage are not used.
     """
 
     posterior: Posterior | MatrixFreePosterior
@@ -60,6 +62,7 @@ class AgentState:
     epsilon: FloatArray | None = None
     data: Data | None = None
     shape: Shape | None = None
+    concentration: float | None = None
 
 
 def played_stages(model: LearnerModel, stages: Sequence[StageArrays]) -> Sequence[StageArrays]:
@@ -100,7 +103,17 @@ def one_pass(
     moving = len(played) == len(stages)
     joint = [[policy[h] for policy in policies] for h in range(len(played))]
     counts = action_counts(stages, index).astype(float)
-    data = _data(policies[index], counts, temperature, earlier, known=known, retained=retained)
+    concentration = concentration_of(counts[0])
+    first_counts = counts[0] + concentration
+    data = _data(
+        policies[index],
+        counts,
+        first_counts,
+        temperature,
+        earlier,
+        known=known,
+        retained=retained,
+    )
     if choice == "greedy" and earlier is None:
         first = first_greedy(counts, policies[index], temperature, moving=moving)
         data = replace(
@@ -136,7 +149,13 @@ def one_pass(
         )
     else:
         response, estimated = soft_choices(
-            drift, noise, counts, policies[index], posterior.evidence, temperature=temperature
+            drift,
+            noise,
+            counts,
+            policies[index],
+            posterior.evidence,
+            first_counts=first_counts,
+            temperature=temperature,
         )
     return AgentState(
         posterior,
@@ -150,12 +169,14 @@ def one_pass(
         epsilon=epsilon,
         data=data,
         shape=shape,
+        concentration=concentration if posterior.evidence.retained > 0 and not known else None,
     )
 
 
 def _data(
     policies: FloatArray,
     counts: FloatArray,
+    first_counts: FloatArray,
     temperature: float,
     earlier: AgentState | None,
     *,
@@ -168,9 +189,9 @@ def _data(
         response = logs.copy()
         variance = temperature**2 / (counts + 0.5)
         variance = np.where(counts.sum(axis=-1, keepdims=True) > 0, variance, np.inf)
-        first = counts[0] + concentration_of(counts[0])
-        response[0] = temperature * np.log(first / first.sum(axis=-1, keepdims=True))
-        variance[0] = temperature**2 / first
+        first = first_counts / first_counts.sum(axis=-1, keepdims=True)
+        response[0] = temperature * np.log(first)
+        variance[0] = temperature**2 / first_counts
         constant, predicted = 0.0, np.zeros(counts[1:].shape)
     else:
         response, variance = earlier.response, earlier.variance

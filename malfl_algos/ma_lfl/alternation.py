@@ -71,6 +71,8 @@ class AgentFit:
         features: `(n_unknowns, n_features)`, reward = features @ weights, if the posterior is of
             weights that this fit has chosen; None: it is not.
         left_out: prior variance of every unknown that these features lack, `(n_unknowns,)`.
+        concentration: pseudo-count per action of the first policy that the evidence chose; None:
+            the counts of the first stage are not used.
     """
 
     posterior: Posterior | MatrixFreePosterior
@@ -82,6 +84,7 @@ class AgentFit:
     data: Data | None = None
     features: FloatArray | None = None
     left_out: FloatArray | None = None
+    concentration: float | None = None
 
 
 def alternate(
@@ -239,6 +242,7 @@ class _Run:
                 self.converged[i],
                 open_scale(s.epsilon),
                 s.data,
+                concentration=s.concentration,
             )
             for i, s in enumerate(self.states)
             if s is not None

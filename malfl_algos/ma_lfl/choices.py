@@ -11,7 +11,7 @@ from malfl_algos.ma_lfl.expected_updates import ExpectedQ
 from malfl_algos.ma_lfl.greedy import Choice, exploration, greedy_response
 from malfl_algos.ma_lfl.improvement import joint_response
 from malfl_algos.ma_lfl.learner_models import LearnerModel
-from malfl_algos.ma_lfl.policy_estimation import Response, concentration_of, working_response
+from malfl_algos.ma_lfl.policy_estimation import Response, working_response
 from malfl_algos.ma_lfl.posterior import Evidence
 
 __all__ = [
@@ -39,6 +39,7 @@ def soft_choices(
     policies: FloatArray,
     evidence: Evidence,
     *,
+    first_counts: FloatArray,
     temperature: float,
 ) -> tuple[Response, FloatArray]:
     """The working response of every stage at the mode of counts and prediction, and its policies.
@@ -48,6 +49,8 @@ def soft_choices(
         noise: variance of the learner's noise, same shape.
         counts, policies: of every stage.
         evidence: the chosen settings.
+        first_counts: counts of the first stage plus pseudo-counts, for learners that keep a share
+            of their log policy.
         temperature: alpha.
     """
     if evidence.retained == 0:
@@ -59,7 +62,7 @@ def soft_choices(
         drift,
         evidence.row_variance(noise),
         counts[1:],
-        first_counts=counts[0] + concentration_of(counts[0]),
+        first_counts=first_counts,
         start=temperature * np.log(np.maximum(policies, 1e-300)),
         retained=evidence.retained,
         temperature=temperature,

@@ -140,6 +140,7 @@ def _diagnose(
         "prior_variance": chosen.prior_variance,
         "bounds_hit": list(chosen.bounds_hit),
         **_improvement(chosen, searched="improvement" in settings["searches"]),
+        "first_policy_concentration": fit.concentration,
         **fit.further,
         "passes": fit.passes,
         "settled": fit.converged,

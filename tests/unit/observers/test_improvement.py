@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from recovery_cases import SETTINGS, learn
 from scipy.special import log_softmax
+from scipy.stats import dirichlet_multinomial
 
+from malfl_algos.ma_lfl.policy_estimation import CONCENTRATION, CONCENTRATIONS
 from malfl_algos.observers.bayesian import MaLflBellman, MaLflReplay
 from malfl_algos.soft import soft_evaluation
 from malfl_algos.trace import LearningTrace, Stage
@@ -66,6 +68,7 @@ def test_known_policies_give_the_reward_and_the_share(game, improvement):
         said = result.diagnostics[agent]
         assert said["improvement"] == pytest.approx(0.6, abs=1e-3)
         assert said["scale"] == "temperature"
+        assert said["first_policy_concentration"] is None  # known policies need no pseudo-counts
         truth = centred(game.reward(index))
         assert np.corrcoef(result.rewards[agent], truth)[0, 1] > 0.9999
         np.testing.assert_allclose(result.rewards[agent], truth, atol=0.04)
@@ -85,6 +88,7 @@ def test_soft_policy_iteration_is_recognised(game):
     fixed = recovered(replace(AUTO, improvement=0.0, stages="same"), game, trace, known)
     for agent in game.agents:
         assert result.diagnostics[agent]["improvement"] == 0
+        assert result.diagnostics[agent]["first_policy_concentration"] is None
         assert result.diagnostics[agent]["improvement_interval"] == [0.0, 0.0]
         np.testing.assert_array_equal(result.rewards[agent], fixed.rewards[agent])
         np.testing.assert_array_equal(result.sd[agent], fixed.sd[agent])
@@ -102,9 +106,17 @@ def test_few_visits_of_a_uniform_first_policy_do_not_hide_the_share(game):
         counts = rng.multinomial(visits, joint.reshape(game.n_states, -1))
         stages.append(Stage(counts.reshape(joint.shape)))
     result = recovered(AUTO, game, LearningTrace(tuple(stages)))
-    for agent in game.agents:
-        low, high = result.diagnostics[agent]["improvement_interval"]
+    for index, agent in enumerate(game.agents):
+        said = result.diagnostics[agent]
+        low, high = said["improvement_interval"]
         assert 0.6 < low < 0.9 < high
+        own = stages[0].action_counts(index)
+        evidence = [
+            dirichlet_multinomial.logpmf(own, np.full(own.shape[1], c), own.sum(axis=1)).sum()
+            for c in CONCENTRATIONS
+        ]
+        chosen = CONCENTRATIONS[int(np.argmax(evidence))]
+        assert said["first_policy_concentration"] == chosen > CONCENTRATION
 
 
 def test_mirror_descent_leaves_the_scale_open(game):
