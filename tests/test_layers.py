@@ -20,6 +20,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "malfl_algos.baselines",
         "malfl_algos.scores",
         "malfl_algos.verdict",
+        "malfl_algos.normal",
         "malfl_algos.work.compilation",
         "malfl_algos.work.telling",
         "malfl_algos.work.threads",

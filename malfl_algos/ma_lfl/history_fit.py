@@ -22,8 +22,8 @@ from malfl_algos.ma_lfl.history_settings import NOISES, Prior, Setting, best_set
 from malfl_algos.ma_lfl.history_slopes import First, sensitivities
 from malfl_algos.ma_lfl.low_rank_priors import Kernel
 from malfl_algos.ma_lfl.posterior import Posterior
-from malfl_algos.ma_lfl.row_sums import Normal
 from malfl_algos.ma_lfl.rows import Rows, normal_equations
+from malfl_algos.normal import Normal
 from malfl_algos.work.telling import say
 from malfl_env.markov_game import MarkovGame
 

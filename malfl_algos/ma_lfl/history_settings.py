@@ -22,8 +22,8 @@ from malfl_algos.ma_lfl.posterior import (
     evidence_of,
     posterior_of,
 )
-from malfl_algos.ma_lfl.row_sums import Normal
 from malfl_algos.ma_lfl.rows import Rows
+from malfl_algos.normal import Normal
 
 __all__ = [
     "NOISES",

@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 from scipy.linalg.blas import dtrsm
 
 from malfl_algos.ma_lfl.posterior import MEAN_VARIANCE, cholesky, mean_precision
-from malfl_algos.ma_lfl.row_sums import Normal, projected_blocks, total_of
+from malfl_algos.ma_lfl.row_sums import projected_blocks, total_of
 from malfl_algos.ma_lfl.rows import Rows
+from malfl_algos.normal import Normal
 from malfl_algos.work.compilation import compiled
 
 __all__ = ["NoiseFit", "noise_fit", "searched_noise"]

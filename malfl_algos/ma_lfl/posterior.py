@@ -13,8 +13,8 @@ from scipy.linalg.lapack import dpttrf, dsytrd, dsytrd_lwork
 from scipy.optimize import minimize_scalar
 
 from malfl_algos.ma_lfl.improvement import step_of
-from malfl_algos.ma_lfl.row_sums import Normal
 from malfl_algos.ma_lfl.rows import Rows, normal_equations
+from malfl_algos.normal import Normal
 from malfl_env.errors import InputError
 
 __all__ = [

@@ -8,59 +8,20 @@ into the first axis, so that the other entries are the projected rows, one fewer
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from malfl_algos.normal import Normal
 from malfl_algos.work.compilation import compiled
 
-__all__ = ["Block", "Normal", "projected_blocks", "row_sums", "total_of"]
+__all__ = ["Block", "projected_blocks", "row_sums", "total_of"]
 
 FloatArray = NDArray[np.float64]
 
 BLOCK = 2**18
 """Number of projected coefficients that are held at a time: what the processor's cache holds."""
-
-
-@dataclass(frozen=True, eq=False)
-class Normal:
-    """Normal equations: what rows y = K theta + a constant of their state say about theta.
-
-    Their log density is log_norm - (theta' information theta - 2 moment' theta + squares) / 2.
-
-    Args:
-        information, moment, squares: K' W K, K' W y and y' W y of the projected rows.
-        log_norm: logarithm of the Gaussian's constant.
-        degrees: number of rows minus number of constants.
-    """
-
-    information: FloatArray
-    moment: FloatArray
-    squares: float
-    log_norm: float
-    degrees: int
-
-    def __add__(self, other: Normal) -> Normal:
-        """Normal equations of the rows of both."""
-        return Normal(
-            self.information + other.information,
-            self.moment + other.moment,
-            self.squares + other.squares,
-            self.log_norm + other.log_norm,
-            self.degrees + other.degrees,
-        )
-
-    def times(self, factor: float) -> Normal:
-        """Normal equations of the same rows with all weights multiplied by a factor."""
-        return Normal(
-            factor * self.information,
-            factor * self.moment,
-            factor * self.squares,
-            self.log_norm + self.degrees * float(np.log(factor)) / 2,
-            self.degrees,
-        )
 
 
 class Block(NamedTuple):

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from malfl_algos.ma_lfl.improvement import Whitening, by_state, step_of, whitening
-from malfl_algos.ma_lfl.row_sums import Normal, row_sums
+from malfl_algos.ma_lfl.row_sums import row_sums
+from malfl_algos.normal import Normal
 
 __all__ = [
     "Chain",

@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from malfl_algos.ma_lfl.row_sums import Normal
 from malfl_algos.networks.tables import Table, like
+from malfl_algos.normal import Normal
 
 __all__ = ["device_equations"]
 

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from malfl_algos.ma_lfl.carried_rules import Carried, follows_q
 from malfl_algos.ma_lfl.policy_estimation import CONCENTRATION
+from malfl_algos.ma_lfl.row_sums import row_sums
+from malfl_algos.normal import Normal
 from malfl_algos.observers.judged_rows import AgentFit, AgentRows, learners_noise, rows_of
 from malfl_algos.scores.prediction import estimated_policy
 from malfl_algos.verdict.agreement import Agreement, agreement, correlation
@@ -18,13 +20,11 @@ from malfl_algos.verdict.drawn import calibration, half_rewards, predicted_log_p
 from malfl_algos.verdict.halves import (
     HeldOut,
     Improvement,
-    Sums,
     determined,
     halves,
     held_out,
     log_evidence,
     mean,
-    sums_of,
     told_variance,
     total,
 )
@@ -97,7 +97,7 @@ def numbers_of(
     prior = fit.prior(unknown)
     learning, predicted = learners_noise(fit, rows, prior)
     improvements = rows.with_noise(learning, predicted)
-    parts = [sums_of(own) for own in improvements]
+    parts = rows.parts(learning)
     predicted_well = held_out(improvements, prior, parts)
     whole = rows.whole(learning)
     agreed = agreement(halves(parts), whole, prior, reward, compared)
@@ -135,7 +135,7 @@ def arrays_of(
     fit: AgentFit,
     rows: Sequence[Improvement],
     prior: FloatArray,
-    parts: Sequence[Sums],
+    parts: Sequence[Normal],
     compared: Callable[[FloatArray], FloatArray],
 ) -> dict[str, FloatArray]:
     """What the figures of a verdict show, by name.
@@ -170,7 +170,7 @@ def calibrations(counts: NDArray[np.int64], predicted: FloatArray) -> dict[str, 
     }
 
 
-def _identified(fit: AgentFit, whole: Sums, prior: FloatArray, n_seen: int) -> float:
+def _identified(fit: AgentFit, whole: Normal, prior: FloatArray, n_seen: int) -> float:
     """Share of the directions of the reward of visited states about which the data say more than
     the prior; of a smooth prior the share of its variance.
     """
@@ -202,7 +202,7 @@ def _best_evidence(
     fit: AgentFit, rows: AgentRows, learning: Sequence[FloatArray], prior: FloatArray
 ) -> float:
     """Largest log evidence over a grid of noises and priors."""
-    sums: dict[int, Sums] = {}
+    sums: dict[int, Normal] = {}
 
     def evidence(number: int, noise: Sequence[FloatArray]) -> float:
         sums[number] = rows.sums(noise)
@@ -294,7 +294,7 @@ def _no_reward(fit: AgentFit) -> float:
 
     def evidence(number: int) -> float:
         step = DRIFTS[number] + before
-        sums = sums_of(Improvement(free, changes, doubts, step, step))
+        sums = row_sums(free[None], changes[None], (doubts + step)[None])
         return sums.log_norm - sums.squares / 2
 
     return max(climbed(len(DRIFTS), [len(DRIFTS) // 2], evidence).values())

@@ -23,6 +23,7 @@ from malfl_algos.ma_lfl.policy_gradient import (
     coordinate_orders,
     gradient_rows,
 )
+from malfl_algos.normal import Normal
 from malfl_algos.observers.judged_agent import (
     NEEDS_IMPROVEMENTS,
     arrays_of,
@@ -34,7 +35,6 @@ from malfl_algos.observers.judged_rows import AgentFit
 from malfl_algos.verdict.agreement import agreement, correlation
 from malfl_algos.verdict.halves import (
     Improvement,
-    Sums,
     determined,
     halves,
     held_out,
@@ -135,7 +135,7 @@ def _rows(fit: AgentFit, game: MarkovGame, discount: float) -> list[GradientRows
 
 def _parts(
     fit: AgentFit, rows: Sequence[GradientRows], shape: Sequence[int], noise: float = 1.0
-) -> tuple[list[Improvement], list[Sums]]:
+) -> tuple[list[Improvement], list[Normal]]:
     """Every improvement by state and action, and the sums of its rows.
 
     Args:
@@ -167,12 +167,14 @@ def _parts(
     return changes, parts
 
 
-def _sums(coefficients: FloatArray, rows: GradientRows, learning: FloatArray, degrees: int) -> Sums:
+def _sums(
+    coefficients: FloatArray, rows: GradientRows, learning: FloatArray, degrees: int
+) -> Normal:
     factor = scipy.linalg.cho_factor(rows.estimation + learning, lower=True)
     solved = scipy.linalg.cho_solve(factor, np.column_stack([coefficients, rows.change]))
     log_norm = -np.log(np.diag(factor[0])).sum() - len(rows.change) * np.log(2 * np.pi) / 2
     information = coefficients.T @ solved[:, :-1]
-    return Sums(
+    return Normal(
         (information + information.T) / 2,
         coefficients.T @ solved[:, -1],
         float(rows.change @ solved[:, -1]),
@@ -181,6 +183,6 @@ def _sums(coefficients: FloatArray, rows: GradientRows, learning: FloatArray, de
     )
 
 
-def _no_reward(parts: list[Sums]) -> float:
+def _no_reward(parts: list[Normal]) -> float:
     """Log evidence if the policies only drift."""
     return sum(own.log_norm - own.squares / 2 for own in parts)

@@ -17,10 +17,11 @@ from malfl_algos.ma_lfl.posterior import MEAN_VARIANCE
 from malfl_algos.ma_lfl.prior_shapes import shape_precision
 from malfl_algos.ma_lfl.reward_models import feature_prior
 from malfl_algos.ma_lfl.reward_priors import RewardPrior
-from malfl_algos.ma_lfl.row_sums import Normal, row_sums
+from malfl_algos.ma_lfl.row_sums import row_sums
 from malfl_algos.ma_lfl.rows import Chain, Rows, normal_equations
 from malfl_algos.ma_lfl.stages import StageArrays
-from malfl_algos.verdict.halves import Improvement, Sums, mean
+from malfl_algos.normal import Normal
+from malfl_algos.verdict.halves import Improvement, mean
 
 __all__ = ["AgentFit", "AgentRows", "Settings", "learners_noise", "rows_of"]
 
@@ -144,13 +145,21 @@ class AgentRows:
             )
         ]
 
-    def sums(self, learning: Sequence[FloatArray]) -> Sums:
-        """The sums of all improvements, as if all errors were independent."""
+    def parts(self, learning: Sequence[FloatArray]) -> list[Normal]:
+        """The normal equations of every improvement, as if all errors were independent."""
         variance = self.counting + np.stack(learning)
-        return _sums(row_sums(self.coefficients, self.responses, variance))
+        return [
+            row_sums(self.coefficients[h : h + 1], self.responses[h : h + 1], variance[h : h + 1])
+            for h in range(len(variance))
+        ]
 
-    def whole(self, learning: Sequence[FloatArray]) -> Sums:
-        """The sums of all improvements, with the errors that successive ones share."""
+    def sums(self, learning: Sequence[FloatArray]) -> Normal:
+        """The normal equations of all improvements, as if all errors were independent."""
+        variance = self.counting + np.stack(learning)
+        return row_sums(self.coefficients, self.responses, variance)
+
+    def whole(self, learning: Sequence[FloatArray]) -> Normal:
+        """The normal equations of all improvements, with the errors that successive ones share."""
         if self.retained == 0:
             return self.sums(learning)
         before, after = self.logs
@@ -165,11 +174,7 @@ class AgentRows:
             temperature=1.0,
             chain=Chain(self.retained, before, self.doubts[0]),
         )
-        return _sums(normal_equations(rows, 0.0, 1.0))
-
-
-def _sums(found: Normal) -> Sums:
-    return Sums(found.information, found.moment, found.squares, found.log_norm, found.degrees)
+        return normal_equations(rows, 0.0, 1.0)
 
 
 def rows_of(fit: AgentFit, settings: Settings) -> AgentRows:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
 
-from malfl_algos.verdict.halves import Sums, mean
+from malfl_algos.normal import Normal
+from malfl_algos.verdict.halves import mean
 
 __all__ = ["Agreement", "agreement", "correlation"]
 
@@ -46,8 +47,8 @@ def correlation(one: FloatArray, two: FloatArray) -> float:
 
 
 def agreement(
-    halves: tuple[Sums, Sums],
-    whole: Sums,
+    halves: tuple[Normal, Normal],
+    whole: Normal,
     prior: FloatArray,
     reward: FloatArray | None,
     compared: Callable[[FloatArray], FloatArray],
@@ -77,8 +78,7 @@ def agreement(
         drawn = []
         for own, root in zip(halves, roots, strict=True):
             moment = own.information @ theta + root @ rng.normal(size=len(theta))
-            again = Sums(own.information, moment, own.squares, own.log_norm, own.degrees)
-            drawn.append(compared(mean(again, prior)))
+            drawn.append(compared(mean(replace(own, moment=moment), prior)))
         agreed.append(correlation(*drawn))
     found = correlation(*(compared(mean(own, prior)) for own in halves))
     return Agreement(

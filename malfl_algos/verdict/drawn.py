@@ -13,7 +13,8 @@ import scipy.linalg
 from numpy.typing import NDArray
 from scipy.special import log_softmax, xlogy
 
-from malfl_algos.verdict.halves import Improvement, Sums, halves, mean
+from malfl_algos.normal import Normal
+from malfl_algos.verdict.halves import Improvement, halves, mean
 
 __all__ = ["EDGES", "calibration", "half_rewards", "of_half", "predicted_log_policies"]
 
@@ -27,7 +28,7 @@ def predicted_log_policies(
     rows: Sequence[Improvement],
     logs: Sequence[FloatArray],
     prior: FloatArray,
-    parts: Sequence[Sums],
+    parts: Sequence[Normal],
 ) -> FloatArray:
     """The policies after every improvement, predicted by the reward of the other half.
 
@@ -76,7 +77,7 @@ def calibration(counts: FloatArray, log_policies: FloatArray) -> tuple[FloatArra
 
 
 def half_rewards(
-    parts: Sequence[Sums], prior: FloatArray, compared: Callable[[FloatArray], FloatArray]
+    parts: Sequence[Normal], prior: FloatArray, compared: Callable[[FloatArray], FloatArray]
 ) -> FloatArray:
     """The rewards that the improvements 0, 2, 4, ... and those between them give.
 
@@ -93,7 +94,7 @@ def half_rewards(
 
 
 def _of_one_half(
-    sums: Sums, prior: FloatArray, compared: Callable[[FloatArray], FloatArray]
+    sums: Normal, prior: FloatArray, compared: Callable[[FloatArray], FloatArray]
 ) -> FloatArray:
     factor = scipy.linalg.cholesky(sums.information + prior, lower=True)
     root = scipy.linalg.solve_triangular(factor, np.eye(len(prior)), lower=True)

@@ -1,6 +1,6 @@
 """Does a reward explain how the policies changed? Measured on stages that it did not come from.
 
-The rows are those of `malfl_algos.ma_lfl.inference.Rows`: y_h(s, a) = K_h(s, a) . theta + noise, up
+The rows are those of `malfl_algos.ma_lfl.rows`: y_h(s, a) = K_h(s, a) . theta + noise, up
 to a constant per state, one h per improvement. The improvements are split into two halves, the odd
 and the even ones. The noise of the rows of one half is independent, also where the estimate of one
 policy enters two rows that follow each other.
@@ -16,16 +16,16 @@ import scipy.linalg
 from numpy.typing import NDArray
 from scipy.special import chdtrc
 
+from malfl_algos.normal import Normal
+
 __all__ = [
     "HeldOut",
     "Improvement",
-    "Sums",
     "determined",
     "halves",
     "held_out",
     "log_evidence",
     "mean",
-    "sums_of",
     "told_variance",
 ]
 
@@ -55,62 +55,7 @@ class Improvement:
     predicted: FloatArray
 
 
-@dataclass(frozen=True, eq=False)
-class Sums:
-    """What the rows of some improvements say about theta.
-
-    Args:
-        information: K' W K, `(n_unknowns, n_unknowns)`.
-        moment: K' W y.
-        squares: y' W y.
-        log_norm: log of the Gaussian's constant.
-        degrees: number of rows minus number of state constants.
-    """
-
-    information: FloatArray
-    moment: FloatArray
-    squares: float
-    log_norm: float
-    degrees: int
-
-    def __add__(self, other: Sums) -> Sums:
-        return Sums(
-            self.information + other.information,
-            self.moment + other.moment,
-            self.squares + other.squares,
-            self.log_norm + other.log_norm,
-            self.degrees + other.degrees,
-        )
-
-    def residual(self, theta: FloatArray) -> float:
-        """Weighted sum of squares that theta leaves."""
-        fitted = theta @ self.information @ theta - 2 * self.moment @ theta
-        return max(float(self.squares + fitted), 0.0)
-
-
-def sums_of(rows: Improvement, weight: FloatArray | None = None) -> Sums:
-    """The sums of one improvement, with the weighted mean over the actions of a state taken out.
-
-    Args:
-        rows: the improvement.
-        weight: `(n_states, n_actions)`; None: one over the variance.
-    """
-    if weight is None:
-        weight = 1 / (rows.counting + rows.learning)
-    total = weight.sum(axis=-1, keepdims=True)
-    share = weight / np.where(total > 0, total, 1)
-    root = np.sqrt(weight)
-    k = rows.coefficients - (share[..., None] * rows.coefficients).sum(axis=1, keepdims=True)
-    k = (root[..., None] * k).reshape(root.size, -1)
-    y = (root * (rows.response - (share * rows.response).sum(axis=1, keepdims=True))).ravel()
-    seen = weight > 0
-    degrees = int(seen.sum()) - int((total > 0).sum())
-    log_norm = np.log(weight[seen]).sum() - np.log(total[total > 0]).sum()
-    log_norm -= degrees * np.log(2 * np.pi)
-    return Sums(k.T @ k, k.T @ y, float(y @ y), float(log_norm) / 2, degrees)
-
-
-def total(parts: Sequence[Sums]) -> Sums:
+def total(parts: Sequence[Normal]) -> Normal:
     """The sums of all improvements."""
     whole = parts[0]
     for part in parts[1:]:
@@ -118,13 +63,13 @@ def total(parts: Sequence[Sums]) -> Sums:
     return whole
 
 
-def mean(sums: Sums, prior: FloatArray) -> FloatArray:
+def mean(sums: Normal, prior: FloatArray) -> FloatArray:
     """Posterior mean of theta for a prior precision."""
     factor = scipy.linalg.cho_factor(sums.information + prior)
     return np.asarray(scipy.linalg.cho_solve(factor, sums.moment))
 
 
-def log_evidence(sums: Sums, prior: FloatArray) -> float:
+def log_evidence(sums: Normal, prior: FloatArray) -> float:
     """Log evidence of the rows for a prior precision of full rank."""
     factor = scipy.linalg.cholesky(sums.information + prior, lower=True)
     along = scipy.linalg.solve_triangular(factor, sums.moment, lower=True)
@@ -132,7 +77,7 @@ def log_evidence(sums: Sums, prior: FloatArray) -> float:
     return float(sums.log_norm + (along @ along - sums.squares - spread) / 2)
 
 
-def determined(sums: Sums, prior: FloatArray) -> int:
+def determined(sums: Normal, prior: FloatArray) -> int:
     """Number of directions of theta about which the rows say more than the prior."""
     shares = scipy.linalg.eigvalsh(sums.information, sums.information + prior)
     return int((shares > 0.5).sum())
@@ -157,7 +102,7 @@ def told_variance(information: FloatArray, prior: FloatArray, seen: NDArray[np.b
     return float(variance[values > 1].sum() / variance.sum())
 
 
-def halves(parts: Sequence[Sums]) -> tuple[Sums, Sums]:
+def halves(parts: Sequence[Normal]) -> tuple[Normal, Normal]:
     """The sums of the improvements 0, 2, 4, ... and of 1, 3, 5, ...; at least two improvements."""
     return total(parts[::2]), total(parts[1::2])
 
@@ -178,17 +123,14 @@ class HeldOut:
     p_value: float
 
 
-def held_out(
-    rows: Sequence[Improvement], prior: FloatArray, parts: Sequence[Sums] | None = None
-) -> HeldOut:
+def held_out(rows: Sequence[Improvement], prior: FloatArray, parts: Sequence[Normal]) -> HeldOut:
     """Predict the odd improvements from the even ones and the other way round.
 
     Args:
         rows: at least two improvements.
         prior: prior precision of theta, of full rank.
-        parts: their sums, if the noise of different states is correlated; None: it is not.
+        parts: the normal equations of each of them.
     """
-    parts = [sums_of(own) for own in rows] if parts is None else parts
     both = halves(parts)
     means = [mean(own, prior) for own in both]
     errors = sum(own.residual(other) for own, other in zip(both, means[::-1], strict=True))
@@ -207,12 +149,19 @@ def _explained(rows: Sequence[Improvement], means: Sequence[FloatArray]) -> floa
     left = whole = expected = counted = 0.0
     for number, own in enumerate(rows):
         weight = 1 / (own.counting + FLOOR)
-        sums = sums_of(own, weight)
-        left += sums.residual(means[1 - number % 2])
-        whole += sums.squares
         summed = weight.sum(axis=1, keepdims=True)
-        kept = weight * (1 - weight / np.where(summed > 0, summed, 1))
+        share = weight / np.where(summed > 0, summed, 1)
+        kept = weight * (1 - share)
+        rest = own.response - own.coefficients @ means[1 - number % 2]
+        left += _squares(weight, share, rest)
+        whole += _squares(weight, share, own.response)
         by_counts = float((kept * np.where(weight > 0, own.counting, 0)).sum())
         counted += by_counts
         expected += by_counts + float((kept * own.predicted).sum())
     return 1 - max(left - expected, 0.0) / max(whole - counted, 1e-300)
+
+
+def _squares(weight: FloatArray, share: FloatArray, values: FloatArray) -> float:
+    """Weighted squares of values about their weighted mean over the actions of a state."""
+    centred = values - (share * values).sum(axis=1, keepdims=True)
+    return float((weight * centred**2).sum())

@@ -15,9 +15,9 @@ from malfl_algos.ma_lfl.prior_shapes import (
 )
 from malfl_algos.ma_lfl.reward_models import level_of, without_level
 from malfl_algos.ma_lfl.reward_priors import Seen, alike_states, prior_of_alike_states
+from malfl_algos.ma_lfl.row_sums import row_sums
 from malfl_algos.ma_lfl.rows import Rows, normal_equations
-from malfl_algos.verdict.halves import Improvement as HalfRows
-from malfl_algos.verdict.halves import determined, sums_of, told_variance
+from malfl_algos.verdict.halves import determined, told_variance
 
 CELLS = np.stack(np.unravel_index(np.arange(16), (2, 2, 2, 2)), axis=-1).astype(float)
 BOARD = Seen(("first", "second"), (CELLS[:, :2], CELLS[:, 2:]), (0, 1))
@@ -151,7 +151,7 @@ def test_agents_see_the_board_each_from_itself():
 def test_told_variance_of_independent_unknowns_counts_directions():
     rng = np.random.default_rng(7)
     table = 0.6 * rng.standard_normal((4, 6, 16))
-    sums = sums_of(HalfRows(table, *([np.ones((4, 6))] * 4)))
+    sums = row_sums(table[None], np.ones((1, 4, 6)), np.full((1, 4, 6), 2.0))
     prior = np.eye(16) - 1 / 16 + np.full((16, 16), 1 / 16) / MEAN_VARIANCE
     told = told_variance(sums.information, prior, np.ones(16, dtype=bool))
     assert 0 < told < 1

@@ -41,3 +41,31 @@ def test_the_sums_are_those_of_rows_with_a_nearly_flat_constant(monkeypatch, blo
     np.testing.assert_allclose(found.moment, moment, rtol=1e-5, atol=1e-6)
     assert found.squares == pytest.approx(squares, rel=1e-5)
     assert found.log_norm == pytest.approx(log_norm, abs=1e-5)
+
+
+def test_the_sums_are_those_of_centred_rows():
+    """A second route: the weighted mean over the actions of a state is taken out."""
+    rng = np.random.default_rng(4)
+    shape = (3, 5, 4)
+    k, y = rng.normal(size=(*shape, 6)), rng.normal(loc=3.0, size=shape)
+    variance = 10.0 ** rng.uniform(-6, 1, shape)
+    variance[1, 2], variance[0, 3, 1:3] = np.inf, np.inf
+    found = row_sums(k, y, variance)
+    weight = 1 / variance
+    total = weight.sum(axis=-1, keepdims=True)
+    share = weight / np.where(total > 0, total, 1.0)
+    rows = np.concatenate([k, y[..., None]], axis=-1)
+    rows = rows - (share[..., None] * rows).sum(axis=-2, keepdims=True)
+    rows = (np.sqrt(weight)[..., None] * rows).reshape(-1, 7)
+    sums = rows.T @ rows
+    size = np.abs(sums).max()
+    np.testing.assert_allclose(found.information, sums[:-1, :-1], rtol=1e-12, atol=1e-13 * size)
+    np.testing.assert_allclose(found.moment, sums[:-1, -1], rtol=1e-12, atol=1e-13 * size)
+    assert found.squares == pytest.approx(sums[-1, -1], rel=1e-12)
+    assert found.degrees == (weight > 0).sum() - (total > 0).sum()
+    log_norm = np.log(weight[weight > 0]).sum() - np.log(total[total > 0]).sum()
+    log_norm -= found.degrees * np.log(2 * np.pi)
+    assert found.log_norm == pytest.approx(log_norm / 2, rel=1e-12)
+    theta = rng.normal(size=6)
+    left = rows[:, -1] - rows[:, :-1] @ theta
+    assert found.residual(theta) == pytest.approx(left @ left, rel=1e-10)

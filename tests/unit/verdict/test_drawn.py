@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 from scipy.special import log_softmax
+from verdict_rows import sums_of
 
 from malfl_algos.contract import Verdict
 from malfl_algos.recovered import RecoveredRewards
 from malfl_algos.scores.agreement import mean_removed_sd
 from malfl_algos.verdict.drawn import EDGES, calibration, half_rewards, predicted_log_policies
-from malfl_algos.verdict.halves import Improvement, halves, mean, sums_of
+from malfl_algos.verdict.halves import Improvement, halves, mean
 
 RNG = np.random.default_rng(0)
 N_STATES, N_ACTIONS, N_UNKNOWNS = 12, 3, 4

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy.stats import multivariate_normal
+from verdict_rows import sums_of
 
 from malfl_algos.verdict.agreement import agreement
 from malfl_algos.verdict.halves import (
@@ -14,7 +15,6 @@ from malfl_algos.verdict.halves import (
     held_out,
     log_evidence,
     mean,
-    sums_of,
     total,
 )
 
@@ -35,6 +35,10 @@ def made(theta, *, noise=0.05, n_improvements=6, seed=0, counting=1e-4):
     return rows
 
 
+def predicted(rows):
+    return held_out(rows, np.eye(N_UNKNOWNS), [sums_of(own) for own in rows])
+
+
 def test_evidence_is_that_of_the_contrasts():
     (rows,) = made(np.zeros(N_UNKNOWNS), n_improvements=1)
     prior = 2.0 * np.eye(N_UNKNOWNS)
@@ -49,7 +53,7 @@ def test_evidence_is_that_of_the_contrasts():
 
 
 def test_what_the_rule_predicts_is_explained():
-    found = held_out(made(np.array([2.0, -1.0, 0.5, 1.0])), np.eye(N_UNKNOWNS))
+    found = predicted(made(np.array([2.0, -1.0, 0.5, 1.0])))
     assert found.explained > 0.99
     assert found.misfit == pytest.approx(1, abs=0.35)
     assert found.p_value > 0.01
@@ -61,7 +65,7 @@ def test_responses_that_no_reward_explains():
         Improvement(own.coefficients, own.response, own.counting, own.learning, 0.01 * own.learning)
         for own in rows
     ]
-    assert held_out(unexpected, np.eye(N_UNKNOWNS)).explained < 0.2
+    assert predicted(unexpected).explained < 0.2
 
 
 def test_noise_that_is_larger_than_the_fit_says():
@@ -70,7 +74,7 @@ def test_noise_that_is_larger_than_the_fit_says():
         Improvement(own.coefficients, own.response, own.counting, own.learning / 9, own.predicted)
         for own in rows
     ]
-    found = held_out(small, np.eye(N_UNKNOWNS))
+    found = predicted(small)
     assert found.misfit > 3
     assert found.p_value < 1e-6
 
