@@ -16,7 +16,11 @@ from numpy.typing import NDArray
 from scipy.special import log_softmax
 
 from malfl_algos.ma_lfl.inference import fit
-from malfl_algos.ma_lfl.policy_estimation import smoothed_policy, working_response
+from malfl_algos.ma_lfl.policy_estimation import (
+    CONCENTRATION,
+    smoothed_policy,
+    working_response,
+)
 from malfl_algos.ma_lfl.posterior import Evidence, Given, Posterior
 from malfl_algos.ma_lfl.rows import Rows
 from malfl_algos.networks.action_values import StageRows
@@ -32,8 +36,6 @@ PASSES = 3
 """Rounds in which the multinomial likelihood is expanded about the fit."""
 EVALUATIONS = 8
 """Noise settings that the evidence tries in a round."""
-CONCENTRATION = 0.3
-"""Pseudo-count per action of the first expansion."""
 
 
 @dataclass(frozen=True, eq=False)
