@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from benchmark_conditioning import conditioning
 from benchmark_env import step, vector
 from benchmark_imports import imports
 from benchmark_learning import protocol, td
@@ -65,6 +66,7 @@ LINES: Mapping[str, Line] = {
     "trend": Line(trend, 1, "algos", ("numba", "scipy", "yaml", "threadpoolctl")),
     "archive": Line(archive, 5, "algos", ("numba", "scipy")),
     "start": Line(start, 5, "algos", ("yaml",)),
+    "conditioning": Line(conditioning, 3, "algos", ("numba", "scipy")),
     "scaling": Line(None, 3, "algos", ("numba", "scipy", "threadpoolctl", "matplotlib")),
 }
 

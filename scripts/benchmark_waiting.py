@@ -9,6 +9,8 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from cProfile import Profile
+from inspect import unwrap
 from time import process_time
 from typing import Any
 from unittest import mock
@@ -59,8 +61,36 @@ def trend(fast: bool) -> Iterator[Contest]:
         started = process_time()
         alone(config.iterations)
         notes = {"one recovery from all stages, with its verdict, s": process_time() - started}
+        notes |= _shares(lambda: alone(config.iterations))
         against = "each recovery with a search of its own"
         yield Contest("trend", "s", together, one_by_one, against, notes=notes, clock=process_time)
+
+
+def _shares(run: Callable[[], None]) -> dict[str, float]:
+    """Shares of a recovery's time, with the profiler, and with all that a part calls."""
+    from malfl_algos.ma_lfl.learner_models import StageModel
+    from malfl_algos.ma_lfl.noise_search import searched_noise
+    from malfl_algos.ma_lfl.prior_shapes import chosen_shapes
+    from malfl_algos.ma_lfl.settings import choose_settings
+    from malfl_algos.observers.judged_agent import other_discounts
+    from malfl_algos.observers.judging import judge
+
+    parts: dict[str, Callable[..., object]] = {
+        "choice of the rule and rho": choose_settings,
+        "td coefficients": StageModel.coefficients,
+        "noise, scale and prior variance": searched_noise,
+        "shapes of the smooth prior": chosen_shapes,
+        "verdict": judge,
+        "verdict's other discounts": other_discounts,
+    }
+    profile = Profile()
+    profile.runcall(run)
+    spent = {entry.code: entry.totaltime for entry in profile.getstats()}
+    whole = max(spent.values())
+    return {
+        f"share of the recovery, {name}": spent.get(unwrap(part).__code__, 0.0) / whole
+        for name, part in parts.items()
+    }
 
 
 def archive(fast: bool) -> Iterator[Contest]:

@@ -107,10 +107,22 @@ def test_protocol(tmp_path):
 
 
 def test_what_people_wait_for(tmp_path):
-    assert set(_measured(tmp_path, "trend", repeats=1)) == {"trend"}
+    (row,) = _measured(tmp_path, "trend", repeats=1).values()
+    shares = {name: value for name, value in row["notes"].items() if "share" in name}
+    assert len(shares) > 4
+    assert max(shares.values()) < 1
+    assert shares["share of the recovery, verdict"] > 0.05
     (row,) = _measured(tmp_path, "archive", repeats=1).values()
     assert row["notes"]["MB at the usual level"] < row["notes"]["MB"]
     assert len(_measured(tmp_path, "start", repeats=1)) == 3
+
+
+def test_conditioning(tmp_path):
+    (row,) = _measured(tmp_path, "conditioning", repeats=1).values()
+    notes = row["notes"]
+    largest = {name.split(":")[0]: own for name, own in notes.items() if "largest" in name}
+    assert largest["factorised"] < 2 < 1e3 < largest["factorised, first stages not corrected"]
+    assert notes["factorised: iterations"] < notes["diagonal: iterations"]
 
 
 def test_replay(tmp_path):
