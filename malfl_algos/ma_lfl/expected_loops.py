@@ -8,14 +8,14 @@ import numpy as np
 
 from malfl_algos.work.compilation import compiled
 
-__all__ = ["advance", "update"]
+__all__ = ["advance", "aligned", "average", "update"]
 
 Q_LEARNING, SARSA = 0, 1
 """Numbers of rules whose values or noise differ from those of expected SARSA."""
 
 
 @compiled()
-def advance(  # noqa: C901, PLR0917 - a compiled loop over plain arrays
+def advance(  # noqa: PLR0917 - a compiled loop over plain arrays
     q: Any,
     transition: Any,
     shares: Any,
@@ -28,10 +28,10 @@ def advance(  # noqa: C901, PLR0917 - a compiled loop over plain arrays
     rates: Any,
     flags: Any,
 ) -> Any:  # pragma: no cover
-    """Move q to the stage's end, in place.
+    """The learner at the stage's end.
 
     Args:
-        q: coefficients, `(n_states, n_actions, width)`.
+        q: coefficients at its beginning, `(n_states, n_actions, width)`.
         transition: pointers, columns and probabilities of a sparse matrix `(n_states * n_actions,
             n_states)`.
         shares: share of q(s, a) that each part of the stage replaces, `(n_parts, n_states,
@@ -41,100 +41,176 @@ def advance(  # noqa: C901, PLR0917 - a compiled loop over plain arrays
         estimate: values of the unknowns, `(width,)`, or empty: values are averaged over `policy`,
             and there is no noise.
         parts: length of each part.
-        draws: standard normal draws, `(n_draws, n_actions)`.
+        draws: standard normal draws, `(n_actions, n_draws)`.
         averaging: factor from the variance of a target to that of q, `(n_states, n_actions)`.
         rates: discount and temperature.
         flags: number of the rule; whether the average policy of the stage is wanted.
 
     Returns:
-        Coefficients of temperature times the log of the average policy, up to a constant per state,
-        and the variance of q, `(n_states, n_actions)`.
+        Coefficients of q; those of temperature times the log of the average policy, up to a
+        constant per state; and the variance of q, `(n_states, n_actions)`.
     """
     n_states, n_actions, width = immediate.shape
     rule, wanted = flags
     known = estimate.shape[0] > 0
+    n_columns = width + 1 if known else width  # the last: values of the estimated reward
+    moved = aligned(n_states, n_actions, n_columns)
+    direct = aligned(n_states, n_actions, n_columns)
+    moved[:, :, :width] = q
+    direct[:, :, :width] = immediate
+    value, after = aligned(1, n_states, n_columns)[0], aligned(1, n_states, n_columns)[0]
     mean = np.zeros((n_states, n_actions))
     variance = np.zeros((n_states, n_actions))
     weights = policy.copy()
-    value = np.zeros((n_states, width))
-    average = np.zeros((n_states, n_actions))
-    slope = np.zeros((n_states, n_actions, width))
+    played = np.zeros((n_states, n_actions))
+    excess = np.zeros(n_states)
+    slope = aligned(n_states, n_actions, width)
     if known:
-        _estimates(q, estimate, mean)
+        _estimate(moved, estimate)
+        _estimate(direct, estimate)
+        mean[:] = moved[:, :, width]
+    average(moved, weights, value)
     for number in range(shares.shape[0]):
-        value[:] = 0.0
-        for s in range(n_states):
-            if known and rule == Q_LEARNING:
-                value[s, width - 1] = _maximum(mean[s], variance[s], draws, weights[s])
-            for a in range(n_actions):
-                if weights[s, a] != 0.0:
-                    for k in range(width):
-                        value[s, k] += weights[s, a] * q[s, a, k]
-        update(q, transition, shares[number], immediate, value, rates[0])
+        if known and rule == Q_LEARNING:
+            _maxima(mean, variance, draws, weights, excess)
+            average(moved, weights, value)
+            value[:, width - 1] += excess
+            value[:, width] += excess
+        update(moved, transition, shares[number], direct, value, rates[0], weights, after)
+        value, after = after, value
         if known:
-            _estimates(q, estimate, mean)
+            mean[:] = moved[:, :, width]
             _noise(mean, weights, transition, averaging, rates[0], rule == SARSA, variance)
         if wanted:
-            _accumulate(q, mean, rates[1], parts[number], average, slope)
+            _accumulate(moved, mean, rates[1], parts[number], played, slope)
+    log_average = slope[:, :, :width].copy()
     if wanted:
-        _log_average(average, slope, estimate, rates[1])
-    return slope, variance
+        _log_average(played, log_average, estimate, rates[1])
+    return moved[:, :, :width].copy(), log_average, variance
 
 
 @compiled()
-def _estimates(q: Any, estimate: Any, mean: Any) -> None:  # pragma: no cover
-    """Write the action values of the estimated reward into `mean`."""
-    for s in range(mean.shape[0]):
-        for a in range(mean.shape[1]):
-            mean[s, a] = 0.0
-            for k in range(estimate.shape[0]):
-                mean[s, a] += q[s, a, k] * estimate[k]
+def _estimate(q: Any, estimate: Any) -> None:  # pragma: no cover
+    """Write the action values of the estimated reward beside the coefficients of the unknowns."""
+    width = estimate.shape[0]
+    for s in range(q.shape[0]):
+        for a in range(q.shape[1]):
+            for k in range(width):
+                q[s, a, width] += q[s, a, k] * estimate[k]
 
 
 @compiled()
-def _maximum(mean: Any, variance: Any, draws: Any, weights: Any) -> Any:  # pragma: no cover
-    """Write each action's probability of being the greatest into `weights`.
-
-    Returns:
-        The mean of the maximum minus that of the means of the greatest actions.
-    """
-    weights[:] = 0.0
-    excess = 0.0
-    spread = np.sqrt(variance)
-    for d in range(draws.shape[0]):
-        best, which = -np.inf, 0
-        for a in range(mean.shape[0]):
-            x = mean[a] + spread[a] * draws[d, a]
-            if x > best:
-                best, which = x, a
-        weights[which] += 1.0 / draws.shape[0]
-        excess += (best - mean[which]) / draws.shape[0]
-    return excess
-
-
-@compiled()
-def update(  # noqa: C901 - a compiled loop over plain arrays
-    q: Any, transition: Any, share: Any, immediate: Any, value: Any, discount: Any
+def _maxima(
+    mean: Any, variance: Any, draws: Any, weights: Any, excess: Any
 ) -> None:  # pragma: no cover
-    """Replace a share of q by the expected target.
+    """Write each action's probability of being the greatest into `weights`, and the mean of the
+    maximum minus that of the means of the greatest actions into `excess`.
+    """
+    n_states, n_actions = mean.shape
+    n_draws = draws.shape[1]
+    reach = np.abs(draws).max()
+    best = np.zeros(n_draws)
+    which = np.zeros(n_draws, dtype=np.int64)
+    spread = np.sqrt(variance)
+    for s in range(n_states):
+        first = np.argmax(mean[s])
+        floor = mean[s, first] - reach * spread[s, first]
+        weights[s] = 0.0
+        excess[s] = 0.0
+        best[:] = -np.inf
+        for a in range(n_actions):
+            if mean[s, a] + reach * spread[s, a] >= floor:
+                for d in range(n_draws):
+                    x = mean[s, a] + spread[s, a] * draws[a, d]
+                    if x > best[d]:
+                        best[d], which[d] = x, a
+        for a in range(n_actions):
+            n_times = 0
+            for d in range(n_draws):
+                n_times += 1 if which[d] == a else 0
+            weights[s, a] = n_times / n_draws
+            excess[s] -= weights[s, a] * mean[s, a]
+        left = n_draws
+        while left > 1:  # the sum of all, by halves
+            half = (left + 1) // 2
+            for d in range(left - half):
+                best[d] += best[d + half]
+            left = half
+        excess[s] += best[0] / n_draws
 
-    Three next states at a time spare loads and stores.
+
+@compiled()
+def aligned(n_states: Any, n_actions: Any, width: Any) -> Any:  # pragma: no cover
+    """Zeros, `(n_states, n_actions, at least width)`: every row of eight columns or more begins
+    where a cache line does, so that no vector of the processor lies across two lines.
+    """
+    if width > 4:
+        width += -width % 8
+    n_numbers = n_states * n_actions * width
+    room = np.zeros(n_numbers + 8)
+    first = -(room.ctypes.data // 8) % 8
+    return room[first : first + n_numbers].reshape((n_states, n_actions, width))
+
+
+@compiled()
+def average(q: Any, weights: Any, value: Any) -> None:  # pragma: no cover
+    """Write the weighted sums of q over the actions into `value`."""
+    n_states, n_actions, width = q.shape
+    value[:] = 0.0
+    for s in range(n_states):
+        for a in range(n_actions):
+            if weights[s, a] != 0.0:
+                for k in range(width):
+                    value[s, k] += weights[s, a] * q[s, a, k]
+
+
+@compiled()
+def update(  # noqa: C901, PLR0917 - a compiled loop over plain arrays
+    q: Any,
+    transition: Any,
+    share: Any,
+    immediate: Any,
+    value: Any,
+    discount: Any,
+    weights: Any,
+    after: Any,
+) -> None:  # pragma: no cover
+    """Replace a share of q by the expected target, and average the new q over the actions.
+
+    Three or four next states at a time spare loads and stores.
 
     Args:
-        q, transition, immediate: as in `advance`.
+        q, transition, immediate: as in `advance`, but q and immediate may have more columns.
         share: `(n_states, n_actions)`.
         value: of the next states, `(n_states, width)`.
         discount: gamma.
+        weights: of the actions, `(n_states, n_actions)`.
+        after: receives the averages, as `average` makes them.
     """
     pointers, columns, probabilities = transition
     n_states, n_actions, width = q.shape
+    after[:] = 0.0
     for s in range(n_states):
         for a in range(n_actions):
-            part = share[s, a]
-            if part == 0.0:
-                continue
+            part, weight = share[s, a], weights[s, a]
             w = part * discount
             entry, end = pointers[s * n_actions + a], pointers[s * n_actions + a + 1]
+            if end - entry == 4:
+                t, u, v = columns[entry], columns[entry + 1], columns[entry + 2]
+                x, y = w * probabilities[entry], w * probabilities[entry + 1]
+                z = w * probabilities[entry + 2]
+                last, p = columns[entry + 3], w * probabilities[entry + 3]
+                for k in range(width):
+                    new = q[s, a, k] + (
+                        part * (immediate[s, a, k] - q[s, a, k])
+                        + x * value[t, k]
+                        + y * value[u, k]
+                        + z * value[v, k]
+                    )
+                    new += p * value[last, k]
+                    q[s, a, k] = new
+                    after[s, k] += weight * new
+                continue
             if end - entry >= 3:
                 t, u, v = columns[entry], columns[entry + 1], columns[entry + 2]
                 x, y = w * probabilities[entry], w * probabilities[entry + 1]
@@ -147,7 +223,7 @@ def update(  # noqa: C901 - a compiled loop over plain arrays
                         + z * value[v, k]
                     )
                 entry += 3
-            else:
+            elif part != 0.0:
                 for k in range(width):
                     q[s, a, k] += part * (immediate[s, a, k] - q[s, a, k])
             if end - entry >= 2:
@@ -161,6 +237,8 @@ def update(  # noqa: C901 - a compiled loop over plain arrays
                 for k in range(width):
                     q[s, a, k] += x * value[t, k]
                 entry += 1
+            for k in range(width):
+                after[s, k] += weight * q[s, a, k]
 
 
 @compiled()

@@ -200,12 +200,12 @@ class ExpectedQ:
         estimate = np.zeros(0) if reward is None else np.append(reward, 1.0)
         if width is not None:
             immediate, estimate = (immediate @ estimate)[..., None], np.ones(1)
-        q = np.zeros(immediate.shape) if q is None else q.copy()
+        q = np.zeros(immediate.shape) if q is None else q
         counts = stage.action_counts(agent_index)
         times = np.append(0.0, np.cumsum(parts))[:, None, None]
         logs = log_kept(visits + counts * times, self.step_size, self.step_size_decay)
         rate = self.step_size / np.maximum(visits + counts, 1) ** self.step_size_decay
-        log_average, variance = advance(
+        q, log_average, variance = advance(
             q,
             (transition.indptr, transition.indices, transition.data),
             -np.expm1(np.diff(logs, axis=0)),
@@ -268,6 +268,6 @@ def _greedy_share(policy: FloatArray) -> FloatArray:
 
 
 def _draws(n_actions: int) -> FloatArray:
-    """Fixed antithetic standard normal draws, `(2 DRAWS, n_actions)`."""
+    """Fixed antithetic standard normal draws, `(n_actions, 2 DRAWS)`."""
     half = np.random.default_rng(DRAW_SEED).standard_normal((DRAWS, n_actions))
-    return np.concatenate([half, -half])
+    return np.ascontiguousarray(np.concatenate([half, -half]).T)

@@ -16,7 +16,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 from scipy.sparse.csgraph import connected_components
 
-from malfl_algos.ma_lfl.expected_loops import update
+from malfl_algos.ma_lfl.expected_loops import aligned, update
 from malfl_algos.soft import Transition, entropy
 from malfl_algos.soft.iteration import iterated_sum
 from malfl_algos.work.compilation import compiled
@@ -248,21 +248,21 @@ def sweep(  # noqa: PLR0917 - a compiled loop over plain arrays
     one number.
     """
     n_states, n_actions, width = immediate.shape
-    q = np.zeros((n_states, n_actions, width))
-    value = np.zeros((n_states, width))
+    q = aligned(n_states, n_actions, width)
+    direct = aligned(n_states, n_actions, width)
+    direct[:, :, :width] = immediate
+    value, after = aligned(1, n_states, width)[0], aligned(1, n_states, width)[0]
     kept = np.exp(log_kept * parts[0])
     ratio = np.exp(log_kept * (parts[1] - parts[0]))
     share = np.zeros((n_states, n_actions))
     for _ in range(len(parts)):
-        value[:] = 0.0
         for s in range(n_states):
             for a in range(n_actions):
                 share[s, a] = 1.0 - kept[s, a]
                 kept[s, a] *= ratio[s, a]
-                for k in range(width):
-                    value[s, k] += policy[s, a] * q[s, a, k]
-        update(q, (pointers, columns, probabilities), share, immediate, value, discount)
-    return q
+        update(q, (pointers, columns, probabilities), share, direct, value, discount, policy, after)
+        value, after = after, value
+    return q[:, :, :width].copy()
 
 
 @compiled()
