@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
-from scipy.linalg.lapack import dpttrf, dsytrd, dsytrd_lwork
-from scipy.optimize import minimize_scalar
+from scipy.linalg.lapack import dsytrd, dsytrd_lwork
 
 from malfl_algos.ma_lfl.improvement import step_of
+from malfl_algos.ma_lfl.prior_search import largest_on_grid, log_evidence
 from malfl_algos.ma_lfl.rows import Rows, normal_equations
 from malfl_algos.normal import Normal
 from malfl_env.errors import InputError
@@ -51,6 +50,8 @@ MEAN_VARIANCE = 1e5
 """Prior variance of the mean of all reward values. It is nearly flat, because the data hardly
 determine the mean.
 """
+TOLERANCE = 0.02
+"""The log of the prior variance is found up to this."""
 
 
 @dataclass(frozen=True)
@@ -201,7 +202,33 @@ def _indefinite(largest: float) -> InputError:
     )
 
 
-def evidence_of(normal: Normal, rows: Rows) -> Callable[[float], float]:
+class PriorEvidence(NamedTuple):
+    """Log evidence as a function of the log of the prior variance; see `evidence_of`.
+
+    Args:
+        diagonal, beside, gain, rest: as `malfl_algos.ma_lfl.prior_search.log_evidence` takes them.
+    """
+
+    diagonal: FloatArray
+    beside: FloatArray
+    gain: float
+    rest: float
+
+    def __call__(self, log_variance: float) -> float:
+        return self._checked(float(log_evidence(*self, log_variance)))
+
+    def largest(self, grid: FloatArray) -> tuple[float, float]:
+        """The largest log evidence near the best point of a grid, and the log variance there."""
+        value, place = largest_on_grid(*self, grid, TOLERANCE)
+        return self._checked(float(value)), float(place)
+
+    def _checked(self, value: float) -> float:
+        if np.isnan(value):
+            raise _indefinite(float(self.diagonal.max(initial=0.0)))
+        return value / 2
+
+
+def evidence_of(normal: Normal, rows: Rows) -> PriorEvidence:
     """Log evidence as a function of the log of the prior variance.
 
     One reduction of the information to a tridiagonal matrix serves every prior variance. The mean,
@@ -220,22 +247,11 @@ def evidence_of(normal: Normal, rows: Rows) -> Callable[[float], float]:
         constant = moment[0] ** 2 / pivot - np.log(pivot * variance)
         information = information[1:, 1:] - np.outer(beside, beside / pivot)
         moment = moment[1:] - beside * (moment[0] / pivot)
-    gain = moment @ moment
     # with the moment along the first axis, which the reduction keeps, the last pivot of the
     # reversed matrix is the inverse of the only entry of its inverse that is needed
     diagonal, beside = _tridiagonal(_reflected(information, moment, moment)[0])
-
-    def evidence(log_variance: float) -> float:
-        explained, spread = 0.0, 0.0
-        if len(diagonal):
-            pivots, _, fault = dpttrf(diagonal + np.exp(-log_variance), beside)
-            if fault:
-                raise _indefinite(float(diagonal.max()))
-            spread = np.log(pivots).sum() + len(pivots) * log_variance
-            explained = gain / pivots[-1]
-        return float(normal.log_norm + (explained + constant - squares - spread) / 2)
-
-    return evidence
+    rest = float(2 * normal.log_norm + constant - squares)
+    return PriorEvidence(diagonal, beside, float(moment @ moment), rest)
 
 
 def _reflected(
@@ -265,12 +281,6 @@ def _tridiagonal(matrix: FloatArray) -> tuple[FloatArray, FloatArray]:
 
 def best_prior(normal: Normal, rows: Rows) -> tuple[float, float]:
     """Largest log evidence over prior variances, and the prior variance there."""
-    evidence = evidence_of(normal, rows)
     low, high = np.log(PRIOR_BOUNDS) + 2 * np.log(rows.temperature)
-    grid = np.linspace(low, high, 8)
-    best = int(np.argmax([evidence(point) for point in grid]))
-    inside = (grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)])
-    found = minimize_scalar(
-        lambda point: -evidence(point), bounds=inside, method="bounded", options={"xatol": 0.02}
-    )
-    return -float(found.fun), float(np.exp(found.x))
+    value, place = evidence_of(normal, rows).largest(np.linspace(low, high, 8))
+    return value, float(np.exp(place))
