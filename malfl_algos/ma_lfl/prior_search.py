@@ -46,7 +46,7 @@ def log_evidence(
 
 
 @compiled()
-def largest_on_grid(
+def largest_on_grid(  # noqa: C901 - a compiled loop over plain arrays
     diagonal: Any, beside: Any, gain: Any, rest: Any, grid: Any, tolerance: Any
 ) -> Any:  # pragma: no cover
     """The largest of `log_evidence`, nan if it is nan anywhere, and the log variance there.

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from malfl_algos.ma_lfl.chain_sums import chain_sums
 from malfl_algos.ma_lfl.improvement import Whitening, by_state, step_of, whitening
 from malfl_algos.ma_lfl.row_sums import row_sums
 from malfl_algos.normal import Normal
@@ -16,19 +17,18 @@ __all__ = [
     "Chain",
     "Rows",
     "Stagewise",
+    "grouped",
     "has_gradients",
     "normal_equations",
     "normal_equations_of",
     "retained_of",
+    "stage_sums",
     "unstaged",
     "whitened",
     "with_retained",
 ]
 
 FloatArray = NDArray[np.float64]
-
-BLOCK = 2**22
-"""Number of coefficients that are whitened at a time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,36 +166,55 @@ def unstaged(rows: Rows) -> tuple[Rows, FloatArray]:
     return applied, rows.stagewise.noises[:, None, None]
 
 
-def whitened(
-    rows: Rows, noise: float | FloatArray, scale: float
-) -> tuple[Whitening, FloatArray, float]:
-    """The whitening of rows without stagewise factors, their responses `(n_states, n_rows)`, and
-    the factor on their coefficients.
+def whitened(rows: Rows, noise: float | FloatArray, scale: float) -> tuple[Whitening, FloatArray]:
+    """The whitening of rows without stagewise factors, and their responses, `(n_groups, n_rows)`;
+    see `grouped`.
     """
-    retained = retained_of(rows)
-    step = step_of(retained)
-    variance = noise + scale * step**2 * rows.model_variance
-    response = rows.response
+    variance, response, response_variance = _chain_of(rows, noise, scale)
+    if not retained_of(rows):
+        variance = variance.reshape(1, -1, variance.shape[-1])
+        seen = response_variance[1:].reshape(variance.shape)
+        response_variance = np.concatenate([np.ones(variance.shape), seen])
+    white = whitening(variance, response_variance, retained_of(rows))
+    return white, grouped(rows, response)
+
+
+def grouped(rows: Rows, table: FloatArray) -> FloatArray:
+    """`(n_stages, n_states, n_actions, ...) -> (n_groups, n_rows, ...)`, such that the errors of
+    different groups are independent: a group for every state, or, if the learner keeps nothing, for
+    every stage and state.
+    """
+    if retained_of(rows):
+        return by_state(table)
+    return np.ascontiguousarray(table).reshape(-1, *table.shape[2:])
+
+
+def stage_sums(rows: Rows, values: FloatArray) -> FloatArray:
+    """Sums by stage of values `(n_groups, n_rows)` that are `grouped`."""
+    n_stages, n_states, n_actions = rows.response.shape
+    if retained_of(rows):
+        return np.asarray(values.reshape(n_states, n_stages, n_actions).sum(axis=(0, 2)))
+    return np.asarray(values.reshape(n_stages, -1).sum(axis=1))
+
+
+def _chain_of(
+    rows: Rows, noise: float | FloatArray, scale: float
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Variances of the rows, their responses, and the variances of the responses of all stages, of
+    rows without stagewise factors.
+    """
+    retained, response = retained_of(rows), rows.response
+    variance = noise + scale * step_of(retained) ** 2 * rows.model_variance
     first = np.ones(response.shape[1:])
     if rows.chain is not None:
         first, response = rows.chain.first_variance, response - retained * rows.chain.previous
-    response_variance = np.concatenate([first[None], rows.response_variance])
-    return whitening(variance, response_variance, retained), by_state(response), step
+    return variance, response, np.concatenate([first[None], rows.response_variance])
 
 
 def _chained(rows: Rows, noise: float | FloatArray, scale: float) -> Normal:
     """Normal equations where errors of the policies are shared by successive rows."""
-    white, response, step = whitened(rows, noise, scale)
-    residual = np.einsum("sij,sj->si", white.root, response)
-    n_unknowns = rows.coefficients.shape[-1]
-    information = np.zeros((n_unknowns, n_unknowns))
-    moment = np.zeros(n_unknowns)
-    size = max(1, BLOCK // (white.root.shape[1] * n_unknowns))
-    for begin in range(0, len(residual), size):
-        part = slice(begin, begin + size)
-        columns = white.root[part] @ by_state(rows.coefficients[:, part])
-        flat = columns.reshape(-1, n_unknowns)
-        information += flat.T @ flat
-        moment += flat.T @ residual[part].ravel()
-    squares = float((residual**2).sum())
-    return Normal(step**2 * information, step * moment, squares, white.log_norm, white.degrees)
+    retained = retained_of(rows)
+    variance, response, response_variance = _chain_of(rows, noise, scale)
+    found = chain_sums(rows.coefficients, response, variance, response_variance, retained)
+    step = step_of(retained)
+    return replace(found, information=step**2 * found.information, moment=step * found.moment)

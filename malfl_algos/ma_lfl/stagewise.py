@@ -17,8 +17,16 @@ import scipy.linalg
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from malfl_algos.ma_lfl.improvement import by_state
-from malfl_algos.ma_lfl.rows import Rows, Stagewise, retained_of, unstaged, whitened
+from malfl_algos.ma_lfl.improvement import step_of
+from malfl_algos.ma_lfl.rows import (
+    Rows,
+    Stagewise,
+    grouped,
+    retained_of,
+    stage_sums,
+    unstaged,
+    whitened,
+)
 
 __all__ = ["StageKind", "fitted_stages", "stage_gain", "stage_gradient", "stage_uncertainty"]
 
@@ -65,10 +73,9 @@ def stage_gradient(
     """
     assert rows.stagewise is not None
     applied, factors = unstaged(rows)
-    white, response, step = whitened(applied, noise * factors, scale)
-    n_stages, n_states, n_actions = applied.response.shape
-    n_unknowns = len(prior_precision)
-    columns = step * by_state(applied.coefficients)
+    white, response = whitened(applied, noise * factors, scale)
+    n_unknowns, step = len(prior_precision), step_of(retained_of(rows))
+    columns = step * grouped(rows, applied.coefficients)
     rooted = white.root @ columns
     flat = rooted.reshape(-1, n_unknowns)
     along = np.einsum("sij,sj->si", white.root, response)
@@ -83,24 +90,21 @@ def stage_gradient(
     back = white.root.transpose(0, 2, 1)
     precise = back @ rooted
     pull = np.einsum("sij,sj->si", back, along) - precise @ mean
-    drawn, pulled = columns @ inverse.T, precise @ inverse.T
-    offset = by_state(rows.stagewise.scales[:, None, None] * rows.stagewise.offset)
+    drawn = (columns.reshape(flat.shape) @ inverse.T).reshape(columns.shape)
+    pulled = (precise.reshape(flat.shape) @ inverse.T).reshape(columns.shape)
+    offset = grouped(rows, rows.stagewise.scales[:, None, None] * rows.stagewise.offset)
     drift = columns @ mean + (1 - retained_of(rows)) * offset
     by_row = drift * pull - (drawn * pulled).sum(axis=-1)
     own = (white.root**2).sum(axis=1)
     by_variance = (pull**2 + (pulled**2).sum(axis=-1) - own) / 2
-    shape = (n_states, n_stages, n_actions)
     unexplained = noise * rows.stagewise.noises
-    model = scale * step**2 * by_state(applied.model_variance)
-    scales = (by_row + 2 * by_variance * model).reshape(shape).sum(axis=(0, 2))
-    per_stage = by_variance.reshape(shape).sum(axis=(0, 2))
-    shares = own.reshape(shape) * unexplained[:, None]
+    model = scale * step**2 * grouped(rows, applied.model_variance)
     return StageGradient(
         float(value),
-        scales,
-        per_stage * unexplained,
-        (drift**2 * own).reshape(shape).sum(axis=(0, 2)),
-        (shares**2).sum(axis=(0, 2)) / 2,
+        stage_sums(rows, by_row + 2 * by_variance * model),
+        stage_sums(rows, by_variance) * unexplained,
+        stage_sums(rows, drift**2 * own),
+        stage_sums(rows, own**2) * unexplained**2 / 2,
         mean,
     )
 

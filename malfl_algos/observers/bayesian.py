@@ -9,12 +9,12 @@ Read these files in this order: this one and `replay`, `bayesian_base` (options 
 recovery), `reading` (from a trace to arrays), then in `malfl_algos.ma_lfl`: `learner_models`,
 `expected_updates`, `replay` and `q_replay` (action values, affine in the reward), `alternation`,
 `agent_pass`, `choices`, `greedy` and `data_fit` (rewards and policies fitted in turn),
-`improvement` (learners that keep a share of their policy), `rows`, `row_sums` and `posterior`
-(normal equations, posterior, evidence), `noise_search` (noise and prior along the gradient of the
-evidence), `stage_memory` (what recoveries from the same stages share), `reward_priors` and
-`prior_shapes` (priors that are smooth over
-the coordinates of `observers.state_coordinates`), `low_rank_fit` (the same in large games),
-`sparse_rewards` (rewards of one special cell),
+`improvement` (learners that keep a share of their policy), `rows`, `row_sums`, `chain_sums`,
+`posterior` and `prior_search` (normal equations, posterior, evidence), `noise_search` (noise and
+prior along the gradient of the evidence), `stage_memory` (what recoveries from the same stages
+share), `reward_priors` and `prior_shapes` (priors that are smooth over the coordinates of
+`observers.state_coordinates`), `low_rank_fit` (the same in large games), `sparse_rewards` (rewards
+of one special cell),
 `inference` and `stagewise` (the search of noise, prior, rho and what differs by stage),
 `greedy_fit`, `greedy_posterior` and `halfspaces` (epsilon-greedy learners), `greedy_steps`,
 `chosen_steps`, `step_likelihood`, `step_levels` and `held_out_steps` (the same from single steps),

@@ -10,7 +10,9 @@ from scipy.integrate import simpson
 from scipy.special import gammaln, log_softmax
 from scipy.stats import norm
 
-from malfl_algos.ma_lfl.improvement import OPEN, joint_response, step_of, whitening
+import malfl_algos.ma_lfl.chain_sums as chain_sums_module
+from malfl_algos.ma_lfl.chain_sums import chain_sums
+from malfl_algos.ma_lfl.improvement import OPEN, by_state, joint_response, step_of, whitening
 from malfl_algos.ma_lfl.inference import fit
 from malfl_algos.ma_lfl.policy_estimation import working_response
 from malfl_algos.ma_lfl.posterior import Given
@@ -76,6 +78,25 @@ def test_a_stage_without_visits_joins_the_rows_around_it():
     found = ours.root[0].T @ ours.root[0]
     np.testing.assert_allclose(found, precision, atol=1e-9)
     assert ours.degrees == degrees == 6
+
+
+@pytest.mark.parametrize("retained", [0.3, 1.0])
+def test_sums_are_those_of_the_whitened_rows(monkeypatch, retained):
+    monkeypatch.setattr(chain_sums_module, "BLOCK", 200)  # three states at a time
+    rng = np.random.default_rng(2)
+    rows = rng.lognormal(-2, 0.5, (3, 7, 4))
+    responses = rng.lognormal(-3, 1, (4, 7, 4))
+    responses[2, 1], responses[1, :, 3] = np.inf, np.inf
+    table, response = rng.normal(size=(3, 7, 4, 5)), rng.normal(size=(3, 7, 4))
+    white = whitening(rows, responses, retained)
+    columns = (white.root @ by_state(table)).reshape(-1, 5)
+    left = np.einsum("sij,sj->si", white.root, by_state(response)).ravel()
+    found = chain_sums(table, response, rows, responses, retained)
+    np.testing.assert_allclose(found.information, columns.T @ columns)
+    np.testing.assert_allclose(found.moment, columns.T @ left)
+    assert found.squares == pytest.approx(left @ left)
+    assert found.log_norm == pytest.approx(white.log_norm)
+    assert found.degrees == white.degrees
 
 
 def small_rows(seed, *, chain, n=3, n_unknowns=5):
