@@ -5,8 +5,9 @@ the learner's action values as an affine function of the reward, and infer the r
 policies of the next stage. `ma-lfl-replay` needs every transition that the learners used, in order;
 the learners' q is then known up to their unobserved bootstrap draws.
 
-Read these files in this order: this one and `replay`, `bayesian_base` (options and the steps of a
-recovery), `reading` (from a trace to arrays), then in `malfl_algos.ma_lfl`: `learner_models`,
+Read these files in this order: this one and `replay`, `bayesian_options`, `bayesian_base` (the
+steps of a recovery), `bayesian_priors` (smooth priors), `reading` (from a trace to arrays), then in
+`malfl_algos.ma_lfl`: `learner_models`,
 `expected_updates`, `replay` and `q_replay` (action values, affine in the reward), `alternation`,
 `agent_pass`, `choices`, `greedy` and `data_fit` (rewards and policies fitted in turn),
 `improvement` (learners that keep a share of their policy), `rows`, `row_sums`, `chain_sums`,
@@ -34,7 +35,8 @@ from malfl_algos.ma_lfl.greedy import CHOICES
 from malfl_algos.ma_lfl.learner_models import ExactEvaluation, ExpectedTd, LearnerModel
 from malfl_algos.ma_lfl.reward_models import OF_STATES
 from malfl_algos.ma_lfl.settings import GRADIENT, Gradient, Solver, choose_solver
-from malfl_algos.observers.bayesian_base import BayesianObserver, Settings
+from malfl_algos.observers.bayesian_base import BayesianObserver
+from malfl_algos.observers.bayesian_options import Settings
 from malfl_algos.observers.replay import MaLflReplay
 from malfl_algos.trace import LearningTrace
 from malfl_env.checks import shown

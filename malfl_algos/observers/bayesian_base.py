@@ -1,4 +1,4 @@
-"""The common part of `ma-lfl-bellman` and `ma-lfl-replay`: options and the steps of a recovery.
+"""The common part of `ma-lfl-bellman` and `ma-lfl-replay`: the steps of a recovery.
 
 A recovery checks its arguments, chooses the settings that are not given by evidence, and fits every
 agent's reward.
@@ -6,215 +6,59 @@ agent's reward.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
-from math import prod
-from typing import Any, ClassVar, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from malfl_algos.contract import API_VERSION, Problem, RecoveredRewards, Source
+from malfl_algos.contract import Problem, RecoveredRewards, Source
 from malfl_algos.ma_lfl.alternation import AgentFit, alternate, unexplained
-from malfl_algos.ma_lfl.carried_rules import choice_of, follows_q
+from malfl_algos.ma_lfl.carried_rules import choice_of
 from malfl_algos.ma_lfl.cut_stages import of_stages
 from malfl_algos.ma_lfl.discount_profile import profiled, with_uncertain_discount
-from malfl_algos.ma_lfl.gradient_fit import fit_policy_gradient, reward_prior
 from malfl_algos.ma_lfl.greedy import Choice
-from malfl_algos.ma_lfl.greedy_fit import fit_greedy, small_enough
-from malfl_algos.ma_lfl.learner_models import LearnerModel, LinearisedModel
+from malfl_algos.ma_lfl.learner_models import LearnerModel
 from malfl_algos.ma_lfl.low_rank_fit import LowRankPriors, start_of_search
 from malfl_algos.ma_lfl.possible_rules import possible_rules
-from malfl_algos.ma_lfl.posterior import Given
-from malfl_algos.ma_lfl.prior_shapes import MARGIN, SmoothPriors
+from malfl_algos.ma_lfl.prior_shapes import SmoothPriors
 from malfl_algos.ma_lfl.race import Runner
-from malfl_algos.ma_lfl.reward_models import (
-    OF_STATES,
-    RewardModel,
-    count_unknowns,
-    feature_maps,
-    with_intercept,
-)
-from malfl_algos.ma_lfl.reward_priors import (
-    RewardPrior,
-    Seen,
-    alike_states,
-    own_cells,
-    prior_of_alike_states,
-)
+from malfl_algos.ma_lfl.reward_priors import Seen
 from malfl_algos.ma_lfl.rule_averaging import close_rivals, decided
 from malfl_algos.ma_lfl.search import Found, Search, key_of
-from malfl_algos.ma_lfl.settings import (
-    GRADIENT,
-    LINEARISED_PASSES,
-    SEARCH_PASSES,
-    SEARCH_STAGES,
-    Gradient,
-    Solver,
-    check_solver,
-    choose_settings,
-)
+from malfl_algos.ma_lfl.settings import GRADIENT, SEARCH_STAGES, Solver, choose_settings
 from malfl_algos.ma_lfl.stages import StageArrays
 from malfl_algos.ma_lfl.stagewise import StageKind
 from malfl_algos.ma_lfl.uncertain_dynamics import DRAWS, with_uncertain_dynamics
+from malfl_algos.observers.bayesian_options import BayesianOptions, Settings
+from malfl_algos.observers.bayesian_priors import (
+    fits_with_smooth_prior,
+    has_smooth_prior,
+    smooth_priors,
+)
 from malfl_algos.observers.bayesian_result import check_covariance, recovered_rewards
-from malfl_algos.observers.reading import check_data, drawn_dynamics, dynamics_of, stage_arrays
+from malfl_algos.observers.reading import check_data, drawn_dynamics, stage_arrays
 from malfl_algos.observers.state_coordinates import seen_states
 from malfl_algos.trace import LearningTrace
 from malfl_algos.work.threads import one_blas_thread
-from malfl_env.errors import InputError
 from malfl_env.markov_game import MarkovGame
 
-__all__ = ["BayesianObserver", "Settings", "check_improvement"]
+__all__ = ["BayesianObserver"]
 
 FloatArray = NDArray[np.float64]
 
-Settings = Mapping[str, Any]
-"""Settings that may be chosen by evidence: discount, rule, step_size, improvement (rho)."""
-
-
-STAGES = ("auto", "same", "noise", "scale", "both")
 STAGE_MARGIN = 10.0
 """Steps and noises by stage are fitted if they promise to raise the log evidence by more than this.
 """
-PRIORS = ("auto", "iid", "smooth")
 POLICIES_UNUSED = "not used: the rewards are recovered from single steps, which tell the policies"
 """Diagnostics of an agent whose known policies have no effect."""
-MOST_SMOOTH, MOST_SMOOTH_ASKED = 1000, 2500
-"""Largest number of unknowns for which `auto` tries a smooth prior, and for which there is one:
-every step of its search factorises matrices of this size.
-"""
-LEAST_STAGES = 3
-"""Smallest number of stages from which the share rho can be chosen."""
 
 
 @dataclass(frozen=True)
-class BayesianObserver(ABC):
-    """The common part of both observers; see `MaLflBellman` and `MaLflReplay` for the options.
-
-    A subclass lists its learners' rules in `rules`, the first of which a search starts with, and
-    builds the learner model of a rule.
-    """
-
-    reward_model: Literal["state", "next_state", "own_action", "joint", "features"] = "state"
-    features: Any = field(default=None, compare=False)
-    step_size: float | None = 0.1
-    passes: int = 8
-    covariance: bool = False
-    noise_variance: float | None = None
-    prior_variance: float | None = None
-    noise_scale: float = 1.0
-    improvement: float | Literal["auto"] = "auto"
-    stages: Literal["auto", "same", "noise", "scale", "both"] = "auto"
-    prior: Literal["auto", "iid", "smooth"] = "auto"
-    step_size_decay: float | None = 0.0
-
-    api_version: ClassVar[tuple[int, int]] = API_VERSION
-    rules: ClassVar[tuple[str, ...]] = ()
-    needs_game: ClassVar[bool] = True
-    averages: ClassVar[bool] = True
-    cheap_verdict: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        models = ("state", "next_state", "own_action", "joint", "features")
-        if self.reward_model not in models:
-            raise InputError(
-                f"reward_model must be one of {', '.join(models)}, got {self.reward_model!r}"
-            )
-        if (self.features is not None) != (self.reward_model == "features"):
-            raise InputError(
-                "features and reward_model features must be given together, got reward_model "
-                f"{self.reward_model!r} and features {type(self.features).__name__}"
-            )
-        check_steps(self.step_size, self.step_size_decay)
-        if self.passes < 1:
-            raise InputError(f"passes must be >= 1, got {self.passes}")
-        if (self.noise_variance is None) != (self.prior_variance is None):
-            raise InputError(
-                "noise_variance and prior_variance must be given together or both left out, got "
-                f"{self.noise_variance} and {self.prior_variance}"
-            )
-        for name in ("noise_variance", "prior_variance"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < np.inf:
-                raise InputError(f"{name} must be > 0 and finite, got {value}")
-        if not 0 <= self.noise_scale < np.inf:
-            raise InputError(f"noise_scale must be >= 0 and finite, got {self.noise_scale}")
-        check_improvement(self.improvement)
-        if self.stages not in STAGES:
-            raise InputError(f"stages must be one of {', '.join(STAGES)}, got {self.stages!r}")
-        if self.prior not in PRIORS:
-            raise InputError(f"prior must be one of {', '.join(PRIORS)}, got {self.prior!r}")
-
-    def check_size(self, n_states: int, n_actions: tuple[int, ...], n_stages: int) -> None:
-        """Reject a game that is too large for this method; see `malfl_algos.contract.Observer`."""
-        if self.reward_model != "features":
-            n_unknowns = count_unknowns(self.reward_model, n_states, n_actions)
-            solver = self._solver(n_unknowns, coordinates=True, known_discount=True)
-            n_formed = {"dense": n_unknowns, "low-rank": self._columns()}.get(solver, 0)
-            check_solver(solver, n_formed, n_states, n_actions, n_stages)
-
-    def _solver(self, n_unknowns: int, *, coordinates: bool, known_discount: bool) -> Solver:
-        """The solver.
-
-        Args:
-            n_unknowns: number of reward values.
-            coordinates: whether the states have coordinates.
-            known_discount: whether the discount is known.
-        """
-        return "dense"
-
-    def _columns(self) -> int:
-        """Largest number of states that the solver `low-rank` interpolates from."""
-        return 0
-
-    def _check_trace(self, trace: LearningTrace) -> dict[str, Any]:
-        """Reject a trace that the observer cannot use; return further diagnostics of the trace."""
-        return {}
-
-    @abstractmethod
-    def _rules(self) -> tuple[str, ...]:
-        """Possible rules of the learners; with more than one, the evidence chooses."""
-
-    def _log_prior(self, rule: str) -> float:
-        """Log of the prior probability of a rule, up to a constant."""
-        return 0.0
-
-    def _passes(self, settings: Settings, *, search: bool) -> int:
-        linearised = LINEARISED_PASSES if follows_q(settings["rule"]) else 0
-        return SEARCH_PASSES + linearised if search else self.passes
-
-    def _parts(
-        self, stages: Sequence[StageArrays], settings: Settings, *, search: bool
-    ) -> list[StageArrays] | None:
-        """The stages cut into parts, if the policy moves within them; None: they stay whole.
-
-        Args:
-            stages: of the trace.
-            settings: of the learner model.
-            search: whether settings are searched. Their evidence is that of the actions after the
-                first stage, whether the policy moves or not.
-        """
-        return None
-
-    def _fits_of_steps(
-        self,
-        stages: Sequence[StageArrays],
-        game: MarkovGame | None,
-        settings: Settings,
-        maps: Sequence[FloatArray | None],
-        *,
-        passes: int,
-        search: bool,
-    ) -> list[AgentFit] | None:
-        """The fits of rules whose rewards are recovered from single steps; None: of other rules."""
-        return None
-
-    @abstractmethod
-    def _model(self, game: MarkovGame | None, settings: Settings) -> LearnerModel:
-        """The learner model for these settings."""
+class BayesianObserver(BayesianOptions):
+    """The common part of both observers; see `MaLflBellman` and `MaLflReplay` for the options."""
 
     def recover(
         self,
@@ -248,7 +92,7 @@ class BayesianObserver(ABC):
             check_covariance(base, trace)
         game, covered = self._dynamics(trace, game)
         stages = stage_arrays(trace)
-        smooth, without_smooth = self._smooth_priors(trace, problem.game, solver, known)
+        smooth, without_smooth = smooth_priors(self, trace, problem.game, solver, known)
         alternated = self._alternated(
             seen, trace.n_agents, solver, maps, smooth, known_discount=discount is not None
         )
@@ -276,9 +120,9 @@ class BayesianObserver(ABC):
                     for agent, one in zip(trace.agents, of_steps, strict=True)
                 ]
             parts = self._parts(used, settings, search=search)
-            if self._has_smooth_prior(settings["rule"], trace, base, maps):
-                return self._fits_with_smooth_prior(
-                    used, game, shared, base, maps, known_policies=knowing, passes=passes
+            if has_smooth_prior(self, settings["rule"], trace, base, maps):
+                return fits_with_smooth_prior(
+                    self, used, game, shared, base, maps, known_policies=knowing, passes=passes
                 )
             found = alternated(
                 used if parts is None else parts,
@@ -458,167 +302,6 @@ class BayesianObserver(ABC):
             fits, stages, drawn_dynamics(problem.trace, DRAWS), features=maps
         )
 
-    def smooth_prior_of(
-        self, trace: LearningTrace, game: MarkovGame | None, agent_index: int
-    ) -> RewardPrior | None:
-        """The prior of an agent's reward over the coordinates of the states; None: they have none.
-
-        Args:
-            trace, game: as `recover` takes them.
-            agent_index: the agent.
-        """
-        seen = seen_states(trace, game)
-        if seen is None or self.reward_model == "features":
-            return None
-        n_actions = trace.n_actions
-        per_state = {"own_action": n_actions[agent_index], "joint": prod(n_actions)}
-        alike = alike_states(seen, agent_index)
-        return prior_of_alike_states(alike, per_state.get(self.reward_model, 1))
-
-    def _smooth_priors(
-        self,
-        trace: LearningTrace,
-        game: MarkovGame | None,
-        solver: Solver,
-        known: Mapping[str, FloatArray],
-    ) -> tuple[SmoothPriors | None, str | None]:
-        """The smooth priors to try, or why there are none. An agent whose policies are known needs
-        none: they tell its reward all but exactly.
-
-        Raises:
-            InputError: if a smooth prior is asked for and not possible.
-        """
-        if self.prior == "iid" or solver == "low-rank":
-            return None, None
-        why = self._without_smooth_prior(trace, solver)
-        if why is None:
-            found = [self.smooth_prior_of(trace, game, index) for index in range(trace.n_agents)]
-            if None not in found:
-                margin = MARGIN if self.prior == "auto" else -np.inf
-                unknown = [agent not in known for agent in trace.agents]
-                priors = [own if on else None for own, on in zip(found, unknown, strict=True)]
-                return SmoothPriors(priors, margin, cells=self._cells(trace, game)), None
-            why = (
-                "the states are mere numbers: give a game whose observations have coordinates, or "
-                "a trace whose states are labels of several columns"
-            )
-        if self.prior == "smooth":
-            raise InputError(f"prior smooth is not possible: {why}; or set prior to auto or iid")
-        return None, why
-
-    def _cells(
-        self, trace: LearningTrace, game: MarkovGame | None
-    ) -> list[NDArray[np.int64] | None] | None:
-        """Every agent's own cell by joint state, for `auto` and rewards of the state."""
-        seen = seen_states(trace, game)
-        if self.prior != "auto" or self.reward_model not in OF_STATES or seen is None:
-            return None
-        return [own_cells(seen, index) for index in range(trace.n_agents)]
-
-    def _without_smooth_prior(self, trace: LearningTrace, solver: Solver) -> str | None:
-        """Why there is no smooth prior whatever the states are."""
-        if self.reward_model == "features":
-            return "with features the prior is one of independent weights"
-        if self._given() is not None:
-            return "noise_variance and prior_variance are given"
-        if solver == "iterative":
-            return "the solver is iterative"
-        n_unknowns = count_unknowns(self.reward_model, trace.n_states, trace.n_actions)
-        most = MOST_SMOOTH_ASKED if self.prior == "smooth" else MOST_SMOOTH
-        if n_unknowns > most:
-            return f"{n_unknowns} unknowns, tried with up to {most}"
-        return None
-
-    def _has_smooth_prior(
-        self,
-        rule: str,
-        trace: LearningTrace,
-        base: RewardModel,
-        maps: Sequence[FloatArray | None],
-    ) -> bool:
-        """Whether `alternate` does not fit the rewards of learners of this rule."""
-        if choice_of(rule) == "soft" or base == "joint" or self._given() is not None:
-            return rule == GRADIENT
-        n_actions = max(trace.n_actions)
-        n_unknowns = count_unknowns(base, trace.n_states, trace.n_actions)
-        n_formed = max(n_unknowns if own is None else own.shape[1] for own in maps)
-        return small_enough((trace.n_stages, trace.n_states, n_actions), n_formed)
-
-    def _fits_with_smooth_prior(
-        self,
-        stages: Sequence[StageArrays],
-        game: MarkovGame | None,
-        settings: Settings,
-        base: RewardModel,
-        maps: Sequence[FloatArray | None],
-        *,
-        known_policies: Sequence[FloatArray | None],
-        passes: int,
-    ) -> list[AgentFit]:
-        """The fits of rules whose data say little about single reward values."""
-        shared: dict[str, Any] = {
-            "known_policies": known_policies,
-            "features": maps,
-            "passes": passes,
-        }
-        if settings["rule"] == GRADIENT:
-            assert game is not None
-            discount = settings["discount"]
-            return fit_policy_gradient(stages, game, base, discount=discount, **shared)
-        n_states, *n_actions = stages[0].joint_counts.shape
-        priors = [
-            reward_prior(game, own, base, n, n_states)
-            for own, n in zip(maps, n_actions, strict=True)
-        ]
-        model = self._model(game, settings)
-        assert isinstance(model, LinearisedModel)
-        models = [model] * len(n_actions)
-        shared["temperature"] = settings["temperature"]
-        return fit_greedy(stages, models, priors, **shared)
-
-    def _dynamics(
-        self, trace: LearningTrace, game: MarkovGame | None
-    ) -> tuple[MarkovGame | None, NDArray[np.bool_]]:
-        """The game, estimated if it is needed and not given; and the states where it is known."""
-        if self.needs_game:
-            return dynamics_of(trace, game)
-        return game, np.ones(trace.n_states, dtype=bool)
-
-    def _unknowns(self, trace: LearningTrace) -> tuple[RewardModel, Sequence[FloatArray | None]]:
-        """The reward model of the learner models, and each agent's map from feature weights."""
-        if self.reward_model == "features":
-            base, maps = feature_maps(self.features, trace.n_states, trace.n_actions)
-            return base, [with_intercept(own) for own in maps]
-        return self.reward_model, [None] * trace.n_agents
-
-    def _checked_solver(
-        self,
-        trace: LearningTrace,
-        base: RewardModel,
-        features: FloatArray | None,
-        discount: float | None,
-        *,
-        coordinates: bool,
-    ) -> Solver:
-        """The solver for a trace of this size, after checking memory and options."""
-        n_unknowns = count_unknowns(base, trace.n_states, trace.n_actions)
-        solver = self._solver(
-            n_unknowns, coordinates=coordinates, known_discount=discount is not None
-        )
-        n_weights = 0 if features is None else features.shape[1]
-        n_formed = {"dense": n_unknowns, "low-rank": self._columns()}.get(solver, n_weights)
-        check_solver(solver, n_formed, trace.n_states, trace.n_actions, trace.n_stages)
-        if solver == "iterative" and features is None:
-            self._check_iterative()
-            if discount is None:
-                raise InputError(_needs("discount"))
-        return solver
-
-    def _given(self) -> Given | None:
-        if self.noise_variance is None or self.prior_variance is None:
-            return None
-        return Given(self.noise_variance, self.noise_scale, self.prior_variance)
-
     def _by_stages(
         self, whole: Callable[[StageKind], list[AgentFit]], searches: dict[str, Any]
     ) -> list[AgentFit]:
@@ -632,38 +315,6 @@ class BayesianObserver(ABC):
         both = whole("both")
         searches["stages"] = tried = {"same": _evidence(same), "both": _evidence(both)}
         return both if tried["both"] > tried["same"] else same
-
-    def _improvement(self, trace: LearningTrace) -> float | None:
-        """rho, or None if it is to be chosen. One improvement alone does not show what was kept."""
-        if self.improvement == "auto":
-            if all(follows_q(rule) for rule in self._rules()):
-                return 0.0
-            return None if trace.n_stages >= LEAST_STAGES else 0.0
-        return float(self.improvement)
-
-    def _gradient(self, trace: LearningTrace) -> Gradient:
-        """When to try the rule `policy-gradient`."""
-        return "never"
-
-    def _searches(self) -> bool:
-        """Whether noise and prior can be searched without matrices."""
-        return self._rules() == ("exact",) and self.reward_model in OF_STATES
-
-    def _check_iterative(self) -> None:
-        """Reject what the iterative solver cannot do: choice by evidence, and covariance."""
-        missing = {
-            "noise_variance and prior_variance": self._given() is None and not self._searches(),
-            "learner": len(self._rules()) > 1,
-            "step_size": self.step_size is None and self._rules() != ("exact",),
-            "improvement": self.improvement == "auto",
-        }
-        if self.stages not in ("auto", "same"):
-            raise InputError(_needs(f"stages same instead of {self.stages}"))
-        for name, absent in missing.items():
-            if absent:
-                raise InputError(_needs(name))
-        if self.covariance:
-            raise InputError("solver iterative computes no covariance: set covariance to false")
 
 
 def _possible_rules(
@@ -694,29 +345,3 @@ def _found(fits: Sequence[AgentFit], settings: Settings, unit: float) -> Found:
 
 def _evidence(fits: Sequence[AgentFit]) -> float:
     return sum(one.posterior.evidence.log_evidence or 0.0 for one in fits)
-
-
-def check_steps(step_size: float | None, decay: float | None) -> None:
-    """Reject a step size outside (0, 1) and a decay outside [0, 1]."""
-    if step_size is not None and not 0 < step_size < 1:
-        raise InputError(f"step_size must be in (0, 1) or None, got {step_size}")
-    if decay is not None and not 0 <= decay <= 1:
-        raise InputError(f"step_size_decay must be in [0, 1], got {decay}")
-
-
-def check_improvement(improvement: float | str) -> None:
-    """Reject a share rho that is neither `auto` nor in [0, 1]."""
-    if improvement == "auto":
-        return
-    if isinstance(improvement, str) or not 0 <= improvement <= 1:
-        raise InputError(
-            f"improvement must be auto or a number in [0, 1], got {improvement!r}: it is the share "
-            "of its log policy that a learner keeps, 0 for soft policy iteration"
-        )
-
-
-def _needs(option: str) -> str:
-    return (
-        f"solver iterative cannot choose it by the evidence: give {option} (evidence "
-        "chooses it on a smaller game of this kind), or set solver to dense"
-    )

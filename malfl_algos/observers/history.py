@@ -21,7 +21,7 @@ from malfl_algos.ma_lfl.history_settings import RETAINED, Prior, climb, kernels,
 from malfl_algos.ma_lfl.low_rank_priors import basis_of
 from malfl_algos.ma_lfl.policy_estimation import CONCENTRATION, smoothed_policy
 from malfl_algos.ma_lfl.uncertain_dynamics import DRAWS
-from malfl_algos.observers.bayesian_base import check_improvement
+from malfl_algos.observers.bayesian_options import check_improvement
 from malfl_algos.observers.bayesian_result import check_covariance
 from malfl_algos.observers.reading import check_data, drawn_dynamics, dynamics_of
 from malfl_algos.observers.state_coordinates import seen_states

@@ -27,6 +27,7 @@ from malfl_algos.ma_lfl.settings import GRADIENT, Gradient
 from malfl_algos.ma_lfl.stages import StageArrays
 from malfl_algos.observers.bayesian import MaLflBellman
 from malfl_algos.observers.bayesian_base import BayesianObserver
+from malfl_algos.observers.bayesian_priors import smooth_prior_of
 from malfl_algos.observers.judged_advice import other_rule
 from malfl_algos.observers.judged_agent import NEEDS_IMPROVEMENTS, numbers_of
 from malfl_algos.observers.judged_gradient import numbers_of_gradient
@@ -161,7 +162,7 @@ class _Basis:
         low_rank = _interpolation(self.problem, self.result, index)
         if low_rank is not None:
             return low_rank.prior
-        return self.observer.smooth_prior_of(self.problem.trace, self.problem.game, index)
+        return smooth_prior_of(self.observer, self.problem.trace, self.problem.game, index)
 
 
 def _basis(

@@ -34,7 +34,8 @@ from malfl_algos.ma_lfl.replay import ReplayedTd
 from malfl_algos.ma_lfl.reward_models import count_unknowns
 from malfl_algos.ma_lfl.settings import SEARCH_PASSES
 from malfl_algos.ma_lfl.stages import StageArrays
-from malfl_algos.observers.bayesian_base import BayesianObserver, Settings
+from malfl_algos.observers.bayesian_base import BayesianObserver
+from malfl_algos.observers.bayesian_options import Settings
 from malfl_algos.observers.reading import dynamics_of
 from malfl_algos.trace import LearningTrace
 from malfl_env.errors import InputError
