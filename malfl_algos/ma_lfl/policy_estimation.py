@@ -166,35 +166,14 @@ def working_response(
     Returns:
         The response at the mode, and the mode's policy softmax(x / alpha), `(..., n_actions)`.
     """
-    total = counts.sum(axis=-1, keepdims=True)
-    x = np.array(prior_mean)
+    from malfl_algos.ma_lfl.mode_loops import modes  # delays the import of numba
 
-    def objective(point: FloatArray) -> tuple[FloatArray, FloatArray]:
-        logs = log_softmax(point / temperature, axis=-1)
-        fit = (counts * logs).sum(axis=-1, keepdims=True)
-        gap = (point - prior_mean) ** 2 / prior_variance
-        return np.asarray(fit - gap.sum(axis=-1, keepdims=True) / 2), logs
-
-    reached, logs = objective(x)
-    for _ in range(MODE_STEPS):
-        policy = np.exp(logs)
-        slope = (counts - total * policy) / temperature - (x - prior_mean) / prior_variance
-        diagonal = total * policy / temperature**2 + 1 / prior_variance
-        shared = policy * np.sqrt(total) / temperature
-        inner = (shared * slope / diagonal).sum(axis=-1, keepdims=True)
-        outer = (policy / prior_variance / diagonal).sum(axis=-1, keepdims=True)
-        step = (slope + shared * inner / outer) / diagonal
-        size = np.ones_like(reached)
-        for _ in range(MODE_STEPS):
-            candidate, logs = objective(x + size * step)
-            worse = candidate < reached - 1e-12 * np.abs(reached)
-            if not worse.any():
-                break
-            size = np.where(worse, size / 2, size)
-        x = x + size * step
-        reached = candidate
-        if np.abs(size * step).max(initial=0) < 1e-10 * temperature:
-            break
+    shape = prior_mean.shape
+    table = (
+        np.ascontiguousarray(own, dtype=np.float64).reshape(-1, shape[-1])
+        for own in (prior_mean, prior_variance, counts)
+    )
+    x = modes(*table, float(temperature), MODE_STEPS).reshape(shape)
     return response_at(x, counts, temperature=temperature)
 
 

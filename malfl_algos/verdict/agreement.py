@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import scipy.linalg
@@ -66,20 +66,19 @@ def agreement(
             mean of all improvements.
         compared: maps theta to the reward at the compared states.
     """
-    rng = np.random.default_rng(SEED)
     centre = mean(whole, prior)
     judged = compared(centre) if reward is None else reward
     factor = scipy.linalg.cholesky(whole.information + prior, lower=False)
-    roots = [_root(own.information) for own in halves]
-    agreed, near = [], []
-    for _ in range(DRAWS):
-        theta = centre + scipy.linalg.solve_triangular(factor, rng.normal(size=len(centre)))
-        near.append(correlation(compared(theta), judged))
-        drawn = []
-        for own, root in zip(halves, roots, strict=True):
-            moment = own.information @ theta + root @ rng.normal(size=len(theta))
-            drawn.append(compared(mean(replace(own, moment=moment), prior)))
-        agreed.append(correlation(*drawn))
+    normals = np.random.default_rng(SEED).normal(size=(DRAWS, 1 + len(halves), len(centre))).T
+    thetas = centre[:, None] + scipy.linalg.solve_triangular(factor, normals[:, 0])
+    drawn = [
+        _means(
+            own, prior, own.information @ thetas + _root(own.information) @ normals[:, 1 + place]
+        )
+        for place, own in enumerate(halves)
+    ]
+    near = [correlation(compared(theta), judged) for theta in thetas.T]
+    agreed = [correlation(compared(one), compared(two)) for one, two in zip(*drawn, strict=True)]
     found = correlation(*(compared(mean(own, prior)) for own in halves))
     return Agreement(
         halves=found,
@@ -88,6 +87,12 @@ def agreement(
         expected=float(np.mean(near)),
         low=float(np.quantile(near, 0.05)),
     )
+
+
+def _means(sums: Normal, prior: FloatArray, moments: FloatArray) -> FloatArray:
+    """Posterior means for other moments, `(n_unknowns, n_draws)`; one mean a row."""
+    factor = scipy.linalg.cho_factor(sums.information + prior)
+    return np.asarray(scipy.linalg.cho_solve(factor, moments).T)
 
 
 def _root(matrix: FloatArray) -> FloatArray:
