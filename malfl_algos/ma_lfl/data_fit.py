@@ -11,7 +11,11 @@ from numpy.typing import NDArray
 
 from malfl_algos.ma_lfl.improvement import step_of
 from malfl_algos.ma_lfl.inference import fit
-from malfl_algos.ma_lfl.learner_models import LearnerModel, MatrixFreeModel
+from malfl_algos.ma_lfl.learner_models import (
+    LearnerModel,
+    MatrixFreeModel,
+    split_coefficients,
+)
 from malfl_algos.ma_lfl.matrix_free_posterior import MatrixFreePosterior, matrix_free_posterior
 from malfl_algos.ma_lfl.matrix_free_values import Values
 from malfl_algos.ma_lfl.posterior import Evidence, Given, Posterior
@@ -184,9 +188,8 @@ def coefficients_of(
         maps = _values(model, stages, joint, index)
         columns = [values.apply(features, residual=TIGHT) for values in maps]
         return np.stack(columns), np.stack([values.offset for values in maps])
-    q = model.coefficients(stages, joint, index)
-    k = np.ascontiguousarray(q[..., :-1]) if features is None else q[..., :-1] @ features
-    return k, q[..., -1].copy()
+    k, offset = split_coefficients(model, stages, joint, index)
+    return k if features is None else k @ features, offset
 
 
 def _with_coefficients(

@@ -11,7 +11,7 @@ own action and the others' joint action (`joint`).
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -50,6 +50,7 @@ __all__ = [
     "immediate_table",
     "parts_of_stage",
     "played_frequencies",
+    "split_coefficients",
     "with_constant",
 ]
 
@@ -136,8 +137,17 @@ class StageModel(ABC):
         agent_index: int,
     ) -> FloatArray:
         """See `LearnerModel`."""
-        played = zip(stages, joint_policies, strict=True)
-        return np.stack([self._kept_coefficients(*at, agent_index) for at in played])
+        return np.stack(list(self.stage_tables(stages, joint_policies, agent_index)))
+
+    def stage_tables(
+        self,
+        stages: Sequence[StageArrays],
+        joint_policies: Sequence[Sequence[FloatArray]],
+        agent_index: int,
+    ) -> Iterator[FloatArray]:
+        """The coefficients of one stage after the other; they may not be modified."""
+        for at in zip(stages, joint_policies, strict=True):
+            yield self._kept_coefficients(*at, agent_index)
 
     def _kept_coefficients(
         self, stage: StageArrays, joint_policy: Sequence[FloatArray], agent_index: int
@@ -358,6 +368,31 @@ class ExpectedTd(StageModel):
         visits = stage.action_counts(agent_index)
         reached = -np.expm1(2 * visits * np.log1p(-self.step_size))
         return np.asarray(self.step_size / (2 - self.step_size) * target * reached)
+
+
+def split_coefficients(
+    model: LearnerModel,
+    stages: Sequence[StageArrays],
+    joint_policies: Sequence[Sequence[FloatArray]],
+    agent_index: int,
+) -> tuple[FloatArray, FloatArray]:
+    """The coefficients of the unknowns, `(n_stages, n_states, n_actions, n_unknowns)`, and the part
+    of the action values that does not depend on them, `(n_stages, n_states, n_actions)`.
+    """
+    tables: Iterable[FloatArray]
+    if isinstance(model, StageModel):
+        tables, n_stages = model.stage_tables(stages, joint_policies, agent_index), len(stages)
+    else:
+        tables = model.coefficients(stages, joint_policies, agent_index)
+        n_stages = len(tables)
+    found: FloatArray | None = None
+    for number, table in enumerate(tables):
+        if found is None:
+            found = np.empty((n_stages, *table.shape[:-1], table.shape[-1] - 1))
+            offset = np.empty(found.shape[:-1])
+        found[number], offset[number] = table[..., :-1], table[..., -1]
+    assert found is not None
+    return found, offset
 
 
 def expected_reward(

@@ -58,7 +58,7 @@ def modes(
 
 
 @compiled()
-def _density(
+def _density(  # noqa: PLR0917 - a compiled loop over plain arrays
     x: Any, step: Any, size: Any, mean: Any, variance: Any, n: Any, temperature: Any, policy: Any
 ) -> Any:  # pragma: no cover
     """The log density at x + size * step, and its policy into `policy`."""

@@ -198,18 +198,15 @@ def _rows_of(
     fit: AgentFit, settings: Settings, model: LearnerModel, played: Sequence[StageArrays]
 ) -> AgentRows:
     joint = [[policy[h] for policy in fit.policies] for h in range(len(played))]
-    if fit.smooth is not None and fit.features is not None:  # of low rank, in a large game
-        few, offsets = coefficients_of(
-            model, played, joint, fit.index, fit.features, matrix_free=True
-        )
-    else:
-        table = model.coefficients(played, joint, fit.index)
-        few, offsets = table[..., :-1], table[..., -1]
-        if fit.features is not None:
-            few = few @ fit.features
+    low_rank = fit.smooth is not None and fit.features is not None  # in a large game
+    few, offsets = coefficients_of(
+        model, played, joint, fit.index, fit.features, matrix_free=low_rank
+    )
     kept, alpha = float(settings.get("improvement") or 0.0), fit.alpha
     step, scales = step_of(kept), fit.by_stage("stage_scales")
-    unknowns = step * scales[:, None, None, None] * few / alpha
+    unknowns = few / alpha
+    if step != 1 or (scales != 1).any():
+        unknowns *= step * scales[:, None, None, None]
     said = fit.responses()
     logs, doubts = (np.stack(own) for own in zip(*said, strict=True))
     doubts[0] = np.where(np.isfinite(doubts[0]), doubts[0], 1 / CONCENTRATION)
