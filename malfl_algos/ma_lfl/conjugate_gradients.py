@@ -26,6 +26,10 @@ from above.
 """
 ROUGHLY = 0.2
 """The distance that is allowed where a rough solution will do."""
+QUADRATURE = 6
+"""Smallest number of iterations of a column whose spectrum tells a log determinant: with fewer the
+quadrature is too coarse, however near the solution is.
+"""
 NEARING = 1e-4
 """Relative residual of the solves within a product where only `TOLERANCE` is left to go, with a
 close preconditioner.
@@ -77,8 +81,11 @@ def conjugate_gradients(
     distances = np.full(right.shape[1], np.inf)
     unsolved, rough = np.arange(right.shape[1]), right.shape[1] - roughly
     allowed = np.full(right.shape[1], TOLERANCE)
+    least = np.zeros(right.shape[1], dtype=np.int64)
     if nearby.close:
         allowed[rough:] = ROUGHLY
+    if nearby.log_det is not None:
+        least[rough:] = QUADRATURE
     spectrum = met or Spectrum()
     for restart in range(MAX_ROUNDS):
         if restart:
@@ -89,6 +96,7 @@ def conjugate_gradients(
             residual,
             nearby,
             allowed[unsolved],
+            least[unsolved] if restart == 0 else np.zeros_like(unsolved),
             spectrum,
             most=MAX_ITERATIONS - int(steps.max()),
         )
@@ -111,13 +119,15 @@ def _descend(
     residual: FloatArray,
     nearby: Preconditioner,
     allowed: FloatArray,
+    least: IntArray,
     spectrum: Spectrum,
     *,
     most: int,
 ) -> tuple[FloatArray, IntArray, FloatArray, NDArray[np.bool_]]:
     """Conjugate gradients from 0 until the distance is small or there is no more progress.
 
-    A column is removed as soon as it is solved, which saves its products.
+    A column is removed as soon as it is solved and has made its least number of steps, which saves
+    its products.
 
     Returns:
         Per column x, the number of steps, the distance, and whether the distance is known to be
@@ -144,7 +154,8 @@ def _descend(
         elif step:
             distances[live] = np.sqrt(gains.sum(axis=0) / len(x))
         distances[live[size == 0]] = 0.0
-        known = bounded | nearby.close | (step >= DELAY) | (size == 0)
+        known = bounded | nearby.close | (step >= DELAY)
+        known = (known & (step >= least[live])) | (size == 0)
         near[live] = known & (distances[live] <= allowed[live])
         going = ~near[live] & (size > 0) & np.isfinite(size)
         if not going.all():

@@ -26,7 +26,15 @@ from malfl_algos.ma_lfl.stages import StageArrays
 from malfl_algos.ma_lfl.stagewise import StageKind
 from malfl_env.errors import InputError
 
-__all__ = ["Data", "Fitted", "coefficients_of", "fit_data", "noise_settings", "rows_of"]
+__all__ = [
+    "Data",
+    "Fitted",
+    "coefficients_of",
+    "fit_data",
+    "matrix_free_rows",
+    "noise_settings",
+    "rows_of",
+]
 
 FloatArray = NDArray[np.float64]
 
@@ -143,14 +151,7 @@ def fit_data(
                 f"solver iterative takes improvement 0 only, got {data.retained}: set solver to "
                 "dense, or use features"
             )
-        values = _values(model, stages, joint, index)
-        rows = MatrixFreeRows(
-            values,
-            data.response[1:],
-            data.response_variance[1:],
-            data.model_variance,
-            data.temperature,
-        )
+        rows = matrix_free_rows(data, model, stages, joint, index)
         matrix_free_fit = matrix_free_posterior(rows, given)
         return Fitted(matrix_free_fit, matrix_free_fit.q, matrix_free_fit.q)
     k, offset = coefficients_of(model, stages, joint, index, features, matrix_free=matrix_free)
@@ -244,6 +245,24 @@ def rows_of(
         temperature=data.temperature,
         chain=data.chain(offset),
         stagewise=data.stagewise(offset, start),
+    )
+
+
+def matrix_free_rows(
+    data: Data,
+    model: LearnerModel,
+    stages: Sequence[StageArrays],
+    joint: Sequence[Sequence[FloatArray]],
+    index: int,
+) -> MatrixFreeRows:
+    """The rows of a fit without a matrix of coefficients; the arguments are those of `fit_data`."""
+    return MatrixFreeRows(
+        _values(model, stages, joint, index),
+        data.response[1:],
+        data.response_variance[1:],
+        data.model_variance,
+        data.temperature,
+        data.log_constant,
     )
 
 

@@ -18,7 +18,7 @@ without neighbours.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,10 +26,15 @@ import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
 
-from malfl_algos.ma_lfl.alternation import AgentFit, alternate, unexplained
-from malfl_algos.ma_lfl.learner_models import ExactEvaluation, LearnerModel
+from malfl_algos.ma_lfl.alternation import AgentFit, alternate
+from malfl_algos.ma_lfl.learner_models import (
+    ExactEvaluation,
+    ExpectedTd,
+    LearnerModel,
+    StageModel,
+)
 from malfl_algos.ma_lfl.low_rank_priors import pivoted_cholesky
-from malfl_algos.ma_lfl.posterior import NOISE_BOUNDS, Given
+from malfl_algos.ma_lfl.prior_comparison import Comparison, compared, independent_fits
 from malfl_algos.ma_lfl.prior_shapes import LEAST_IID, Shape, SmoothPriors, shape_root
 from malfl_algos.ma_lfl.reward_priors import (
     Alike,
@@ -38,7 +43,7 @@ from malfl_algos.ma_lfl.reward_priors import (
     alike_states,
     prior_of_alike_states,
 )
-from malfl_algos.ma_lfl.settings import POOR, SEARCH_PASSES, SEARCH_STAGES
+from malfl_algos.ma_lfl.settings import SEARCH_PASSES, SEARCH_STAGES
 from malfl_algos.ma_lfl.stages import StageArrays
 
 __all__ = [
@@ -46,19 +51,14 @@ __all__ = [
     "LowRankPriors",
     "interpolation",
     "interpolation_from",
-    "start_of_search",
 ]
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
-START = 1e-3
-"""Noise variance that the search for independent rewards starts from, in units of alpha squared,
-unless all policies are known. Then it starts from the smallest one.
-"""
 NOT_TRIED = (
-    "without matrices that takes exact evaluation and no kept share of the policy; give "
-    "noise_variance and prior_variance, and set prior to iid"
+    "without matrices that takes learner exact or td, improvement 0 and the same noise and step in "
+    "all stages"
 )
 NUGGET = 1e-6
 """Share of the prior variance that is added where the covariance of the chosen states is inverted.
@@ -156,10 +156,10 @@ class LowRankPriors:
     The states that the others follow from are chosen for the most probable settings before anything
     was seen, then for those that the first stages leave most probable. All later fits share them.
 
-    Where smooth rewards leave more than `POOR` of the improvements unexplained, independent rewards
-    are fitted, too, without matrices, if the learners evaluate their policies exactly and keep
-    nothing of them. Those that explain more are taken. There is no log evidence to compare. If all
-    policies are known, they tell rewards all but exactly, and independent ones are taken at once.
+    Of learners that evaluate exactly or by td, and keep nothing of their log policy, independent
+    rewards are compared with them by their evidence (`prior_comparison`), and fitted in their place
+    where smooth ones are not better. If all policies are known, they tell rewards all but exactly,
+    and independent ones are taken at once.
 
     Args:
         seen: what the states are.
@@ -176,6 +176,7 @@ class LowRankPriors:
             means = prior_of_alike_states(alike).means
             self._first.append(interpolation(seen, index, means, most=columns))
         self._chosen: list[tuple[Interpolation, Shape]] = []
+        self._compared: dict[Hashable, Comparison] = {}
 
     def fits(
         self,
@@ -195,23 +196,25 @@ class LowRankPriors:
         """
         if search:
             return self._independent(stages, models, **options)
-        alone = options["retained"] == 0 and isinstance(models[0], ExactEvaluation)
-        known = all(own is not None for own in options["known_policies"])
+        model, known = models[0], all(own is not None for own in options["known_policies"])
+        alone = isinstance(model, (ExactEvaluation, ExpectedTd)) and options["retained"] == 0
         if self._may_be_independent and alone and known:
-            return _single(stages, models, None, "the agents' policies are known", options)
+            return independent_fits(stages, models, None, "the agents' policies are known", options)
         smooth = self._smooth(stages, models, options)
-        alpha = options["temperature"]
-        left = max(unexplained(own, temperature=alpha) for own in smooth)
-        if not self._may_be_independent or left <= POOR:
-            return smooth
-        words = f"smooth rewards leave {min(left, 1):.0%} of the improvements unexplained"
-        if not alone:
-            return _saying(smooth, f"{words}; independent rewards were not tried: {NOT_TRIED}")
+        if not self._may_be_independent:
+            return _saying(smooth, "independent rewards were not tried")
+        key = model.key if isinstance(model, StageModel) else None
+        if alone and options["stagewise"] == "same":
+            priors = [own.prior for own, _ in self._chosen]
+            self._compared[key] = compared(stages, smooth, priors)
+        if not alone or key not in self._compared:
+            return _saying(smooth, f"independent rewards were not tried: {NOT_TRIED}")
+        found = self._compared[key]
+        if found.smooth or options["stagewise"] != "same":
+            return _saying(smooth, found.words(), found)
         prior_variance = smooth[0].posterior.evidence.prior_variance
-        single = _single(stages, models, prior_variance, words, options)
-        less = max(unexplained(own, temperature=alpha) for own in single)
-        words += f", independent ones {less:.0%}"
-        return _saying(smooth if less >= left else single, words)
+        single = independent_fits(stages, models, prior_variance, found.words(), options)
+        return _saying(single, found.words(), found)
 
     def _smooth(
         self,
@@ -266,45 +269,19 @@ class LowRankPriors:
             self._chosen.append((own, Shape(settings, root, variance, 0.0)))
 
 
-def _single(
-    stages: Sequence[StageArrays],
-    models: Sequence[LearnerModel],
-    prior_variance: float | None,
-    why: str,
-    options: dict[str, Any],
+def _saying(
+    fits: Sequence[AgentFit], words: str, found: Comparison | None = None
 ) -> list[AgentFit]:
-    """The fits of independent rewards, whose noise and prior are searched from given ones on."""
-    start = start_of_search(options, prior_variance)
-    found = alternate(
-        stages,
-        models,
-        features=[None] * len(models),
-        matrix_free=True,
-        given=start,
-        **{**options, "stagewise": "same", "measured": False},
-    )
-    words = {"solver": "iterative", "prior": {"kind": "iid", "reason": why}}
-    return [replace(own, further={**own.further, **words}) for own in found]
-
-
-def start_of_search(options: Mapping[str, Any], prior_variance: float | None = None) -> Given:
-    """Noise and prior that the search for independent rewards starts from.
-
-    Args:
-        options: `temperature` and `known_policies`, as `malfl_algos.ma_lfl.alternation.alternate`
-            takes them.
-        prior_variance: to start from; None: alpha squared.
-    """
-    unit = options["temperature"] ** 2
-    known = all(own is not None for own in options["known_policies"])
-    noise = NOISE_BOUNDS[0] if known else START
-    return Given(noise * unit, 1.0, unit if prior_variance is None else prior_variance, True)
-
-
-def _saying(fits: Sequence[AgentFit], words: str) -> list[AgentFit]:
+    """The fits with the choice of the prior in their diagnostics."""
+    gains: Sequence[float | None] = [None] * len(fits) if found is None else found.gains
+    errors: Sequence[float | None] = [None] * len(fits) if found is None else found.errors
+    said = [
+        {**own.further["prior"], "reason": words, "gain": gain, "gain_error": error}
+        for own, gain, error in zip(fits, gains, errors, strict=True)
+    ]
     return [
-        replace(own, further={**own.further, "prior": {**own.further["prior"], "reason": words}})
-        for own in fits
+        replace(own, further={**own.further, "prior": prior})
+        for own, prior in zip(fits, said, strict=True)
     ]
 
 

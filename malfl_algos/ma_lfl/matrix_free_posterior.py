@@ -36,11 +36,12 @@ from malfl_algos.ma_lfl.precision import (
     Precision,
     Preconditioner,
     contrast,
-    diagonal_preconditioner,
     in_threads,
 )
+from malfl_algos.ma_lfl.reward_diagonal import can_probe, probed_preconditioner
 from malfl_algos.ma_lfl.shared_values import can_share, shared_preconditioner
 from malfl_algos.ma_lfl.spectrum import Spectrum
+from malfl_algos.ma_lfl.value_diagonal import diagonal_preconditioner
 
 __all__ = ["MatrixFreePosterior", "matrix_free_posterior", "preconditioner"]
 
@@ -52,8 +53,10 @@ preconditioner.
 """
 LARGEST_STEP = 10.0
 """Largest factor by which a step changes a component of the rows' variance."""
-STEADY = 1.2
-"""Noise and prior are settled if a step changes them by less than this factor."""
+STEADY, SMALL_GAIN = 1.2, 0.02
+"""Noise and prior are settled if a step changes them by less than this factor, or promises less
+log evidence.
+"""
 ROUGH = 1e-6
 """Relative residual of the solves for the samples' action values."""
 SAMPLE_SEED = 20221
@@ -80,6 +83,8 @@ class MatrixFreePosterior:
         effective_parameters: number of parameters that the data determine, from the samples.
         improved: noise and prior after one step towards larger evidence, if they are searched.
         evidence_error: standard deviation of the error of the log evidence; None: not estimated.
+        promise: by how much the log evidence would rise if it were quadratic and the whole step
+            were made.
     """
 
     mean: FloatArray
@@ -93,11 +98,14 @@ class MatrixFreePosterior:
     effective_parameters: float
     improved: Given | None = None
     evidence_error: float | None = None
+    promise: float = 0.0
 
     @property
     def settled(self) -> bool:
-        """Whether noise and prior are given, or would be moved by less than the factor `STEADY`."""
-        if self.improved is None:
+        """Whether noise and prior are given, or would be moved by less than the factor `STEADY`,
+        or towards hardly more evidence.
+        """
+        if self.improved is None or self.promise < SMALL_GAIN:
             return True
         names = ("noise_variance", "prior_variance")
         moves = [getattr(self.improved, name) / getattr(self.evidence, name) for name in names]
@@ -119,7 +127,7 @@ def matrix_free_posterior(rows: MatrixFreeRows, given: Given) -> MatrixFreePoste
     precision = Precision(rows, 1 / (variance + rows.response_variance), given.prior_variance)
     offsets = np.stack(in_threads(lambda values: values.offset, rows.values))
     rng = np.random.default_rng(SAMPLE_SEED)
-    nearby = preconditioner(precision)
+    nearby = preconditioner(precision, with_log_det=given.searched)
     n_samples = SAMPLES if nearby.parts else ALONE
     right = [precision.moment(rows.response - offsets)]
     right += [precision.noise(rng) for _ in range(n_samples)]
@@ -137,16 +145,17 @@ def matrix_free_posterior(rows: MatrixFreeRows, given: Given) -> MatrixFreePoste
     q = in_threads(lambda values: values.apply(mean, residual=TIGHT), rows.values)
     effective = max(rows.n_unknowns - 1 - float(squares.sum()) / given.prior_variance, 0.0)
     improved = evidence = error = None
+    promise = 0.0
     gap = rows.response - (np.stack(q) + offsets)
     if nearby.log_det is not None:
-        tried = spectrum.log_dets(1)
-        log_det = nearby.log_det.value + float(tried.mean())
-        evidence = log_evidence(precision, gap, mean, log_det)
+        rest = spectrum.log_det(1)
+        log_det = nearby.log_det.value + rest.value
+        evidence = log_evidence(precision, gap, mean, log_det) + rows.log_constant
         # the mean is not the exact one, which costs half the square of the distance per unknown
-        parts = nearby.log_det.error, tried.std(ddof=1) / np.sqrt(len(tried))
-        error = float(np.hypot(*parts) / 2 + len(mean) * distances[0] ** 2 / 2)
+        away = np.hypot(nearby.log_det.error, rest.error)
+        error = float(away / 2 + len(mean) * distances[0] ** 2 / 2)
     if given.searched:
-        improved = _improved(given, precision, gap, mean, samples, effective)
+        improved, promise = _improved(given, precision, gap, mean, samples, effective)
     return MatrixFreePosterior(
         mean,
         np.sqrt(variance),
@@ -159,14 +168,22 @@ def matrix_free_posterior(rows: MatrixFreeRows, given: Given) -> MatrixFreePoste
         effective,
         improved,
         error,
+        promise,
     )
 
 
-def preconditioner(precision: Precision) -> Preconditioner:
-    """The approximate inverse of the precision that fits its learner model and size."""
+def preconditioner(precision: Precision, *, with_log_det: bool = False) -> Preconditioner:
+    """The approximate inverse of the precision that fits its learner model and size.
+
+    Args:
+        precision: of the reward.
+        with_log_det: whether its log determinant is wanted even if it takes long.
+    """
     if can_share(precision):
         return shared_preconditioner(precision)
-    return diagonal_preconditioner(precision)
+    if can_probe(precision):
+        return probed_preconditioner(precision)
+    return diagonal_preconditioner(precision, with_log_det=with_log_det)
 
 
 def _improved(
@@ -176,8 +193,9 @@ def _improved(
     mean: FloatArray,
     samples: FloatArray,
     effective: float,
-) -> Given:
-    """Noise and prior after one step towards larger evidence, within their bounds.
+) -> tuple[Given, float]:
+    """Noise and prior after one step towards larger evidence, within their bounds, and the rise of
+    the log evidence that the step promises.
 
     Args:
         given: the present ones.
@@ -199,24 +217,27 @@ def _improved(
 
     free = kept - np.stack(in_threads(spread, rows.values, weights))
 
-    def moved(value: float, component: FloatArray | float) -> float:
+    def moved(
+        value: float, component: FloatArray | float, bounds: FloatArray
+    ) -> tuple[float, float]:
         slope = float(((misfit - free) * component).sum())
         curvature = float(((free * component) ** 2).sum())
         step = slope / curvature if curvature > 0 else 0.0
-        return float(np.clip(value + step, value / LARGEST_STEP, value * LARGEST_STEP))
+        found = np.clip(value + step, value / LARGEST_STEP, value * LARGEST_STEP)
+        found = float(np.clip(found, *bounds))
+        return found, step * slope / 4 if found != value else 0.0
 
     unit = rows.temperature**2
-    size = float(np.sum((mean - mean.mean()) ** 2))
-    prior = size / max(effective, 1.0)
+    noise, promise = moved(given.noise_variance, 1.0, unit * np.array(NOISE_BOUNDS))
     scale = given.noise_scale
     if rows.model_variance.any():
-        scale = float(np.clip(moved(scale, rows.model_variance), *SCALE_BOUNDS))
-    return Given(
-        float(np.clip(moved(given.noise_variance, 1.0), *(unit * np.array(NOISE_BOUNDS)))),
-        scale,
-        float(np.clip(prior, *(unit * np.array(PRIOR_BOUNDS)))),
-        searched=True,
-    )
+        scale, further = moved(scale, rows.model_variance, np.array(SCALE_BOUNDS))
+        promise += further
+    size, determined = float(np.sum((mean - mean.mean()) ** 2)), max(effective, 1.0)
+    prior = float(np.clip(size / determined, *(unit * np.array(PRIOR_BOUNDS))))
+    if prior != given.prior_variance:
+        promise += (size / given.prior_variance - determined) ** 2 / (4 * determined)
+    return Given(noise, scale, prior, searched=True), promise
 
 
 def _calibrated(parts: Sequence[FloatArray], squares: FloatArray) -> FloatArray:

@@ -4,12 +4,10 @@ A = sum over stages of K' C K + prior, where C weights the rows and removes a co
 Every product needs two solves for soft values per stage. It takes several vectors side by side,
 `(n_unknowns, k)`, at hardly more than the cost of one.
 
-The preconditioner, an approximate inverse, reduces the number of iterations of conjugate gradients.
-`shared_values` has the one for exact evaluation and up to some ten thousand states. The one for all
-other cases is here. In the coordinates V = (I - gamma P)^-1 r the information nearly consists of
-differences between neighbouring states, and its diagonal is known. The remaining small eigenvalues
-belong to rewards that depend only on the positions of the other agents, on which an agent's own
-actions carry little information. On these rewards the information is formed and inverted exactly.
+The preconditioner, an approximate inverse, reduces the number of iterations of conjugate gradients:
+`shared_values` has the one for exact evaluation and up to some ten thousand states,
+`reward_diagonal` the one for td learners and a reward of the state, `value_diagonal` the one for
+all other cases.
 """
 
 from __future__ import annotations
@@ -21,15 +19,11 @@ from functools import reduce
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
-import scipy.linalg
-import scipy.sparse as sp
 from numba import config
 from numpy.typing import NDArray
 
 from malfl_algos.ma_lfl.matrix_free_values import ExactValues, Residual, Values
 from malfl_algos.ma_lfl.posterior import MEAN_VARIANCE
-from malfl_algos.ma_lfl.shared_values_loops import backed_up
-from malfl_algos.soft.averaging import AveragedDynamics, contrast_diagonal
 
 __all__ = [
     "TIGHT",
@@ -39,7 +33,6 @@ __all__ = [
     "Precision",
     "Preconditioner",
     "contrast",
-    "diagonal_preconditioner",
     "in_threads",
 ]
 
@@ -51,17 +44,6 @@ Apply = Callable[[FloatArray], FloatArray]
 """A linear map of columns side by side, `(n_unknowns, k)`."""
 _Result = TypeVar("_Result")
 
-USUAL = 4
-"""Number of posterior samples that variances from a diagonal are worth."""
-COARSE_BYTES = 2**29
-"""Functions of the other agents' positions are inverted exactly up to this many bytes of them."""
-COARSE_BACKUPS = 12
-"""Number of backups that approximate the soft value of these functions. The approximation affects
-only the number of iterations.
-"""
-COARSE_ROWS = 2000
-"""Number of joint states that are processed at a time there."""
-
 
 @dataclass(frozen=True, eq=False)
 class MatrixFreeRows:
@@ -72,6 +54,7 @@ class MatrixFreeRows:
         response, response_variance, model_variance: `(n_stages, n_states, n_actions)`; the response
             is alpha log pi, without subtracting the offset of the action values.
         temperature: alpha.
+        log_constant: as `malfl_algos.ma_lfl.rows.Rows` takes it.
     """
 
     values: Sequence[Values]
@@ -79,6 +62,7 @@ class MatrixFreeRows:
     response_variance: FloatArray
     model_variance: FloatArray
     temperature: float
+    log_constant: float = 0.0
 
     @property
     def n_unknowns(self) -> int:
@@ -185,83 +169,3 @@ class Preconditioner(NamedTuple):
     worth: int
     close: bool
     log_det: LogDet | None = None
-
-
-def diagonal_preconditioner(precision: Precision) -> Preconditioner:
-    """The approximate inverse that is diagonal in the soft values of the last stage.
-
-    It has no parts for rewards of actions, where the diagonal does not approximate the posterior
-    variances.
-    """
-    rows, weights = precision.rows, precision.weights
-    shown = np.full(rows.n_unknowns, 1 / precision.prior_variance)
-    if rows.n_unknowns != rows.response.shape[1]:
-        # a reward of actions: the diagonal of the direct reward dominates
-        for values, w in zip(rows.values, weights, strict=True):
-            own = w - w**2 / np.maximum(w.sum(axis=-1, keepdims=True), 1e-300)
-            shown += values.immediate.power(2).T @ own.ravel()
-        return Preconditioner(lambda x: x / shown[:, None], [], 0, False)
-    for values, w in zip(rows.values, weights, strict=True):
-        shown += values.discount**2 * contrast_diagonal(values.transition, w)
-    last = rows.values[-1]
-    onward = last.onward.sparse() if isinstance(last.onward, AveragedDynamics) else last.onward
-    forward = sp.csr_array(sp.eye_array(rows.n_unknowns) - last.discount * onward)
-    back = sp.csr_array(forward.T)
-    parts = [forward.power(2) @ (1 / shown)]
-    groups = last.others
-    n_groups = int(groups.max()) + 1
-    small = 8 * n_groups * len(groups) <= COARSE_BYTES
-    if n_groups == 1 or not small or isinstance(last.transition, AveragedDynamics):
-        return Preconditioner(
-            lambda x: forward @ ((back @ x) / shown[:, None]), parts, USUAL, False
-        )
-    sizes = np.bincount(groups)
-    unit = sp.csr_array((1 / np.sqrt(sizes[groups]), groups, np.arange(len(groups) + 1)))
-    inverse = _coarse_inverse(precision, unit)
-    shared = inverse / np.sqrt(np.outer(sizes, sizes))
-    mean = shared @ sizes / len(groups)
-    parts.append((np.diag(shared) - 2 * mean + mean @ sizes / len(groups))[groups])
-    return Preconditioner(
-        lambda x: forward @ ((back @ x) / shown[:, None]) + unit @ (inverse @ (unit.T @ x)),
-        parts,
-        USUAL,
-        False,
-    )
-
-
-def _coarse_inverse(precision: Precision, unit: sp.csr_array) -> FloatArray:
-    """Inverse of the precision on functions of the groups, with truncated soft values.
-
-    Args:
-        unit: orthonormal functions of the groups, `(n_states, n_groups)`.
-    """
-    # in single precision, since there are as many numbers as states times groups
-    start = unit.astype(np.float32).toarray()
-
-    def stage(values: Values, weights: FloatArray) -> FloatArray:
-        sparse, onward = values.transition, values.onward
-        assert isinstance(sparse, sp.csr_array)
-        assert isinstance(onward, sp.csr_array)
-        discounted = (values.discount * onward.data).astype(np.float32)
-        numbers = onward.indptr, onward.indices, discounted
-        ahead = backed_up(*numbers, start, COARSE_BACKUPS)
-        n_states, n_actions = weights.shape
-        information = np.zeros((start.shape[1], start.shape[1]))
-        for begin in range(0, n_states, COARSE_ROWS):
-            w = weights[begin : begin + COARSE_ROWS]
-            few = sparse[begin * n_actions : (begin + len(w)) * n_actions].astype(np.float32)
-            k = (few @ ahead).astype(np.float64).reshape(*w.shape, -1)
-            share = w / np.maximum(w.sum(axis=-1, keepdims=True), 1e-300)
-            k -= np.einsum("sa,sak->sk", share, k)[:, None]
-            k *= np.sqrt(w)[..., None]
-            flat = k.reshape(-1, k.shape[-1])
-            information += flat.T @ flat
-        return values.discount**2 * information
-
-    means = np.asarray(unit.sum(axis=0)) / unit.shape[0]
-    of_mean = unit.shape[0] * np.outer(means, means)
-    matrix = (np.eye(len(means)) - of_mean) / precision.prior_variance
-    matrix += of_mean / precision.mean_variance
-    matrix += sum_over_stages(stage, precision.rows.values, precision.weights)
-    sizes, vectors = scipy.linalg.eigh(matrix)
-    return np.asarray((vectors / np.maximum(sizes, 1e-14 * sizes[-1])) @ vectors.T)

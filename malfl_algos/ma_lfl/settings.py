@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from malfl_algos.ma_lfl.carried_rules import choice_of, follows_q
+from malfl_algos.ma_lfl.shared_values import shared_bytes
 from malfl_algos.ma_lfl.step_search import CARRIED_STEP_SIZES, choose_step_size, choose_steps
 from malfl_env.checks import check_table_bytes
 
@@ -108,6 +109,8 @@ def check_solver(
         solver: the solver.
         n_formed: number of unknowns, or of feature weights, whose coefficients are formed; 0 for
             the iterative solver without features. For `low-rank`: of states to interpolate from.
+            Without features a preconditioner is counted, too: `low-rank` may compare with
+            independent rewards.
         n_states, n_actions, n_stages: sizes of the trace.
 
     Raises:
@@ -130,11 +133,11 @@ def check_solver(
     if solver == "low-rank":
         formed = "rewards to interpolate from"
         remedy = "lower the option columns, or give noise_variance and prior_variance"
-    check_table_bytes(
-        8 * rows * n_formed,
-        f"the coefficients of {n_formed} {formed} over {n_states} joint states",
-        remedy,
-    )
+    words = f"the coefficients of {n_formed} {formed} over {n_states} joint states"
+    beside = shared_bytes(n_states) if solver == "low-rank" or not n_formed else 0
+    if beside:
+        words += f" and a matrix of {n_states} joint states squared as preconditioner"
+    check_table_bytes(8 * rows * n_formed + beside, words, remedy)
 
 
 def choose_settings(

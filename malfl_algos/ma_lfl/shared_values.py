@@ -39,7 +39,14 @@ from malfl_algos.ma_lfl.shared_values_loops import (
     scattered,
 )
 
-__all__ = ["MOST_BYTES", "SharedValues", "can_share", "shared_preconditioner", "shared_values"]
+__all__ = [
+    "MOST_BYTES",
+    "SharedValues",
+    "can_share",
+    "shared_bytes",
+    "shared_preconditioner",
+    "shared_values",
+]
 
 FloatArray = NDArray[np.float64]
 
@@ -124,12 +131,18 @@ class Differences(NamedTuple):
     within: FloatArray
 
 
+def shared_bytes(n_states: int) -> int:
+    """Memory that X takes, in bytes; 0: it is too large, and not formed."""
+    found = 8 * n_states**2
+    return found if found <= MOST_BYTES else 0
+
+
 def can_share(precision: Precision) -> bool:
     """Whether X can be formed: learners evaluate their policies exactly, rewards are of the state,
     transitions are sparse matrices, and X is not too large.
     """
     n_states = precision.rows.response.shape[1]
-    if precision.rows.n_unknowns != n_states or 8 * n_states**2 > MOST_BYTES:
+    if precision.rows.n_unknowns != n_states or not shared_bytes(n_states):
         return False
     return all(
         isinstance(values, ExactValues) and isinstance(values.transition, sp.csr_array)

@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import eigh_tridiagonal, eigvalsh_tridiagonal
 
+from malfl_algos.ma_lfl.precision import LogDet
+
 __all__ = ["Spectrum"]
 
 FloatArray = NDArray[np.float64]
@@ -59,22 +61,26 @@ class Spectrum:
                 found.append(float(eigvalsh_tridiagonal(*self._entries(column))[0]))
         return max(min(found), SMALLEST)
 
-    def log_dets(self, first: int) -> FloatArray:
-        """Unbiased estimates of the log determinant of the preconditioned matrix M A, one for each
-        column from `first` on, whose right sides are normal with covariance A, the matrix.
+    def log_det(self, first: int) -> LogDet:
+        """Unbiased estimate of the log determinant of the preconditioned matrix M A, from the
+        columns from `first` on, whose right sides are normal with covariance A, the matrix.
 
-        M^(1/2) times such a right side has covariance B = M^(1/2) A M^(1/2), and the expectation of
-        v' f(B) v is the trace of f(B) B, which is the one of log B for f(x) = log(x) / x.
+        M^(1/2) times such a right side, v, has covariance B = M^(1/2) A M^(1/2). The expectation of
+        v' f(B) v is the trace of f(B) B, which is the one of log B for f(x) = log(x) / x, and of
+        (log B)^2 for f(x) = log(x)^2 / x. Twice the latter is the variance of the former, because
+        v is normal.
         """
-        found = []
+        traces = []
         for column in range(first, len(self._lengths)):
-            value = 0.0
+            found = np.zeros(2)
             if self._lengths[column]:
                 nodes, vectors = eigh_tridiagonal(*self._entries(column))
                 nodes = np.maximum(nodes, SMALLEST)
-                value = float(self._sizes[column] * (vectors[0] ** 2 @ (np.log(nodes) / nodes)))
-            found.append(value)
-        return np.array(found)
+                logs, weights = np.log(nodes), self._sizes[column] * vectors[0] ** 2 / nodes
+                found = np.array([weights @ logs, weights @ logs**2])
+            traces.append(found)
+        value, square = np.mean(traces, axis=0)
+        return LogDet(float(value), float(np.sqrt(2 * square / len(traces))))
 
     def _entries(self, column: int) -> tuple[FloatArray, FloatArray]:
         lengths, turns = np.array(self._lengths[column]), np.array(self._turns[column][1:])

@@ -97,12 +97,13 @@ class MaLflBellman(BayesianObserver):
         prior: prior of the reward values of learners with soft choices. `iid`: they are
             independent. `smooth`: states that are alike, by the cells of the agents or the columns
             of their labels, have similar values; lengths and shares are chosen by the evidence.
-            `auto`: smooth, if that raises the log evidence by more than 3; averaged with rewards of
-            one special cell of the agent where these are probable.
+            `auto`: smooth, if that raises the log evidence by more than 3 (and more than twice the
+            standard deviation of its error, where it is estimated); averaged with rewards of one
+            special cell of the agent where these are probable.
         solver: `dense` forms the matrix of all unknowns. `iterative` does not: its memory is
             proportional to joint states times joint actions, its standard deviations are
             approximate, and it needs noise_variance and prior_variance, except with `features` and
-            with learner `exact` for a reward of the state, where it searches them.
+            with learner `exact` or `td` for a reward of the state, where it searches them.
             `low-rank` interpolates the rewards of all states from those of a few, under a smooth
             prior; it needs states with coordinates and the learner `td` or `exact`. `auto`: `dense`
             for up to 1,000 unknowns, otherwise the one that is possible.

@@ -21,8 +21,9 @@ from malfl_algos.ma_lfl.cut_stages import of_stages
 from malfl_algos.ma_lfl.discount_profile import profiled, with_uncertain_discount
 from malfl_algos.ma_lfl.greedy import Choice
 from malfl_algos.ma_lfl.learner_models import LearnerModel
-from malfl_algos.ma_lfl.low_rank_fit import LowRankPriors, start_of_search
+from malfl_algos.ma_lfl.low_rank_fit import LowRankPriors
 from malfl_algos.ma_lfl.possible_rules import possible_rules
+from malfl_algos.ma_lfl.prior_comparison import start_of_search
 from malfl_algos.ma_lfl.prior_shapes import SmoothPriors
 from malfl_algos.ma_lfl.race import Runner
 from malfl_algos.ma_lfl.reward_priors import Seen

@@ -231,7 +231,8 @@ class BayesianOptions(ABC):
 
     def _searches(self) -> bool:
         """Whether noise and prior can be searched without matrices."""
-        return self._rules() == ("exact",) and self.reward_model in OF_STATES
+        td = self._rules() == ("td",) and self.step_size is not None
+        return (td or self._rules() == ("exact",)) and self.reward_model in OF_STATES
 
     def _check_iterative(self) -> None:
         """Reject what the iterative solver cannot do: choice by evidence, and covariance."""

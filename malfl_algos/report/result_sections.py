@@ -175,7 +175,7 @@ def _prior(own: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         )
         yield "shares of the prior variance", told
         yield "lengths, in steps of the coordinates", far
-        yield "gain of log evidence over independent rewards", f"{own['gain']:.1f}"
+        yield "gain of log evidence over independent rewards", _gain(own)
         if "left_out" in own:
             yield (
                 "interpolated",
@@ -195,6 +195,13 @@ def _prior(own: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         if why is None and gain is not None:
             why = f"a smooth prior changes the log evidence by {gain:.1f}"
         yield "prior", "rewards are independent" + (f" ({why})" if why else "")
+
+
+def _gain(own: Mapping[str, Any]) -> str:
+    if own["gain"] is None:
+        return f"not known ({own['reason']})"
+    error = own.get("gain_error")
+    return f"{own['gain']:.1f}" + ("" if error is None else f", known up to {error:.1f}")
 
 
 def _table(values: Values, most: int) -> Table:

@@ -8,6 +8,7 @@ from recovery_cases import SETTINGS, known_exactly, learn
 
 from malfl_algos import judge
 from malfl_algos.ma_lfl.low_rank_fit import interpolation
+from malfl_algos.ma_lfl.prior_comparison import Comparison
 from malfl_algos.ma_lfl.prior_shapes import LEAST_IID, shape_root
 from malfl_algos.ma_lfl.reward_priors import alike_states, prior_of_alike_states
 from malfl_algos.observers.bayesian import MaLflBellman
@@ -119,7 +120,7 @@ def test_random_rewards_are_independent_and_no_worse_than_with_matrices():
         said = auto.diagnostics[agent]
         assert said["solver"] == "iterative"
         assert said["prior"]["kind"] == "iid"
-        assert "of the improvements unexplained, independent ones" in said["prior"]["reason"]
+        assert "change the log evidence of all agents by -" in said["prior"]["reason"]
         ratio = said["prior_variance"] / iid.diagnostics[agent]["prior_variance"]
         assert 0.8 < ratio < 1.25
         truth = game.reward(index)
@@ -127,15 +128,68 @@ def test_random_rewards_are_independent_and_no_worse_than_with_matrices():
         assert found > wanted - 0.02
 
 
-def test_the_result_says_that_independent_rewards_were_not_tried():
-    rewards = tuple(np.random.default_rng(3).standard_normal((2, 81)))
-    trace, game = learn(rewards, episodes=1000, n_stages=5, keep=False)
-    result = MaLflBellman(**FIXED, solver="low-rank", columns=20).recover(
-        trace, game=game.without_rewards(), **SETTINGS
+def test_td_learners_of_random_rewards_take_independent_ones():
+    """As with matrices, and the same rewards."""
+    rewards = tuple(np.random.default_rng(3).standard_normal((2, 16)))
+    trace, game = learn(rewards, size=2, episodes=10, n_stages=3, keep=False)
+    low, dense = (
+        MaLflBellman(**FIXED, solver=solver, columns=8, passes=3).recover(
+            trace, game=game.without_rewards(), **SETTINGS
+        )
+        for solver in ("low-rank", "dense")
     )
+    for agent in game.agents:
+        said = low.diagnostics[agent]["prior"]
+        assert said["kind"] == dense.diagnostics[agent]["prior"]["kind"] == "iid"
+        assert said["gain"] < 0 < said["gain_error"]
+        assert "change the log evidence of all agents by -" in said["reason"]
+        assert low.diagnostics[agent]["solver"] == "iterative"
+        assert np.corrcoef(low.rewards[agent], dense.rewards[agent])[0, 1] > 0.97
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("evaluation", ["td", "exact"])
+@pytest.mark.parametrize(("size", "rewards"), [(3, "homogeneous"), (4, "random")])
+def test_the_choice_is_that_of_matrices(size, rewards, evaluation):
+    smooth = rewards != "random"
+    if not smooth:
+        rewards = tuple(np.random.default_rng(3).standard_normal((2, size**4)))
+    shared = {"episodes": 30, "n_stages": 4, "evaluation": evaluation, "keep": False}
+    trace, game = learn(rewards, size=size, **shared)
+    low, dense = (
+        MaLflBellman(**{**FIXED, "learner": evaluation}, solver=solver, passes=4).recover(
+            trace, game=game.without_rewards(), **SETTINGS
+        )
+        for solver in ("low-rank", "dense")
+    )
+    gains = {}
+    for name, found in (("low", low), ("dense", dense)):
+        said = [own["prior"] for own in found.diagnostics.values()]
+        assert {own["kind"] for own in said} == {"smooth" if smooth else "iid"}
+        gains[name] = sum(own["gain"] for own in said)
+    if smooth:  # there the noise of independent rewards is that of smooth ones, here their own
+        assert 0.6 < gains["low"] / gains["dense"] < 1.1
+
+
+def test_a_kept_share_of_the_policy_leaves_independent_rewards_untried(little):
+    trace, game = little
+    observer = MaLflBellman(**{**FIXED, "improvement": 0.3}, solver="low-rank", columns=8, passes=1)
+    result = observer.recover(trace, game=game.without_rewards(), **SETTINGS)
     said = result.diagnostics["agent_0"]["prior"]
     assert said["kind"] == "smooth"
+    assert said["gain"] is None
     assert "independent rewards were not tried" in said["reason"]
+    assert "not known (independent rewards" in result.summary(), result.summary()
+
+
+def test_a_choice_within_its_error_is_the_one_that_claims_less():
+    close = Comparison((2.0, 6.0), (1.0, 1.0))
+    assert not close.smooth
+    assert "too close to tell" in close.words()
+    for gains in ((20.0, 20.0), (-20.0, -20.0)):
+        sure = Comparison(gains, (1.0, 1.0))
+        assert sure.smooth == (gains[0] > 0)
+        assert "too close" not in sure.words()
 
 
 def test_a_verdict_is_made_with_the_few_states():

@@ -12,7 +12,7 @@ from factored_cases import GAMES, grid
 from scipy.linalg import eigvalsh
 
 from malfl_algos.ma_lfl import conjugate_gradients as solving
-from malfl_algos.ma_lfl import matrix_free_evidence, precision, shared_values
+from malfl_algos.ma_lfl import matrix_free_evidence, shared_values, value_diagonal
 from malfl_algos.ma_lfl import matrix_free_posterior as posteriors
 from malfl_algos.ma_lfl.conjugate_gradients import TOLERANCE, conjugate_gradients
 from malfl_algos.ma_lfl.learner_models import ExactEvaluation, ExpectedTd
@@ -23,10 +23,10 @@ from malfl_algos.ma_lfl.posterior import evidence_of as evidence_as_function
 from malfl_algos.ma_lfl.precision import (
     MatrixFreeRows,
     Precision,
-    diagonal_preconditioner,
 )
 from malfl_algos.ma_lfl.rows import Rows, normal_equations
 from malfl_algos.ma_lfl.stages import StageArrays
+from malfl_algos.ma_lfl.value_diagonal import diagonal_preconditioner
 from malfl_algos.soft import evaluation as soft
 
 GAMMA, ALPHA = 0.9, 3.0
@@ -263,6 +263,32 @@ def test_the_error_of_the_log_evidence_holds(monkeypatch):
     assert np.mean(np.abs(off) < 3) > 0.8
 
 
+@pytest.mark.parametrize("td", [True, False])
+def test_large_games_have_an_evidence_too(td, monkeypatch):
+    """That of td learners, and of exact ones whose precision is too large to factorise."""
+    monkeypatch.setattr(shared_values, "MOST_BYTES", 0)
+    matrix_free, dense = hide(both_rows(grid(size=2), 0, td=td), 3, 0.2)[1]
+    given = Given(1e-2, 1.0, 1.5, searched=True)
+    expected = evidence_as_function(normal_equations(dense, 1e-2, 1.0), dense)(np.log(1.5))
+    off = []
+    for seed in range(6):
+        monkeypatch.setattr(posteriors, "SAMPLE_SEED", seed)
+        found = matrix_free_posterior(replace(matrix_free, log_constant=7.0), given)
+        off.append((found.evidence.log_evidence - 7 - expected) / found.evidence_error)
+    assert abs(np.median(off)) < 1
+    assert np.abs(off).max() < 4
+
+
+def test_few_steps_do_not_bias_the_log_determinant():
+    """With little data the mean is found at once, the log determinant is not."""
+    matrix_free, dense = both_rows(grid(size=3), 0, td=True)
+    given = Given(3.0, 1.0, 3.0, searched=True)
+    found = matrix_free_posterior(matrix_free, given)
+    expected = evidence_as_function(normal_equations(dense, 3.0, 1.0), dense)(np.log(3.0))
+    assert found.iterations[1] >= solving.QUADRATURE
+    assert abs(found.evidence.log_evidence - expected) < 3 * found.evidence_error
+
+
 def test_log_determinant_by_traces(monkeypatch):
     """Estimated from random signs, it agrees with the exact one within its error."""
     onward = both_rows(grid(size=3), 0)[0].values[-1].onward
@@ -296,7 +322,7 @@ def test_shared_values_leave_little_to_iterate(name):
 
 @pytest.mark.parametrize(
     ("module", "name"),
-    [(soft, "SPARSE_BYTES"), (precision, "COARSE_BYTES"), (shared_values, "MOST_BYTES")],
+    [(soft, "SPARSE_BYTES"), (value_diagonal, "COARSE_BYTES"), (shared_values, "MOST_BYTES")],
 )
 def test_less_memory_gives_the_same_result(module, name, monkeypatch):
     monkeypatch.setattr(shared_values, "MOST_BYTES", 0)

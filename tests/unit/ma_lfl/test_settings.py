@@ -275,7 +275,7 @@ ITERATIVE = replace(EXACT, solver="iterative")
     ("options", "match"),
     [
         (
-            {"learner": "td", "noise_variance": None, "prior_variance": None},
+            {"reward_model": "own_action", "noise_variance": None, "prior_variance": None},
             "give noise_variance and prior_variance",
         ),
         ({"learner": "auto"}, "give learner"),
@@ -332,6 +332,14 @@ def test_a_game_too_large_for_both_is_rejected():
     check_solver("iterative", 100, 10**4, (5, 5), 10)
     with pytest.raises(ValueError, match=r"the coefficients of 1000 features.*3\.73 GiB"):
         check_solver("iterative", 1000, 10**4, (5, 5), 10)
+
+
+def test_the_preconditioner_is_counted():
+    """A matrix of 10,000 joint states takes 0.75 GiB, beside 1.5 GiB of coefficients."""
+    with pytest.raises(ValueError, match=r"as preconditioner would take 2\.24 GiB"):
+        check_solver("low-rank", 400, 10**4, (5, 5), 10)
+    check_solver("low-rank", 400, 12_000, (5, 5), 10)  # no such matrix is formed there
+    check_solver("iterative", 400, 10**4, (5, 5), 10)  # nor with features
 
 
 @pytest.mark.parametrize("solver", ["dense", "iterative"])
