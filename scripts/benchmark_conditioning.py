@@ -17,13 +17,9 @@ from malfl_algos.learners.ma_spi import MaSpi
 from malfl_algos.ma_lfl import shared_values
 from malfl_algos.ma_lfl.conjugate_gradients import conjugate_gradients
 from malfl_algos.ma_lfl.learner_models import ExactEvaluation
-from malfl_algos.ma_lfl.precision import (
-    MatrixFreeRows,
-    Precision,
-    Preconditioner,
-    diagonal_preconditioner,
-)
+from malfl_algos.ma_lfl.precision import MatrixFreeRows, Precision, Preconditioner
 from malfl_algos.ma_lfl.stages import StageArrays
+from malfl_algos.ma_lfl.value_diagonal import diagonal_preconditioner
 from malfl_env import markov_game
 
 FloatArray = NDArray[np.float64]
