@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -267,7 +267,8 @@ def _greedy_share(policy: FloatArray) -> FloatArray:
     return np.asarray(share / share.sum(axis=1, keepdims=True))
 
 
+@cache
 def _draws(n_actions: int) -> FloatArray:
-    """Fixed antithetic standard normal draws, `(n_actions, 2 DRAWS)`."""
+    """Fixed antithetic standard normal draws, `(n_actions, 2 DRAWS)`; they may not be modified."""
     half = np.random.default_rng(DRAW_SEED).standard_normal((DRAWS, n_actions))
     return np.ascontiguousarray(np.concatenate([half, -half]).T)

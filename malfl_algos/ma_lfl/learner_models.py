@@ -13,6 +13,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -361,9 +362,10 @@ class ExpectedTd(StageModel):
         own = joint_policy[agent_index]
         _, transition = played_frequencies(self.game, stage, agent_index)
         bootstrap = q - self.temperature * np.log(np.maximum(own, 1e-300))
-        first = (own * bootstrap).sum(axis=1)
-        second = (own * bootstrap**2).sum(axis=1)
-        spread = transition @ second - (transition @ first) ** 2
+        weighted = own * bootstrap
+        moments = np.stack([weighted.sum(axis=1), (weighted * bootstrap).sum(axis=1)], axis=1)
+        first, second = (transition @ moments).T
+        spread = second - first**2
         target = self.discount**2 * np.maximum(spread, 0).reshape(own.shape)
         visits = stage.action_counts(agent_index)
         reached = -np.expm1(2 * visits * np.log1p(-self.step_size))
@@ -456,8 +458,9 @@ def immediate_table(
     return with_constant(immediate_matrix(model, weights, transition), own)
 
 
+@cache
 def parts_of_stage() -> FloatArray:
-    """Shares of a stage in time order; they sum to 1."""
+    """Shares of a stage in time order; they sum to 1, and may not be modified."""
     return np.asarray(np.diff(np.linspace(0, 1, SWEEPS + 1) ** 2))
 
 

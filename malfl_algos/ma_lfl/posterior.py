@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -274,9 +275,14 @@ def _tridiagonal(matrix: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Diagonal and off-diagonal of a similar tridiagonal matrix, in reverse order."""
     if len(matrix) < 2:
         return np.diag(matrix).copy(), np.zeros(1)
-    work = int(dsytrd_lwork(len(matrix), lower=1)[0])
-    _, diagonal, beside, _, _ = dsytrd(matrix, lower=1, lwork=work)
+    _, diagonal, beside, _, _ = dsytrd(matrix, lower=1, lwork=_room(len(matrix)))
     return diagonal[::-1].copy(), beside[::-1].copy()
+
+
+@cache
+def _room(size: int) -> int:
+    """Numbers of working memory with which a matrix of this size is reduced fastest."""
+    return int(dsytrd_lwork(size, lower=1)[0])
 
 
 def best_prior(normal: Normal, rows: Rows) -> tuple[float, float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -60,6 +60,9 @@ class AgentFit:
     features: FloatArray | None
     alpha: float
     smooth: RewardPrior | None = None
+    _priors: dict[tuple[int, float], FloatArray] = field(
+        default_factory=dict, init=False, repr=False
+    )
 
     @property
     def retained(self) -> float:
@@ -72,7 +75,14 @@ class AgentFit:
         return np.ones(len(self.stages) - 1) if given is None else np.asarray(given, dtype=float)
 
     def prior(self, n_unknowns: int, factor: float = 1.0) -> FloatArray:
-        """Prior precision of the unknowns, as in `malfl_algos.ma_lfl.data_fit`."""
+        """Prior precision of the unknowns, as in `malfl_algos.ma_lfl.data_fit`; it may not be
+        modified.
+        """
+        if (n_unknowns, factor) not in self._priors:  # the same for every discount
+            self._priors[n_unknowns, factor] = self._prior(n_unknowns, factor)
+        return self._priors[n_unknowns, factor]
+
+    def _prior(self, n_unknowns: int, factor: float) -> FloatArray:
         variance = factor * float(self.settings["prior_variance"])
         if self.smooth is not None:
             unit = self.alpha**2

@@ -295,7 +295,8 @@ def _compared_states(problem: Problem) -> tuple[NDArray[np.bool_], NDArray[np.bo
 
 def _by_state(table: FloatArray, problem: Problem) -> FloatArray:
     """A reward's mean over the actions, for every joint state."""
-    return np.asarray(np.reshape(table, (problem.trace.n_states, -1)).mean(axis=1), np.float64)
+    flat = np.reshape(table, (problem.trace.n_states, -1))
+    return np.asarray(flat[:, 0] if flat.shape[1] == 1 else flat.mean(axis=1), np.float64)
 
 
 def _of_numbers(
