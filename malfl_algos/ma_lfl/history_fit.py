@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from malfl_algos.ma_lfl.history import Followed, HistoryData, follow
 from malfl_algos.ma_lfl.history_settings import NOISES, Prior, Setting, best_setting
-from malfl_algos.ma_lfl.history_slopes import First, sensitivities
+from malfl_algos.ma_lfl.history_slopes import sensitivities
 from malfl_algos.ma_lfl.low_rank_priors import Kernel
 from malfl_algos.ma_lfl.posterior import Posterior
 from malfl_algos.ma_lfl.rows import Rows, normal_equations
@@ -107,7 +107,7 @@ def fit_history(data: HistoryData, prior: Prior, *, horizon: int) -> HistoryFit:
         horizon: number of stages to explain.
     """
     found: HistoryFit | None = None
-    stages, first = 1, First()
+    stages, first = 1, list[NDArray[np.float32]]()
     while stages < horizon or found is None:
         stages = min(max(stages + 1, int(GROWTH * stages)), horizon)
         found = _at_horizon(data, prior, stages, found, first, last=stages == horizon)
@@ -136,7 +136,7 @@ def moves_of_dynamics(
     rows = _rows(data, found.history, slopes, found.weights)
     columns = []
     for game in games:
-        there = replace(data, game=game)
+        there = replace(data, game=game, td=data.td and replace(data.td, game=game))
         other = follow(there, rewards, noise, horizon=horizon, near=found.history)
         gaps = [
             np.pad(new.x - old.x, ((0, 0), (0, slopes.shape[1] - old.x.shape[1])))
@@ -153,7 +153,7 @@ def _at_horizon(
     prior: Prior,
     horizon: int,
     start: HistoryFit | None,
-    first: First,
+    first: list[NDArray[np.float32]],
     *,
     last: bool,
 ) -> HistoryFit:
@@ -170,8 +170,7 @@ def _at_horizon(
             noise = found.posterior.evidence.noise_variance
         if followed is None:
             before = None if found is None else found.history
-            rewards = split(functions, weights)
-            followed = follow(data, rewards, noise, horizon=horizon, near=before)
+            followed = follow(data, split(functions, weights), noise, horizon=horizon, near=before)
         new = slopes is None
         if slopes is None:
             slopes = sensitivities(data, followed, functions, noise, first=first)
@@ -223,13 +222,14 @@ def _rows(
     data: HistoryData, followed: Followed, slopes: NDArray[np.float32], weights: FloatArray
 ) -> Rows:
     """The linear rows of the history at these weights: response = slopes @ weights."""
-    (n_rows, width, _), constant = slopes.shape, 0.0
-    means, variances = [], []
+    width, constant = slopes.shape[1], 0.0
+    means, variances, noises = [], [], []
     for stage in followed.stages:
         for one in stage.predicted:
             missing = ((0, 0), (0, width - one.x.shape[1]))
             means.append(np.pad(one.response.mean - one.x, missing))
             variances.append(np.pad(one.response.variance, missing, constant_values=np.inf))
+            noises.append(np.pad(one.variance, missing))
             constant += one.response.log_constant
     response = np.concatenate(means) + slopes @ weights.astype(np.float64)
     coefficients: Any = slopes[None]  # in single precision
@@ -237,7 +237,7 @@ def _rows(
         coefficients=coefficients,
         response=response[None],
         response_variance=np.concatenate(variances)[None],
-        model_variance=np.zeros((1, n_rows, width)),
+        model_variance=np.concatenate(noises)[None],
         prior=np.eye(len(weights)),
         log_constant=constant,
         temperature=data.temperature,
@@ -258,7 +258,7 @@ def _normal(rows: Rows, noise: float) -> Normal:
             response_variance=rows.response_variance[:, at],
             model_variance=rows.model_variance[:, at],
         )
-        one = normal_equations(part, noise, 0.0)
+        one = normal_equations(part, noise, 1.0)
         total = one if total is None else total + one
     assert total is not None
     return total
@@ -311,7 +311,9 @@ def _moved(
     def point(share: float, known: Followed | None = None) -> _Point:
         there = weights + share * (mean - weights)
         rewards = split(functions, there)
-        found = known or follow(data, rewards, at.noise_variance, horizon=horizon, near=followed)
+        found = known or follow(
+            data, rewards, at.noise_variance, horizon=horizon, near=followed, held=followed
+        )
         independent = _whitened(root, there)
         loss = found.loss + float(independent @ independent) / (2 * at.prior_variance)
         return _Point(there, found, loss if np.isfinite(loss) else np.inf)
@@ -321,6 +323,17 @@ def _moved(
     for _ in range(HALVINGS):
         tried = point(share)
         if tried.loss < start.loss:
-            return tried
+            return _renewed(data, functions, tried, at.noise_variance)
         share /= 2
     return start
+
+
+def _renewed(
+    data: HistoryData, functions: Sequence[FloatArray], point: _Point, noise: float
+) -> _Point:
+    """The point with the variances of the learners' noise that its own rewards have."""
+    if data.td is None:
+        return point
+    near, rewards = point.history, split(functions, point.weights)
+    history = follow(data, rewards, noise, horizon=len(near.stages) + 1, near=near)
+    return point._replace(history=history)

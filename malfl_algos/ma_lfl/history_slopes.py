@@ -16,10 +16,11 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from malfl_algos.ma_lfl.history import Followed, HistoryData, Played, transitions_of
+from malfl_algos.ma_lfl.history_td import td_slopes
 from malfl_algos.soft.sweeps import expected_rows, swept_sum
 from malfl_env.markov_game import MarkovGame
 
-__all__ = ["First", "sensitivities"]
+__all__ = ["sensitivities"]
 
 FloatArray = NDArray[np.float64]
 Single = NDArray[np.float32]
@@ -30,9 +31,6 @@ SLOPE_ERROR = 1e-2
 """Relative error of the derivatives of soft values."""
 BLOCK = 2**21
 """Number of derivatives of a policy that are computed at a time."""
-
-First = dict[float, list[Single]]
-"""Derivatives of the values of the first stage, by discount; its policies never change."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +48,9 @@ class _Stage:
         transitions: per agent P with the others averaged out.
         slopes: per agent the derivative of its values, `(n_states, weights)`; only of the weights
             of its own reward where nothing was moved.
+        td: per agent the derivative of the action values of td learners by the weights of its own
+            reward, `(n_states, n_actions, n_weights)`; they take the place of `between`,
+            `transitions` and `slopes`.
     """
 
     data: HistoryData
@@ -60,6 +61,7 @@ class _Stage:
     between: dict[tuple[int, int], Single]
     transitions: Sequence[sp.csr_array]
     slopes: Sequence[Single]
+    td: Sequence[Single] = ()
 
     @property
     def fixed(self) -> bool:
@@ -73,7 +75,7 @@ def sensitivities(
     features: Sequence[FloatArray],
     noise_variance: float,
     *,
-    first: First | None = None,
+    first: list[Single] | None = None,
 ) -> Single:
     """Derivatives of all predictions by the weights of all agents' rewards.
 
@@ -84,7 +86,9 @@ def sensitivities(
     Args:
         data, followed, noise_variance: of `follow`.
         features: per agent, `(n_states, n_weights)`.
-        first: what is kept from one call to the next with the same features.
+        first: per agent what calls with the same data and features share of the first stage, whose
+            policies are fixed: derivatives of the values, or of the action values of td learners.
+            An empty list is filled.
 
     Returns:
         `(n_rows, largest n_actions, all weights)`; weights are in the order of agents.
@@ -105,7 +109,11 @@ def sensitivities(
     )
     place = 0
     for number, played in enumerate(followed.stages):
-        stage = _stage(data, played, direct, columns, moved, first if number == 0 else None)
+        memory = first if first is not None and number == 0 else []
+        if data.td is None:
+            stage = _stage(data, played, direct, columns, moved, memory)
+        else:
+            stage = _td_stage(data, followed, number, direct, columns, moved, memory)
         for index in range(len(features)):
             size = len(played.states)
             rows[place : place + size, : n_actions[index]] = _changed(stage, index, played.states)
@@ -121,7 +129,7 @@ def _stage(
     features: Sequence[Single],
     columns: Sequence[slice],
     moved: Moved,
-    first: First | None,
+    first: list[Single],
 ) -> _Stage:
     game, agents = data.game, range(len(features))
     policies = [np.exp(own) for own in played.log_policies]
@@ -136,16 +144,33 @@ def _stage(
     }
     stage = _Stage(data, played, features, columns, moved, between, transitions, [])
     if stage.fixed:
-        slopes = first.get(data.discount) if first is not None else None
-        if slopes is None:
-            slopes = _fixed_slopes(data, onward, features)
-        if first is not None:
-            first[data.discount] = slopes
+        slopes = first or _fixed_slopes(data, onward, features)
+        first[:] = slopes
     else:
         gains = _gains(stage)
         found = swept_sum(onward, gains, discount=data.discount, error=SLOPE_ERROR)
         slopes = list(np.split(found, len(features), axis=1))
     return _Stage(data, played, features, columns, moved, between, transitions, slopes)
+
+
+def _td_stage(
+    data: HistoryData,
+    followed: Followed,
+    number: int,
+    features: Sequence[Single],
+    columns: Sequence[slice],
+    moved: Moved,
+    first: list[Single],
+) -> _Stage:
+    assert data.td is not None
+    played, slopes = followed.stages[number], list(first)
+    for index, table in enumerate(moved if not slopes else []):
+        own = None if table is None else np.ascontiguousarray(table[:, :, columns[index]])
+        policy, reward = np.exp(played.log_policies[index]), followed.rewards[index]
+        at = data.td, data.stages[number], policy, index, reward
+        slopes.append(td_slopes(*at, features[index], own))
+    first[:] = slopes
+    return _Stage(data, played, features, columns, moved, {}, [], [], slopes)
 
 
 def _fixed_slopes(
@@ -214,6 +239,23 @@ def _by_pair(
 
 def _changed(stage: _Stage, index: int, states: IntArray) -> Single:
     """Derivative of an agent's prediction x in some states, `(n, n_actions, all weights)`."""
+    data, own = stage.data, stage.columns[index]
+    at = slice(states[0], states[-1] + 1) if _together(states) else states
+    if stage.td:
+        n_actions = data.game.n_actions[index]
+        changed = np.zeros((len(states), n_actions, stage.columns[-1].stop), np.float32)
+        changed[:, :, own] = stage.td[index][at]
+    else:
+        changed = _exactly_changed(stage, index, states, at)
+    changed *= np.float32(1 - data.retained)
+    before = stage.moved[index]
+    if before is not None and data.retained:
+        changed += np.float32(data.retained * data.temperature) * before[at]
+    return changed
+
+
+def _exactly_changed(stage: _Stage, index: int, states: IntArray, at: slice | IntArray) -> Single:
+    """Derivative of the q of equation (5) in some states, `(n, n_actions, all weights)`."""
     data, n_actions = stage.data, stage.data.game.n_actions[index]
     own = stage.columns[index]
     ahead = expected_rows(stage.transitions[index], stage.slopes[index], states, n_actions)
@@ -223,14 +265,9 @@ def _changed(stage: _Stage, index: int, states: IntArray) -> Single:
         changed[:, :, own] = ahead
     else:
         changed = ahead
-    at = slice(states[0], states[-1] + 1) if _together(states) else states
     changed[:, :, own] += stage.features[index][at][:, None]
     for through in _through_others(stage, index, at):
         changed += through
-    changed *= np.float32(1 - data.retained)
-    before = stage.moved[index]
-    if before is not None and data.retained:
-        changed += np.float32(data.retained * data.temperature) * before[at]
     return changed
 
 
@@ -267,5 +304,6 @@ def _held(stage: _Stage, index: int, noise_variance: float) -> Single:
     one = stage.played.predicted[index]
     n_actions = one.policy.shape[1]
     fisher = one.policy[:, :, None] * (np.eye(n_actions) - one.policy[:, None, :])
-    weight = noise_variance * stage.played.visits[:, None, None] / stage.data.temperature**2
+    spread = (noise_variance + one.variance)[:, :, None]
+    weight = spread * stage.played.visits[:, None, None] / stage.data.temperature**2
     return np.linalg.inv(np.eye(n_actions) + weight * fisher).astype(np.float32)

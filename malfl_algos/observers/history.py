@@ -8,7 +8,7 @@ given rewards, and its derivatives), `history_fit` (Gauss-Newton steps, posterio
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -17,13 +17,15 @@ from numpy.typing import NDArray
 from malfl_algos.contract import API_VERSION, Problem, RecoveredRewards, Source
 from malfl_algos.ma_lfl.history import HistoryData, follow
 from malfl_algos.ma_lfl.history_fit import HistoryFit, fit_history, moves_of_dynamics, split
-from malfl_algos.ma_lfl.history_settings import RETAINED, Prior, climb, kernels, uniform_start
+from malfl_algos.ma_lfl.history_search import STEP_SIZES, rule_of, searched
+from malfl_algos.ma_lfl.history_settings import RETAINED, Prior, kernels, uniform_start
+from malfl_algos.ma_lfl.learner_models import ExpectedTd
 from malfl_algos.ma_lfl.low_rank_priors import basis_of
 from malfl_algos.ma_lfl.policy_estimation import CONCENTRATION, smoothed_policy
 from malfl_algos.ma_lfl.uncertain_dynamics import DRAWS
-from malfl_algos.observers.bayesian_options import check_improvement
+from malfl_algos.observers.bayesian_options import check_improvement, check_steps
 from malfl_algos.observers.bayesian_result import check_covariance
-from malfl_algos.observers.reading import check_data, drawn_dynamics, dynamics_of
+from malfl_algos.observers.reading import check_data, drawn_dynamics, dynamics_of, stage_arrays
 from malfl_algos.observers.state_coordinates import seen_states
 from malfl_algos.trace import LearningTrace
 from malfl_algos.work.threads import one_blas_thread
@@ -51,10 +53,15 @@ class MaLflHistory:
     """Recover all agents' rewards of the state from the whole history of policies.
 
     The learners start from a known policy and solve equation (5) of the paper in every stage. Their
-    rewards then determine all policies, in states that were never visited, too. The rewards are
-    those of largest posterior; their prior is a Gaussian process over the states' coordinates.
+    rewards then determine all policies, in states that were never visited, too. Td learners update
+    the action values of the pairs that they visit; these are then latent, with the learner's noise.
+    The rewards are those of largest posterior; their prior is a Gaussian process over the states'
+    coordinates.
 
     Args:
+        learner: `exact`: the learners solve (5); `td`: they update q from 0 in every stage; `auto`:
+            chosen by the evidence of the first stages.
+        step_size: beta of td learners; None: chosen by the evidence.
         prior: `smooth`: rewards of states with near coordinates are alike, over a length that the
             evidence chooses; `iid`: they have nothing to do with one another; `auto`: the evidence
             chooses. Games with more states than `columns` take smooth priors only.
@@ -67,6 +74,8 @@ class MaLflHistory:
             boards late stages take most of the time.
     """
 
+    learner: Literal["auto", "exact", "td"] = "auto"
+    step_size: float | None = 0.1
     prior: Literal["auto", "iid", "smooth"] = "auto"
     columns: int = 200
     improvement: float | Literal["auto"] = "auto"
@@ -76,6 +85,12 @@ class MaLflHistory:
     api_version: ClassVar[tuple[int, int]] = API_VERSION
 
     def __post_init__(self) -> None:
+        if self.learner not in ("auto", "exact", "td"):
+            raise InputError(
+                f"learner must be auto, exact or td, got {self.learner!r}: for others use "
+                "ma-lfl-bellman"
+            )
+        check_steps(self.step_size, None)
         if self.prior not in ("auto", "iid", "smooth"):
             raise InputError(f"prior must be auto, iid or smooth, got {self.prior!r}")
         if self.columns < 1:
@@ -132,8 +147,7 @@ class MaLflHistory:
             check_covariance("state", trace)
         data, first = _data(problem, known_game)
         with one_blas_thread():
-            retained, tried = self._retained(data, coordinates)
-            data = replace(data, retained=retained)
+            data, searches = self._searched(data, coordinates)
             prior = self._prior(data, coordinates, self.columns)
             horizon = min(self.horizon or trace.n_stages, trace.n_stages)
             found = fit_history(data, prior, horizon=horizon)
@@ -149,7 +163,7 @@ class MaLflHistory:
         further = {
             "first_policy": first,
             "states_without_dynamics": int((~covered).sum()),
-            "searches": {"improvement": tried} if tried else {},
+            "searches": searches,
         }
         moves = None
         if problem.game is None:
@@ -181,24 +195,36 @@ class MaLflHistory:
         kind = "iid" if coordinates.shape[1] == 1 else self.prior
         return Prior(basis, kernels(kind, basis), len(data.counts), data.discount)
 
-    def _retained(
+    def _searched(
         self, data: HistoryData, coordinates: FloatArray
-    ) -> tuple[float, list[list[float]]]:
-        """The share rho, given or of largest evidence in the first stages, and what was tried."""
-        if self.improvement != "auto":
-            return float(self.improvement), []
-        if len(data.counts[0]) < SEARCH_STAGES:
-            return 0.0, []
+    ) -> tuple[HistoryData, dict[str, Any]]:
+        """The data with learner, step size and share rho, given or of largest evidence in the first
+        stages, and what was tried.
+        """
         complete = len(coordinates) <= self.columns
         columns = self.columns if complete else min(self.columns, SEARCH_COLUMNS)
         prior = self._prior(data, coordinates, columns)
+        horizon = min(SEARCH_STAGES, len(data.counts[0]))
+        shares: Sequence[float] = RETAINED if horizon == SEARCH_STAGES else RETAINED[:1]
+        if self.improvement != "auto":
+            shares = [float(self.improvement)]
+        td = ExpectedTd(data.game, "state", data.discount, data.temperature, self.step_size or 0.1)
+        learners: dict[str, list[ExpectedTd | None]] = {
+            "auto": [None, td],
+            "exact": [None],
+            "td": [td],
+        }
 
-        def evidence(retained: float) -> float:
-            own = replace(data, retained=retained)
-            return fit_history(own, prior, horizon=SEARCH_STAGES).log_evidence
+        def evidence(own: HistoryData) -> float:
+            return fit_history(own, prior, horizon=horizon).log_evidence
 
-        found, tried = climb(evidence, RETAINED, start=0)
-        return found, [[key, value] for key, value in tried.items()]
+        return searched(
+            data,
+            evidence,
+            learners=learners[self.learner],
+            step_sizes=STEP_SIZES if self.step_size is None else [self.step_size],
+            shares=shares,
+        )
 
 
 def _data(problem: Problem, game: MarkovGame) -> tuple[HistoryData, str]:
@@ -224,6 +250,7 @@ def _data(problem: Problem, game: MarkovGame) -> tuple[HistoryData, str]:
         [known.get(agent) for agent in trace.agents],
         problem.given("discount"),
         1.0,  # rewards are fitted in units of the temperature
+        stages=stage_arrays(trace),
     )
     words = "uniform" if uniform else "estimated"
     return data, "known" if len(known) == trace.n_agents else words
@@ -302,8 +329,9 @@ def _result(
     effective, kernel = float(np.trace(shares)), found.kernel
     explained = [_explained(found, index) for index in range(len(agents))]
     content = {
-        "learner_model": "exact evaluation, whole history",
-        "rule": "exact",
+        "learner_model": f"{rule_of(data)} evaluation, whole history",
+        "rule": rule_of(data),
+        "step_size": None if data.td is None else data.td.step_size,
         "reward_model": "state",
         "discount": data.discount,
         "improvement": data.retained,

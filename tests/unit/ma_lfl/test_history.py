@@ -10,11 +10,13 @@ from exact import exact_policies
 from factored_cases import GAMES, factored
 
 from malfl_algos.ma_lfl import history, history_slopes
-from malfl_algos.ma_lfl.history import HistoryData, follow
+from malfl_algos.ma_lfl.history import Followed, HistoryData, follow
 from malfl_algos.ma_lfl.history_fit import fit_history, moves_of_dynamics, split
 from malfl_algos.ma_lfl.history_settings import Prior, climb, kernels, uniform_start
 from malfl_algos.ma_lfl.history_slopes import sensitivities
+from malfl_algos.ma_lfl.learner_models import ExpectedTd
 from malfl_algos.ma_lfl.low_rank_priors import LEVEL, Kernel, basis_of
+from malfl_algos.ma_lfl.stages import StageArrays
 from malfl_env import MarkovGame, grid_world_v0, markov_game
 
 ALPHA, GAMMA = 0.7, 0.8
@@ -46,36 +48,55 @@ def history_of(game: MarkovGame, *, visits: float = 40.0, **given: object) -> Hi
     )
 
 
-def predictions(data: HistoryData, rewards: list[np.ndarray], noise: float) -> np.ndarray:
+def td_history_of(game: MarkovGame, *, retained: float) -> HistoryData:
+    rng = np.random.default_rng(5)
+    seen = rng.random((3, game.n_states, *game.n_actions)) < 0.6
+    joint = rng.poisson(15.0, size=seen.shape) * seen
+    stages = [StageArrays(own) for own in joint]
+    counts = [
+        np.stack([own.action_counts(index) for own in stages]).astype(float)
+        for index in range(game.n_agents)
+    ]
+    learner = ExpectedTd(game, "state", GAMMA, ALPHA, step_size=0.1)
+    return replace(history_of(game, retained=retained), counts=counts, td=learner, stages=stages)
+
+
+def predictions(
+    data: HistoryData, rewards: list[np.ndarray], noise: float, held: Followed | None
+) -> np.ndarray:
     width = max(data.game.n_actions)
     rows = [
         np.pad(one.x, ((0, 0), (0, width - one.x.shape[1])))
-        for stage in follow(data, rewards, noise, horizon=3).stages
+        for stage in follow(data, rewards, noise, horizon=3, held=held).stages
         for one in stage.predicted
     ]
     return np.concatenate(rows)
 
 
+@pytest.mark.parametrize("learner", ["exact", "td"])
 @pytest.mark.parametrize("noise", [1e-6, 0.2])
 @pytest.mark.parametrize("retained", [0.0, 0.4])
 @pytest.mark.parametrize("name", ["three agents slip", "two kinds"])
-def test_derivatives_are_those_of_finite_differences(name, retained, noise, monkeypatch):
+def test_derivatives_are_those_of_finite_differences(name, retained, noise, learner, monkeypatch):
     monkeypatch.setattr(history, "VALUE_ERROR", 1e-12)
     monkeypatch.setattr(history_slopes, "SLOPE_ERROR", 1e-5)
     game = (
         factored([2, 3], [((0, 1), 6, 2)]) if name == "two kinds" else GAMES[name]()
     ).without_rewards()
-    data = history_of(game, retained=retained)
+    make = td_history_of if learner == "td" else history_of
+    data = make(game, retained=retained)
     rng = np.random.default_rng(0)
     features = [rng.normal(size=(game.n_states, 2)) for _ in range(game.n_agents)]
     weights = rng.normal(size=2 * game.n_agents)
-    found = sensitivities(
-        data, follow(data, split(features, weights), noise, horizon=3), features, noise
-    )
+    followed = follow(data, split(features, weights), noise, horizon=3)
+    held = followed if learner == "td" else None  # the derivatives are those at fixed variances
+    found = sensitivities(data, followed, features, noise)
     for place in range(len(weights)):
         step = np.zeros_like(weights)
         step[place] = 1e-4
-        ends = [predictions(data, split(features, weights + way * step), noise) for way in (1, -1)]
+        ends = [
+            predictions(data, split(features, weights + way * step), noise, held) for way in (1, -1)
+        ]
         wanted = (ends[0] - ends[1]) / 2e-4
         assert found[..., place] == pytest.approx(wanted, abs=2e-4 * max(1, np.abs(wanted).max()))
 

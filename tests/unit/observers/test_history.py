@@ -34,6 +34,32 @@ def test_it_agrees_with_the_bellman_observer_where_everything_is_visited_often(s
         assert history.sd[agent] == pytest.approx(np.sqrt(spread))
 
 
+@pytest.fixture(scope="module")
+def small_td():
+    return learn(size=2, episodes=100, n_stages=4, evaluation="td", keep=False)
+
+
+@pytest.mark.parametrize("step_size", [0.1, None])
+def test_td_learners_are_told_and_their_rewards_agree_with_those_of_the_bellman_observer(
+    small_td, step_size
+):
+    trace, game = small_td
+    given = {"game": game.without_rewards(), **SETTINGS}
+    history = MaLflHistory(prior="iid", improvement=0.0, step_size=step_size)
+    found = history.recover(trace, **given)
+    bellman = MaLflBellman(learner="td", improvement=0.0, stages="same", prior="iid")
+    wanted = bellman.recover(trace, **given)
+    for index, agent in enumerate(trace.agents):
+        said = found.diagnostics[agent]
+        assert said["rule"] == "td"
+        assert said["searches"]["rule"]["td"] > said["searches"]["rule"]["exact"] + 5
+        assert said["step_size"] in {0.05, 0.1, 0.2}
+        gap = found.rewards[agent] - wanted.rewards[agent]
+        assert np.abs(gap / wanted.sd[agent]).max() < 1
+        assert found.sd[agent] == pytest.approx(wanted.sd[agent], rel=0.5)
+        assert np.corrcoef(found.rewards[agent], game.reward(index))[0, 1] > 0.9
+
+
 def test_a_horizon_leaves_later_stages_out_of_the_fit_and_predicts_their_policies(small):
     trace, game = small
     given = {"game": game.without_rewards(), **SETTINGS}
@@ -131,6 +157,8 @@ def test_states_without_coordinates_have_no_smooth_prior(small):
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
+        ({"learner": "sarsa"}, "learner must be auto, exact or td, got 'sarsa'"),
+        ({"step_size": 1.5}, r"step_size must be in \(0, 1\)"),
         ({"prior": "rough"}, "prior must be auto, iid or smooth, got 'rough'"),
         ({"columns": 0}, "columns must be >= 1, got 0"),
         ({"horizon": 1}, "horizon must be >= 2 or null"),
