@@ -276,7 +276,8 @@ def _with_smooth_priors(
         if not any(run.shapes):
             break
         run.words = f"{run.models[0].name}, smooth priors: iteration {number} of at most {passes}"
-        settled = run.iterate(measured=measured)
+        late = independent is not None or number > 1 or passes == 1
+        settled = run.iterate(measured=measured and late)
         tried = chosen_shapes(smooth, run.posteriors, temperature, run.shapes)
         if all(settled):
             break

@@ -182,6 +182,16 @@ def test_a_kept_share_of_the_policy_leaves_independent_rewards_untried(little):
     assert "not known (independent rewards" in result.summary(), result.summary()
 
 
+def test_what_stages_would_gain_is_measured_once_policies_are_known():
+    """The first iteration has policies from counts alone, and promises a gain that is not there."""
+    trace, game = learn("homogeneous", n_stages=4, keep=False)
+    observer = MaLflBellman(
+        learner="td", improvement=0.0, solver="low-rank", columns=30, prior="smooth"
+    )
+    result = observer.recover(trace, game=game.without_rewards(), **SETTINGS)
+    assert "stages" not in result.diagnostics["agent_0"]["searches"]
+
+
 def test_a_choice_within_its_error_is_the_one_that_claims_less():
     close = Comparison((2.0, 6.0), (1.0, 1.0))
     assert not close.smooth
