@@ -10,13 +10,15 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from cProfile import Profile
+from dataclasses import replace
+from functools import partial
 from inspect import unwrap
 from time import process_time
 from typing import Any
 from unittest import mock
 
 import numpy as np
-from benchmark_lines import DISCOUNT, TEMPERATURE, Contest
+from benchmark_lines import DISCOUNT, TEMPERATURE, Contest, seconds_of
 from numpy.typing import NDArray
 
 
@@ -42,13 +44,17 @@ def trend(fast: bool) -> Iterator[Contest]:
         for n_stages in shorter:
             observed.from_first(n_stages)
 
-    def alone(n_stages: int) -> None:
+    def alone(n_stages: int, *, judged: bool = True) -> None:
+        first = learned.trace.first(n_stages)
+        # nothing is remembered of copied stages
+        trace = replace(first, stages=tuple(replace(stage) for stage in first.stages))
         cell.recover(
             cell.make_observer(config, plugin, seed=0),
-            learned.trace.first(n_stages),
+            trace,
             game=learned.game.without_rewards(),
             discount=DISCOUNT,
             temperature=TEMPERATURE,
+            judged=judged,
             brief=True,
         )
 
@@ -58,9 +64,12 @@ def trend(fast: bool) -> Iterator[Contest]:
 
     with one_blas_thread():
         alone(config.iterations)
-        started = process_time()
-        alone(config.iterations)
-        notes = {"one recovery from all stages, with its verdict, s": process_time() - started}
+        notes = {
+            f"one recovery from all stages, {words} its verdict, s": seconds_of(
+                partial(alone, config.iterations, judged=judged), process_time
+            )
+            for words, judged in (("with", True), ("without", False))
+        }
         notes |= _shares(lambda: alone(config.iterations))
         against = "each recovery with a search of its own"
         yield Contest("trend", "s", together, one_by_one, against, notes=notes, clock=process_time)
@@ -77,7 +86,7 @@ def _shares(run: Callable[[], None]) -> dict[str, float]:
 
     parts: dict[str, Callable[..., object]] = {
         "choice of the rule and rho": choose_settings,
-        "td coefficients": StageModel.coefficients,
+        "td coefficients": StageModel.stage_tables,
         "noise, scale and prior variance": searched_noise,
         "shapes of the smooth prior": chosen_shapes,
         "verdict": judge,

@@ -116,8 +116,10 @@ def _whitened(  # noqa: C901 - a compiled loop over plain arrays
             observed = False
             for a in range(n_actions):
                 observed |= np.isfinite(response_variance[j + 1, s, a])
-            constants[j] = 0.0
             if not observed:
+                for h in range(n_rows):
+                    for a in range(n_actions):
+                        constants[j, h, a] = 0.0
                 continue
             degrees -= 1
             size = _constant(constants, j, root, follows, retained)
@@ -139,24 +141,36 @@ def _whitened(  # noqa: C901 - a compiled loop over plain arrays
 
 
 @compiled()
-def _constant(
+def _constant(  # noqa: C901 - a compiled loop over plain arrays
     constants: Any, j: Any, root: Any, follows: Any, retained: Any
 ) -> Any:  # pragma: no cover
     """Write what the constant of y_{j+1} adds to the whitened rows of one state, orthogonal to the
     constants before and of length 1, into `constants[j]`; returns the square of its length.
     """
     n_rows, n_actions = root.shape
-    column = constants[j]
     for a in range(n_actions):  # 1 in row j, -rho in row j + 1, and what the recursion makes of it
-        value = 1.0
-        for h in range(j, n_rows):
-            if h > j:
+        value = 0.0
+        for h in range(n_rows):
+            if h == j:
+                value = 1.0
+            elif h > j:
                 value = follows[h, a] * value - (retained if h == j + 1 else 0.0)
-            column[h, a] = root[h, a] * value
+            constants[j, h, a] = root[h, a] * value
     for i in range(j):
-        shared = (constants[i] * column).sum()
-        column -= shared * constants[i]
-    size = (column**2).sum()
-    if size > 0:
-        column /= np.sqrt(size)
+        shared = 0.0
+        for h in range(n_rows):
+            for a in range(n_actions):
+                shared += constants[i, h, a] * constants[j, h, a]
+        for h in range(n_rows):
+            for a in range(n_actions):
+                constants[j, h, a] -= shared * constants[i, h, a]
+    size = 0.0
+    for h in range(n_rows):
+        for a in range(n_actions):
+            size += constants[j, h, a] ** 2
+    length = np.sqrt(size)
+    for h in range(n_rows):
+        for a in range(n_actions):
+            if size > 0:
+                constants[j, h, a] /= length
     return size

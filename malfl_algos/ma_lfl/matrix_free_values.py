@@ -16,7 +16,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 from scipy.sparse.csgraph import connected_components
 
-from malfl_algos.ma_lfl.expected_loops import aligned, update
+from malfl_algos.ma_lfl.expected_loops import aligned, copy_columns, update
 from malfl_algos.soft import Transition, entropy
 from malfl_algos.soft.iteration import iterated_sum
 from malfl_algos.work.compilation import compiled
@@ -250,7 +250,7 @@ def sweep(  # noqa: PLR0917 - a compiled loop over plain arrays
     n_states, n_actions, width = immediate.shape
     q = aligned(n_states, n_actions, width)
     direct = aligned(n_states, n_actions, width)
-    direct[:, :, :width] = immediate
+    copy_columns(immediate, direct)
     value, after = aligned(1, n_states, width)[0], aligned(1, n_states, width)[0]
     kept = np.exp(log_kept * parts[0])
     ratio = np.exp(log_kept * (parts[1] - parts[0]))
@@ -262,7 +262,9 @@ def sweep(  # noqa: PLR0917 - a compiled loop over plain arrays
                 kept[s, a] *= ratio[s, a]
         update(q, (pointers, columns, probabilities), share, direct, value, discount, policy, after)
         value, after = after, value
-    return q[:, :, :width].copy()
+    found = np.empty((n_states, n_actions, width))
+    copy_columns(q, found)
+    return found
 
 
 @compiled()

@@ -28,7 +28,9 @@ def modes(
     slope, diagonal = np.zeros(n_actions), np.zeros(n_actions)
     for row in range(n_rows):
         x, mean, variance, n = found[row], prior_mean[row], prior_variance[row], counts[row]
-        total = n.sum()
+        total = 0.0
+        for a in range(n_actions):
+            total += n[a]
         root = np.sqrt(total) / temperature
         reached = _density(x, step, 0.0, mean, variance, n, temperature, policy)
         for _ in range(n_steps):
