@@ -33,6 +33,8 @@ reward.
 """
 
 
+TINY = 1e-200
+"""Shares that are kept are computed anew where they are smaller."""
 BESIDE = 32
 """Number of vectors that a sweep takes side by side, so that they fit into the processor's cache.
 """
@@ -268,7 +270,7 @@ def sweep(  # noqa: PLR0917 - a compiled loop over plain arrays
 
 
 @compiled()
-def sweep_back(  # noqa: PLR0917 - a compiled loop over plain arrays
+def sweep_back(  # noqa: C901, PLR0917 - a compiled loop over plain arrays
     pointers: Any,
     columns: Any,
     probabilities: Any,
@@ -280,19 +282,28 @@ def sweep_back(  # noqa: PLR0917 - a compiled loop over plain arrays
 ) -> Any:  # pragma: no cover
     """The transpose of `sweep`: from weights of final action values to weights of immediate
     rewards, both `(n_states, n_actions, width)`.
+
+    What a part keeps follows from the part after it, unless that keeps next to nothing.
     """
     n_states, n_actions, width = weights.shape
     w = weights.copy()
     paid = np.zeros((n_states, n_actions, width))
     arriving = np.zeros((n_states, width))
     share = np.zeros(width)
+    kept = np.exp(log_kept * parts[-1])
+    ratio = np.exp(log_kept * (parts[1] - parts[0]))
     for part in parts[::-1]:
         arriving[:] = 0.0
         for s in range(n_states):
             for a in range(n_actions):
-                kept = -np.expm1(log_kept[s, a] * part)
+                if log_kept[s, a] == 0.0:
+                    continue
+                if kept[s, a] < TINY:
+                    kept[s, a] = np.exp(log_kept[s, a] * part)
+                replaced = 1.0 - kept[s, a]
+                kept[s, a] = kept[s, a] / ratio[s, a] if ratio[s, a] > TINY else 0.0
                 for k in range(width):
-                    share[k] = kept * w[s, a, k]
+                    share[k] = replaced * w[s, a, k]
                     paid[s, a, k] += share[k]
                     w[s, a, k] -= share[k]
                 for entry in range(pointers[s * n_actions + a], pointers[s * n_actions + a + 1]):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from factored_cases import GAMES, grid, policies_of
@@ -55,6 +57,21 @@ def agrees(game, model, kind, *, seed=0):
         size = np.linalg.norm(weights) * np.linalg.norm(applied)
         assert abs((weights * applied).sum() - back @ unknowns) < 1e-11 * size
     return values
+
+
+@pytest.mark.parametrize("visits", [1e2, 1e5, 1e9])
+def test_any_number_of_visits_has_a_transpose(visits):
+    """With many, parts of a stage keep shares that are no numbers of double precision."""
+    game = grid(size=2)
+    stage, policies = played(game, 0), policies_of(game, 0)
+    values = learner("td", game, "state").values(stage, policies, 0, n_stages=3)
+    values = replace(values, log_kept=visits * values.log_kept)
+    rng = np.random.default_rng(0)
+    unknowns = rng.normal(size=16)
+    weights = rng.normal(size=values.log_kept.shape)
+    there = (weights * values.apply(unknowns, residual=TIGHT)).sum()
+    back = unknowns @ values.adjoint(weights, residual=TIGHT)
+    assert back == pytest.approx(there, rel=1e-9)
 
 
 @pytest.mark.parametrize("kind", ["exact", "td"])
