@@ -34,7 +34,12 @@ from malfl_algos.ma_lfl.learner_models import (
     StageModel,
 )
 from malfl_algos.ma_lfl.low_rank_priors import pivoted_cholesky
-from malfl_algos.ma_lfl.prior_comparison import Comparison, compared, independent_fits
+from malfl_algos.ma_lfl.prior_comparison import (
+    Comparison,
+    compared,
+    independent_fits,
+    start_of_search,
+)
 from malfl_algos.ma_lfl.prior_shapes import LEAST_IID, Shape, SmoothPriors, shape_root
 from malfl_algos.ma_lfl.reward_priors import (
     Alike,
@@ -199,7 +204,10 @@ class LowRankPriors:
         model, known = models[0], all(own is not None for own in options["known_policies"])
         alone = isinstance(model, (ExactEvaluation, ExpectedTd)) and options["retained"] == 0
         if self._may_be_independent and alone and known:
-            return independent_fits(stages, models, None, "the agents' policies are known", options)
+            start = start_of_search(options)
+            return independent_fits(
+                stages, models, start, "the agents' policies are known", options
+            )
         smooth = self._smooth(stages, models, options)
         if not self._may_be_independent:
             return _saying(smooth, "independent rewards were not tried")
@@ -212,8 +220,8 @@ class LowRankPriors:
         found = self._compared[key]
         if found.smooth or options["stagewise"] != "same":
             return _saying(smooth, found.words(), found)
-        prior_variance = smooth[0].posterior.evidence.prior_variance
-        single = independent_fits(stages, models, prior_variance, found.words(), options)
+        start = found.start or start_of_search(options)
+        single = independent_fits(stages, models, start, found.words(), options)
         return _saying(single, found.words(), found)
 
     def _smooth(

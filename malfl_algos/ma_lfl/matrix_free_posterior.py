@@ -1,14 +1,6 @@
 """The posterior of `malfl_algos.ma_lfl.inference` for large games, by conjugate gradients.
 
 The precision matrix is never formed: `malfl_algos.ma_lfl.precision` applies it to vectors.
-
-Noise and prior variances are improved without log determinants. A row's variance is a sum of
-components v V_v, of which the log evidence has the derivative (y' P V_v P y - tr(P V_v)) / 2 with
-P the inverse covariance of the data. The quadratic form follows from the residuals of the mean, the
-trace from samples of the posterior. A component of the rows' variance takes a step of Fisher
-scoring, the derivative divided by tr(P V_v P V_v) / 2, at most by the factor `LARGEST_STEP`; the
-prior variance becomes the mean square of the rewards per effective parameter (MacKay 1992). Both
-rest where the evidence does.
 """
 
 from __future__ import annotations
@@ -22,11 +14,7 @@ from scipy.optimize import minimize
 
 from malfl_algos.ma_lfl.conjugate_gradients import conjugate_gradients
 from malfl_algos.ma_lfl.matrix_free_evidence import log_evidence
-from malfl_algos.ma_lfl.matrix_free_values import Values
 from malfl_algos.ma_lfl.posterior import (
-    NOISE_BOUNDS,
-    PRIOR_BOUNDS,
-    SCALE_BOUNDS,
     Evidence,
     Given,
 )
@@ -35,13 +23,13 @@ from malfl_algos.ma_lfl.precision import (
     MatrixFreeRows,
     Precision,
     Preconditioner,
-    contrast,
     in_threads,
 )
 from malfl_algos.ma_lfl.reward_diagonal import can_probe, probed_preconditioner
 from malfl_algos.ma_lfl.shared_values import can_share, shared_preconditioner
 from malfl_algos.ma_lfl.spectrum import Spectrum
 from malfl_algos.ma_lfl.value_diagonal import diagonal_preconditioner
+from malfl_algos.ma_lfl.variance_steps import effective_parameters, improved_variances
 
 __all__ = ["MatrixFreePosterior", "matrix_free_posterior", "preconditioner"]
 
@@ -51,14 +39,10 @@ SAMPLES, ALONE = 4, 8
 """Number of posterior samples for the standard deviations, with and without variances from the
 preconditioner.
 """
-LARGEST_STEP = 10.0
-"""Largest factor by which a step changes a component of the rows' variance."""
 STEADY, SMALL_GAIN = 1.2, 0.02
 """Noise and prior are settled if a step changes them by less than this factor, or promises less
 log evidence.
 """
-ROUGH = 1e-6
-"""Relative residual of the solves for the samples' action values."""
 SAMPLE_SEED = 20221
 
 
@@ -129,8 +113,8 @@ def matrix_free_posterior(rows: MatrixFreeRows, given: Given) -> MatrixFreePoste
     rng = np.random.default_rng(SAMPLE_SEED)
     nearby = preconditioner(precision, with_log_det=given.searched)
     n_samples = SAMPLES if nearby.parts else ALONE
-    right = [precision.moment(rows.response - offsets)]
-    right += [precision.noise(rng) for _ in range(n_samples)]
+    drawn = [precision.noise(rng) for _ in range(n_samples)]
+    right = [precision.moment(rows.response - offsets), *(own for own, _ in drawn)]
     spectrum = Spectrum()
     found, steps, distances = conjugate_gradients(
         precision, np.stack(right, axis=1), nearby, roughly=n_samples, met=spectrum
@@ -143,7 +127,8 @@ def matrix_free_posterior(rows: MatrixFreeRows, given: Given) -> MatrixFreePoste
         usual = _calibrated(nearby.parts, squares)
         variance = (nearby.worth * usual + SAMPLES * squares) / (nearby.worth + SAMPLES)
     q = in_threads(lambda values: values.apply(mean, residual=TIGHT), rows.values)
-    effective = max(rows.n_unknowns - 1 - float(squares.sum()) / given.prior_variance, 0.0)
+    of_prior = np.stack([own for _, own in drawn], axis=1)
+    effective = effective_parameters(samples, of_prior, given.prior_variance)
     improved = evidence = error = None
     promise = 0.0
     gap = rows.response - (np.stack(q) + offsets)
@@ -155,7 +140,7 @@ def matrix_free_posterior(rows: MatrixFreeRows, given: Given) -> MatrixFreePoste
         away = np.hypot(nearby.log_det.error, rest.error)
         error = float(away / 2 + len(mean) * distances[0] ** 2 / 2)
     if given.searched:
-        improved, promise = _improved(given, precision, gap, mean, samples, effective)
+        improved, promise = improved_variances(given, precision, gap, mean, samples, effective)
     return MatrixFreePosterior(
         mean,
         np.sqrt(variance),
@@ -184,60 +169,6 @@ def preconditioner(precision: Precision, *, with_log_det: bool = False) -> Preco
     if can_probe(precision):
         return probed_preconditioner(precision)
     return diagonal_preconditioner(precision, with_log_det=with_log_det)
-
-
-def _improved(
-    given: Given,
-    precision: Precision,
-    gap: FloatArray,
-    mean: FloatArray,
-    samples: FloatArray,
-    effective: float,
-) -> tuple[Given, float]:
-    """Noise and prior after one step towards larger evidence, within their bounds, and the rise of
-    the log evidence that the step promises.
-
-    Args:
-        given: the present ones.
-        precision: of the posterior under them.
-        gap: response minus action values at the mean, `(n_stages, n_states, n_actions)`.
-        mean: of the posterior.
-        samples: of the posterior about its mean, `(n_unknowns, k)`.
-        effective: number of parameters that the data determine.
-    """
-    rows, weights = precision.rows, precision.weights
-    gap = np.where(weights > 0, gap, 0.0)
-    total = np.maximum(weights.sum(axis=-1, keepdims=True), 1e-300)
-    kept = weights - weights**2 / total
-    misfit = np.stack([contrast(own, w) for own, w in zip(gap, weights, strict=True)]) ** 2
-
-    def spread(values: Values, w: FloatArray) -> FloatArray:
-        seen = contrast(values.apply(samples, residual=ROUGH), w)
-        return np.asarray(np.mean(seen**2, axis=-1))
-
-    free = kept - np.stack(in_threads(spread, rows.values, weights))
-
-    def moved(
-        value: float, component: FloatArray | float, bounds: FloatArray
-    ) -> tuple[float, float]:
-        slope = float(((misfit - free) * component).sum())
-        curvature = float(((free * component) ** 2).sum())
-        step = slope / curvature if curvature > 0 else 0.0
-        found = np.clip(value + step, value / LARGEST_STEP, value * LARGEST_STEP)
-        found = float(np.clip(found, *bounds))
-        return found, step * slope / 4 if found != value else 0.0
-
-    unit = rows.temperature**2
-    noise, promise = moved(given.noise_variance, 1.0, unit * np.array(NOISE_BOUNDS))
-    scale = given.noise_scale
-    if rows.model_variance.any():
-        scale, further = moved(scale, rows.model_variance, np.array(SCALE_BOUNDS))
-        promise += further
-    size, determined = float(np.sum((mean - mean.mean()) ** 2)), max(effective, 1.0)
-    prior = float(np.clip(size / determined, *(unit * np.array(PRIOR_BOUNDS))))
-    if prior != given.prior_variance:
-        promise += (size / given.prior_variance - determined) ** 2 / (4 * determined)
-    return Given(noise, scale, prior, searched=True), promise
 
 
 def _calibrated(parts: Sequence[FloatArray], squares: FloatArray) -> FloatArray:

@@ -108,8 +108,10 @@ class Precision:
 
         return sum_over_stages(stage, self.rows.values, self.weights, response)
 
-    def noise(self, rng: np.random.Generator) -> FloatArray:
-        """A right side whose solution is a sample of the posterior about its mean."""
+    def noise(self, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
+        """A right side whose solution is a sample of the posterior about its mean, and the part of
+        it that comes from the prior.
+        """
         root = np.sqrt(self.weights)
         total = np.maximum(self.weights.sum(axis=-1, keepdims=True), 1e-300)
         draws = rng.standard_normal(root.shape)
@@ -123,7 +125,7 @@ class Precision:
         prior = (prior - prior.mean()) / np.sqrt(self.prior_variance) + of_mean / np.sqrt(
             self.rows.n_unknowns
         )
-        return np.asarray(prior + sum_over_stages(stage, self.rows.values, draws))
+        return np.asarray(prior + sum_over_stages(stage, self.rows.values, draws)), prior
 
 
 def in_threads(stage: Callable[..., _Result], *arguments: Iterable[Any]) -> list[_Result]:

@@ -44,7 +44,7 @@ PROMISED = 3.0
 def independent_fits(
     stages: Sequence[StageArrays],
     models: Sequence[LearnerModel],
-    prior_variance: float | None,
+    start: Given,
     why: str,
     options: dict[str, Any],
 ) -> list[AgentFit]:
@@ -52,11 +52,10 @@ def independent_fits(
 
     Args:
         stages, models: as `malfl_algos.ma_lfl.alternation.alternate` takes them.
-        prior_variance: as `start_of_search` takes it.
+        start: noise and prior variance that their search starts from.
         why: why they are independent, for diagnostics.
         options: further arguments of `alternate`.
     """
-    start = start_of_search(options, prior_variance)
     found = alternate(
         stages,
         models,
@@ -69,18 +68,17 @@ def independent_fits(
     return [replace(own, further={**own.further, **words}) for own in found]
 
 
-def start_of_search(options: Mapping[str, Any], prior_variance: float | None = None) -> Given:
+def start_of_search(options: Mapping[str, Any]) -> Given:
     """Noise and prior that the search for independent rewards starts from.
 
     Args:
         options: `temperature` and `known_policies`, as `malfl_algos.ma_lfl.alternation.alternate`
             takes them.
-        prior_variance: to start from; None: alpha squared.
     """
     unit = options["temperature"] ** 2
     known = all(own is not None for own in options["known_policies"])
     noise = NOISE_BOUNDS[0] if known else START
-    return Given(noise * unit, 1.0, unit if prior_variance is None else prior_variance, True)
+    return Given(noise * unit, 1.0, unit, searched=True)
 
 
 class Comparison(NamedTuple):
@@ -89,10 +87,13 @@ class Comparison(NamedTuple):
     Args:
         gains: difference of the log evidences of every agent.
         errors: standard deviations of their errors.
+        start: noise and prior variance of independent rewards, geometric means over the agents;
+            None: not known.
     """
 
     gains: tuple[float, ...]
     errors: tuple[float, ...]
+    start: Given | None = None
 
     @property
     def gain(self) -> float:
@@ -145,6 +146,7 @@ def compared(
         found = Comparison(
             tuple(agent.smooth - agent.best.log_evidence for agent in agents),
             tuple(agent.best.error for agent in agents),
+            _middle([agent.given for agent in agents]),
         )
         promised = PROMISED * sum(agent.promise for agent in agents)
         sure = found.surplus - promised > SURE * found.error or found.surplus < 0
@@ -159,7 +161,10 @@ class _Tried(NamedTuple):
 
 
 class _Agent:
-    """One agent's evidences; the independent one rises from step to step."""
+    """One agent's evidences; the independent one rises from step to step.
+
+    `given` is the noise and prior variance of its next step.
+    """
 
     def __init__(
         self,
@@ -173,7 +178,7 @@ class _Agent:
         data, played = replace(fit.data, measured=False), played_stages(fit.model, stages)
         joint = [[own.policies[h] for own in fits] for h in range(len(played))]
         self._of_agent: Any = data, fit.model, played, joint, index
-        self._given = _start(fit)
+        self.given = _start(fit)
         self.smooth = self._smooth_evidence(fit, prior)
         self.best = _Tried(-np.inf, 0.0)
         self.promise = np.inf
@@ -185,7 +190,7 @@ class _Agent:
             *self._of_agent,
             features=fit.features,
             start=None,
-            given=replace(self._given, searched=False),
+            given=replace(self.given, searched=False),
             matrix_free=True,
             root=shape_root(prior, settings)[0],
         )
@@ -198,7 +203,7 @@ class _Agent:
         if self.promise == 0:
             return
         found: MatrixFreePosterior = matrix_free_posterior(
-            matrix_free_rows(*self._of_agent), self._given
+            matrix_free_rows(*self._of_agent), self.given
         )
         evidence, error = found.evidence.log_evidence, found.evidence_error
         assert evidence is not None
@@ -207,7 +212,16 @@ class _Agent:
             self.best = _Tried(evidence, error)
         self.promise = 0.0 if found.settled else found.promise
         if found.improved is not None:
-            self._given = found.improved
+            self.given = found.improved
+
+
+def _middle(found: Sequence[Given]) -> Given:
+    logs = [
+        np.log([getattr(own, name) or 1.0 for own in found]).mean()
+        for name in ("noise_variance", "noise_scale", "prior_variance")
+    ]
+    noise, scale, prior = np.exp(logs).tolist()
+    return Given(noise, scale, prior, searched=True)
 
 
 def _start(fit: AgentFit) -> Given:

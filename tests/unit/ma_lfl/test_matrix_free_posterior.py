@@ -228,7 +228,7 @@ def test_samples_have_the_covariance_of_the_posterior():
     given = Given(1e-2, 1.0, 2.0)
     applied = precision_of(rows[0], given)
     n_draws = rows[0].response.size + 16
-    columns = np.stack([applied.noise(UnitVectors(place)) for place in range(n_draws)])
+    columns = np.stack([applied.noise(UnitVectors(place))[0] for place in range(n_draws)])
     formed = posterior(rows[1], evidence_of(given)).precision
     np.testing.assert_allclose(
         columns.T @ columns, formed, rtol=1e-8, atol=1e-10 * np.abs(formed).max()
@@ -287,6 +287,16 @@ def test_few_steps_do_not_bias_the_log_determinant():
     expected = evidence_as_function(normal_equations(dense, 3.0, 1.0), dense)(np.log(3.0))
     assert found.iterations[1] >= solving.QUADRATURE
     assert abs(found.evidence.log_evidence - expected) < 3 * found.evidence_error
+
+
+def test_little_data_determine_few_parameters_and_four_samples_tell_how_many():
+    matrix_free, dense = both_rows(grid(size=3), 0, td=True)
+    given = Given(300.0, 1.0, 3.0)
+    covariance = posterior(dense, evidence_of(given)).covariance()
+    determined = 80 - np.trace(covariance - covariance.mean(axis=0)) / 3.0
+    found = matrix_free_posterior(matrix_free, given).effective_parameters
+    assert 1 < determined < 8
+    assert found == pytest.approx(determined, rel=0.5)
 
 
 def test_log_determinant_by_traces(monkeypatch):

@@ -92,6 +92,20 @@ def test_without_matrices_noise_and_prior_are_searched(known):
         assert 0.75 < ours["prior_variance"] / exact["prior_variance"] < 1.25
 
 
+def test_noise_and_prior_of_td_learners_are_searched_without_matrices():
+    trace, game = learn("homogeneous", n_stages=4, keep=False)
+    observer = MaLflBellman(learner="td", improvement=0.0, stages="same", prior="iid")
+    dense, iterative = by_both(observer, game, trace)
+    for agent in AGENTS:
+        ours, exact = iterative.diagnostics[agent], dense.diagnostics[agent]
+        away = np.std(iterative.rewards[agent] - dense.rewards[agent])
+        assert away < 0.2 * np.sqrt(np.mean(dense.sd[agent] ** 2))
+        assert ours["effective_parameters"] == pytest.approx(exact["effective_parameters"], rel=0.2)
+        assert 0.7 < ours["prior_variance"] / exact["prior_variance"] < 1.4
+        away = abs(ours["log_evidence"] - exact["log_evidence"])
+        assert away < 4 * ours["log_evidence_error"] + 3  # each at its own noise and policies
+
+
 def test_diagnostics_name_the_solver(both):
     dense, iterative = (result.diagnostics["agent_0"] for result in both)
     assert dense["solver"] == "dense"
