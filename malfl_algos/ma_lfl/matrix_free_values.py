@@ -264,6 +264,8 @@ def sweep(  # noqa: PLR0917 - a compiled loop over plain arrays
                 kept[s, a] *= ratio[s, a]
         update(q, (pointers, columns, probabilities), share, direct, value, discount, policy, after)
         value, after = after, value
+    if q.shape[2] == width:
+        return q
     found = np.empty((n_states, n_actions, width))
     copy_columns(q, found)
     return found
