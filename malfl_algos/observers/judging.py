@@ -314,6 +314,9 @@ def _of_numbers(
         numbers, drawn = _of_the_agent(result, basis, index)
         notes = _before_changes(basis.settings(index), shared) if basis.own else ()
         word = decide({**shared, **numbers}, notes=notes, other_rule=other)
+        told = result.diagnostics.get(problem.trace.agents[index], {}).get("rule")
+        if word.word != "believe" and told not in {None, rule} and other not in word.advice:
+            word = replace(word, advice=(other, *word.advice))
         return replace(word, arrays=drawn)
     except np.linalg.LinAlgError as fault:
         return not_measured("explained", f"its equations cannot be solved: {fault}")
