@@ -93,7 +93,9 @@ def improved_variances(
     size, determined = float(np.sum((mean - mean.mean()) ** 2)), max(effective, 1.0)
     prior = float(np.clip(size / determined, *(unit * np.array(PRIOR_BOUNDS))))
     if prior != given.prior_variance:
-        promise += (size / given.prior_variance - determined) ** 2 / (4 * determined)
+        # the information of log v is tr (1 - C)^2 / 2, at least this
+        information = determined**2 / len(mean) / 2
+        promise += (size / given.prior_variance - determined) ** 2 / (8 * information)
     noise, scale = (*moved, given.noise_scale)[:2]
     return Given(float(noise), float(scale), prior, searched=True), promise
 
