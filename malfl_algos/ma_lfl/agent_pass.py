@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,18 +19,41 @@ from malfl_algos.ma_lfl.data_fit import Data, fit_data
 from malfl_algos.ma_lfl.greedy import Choice
 from malfl_algos.ma_lfl.learner_models import LearnerModel, LinearisedModel
 from malfl_algos.ma_lfl.matrix_free_posterior import MatrixFreePosterior
-from malfl_algos.ma_lfl.policy_estimation import concentration_of
+from malfl_algos.ma_lfl.policy_estimation import Response, concentration_of
 from malfl_algos.ma_lfl.posterior import Given, Posterior
 from malfl_algos.ma_lfl.prior_shapes import Shape
 from malfl_algos.ma_lfl.stages import StageArrays
 from malfl_algos.ma_lfl.stagewise import StageKind
 
-__all__ = ["KNOWN_VARIANCE", "AgentState", "action_counts", "one_pass", "played_stages"]
+__all__ = [
+    "KNOWN_VARIANCE",
+    "AgentState",
+    "Prediction",
+    "action_counts",
+    "one_pass",
+    "played_stages",
+]
 
 FloatArray = NDArray[np.float64]
 
 KNOWN_VARIANCE = 1e-10
 """Variance of log pi where the policy is known exactly."""
+
+
+class Prediction(NamedTuple):
+    """What a fit predicts, for the next iteration.
+
+    Args:
+        policies: policies estimated from counts and prediction together, of every stage.
+        response: the working response of every stage.
+        model_variance: variance of the learner's noise.
+        epsilon: of every stage but the first, for epsilon-greedy choices.
+    """
+
+    policies: FloatArray
+    response: Response
+    model_variance: FloatArray
+    epsilon: FloatArray | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,30 +63,21 @@ class AgentState:
     Args:
         posterior: posterior of the unknowns or weights.
         reward: posterior mean of the unknowns.
-        policies: policies estimated from counts and prediction together, of every stage.
-        response, variance, log_constant: the working response of every stage for the next
-            iteration.
-        model_variance: variance of the learner's noise that this fit predicts.
         number: number of iterations so far.
-        epsilon: of every stage but the first, for epsilon-greedy choices.
         data: the working response of this iteration.
         shape: of the prior of this iteration; None: the unknowns were independent.
         concentration: pseudo-count per action of the first policy that the evidence chose; None:
             the counts of the first stage are not used.
+        predicted: for the next iteration; None for a fit that was given up.
     """
 
     posterior: Posterior | MatrixFreePosterior
     reward: FloatArray
-    policies: FloatArray
-    response: FloatArray
-    variance: FloatArray
-    log_constant: float
-    model_variance: FloatArray
     number: int
-    epsilon: FloatArray | None = None
     data: Data | None = None
     shape: Shape | None = None
     concentration: float | None = None
+    predicted: Prediction | None = None
 
 
 def played_stages(model: LearnerModel, stages: Sequence[StageArrays]) -> Sequence[StageArrays]:
@@ -88,7 +103,7 @@ def one_pass(
     measured: bool,
     choice: Choice,
     shape: Shape | None = None,
-) -> AgentState:
+) -> tuple[AgentState, Callable[[], Prediction]]:
     """One iteration; the arguments are those of `malfl_algos.ma_lfl.alternation.alternate`.
 
     Args:
@@ -98,6 +113,9 @@ def one_pass(
         earlier: this agent after the iteration before.
         known: whether its policies are known.
         shape: of the prior; None: the unknowns are independent.
+
+    Returns:
+        The state without its prediction, and what makes that.
     """
     played = played_stages(model, stages)
     moving = len(played) == len(stages)
@@ -140,37 +158,36 @@ def one_pass(
         root=None if shape is None else shape.root,
     )
     reward = posterior.mean if features is None else features @ posterior.mean
-    noise = model.variance(played, joint, index, reward, q)
-    epsilon = None
-    if choice == "greedy":
-        spread = posterior.evidence.row_variance(noise)
-        response, estimated, epsilon = greedy_choices(
-            drift, spread, counts, policies[index], temperature, moving=moving
-        )
-    else:
+    own = policies[index]
+
+    def predict() -> Prediction:
+        noise = model.variance(played, joint, index, reward, q)
+        if choice == "greedy":
+            spread = posterior.evidence.row_variance(noise)
+            response, estimated, epsilon = greedy_choices(
+                drift, spread, counts, own, temperature, moving=moving
+            )
+            return Prediction(estimated, response, noise, epsilon)
         response, estimated = soft_choices(
             drift,
             noise,
             counts,
-            policies[index],
+            own,
             posterior.evidence,
             first_counts=first_counts,
             temperature=temperature,
         )
-    return AgentState(
+        return Prediction(estimated, response, noise)
+
+    state = AgentState(
         posterior,
         reward,
-        estimated,
-        response.mean,
-        response.variance,
-        response.log_constant,
-        noise,
         number=earlier.number + 1 if earlier else 1,
-        epsilon=epsilon,
         data=data,
         shape=shape,
         concentration=concentration if posterior.evidence.retained > 0 and not known else None,
     )
+    return state, predict
 
 
 def _data(
@@ -185,7 +202,7 @@ def _data(
 ) -> Data:
     """The working response of an agent's policies, of every stage, for the next fit."""
     logs = temperature * np.log(np.maximum(policies, 1e-300))
-    if earlier is None:
+    if earlier is None or earlier.predicted is None:
         response = logs.copy()
         variance = temperature**2 / (counts + 0.5)
         variance = np.where(counts.sum(axis=-1, keepdims=True) > 0, variance, np.inf)
@@ -194,8 +211,8 @@ def _data(
         variance[0] = temperature**2 / first_counts
         constant, predicted = 0.0, np.zeros(counts[1:].shape)
     else:
-        response, variance = earlier.response, earlier.variance
-        constant, predicted = earlier.log_constant, earlier.model_variance
+        said, predicted = earlier.predicted.response, earlier.predicted.model_variance
+        response, variance, constant = said.mean, said.variance, said.log_constant
     if known:
         certain = KNOWN_VARIANCE * temperature**2
         response, constant = logs, 0.0

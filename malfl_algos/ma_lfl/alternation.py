@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from malfl_algos.ma_lfl.agent_pass import (
     KNOWN_VARIANCE,
     AgentState,
+    Prediction,
     action_counts,
     one_pass,
     played_stages,
@@ -161,8 +162,8 @@ def alternate(
         return _with_smooth_priors(run, None, smooth, temperature, passes=passes, measured=measured)
     for number in range(1, passes + 1):
         run.words = f"{models[0].name}: iteration {number} of at most {passes}"
-        converged = run.iterate(measured=measured and (passes == 1 or number > 1))
-        if all(converged) or (gives_up is not None and gives_up(number, run.log_evidence)):
+        late = passes == 1 or number > 1
+        if run.iterate(measured=measured and late, gives_up=gives_up and partial(gives_up, number)):
             break
     fits = run.fits()
     if smooth is None:
@@ -179,7 +180,7 @@ class _Run:
         models: list[LearnerModel],
         known: list[bool],
         policies: list[FloatArray],
-        one_pass: Callable[..., AgentState],
+        one_pass: Callable[..., tuple[AgentState, Callable[[], Prediction]]],
         features: Sequence[FloatArray | None],
     ) -> None:
         self.models, self.known, self.policies = models, known, policies
@@ -189,12 +190,19 @@ class _Run:
         self.converged = [False] * len(models)
         self.words = models[0].name
 
-    def iterate(self, *, measured: bool) -> list[bool]:
-        """One iteration of all agents; whether each of them has converged."""
+    def iterate(self, *, measured: bool, gives_up: Callable[[float], bool] | None = None) -> bool:
+        """One iteration of all agents; whether it is the last one.
+
+        Args:
+            measured: as `alternate` takes it.
+            gives_up: whether to stop, from the log evidence of all agents; None: never. A fit that
+                is given up predicts nothing.
+        """
         before, models_before = list(self.states), list(self.models)
+        predict: list[Callable[[], Prediction]] = []
         for index, model in enumerate(self.models):
             say(f"{self.words}, agent {index + 1} of {len(self.models)}")
-            self.states[index] = self.one_pass(
+            self.states[index], own = self.one_pass(
                 model,
                 self.policies,
                 index,
@@ -204,20 +212,32 @@ class _Run:
                 measured=measured,
                 shape=self.shapes[index],
             )
+            predict.append(own)
+        self.converged = [_converged(b, s) for b, s in zip(before, self.states, strict=True)]
+        known = all(self.known)
+        if known:
+            self._predict(predict)
+            if self.models == models_before and not any(map(_noisy, self.states)):
+                self.converged = [True] * len(before)  # another iteration would change nothing
+        settled = all(self.converged)
+        given_up = not settled and gives_up is not None and gives_up(self.log_evidence)
+        if not known and not given_up:
+            self._predict(predict)
+        return settled or given_up
+
+    def _predict(self, predict: Sequence[Callable[[], Prediction]]) -> None:
+        """Models and policies for the next iteration."""
         for index, state in enumerate(self.states):
             assert state is not None
+            predicted = predict[index]()
+            self.states[index] = replace(state, predicted=predicted)
             model = self.models[index]
             if isinstance(model, ReplayedTd) and model.bootstrap == "soft_q":
                 self.models[index] = replace(model, reward=state.reward)
             if isinstance(model, LinearisedModel):
                 self.models[index] = model.linearised(state.reward)
             if not self.known[index]:
-                self.policies[index] = state.policies
-        if all(self.known) and self.models == models_before and not any(map(_noisy, self.states)):
-            self.converged = [True] * len(before)  # another iteration would change nothing
-        else:
-            self.converged = [_converged(b, s) for b, s in zip(before, self.states, strict=True)]
-        return self.converged
+                self.policies[index] = predicted.policies
 
     @property
     def log_evidence(self) -> float:
@@ -240,7 +260,7 @@ class _Run:
                 self.models[i],
                 s.number,
                 self.converged[i],
-                open_scale(s.epsilon),
+                open_scale(s.predicted.epsilon) if s.predicted else {},
                 s.data,
                 concentration=s.concentration,
             )
@@ -279,7 +299,7 @@ def _with_smooth_priors(
         late = independent is not None or number > 1 or passes == 1
         settled = run.iterate(measured=measured and late)
         tried = chosen_shapes(smooth, run.posteriors, temperature, run.shapes)
-        if all(settled):
+        if settled:
             break
         run.shapes = [own and one for own, one in zip(run.shapes, tried, strict=True)]
     found = []
@@ -339,4 +359,4 @@ def _noisy(state: AgentState | None) -> bool:
         isinstance(state.posterior, MatrixFreePosterior) and not state.posterior.settled
     ):
         return True
-    return bool(state.model_variance.any())
+    return state.predicted is None or bool(state.predicted.model_variance.any())
