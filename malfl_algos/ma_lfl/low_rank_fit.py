@@ -214,7 +214,10 @@ class LowRankPriors:
         key = model.key if isinstance(model, StageModel) else None
         if alone and options["stagewise"] == "same":
             priors = [own.prior for own, _ in self._chosen]
-            self._compared[key] = compared(stages, smooth, priors)
+            try:
+                self._compared[key] = compared(stages, smooth, priors)
+            except ArithmeticError as fault:
+                return _saying(smooth, f"independent rewards were not compared: {fault}")
         if not alone or key not in self._compared:
             return _saying(smooth, f"independent rewards were not tried: {NOT_TRIED}")
         found = self._compared[key]

@@ -7,6 +7,7 @@ import pytest
 from recovery_cases import SETTINGS, known_exactly, learn
 
 from malfl_algos import judge
+from malfl_algos.ma_lfl import prior_comparison
 from malfl_algos.ma_lfl.low_rank_fit import interpolation
 from malfl_algos.ma_lfl.prior_comparison import Comparison
 from malfl_algos.ma_lfl.prior_shapes import LEAST_IID, shape_root
@@ -190,6 +191,19 @@ def test_what_stages_would_gain_is_measured_once_policies_are_known():
     )
     result = observer.recover(trace, game=game.without_rewards(), **SETTINGS)
     assert "stages" not in result.diagnostics["agent_0"]["searches"]
+
+
+def test_a_comparison_that_does_not_converge_leaves_smooth_rewards(little, monkeypatch):
+    def diverges(*_):
+        raise ArithmeticError("the posterior did not converge")
+
+    monkeypatch.setattr(prior_comparison, "matrix_free_posterior", diverges)
+    trace, game = little
+    observer = MaLflBellman(**FIXED, solver="low-rank", columns=8, passes=1)
+    result = observer.recover(trace, game=game.without_rewards(), **SETTINGS)
+    said = result.diagnostics["agent_0"]["prior"]
+    assert said["kind"] == "smooth"
+    assert said["reason"].endswith("not compared: the posterior did not converge")
 
 
 def test_a_choice_within_its_error_is_the_one_that_claims_less():
