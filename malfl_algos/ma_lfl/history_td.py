@@ -20,7 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from malfl_algos.ma_lfl.learner_models import ExpectedTd, parts_of_stage, played_frequencies
+from malfl_algos.ma_lfl.matrix_free_values import sweep
 from malfl_algos.ma_lfl.stages import StageArrays
+from malfl_algos.soft import entropy
 from malfl_algos.work.compilation import compiled
 
 __all__ = ["td_slopes", "td_values"]
@@ -48,8 +50,19 @@ def td_values(
     Returns:
         Both `(n_states, n_actions)`; 0 where the pair was not visited.
     """
-    values = learner.values(stage, policies, agent_index, n_stages=1)
-    q = values.apply(reward, residual=0.0) + values.offset
+    own = policies[agent_index]
+    _, transition = played_frequencies(learner.game, stage, agent_index)
+    bonus = learner.temperature * np.asarray(transition @ entropy(own)).reshape(own.shape)
+    q = sweep(
+        transition.indptr,
+        transition.indices,
+        transition.data,
+        learner.log_kept(stage, agent_index),
+        own,
+        (reward[:, None] + learner.discount * bonus)[..., None],
+        learner.discount,
+        parts_of_stage(),
+    )[..., 0]
     return q, learner.stage_variance(stage, policies, agent_index, reward, q)
 
 
@@ -74,11 +87,10 @@ def td_slopes(
         `(n_states, n_actions, n_weights)`.
     """
     _, transition = played_frequencies(learner.game, stage, agent_index)
-    visits = stage.action_counts(agent_index)
     fixed = np.zeros((0, policy.shape[1], features.shape[1]), np.float32)
     slopes: Single = _swept_slopes(
         (transition.indptr, transition.indices, transition.data),
-        visits * np.log1p(-learner.step_size),
+        learner.log_kept(stage, agent_index),
         policy,
         learner.temperature * np.log(np.maximum(policy, 1e-300)),
         reward,

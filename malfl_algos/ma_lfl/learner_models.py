@@ -317,7 +317,7 @@ class ExpectedTd(StageModel):
                 transition.indptr,
                 transition.indices,
                 transition.data,
-                self._log_kept(stage, agent_index),
+                self.log_kept(stage, agent_index),
                 own,
                 immediate,
                 self.discount,
@@ -343,11 +343,12 @@ class ExpectedTd(StageModel):
             self.discount,
             self.temperature,
             unmoved(self.game, agent_index),
-            self._log_kept(stage, agent_index),
+            self.log_kept(stage, agent_index),
             parts_of_stage(),
         )
 
-    def _log_kept(self, stage: StageArrays, agent_index: int) -> FloatArray:
+    def log_kept(self, stage: StageArrays, agent_index: int) -> FloatArray:
+        """Log of the share of q = 0 that a pair keeps over the stage, `(n_states, n_actions)`."""
         return np.asarray(stage.action_counts(agent_index) * np.log1p(-self.step_size))
 
     def stage_variance(
