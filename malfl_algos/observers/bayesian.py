@@ -14,8 +14,10 @@ steps of a recovery), `bayesian_priors` (smooth priors), `reading` (from a trace
 `posterior` and `prior_search` (normal equations, posterior, evidence), `noise_search` (noise and
 prior along the gradient of the evidence), `stage_memory` (what recoveries from the same stages
 share), `reward_priors` and `prior_shapes` (priors that are smooth over the coordinates of
-`observers.state_coordinates`), `low_rank_fit` (the same in large games), `sparse_rewards` (rewards
-of one special cell),
+`observers.state_coordinates`), `low_rank_fit` and `prior_comparison` (the same in large games),
+`precision`, `matrix_free_posterior`, `spectrum`, `matrix_free_evidence`, `variance_steps`,
+`shared_values`, `reward_diagonal` and `value_diagonal` (independent rewards of large games, without
+matrices), `sparse_rewards` (rewards of one special cell),
 `inference` and `stagewise` (the search of noise, prior, rho and what differs by stage),
 `greedy_fit`, `greedy_posterior` and `halfspaces` (epsilon-greedy learners), `greedy_steps`,
 `chosen_steps`, `step_likelihood`, `step_levels` and `held_out_steps` (the same from single steps),
