@@ -24,6 +24,7 @@ FIRST_STEP = STEP_SIZES.index(0.1)
 def searched(
     data: HistoryData,
     evidence: Callable[[HistoryData], float],
+    compared: Callable[[HistoryData], float],
     *,
     learners: Sequence[ExpectedTd | None],
     step_sizes: Sequence[float],
@@ -33,7 +34,10 @@ def searched(
 
     Args:
         data: what is given.
-        evidence: log evidence of the data with a learner.
+        evidence: log evidence of the data with a learner, by which its step size and share are
+            chosen.
+        compared: that by which learners are compared. Rewards made of few functions fit no learner,
+            and then say little about which it is.
         learners: to choose from; None: they solve (5).
         step_sizes: ordered, to choose from for td learners; a single one is given.
         shares: of rho, likewise.
@@ -42,23 +46,20 @@ def searched(
         The data, and the log evidence of what was tried, by setting: `rule` by name; `step_size`
         and `improvement` of the chosen rule as pairs.
     """
-    found: dict[str, tuple[float | None, HistoryData, dict[str, Any]]] = {}
+    found: dict[str, tuple[HistoryData, dict[str, Any]]] = {}
     for learner in learners:
-        own, told, value = replace(data, td=learner, retained=shares[0]), {}, None
+        own, told = replace(data, td=learner, retained=shares[0]), {}
         if learner is not None and len(step_sizes) > 1:
             steps = [replace(own, td=replace(learner, step_size=step)) for step in step_sizes]
-            value, own, told["step_size"] = _climbed(steps, step_sizes, evidence, FIRST_STEP)
+            own, told["step_size"] = _climbed(steps, step_sizes, evidence, FIRST_STEP)
         if len(shares) > 1:
             kept = [replace(own, retained=share) for share in shares]
-            value, own, told["improvement"] = _climbed(kept, shares, evidence, 0)
-        found[rule_of(own)] = value, own, told
+            own, told["improvement"] = _climbed(kept, shares, evidence, 0)
+        found[rule_of(own)] = own, told
     if len(found) == 1:
-        [(_, chosen, told)] = found.values()
-        return chosen, told
-    values = {
-        rule: evidence(own) if value is None else value for rule, (value, own, _) in found.items()
-    }
-    _, chosen, told = found[max(values, key=values.__getitem__)]
+        return next(iter(found.values()))
+    values = {rule: compared(own) for rule, (own, _) in found.items()}
+    chosen, told = found[max(values, key=values.__getitem__)]
     return chosen, {"rule": values, **told}
 
 
@@ -72,8 +73,8 @@ def _climbed(
     settings: Sequence[float],
     evidence: Callable[[HistoryData], float],
     start: int,
-) -> tuple[float, HistoryData, list[list[float]]]:
-    """The largest evidence, the data with this setting, and what was tried."""
+) -> tuple[HistoryData, list[list[float]]]:
+    """The data with the setting of largest evidence, and what was tried."""
     places = range(len(made))
     place, tried = climb(lambda place: evidence(made[place]), places, start=start)
-    return tried[place], made[place], [[settings[own], value] for own, value in tried.items()]
+    return made[place], [[settings[own], value] for own, value in tried.items()]

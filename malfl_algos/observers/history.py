@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -203,7 +204,6 @@ class MaLflHistory:
         """
         complete = len(coordinates) <= self.columns
         columns = self.columns if complete else min(self.columns, SEARCH_COLUMNS)
-        prior = self._prior(data, coordinates, columns)
         horizon = min(SEARCH_STAGES, len(data.counts[0]))
         shares: Sequence[float] = RETAINED if horizon == SEARCH_STAGES else RETAINED[:1]
         if self.improvement != "auto":
@@ -215,12 +215,18 @@ class MaLflHistory:
             "td": [td],
         }
 
-        def evidence(own: HistoryData) -> float:
-            return fit_history(own, prior, horizon=horizon).log_evidence
+        @cache
+        def prior(columns: int) -> Prior:
+            return self._prior(data, coordinates, columns)
+
+        @cache
+        def evidence(own: HistoryData, columns: int) -> float:
+            return fit_history(own, prior(columns), horizon=horizon).log_evidence
 
         return searched(
             data,
-            evidence,
+            lambda own: evidence(own, columns),
+            lambda own: evidence(own, self.columns),
             learners=learners[self.learner],
             step_sizes=STEP_SIZES if self.step_size is None else [self.step_size],
             shares=shares,
