@@ -12,6 +12,7 @@ from factored_cases import GAMES, factored
 from malfl_algos.ma_lfl import history, history_slopes
 from malfl_algos.ma_lfl.history import Followed, HistoryData, follow
 from malfl_algos.ma_lfl.history_fit import fit_history, moves_of_dynamics, split
+from malfl_algos.ma_lfl.history_search import STEP_SIZES, rule_of, searched
 from malfl_algos.ma_lfl.history_settings import Prior, climb, kernels, uniform_start
 from malfl_algos.ma_lfl.history_slopes import sensitivities
 from malfl_algos.ma_lfl.learner_models import ExpectedTd
@@ -221,3 +222,30 @@ def test_uniform_policies_are_told_from_others():
     other = rng.multinomial(200, [0.35, 0.25, 0.2, 0.2], size=30).astype(float)
     assert uniform_start([uniform, uniform])
     assert not uniform_start([uniform, other])
+
+
+def test_a_search_compares_learners_at_their_best_settings_with_all_functions():
+    game = GAMES["three agents slip"]().without_rewards()
+    data = td_history_of(game, retained=0.0)
+
+    def evidence(own: HistoryData) -> float:
+        if own.td is None:
+            return 10.0 - abs(own.retained - 0.4)
+        return -abs(own.td.step_size - 0.3) - abs(own.retained - 0.2)
+
+    def compared(own: HistoryData) -> float:
+        return evidence(own) + (20.0 if own.td is not None else 0.0)
+
+    def found(**changed: object) -> tuple[HistoryData, dict]:
+        given = {"learners": [None, data.td], "step_sizes": STEP_SIZES, "shares": [0.0, 0.2, 0.4]}
+        return searched(data, evidence, compared, **{**given, **changed})
+
+    chosen, told = found()
+    assert (rule_of(chosen), chosen.td.step_size, chosen.retained) == ("td", 0.3, 0.2)
+    assert told["rule"] == {"exact": 10.0, "td": 20.0}
+    assert max(told["step_size"], key=lambda pair: pair[1])[0] == 0.3
+    assert max(told["improvement"], key=lambda pair: pair[1])[0] == 0.2
+    alone, told = found(learners=[None], shares=[0.6])
+    assert (rule_of(alone), alone.retained, told) == ("exact", 0.6, {})
+    given, told = found(learners=[data.td], step_sizes=[0.05], shares=[0.0])
+    assert (given.td.step_size, told) == (data.td.step_size, {})
