@@ -254,7 +254,9 @@ class BayesianOptions(ABC):
 def check_steps(step_size: float | None, decay: float | None) -> None:
     """Reject a step size outside (0, 1) and a decay outside [0, 1]."""
     if step_size is not None and not 0 < step_size < 1:
-        raise InputError(f"step_size must be in (0, 1) or None, got {step_size}")
+        raise InputError(
+            f"step_size must be in (0, 1), or null (chosen by the evidence), got {step_size}"
+        )
     if decay is not None and not 0 <= decay <= 1:
         raise InputError(f"step_size_decay must be in [0, 1], got {decay}")
 

@@ -176,16 +176,17 @@ class MaLflHistory:
     def _coordinates(self, problem: Problem) -> FloatArray:
         """The coordinates of the joint states; their numbers alone for independent rewards."""
         seen, n_states = seen_states(problem.trace, problem.game), problem.trace.n_states
+        if self.prior == "iid" and n_states > self.columns:
+            other = "" if seen is None else ", or prior to auto"
+            raise InputError(
+                f"prior iid needs as many columns as joint states, {n_states}, got "
+                f"{self.columns}: set columns{other}"
+            )
         if seen is None and (self.prior == "smooth" or n_states > self.columns):
             raise InputError(
                 f"prior {self.prior} of {n_states} joint states needs states with coordinates, "
-                "these have a number only: set prior to iid, and columns to at least the number of "
-                "joint states"
-            )
-        if self.prior == "iid" and n_states > self.columns:
-            raise InputError(
-                f"prior iid needs as many columns as joint states, {n_states}, got "
-                f"{self.columns}: set columns, or prior to auto"
+                "these have numbers or names only: set prior to iid, and columns to at least the "
+                "number of joint states"
             )
         if seen is None:
             return np.arange(n_states, dtype=np.float64)[:, None]

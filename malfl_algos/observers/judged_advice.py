@@ -7,10 +7,11 @@ import numpy as np
 from malfl_algos.contract import Observer
 from malfl_algos.trace import LearningTrace
 
-__all__ = ["other_rule"]
+__all__ = ["HISTORY", "few_visits", "other_rule"]
 
 SELDOM = 20
 """Visits of a state in a stage below which they are few."""
+HISTORY = "try ma-lfl-history, which needs few visits of a state"
 _OURS = {"MaLflBellman": "ma-lfl-bellman", "MaLflReplay": "ma-lfl-replay"}
 _CHOSEN = ("learner", "bootstrap", "policy", "choice")
 """Options of these observers that the evidence chooses if they are `auto`."""
@@ -34,8 +35,8 @@ def other_rule(
         tries.append(f"{_OURS[used]} with {' and '.join(given)} auto")
     if used != "MaLflReplay" and _has_every_step(trace):
         tries.append("ma-lfl-replay, which follows every step of the log")
-    if used != "MaLflHistory" and rule == "exact" and _seldom(trace):
-        tries.append("ma-lfl-history, which needs few visits of a state")
+    if used != "MaLflHistory" and rule == "exact" and few_visits(trace) is not None:
+        tries.append(HISTORY.removeprefix("try "))
     if used != "MaLflBellman":
         tries.append("ma-lfl-bellman with learner auto")
     if used in _OURS and discount is not None:
@@ -51,7 +52,10 @@ def _has_every_step(trace: LearningTrace) -> bool:
     return all(own is not None and own.complete and own.states is not None for own in found)
 
 
-def _seldom(trace: LearningTrace) -> bool:
-    """Whether the states that are visited are mostly visited seldom, in a stage."""
+def few_visits(trace: LearningTrace) -> float | None:
+    """How often the states that are visited are visited in a stage, as a median, if that is
+    seldom.
+    """
     visits = np.stack([stage.state_counts for stage in trace.stages])
-    return float(np.median(visits[:, visits.any(axis=0)])) < SELDOM
+    median = float(np.median(visits[:, visits.any(axis=0)]))
+    return median if median < SELDOM else None

@@ -28,7 +28,7 @@ from malfl_algos.ma_lfl.stages import StageArrays
 from malfl_algos.observers.bayesian import MaLflBellman
 from malfl_algos.observers.bayesian_base import BayesianObserver
 from malfl_algos.observers.bayesian_priors import smooth_prior_of
-from malfl_algos.observers.judged_advice import other_rule
+from malfl_algos.observers.judged_advice import HISTORY, few_visits, other_rule
 from malfl_algos.observers.judged_agent import NEEDS_IMPROVEMENTS, numbers_of
 from malfl_algos.observers.judged_gradient import numbers_of_gradient
 from malfl_algos.observers.judged_history import numbers_of_history
@@ -177,7 +177,8 @@ def _basis(
         _check_unknowns(made, result, trace)
     else:
         _check_unknowns(MaLflBellman(), None, trace)
-        made, result = _recovered_anew(problem, alpha, brief=brief)
+        step_size = _step_size(result, trace)
+        made, result = _recovered_anew(problem, alpha, brief=brief, step_size=step_size)
     maps = list(made._unknowns(trace)[1])
     for index in range(trace.n_agents):
         low_rank = _interpolation(problem, result, index)
@@ -220,6 +221,11 @@ def _check_unknowns(
         )
 
 
+_GUESSED = (
+    "a state is visited {:.0f} times in a stage (median): under exact evaluation the policies of "
+    "all states enter every action value, and those of seldom visited states are guesses, so that "
+    "deviations are too small and the expected r is too high"
+)
 _LATEST: list[tuple[tuple[Any, ...], RecoveredRewards]] = []
 """The latest recovery of `_recovered_anew`; the observers of one cell are judged one by one."""
 
@@ -235,15 +241,25 @@ class _Brief(MaLflBellman):
         return "never"
 
 
+def _step_size(result: RecoveredRewards, trace: LearningTrace) -> float:
+    """The step size that the judged result says its learners have, or that of `ma-lfl-bellman`."""
+    told = result.diagnostics.get(trace.agents[0], {}).get("step_size")
+    usual = MaLflBellman.step_size
+    assert usual is not None
+    return float(told) if isinstance(told, float) and 0 < told < 1 else usual
+
+
 def _recovered_anew(
-    problem: Problem, alpha: float, *, brief: bool
+    problem: Problem, alpha: float, *, brief: bool, step_size: float
 ) -> tuple[MaLflBellman, RecoveredRewards]:
     """What `ma-lfl-bellman` recovers, with rule and improvement chosen by evidence."""
-    made = _Brief(passes=PASSES, stages="same") if brief else MaLflBellman(passes=PASSES)
+    made = MaLflBellman(passes=PASSES, step_size=step_size)
+    if brief:
+        made = _Brief(passes=PASSES, step_size=step_size, stages="same")
     key = None
     if problem.game is not None and not problem.known:
         counts = tuple(sha256(stage.counts.tobytes()).hexdigest() for stage in problem.trace.stages)
-        key = (counts, ref(problem.game.factors[0]), problem.discount, alpha, brief)
+        key = (counts, ref(problem.game.factors[0]), problem.discount, alpha, brief, step_size)
         if _LATEST and _LATEST[0][0] == key:
             return made, _LATEST[0][1]
     result = made.recover(
@@ -313,11 +329,16 @@ def _of_numbers(
     try:
         numbers, drawn = _of_the_agent(result, basis, index)
         notes = _before_changes(basis.settings(index), shared) if basis.own else ()
+        guessed = rule == "exact" and used != "MaLflHistory" and not problem.known
+        few = few_visits(problem.trace) if guessed else None
+        if few is not None:
+            notes = (*notes, _GUESSED.format(few))
         word = decide({**shared, **numbers}, notes=notes, other_rule=other)
         told = result.diagnostics.get(problem.trace.agents[index], {}).get("rule")
-        if word.word != "believe" and told not in {None, rule} and other not in word.advice:
-            word = replace(word, advice=(other, *word.advice))
-        return replace(word, arrays=drawn)
+        advice = [HISTORY] if few is not None else []
+        if word.word != "believe" and told not in {None, rule}:
+            advice.append(other)
+        return replace(word, arrays=drawn, advice=tuple(dict.fromkeys([*advice, *word.advice])))
     except np.linalg.LinAlgError as fault:
         return not_measured("explained", f"its equations cannot be solved: {fault}")
 

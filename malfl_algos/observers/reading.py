@@ -220,7 +220,8 @@ def check_data(problem: Problem) -> None:
     problem.require_stages()
     for number, stage in enumerate(problem.trace.stages):
         if not stage.counts.any() and set(problem.known) != set(problem.trace.agents):
+            before = f", or recover from the {number} before it (--stages {number})"
             raise InputError(
-                f"stage {number} holds no data: recover from the stages before it "
-                "(LearningTrace.first), or remove it from the trace"
+                f"stage {number} holds no data: remove it from the trace"
+                + (before if number > 1 else "")
             )

@@ -252,7 +252,7 @@ CHECKS: Sequence[Check] = (
         None,
         False,
         "log evidence per row of discount {best_discount} less that of {discount} is {value:.3f}",
-        "check the discount, or let the observer profile it (discount null)",
+        "check the discount, or let ma-lfl-bellman profile it (discount null)",
         needed=False,
     ),
     Check(
@@ -261,7 +261,7 @@ CHECKS: Sequence[Check] = (
         None,
         False,
         "log evidence per row of discount {best_discount} less that of {discount} is {value:.3f}",
-        "check the discount, or let the observer profile it (discount null)",
+        "check the discount, or let ma-lfl-bellman profile it (discount null)",
         needed=False,
     ),
 )

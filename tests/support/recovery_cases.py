@@ -24,6 +24,7 @@ def learn(
     temperature: float = 3.0,
     evaluation: str = "td",
     keep: bool = True,
+    step_size: float = 0.1,
     **options: object,
 ) -> tuple[LearningTrace, MarkovGame]:
     """A trace of the paper's learners, by default with a hundredth of its data, and their game."""
@@ -32,6 +33,7 @@ def learn(
         discount=0.9,
         temperature=temperature,
         evaluation=evaluation,
+        step_size=step_size,
         episodes=episodes,
         keep_transitions=keep,
     )

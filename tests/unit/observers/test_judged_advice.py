@@ -53,3 +53,25 @@ def test_rewards_of_another_rule_than_the_likely_one_are_not_only_told_to_gather
     assert found.numbers["rule"] != "exact"
     assert found.word != "believe"
     assert found.advice[0] == f"try {BELLMAN}"
+
+
+def test_rewards_of_exact_learners_are_doubted_where_states_are_seldom_visited():
+    trace, game = learn("homogeneous", episodes=3, size=3, evaluation="exact", keep=False)
+    given = {"game": game.without_rewards(), **SETTINGS}
+    observer = MaLflBellman(learner="exact", improvement=0.0, stages="same")
+    verdict = judge(observer.recover(trace, **given), trace, **given, observer=observer)
+    for found in verdict.agents.values():
+        assert found.word != "believe"
+        assert any("times in a stage (median)" in reason for reason in found.reasons)
+        assert f"try {HISTORY}" in found.advice
+
+
+def test_a_verdict_takes_the_step_size_that_the_judged_result_tells():
+    trace, game = learn(episodes=100, n_stages=5, size=2, step_size=0.4, keep=False)
+    given = {"game": game.without_rewards(), **SETTINGS}
+    explained = []
+    for step_size in (0.1, 0.4):
+        observer = MaLflHistory(learner="td", step_size=step_size, prior="iid", improvement=0.0)
+        verdict = judge(observer.recover(trace, **given), trace, **given, observer=observer)
+        explained.append(verdict.agents["agent_0"].numbers["explained"])
+    assert explained[1] > explained[0] + 0.05
