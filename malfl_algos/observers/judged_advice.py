@@ -7,11 +7,15 @@ import numpy as np
 from malfl_algos.contract import Observer
 from malfl_algos.trace import LearningTrace
 
-__all__ = ["HISTORY", "few_visits", "other_rule"]
+__all__ = ["HISTORY", "NOT_TRIED", "few_visits", "other_rule"]
 
 SELDOM = 20
 """Visits of a state in a stage below which they are few."""
 HISTORY = "try ma-lfl-history, which needs few visits of a state"
+NOT_TRIED = (
+    "if the agents carry action values over from stage to stage, try ma-lfl-bellman with that "
+    "learner given (q-learning, sarsa, expected-sarsa): such rules were left out"
+)
 _OURS = {"MaLflBellman": "ma-lfl-bellman", "MaLflReplay": "ma-lfl-replay"}
 _CHOSEN = ("learner", "bootstrap", "policy", "choice")
 """Options of these observers that the evidence chooses if they are `auto`."""

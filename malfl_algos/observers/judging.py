@@ -28,7 +28,7 @@ from malfl_algos.ma_lfl.stages import StageArrays
 from malfl_algos.observers.bayesian import MaLflBellman
 from malfl_algos.observers.bayesian_base import BayesianObserver
 from malfl_algos.observers.bayesian_priors import smooth_prior_of
-from malfl_algos.observers.judged_advice import HISTORY, few_visits, other_rule
+from malfl_algos.observers.judged_advice import HISTORY, NOT_TRIED, few_visits, other_rule
 from malfl_algos.observers.judged_agent import NEEDS_IMPROVEMENTS, numbers_of
 from malfl_algos.observers.judged_gradient import numbers_of_gradient
 from malfl_algos.observers.judged_history import numbers_of_history
@@ -338,7 +338,10 @@ def _of_numbers(
         advice = [HISTORY] if few is not None else []
         if word.word != "believe" and told not in {None, rule}:
             advice.append(other)
-        return replace(word, arrays=drawn, advice=tuple(dict.fromkeys([*advice, *word.advice])))
+        advice += word.advice
+        if word.word == "do not believe" and basis.settings(index).get("rules_left_out"):
+            advice.append(NOT_TRIED)
+        return replace(word, arrays=drawn, advice=tuple(dict.fromkeys(advice)))
     except np.linalg.LinAlgError as fault:
         return not_measured("explained", f"its equations cannot be solved: {fault}")
 
