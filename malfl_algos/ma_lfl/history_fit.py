@@ -33,7 +33,7 @@ FloatArray = NDArray[np.float64]
 
 FIRST_NOISE = 0.01
 """Noise variance to start from, in units of alpha squared."""
-FIRST_STEPS, STEPS, LAST_STEPS = 6, 4, 10
+FIRST_STEPS, STEPS, LAST_STEPS = 6, 4, 20
 """Largest number of Gauss-Newton steps of the first horizon, of one between, and of the last."""
 GROWTH = 1.34
 """Factor from one horizon to the next."""
