@@ -7,11 +7,10 @@ import numpy as np
 from malfl_algos.contract import Observer
 from malfl_algos.trace import LearningTrace
 
-__all__ = ["HISTORY", "NOT_TRIED", "few_visits", "other_rule"]
+__all__ = ["NOT_TRIED", "other_rule", "unvisited"]
 
 SELDOM = 20
 """Visits of a state in a stage below which they are few."""
-HISTORY = "try ma-lfl-history, which needs few visits of a state"
 NOT_TRIED = (
     "if the agents carry action values over from stage to stage, try ma-lfl-bellman with that "
     "learner given (q-learning, sarsa, expected-sarsa): such rules were left out"
@@ -39,8 +38,8 @@ def other_rule(
         tries.append(f"{_OURS[used]} with {' and '.join(given)} auto")
     if used != "MaLflReplay" and _has_every_step(trace):
         tries.append("ma-lfl-replay, which follows every step of the log")
-    if used != "MaLflHistory" and rule == "exact" and few_visits(trace) is not None:
-        tries.append(HISTORY.removeprefix("try "))
+    if used != "MaLflHistory" and rule == "exact" and _seldom(trace):
+        tries.append("ma-lfl-history, which needs few visits of a state")
     if used != "MaLflBellman":
         tries.append("ma-lfl-bellman with learner auto")
     if used in _OURS and discount is not None:
@@ -56,10 +55,13 @@ def _has_every_step(trace: LearningTrace) -> bool:
     return all(own is not None and own.complete and own.states is not None for own in found)
 
 
-def few_visits(trace: LearningTrace) -> float | None:
-    """How often the states that are visited are visited in a stage, as a median, if that is
-    seldom.
-    """
+def unvisited(trace: LearningTrace) -> float:
+    """Share of the states that are visited at all which a stage does not visit, on average."""
     visits = np.stack([stage.state_counts for stage in trace.stages])
-    median = float(np.median(visits[:, visits.any(axis=0)]))
-    return median if median < SELDOM else None
+    return float(np.mean(visits[:, visits.any(axis=0)] == 0))
+
+
+def _seldom(trace: LearningTrace) -> bool:
+    """Whether the states that are visited are mostly visited seldom, in a stage."""
+    visits = np.stack([stage.state_counts for stage in trace.stages])
+    return float(np.median(visits[:, visits.any(axis=0)])) < SELDOM

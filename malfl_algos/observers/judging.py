@@ -28,7 +28,7 @@ from malfl_algos.ma_lfl.stages import StageArrays
 from malfl_algos.observers.bayesian import MaLflBellman
 from malfl_algos.observers.bayesian_base import BayesianObserver
 from malfl_algos.observers.bayesian_priors import smooth_prior_of
-from malfl_algos.observers.judged_advice import HISTORY, NOT_TRIED, few_visits, other_rule
+from malfl_algos.observers.judged_advice import NOT_TRIED, other_rule, unvisited
 from malfl_algos.observers.judged_agent import NEEDS_IMPROVEMENTS, numbers_of
 from malfl_algos.observers.judged_gradient import numbers_of_gradient
 from malfl_algos.observers.judged_history import numbers_of_history
@@ -221,11 +221,6 @@ def _check_unknowns(
         )
 
 
-_GUESSED = (
-    "a state is visited {:.0f} times in a stage (median): under exact evaluation the policies of "
-    "all states enter every action value, and those of seldom visited states are guesses, so that "
-    "deviations are too small and the expected r is too high"
-)
 _LATEST: list[tuple[tuple[Any, ...], RecoveredRewards]] = []
 """The latest recovery of `_recovered_anew`; the observers of one cell are judged one by one."""
 
@@ -329,16 +324,13 @@ def _of_numbers(
     try:
         numbers, drawn = _of_the_agent(result, basis, index)
         notes = _before_changes(basis.settings(index), shared) if basis.own else ()
-        guessed = rule == "exact" and used != "MaLflHistory" and not problem.known
-        few = few_visits(problem.trace) if guessed else None
-        if few is not None:
-            notes = (*notes, _GUESSED.format(few))
+        if rule == "exact" and used != "MaLflHistory" and not problem.known:
+            numbers["unvisited_states"] = unvisited(problem.trace)
         word = decide({**shared, **numbers}, notes=notes, other_rule=other)
         told = result.diagnostics.get(problem.trace.agents[index], {}).get("rule")
-        advice = [HISTORY] if few is not None else []
+        advice = list(word.advice)
         if word.word != "believe" and told not in {None, rule}:
-            advice.append(other)
-        advice += word.advice
+            advice.insert(0, other)
         if word.word == "do not believe" and basis.settings(index).get("rules_left_out"):
             advice.append(NOT_TRIED)
         return replace(word, arrays=drawn, advice=tuple(dict.fromkeys(advice)))

@@ -136,6 +136,17 @@ CHECKS: Sequence[Check] = (
         needed=False,
     ),
     Check(
+        "unvisited_states",
+        0.1,
+        None,
+        False,
+        "a stage does not visit {value:.0%} of the states: under exact evaluation their policies "
+        "enter every action value, and they are guesses, so that deviations are too small and the "
+        "expected r is too high",
+        "try ma-lfl-history, which needs few visits of a state",
+        needed=False,
+    ),
+    Check(
         "start_deficit",
         10.0,
         10.0,
