@@ -459,10 +459,14 @@ def immediate_table(
     return with_constant(immediate_matrix(model, weights, transition), own)
 
 
-@cache
 def parts_of_stage() -> FloatArray:
     """Shares of a stage in time order; they sum to 1, and may not be modified."""
-    return np.asarray(np.diff(np.linspace(0, 1, SWEEPS + 1) ** 2))
+    return _parts(SWEEPS)
+
+
+@cache
+def _parts(number: int) -> FloatArray:
+    return np.asarray(np.diff(np.linspace(0, 1, number + 1) ** 2))
 
 
 def played_frequencies(game: MarkovGame, stage: StageArrays, agent_index: int) -> _Frequencies:
