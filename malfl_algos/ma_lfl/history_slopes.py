@@ -163,12 +163,16 @@ def _td_stage(
     first: list[Single],
 ) -> _Stage:
     assert data.td is not None
-    played, slopes = followed.stages[number], list(first)
-    for index, table in enumerate(moved if not slopes else []):
+    learner, played = data.td, followed.stages[number]
+
+    def slopes_of(index: int) -> Single:
+        table = moved[index]
         own = None if table is None else np.ascontiguousarray(table[:, :, columns[index]])
         policy, reward = np.exp(played.log_policies[index]), followed.rewards[index]
-        at = data.td, data.stages[number], policy, index, reward
-        slopes.append(td_slopes(*at, features[index], own))
+        stage = data.stages[number]
+        return td_slopes(learner, stage, policy, index, reward, features[index], own)
+
+    slopes = first or [slopes_of(index) for index in range(len(features))]
     first[:] = slopes
     return _Stage(data, played, features, columns, moved, {}, [], [], slopes)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from malfl_algos.contract import Observer
 from malfl_algos.trace import LearningTrace
@@ -57,11 +58,15 @@ def _has_every_step(trace: LearningTrace) -> bool:
 
 def unvisited(trace: LearningTrace) -> float:
     """Share of the states that are visited at all which a stage does not visit, on average."""
-    visits = np.stack([stage.state_counts for stage in trace.stages])
-    return float(np.mean(visits[:, visits.any(axis=0)] == 0))
+    return float(np.mean(_visits(trace) == 0))
 
 
 def _seldom(trace: LearningTrace) -> bool:
     """Whether the states that are visited are mostly visited seldom, in a stage."""
+    return float(np.median(_visits(trace))) < SELDOM
+
+
+def _visits(trace: LearningTrace) -> NDArray[np.int64]:
+    """Visits of the states that are visited at all, `(n_stages, n_visited)`."""
     visits = np.stack([stage.state_counts for stage in trace.stages])
-    return float(np.median(visits[:, visits.any(axis=0)])) < SELDOM
+    return np.asarray(visits[:, visits.any(axis=0)])

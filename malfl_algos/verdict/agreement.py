@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import scipy.linalg
@@ -71,11 +71,10 @@ def agreement(
     factor = scipy.linalg.cholesky(whole.information + prior, lower=False)
     normals = np.random.default_rng(SEED).normal(size=(DRAWS, 1 + len(halves), len(centre))).T
     thetas = centre[:, None] + scipy.linalg.solve_triangular(factor, normals[:, 0])
+    roots = [_root(own.information) for own in halves]
     drawn = [
-        _means(
-            own, prior, own.information @ thetas + _root(own.information) @ normals[:, 1 + place]
-        )
-        for place, own in enumerate(halves)
+        mean(replace(own, moment=own.information @ thetas + root @ normals[:, 1 + place]), prior).T
+        for place, (own, root) in enumerate(zip(halves, roots, strict=True))
     ]
     near = [correlation(compared(theta), judged) for theta in thetas.T]
     agreed = [correlation(compared(one), compared(two)) for one, two in zip(*drawn, strict=True)]
@@ -87,12 +86,6 @@ def agreement(
         expected=float(np.mean(near)),
         low=float(np.quantile(near, 0.05)),
     )
-
-
-def _means(sums: Normal, prior: FloatArray, moments: FloatArray) -> FloatArray:
-    """Posterior means for other moments, `(n_unknowns, n_draws)`; one mean a row."""
-    factor = scipy.linalg.cho_factor(sums.information + prior)
-    return np.asarray(scipy.linalg.cho_solve(factor, moments).T)
 
 
 def _root(matrix: FloatArray) -> FloatArray:
