@@ -13,8 +13,8 @@ __all__ = ["NOT_TRIED", "other_rule", "unvisited"]
 SELDOM = 20
 """Visits of a state in a stage below which they are few."""
 NOT_TRIED = (
-    "if the agents carry action values over from stage to stage, try ma-lfl-bellman with that "
-    "learner given (q-learning, sarsa, expected-sarsa): such rules were left out"
+    "ma-lfl-bellman with learner q-learning, sarsa or expected-sarsa, if the agents carry action "
+    "values over from stage to stage: such rules were left out"
 )
 _OURS = {"MaLflBellman": "ma-lfl-bellman", "MaLflReplay": "ma-lfl-replay"}
 _CHOSEN = ("learner", "bootstrap", "policy", "choice")

@@ -44,7 +44,7 @@ from malfl_algos.observers.state_coordinates import seen_states
 from malfl_algos.trace import LearningTrace
 from malfl_algos.verdict import Verdict
 from malfl_algos.verdict.balance import reachable_states
-from malfl_algos.verdict.deciding import HISTORY_CHECKS, contradicted, decide, not_measured
+from malfl_algos.verdict.deciding import HISTORY_CHECKS, RULE, contradicted, decide, not_measured
 from malfl_algos.verdict.moved import judge_moves
 from malfl_algos.verdict.words import joined
 from malfl_algos.work.threads import one_blas_thread
@@ -330,7 +330,7 @@ def _of_numbers(
         told = result.diagnostics.get(problem.trace.agents[index], {}).get("rule")
         advice = list(word.advice)
         if word.word != "believe" and told not in {None, rule}:
-            advice.insert(0, other)
+            advice.insert(0, RULE.format(other_rule=other))
         if word.word == "do not believe" and basis.settings(index).get("rules_left_out"):
             advice.append(NOT_TRIED)
         return replace(word, arrays=drawn, advice=tuple(dict.fromkeys(advice)))

@@ -9,7 +9,7 @@ from typing import Any
 
 from malfl_algos.verdict.words import WORDS, Verdict, Word
 
-__all__ = ["CHECKS", "HISTORY_CHECKS", "Check", "contradicted", "decide", "not_measured"]
+__all__ = ["CHECKS", "HISTORY_CHECKS", "RULE", "Check", "contradicted", "decide", "not_measured"]
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Check:
         return "doubt" if sign * value < sign * self.doubt else "believe"
 
 
-_RULE = "the agents may learn by another rule: {other_rule}"
+RULE = "the agents may learn by another rule: {other_rule}"
 _OTHER_RULE = "try ma-lfl-bellman with learner auto, or ma-lfl-replay if the log holds every step"
 _EXPECTED = (
     "Pearson r with the ground truth is expected to be {expected:.2f}, and above "
@@ -89,7 +89,7 @@ CHECKS: Sequence[Check] = (
         True,
         "learning for a reward explains the policies hardly or no better than drift without any "
         "reward (log evidence per row: {value:.3f})",
-        f"{_LEARNING}; {_RULE}",
+        f"{_LEARNING}; {RULE}",
     ),
     Check(
         "expected",
@@ -105,7 +105,7 @@ CHECKS: Sequence[Check] = (
         0.6,
         True,
         _EXPLAINED,
-        _RULE,
+        RULE,
         carries=_EXPLAINED,
     ),
     Check(
@@ -115,7 +115,7 @@ CHECKS: Sequence[Check] = (
         False,
         "errors on held-out stages are {value:.2f} times as large as expected (posterior "
         "predictive p = {p_value:.2g})",
-        f"{_ORDER}; {_RULE}",
+        f"{_ORDER}; {RULE}",
     ),
     Check(
         "halves_shortfall",
@@ -123,7 +123,7 @@ CHECKS: Sequence[Check] = (
         0.4,
         False,
         _HALVES,
-        f"{_ORDER}; {_RULE}",
+        f"{_ORDER}; {RULE}",
         carries=_HALVES,
     ),
     Check(
@@ -132,7 +132,7 @@ CHECKS: Sequence[Check] = (
         None,
         False,
         "the fit of the rule {rule} still changed after {passes} iterations",
-        f"more iterations (option passes); {_RULE}",
+        f"more iterations (option passes); {RULE}",
         needed=False,
     ),
     Check(
@@ -143,7 +143,7 @@ CHECKS: Sequence[Check] = (
         "a stage does not visit {value:.0%} of the states: under exact evaluation their policies "
         "enter every action value, and they are guesses, so that deviations are too small and the "
         "expected r is too high",
-        "try ma-lfl-history, which needs few visits of a state",
+        "ma-lfl-history, which needs few visits of a state",
         needed=False,
     ),
     Check(
@@ -173,7 +173,7 @@ CHECKS: Sequence[Check] = (
         False,
         "the agents' policies vary by a variance of {value:.3f} (of q over the temperature) that "
         "neither counts nor the rule {rule} account for",
-        _RULE,
+        RULE,
         needed=False,
     ),
     Check(
@@ -182,7 +182,7 @@ CHECKS: Sequence[Check] = (
         None,
         False,
         "the noise is {value:.1f} times the variance that the rule {rule} predicts",
-        _RULE,
+        RULE,
         needed=False,
     ),
     Check(

@@ -64,7 +64,7 @@ def total(parts: Sequence[Normal]) -> Normal:
 
 
 def mean(sums: Normal, prior: FloatArray) -> FloatArray:
-    """Posterior mean of theta for a prior precision; of a moment of several columns one mean each."""
+    """Posterior mean of theta for a prior precision; one for each column of the moment."""
     factor = scipy.linalg.cho_factor(sums.information + prior)
     return np.asarray(scipy.linalg.cho_solve(factor, sums.moment))
 
